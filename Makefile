@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all the set-up themselves, in .venv; they need Python 3.11 or later.
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
+	done)
+BIN := .venv/bin
+PYTEST_FLAGS ?= -n 2
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   draw a small dataset, train on it, show skeletons on unseen pictures"
+	@echo "make test   run the tests"
+	@echo "make lint   formatting, lint, types and the direction of imports"
+	@echo "make bench  run every benchmark in its quick form"
+	@echo "make clean  remove .venv, the caches and the demo's results"
+
+demo: .venv/.installed-demo
+	$(BIN)/bpnet demo
+
+# One thread per process: the tests run in two processes.
+test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: .venv/.installed-dev
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
+		$(BIN)/python -m benchmarks.$$(basename $$file .py) --quick || exit 1; \
+	done
+
+clean:
+	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo
+
+# The stamp is older than what it depends on after a change of the requirements: install again.
+.venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later; name one: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,144 @@
+"""What a run says: log lines, progress bars and TAO's status.json."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import make_directory
+
+logger = logging.getLogger("bodyposenet")
+
+Item = TypeVar("Item")
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def configure_logging(level: str, log_file: str | None = None) -> None:
+    """Send log lines to standard error, or append them to a file.
+
+    Raises:
+        BodyPoseNetError: The log file cannot be opened.
+    """
+    handler: logging.Handler
+    try:
+        handler = logging.StreamHandler(sys.stderr)
+        if log_file:
+            handler = logging.FileHandler(log_file, encoding="utf-8")
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{log_file}: cannot be opened: {error.strerror}", "Give --log_file another path."
+        ) from error
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items, showing a progress bar on a terminal and plain lines elsewhere.
+
+    Args:
+        items: What to go through.
+        description: What is being done.
+        total: How many there are; `len(items)` where it is not given.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield from progress.track(items, total=total, description=description)
+        return
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        yield item
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            logger.info("%s: %d%s", description, done + 1, f"/{total}" if total else "")
+
+
+class StatusFile:
+    """TAO's `status.json`: one JSON object per line, appended as the run goes (reference 1.1).
+
+    As a context manager it writes that the run started, and whether it succeeded.
+
+    Args:
+        results_dir: Folder that receives the file; it is made.
+
+    Raises:
+        BodyPoseNetError: The folder cannot be written.
+    """
+
+    def __init__(self, results_dir: str | Path) -> None:
+        self._path = make_directory(results_dir) / "status.json"
+
+    def __enter__(self) -> StatusFile:
+        self.write("STARTED", "the run begins")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if error is None:
+            self.write("SUCCESS", "the run is complete")
+            return
+        with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
+            self.write("FAILURE", str(error) or type(error).__name__, verbosity="ERROR")
+
+    def write(
+        self, status: str, message: str = "", *, verbosity: str = "INFO", **data: Any
+    ) -> None:
+        """Append one line.
+
+        Args:
+            status: STARTED, RUNNING, SUCCESS, FAILURE or SKIPPED.
+            message: What happened, for people.
+            verbosity: The log level of the message.
+            **data: Further fields, for example `kpi={"AP": 0.5}` or `graphical={"loss": 1.0}`.
+
+        Raises:
+            BodyPoseNetError: The file cannot be written.
+        """
+        now = datetime.now()
+        line: dict[str, Any] = {
+            "date": f"{now.month}/{now.day}/{now.year}",
+            "time": f"{now.hour}:{now.minute}:{now.second}",
+            "status": status,
+            "verbosity": verbosity,
+        }
+        if message:
+            line["message"] = message
+        try:
+            with open(self._path, "a") as file:
+                file.write(json.dumps(line | data) + "\n")
+        except OSError as error:
+            raise BodyPoseNetError(
+                f"{self._path}: cannot be written: {error.strerror}",
+                "Free some space or choose another results folder (-r).",
+            ) from error

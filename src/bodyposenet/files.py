@@ -1,0 +1,69 @@
+"""Writing files so that a killed run leaves the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from bodyposenet.errors import BodyPoseNetError
+
+
+@contextmanager
+def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on success it takes that name, on failure it vanishes.
+
+    Args:
+        path: The file to write; its folder is made.
+        durable: Also flush to disk (fsync), for results that someone would miss.
+
+    Raises:
+        BodyPoseNetError: The folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            "Free some space or choose a folder that you may write to.",
+        ) from error
+    finally:
+        with suppress(OSError):  # after success it is gone, and an error has been told already
+            temporary.unlink()
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write a value as JSON (UTF-8), replacing the file at once."""
+    with replacing(path, durable=True) as file:
+        file.write(json.dumps(value, indent=indent, ensure_ascii=False).encode() + b"\n")
+
+
+def make_directory(path: str | Path) -> Path:
+    """Make a results folder, with its parents.
+
+    Raises:
+        BodyPoseNetError: It cannot be made, or something else has that name, or it is read-only.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{path}: cannot write results there: {error.strerror or error}",
+            "Choose another results folder (-r), or change its permissions.",
+        ) from error
+    return path

@@ -1,0 +1,237 @@
+"""The skeleton: which joints a body has, which limbs connect them, and what follows from that.
+
+Labels, channel counts, decoder, evaluation and drawing all take it from here; nobody else lists
+joints.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+
+# OKS sigmas of COCO's keypoints (cocodataset.org, "keypoints-eval"), by the part's name without
+# its side. The neck, which COCO lacks, takes the shoulder's.
+_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
+    "hip": 0.107, "knee": 0.087, "ankle": 0.089, "neck": 0.079,
+}  # fmt: skip
+_SIGMA_OF_OTHERS = 0.079
+
+# Joints that can be made up of two others where a dataset does not label them.
+_DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
+
+_SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joints, limbs and what is derived from their names.
+
+    Args:
+        name: `pose_config_type` of the pose configuration.
+        joints: Names of the K joints, in heatmap order.
+        limbs: L pairs of joint indices (from, to); limb k owns PAF channels 2k (x) and 2k + 1 (y).
+        sigmas: K OKS sigmas; looked up by name where they are not given.
+        derived: Joint -> the two joints in whose middle it lies, for datasets that lack it.
+
+    Raises:
+        BodyPoseNetError: A name occurs twice, a limb names no joint or the same joint twice.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...] = ()
+    derived: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(_DERIVED))
+
+    def __post_init__(self) -> None:
+        twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
+        if twice:
+            raise BodyPoseNetError(f"skeleton {self.name}: joint names occur twice: {twice}")
+        for start, end in self.limbs:
+            if start == end or not (0 <= min(start, end) <= max(start, end) < len(self.joints)):
+                raise BodyPoseNetError(
+                    f"skeleton {self.name}: limb ({start}, {end}) does not connect two of its "
+                    f"{len(self.joints)} joints (counted from 0)"
+                )
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", oks_sigmas(self.joints))
+        elif len(self.sigmas) != len(self.joints):
+            raise BodyPoseNetError(
+                f"skeleton {self.name}: {len(self.sigmas)} sigmas for {len(self.joints)} joints"
+            )
+
+    @property
+    def heatmap_channels(self) -> int:
+        """K + 1: one heatmap per joint, and the background."""
+        return len(self.joints) + 1
+
+    @property
+    def paf_channels(self) -> int:
+        """2 L: the x and y of each limb's part affinity field."""
+        return 2 * len(self.limbs)
+
+    @cached_property
+    def mirrored(self) -> tuple[int, ...]:
+        """Index of the joint that each joint becomes in a mirrored image; itself if unpaired."""
+        index = {joint: i for i, joint in enumerate(self.joints)}
+        return tuple(index.get(other_side(joint), i) for joint, i in index.items())
+
+    @cached_property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB color per limb: warm on the right, cold on the left, green between."""
+        hues = {"right": (0.95, 1.13), "left": (0.50, 0.66), "": (0.28, 0.40)}
+        sides = [self._limb_side(limb) for limb in self.limbs]
+        colors = []
+        for k, side in enumerate(sides):
+            place = sides[:k].count(side) / max(sides.count(side) - 1, 1)
+            low, high = hues[side]
+            hue = (low + (high - low) * place) % 1.0
+            red, green, blue = colorsys.hsv_to_rgb(hue, 0.80, 1.0)
+            colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+        return tuple(colors)
+
+    def _limb_side(self, limb: tuple[int, int]) -> str:
+        sides = {side_of(self.joints[j]) for j in limb} - {""}
+        return sides.pop() if len(sides) == 1 else ""
+
+    def to_pose_configuration(self) -> dict[str, Any]:
+        """The pose configuration in TAO's JSON schema (limb indices counted from 1)."""
+        return {
+            "pose_config_type": self.name,
+            "categories": [
+                {
+                    "supercategory": "person",
+                    "id": 1,
+                    "name": "person",
+                    "num_joints": len(self.joints),
+                    "keypoints": list(self.joints),
+                    "skeleton": [[start + 1, end + 1] for start, end in self.limbs],
+                    "skeleton_edge_names": [
+                        [self.joints[start], self.joints[end]] for start, end in self.limbs
+                    ],
+                    "sigmas": list(self.sigmas),
+                    "derived_joints": {
+                        name: list(parents) for name, parents in self.derived.items()
+                    },
+                }
+            ],
+        }
+
+    @classmethod
+    def from_pose_configuration(cls, configuration: Mapping[str, Any]) -> Skeleton:
+        """Build it from a checked pose configuration (see `specs.pose`), or a model's header."""
+        category = configuration["categories"][0]
+        index = {joint: i for i, joint in enumerate(category["keypoints"])}
+        names = category.get("skeleton_edge_names")
+        if names:
+            limbs = tuple((index[start], index[end]) for start, end in names)
+        else:
+            limbs = tuple((start - 1, end - 1) for start, end in category["skeleton"])
+        derived = category.get("derived_joints")
+        return cls(
+            name=configuration["pose_config_type"],
+            joints=tuple(category["keypoints"]),
+            limbs=limbs,
+            sigmas=tuple(category.get("sigmas") or ()),
+            derived=dict(_DERIVED)
+            if derived is None
+            else {name: (first, second) for name, (first, second) in derived.items()},
+        )
+
+    def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:
+        """How the joints of a dataset become this skeleton's."""
+        return JointMap(self, tuple(dataset_joints))
+
+
+@dataclass(frozen=True)
+class JointMap:
+    """Takes people labelled with a dataset's joints to a skeleton's joints, by name.
+
+    Args:
+        skeleton: The skeleton to reach.
+        dataset_joints: Names of the D joints that the dataset labels.
+    """
+
+    skeleton: Skeleton
+    dataset_joints: tuple[str, ...]
+
+    @cached_property
+    def _sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each joint of the skeleton the dataset's one joint, two to average, or none."""
+        index = {joint: i for i, joint in enumerate(self.dataset_joints)}
+        sources = []
+        for joint in self.skeleton.joints:
+            parents = self.skeleton.derived.get(joint, ())
+            if joint in index:
+                sources.append((index[joint],))
+            elif parents and all(parent in index for parent in parents):
+                sources.append(tuple(index[parent] for parent in parents))
+            else:
+                sources.append(())
+        return tuple(sources)
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """(K,) which joints the dataset labels at all, directly or derived."""
+        return np.array([bool(source) for source in self._sources])
+
+    def keypoints(
+        self, points: NDArray[np.floating], labelled: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Map people; a derived joint is labelled only if both of its parents are.
+
+        Args:
+            points: (P, D, 2) coordinates.
+            labelled: (P, D) whether each joint is labelled.
+
+        Returns:
+            (P, K, 2) coordinates, 0 where unlabelled, and (P, K) whether they are labelled.
+        """
+        shape = (len(points), len(self.skeleton.joints))
+        mapped, found = np.zeros((*shape, 2)), np.zeros(shape, dtype=bool)
+        for joint, source in enumerate(self._sources):
+            if source:
+                found[:, joint] = labelled[:, source].all(axis=1)
+                mapped[:, joint] = points[:, source].mean(axis=1)
+        mapped[~found] = 0.0
+        return mapped, found
+
+
+def side_of(joint: str) -> str:
+    """`left`, `right` or an empty string, from the words of a joint's name."""
+    words = joint.lower().replace("-", "_").split("_")
+    return next((side for side in _SIDES if side in words), "")
+
+
+def other_side(joint: str) -> str:
+    """The name of the joint on the other side of the body; the same name if it has no side."""
+    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    separator = "-" if "-" in joint and "_" not in joint else "_"
+    return separator.join(swap.get(word, word) for word in joint.split(separator))
+
+
+def oks_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
+    """OKS sigmas by name: COCO's where it has the part, the shoulder's for any other joint."""
+    return tuple(
+        next(
+            (_SIGMAS[word] for word in joint.lower().split("_") if word in _SIGMAS),
+            _SIGMA_OF_OTHERS,
+        )
+        for joint in joints
+    )
+
+
+COCO_JOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""What a run says."""
+
+import json
+import logging
+import re
+
+import pytest
+
+from bodyposenet import console
+from bodyposenet.console import StatusFile, configure_logging, logger, track
+from bodyposenet.errors import BodyPoseNetError
+
+
+def lines_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "status.json").read_text().splitlines()]
+
+
+def test_status_of_a_run(tmp_path):
+    with StatusFile(tmp_path / "new") as status:
+        status.write("RUNNING", "epoch 1", graphical={"loss": 1.5}, epoch=1)
+    started, running, ended = lines_of(tmp_path / "new")
+    assert [line["status"] for line in (started, running, ended)] == [
+        "STARTED",
+        "RUNNING",
+        "SUCCESS",
+    ]
+    assert running["graphical"] == {"loss": 1.5}
+    assert running["epoch"] == 1
+    assert re.fullmatch(r"[1-9]\d?/[1-9]\d?/\d{4}", started["date"])
+    assert re.fullmatch(r"\d{1,2}:\d{1,2}:\d{1,2}", started["time"])
+    assert started["verbosity"] == "INFO"
+
+
+def test_status_of_a_run_that_fails(tmp_path):
+    for error in (BodyPoseNetError("no such file: a", "Give another."), ValueError()):
+        with pytest.raises(type(error)), StatusFile(tmp_path):
+            raise error
+    lines = lines_of(tmp_path)
+    assert [line["status"] for line in lines] == ["STARTED", "FAILURE"] * 2
+    assert lines[1]["message"] == "no such file: a\nGive another."
+    assert lines[1]["verbosity"] == "ERROR"
+    assert lines[3]["message"] == "ValueError"
+
+
+def test_status_appends_to_the_runs_before(tmp_path):
+    for _ in range(2):
+        with StatusFile(tmp_path):
+            pass
+    assert len(lines_of(tmp_path)) == 4
+
+
+def test_status_that_cannot_be_written(tmp_path):
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(BodyPoseNetError, match=r"status\.json: cannot be written"):
+        StatusFile(tmp_path).write("RUNNING")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BodyPoseNetError, match="cannot write results there"):
+        StatusFile(tmp_path / "file")
+
+
+def test_the_error_of_the_run_goes_before_that_of_its_status(tmp_path):
+    with pytest.raises(ValueError, match="the reason"), StatusFile(tmp_path / "run"):
+        (tmp_path / "run" / "status.json").unlink()
+        (tmp_path / "run" / "status.json").mkdir()
+        raise ValueError("the reason")
+
+
+def test_log_lines_go_to_standard_error_or_are_appended_to_a_file(tmp_path, capsys):
+    configure_logging("WARNING")
+    logger.info("quiet")
+    logger.warning("loud")
+    assert capsys.readouterr().err == "WARNING: loud\n"
+    for text in ("one", "two"):
+        configure_logging("INFO", str(tmp_path / "log"))
+        logger.info(text)
+    assert (tmp_path / "log").read_text() == "INFO: one\nINFO: two\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_file_that_cannot_be_opened(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="cannot be opened: Is a directory"):
+        configure_logging("INFO", str(tmp_path))
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr(console, "_SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        assert list(track(range(3), "counting")) == [0, 1, 2]
+        assert list(track(iter("ab"), "reading")) == ["a", "b"]
+    assert caplog.messages == [
+        "counting: 1/3",
+        "counting: 2/3",
+        "counting: 3/3",
+        "reading: 1",
+        "reading: 2",
+    ]
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
+    class Terminal:
+        """Standard error, pretending."""
+
+        def __init__(self, stream) -> None:
+            self._stream = stream
+
+        def __getattr__(self, name):
+            return getattr(self._stream, name)
+
+        def isatty(self) -> bool:
+            return True
+
+    import sys
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
+    assert list(track(range(3), "counting", total=3)) == [0, 1, 2]
+    written = capsys.readouterr().err
+    assert "counting" in written
+    assert "3/3" in written

@@ -1,0 +1,178 @@
+"""Everything about joints follows from their names."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton, oks_sigmas, other_side, side_of
+from bodyposenet.specs.pose import load_skeleton
+
+TAO = load_skeleton("bpnet_18joints.json")
+COCO = load_skeleton("coco_17joints.json")
+
+
+@st.composite
+def skeletons(draw) -> Skeleton:
+    """1 to 30 joints in any order, a tree of limbs and some more."""
+    parts = draw(st.lists(st.sampled_from("abcdefghijklmno"), unique=True, min_size=1, max_size=15))
+    names = [
+        name
+        for part in parts
+        for name in draw(st.sampled_from([[part], [f"left_{part}", f"right_{part}"]]))
+    ]
+    joints = tuple(draw(st.permutations(names)))
+    count = len(joints)
+    limbs = [(draw(st.integers(0, end - 1)), end) for end in range(1, count)]
+    return Skeleton("any", joints, tuple(limbs))
+
+
+def test_channels_of_the_shipped_skeletons():
+    assert (TAO.heatmap_channels, TAO.paf_channels) == (19, 38)
+    assert (COCO.heatmap_channels, COCO.paf_channels) == (18, 38)
+    assert COCO.joints == COCO_JOINTS
+
+
+def test_taos_mirror_pairs():
+    expected = {5: 2, 6: 3, 7: 4, 11: 8, 12: 9, 13: 10, 15: 14, 17: 16, 0: 0, 1: 1}
+    for left, right in expected.items():
+        assert TAO.mirrored[left] == right
+        assert TAO.mirrored[right] == left
+
+
+def test_pairs_go_by_name_not_by_order():
+    skeleton = Skeleton("odd", ("right_b", "left_a", "right_a", "left_b", "left_c"), ())
+    assert skeleton.mirrored == (3, 2, 1, 0, 4)
+
+
+@given(skeletons())
+def test_mirroring_twice_changes_nothing(skeleton):
+    mirrored = np.array(skeleton.mirrored)
+    np.testing.assert_array_equal(mirrored[mirrored], np.arange(len(skeleton.joints)))
+    for joint, other in zip(skeleton.joints, mirrored, strict=True):
+        sides = {side_of(joint), side_of(skeleton.joints[other])}
+        assert sides in ({""}, {"left", "right"})
+
+
+@given(skeletons())
+def test_pose_configurations_hold_the_whole_skeleton(skeleton):
+    assert Skeleton.from_pose_configuration(skeleton.to_pose_configuration()) == skeleton
+
+
+def test_round_trip_keeps_what_is_our_own():
+    skeleton = Skeleton(
+        "own", ("a", "b", "middle"), ((0, 2),),
+        sigmas=(0.1, 0.2, 0.3), derived={"middle": ("a", "b")},
+    )  # fmt: skip
+    assert Skeleton.from_pose_configuration(skeleton.to_pose_configuration()) == skeleton
+
+
+@given(skeletons())
+def test_colors_are_distinct(skeleton):
+    assert len(skeleton.colors) == len(skeleton.limbs)
+    assert all(0 <= value <= 255 for color in skeleton.colors for value in color)
+
+
+@pytest.mark.parametrize("skeleton", [TAO, COCO], ids=["tao", "coco"])
+def test_colors_tell_limbs_and_sides_apart(skeleton):
+    assert len(set(skeleton.colors)) == len(skeleton.limbs)
+    for (start, end), (red, _, blue) in zip(skeleton.limbs, skeleton.colors, strict=True):
+        sides = {side_of(skeleton.joints[start]), side_of(skeleton.joints[end])} - {""}
+        if sides == {"right"}:
+            assert red > blue
+        elif sides == {"left"}:
+            assert blue > red
+
+
+@pytest.mark.parametrize(
+    ("joint", "side", "other"),
+    [
+        ("left_hip", "left", "right_hip"),
+        ("hip_right", "right", "hip_left"),
+        ("Left_Hip", "left", "Right_Hip"),
+        ("left-hip", "left", "right-hip"),
+        ("nose", "", "nose"),
+        ("leftover", "", "leftover"),
+    ],
+)
+def test_sides(joint, side, other):
+    assert side_of(joint) == side
+    assert other_side(joint) == other
+
+
+def test_sigmas_by_name():
+    assert oks_sigmas(("left_hip", "nose", "neck", "tail")) == (0.107, 0.026, 0.079, 0.079)
+    assert COCO.sigmas == (
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062,
+        0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((("a", "a"), ()), "names occur twice: \\['a'\\]"),
+        ((("a", "b"), ((0, 0),)), "limb \\(0, 0\\) does not connect two of its 2 joints"),
+        ((("a", "b"), ((0, 2),)), "limb \\(0, 2\\)"),
+        ((("a", "b"), ((-1, 0),)), "limb \\(-1, 0\\)"),
+        ((("a", "b"), ((0, 1),), (0.1,)), "1 sigmas for 2 joints"),
+    ],
+)
+def test_impossible_skeletons(arguments, message):
+    with pytest.raises(BodyPoseNetError, match=message):
+        Skeleton("bad", *arguments)
+
+
+def people(*labelled_shoulders: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
+    """COCO people whose joint d lies at (d, 10 d), all labelled but perhaps the shoulders."""
+    d = np.arange(17.0)
+    points = np.tile(np.stack([d, 10 * d], axis=1), (len(labelled_shoulders), 1, 1))
+    labelled = np.ones((len(labelled_shoulders), 17), bool)
+    labelled[:, 5:7] = labelled_shoulders
+    return points, labelled
+
+
+def test_a_neck_needs_both_shoulders():
+    mapping = TAO.joints_from(COCO_JOINTS)
+    points, labelled = people((True, True), (True, False), (False, True), (False, False))
+    mapped, found = mapping.keypoints(points, labelled)
+    np.testing.assert_array_equal(found[:, 1], [True, False, False, False])
+    np.testing.assert_array_equal(mapped[0, 1], (5.5, 55))
+    np.testing.assert_array_equal(mapped[1:, 1], np.zeros((3, 2)))
+
+
+def test_joints_go_by_name():
+    points, labelled = people((True, True))
+    mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(points, labelled)
+    assert found.all()
+    for joint, place in zip(TAO.joints, mapped[0], strict=True):
+        if joint != "neck":
+            assert place[0] == COCO_JOINTS.index(joint)
+
+
+def test_a_dataset_that_has_a_neck_keeps_its_own():
+    mapping = TAO.joints_from(("neck", "left_shoulder", "right_shoulder"))
+    points = np.array([[[7.0, 7.0], [0, 0], [2, 2]]])
+    mapped, found = mapping.keypoints(points, np.array([[True, False, False]]))
+    np.testing.assert_array_equal(mapped[0, 1], (7, 7))
+    assert found[0].sum() == 1
+
+
+def test_known_joints():
+    joints = tuple(j for j in COCO_JOINTS if j not in ("nose", "left_ear"))
+    known = TAO.joints_from(joints).known
+    assert [j for j, is_known in zip(TAO.joints, known, strict=True) if not is_known] == [
+        "nose",
+        "left_ear",
+    ]
+    one_shoulder = tuple(j for j in COCO_JOINTS if j != "left_shoulder")
+    assert not TAO.joints_from(one_shoulder).known[1]
+
+
+def test_nobody_maps_to_nobody():
+    mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(
+        np.zeros((0, 17, 2)), np.zeros((0, 17), bool)
+    )
+    assert mapped.shape == (0, 18, 2)
+    assert found.shape == (0, 18)
