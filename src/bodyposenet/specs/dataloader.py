@@ -1,0 +1,191 @@
+"""The `dataloader` block of the train spec: data, augmentation, targets (reference 2.4, 4 to 6)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bodyposenet.specs.loading import Block, ignored
+from bodyposenet.specs.numbers import Count, Positive, Probability, Whole
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
+
+Triple = tuple[float, float, float]
+
+
+class ImageDims(Block):
+    """Size of the network's input in training."""
+
+    height: Count = 256
+    """Rows."""
+    width: Count = 256
+    """Columns."""
+    channels: Literal[3] = 3
+    """Red, green and blue."""
+
+
+class ImageConfig(Block):
+    """What the images are."""
+
+    image_dims: ImageDims = ImageDims()
+    """Size of the network's input in training."""
+    image_encoding: Literal["jpg", "jpeg", "png"] = "jpg"
+    """Any image is read whatever this says; the file's content decides."""
+
+
+class PoseConfig(Block):
+    """What the network predicts, and on which grid."""
+
+    class_name: Literal["BpNetPoseConfig"] = Field(
+        default="BpNetPoseConfig", alias="__class_name__"
+    )
+    """The only class."""
+    target_shape: tuple[Count, Count] | None = None
+    """Rows and columns of the maps; image_dims / 8 by default, and nothing else fits."""
+    pose_config_path: str = DEFAULT_POSE_CONFIGURATION
+    """A pose configuration file, or the bare name of one that comes with the package."""
+
+
+class DatasetConfig(Block):
+    """Where the records lie and which datasets they come from."""
+
+    root_data_path: str
+    """Folder that the image and mask paths of the records are relative to."""
+    train_records_folder_path: str = ""
+    """Folder of the training records."""
+    train_records_path: tuple[str, ...] = Field(min_length=1)
+    """Record files to train on; file patterns (`train-fold-*`) are allowed."""
+    val_records_folder_path: str = ""
+    """Folder of the validation records."""
+    val_records_path: tuple[str, ...] = ()
+    """Record files to compute the validation loss on."""
+    dataset_specs: dict[str, str] = Field(min_length=1)
+    """Dataset name -> dataset spec file."""
+    root_data_paths: dict[str, str] = Field(default_factory=dict)
+    """Dataset name -> its own root folder, where it is not root_data_path (ours)."""
+
+
+class NormalizationParams(Block):
+    """image / image_scale - image_offset, and the same for the mask."""
+
+    image_scale: tuple[Positive, Positive, Positive] = (256.0, 256.0, 256.0)
+    """Divides red, green and blue (0 to 255)."""
+    image_offset: Triple = (0.5, 0.5, 0.5)
+    """Is taken off afterwards."""
+    mask_scale: tuple[Positive] = (255.0,)
+    """Divides the mask (0 to 255)."""
+    mask_offset: tuple[float] = (0.0,)
+    """Is taken off afterwards."""
+
+
+class SpatialAugParams(Block):
+    """How samples are flipped, turned, moved and sized (reference 5)."""
+
+    flip_lr_prob: Probability = 0.0
+    """Share of samples that are mirrored left to right."""
+    flip_tb_prob: Probability = 0.0
+    """Share of samples that are turned upside down."""
+    rotate_deg_max: float = 0.0
+    """Largest rotation, in degrees."""
+    rotate_deg_min: float | None = None
+    """Smallest rotation; null: minus the largest."""
+    zoom_prob: Probability = 0.0
+    """Share of samples that are zoomed."""
+    zoom_ratio_min: Positive = 1.0
+    """Smallest zoom; under 1 the image is drawn larger."""
+    zoom_ratio_max: Positive = 1.0
+    """Largest zoom; over 1 the image is drawn smaller (zoomed out), in every mode."""
+    translate_max_x: float = 0.0
+    """Largest shift to the right, in pixels of the source image."""
+    translate_min_x: float | None = None
+    """Smallest shift to the right; null: minus the largest."""
+    translate_max_y: float = 0.0
+    """Largest shift down, in pixels of the source image."""
+    translate_min_y: float | None = None
+    """Smallest shift down; null: minus the largest."""
+    use_translate_ratio: bool = False
+    """Shift by translate_ratio instead of pixels."""
+    translate_ratio_max: float = 0.0
+    """Largest shift, as a share of the source image's width and height."""
+    translate_ratio_min: float | None = None
+    """Smallest shift; null: minus the largest."""
+    target_person_scale: Positive = 0.6
+    """person_centric: height of the main person's box, as a share of the network's height."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SpatialAugParams:
+        for name, axis in (
+            ("rotate_deg", ""),
+            ("zoom_ratio", ""),
+            ("translate", "_x"),
+            ("translate", "_y"),
+            ("translate_ratio", ""),
+        ):
+            least, most = f"{name}_min{axis}", f"{name}_max{axis}"
+            low, high = getattr(self, least), getattr(self, most)
+            if (-high if low is None else low) > high:
+                raise ValueError(f"{least} {low} is more than {most} {high}")
+        return self
+
+
+class AugmentationConfig(Block):
+    """The augmentation of training samples."""
+
+    class_name: Literal["AugmentationConfig"] = Field(
+        default="AugmentationConfig", alias="__class_name__"
+    )
+    """The only class."""
+    spatial_augmentation_mode: (
+        Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"] | None
+    ) = "person_centric"
+    """person_centric: around the main person; standard: around the middle of the image, its aspect
+    ratio kept; standard_with_fixed_aspect_ratio: the whole image, stretched to the input."""
+    spatial_aug_params: SpatialAugParams = SpatialAugParams()
+    """How samples are flipped, turned, moved and sized."""
+    identity_spatial_aug_params: Any = ignored("the original does not support it either")
+    color_aug_params: Any = ignored("color augmentation is not there yet")
+
+    @field_validator("spatial_augmentation_mode", mode="after")
+    @classmethod
+    def _default_mode(cls, mode: str | None) -> str:
+        return mode or "person_centric"
+
+
+class LabelProcessorConfig(Block):
+    """How targets are drawn (reference 6)."""
+
+    paf_gaussian_sigma: Positive | None = 0.03
+    """Read, and used only with `paf_weighting: gaussian`; a share of the input's height."""
+    paf_weighting: Literal["hard", "gaussian"] = "hard"
+    """hard: the original's strip of unit vectors; gaussian: their length falls off from the limb
+    (ours)."""
+    heatmap_gaussian_sigma: Positive = 7.0
+    """Deviation of a joint's peak, in network pixels."""
+    paf_ortho_dist_thresh: Positive = 1.0
+    """Half width of a limb's strip, in cells."""
+
+
+class Dataloader(Block):
+    """Where training samples come from."""
+
+    class_name: Literal["BpNetDataloader"] = Field(
+        default="BpNetDataloader", alias="__class_name__"
+    )
+    """The only class."""
+    batch_size: Count = 10
+    """Samples per step."""
+    shuffle_buffer_size: Any = ignored("every epoch is shuffled as a whole")
+    image_config: ImageConfig = ImageConfig()
+    """What the images are."""
+    pose_config: PoseConfig = PoseConfig()
+    """What the network predicts."""
+    dataset_config: DatasetConfig
+    """Where the records lie."""
+    normalization_params: NormalizationParams = NormalizationParams()
+    """From pixel values to network inputs."""
+    augmentation_config: AugmentationConfig = AugmentationConfig()
+    """The augmentation; may also stand beside the dataloader, as the guide prints it."""
+    label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
+    """How targets are drawn; may also stand beside the dataloader."""
+    workers: Whole | None = None
+    """Processes that read and warp images (ours); null: as many as there are cores, less one."""

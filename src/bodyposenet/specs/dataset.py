@@ -1,0 +1,173 @@
+"""The dataset spec (`coco_spec.json`): where a dataset lies, its joints, what to filter out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from bodyposenet.specs.loading import Block, Spec, ignored
+from bodyposenet.types import Visibility
+
+Mode = Literal["train", "test"]
+
+VISIBILITY_CLASSES = {visibility.name.lower(): visibility for visibility in Visibility}
+
+
+class Split(Block):
+    """The train or the test part of a dataset; paths are relative to `root_directory_path`."""
+
+    images_root_dir_path: str
+    """Folder of the images."""
+    mask_root_dir_path: str
+    """Folder that masks are written to and read from."""
+    annotation_root_dir_path: str
+    """The annotation file (despite its name)."""
+
+
+class Category(Block):
+    """The category of people, in COCO's convention."""
+
+    supercategory: str = "person"
+    """Free."""
+    id: int = 1
+    """Free."""
+    name: str = "person"
+    """Only `person` is used."""
+    num_joints: int
+    """Number of keypoints."""
+    keypoints: tuple[str, ...]
+    """Names of the keypoints, in the order of the annotations."""
+    skeleton: tuple[tuple[int, int], ...] = ()
+    """The dataset's own limbs, counted from 1; for reading only, training never uses them."""
+    skeleton_edge_names: tuple[tuple[str, str], ...] = ()
+    """The same limbs by name."""
+    sigmas: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """OKS sigmas of the keypoints (ours); by default COCO's, by the joint's name."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Category:
+        if self.num_joints != len(self.keypoints):
+            raise ValueError(
+                f"num_joints is {self.num_joints}, but {len(self.keypoints)} keypoints are named"
+            )
+        if len(set(self.keypoints)) != len(self.keypoints):
+            raise ValueError("a keypoint is named twice")
+        if self.sigmas and len(self.sigmas) != len(self.keypoints):
+            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
+        return self
+
+
+class VisibilityFlags(Block):
+    """The dataset's visibility flags and what they mean to training."""
+
+    value: dict[str, int]
+    """Name (free) -> the number that stands in the annotations."""
+    mapping: dict[str, str]
+    """Name -> visible, annotatable, occluded, truncated, not_labeled or not_labeled_in_dataset."""
+
+    @model_validator(mode="after")
+    def _every_flag_is_mapped(self) -> VisibilityFlags:
+        missing = sorted(set(self.value) - set(self.mapping))
+        if missing:
+            raise ValueError(f"the mapping lacks {', '.join(missing)}")
+        unknown = sorted(set(self.mapping.values()) - set(VISIBILITY_CLASSES))
+        if unknown:
+            raise ValueError(
+                f"cannot map to {', '.join(unknown)}; choose from {', '.join(VISIBILITY_CLASSES)}"
+            )
+        return self
+
+    def classes(self) -> dict[int, Visibility]:
+        """Number in the annotations -> what it means."""
+        return {
+            number: VISIBILITY_CLASSES[self.mapping[name]] for name, number in self.value.items()
+        }
+
+
+class FilteringParams(Block):
+    """Who may be a main person, the one that a record is centred on (reference 3.2)."""
+
+    min_acceptable_height: float = Field(
+        default=32,
+        ge=0,
+        validation_alias=AliasChoices("min_acceptable_height", "min_acceptable_heigth"),
+    )
+    """Together with the width: the least area of the segmentation is height x width pixels."""
+    min_acceptable_width: float = Field(default=32, ge=0)
+    """See min_acceptable_height."""
+    min_acceptable_kpts: float = Field(default=5, ge=0)
+    """Least number of labelled keypoints."""
+    min_acceptable_interperson_dist_ratio: float = Field(default=0.3, ge=0)
+    """Least distance from an accepted main person, as a share of that person's larger box side."""
+
+
+class DatasetSpec(Spec):
+    """A dataset in COCO's keypoint format (reference 2.1)."""
+
+    dataset: str
+    """Name, written to every record; the key of `dataset_specs` in the train spec."""
+    root_directory_path: str
+    """Folder that all other paths are relative to."""
+    train_data: Split
+    """Images and annotations to train on."""
+    test_data: Split | None = None
+    """Images and annotations to evaluate on."""
+    duplicate_data_with_each_person_as_center: bool = True
+    """One record per main person; false: one per image, centred on its first main person."""
+    categories: tuple[Category, ...]
+    """Only the entry named `person` is used."""
+    visibility_flags: VisibilityFlags = VisibilityFlags(
+        value={"visible": 2, "occluded": 1, "not_labeled": 0},
+        mapping={"visible": "visible", "occluded": "occluded", "not_labeled": "not_labeled"},
+    )
+    """COCO's flags by default."""
+    data_filtering_params: FilteringParams = FilteringParams()
+    """Who may be a main person."""
+    comment: Any = ignored("it is for people to read")
+
+    def check(self) -> None:
+        """There is a category of people.
+
+        Raises:
+            BodyPoseNetError: There is none.
+        """
+        if not any(category.name == "person" for category in self.categories):
+            self.fail("categories", "none of the categories is named person")
+
+    @property
+    def person(self) -> Category:
+        """The category of people."""
+        return next(category for category in self.categories if category.name == "person")
+
+    def split(self, mode: Mode) -> Split:
+        """The train or test part.
+
+        Raises:
+            BodyPoseNetError: The spec has no test data.
+        """
+        if mode == "train":
+            return self.train_data
+        if self.test_data is None:
+            self.fail(
+                "test_data", "is missing", "Name the images and annotations of the test data."
+            )
+        return self.test_data
+
+    def has_annotations(self, mode: Mode) -> bool:
+        """Whether the annotation file of a part exists."""
+        path = self.split(mode).annotation_root_dir_path
+        return (Path(self.root_directory_path) / path).is_file()
+
+    def annotations(self, mode: Mode) -> Path:
+        """The annotation file of a part.
+
+        Raises:
+            BodyPoseNetError: It does not exist.
+        """
+        path = self.split(mode).annotation_root_dir_path
+        root = self.existing("root_directory_path", self.root_directory_path)
+        if not (root / path).is_file():
+            self.fail(f"{mode}_data.annotation_root_dir_path", f"no such file: {root / path}")
+        return root / path

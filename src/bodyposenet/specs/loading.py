@@ -1,0 +1,182 @@
+"""Spec files in, checked models out; every error reads `file:line: path: message`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import ErrorDetails
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.source import Location, Source
+
+
+class Block(BaseModel):
+    """A part of a spec: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        populate_by_name=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """Keys that do nothing beside the other values, and why; override it."""
+        return {}
+
+
+class Spec(Block):
+    """A whole spec file."""
+
+    _source: Source = PrivateAttr(default_factory=lambda: Source(Path("spec"), ""))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and check a spec file (.json, or YAML with any other extension).
+
+        Raises:
+            BodyPoseNetError: The file is missing or broken, or a value in it is wrong.
+        """
+        source = Source.read(Path(path))
+        content = cls.arrange(source.content())
+        try:
+            text = json.dumps(content)
+        except (TypeError, ValueError) as error:
+            raise BodyPoseNetError(f"{source.path}: {error}") from error
+        try:
+            # As JSON, so that strict checking takes a list for a tuple and 1 for 1.0.
+            spec = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise _explain(source, cls, error) from error
+        spec._source = source
+        for location, reason in _ignored(spec, ()):
+            place = ".".join(location)
+            _mention(f"{path}:{source.line(location)}: {place} has no effect: {reason}")
+        spec.check()
+        return spec
+
+    @classmethod
+    def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Move blocks that users may write in more than one place; override it."""
+        return content
+
+    def check(self) -> None:
+        """Check what no single value shows; override it.
+
+        Raises:
+            BodyPoseNetError: Values contradict one another.
+        """
+
+    def fail(self, location: str | Location, message: str, remedy: str = "") -> NoReturn:
+        """Raise an error at a place in the file, dotted or as its parts.
+
+        Raises:
+            BodyPoseNetError: Always.
+        """
+        parts = tuple(location.split(".")) if isinstance(location, str) else location
+        raise self._source.error(parts, message, remedy)
+
+    def existing(self, location: str | Location, path: str) -> Path:
+        """A file or folder that the spec names: relative to the working directory or to the spec.
+
+        Raises:
+            BodyPoseNetError: It is in neither place.
+        """
+        for candidate in (Path(path), self._source.path.parent / path):
+            if candidate.exists():
+                return candidate
+        self.fail(
+            location,
+            f"no such file or folder: {path}",
+            "Paths are relative to the working directory or to the spec.",
+        )
+
+    @property
+    def text(self) -> str:
+        """The file as it was written."""
+        return self._source.text
+
+
+def ignored(reason: str) -> Any:
+    """A key that parses with any value and does nothing; the log names it once."""
+    return Field(default=None, json_schema_extra={"ignored": reason})
+
+
+@cache
+def _mention(line: str) -> None:
+    """Log a line; cached, because one run may load the same spec several times."""
+    logger.info("%s", line)
+
+
+def _explain(source: Source, model: type[Block], error: ValidationError) -> BodyPoseNetError:
+    """All problems of a file in one error, a line each."""
+    lines = []
+    for problem in error.errors():
+        location, message = source.written(problem["loc"]), _message(model, problem)
+        if problem["type"].startswith("union_tag"):
+            location = (*location, "__class_name__")
+        lines.append(str(source.error(location, message)))
+    return BodyPoseNetError("\n".join(lines))
+
+
+def _message(model: type[Block], problem: ErrorDetails) -> str:
+    """What is wrong with one value, in a few words."""
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return "unknown key" + _closest(problem["loc"][-1], _keys_beside(model, problem["loc"]))
+    if kind in ("missing", "union_tag_not_found"):
+        return "is missing"
+    if kind == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        return f"unknown class {context['tag']!r}; there are {context['expected_tags']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(value, dict):
+        return message
+    got = json.dumps(value, default=str)
+    return f"{message} (got {got if len(got) <= 60 else got[:60] + '...'})"
+
+
+def _closest(word: str | int, words: list[str]) -> str:
+    close = difflib.get_close_matches(str(word), words, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _keys_beside(model: type[Block], location: Location) -> list[str]:
+    """The keys of all blocks that the location may lead to."""
+    blocks = [model]
+    for part in location[:-1]:
+        fields = [block.model_fields[part] for block in blocks if part in block.model_fields]  # type: ignore[index]
+        if fields:
+            blocks = [found for field in fields for found in _blocks_in(field.annotation)]
+    return [info.alias or name for block in blocks for name, info in block.model_fields.items()]
+
+
+def _blocks_in(annotation: Any) -> list[type[Block]]:
+    """The blocks that an annotation names, at any depth of unions and containers."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return [annotation]
+    return [block for argument in get_args(annotation) for block in _blocks_in(argument)]
+
+
+def _ignored(block: Block, location: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
+    """Where the file gives keys that do nothing, and why they do nothing."""
+    found = []
+    reasons = block.without_effect()
+    for name in block.model_fields_set:
+        value, info = getattr(block, name), type(block).model_fields[name]
+        place = (*location, info.alias or name)
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and "ignored" in extra and value is not None:
+            found.append((place, str(extra["ignored"])))
+        elif name in reasons:
+            found.append((place, reasons[name]))
+        elif isinstance(value, Block):
+            found.extend(_ignored(value, place))
+    return sorted(found)

@@ -1,0 +1,94 @@
+"""The `model` and `loss` blocks of the train spec (reference 2.4, 7, 8)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from bodyposenet.specs.loading import Block, ignored
+from bodyposenet.specs.numbers import Count, NonNegative, Positive, Stages
+
+
+class BackboneAttributes(Block):
+    """The feature extractor (reference 7)."""
+
+    architecture: Literal["vgg", "mobilenet"] = "vgg"
+    """vgg: TAO's network; mobilenet: a light one for CPUs and edge devices (ours)."""
+    mtype: Literal["default", "pooling"] = "default"
+    """vgg only. default: strided convolutions with batch normalization; pooling: the classic VGG19
+    front, into which ImageNet weights fit (ours)."""
+    use_bias: bool = False
+    """vgg with mtype default: bias of the backbone; must be that of the pretrained weights."""
+    width: Positive = 1.0
+    """mobilenet only: multiplier of all channel counts (ours)."""
+    nlayers: Any = ignored("the number of layers is fixed by the architecture")
+
+    def without_effect(self) -> dict[str, str]:
+        """Keys of the other architecture, where they are not the default."""
+        reasons = {}
+        if self.architecture == "vgg" and self.width != 1:
+            reasons["width"] = "the widths of vgg are fixed"
+        if self.architecture == "mobilenet" and self.mtype != "default":
+            reasons["mtype"] = "mobilenet has one variant"
+        if self.architecture == "mobilenet" and self.use_bias:
+            reasons["use_bias"] = "the backbone of mobilenet has no bias"
+        if self.architecture == "vgg" and self.mtype == "pooling" and not self.use_bias:
+            reasons["use_bias"] = "the pooling variant has biases"
+        return reasons
+
+
+class ModelConfig(Block):
+    """The network."""
+
+    class_name: Literal["BpNetLiteModel"] = Field(default="BpNetLiteModel", alias="__class_name__")
+    """The only class."""
+    backbone_attributes: BackboneAttributes = BackboneAttributes()
+    """The feature extractor."""
+    stages: Stages = 3
+    """One initial stage and the refinements."""
+    heat_channels: int = 19
+    """Joints + 1."""
+    paf_channels: int = 38
+    """Limbs x 2."""
+    use_self_attention: bool = False
+    """An attention module in every refinement stage."""
+    data_format: Literal["channels_last", "channels_first"] = "channels_last"
+    """Read, without effect: torch chooses its own layout."""
+    use_bias: bool = True
+    """Bias of the convolutions behind the backbone."""
+    regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
+    """l1: factor x sum |w|; l2: factor x sum w^2; l1_l2: both."""
+    kernel_regularization_factor: NonNegative = 5.0e-4
+    """Of the convolutions' kernels; 0 when retraining a pruned network."""
+    bias_regularization_factor: NonNegative = 0.0
+    """Of their biases."""
+    kernel_initializer: str = "random_normal"
+    """Of the heads of vgg. xavier: Glorot uniform; anything else: normal with deviation 0.01."""
+    stage1_kernel_sizes: tuple[Count, ...] = (3, 3, 3)
+    """vgg only. One convolution each, in the initial stage."""
+    stageT_kernel_sizes: tuple[Count, ...] = (7, 7, 7, 7, 7)  # noqa: N815 (TAO's name)
+    """vgg only. One convolution each, in every refinement stage."""
+    add_final_c128_conv: Any = ignored("the original reads it and does nothing with it")
+
+    def without_effect(self) -> dict[str, str]:
+        """Keys of vgg, for mobilenet."""
+        if self.backbone_attributes.architecture == "vgg":
+            return {}
+        names = ("stage1_kernel_sizes", "stageT_kernel_sizes")
+        return dict.fromkeys(names, "the stages of mobilenet are fixed")
+
+    @field_validator("stage1_kernel_sizes", "stageT_kernel_sizes")
+    @classmethod
+    def _odd(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not sizes or any(size % 2 == 0 for size in sizes):
+            raise ValueError("kernel sizes must be odd, and at least one")
+        return sizes
+
+
+class LossConfig(Block):
+    """The loss (reference 8)."""
+
+    class_name: Literal["BpNetLoss"] = Field(default="BpNetLoss", alias="__class_name__")
+    """The only class."""
+    focal_loss_params: Any = ignored("the focal weighting is not there yet")

@@ -1,0 +1,93 @@
+"""The `optimizer` block of the train spec (reference 9)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from bodyposenet.specs.loading import Block, ignored
+from bodyposenet.specs.numbers import NonNegative, Positive, Probability
+
+
+class SoftStartAnnealing(Block):
+    """Exponential rise, plateau and exponential fall of the learning rate (reference 9)."""
+
+    class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = Field(alias="__class_name__")
+    """Chooses the class."""
+    soft_start: Probability = 0.05
+    """Share of the training after which the rate has risen to base_learning_rate."""
+    annealing: Probability = 0.5
+    """Share of the training after which it falls again."""
+    base_learning_rate: Positive = 2e-5
+    """The highest rate."""
+    min_learning_rate: Positive = Field(
+        default=8e-8, validation_alias=AliasChoices("min_learning_rate", "minimum_learning_rate")
+    )
+    """The rate at the start and at the end."""
+    last_step: Any = ignored("it is computed from the data, as in the original")
+
+    @model_validator(mode="after")
+    def _order(self) -> SoftStartAnnealing:
+        if self.min_learning_rate > self.base_learning_rate:
+            raise ValueError("min_learning_rate is more than base_learning_rate")
+        if self.soft_start > self.annealing:
+            raise ValueError("soft_start is more than annealing")
+        return self
+
+
+class ExponentialDecay(Block):
+    """lr = max(learning_rate x decay_rate ^ (epoch / decay_epochs), min_learning_rate)."""
+
+    class_name: Literal["BpNetExponentialDecayLRSchedule"] = Field(alias="__class_name__")
+    """Chooses the class."""
+    learning_rate: Positive = 2e-5
+    """The rate at the start."""
+    decay_epochs: Positive = 17
+    """Epochs in which the rate falls by decay_rate."""
+    decay_rate: Positive = 0.333
+    """Factor per decay_epochs."""
+    min_learning_rate: Positive = 8.18938e-08
+    """The rate never falls below."""
+    staircase: bool = False
+    """Fall in steps, once per decay_epochs."""
+
+
+Schedule = Annotated[SoftStartAnnealing | ExponentialDecay, Field(discriminator="class_name")]
+
+
+class WeightedMomentum(Block):
+    """Momentum SGD with a learning rate multiplier per layer (reference 9)."""
+
+    class_name: Literal["WeightedMomentumOptimizer"] = Field(alias="__class_name__")
+    """Chooses the class."""
+    learning_rate_schedule: Schedule
+    """The learning rate over the training."""
+    grad_weights_dict: dict[str, NonNegative] | None = None
+    """Layer name, or a regular expression on it -> multiplier; goes before the stage-wise table."""
+    weight_default_value: NonNegative = 1.0
+    """Multiplier of all other layers."""
+    momentum: Probability = 0.9
+    """Share of the last step that is kept; 0: plain gradient descent."""
+    use_nesterov: bool = False
+    """Nesterov's momentum."""
+
+
+class AdamW(Block):
+    """AdamW, with the same schedules and multipliers (ours)."""
+
+    class_name: Literal["AdamW"] = Field(alias="__class_name__")
+    """Chooses the class."""
+    learning_rate_schedule: Schedule
+    """The learning rate over the training."""
+    grad_weights_dict: dict[str, NonNegative] | None = None
+    """Layer name, or a regular expression on it -> multiplier."""
+    weight_default_value: NonNegative = 1.0
+    """Multiplier of all other layers."""
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    """Memory of the mean and of the square of the gradients."""
+    weight_decay: NonNegative = 0.01
+    """Share of a weight that is taken off per step, times the learning rate."""
+
+
+Optimizer = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_name")]

@@ -1,0 +1,185 @@
+"""The train spec (YAML): trainer, dataloader, model, loss and optimizer (reference 2.4)."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from bodyposenet.console import logger
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.dataloader import Dataloader
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.loading import Block, Spec, ignored
+from bodyposenet.specs.network import LossConfig, ModelConfig
+from bodyposenet.specs.numbers import Count, Positive, Whole
+from bodyposenet.specs.optimizer import Optimizer
+from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
+
+STRIDE = 8
+"""Input pixels per cell of the maps, of every architecture."""
+
+
+class FinetuningConfig(Block):
+    """Start from the weights and the optimizer of a checkpoint (reference 10.3)."""
+
+    is_finetune_exp: bool = False
+    """Start from checkpoint_path."""
+    checkpoint_path: str | None = None
+    """A `model.epoch-N.tlt`."""
+    ckpt_epoch_num: Whole = 0
+    """Epochs count from here; the schedule runs over the epochs that remain."""
+
+    @model_validator(mode="after")
+    def _checkpoint_named(self) -> FinetuningConfig:
+        if self.is_finetune_exp and not self.checkpoint_path:
+            raise ValueError("is_finetune_exp needs a checkpoint_path")
+        return self
+
+
+class TrainSpec(Spec):
+    """The whole training."""
+
+    class_name: Literal["BpNetTrainer"] = Field(default="BpNetTrainer", alias="__class_name__")
+    """The only class."""
+    checkpoint_dir: str | None = None
+    """Results folder where `-r` is not given."""
+    log_every_n_secs: Positive = 30
+    """Seconds between log lines."""
+    checkpoint_n_epoch: Count = Field(
+        default=5, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval")
+    )
+    """Epochs between checkpoints."""
+    num_epoch: Count = 100
+    """Epochs to train."""
+    summary_every_n_steps: Count = 20
+    """Steps between TensorBoard scalars."""
+    infrequent_summary_every_n_steps: Whole = 0
+    """Read, without effect: TensorBoard pictures are written at every validation."""
+    validation_every_n_epoch: Count = 5
+    """Epochs between validations."""
+    max_ckpt_to_keep: Count = 100
+    """The oldest checkpoints are removed."""
+    random_seed: Whole = 42
+    """Of initial weights, order and augmentation."""
+    pretrained_weights: str | None = None
+    """.tlt, Keras .hdf5 or .safetensors (a VGG19 front)."""
+    load_graph: bool = False
+    """Take the layer widths from pretrained_weights too (pruned networks); regularization is off
+    then."""
+    finetuning_config: FinetuningConfig = FinetuningConfig()
+    """Start from the weights and the optimizer of a checkpoint."""
+    use_stagewise_lr_multipliers: bool = False
+    """Learning rate x 4 in the refinement stages, and x 2 for biases."""
+    final_model_name: str = "bpnet_model"
+    """Name of the trained model, without `.tlt`."""
+    validation_max_images: Count | None = None
+    """At most so many test images per dataset for the AP while training (ours); null: all."""
+    inference_spec: str | None = None
+    """Settings of the AP while training; by default the training size, padded."""
+    dataloader: Dataloader
+    """Where training samples come from."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    loss: LossConfig = LossConfig()
+    """The loss."""
+    optimizer: Optimizer
+    """The optimizer and its learning rate."""
+    key: Any = ignored("give the key with -k; it is never stored")
+    evaluator: Any = ignored("the original reads it and does nothing with it")
+    hooks: Any = ignored("there are no hooks")
+
+    def without_effect(self) -> dict[str, str]:
+        """0, as in the guide, is no wish."""
+        if not self.infrequent_summary_every_n_steps:
+            return {}
+        return {"infrequent_summary_every_n_steps": "pictures are written at every validation"}
+
+    @classmethod
+    def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Two blocks of the dataloader may stand beside it, as the guide prints them."""
+        dataloader = content.get("dataloader")
+        if not isinstance(dataloader, dict):
+            return content
+        blocks = {"augmentation_config", "label_processor_config"} - set(dataloader)
+        moved = {key: value for key, value in content.items() if key in blocks}
+        rest = {key: value for key, value in content.items() if key not in moved}
+        return rest | {"dataloader": dataloader | moved}
+
+    def check(self) -> None:
+        """Maps, channels and graph fit one another.
+
+        Raises:
+            BodyPoseNetError: They do not, or the pose configuration is missing or wrong.
+        """
+        dims, pose = self.dataloader.image_config.image_dims, self.dataloader.pose_config
+        cells = (-(-dims.height // STRIDE), -(-dims.width // STRIDE))
+        if pose.target_shape is not None and pose.target_shape != cells:
+            self.fail(
+                "dataloader.pose_config.target_shape",
+                f"{list(pose.target_shape)} does not fit an input of {dims.height} x {dims.width} "
+                f"at stride {STRIDE}",
+                f"Write [{cells[0]}, {cells[1]}], or leave it out.",
+            )
+        skeleton = self.skeleton
+        wanted = {"heat_channels": skeleton.heatmap_channels, "paf_channels": skeleton.paf_channels}
+        for key, channels in wanted.items():
+            if getattr(self.model, key) != channels:
+                self.fail(
+                    f"model.{key}",
+                    f"{getattr(self.model, key)} does not fit the skeleton {skeleton.name}, with "
+                    f"{len(skeleton.joints)} joints and {len(skeleton.limbs)} limbs",
+                    f"Write {key}: {channels}.",
+                )
+        if self.load_graph and not self.pretrained_weights:
+            self.fail(
+                "load_graph",
+                "needs pretrained_weights",
+                "Name the model whose graph is to be loaded.",
+            )
+
+    @property
+    def text(self) -> str:
+        """The file as it was written, but for the key: that is never stored."""
+        return re.sub(r"(?m)^key:.*\n?", "", super().text)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of the pose configuration.
+
+        A path of another machine that ends in the name of a configuration of ours (as in TAO's
+        samples) means that one; the log says so.
+
+        Raises:
+            BodyPoseNetError: The file is missing or wrong.
+        """
+        path = self.dataloader.pose_config.pose_config_path
+        shipped = shipped_pose_configuration(Path(path).name)
+        beside = self._source.path.parent / path
+        if shipped is None or Path(path).exists() or beside.exists():
+            return load_skeleton(self.existing("dataloader.pose_config.pose_config_path", path))
+        if path != shipped.name:
+            logger.warning("%s is not there: taking the %s of bodyposenet", path, shipped.name)
+        return load_skeleton(shipped)
+
+    def dataset_specs(self) -> dict[str, DatasetSpec]:
+        """The dataset specs by dataset name.
+
+        Raises:
+            BodyPoseNetError: A file is missing or wrong, or belongs to another dataset.
+        """
+        specs = {}
+        for name, path in self.dataloader.dataset_config.dataset_specs.items():
+            place = ("dataloader", "dataset_config", "dataset_specs", name)
+            spec = DatasetSpec.load(self.existing(place, path))
+            if spec.dataset != name:
+                self.fail(
+                    place,
+                    f"{path} is the spec of the dataset {spec.dataset}",
+                    f"Name the key {spec.dataset}.",
+                )
+            specs[name] = spec
+        return specs

@@ -1,0 +1,414 @@
+"""What a mistake in a spec file looks like: file, line, place and what to do."""
+
+import json
+import logging
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.pose import PoseConfiguration, load_skeleton
+from bodyposenet.specs.training import TrainSpec
+
+EXAMPLES = Path(str(files("bodyposenet") / "resources" / "specs"))
+TRAIN = (EXAMPLES / "bpnet_train_m1_coco.yaml").read_text()
+DATASET = (EXAMPLES / "coco_spec.json").read_text()
+
+
+@pytest.fixture
+def mistake(tmp_path):
+    """The error of a train spec in which one text was replaced by another."""
+
+    def load(old: str, new: str) -> str:
+        assert TRAIN.count(old) >= 1
+        path = tmp_path / "train.yaml"
+        path.write_text(TRAIN.replace(old, new, 1))
+        with pytest.raises(BodyPoseNetError) as caught:
+            TrainSpec.load(path)
+        return str(caught.value).replace(str(tmp_path), "")
+
+    return load
+
+
+def line_of(text: str, source: str = TRAIN) -> int:
+    return source[: source.index(text)].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("num_epoch: 100", "num_epochs: 100", "num_epochs", "unknown key, did you mean num_epoch?"),
+        ("zoom_prob: 0.0", "zoom_porb: 0.0",
+         "dataloader.augmentation_config.spatial_aug_params.zoom_porb",
+         "unknown key, did you mean zoom_prob?"),
+        ("momentum: 0.9", "momentom: 0.9", "optimizer.momentom",
+         "unknown key, did you mean momentum?"),
+        ("soft_start: 0.05", "warm_xyz: 1", "optimizer.learning_rate_schedule.warm_xyz",
+         "unknown key\n"),
+        ("batch_size: 10", "batch_size: ten", "dataloader.batch_size",
+         'Input should be a valid integer (got "ten")'),
+        ("load_graph: False", "load_graph: maybe", "load_graph",
+         'Input should be a valid boolean (got "maybe")'),
+        ("batch_size: 10", "batch_size: true", "dataloader.batch_size",
+         "Input should be a valid integer (got true)"),
+        ("batch_size: 10", "batch_size: 0", "dataloader.batch_size",
+         "Input should be greater than or equal to 1 (got 0)"),
+        ("stages: 3", "stages: 7", "model.stages",
+         "Input should be less than or equal to 6 (got 7)"),
+        ("flip_lr_prob: 0.5", "flip_lr_prob: 1.5",
+         "dataloader.augmentation_config.spatial_aug_params.flip_lr_prob",
+         "Input should be less than or equal to 1 (got 1.5)"),
+        ("rotate_deg_max: 40.0", "rotate_deg_max: .nan",
+         "dataloader.augmentation_config.spatial_aug_params.rotate_deg_max",
+         "Input should be a finite number (got NaN)"),
+        ("architecture: vgg", "architecture: resnet", "model.backbone_attributes.architecture",
+         "Input should be 'vgg' or 'mobilenet' (got \"resnet\")"),
+        ("WeightedMomentumOptimizer", "SGD", "optimizer.__class_name__",
+         "unknown class 'SGD'; there are 'WeightedMomentumOptimizer', 'AdamW'"),
+        ("  __class_name__: WeightedMomentumOptimizer\n", "", "optimizer.__class_name__",
+         "is missing"),
+        ("image_scale: [256.0, 256.0, 256.0]", "image_scale: [256.0, 0.0, 256.0]",
+         "dataloader.normalization_params.image_scale.1",
+         "Input should be greater than 0 (got 0.0)"),
+        ("    root_data_path: /workspace/tao-experiments/bpnet/data/\n", "",
+         "dataloader.dataset_config.root_data_path", "is missing"),
+        ("rotate_deg_min: -40.0", "rotate_deg_min: 50.0",
+         "dataloader.augmentation_config.spatial_aug_params",
+         "rotate_deg_min 50.0 is more than rotate_deg_max 40.0\n"),
+    ],
+)  # fmt: skip
+def test_wrong_values_name_line_and_place(mistake, old, new, place, message):
+    error = mistake(old, new) + "\n"
+    assert f": {place}: {message}" in error
+    line = line_of(new) if new in TRAIN else line_of(old)
+    if message == "is missing":  # the line of the block that lacks it
+        line = line_of("  dataset_config:" if "root" in place else "optimizer:")
+    elif "more than" in message:
+        line = line_of("spatial_aug_params:")
+    assert error.startswith(f"/train.yaml:{line}: ")
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    path = tmp_path / "infer.yaml"
+    path.write_text("input_shape: [368]\npaf_treshold: 0.1\nscales: []\n")
+    with pytest.raises(BodyPoseNetError) as caught:
+        InferenceSpec.load(path)
+    lines = caught.value.what.splitlines()
+    assert [line.split(":")[1] for line in lines] == ["1", "3", "2"]
+    assert lines[2].endswith("paf_treshold: unknown key, did you mean paf_threshold?")
+
+
+def test_channels_must_fit_the_skeleton(mistake):
+    error = mistake("heat_channels: 19", "heat_channels: 18")
+    assert f"train.yaml:{line_of('heat_channels')}: model.heat_channels: 18 does not fit" in error
+    assert "Write heat_channels: 19." in error
+    assert "Write paf_channels: 38." in mistake("paf_channels: 38", "paf_channels: 40")
+
+
+def test_channels_that_are_not_written_must_fit_too(tmp_path):
+    text = TRAIN.replace("  paf_channels: 38\n", "").replace("  heat_channels: 19\n", "")
+    path = tmp_path / "train.yaml"
+    path.write_text(text.replace("bpnet_18joints.json", "coco_17joints.json"))
+    with pytest.raises(BodyPoseNetError, match=r"model\.heat_channels: 19 .* coco_17_joints"):
+        TrainSpec.load(path)
+
+
+def test_target_shape_must_fit_the_stride(mistake):
+    error = mistake("target_shape: [32, 32]", "target_shape: [64, 32]")
+    assert "[64, 32] does not fit an input of 256 x 256 at stride 8" in error
+    assert "Write [32, 32], or leave it out." in error
+
+
+def test_target_shape_of_an_input_that_is_no_multiple_of_the_stride(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN.replace("height: 256", "height: 250"))
+    assert TrainSpec.load(path).dataloader.pose_config.target_shape == (32, 32)
+
+
+def test_load_graph_needs_weights(mistake):
+    assert "load_graph: needs pretrained_weights" in mistake("load_graph: False", "load_graph: yes")
+
+
+def test_missing_pose_configuration(mistake):
+    error = mistake("bpnet_18joints.json", "no/such.json")
+    line = line_of("pose_config_path")
+    place = "dataloader.pose_config.pose_config_path"
+    assert f"/train.yaml:{line}: {place}: no such file or folder: no/such.json" in error
+
+
+def test_a_path_of_tao_means_our_pose_configuration_and_says_so(tmp_path, caplog):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN.replace("bpnet_18joints.json", "/far/bpnet_18joints.json"))
+    with caplog.at_level(logging.WARNING, "bodyposenet"):
+        assert TrainSpec.load(path).skeleton.name == "bpnet_18_joints"
+    assert "/far/bpnet_18joints.json is not there" in caplog.text
+
+
+def test_missing_and_exchanged_dataset_specs(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN)
+    with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: no such file"):
+        TrainSpec.load(path).dataset_specs()
+    (tmp_path / "coco_spec.json").write_text(DATASET.replace('"coco"', '"other"'))
+    with pytest.raises(BodyPoseNetError, match="is the spec of the dataset other"):
+        TrainSpec.load(path).dataset_specs()
+
+
+def test_missing_annotations_and_root(tmp_path):
+    path = tmp_path / "coco_spec.json"
+    path.write_text(DATASET)
+    spec = DatasetSpec.load(path)
+    with pytest.raises(BodyPoseNetError, match="root_directory_path: no such file or folder"):
+        spec.annotations("train")
+    root = "/workspace/tao-experiments/bpnet/data"
+    path.write_text(DATASET.replace(root, tmp_path.as_posix()))
+    with pytest.raises(BodyPoseNetError, match=r"annotation_root_dir_path: no such file"):
+        DatasetSpec.load(path).annotations("test")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{\n\t"dataset": "a",\n\t"dataset": "b"\n}', ":3: the key 'dataset' is given twice"),
+        ('{\n\t"dataset": "a",\n\t"root_directory_path": }', ":3: not valid JSON: Expecting value"),
+        ('{"dataset": "a"', ":1: not valid JSON"),
+        ("", ":1: not valid JSON"),
+        ("[1, 2]", ": the file holds no keys and values"),
+        ("[" * 100_000, ": nested too deeply"),
+    ],
+)
+def test_broken_json(tmp_path, text, what):
+    path = tmp_path / "coco_spec.json"
+    path.write_text(text)
+    with pytest.raises(BodyPoseNetError) as caught:
+        DatasetSpec.load(path)
+    assert f"coco_spec.json{what}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("input_shape: [1, 2]\ninput_shape: [3, 4]\n", ":2: the key 'input_shape' is given twice"),
+        ("a: 1\n\tb: 2\n", ":2: not valid YAML"),
+        ("a: [1, 2\nb: 3\n", ":2: not valid YAML"),
+        ("a: 1\nb: \x00\n", ":2: not valid YAML: character 0"),
+        ("a: &x [*x]\n", ": Circular reference detected"),
+        ("a: *nobody\n", ":1: not valid YAML: found undefined alias"),
+        ("just words", ": the file holds no keys and values"),
+        ("? [a, b]\n: 1\n", ":1: not valid YAML"),
+        ("model_path: !!set {a, b}", ": Object of type set is not JSON serializable"),
+        ("model_path: !!python/name:os.system x", ":1: not valid YAML"),
+    ],
+)
+def test_broken_yaml(tmp_path, text, what):
+    path = tmp_path / "infer.yaml"
+    path.write_text(text)
+    with pytest.raises(BodyPoseNetError) as caught:
+        InferenceSpec.load(path)
+    assert f"infer.yaml{what}" in str(caught.value)
+
+
+def test_lines_are_right_in_json_with_tabs(tmp_path):
+    path = tmp_path / "coco_spec.json"
+    path.write_text(DATASET.replace("    ", "\t").replace('"min_acceptable_kpts": 5', '"kpts": 5'))
+    line = line_of('"min_acceptable_kpts"', DATASET)
+    with pytest.raises(BodyPoseNetError, match=rf"json:{line}: data_filtering_params\.kpts: "):
+        DatasetSpec.load(path)
+
+
+def test_files_that_are_no_text(tmp_path):
+    path = tmp_path / "infer.yaml"
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(BodyPoseNetError, match="not a text file"):
+        InferenceSpec.load(path)
+    with pytest.raises(BodyPoseNetError, match="cannot be read: No such file"):
+        InferenceSpec.load(tmp_path / "none.yaml")
+    with pytest.raises(BodyPoseNetError, match="cannot be read"):
+        InferenceSpec.load(tmp_path)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    path = tmp_path / "coco_spec.json"
+    path.write_bytes(b"\xef\xbb\xbf" + DATASET.encode())
+    assert DatasetSpec.load(path).dataset == "coco"
+
+
+@pytest.mark.parametrize("null", ["None", "null", "~", ""])
+def test_nulls(tmp_path, null):
+    path = tmp_path / "infer.yaml"
+    path.write_text(f"keep_aspect_ratio_mode: {null}\n")
+    assert InferenceSpec.load(path).keep_aspect_ratio_mode is None
+
+
+@pytest.mark.parametrize("number", ["2e-5", "2.e-5", "2E-05", "0.00002", ".2e-4", "+2e-5"])
+def test_floats(tmp_path, number):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN.replace("base_learning_rate: 2.e-5", f"base_learning_rate: {number}"))
+    assert TrainSpec.load(path).optimizer.learning_rate_schedule.base_learning_rate == 2e-5
+
+
+def test_an_integer_stays_one(tmp_path):
+    path = tmp_path / "infer.yaml"
+    path.write_text("input_shape: [368, 368]\nscales: [1, 2]\n")
+    spec = InferenceSpec.load(path)
+    assert spec.input_shape == (368, 368)
+    assert spec.scales == (1.0, 2.0)
+
+
+def test_the_guides_misprints_are_aliases(tmp_path):
+    path = tmp_path / "coco_spec.json"
+    path.write_text(DATASET.replace('min_acceptable_height": 32', 'min_acceptable_heigth": 18'))
+    assert DatasetSpec.load(path).data_filtering_params.min_acceptable_height == 18
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        TRAIN.replace("min_learning_rate: 8.e-08", "minimum_learning_rate: 1e-7")
+        .replace("checkpoint_n_epoch: 5", "checkpoint_interval: 7")
+    )  # fmt: skip
+    spec = TrainSpec.load(path)
+    assert spec.optimizer.learning_rate_schedule.min_learning_rate == 1e-7
+    assert spec.checkpoint_n_epoch == 7
+
+
+IGNORED = {
+    "key: secret": "key",
+    "evaluator: {__class_name__: Evaluator, deep: [1, {a: b}]}": "evaluator",
+    "hooks: []": "hooks",
+    "loss: {__class_name__: BpNetLoss, focal_loss_params: {use_focal_loss: True, alpha: 0.1}}": (
+        "loss.focal_loss_params"
+    ),
+}
+
+
+def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
+    text = TRAIN.replace("loss:\n  __class_name__: BpNetLoss\n", "")
+    text = text.replace("    use_bias: False\n", "    use_bias: False\n    nlayers: 19\n")
+    text = text.replace("stages: 3\n", "stages: 3\n  add_final_c128_conv: False\n")
+    text = text.replace("identity_spatial_aug_params: null", "identity_spatial_aug_params: {a: 1}")
+    text = text.replace("last_step: null", "last_step: 1000")
+    path = tmp_path / "train.yaml"
+    path.write_text(text + "\n".join(IGNORED) + "\n")
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        TrainSpec.load(path)
+        TrainSpec.load(path)
+    lines = [record.getMessage() for record in caplog.records]
+    places = [line.split(": ")[1].split(" has no effect")[0] for line in lines]
+    assert sorted(places) == sorted(
+        [
+            *IGNORED.values(),
+            "dataloader.augmentation_config.identity_spatial_aug_params",
+            "dataloader.shuffle_buffer_size",
+            "model.add_final_c128_conv",
+            "model.backbone_attributes.nlayers",
+            "optimizer.learning_rate_schedule.last_step",
+        ]
+    )
+    assert f"train.yaml:{line_of('nlayers', text)}: " in next(s for s in lines if "nlayers" in s)
+
+
+def test_keys_of_the_other_architecture_are_named(tmp_path, caplog):
+    path = tmp_path / "train.yaml"
+    text = TRAIN.replace("architecture: vgg", "architecture: mobilenet")
+    path.write_text(
+        text.replace("stages: 3\n", "stages: 3\n  stageT_kernel_sizes: [7, 7]\n"
+                     "  stage1_kernel_sizes: [3]\n")
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        assert TrainSpec.load(path).model.stageT_kernel_sizes == (7, 7)
+    assert "model.stageT_kernel_sizes has no effect" in caplog.text
+    assert "model.stage1_kernel_sizes has no effect" in caplog.text
+
+
+def test_the_originals_kernel_sizes_work(tmp_path, caplog):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN.replace("stages: 3\n", "stages: 3\n  stageT_kernel_sizes: [5, 3]\n"))
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        assert TrainSpec.load(path).model.stageT_kernel_sizes == (5, 3)
+    assert "stageT" not in caplog.text
+
+
+def test_paths_are_relative_to_the_working_directory_or_the_spec(tmp_path, monkeypatch):
+    (tmp_path / "specs").mkdir()
+    path = tmp_path / "specs" / "train.yaml"
+    path.write_text(TRAIN)
+    (tmp_path / "specs" / "coco_spec.json").write_text(DATASET)
+    assert TrainSpec.load(path).dataset_specs()
+    monkeypatch.chdir(tmp_path)
+    path.write_text(TRAIN.replace("coco: coco_spec.json", "coco: specs/coco_spec.json"))
+    assert TrainSpec.load("specs/train.yaml").dataset_specs()
+
+
+def pose_configuration(**changes) -> dict:
+    category = {
+        "num_joints": 3,
+        "keypoints": ["head", "left_hand", "right_hand"],
+        "skeleton": [[1, 2], [1, 3]],
+    }
+    return {"pose_config_type": "toy", "categories": [category | changes]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_joints": 4}, "num_joints is 4, but 3 keypoints are named"),
+        ({"keypoints": ["a", "a", "b"]}, "a keypoint is named twice"),
+        ({"skeleton": []}, "no limbs: give skeleton or skeleton_edge_names"),
+        ({"skeleton": [[0, 1]]}, "[0, 1] is no pair of keypoints (counted from 1)"),
+        ({"skeleton": [[1, 4]]}, "[1, 4] is no pair of keypoints (counted from 1)"),
+        ({"skeleton": [[2, 2]]}, "[2, 2] is no pair of keypoints (counted from 1)"),
+        ({"skeleton_edge_names": [["head", "foot"]]}, "skeleton_edge_names: foot is no keypoint"),
+        ({"skeleton_edge_names": [["head", "left_hand"]]}, "do not name the same limbs"),
+        ({"sigmas": [0.1]}, "1 sigmas for 3 keypoints"),
+    ],
+)
+def test_impossible_pose_configurations(tmp_path, changes, message):
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(pose_configuration(**changes)))
+    with pytest.raises(BodyPoseNetError) as caught:
+        PoseConfiguration.load(path)
+    assert message in str(caught.value)
+    assert "categories.0" in str(caught.value)
+
+
+def test_limbs_by_name_are_enough(tmp_path):
+    path = tmp_path / "pose.json"
+    names = [["head", "left_hand"], ["right_hand", "head"]]
+    path.write_text(json.dumps(pose_configuration(skeleton=[], skeleton_edge_names=names)))
+    assert load_skeleton(path).limbs == ((0, 1), (2, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mapping": {"visible": "visible"}}, "the mapping lacks not_labeled, occluded"),
+        ({"mapping": {"visible": "seen", "occluded": "occluded", "not_labeled": "truncated"}},
+         "cannot map to seen; choose from visible, annotatable"),
+    ],
+)  # fmt: skip
+def test_visibility_flags(tmp_path, change, message):
+    content = json.loads(DATASET)
+    content["visibility_flags"] |= change
+    path = tmp_path / "coco_spec.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(BodyPoseNetError, match=message):
+        DatasetSpec.load(path)
+
+
+def test_a_dataset_needs_people(tmp_path):
+    path = tmp_path / "coco_spec.json"
+    path.write_text(DATASET.replace('"name": "person"', '"name": "dog"'))
+    with pytest.raises(
+        BodyPoseNetError, match="categories: none of the categories is named person"
+    ):
+        DatasetSpec.load(path)
+
+
+def test_test_data_may_be_left_out_until_it_is_needed(tmp_path):
+    content = json.loads(DATASET)
+    del content["test_data"]
+    path = tmp_path / "coco_spec.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(BodyPoseNetError, match="test_data: is missing"):
+        DatasetSpec.load(path).split("test")
