@@ -1,0 +1,169 @@
+"""Networks and other tensors to files and back: a JSON header and safetensors in a container.
+
+A model file describes its network in full (skeleton, architecture, layer widths, normalization),
+so that nothing else is needed to run it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.sealing import read_container, write_container
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import ModelConfig
+
+_KIND = "model"
+
+
+def write_tensors(
+    path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor], *, key: str = ""
+) -> None:
+    """Write named tensors, from any device.
+
+    Args:
+        path: The file.
+        header: What JSON can hold; readable without the key.
+        tensors: Tensors that share no memory.
+        key: Seals the file; empty: a plain file.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+    """
+    body = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    write_container(path, header, body, key)
+
+
+def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `write_tensors` wrote: the header, and the tensors on the CPU.
+
+    Raises:
+        BodyPoseNetError: The file cannot be opened (see `sealing`), or holds something else.
+    """
+    header, body = read_container(path, key)
+    try:
+        return header, load(body)
+    except SafetensorError as error:
+        raise BodyPoseNetError(
+            f"{path}: holds no tensors, but {header.get('kind', 'something else')}",
+            "Give a model as train wrote it (.tlt).",
+        ) from error
+
+
+def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dict[str, Any]:
+    """The header of a model file: all that is needed to build the network again.
+
+    Args:
+        network: The network.
+        epoch: Epochs that it was trained for.
+        spec: Text of the train spec; without secrets, as the header is not encrypted.
+    """
+    widths = {
+        name: layer.out_channels
+        for name, layer in network.layers().items()
+        if isinstance(layer, nn.Conv2d)
+    }
+    return {
+        "kind": _KIND,
+        "skeleton": network.skeleton.to_pose_configuration(),
+        "network": network.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "widths": widths,
+        "normalization": {
+            "image_scale": list(network.normalization.image_scale),
+            "image_offset": list(network.normalization.image_offset),
+        },
+        "stride": network.stride,
+        "epoch": epoch,
+        "spec": spec,
+    }
+
+
+def tensors_of(network: BodyPoseNetwork) -> dict[str, Tensor]:
+    """Weights and statistics by name, `<TAO layer name>.<weight, bias, running_mean ...>`.
+
+    They share memory with the network: writing into them changes it.
+    """
+    return {
+        f"{name}.{part}": tensor
+        for name, layer in network.layers().items()
+        for part, tensor in layer.state_dict().items()
+    }
+
+
+def save_model(
+    path: str | Path, network: BodyPoseNetwork, *, key: str = "", epoch: int = 0, spec: str = ""
+) -> None:
+    """Write a model file (`.tlt`); the arguments are those of `describe` and `write_tensors`.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+    """
+    header = describe(network, epoch=epoch, spec=spec)
+    write_tensors(path, header, tensors_of(network), key=key)
+
+
+def read_header(path: str | Path, key: str = "") -> dict[str, Any]:
+    """The header of a model file, as `describe` made it.
+
+    Raises:
+        BodyPoseNetError: The file cannot be opened (see `sealing`), or holds no model.
+    """
+    header, _ = read_container(path, key)
+    _check_kind(path, header)
+    return header
+
+
+def load_model(path: str | Path, key: str = "") -> BodyPoseNetwork:
+    """Build the network that a file describes, on the CPU, with its weights.
+
+    Raises:
+        BodyPoseNetError: The file cannot be opened (see `sealing`), holds no model, or one that
+            this version cannot build.
+    """
+    header, tensors = read_tensors(path, key)
+    _check_kind(path, header)
+    network = _build(path, header)
+    own = tensors_of(network)
+    wrong = sorted(own.keys() ^ tensors.keys()) or [
+        name for name, tensor in own.items() if tensor.shape != tensors[name].shape
+    ]
+    if wrong:
+        raise BodyPoseNetError(
+            f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
+            "The file was edited, or made by a version whose networks differ: train it again.",
+        )
+    for name, tensor in own.items():
+        tensor.copy_(tensors[name])
+    return network
+
+
+def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
+    if header.get("kind") != _KIND:
+        raise BodyPoseNetError(
+            f"{path}: holds no model, but {header.get('kind', 'something else')}",
+            "Give a model as train wrote it (.tlt).",
+        )
+
+
+def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
+    try:
+        normalization = {name: tuple(v) for name, v in header["normalization"].items()}
+        return BodyPoseNetwork(
+            Skeleton.from_pose_configuration(header["skeleton"]),
+            ModelConfig.model_validate_json(json.dumps(header["network"])),
+            Normalization(**normalization),
+            header["widths"],
+        )
+    except (ValidationError, KeyError, TypeError) as error:
+        raise BodyPoseNetError(
+            f"{path}: this version cannot build its network: {error}",
+            "Update bodyposenet (pip install -U bodyposenet).",
+        ) from error

@@ -1,0 +1,91 @@
+"""Layers in a row under the names that TAO gives them, with the widths that a pruned file says."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+Widths = Mapping[str, int]
+"""Name of a convolution -> its output channels, where they are not those of the architecture."""
+
+
+class Chain:
+    """Builds an `nn.Sequential`; every layer takes the channels that the one before it gives.
+
+    Args:
+        channels: Channels that go in.
+        widths: Output channels of narrowed convolutions.
+    """
+
+    def __init__(self, channels: int, widths: Widths) -> None:
+        self.channels = channels
+        self.widths = widths
+        self._layers: OrderedDict[str, nn.Module] = OrderedDict()
+
+    def build(self) -> nn.Sequential:
+        """The layers added so far."""
+        return nn.Sequential(self._layers)
+
+    def add(self, name: str, layer: nn.Module) -> None:
+        """Add a layer that keeps the number of channels."""
+        self._layers[name] = layer
+
+    def conv(
+        self,
+        name: str,
+        channels: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        """Add a convolution; by default it is padded alike on all sides, so as to keep the size."""
+        channels = self.widths.get(name, channels)
+        if padding is None:
+            padding = dilation * (kernel // 2)
+        self._layers[name] = nn.Conv2d(
+            self.channels, channels, kernel, stride, padding, dilation, bias=bias
+        )
+        self.channels = channels
+
+    def depthwise(self, name: str, *, stride: int = 1, dilation: int = 1) -> None:
+        """Add a 3x3 convolution of each channel by itself, without bias."""
+        self._layers[name] = nn.Conv2d(
+            self.channels, self.channels, 3, stride, dilation, dilation, self.channels, bias=False
+        )
+
+    def norm(self, name: str, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        """Add a batch normalization."""
+        self._layers[name] = nn.BatchNorm2d(self.channels, eps, momentum)
+
+    def relu(self, name: str) -> None:
+        """Add a ReLU."""
+        self._layers[name] = nn.ReLU(inplace=True)
+
+
+class Residual(nn.Module):
+    """Adds the input to the output of a body that keeps its shape."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same shape as `features`."""
+        return features + self.body(features)
+
+
+class Gated(nn.Module):
+    """Multiplies the input, value by value, with what a gate makes of it (TAO's self-attention)."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same shape as `features`."""
+        return features * self.gate(features)

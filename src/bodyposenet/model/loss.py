@@ -1,0 +1,82 @@
+"""Predicted and target maps in, the loss and its parts out (reference 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bodyposenet.specs.network import ModelConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a batch should look like, and where that is known.
+
+    Args:
+        heatmaps: (B, K + 1, h, w) float32.
+        pafs: (B, 2 L, h, w) float32.
+        heatmap_mask: Broadcasts to the heatmaps; 1 where they count, 0 where they do not.
+        paf_mask: Broadcasts to the PAFs, alike.
+    """
+
+    heatmaps: Tensor
+    pafs: Tensor
+    heatmap_mask: Tensor
+    paf_mask: Tensor
+
+
+def stage_losses(
+    heatmaps: Sequence[Tensor], pafs: Sequence[Tensor], targets: Targets
+) -> tuple[list[Tensor], list[Tensor]]:
+    """One half of the summed squares of (prediction - target) x mask, for each stage's outputs.
+
+    Args:
+        heatmaps: One (B, K + 1, h, w) per stage.
+        pafs: One (B, 2 L, h, w) per stage.
+        targets: The targets.
+
+    Returns:
+        Heatmap losses and PAF losses, one scalar per stage, summed over the batch.
+    """
+    heat = [_half_square(p, targets.heatmaps, targets.heatmap_mask) for p in heatmaps]
+    paf = [_half_square(p, targets.pafs, targets.paf_mask) for p in pafs]
+    return heat, paf
+
+
+def _half_square(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return 0.5 * ((prediction.float() - target) * mask).square().sum()
+
+
+def regularization(layers: Iterable[nn.Module], spec: ModelConfig) -> Tensor | None:
+    """The penalty on the weights of all convolutions (never of batch normalization).
+
+    l1 is factor x sum |w|, l2 is factor x sum w^2 (no half), l1_l2 is both with the same factor.
+
+    Args:
+        layers: The layers of the network.
+        spec: Kind and factors.
+
+    Returns:
+        A scalar, or None where both factors are 0.
+    """
+    kernel, bias = spec.kernel_regularization_factor, spec.bias_regularization_factor
+    if not kernel and not bias:
+        return None
+    terms = []
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            terms.append(kernel * _penalty(layer.weight, spec.regularization_type))
+            if layer.bias is not None and bias:
+                terms.append(bias * _penalty(layer.bias, spec.regularization_type))
+    return torch.stack(terms).sum()
+
+
+def _penalty(weight: Tensor, kind: str) -> Tensor:
+    if kind == "l1":
+        return weight.abs().sum()
+    if kind == "l2":
+        return weight.square().sum()
+    return weight.abs().sum() + weight.square().sum()

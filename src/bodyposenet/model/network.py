@@ -1,0 +1,154 @@
+"""The network: uint8 images in, heatmaps and part affinity fields of every stage out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bodyposenet.model.backbones import STRIDE, build_backbone
+from bodyposenet.model.stages import build_stage
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import ModelConfig
+
+GRAY = 128
+"""What images are padded with; with the default normalization it becomes 0."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How pixels become the network's input: pixel / image_scale - image_offset, per RGB channel.
+
+    Args:
+        image_scale: Divisors.
+        image_offset: What is taken off afterwards.
+    """
+
+    image_scale: tuple[float, float, float] = (256.0, 256.0, 256.0)
+    image_offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+class StageMaps(NamedTuple):
+    """Raw, linear maps, one entry per stage: heatmaps (N, K + 1, h, w) and PAFs (N, 2 L, h, w)."""
+
+    heatmaps: list[Tensor]
+    pafs: list[Tensor]
+
+
+class BodyPoseNetwork(nn.Module):
+    """A backbone and one to six stages (reference 7).
+
+    Args:
+        skeleton: Sets the number of maps.
+        spec: The model block of the train spec; its channel counts give way to the skeleton's.
+        normalization: How pixels become the network's input.
+        widths: Convolution's TAO name -> output channels, for a network that was pruned.
+    """
+
+    stride = STRIDE
+    image_scale: Tensor
+    image_offset: Tensor
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        spec: ModelConfig,
+        normalization: Normalization = Normalization(),
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        maps = {
+            "heat_channels": skeleton.heatmap_channels,
+            "paf_channels": skeleton.paf_channels,
+        }
+        self.skeleton = skeleton
+        self.spec = spec.model_copy(update=maps)
+        self.normalization = normalization
+        for name in ("image_scale", "image_offset"):
+            values = torch.tensor(getattr(normalization, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self.backbone, features = build_backbone(spec, widths or {})
+        refined = features + sum(maps.values())
+        self.stage_list = nn.ModuleList(
+            build_stage(number, features if number == 1 else refined, spec, skeleton, widths or {})
+            for number in range(1, spec.stages + 1)
+        )
+        self._initialize()
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.stage_list)
+
+    def layers(self) -> dict[str, nn.Conv2d | nn.BatchNorm2d]:
+        """TAO's layer name -> convolution or batch normalization, in the order of the data."""
+        return {
+            path.rpartition(".")[2]: module
+            for path, module in self.named_modules()
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        }
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Pixels to network input.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, of any size.
+
+        Returns:
+            (N, 3, H', W') float32, channels last in memory; H' and W' are the next multiples of the
+            stride, padded at the right and the bottom with gray.
+        """
+        height, width = images.shape[1:3]
+        padding = (0, -width % self.stride, 0, -height % self.stride)
+        padded = functional.pad(images.permute(0, 3, 1, 2), padding, value=GRAY)
+        pixels = padded.to(torch.float32, memory_format=torch.channels_last)
+        return pixels / self.image_scale - self.image_offset
+
+    def forward(self, inputs: Tensor) -> StageMaps:
+        """Normalized images (N, 3, 8 h, 8 w) to the maps of every stage."""
+        features = self.backbone(inputs)
+        maps = StageMaps([], [])
+        inputs = features
+        for stage in self.stage_list:
+            if maps.heatmaps:
+                inputs = torch.cat([features, maps.heatmaps[-1], maps.pafs[-1]], dim=1)
+            heatmaps, pafs = stage(inputs)
+            maps.heatmaps.append(heatmaps)
+            maps.pafs.append(pafs)
+        return maps
+
+    def _initialize(self) -> None:
+        """Fill in the first weights.
+
+        vgg as the original: Glorot uniform in the backbone; the heads as `kernel_initializer` says;
+        biases 0. The pooling front, which nothing normalizes, and the mobilenet: He, "Delving Deep
+        into Rectifiers" (2015). The mobilenet's outputs begin at an empty image's maps.
+        """
+        light = self.spec.backbone_attributes.architecture == "mobilenet"
+        pooling = self.spec.backbone_attributes.mtype == "pooling"
+        for name, layer in self.layers().items():
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            in_backbone = name.startswith("block_")
+            if light and name.endswith("out"):
+                _begin_at_background(layer, heatmaps="heat" in name)
+            elif light or (pooling and in_backbone):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            elif in_backbone or self.spec.kernel_initializer == "xavier":
+                nn.init.xavier_uniform_(layer.weight)
+            else:
+                nn.init.normal_(layer.weight, std=0.01)
+
+
+def _begin_at_background(layer: nn.Conv2d, heatmaps: bool) -> None:
+    """Make an output predict nobody: the first steps need not learn what most cells hold."""
+    nn.init.normal_(layer.weight, std=0.01 / math.sqrt(layer.in_channels))
+    if heatmaps and layer.bias is not None:
+        nn.init.ones_(layer.bias[-1:])

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import (
+    load_model,
+    read_header,
+    read_tensors,
+    save_model,
+    tensors_of,
+    write_tensors,
+)
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+
+TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)), (0.1, 0.2, 0.2))
+
+
+def small_network(**options: object) -> BodyPoseNetwork:
+    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    spec = ModelConfig(stages=2, backbone_attributes=attributes)
+    network = BodyPoseNetwork(TOY, spec, **options)
+    network.train()(torch.rand(2, 3, 16, 16))  # moves the statistics from their first values
+    return network.eval()
+
+
+@pytest.mark.parametrize("key", ["", "key"])
+def test_a_loaded_model_does_what_the_saved_one_did(tmp_path: Path, key: str):
+    normalization = Normalization((255.0, 254.0, 253.0), (0.1, 0.2, 0.3))
+    network = small_network(normalization=normalization).to(memory_format=torch.channels_last)
+    save_model(tmp_path / "m.tlt", network, key=key, epoch=7, spec="num_epoch: 9")
+    loaded = load_model(tmp_path / "m.tlt", key).eval()
+    assert loaded.skeleton == TOY
+    assert loaded.normalization == normalization
+    assert loaded.spec == network.spec
+    image = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        ours, theirs = (n(n.normalize(image)) for n in (network, loaded))
+    torch.testing.assert_close(ours.heatmaps[-1], theirs.heatmaps[-1], rtol=0, atol=1e-6)
+    header = read_header(tmp_path / "m.tlt", key)
+    assert (header["epoch"], header["spec"]) == (7, "num_epoch: 9")
+
+
+def test_a_narrowed_network_keeps_its_widths(tmp_path: Path):
+    widths = {"channel_reduction_conv": 24, "context_c_conv_1": 24, "stage2/paf/conv6": 5}
+    save_model(tmp_path / "m.tlt", small_network(widths=widths))
+    layers = load_model(tmp_path / "m.tlt").layers()
+    assert layers["channel_reduction_conv"].out_channels == 24
+    assert layers["paf_out"].in_channels == 5
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path):
+    network = small_network()
+    save_model(tmp_path / "a.tlt", network)
+    save_model(tmp_path / "b.tlt", network.to(memory_format=torch.channels_last))
+    save_model(tmp_path / "c.tlt", load_model(tmp_path / "a.tlt"))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_tensors_of_any_kind_come_back(tmp_path: Path):
+    tensors = {
+        "momentum|x": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "random": torch.get_rng_state(),
+        "step": torch.tensor(3.0),
+        "half": torch.randn(4).bfloat16(),
+        "empty": torch.zeros(0, 2),
+        "gradient": torch.ones(2, requires_grad=True),
+    }
+    write_tensors(tmp_path / "m.state", {"epoch": 3}, tensors, key="key")
+    header, found = read_tensors(tmp_path / "m.state", "key")
+    assert header == {"epoch": 3}
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_writing_into_tensors_changes_the_network():
+    network = small_network()
+    tensors_of(network)["heatmap_out.bias"].fill_(5)
+    assert network.layers()["heatmap_out"].bias.eq(5).all()
+
+
+def test_other_files_are_told_apart(tmp_path: Path):
+    write_tensors(tmp_path / "m.state", {"epoch": 3}, {"a": torch.zeros(1)})
+    for read in (load_model, read_header):
+        with pytest.raises(BodyPoseNetError, match="holds no model"):
+            read(tmp_path / "m.state")
+
+
+def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
+    save_model(tmp_path / "m.tlt", small_network(), key="right")
+    with pytest.raises(BodyPoseNetError, match="wrong key"):
+        load_model(tmp_path / "m.tlt", "wrong")
+    content = (tmp_path / "m.tlt").read_bytes()
+    (tmp_path / "m.tlt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BodyPoseNetError, match="cut short"):
+        load_model(tmp_path / "m.tlt", "right")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"network": {"stages": 2, "backbone_attributes": {"architecture": "vit"}}},
+            "cannot build",
+        ),
+        ({"normalization": {"mean": [1]}}, "cannot build"),
+        ({"widths": {"stage2/paf/conv6": 3}}, "do not fit"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_an_error(tmp_path: Path, change: dict, message: str):
+    save_model(tmp_path / "m.tlt", small_network())
+    header, tensors = read_tensors(tmp_path / "m.tlt")
+    write_tensors(tmp_path / "m.tlt", header | change, tensors)
+    with pytest.raises(BodyPoseNetError, match=message):
+        load_model(tmp_path / "m.tlt")

@@ -1,0 +1,195 @@
+import pytest
+import torch
+from torch import nn
+
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+
+BODY = load_skeleton("bpnet_18joints.json")
+TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)))
+MOBILENET = BackboneAttributes(architecture="mobilenet", width=0.25)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """As Keras counts: the moving statistics of batch normalization are parameters too."""
+    statistics = [b for name, b in network.named_buffers() if "running" in name]
+    return sum(tensor.numel() for tensor in [*network.parameters(), *statistics])
+
+
+def count_macs(network: BodyPoseNetwork, size: int) -> int:
+    """Multiply-adds of all convolutions."""
+    macs = 0
+
+    def count(layer: nn.Conv2d, _: object, output: torch.Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * layer.weight[0].numel()
+
+    convs = [layer for layer in network.layers().values() if isinstance(layer, nn.Conv2d)]
+    hooks = [conv.register_forward_hook(count) for conv in convs]
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, size, size))
+    for hook in hooks:
+        hook.remove()
+    return macs
+
+
+@pytest.mark.parametrize(
+    ("stages", "parameters", "convolutions"),
+    [
+        (1, 7_952_633, 19),
+        (2, 12_365_234, 28),
+        (3, 16_777_835, 37),
+        (4, 21_190_436, 46),
+        (6, 30_015_638, 64),
+    ],
+)
+def test_vgg_counts_are_the_originals(stages: int, parameters: int, convolutions: int):
+    with torch.device("meta"):
+        network = BodyPoseNetwork(BODY, ModelConfig(stages=stages))
+    layers = network.layers().values()
+    assert count_parameters(network) == parameters
+    assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == convolutions
+
+
+def test_attention_adds_its_parameters_to_the_later_stages():
+    with torch.device("meta"):
+        plain, attentive = (
+            BodyPoseNetwork(BODY, ModelConfig(use_self_attention=use)) for use in (False, True)
+        )
+    assert count_parameters(attentive) - count_parameters(plain) == 2 * 295_168
+    names = attentive.layers().keys() - plain.layers().keys()
+    assert names == {f"stage{t}/{kind}/attention_conv" for t in (2, 3) for kind in ("paf", "cmap")}
+
+
+def test_mobilenet_is_light():
+    attributes = BackboneAttributes(architecture="mobilenet")
+    network = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
+    assert 3.5e6 < count_parameters(network) < 4.5e6
+    assert count_macs(network, 256) <= 5e9
+
+
+def test_layers_carry_the_originals_names():
+    names = list(BodyPoseNetwork(TOY, ModelConfig(stages=2)).layers())
+    assert names[:4] == ["block_1a_conv_1", "block_1a_bn_1", "block_1b_conv_1", "block_1b_bn_1"]
+    heads = names[names.index("channel_reduction_conv") :]
+    assert heads == [
+        "channel_reduction_conv",
+        "stage1/conv1", "stage1/conv2", "stage1/conv3",
+        "stage1/cmap/conv4", "stage1/heat_branch/out",
+        "stage1/paf/conv4", "stage1/paf_branch/out",
+        "stage2/conv1", "stage2/conv2", "stage2/conv3", "stage2/conv4", "stage2/conv5",
+        "stage2/cmap/conv6", "heatmap_out",
+        "stage2/paf/conv6", "paf_out",
+    ]  # fmt: skip
+    assert "paf_out" not in BodyPoseNetwork(TOY, ModelConfig(stages=1)).layers()
+
+
+def test_kernel_sizes_come_from_the_spec():
+    spec = ModelConfig(stages=2, stage1_kernel_sizes=(5, 3), stageT_kernel_sizes=(1, 3, 5))
+    layers = BodyPoseNetwork(TOY, spec).layers()
+    assert layers["stage1/conv1"].kernel_size == (5, 5)
+    assert "stage1/paf/conv3" in layers
+    assert layers["stage2/conv3"].kernel_size == (5, 5)
+
+
+def test_use_bias_of_the_model_is_that_of_the_heads():
+    for bias in (False, True):
+        layers = BodyPoseNetwork(TOY, ModelConfig(stages=2, use_bias=bias)).layers()
+        heads = [n for n in layers if not n.startswith("block_")]
+        assert {layers[name].bias is not None for name in heads} == {bias}
+        assert layers["block_1a_conv_1"].bias is None
+
+
+@pytest.mark.parametrize("stages", range(1, 7))
+@pytest.mark.parametrize("skeleton", [TOY, BODY], ids=["toy", "body"])
+def test_every_stage_gives_both_maps(stages: int, skeleton: Skeleton):
+    spec = ModelConfig(stages=stages, backbone_attributes=MOBILENET)
+    network = BodyPoseNetwork(skeleton, spec).eval()
+    maps = network(torch.zeros(2, 3, 16, 24))
+    assert network.stages == len(maps.heatmaps) == len(maps.pafs) == stages
+    assert {m.shape for m in maps.heatmaps} == {(2, skeleton.heatmap_channels, 2, 3)}
+    assert {m.shape for m in maps.pafs} == {(2, skeleton.paf_channels, 2, 3)}
+
+
+@pytest.mark.parametrize("attributes", [BackboneAttributes(), MOBILENET], ids=["vgg", "mobilenet"])
+def test_trains_in_bfloat16(attributes: BackboneAttributes):
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
+    pixels = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = network(network.normalize(pixels))
+    sum(output.float().square().sum() for output in maps.heatmaps + maps.pafs).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_mobilenet_learns_from_its_first_steps():
+    torch.manual_seed(0)
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=MOBILENET))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    heat, paf = torch.rand(4, 4, 4, 4), torch.rand(4, 4, 4, 4)
+    losses = []
+    for _ in range(40):
+        maps = network(network.normalize(pixels))
+        loss = sum((h - heat).square().mean() for h in maps.heatmaps)
+        loss = loss + sum((p - paf).square().mean() for p in maps.pafs)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_images_are_normalized_and_padded_with_gray():
+    normalization = Normalization((255.0, 128.0, 256.0), (0.0, 1.0, 0.5))
+    network = BodyPoseNetwork(
+        TOY, ModelConfig(stages=1, backbone_attributes=MOBILENET), normalization
+    )
+    images = torch.randint(0, 256, (2, 10, 19, 3), dtype=torch.uint8)
+    inputs = network.normalize(images)
+    assert inputs.shape == (2, 3, 16, 24)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    scale, offset = torch.tensor([255.0, 128, 256]), torch.tensor([0.0, 1, 0.5])
+    expected = torch.full((2, 16, 24, 3), 128.0)
+    expected[:, :10, :19] = images.float()
+    torch.testing.assert_close(inputs.permute(0, 2, 3, 1), expected / scale - offset)
+
+
+def test_gray_is_zero_with_the_default_normalization():
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=1, backbone_attributes=MOBILENET))
+    inputs = network.normalize(torch.full((1, 8, 8, 3), 128, dtype=torch.uint8))
+    assert not inputs.any()
+
+
+def test_vgg_starts_as_the_original_does():
+    torch.manual_seed(0)
+    layers = BodyPoseNetwork(BODY, ModelConfig(stages=2)).layers()
+    assert layers["stage2/conv1"].weight.std().item() == pytest.approx(0.01, rel=0.01)
+    glorot = (6 / (9 * (512 + 512))) ** 0.5
+    assert layers["block_4b_conv_1"].weight.abs().max().item() == pytest.approx(glorot, rel=0.01)
+    assert not any(layer.bias.any() for n, layer in layers.items() if n.startswith("stage"))
+    layers = BodyPoseNetwork(BODY, ModelConfig(stages=2, kernel_initializer="xavier")).layers()
+    glorot = (6 / (49 * (185 + 128))) ** 0.5
+    assert layers["stage2/conv1"].weight.abs().max().item() == pytest.approx(glorot, rel=0.01)
+
+
+@pytest.mark.parametrize("attributes", [BackboneAttributes(), MOBILENET], ids=["vgg", "mobilenet"])
+def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
+    spec = ModelConfig(stages=3, backbone_attributes=attributes)
+    widths = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
+    if attributes.architecture == "mobilenet":
+        widths |= {"context_c_conv_1": 24}  # the two sides of a sum
+    layers = (network := BodyPoseNetwork(TOY, spec, widths=widths)).layers()
+    assert layers["stage1/paf_branch/out"].in_channels == 40
+    assert layers["stage2/heat_branch/out"].in_channels == 8
+    assert network.eval()(torch.zeros(1, 3, 16, 16)).pafs[-1].shape == (1, 4, 2, 2)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_an_image_alone_gives_what_it_gives_in_a_batch(size: int):
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=MOBILENET)).eval()
+    images = torch.rand(3, 3, size, size)
+    with torch.inference_mode():
+        batch, alone = network(images), network(images[1:2])
+    torch.testing.assert_close(batch.heatmaps[-1][1:2], alone.heatmaps[-1])
