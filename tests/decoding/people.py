@@ -1,0 +1,51 @@
+"""Skeletons and people for the decoder to find, and their perfect maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bodyposenet.model.targets import render_targets
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.types import Maps
+
+PERSON_SIZE = 184
+
+
+def random_skeleton(rng: np.random.Generator, joints: int) -> Skeleton:
+    """A tree of limbs in any order, each pointing either way."""
+    limbs = []
+    for joint in range(1, joints):
+        limb = (int(rng.integers(joint)), joint)
+        limbs.append(limb if rng.random() < 0.5 else limb[::-1])
+    rng.shuffle(limbs)
+    names = tuple(f"joint_{k}" for k in range(joints))
+    return Skeleton("tree", names, tuple((int(a), int(b)) for a, b in limbs))
+
+
+def random_person(rng: np.random.Generator, joints: int) -> np.ndarray:
+    """(K, 2) joints at least 18 px apart, and 20 px from the border of PERSON_SIZE."""
+    cells = rng.permutation(36)[:joints]
+    corner = np.column_stack([cells % 6, cells // 6]) * 26.0
+    return 26 + corner + rng.uniform(-4, 4, (joints, 2))
+
+
+def random_people(rng: np.random.Generator, joints: int, count: int) -> np.ndarray:
+    """(P, K, 2) people side by side, well apart."""
+    people = np.stack([random_person(rng, joints) for _ in range(count)])
+    people[:, :, 0] += np.arange(count)[:, None] * (PERSON_SIZE + 24)
+    return people
+
+
+def perfect_maps(people: np.ndarray, skeleton: Skeleton, labelled=None) -> Maps:
+    """What a perfect network would say of (P, K, 2) people."""
+    labelled = np.ones(people.shape[:2], bool) if labelled is None else labelled
+    width = len(people) * (PERSON_SIZE + 24)
+    heatmaps, pafs = render_targets(
+        torch.tensor(people, dtype=torch.float32)[None],
+        torch.tensor(labelled)[None],
+        skeleton,
+        PERSON_SIZE,
+        width,
+    )
+    return Maps(heatmaps[0].numpy(), pafs[0].numpy())
