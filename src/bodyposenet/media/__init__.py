@@ -1,0 +1,1 @@
+"""Images in (files, folders, lists), pictures of people with their skeletons out."""

@@ -1,0 +1,175 @@
+"""Image files in, RGB arrays out; and the three ways to say which files: image, dir, json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+
+InputType = Literal["image", "dir", "json"]
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What counts as an image in a folder, in either case; elsewhere the content decides."""
+
+_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Read an image file.
+
+    The EXIF orientation is applied. Where annotations tell the size that they were made for, the
+    orientation of that size is used: the turned image if it fits, else the image as stored if that
+    one fits. Where neither does, the turned image comes back and the caller finds another size.
+
+    Args:
+        path: Any format that OpenCV reads; gray, RGBA and 16-bit images become 8-bit RGB.
+        size: (height, width) that annotations state.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        BodyPoseNetError: The file is missing, empty, cut off or no image.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise BodyPoseNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise BodyPoseNetError(f"{path}: the file is empty")
+    if _is_cut_off(content):
+        raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)")
+    image = _decode(content, cv2.IMREAD_COLOR)
+    if image is None:
+        raise BodyPoseNetError(f"{path}: no image, or a damaged one")
+    if size is not None and image.shape[:2] != size:
+        stored = _decode(content, _AS_STORED)
+        if stored is not None and stored.shape[:2] == size:
+            image = stored
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG lacks its end: OpenCV 4 fills the missing rest with gray and says nothing."""
+    starts_scan, ends_image = b"\xff\xda", b"\xff\xd9"
+    is_jpeg = content.startswith(b"\xff\xd8\xff")
+    return is_jpeg and content.rfind(ends_image) < content.rfind(starts_scan)
+
+
+def _decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # type: ignore[return-value]
+    except cv2.error:  # more pixels than OpenCV allows, for example
+        return None
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image to work on.
+
+    Args:
+        path: The file.
+        fields: What the input JSON says of it, beside the path.
+    """
+
+    path: Path
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images to work on.
+
+    Args:
+        entries: In the order of the results.
+        fields: What the input JSON says beside the images.
+    """
+
+    entries: tuple[ImageEntry, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def list_images(input_type: InputType, path: str | Path, root: str | Path = "") -> ImageList:
+    """Find the images that the user means (reference 11.1).
+
+    Args:
+        input_type: `image`: `path` is one; `dir`: it is a folder of images, folders in it are not
+            searched; `json`: it is a file with a list of paths, or with an object whose `images`
+            have a `full_image_path` each.
+        path: The input.
+        root: Joined in front of the paths of `image` and `json`; absolute paths stay.
+
+    Raises:
+        BodyPoseNetError: The folder or the JSON cannot be read, or names no image.
+    """
+    if input_type == "image":
+        return ImageList((ImageEntry(Path(root, path)),))
+    if input_type == "dir":
+        return _list_folder(Path(path))
+    return _list_json(Path(path), Path(root))
+
+
+def _list_folder(folder: Path) -> ImageList:
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{folder}: not a folder that can be read: {error.strerror or error}",
+            "Give --input a folder, or choose another --input_type.",
+        ) from error
+    images = [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS]
+    if not images:
+        extensions = ", ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
+        raise BodyPoseNetError(
+            f"{folder}: holds no images ({extensions})", "Folders within it are not searched."
+        )
+    if len(images) < len(files):
+        others = len(files) - len(images)
+        logger.info("%s: %d files that are no images are left out", folder, others)
+    return ImageList(tuple(ImageEntry(image) for image in images))
+
+
+def _list_json(path: Path, root: Path) -> ImageList:
+    remedy = 'Write ["a.jpg", "b.jpg"] or {"images": [{"full_image_path": "a.jpg"}]}.'
+    content = _load_json(path)
+    fields = {}
+    if isinstance(content, dict):
+        fields = {key: value for key, value in content.items() if key != "images"}
+        content = content.get("images")
+    if not isinstance(content, list):
+        raise BodyPoseNetError(f"{path}: neither a list of paths nor an object with images", remedy)
+    if not content:
+        raise BodyPoseNetError(f"{path}: the list of images is empty", remedy)
+    entries = []
+    for place, item in enumerate(content):
+        own = item if isinstance(item, dict) else {"full_image_path": item}
+        image = own.get("full_image_path")
+        if not isinstance(image, str) or not image:
+            raise BodyPoseNetError(f"{path}: images.{place}: no path of an image", remedy)
+        entries.append(ImageEntry(root / image, own))
+    return ImageList(tuple(entries), fields)
+
+
+def _load_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            "Check the path; it is relative to the working directory.",
+        ) from error
+    except json.JSONDecodeError as error:
+        raise BodyPoseNetError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise BodyPoseNetError(
+            f"{path}: not a text file", "Give --input a JSON file, or choose another --input_type."
+        ) from error

@@ -1,0 +1,91 @@
+"""What every engine does: uint8 images of one size in, their maps out.
+
+Engines on numpy arrays share `pad` and `crop`; the network's own `normalize` pads alike.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.types import Maps
+
+GRAY = 128
+"""What images are padded with, as in training."""
+
+
+class Engine(Protocol):
+    """A loaded model on some runtime and device."""
+
+    skeleton: Skeleton
+    stride: int
+    stages: int
+
+    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
+        """Run the network.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, of any height and width.
+            stage: Counted from 1; None: the last.
+
+        Returns:
+            N maps of ceil(H / stride) x ceil(W / stride) cells.
+
+        Raises:
+            BodyPoseNetError: The model has no such stage.
+        """
+        ...
+
+
+def pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Pad (N, H, W, 3) images with gray, right and bottom, to the next multiples of the stride."""
+    height, width = images.shape[1:3]
+    margins = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
+    return np.pad(images, margins, constant_values=GRAY)
+
+
+def crop(
+    heatmaps: NDArray[np.float32],
+    pafs: NDArray[np.float32],
+    height: int,
+    width: int,
+    stride: int,
+) -> list[Maps]:
+    """Cut a batch of maps to the cells that images of height x width reach into.
+
+    Args:
+        heatmaps: (N, K + 1, h, w).
+        pafs: (N, 2 L, h, w).
+        height: Of the images before they were padded.
+        width: Of the images before they were padded.
+        stride: Pixels per cell.
+    """
+    rows, columns = -(-height // stride), -(-width // stride)
+    return [
+        Maps(
+            np.ascontiguousarray(heatmap[:, :rows, :columns], dtype=np.float32),
+            np.ascontiguousarray(paf[:, :rows, :columns], dtype=np.float32),
+            stride,
+        )
+        for heatmap, paf in zip(heatmaps, pafs, strict=True)
+    ]
+
+
+def stage_index(stage: int | None, stages: int) -> int:
+    """Index, from 0, of a stage that is counted from 1; the last where it is None.
+
+    Raises:
+        BodyPoseNetError: The model has no such stage.
+    """
+    if stage is None:
+        return stages - 1
+    if not 1 <= stage <= stages:
+        raise BodyPoseNetError(
+            f"output_stage_to_use: there is no stage {stage}, the model has stages 1 to {stages}",
+            "Write one of these in the inference spec, or null for the last.",
+        )
+    return stage - 1

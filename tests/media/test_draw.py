@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from bodyposenet.media.draw import draw
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.types import Poses
+
+STICK = Skeleton("stick", ("left_hand", "left_elbow", "right_hand"), ((0, 1), (1, 2)))
+
+
+def poses(points: object, scores: float = 1.0, skeleton: Skeleton = STICK) -> Poses:
+    keypoints = np.array(points, np.float32).reshape(-1, len(skeleton.joints), 2)
+    found = ~np.isnan(keypoints[..., 0])
+    return Poses(
+        keypoints,
+        (found * scores).astype(np.float32),
+        np.ones(len(keypoints), np.float32),
+        skeleton,
+    )
+
+
+def canvas(height: int = 100, width: int = 100, value: int = 128) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def changed(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    return (image != drawn).any(axis=2)
+
+
+def test_nobody_leaves_the_image_and_never_touches_its_pixels():
+    image = canvas()
+    drawn = draw(image, Poses.empty(STICK))
+    assert drawn is not image
+    np.testing.assert_array_equal(drawn, image)
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+def test_a_limb_takes_its_color_on_any_background(background):
+    image = canvas(value=background)
+    drawn = draw(image, poses([[10, 50], [90, 50], [np.nan, np.nan]]))
+    middle = drawn[50, 50].astype(int)
+    assert np.abs(middle - STICK.colors[0]).max() <= 20
+    assert changed(image, drawn)[50, 10:91].all()
+    assert not changed(image, drawn)[:40].any()
+    assert (image == background).all()
+
+
+def test_a_missing_joint_draws_no_limb():
+    image = canvas()
+    drawn = draw(image, poses([[10, 50], [np.nan, np.nan], [90, 50]]))
+    assert not changed(image, drawn)[:, 20:80].any()
+
+
+def test_unsure_joints_are_fainter():
+    image = canvas(value=0)
+    sure, unsure = (draw(image, poses([[10, 50], [90, 50], [50, 10]], s)) for s in (0.9, 0.1))
+    assert unsure[50, 50].max() < sure[50, 50].max()
+
+
+def test_lines_grow_with_the_image():
+    widths = []
+    for size in (200, 800):
+        image = canvas(size, size)
+        far = 0.9 * size
+        drawn = draw(image, poses([[0.1 * size, far], [far, far], [far, 0.1 * size]]))
+        widths.append(int(changed(image, drawn)[:, size // 2].sum()))
+    assert widths[1] >= 2 * widths[0]
+
+
+def test_small_people_get_finer_lines():
+    image = canvas(400, 400)
+    large = changed(image, draw(image, poses([[20, 200], [380, 200], [200, 20]])))
+    small = changed(image, draw(image, poses([[190, 200], [230, 200], [190, 220]])))
+    assert small[:, 210].sum() < large[:, 300].sum()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[-50, -50], [150, 50], [50, 150]],
+        [[-500, -500], [-400, -450], [-450, -400]],
+        [[50, 50], [50, 50], [50, 50]],
+        [[1e7, 1e7], [-1e7, 0], [3, 4]],
+        [[np.nan, np.nan]] * 3,
+        [[99.6, 99.6], [np.nan, np.nan], [np.nan, np.nan]],
+    ],
+)
+def test_people_at_and_beyond_the_border(points):
+    drawn = draw(canvas(), poses(points))
+    assert drawn.shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (17, 5)])
+def test_tiny_images(size):
+    assert draw(canvas(*size), poses([[0, 0], [1, 1], [2, 0]])).shape == (*size, 3)
+
+
+def test_joints_without_limbs_are_dots():
+    lonely = Skeleton("dots", ("a", "b", "c"), ((0, 1),))
+    image = canvas()
+    drawn = draw(image, poses([[10, 10], [30, 10], [80, 80]], skeleton=lonely))
+    assert changed(image, drawn)[80, 80]
+
+
+def test_every_limb_of_the_shipped_skeleton_is_seen():
+    skeleton = load_skeleton("bpnet_18joints.json")
+    rng = np.random.default_rng(0)
+    points = rng.uniform(20, 480, (1, 18, 2))
+    image = canvas(500, 500)
+    drawn = changed(image, draw(image, poses(points, skeleton=skeleton)))
+    for start, end in skeleton.limbs:
+        column, row = np.round((points[0, start] + points[0, end]) / 2).astype(int)
+        assert drawn[row, column]

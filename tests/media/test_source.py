@@ -1,0 +1,143 @@
+import json
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.source import list_images, read_image
+
+
+def picture(height: int = 40, width: int = 60) -> np.ndarray:
+    """Smooth RGB, red growing to the right and green downwards."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.dstack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)]).astype(
+        np.uint8
+    )
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
+        image.ndim if image.ndim == 2 else image.shape[2]
+    ]
+    cv2.imwrite(str(path), image if order is None else cv2.cvtColor(image, order))
+    return path
+
+
+def write_turned(path: Path, image: np.ndarray, orientation: int) -> Path:
+    """A JPEG with an EXIF block of one tag, the orientation."""
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    path.write_bytes(jpeg[:2] + segment + jpeg[2:])
+    return path
+
+
+def test_pixels_are_rgb(tmp_path):
+    image = picture()
+    read = read_image(write(tmp_path / "a.png", image))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, image)
+
+
+def test_gray_alpha_and_16_bit_become_rgb(tmp_path):
+    image = picture()
+    gray = image[..., 0]
+    np.testing.assert_array_equal(
+        read_image(write(tmp_path / "gray.png", gray)), np.dstack([gray] * 3)
+    )
+    alpha = np.dstack([image, np.full(gray.shape, 7, np.uint8)])
+    np.testing.assert_array_equal(read_image(write(tmp_path / "alpha.png", alpha)), image)
+    deep = read_image(write(tmp_path / "deep.png", image.astype(np.uint16) * 257))
+    assert deep.dtype == np.uint8
+    assert np.abs(deep.astype(int) - image).max() <= 1
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+    turned = read_image(path)
+    assert turned.shape == (60, 40, 3)
+    np.testing.assert_allclose(turned, np.rot90(read_image(path, (40, 60)), -1))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40)])
+def test_the_annotated_size_chooses_the_orientation(tmp_path, size):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+    assert read_image(path, size).shape[:2] == size
+
+
+def test_another_size_leaves_the_turned_image(tmp_path):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=8)
+    assert read_image(path, (10, 10)).shape[:2] == (60, 40)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.98])
+def test_damaged_files_are_errors(tmp_path, extension, share):
+    path = write(tmp_path / f"a{extension}", picture())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(BodyPoseNetError, match=path.name):
+        read_image(path)
+
+
+def test_text_and_missing_files_are_errors(tmp_path):
+    (tmp_path / "a.jpg").write_text("no image at all")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(BodyPoseNetError, match=name):
+            read_image(tmp_path / name)
+    with pytest.raises(BodyPoseNetError):
+        read_image(tmp_path)
+
+
+def test_a_folder_lists_its_images_sorted(tmp_path):
+    for name in ("b.JPG", "a.png", "c.webp", "d.Bmp", "e.jpeg", "notes.txt", "sub/f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [entry.path.name for entry in list_images("dir", tmp_path).entries]
+    assert names == ["a.png", "b.JPG", "c.webp", "d.Bmp", "e.jpeg"]
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BodyPoseNetError, match="holds no images"):
+        list_images("dir", tmp_path)
+    with pytest.raises(BodyPoseNetError, match="not a folder"):
+        list_images("dir", tmp_path / "missing")
+
+
+def test_the_root_goes_in_front_of_relative_paths(tmp_path):
+    (entry,) = list_images("image", "sub/a.jpg", "/photos").entries
+    assert entry.path == Path("/photos/sub/a.jpg")
+    (entry,) = list_images("image", tmp_path / "a.jpg", "/photos").entries
+    assert entry.path == tmp_path / "a.jpg"
+
+
+def test_json_is_a_list_of_paths(tmp_path):
+    (tmp_path / "list.json").write_text('["a.jpg", "sub/b.jpg"]')
+    images = list_images("json", tmp_path / "list.json", "/photos")
+    assert [entry.path for entry in images.entries] == [
+        Path("/photos/a.jpg"),
+        Path("/photos/sub/b.jpg"),
+    ]
+
+
+def test_json_objects_keep_their_fields(tmp_path):
+    content = {"source": "trip", "images": [{"full_image_path": "a.jpg", "id": 7}]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    images = list_images("json", tmp_path / "list.json")
+    assert images.fields == {"source": "trip"}
+    assert images.entries[0].path == Path("a.jpg")
+    assert images.entries[0].fields["id"] == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "3", "{}", "[]", "[3]", '{"images": [{"file": "a.jpg"}]}', '{"images": null}']
+)
+def test_json_of_another_form_is_an_error(tmp_path, text):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(BodyPoseNetError, match=r"list\.json"):
+        list_images("json", tmp_path / "list.json")
