@@ -1,0 +1,180 @@
+"""Poses against annotations: COCO's average precision and recall for keypoints (reference 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation.ground_truth import PERSON, detections, ground_truth
+from bodyposenet.evaluation.joint_errors import JointError, match_people, measure_joints
+from bodyposenet.skeleton import Skeleton, oks_sigmas
+
+MOST_POSES = 20
+"""Poses per image that count, by score (COCO's maxDets)."""
+
+
+class Metric(NamedTuple):
+    """One of COCO's ten figures."""
+
+    kind: Literal["AP", "AR"]
+    oks: str
+    """Threshold, or range of thresholds, of the object keypoint similarity."""
+    area: str
+    """Size of the people that count: all, medium (32^2 to 96^2 pixels) or large."""
+
+    @property
+    def name(self) -> str:
+        """TAO's name of the figure (reference 12.6)."""
+        if ":" in self.oks:
+            return f"{self.kind}_{self.oks}_{self.area}"
+        return f"{self.kind}_{float(self.oks):g}"
+
+
+METRICS: tuple[Metric, ...] = tuple(
+    Metric(kind, oks, area)
+    for kind in ("AP", "AR")
+    for oks, area in (
+        ("0.50:0.95", "all"), ("0.50", "all"), ("0.75", "all"),
+        ("0.50:0.95", "medium"), ("0.50:0.95", "large"),
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointAP:
+    """The outcome of an evaluation.
+
+    Args:
+        values: The ten figures of `METRICS`, each in 0..1, or -1 where no person counts.
+        precision: (10, 101) precision at OKS thresholds .50, .55, ... .95 (rows) and at recalls
+            0, .01, ... 1; -1 where there is no ground truth.
+        joint_errors: One per keypoint of the dataset.
+        left_out: Keypoints that the dataset labels and the skeleton lacks; they did not count.
+        images: How many were evaluated.
+        people: How many annotated people count: with labelled keypoints, no crowds.
+        poses: How many were found.
+    """
+
+    values: tuple[float, ...]
+    precision: NDArray[np.float64]
+    joint_errors: tuple[JointError, ...]
+    left_out: tuple[str, ...]
+    images: int
+    people: int
+    poses: int
+
+    @property
+    def ap(self) -> float:
+        """AP over OKS thresholds .50 to .95, people of all sizes: COCO's main figure."""
+        return self.values[0]
+
+    def kpis(self) -> dict[str, float]:
+        """TAO's names -> figures (reference 12.6)."""
+        return {metric.name: value for metric, value in zip(METRICS, self.values, strict=True)}
+
+    def table(self) -> list[str]:
+        """The lines for the screen: COCO's ten, and what there is to say about them."""
+        lines = []
+        for (kind, oks, area), value in zip(METRICS, self.values, strict=True):
+            title = "Average Precision" if kind == "AP" else "Average Recall"
+            why = "  no ground truth of that size" if value < 0 and self.people else ""
+            lines.append(
+                f" {title:<18} ({kind}) @[ IoU={oks:<9} | area={area:>6} | "
+                f"maxDets={MOST_POSES:>3} ] = {value:0.3f}{why}"
+            )
+        lines.append(
+            f" {self.images:,} images, {self.people:,} people with labelled keypoints, "
+            f"{self.poses:,} poses found"
+        )
+        if not self.people:
+            lines.append(" -1 means: no ground truth; no person in these images has keypoints")
+        if self.left_out:
+            lines.append(f" not evaluated, for the skeleton lacks them: {', '.join(self.left_out)}")
+        return lines
+
+
+def evaluate_poses(
+    results: Sequence[Mapping[str, Any]],
+    images: Sequence[CocoImage],
+    joints: Sequence[str],
+    skeleton: Skeleton,
+    *,
+    sigmas: Sequence[float] = (),
+    labelled_flags: Collection[int] | None = None,
+) -> KeypointAP:
+    """Compare poses with the people of annotated images.
+
+    Args:
+        results: In COCO's result format (see `Poses.to_coco`), D keypoints each, in image pixels.
+        images: The images to evaluate, with their people; those without count too.
+        joints: Names of the D keypoints in both (the dataset spec's).
+        skeleton: The joints that the network can find; the dataset's others do not count.
+        sigmas: D OKS sigmas; by default by the joints' names.
+        labelled_flags: Flags that mean that a keypoint is labelled; by default all above 0, as in
+            COCO.
+
+    Raises:
+        BodyPoseNetError: There are results of an image that is not among the images.
+    """
+    image_ids = sorted(image.image_id for image in images)
+    unknown = {result["image_id"] for result in results}.difference(image_ids)
+    if unknown:
+        raise BodyPoseNetError(
+            f"there are results of images that are not evaluated: {sorted(unknown)[:5]}",
+            "Give the annotation file that lists them.",
+        )
+    counts = np.array([joint in skeleton.joints for joint in joints])
+    truth = ground_truth(images, counts, labelled_flags)
+    poses = detections(results, image_ids)
+    evaluator = _evaluator(truth, poses, sigmas or oks_sigmas(joints))
+    if images:
+        evaluator.run()
+    return KeypointAP(
+        values=tuple(float(value) for value in evaluator.stats) if images else (-1.0,) * 10,
+        precision=evaluator.eval["precision"][:, :, 0, 0, 0] if images else -np.ones((10, 101)),
+        joint_errors=_joint_errors(evaluator, joints),
+        left_out=tuple(joint for joint in joints if joint not in skeleton.joints),
+        images=len(images),
+        people=sum(
+            person["num_keypoints"] > 0 and not person["iscrowd"] for person in truth["annotations"]
+        ),
+        poses=len(results),
+    )
+
+
+def _evaluator(
+    truth: dict[str, Any], poses: dict[str, Any], sigmas: Sequence[float]
+) -> COCOeval_faster:
+    """COCO's evaluation, told to be quiet."""
+    evaluator = COCOeval_faster(
+        COCO(truth, print_function=_say_nothing),
+        COCO(poses, print_function=_say_nothing),
+        iouType="keypoints",
+        kpt_oks_sigmas=list(sigmas),
+        print_function=_say_nothing,
+    )
+    evaluator.params.catIds = [PERSON]
+    evaluator.params.maxDets = [MOST_POSES]
+    return evaluator
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+def _joint_errors(evaluator: COCOeval_faster, joints: Sequence[str]) -> tuple[JointError, ...]:
+    people, poses = evaluator.cocoGt.imgToAnns, evaluator.cocoDt.imgToAnns
+    matches = [
+        match
+        for (image_id, _), oks in evaluator.ious.items()
+        if len(oks)
+        for match in match_people(np.asarray(oks), people[image_id], poses[image_id])
+    ]
+    return measure_joints(matches, joints)

@@ -1,0 +1,72 @@
+"""Our keypoint AP is pycocotools' to nine digits."""
+
+import contextlib
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools import coco, cocoeval
+
+from bodyposenet.data.coco import load_coco
+from bodyposenet.evaluation import evaluate_poses
+from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.pose import load_skeleton
+
+from ..evaluation.scenes import COCO, random_scene, read
+
+
+def reference_figures(annotations, results, image_ids=None):
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = copy.deepcopy(annotations)
+        truth.createIndex()
+        found = truth.loadRes(copy.deepcopy(results))
+        evaluation = cocoeval.COCOeval(truth, found, "keypoints")
+        if image_ids is not None:
+            evaluation.params.imgIds = image_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_figures_and_curves_are_the_same(seed):
+    annotations, results = random_scene(np.random.default_rng(seed), 40)
+    assert any(one["iscrowd"] for one in annotations["annotations"])
+    assert any(one["num_keypoints"] == 0 for one in annotations["annotations"])
+    outcome = evaluate_poses(results, read(annotations), COCO_JOINTS, COCO)
+    expected = reference_figures(annotations, results)
+    np.testing.assert_allclose(outcome.values, expected.stats, rtol=0, atol=1e-9)
+    precision = expected.eval["precision"][:, :, 0, 0, 0]
+    np.testing.assert_allclose(outcome.precision, precision, rtol=0, atol=1e-9)
+    assert 0.05 < outcome.ap < 0.95
+
+
+def test_the_figures_of_some_images_are_the_same():
+    annotations, results = random_scene(np.random.default_rng(9), 40)
+    chosen = list(range(1, 19))
+    results = [one for one in results if one["image_id"] in chosen]
+    outcome = evaluate_poses(results, read(annotations)[:18], COCO_JOINTS, COCO)
+    expected = reference_figures(annotations, results, chosen).stats
+    np.testing.assert_allclose(outcome.values, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.shared_data
+def test_the_figures_on_real_annotations_are_the_same(shared):
+    path = shared / "data/coco-person/annotations/person_keypoints_val.json"
+    annotations = json.loads(path.read_text())
+    rng = np.random.default_rng(0)
+    results = []
+    for person in annotations["annotations"]:
+        keypoints = np.array(person["keypoints"], float).reshape(17, 3)
+        keypoints[:, :2] += rng.normal(0, 0.05 * person["area"] ** 0.5, (17, 2))
+        score = float(rng.random())
+        one = {"image_id": person["image_id"], "category_id": 1, "score": score}
+        results.append(one | {"keypoints": keypoints.ravel().tolist()})
+    skeleton = load_skeleton("bpnet_18joints.json")
+    outcome = evaluate_poses(results, load_coco(path, COCO_JOINTS), COCO_JOINTS, skeleton)
+    expected = reference_figures(annotations, results).stats
+    np.testing.assert_allclose(outcome.values, expected, rtol=0, atol=1e-9)
