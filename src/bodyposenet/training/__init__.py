@@ -1,0 +1,1 @@
+"""Training: a train spec in, checkpoints and a trained model out."""

@@ -1,0 +1,63 @@
+"""Annotated people in, what perfect maps of them are worth out: the bound of any network's AP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.evaluation import KeypointAP, evaluate_poses
+from bodyposenet.model.targets import TargetOptions, render_targets
+from bodyposenet.runtime.predictor import network_affine
+from bodyposenet.skeleton import JointMap, Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.types import Maps, Poses
+
+
+def evaluate_perfect_maps(
+    images: Sequence[CocoImage],
+    joints: Sequence[str],
+    skeleton: Skeleton,
+    spec: InferenceSpec,
+    options: TargetOptions = TargetOptions(),  # noqa: B008 (frozen)
+) -> KeypointAP:
+    """Decode the targets of annotated images and measure their keypoint AP; no image is read.
+
+    Args:
+        images: The images; every person with labelled keypoints (flags above 0) is drawn.
+        joints: Names of the annotated keypoints.
+        skeleton: Joints and limbs of the maps.
+        spec: How an image would become a network input, and how maps become poses.
+        options: How targets are drawn.
+    """
+    joint_map = skeleton.joints_from(joints)
+    results = []
+    for image in images:
+        poses = decode_perfect_maps(image, joint_map, spec, options)
+        results += poses.to_coco(image.image_id, tuple(joints))
+    return evaluate_poses(results, images, joints, skeleton)
+
+
+def decode_perfect_maps(
+    image: CocoImage, joint_map: JointMap, spec: InferenceSpec, options: TargetOptions
+) -> Poses:
+    """The poses, in image pixels, that are found in one image's targets."""
+    skeleton = joint_map.skeleton
+    people = [person.keypoints for person in image.persons if person.num_keypoints > 0]
+    if not people:
+        return Poses.empty(skeleton)
+    to_network, (height, width) = network_affine(image.height, image.width, spec)
+    triples = np.stack(people)
+    points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+    keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
+    heatmaps, pafs = render_targets(
+        keypoints, torch.tensor(labelled)[None], skeleton, height, width, options
+    )
+    decoding = DecodingOptions(
+        spec.mode, spec.heatmap_threshold, spec.paf_threshold, spec.output_upsampling_factor
+    )
+    maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride)
+    return decode(maps, skeleton, decoding).moved(to_network.inverse())

@@ -1,0 +1,110 @@
+"""A train spec in, its sample sets out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bodyposenet.console import logger
+from bodyposenet.data.dataset import DatasetSource, SampleSet
+from bodyposenet.data.records import RecordSet
+from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.training import TrainSpec
+
+_DATASET_CONFIG = "dataloader.dataset_config"
+
+
+def dataset_sources(
+    spec: TrainSpec, dataset_specs: Mapping[str, DatasetSpec]
+) -> dict[str, DatasetSource]:
+    """Where the images of each dataset lie, and how its joints map.
+
+    Raises:
+        BodyPoseNetError: A root folder is missing, or a dataset shares no joint with the skeleton.
+    """
+    config = spec.dataloader.dataset_config
+    sources = {}
+    for name, dataset_spec in dataset_specs.items():
+        if name in config.root_data_paths:
+            root = spec.existing(
+                f"{_DATASET_CONFIG}.root_data_paths.{name}", config.root_data_paths[name]
+            )
+        else:
+            root = spec.existing(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
+        source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
+        known = source.joint_map.known
+        missing = [
+            joint for joint, there in zip(spec.skeleton.joints, known, strict=True) if not there
+        ]
+        if not known.any():
+            spec.fail(
+                f"{_DATASET_CONFIG}.dataset_specs.{name}",
+                f"the dataset shares no joint name with the skeleton {spec.skeleton.name}",
+                "Name the keypoints of the dataset spec as the pose configuration does.",
+            )
+        if missing:
+            logger.info("%s does not label %s: not trained there", name, ", ".join(missing))
+        sources[name] = source
+    return sources
+
+
+def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet:
+    """The samples to train on.
+
+    Raises:
+        BodyPoseNetError: Record files are missing, broken or empty.
+    """
+    config = spec.dataloader.dataset_config
+    place = f"{_DATASET_CONFIG}.train_records_path"
+    paths = _record_paths(config.train_records_folder_path, config.train_records_path)
+    for pattern, found in paths.items():
+        if not found:
+            spec.fail(
+                place, f"no such file: {pattern}", "Make it with dataset_convert, mode train."
+            )
+    records = RecordSet([path for found in paths.values() for path in found])
+    if not len(records):
+        spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
+    return _sample_set(spec, records, sources, spec.dataloader.augmentation_config)
+
+
+def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet | None:
+    """The samples of the validation loss, nothing random in them; None where there are none."""
+    config = spec.dataloader.dataset_config
+    paths = _record_paths(config.val_records_folder_path, config.val_records_path)
+    missing = [pattern for pattern, found in paths.items() if not found]
+    records = RecordSet([path for found in paths.values() for path in found])
+    if missing or not len(records):
+        why = f"no such file: {', '.join(missing)}" if missing else "no validation records"
+        logger.info("validation loss is off: %s", why)
+        return None
+    return _sample_set(spec, records, sources, unvaried(spec.dataloader.augmentation_config))
+
+
+def unvaried(augmentation: AugmentationConfig) -> AugmentationConfig:
+    """The same framing of samples, without anything random."""
+    scale = augmentation.spatial_aug_params.target_person_scale
+    return AugmentationConfig(
+        spatial_augmentation_mode=augmentation.spatial_augmentation_mode,
+        spatial_aug_params=SpatialAugParams(target_person_scale=scale),
+    )
+
+
+def _sample_set(
+    spec: TrainSpec,
+    records: RecordSet,
+    sources: Mapping[str, DatasetSource],
+    augmentation: AugmentationConfig,
+) -> SampleSet:
+    dims = spec.dataloader.image_config.image_dims
+    return SampleSet(records, sources, augmentation, dims.height, dims.width, spec.random_seed)
+
+
+def _record_paths(folder: str, patterns: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Pattern -> the files that it names, in order of their names."""
+    found = {}
+    for pattern in patterns:
+        path = Path(folder) / pattern
+        found[str(path)] = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+    return found

@@ -1,0 +1,91 @@
+"""Multipliers of the learning rate, layer by layer (reference 9)."""
+
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import ModelConfig
+from bodyposenet.specs.optimizer import AdamW, WeightedMomentum
+from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
+
+SCHEDULE = {"__class_name__": "SoftstartAnnealingLearningRateSchedule"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    skeleton = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
+    return BodyPoseNetwork(skeleton, ModelConfig(stages=2))
+
+
+def momentum(**fields):
+    return WeightedMomentum.model_validate(
+        {
+            "__class_name__": "WeightedMomentumOptimizer",
+            "learning_rate_schedule": SCHEDULE,
+            **fields,
+        }
+    )
+
+
+def rates(network, optimizer):
+    set_learning_rate(optimizer, 0.5)
+    by_parameter = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    layers = network.layers()
+    return {
+        f"{name}/{kind}": by_parameter[id(parameter)]
+        for name, layer in layers.items()
+        for kind, parameter in layer.named_parameters()
+    }
+
+
+def test_stagewise_multipliers_are_the_table_of_the_reference(network):
+    found = rates(network, build_optimizer(network, momentum(), stagewise=True))
+    assert found["block_1a_conv_1/weight"] == 0.5
+    assert found["block_1a_bn_1/weight"] == found["block_1a_bn_1/bias"] == 0.5
+    assert found["channel_reduction_conv/bias"] == 1.0
+    assert (found["stage1/conv1/weight"], found["stage1/conv1/bias"]) == (0.5, 1.0)
+    assert (found["stage2/conv1/weight"], found["stage2/conv1/bias"]) == (2.0, 4.0)
+    assert (found["paf_out/weight"], found["paf_out/bias"]) == (2.0, 4.0)
+
+
+def test_own_multipliers_go_first_and_freeze_layers(network):
+    own = {"block_.*": 0.0, "heatmap_out": 3.0}
+    spec = momentum(grad_weights_dict=own, weight_default_value=2.0)
+    found = rates(network, build_optimizer(network, spec, stagewise=False))
+    assert found["block_4b_conv_1/weight"] == found["block_4b_bn_1/bias"] == 0.0
+    assert found["heatmap_out/bias"] == 1.5
+    assert found["paf_out/bias"] == 1.0
+
+
+def test_a_multiplier_that_no_layer_takes_is_an_error(network):
+    with pytest.raises(BodyPoseNetError, match="blok_1a") as caught:
+        build_optimizer(
+            network, momentum(grad_weights_dict={"blok_1a_conv_1": 0.1}), stagewise=False
+        )
+    assert "block_1a_conv_1" in caught.value.remedy
+
+
+def test_a_multiplier_on_the_rate_equals_one_on_the_gradient_before_momentum():
+    """The original multiplies gradients: v = m v + c g, w = w - lr v."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([{"params": [weight], "multiplier": 4.0}], lr=0.0, momentum=0.9)
+    expected, velocity = 1.0, 0.0
+    for gradient in (1.0, -0.5, 2.0):
+        set_learning_rate(optimizer, 0.1)
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        velocity = 0.9 * velocity + 4.0 * gradient
+        expected -= 0.1 * velocity
+        assert weight.item() == pytest.approx(expected)
+
+
+def test_adamw_decays_kernels_only(network):
+    spec = AdamW.model_validate(
+        {"__class_name__": "AdamW", "learning_rate_schedule": SCHEDULE, "weight_decay": 0.3}
+    )
+    optimizer = build_optimizer(network, spec, stagewise=False)
+    for group in optimizer.param_groups:
+        dimensions = {parameter.ndim for parameter in group["params"]}
+        assert dimensions == ({4} if group["weight_decay"] else {1})
