@@ -1,0 +1,113 @@
+"""`bpnet dataset_convert --generate_masks` on a large dataset: speed and memory.
+
+python -m benchmarks.convert [--annotations FILE] [--images N] [--quick] [--json FILE]
+
+The annotations are repeated under new ids until there are N images (64,000; COCO's train2017 has
+as many with people); without a file they are made up. No image file is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bodyposenet.files import write_json
+from bodyposenet.skeleton import COCO_JOINTS
+
+from . import harness
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Convert once, in a process of its own."""
+    images = arguments.images or (2_000 if arguments.quick else 64_000)
+    source = json.loads(arguments.annotations.read_bytes()) if arguments.annotations else _made_up()
+    processes = arguments.num_processes or os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        people = _write_dataset(folder, source, images)
+        command = [
+            sys.executable, "-m", "bodyposenet.cli", "dataset_convert", "--generate_masks",
+            "-d", str(folder / "spec.json"), "-o", str(folder / "records" / "train"),
+            "--num_processes", str(processes), "-l", "ERROR",
+        ]  # fmt: skip
+        seconds, peak = harness.run_and_watch(command)
+    return {
+        "images": images,
+        "people": people,
+        "seconds": seconds,
+        "processes": processes,
+        "images_per_s_per_core": images / seconds / min(processes, os.cpu_count() or 1),
+        **({} if peak is None else {"peak_mb": peak}),
+    }
+
+
+def _write_dataset(folder: Path, source: dict[str, Any], count: int) -> int:
+    """Write annotations of so many images, and a dataset spec; says how many people there are."""
+    people_of: dict[int, list[dict[str, Any]]] = {}
+    for annotation in source["annotations"]:
+        people_of.setdefault(annotation["image_id"], []).append(annotation)
+    images, annotations = [], []
+    for number in range(count):
+        image = source["images"][number % len(source["images"])]
+        images.append(image | {"id": number, "file_name": f"{number:012d}.jpg"})
+        for annotation in people_of.get(image["id"], []):
+            annotations.append(annotation | {"id": len(annotations), "image_id": number})
+    write_json(folder / "train.json", {"images": images, "annotations": annotations}, indent=None)
+    split = {
+        "images_root_dir_path": "images",
+        "mask_root_dir_path": "masks",
+        "annotation_root_dir_path": "train.json",
+    }
+    category = {"name": "person", "num_joints": 17, "keypoints": list(COCO_JOINTS)}
+    spec = {
+        "dataset": "coco",
+        "root_directory_path": str(folder),
+        "train_data": split,
+        "categories": [category],
+    }
+    write_json(folder / "spec.json", spec)
+    return len(annotations)
+
+
+def _made_up(images: int = 200) -> dict[str, Any]:
+    """Annotations in COCO's proportions: 4 people an image, half of them labelled, few crowds."""
+    random = np.random.default_rng(0)
+    result: dict[str, Any] = {"images": [], "annotations": []}
+    for image_id in range(images):
+        result["images"].append({"id": image_id, "height": 480, "width": 640})
+        for place in range(4):
+            width, height = random.uniform(30, 200), random.uniform(60, 300)
+            x, y = random.uniform(0, 640 - width), random.uniform(0, 480 - height)
+            angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+            outline = np.stack([np.cos(angles) * width, np.sin(angles) * height], axis=1) / 2
+            labelled = place < 2
+            points = random.uniform((x, y), (x + width, y + height), (17, 2)).round(2)
+            keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1) * labelled
+            center = np.array([x + width / 2, y + height / 2])
+            result["annotations"].append(
+                {
+                    "image_id": image_id,
+                    "bbox": [x, y, width, height],
+                    "area": width * height * 0.6,
+                    "iscrowd": int(place == 3 and image_id % 20 == 0),
+                    "keypoints": keypoints.ravel().tolist(),
+                    "num_keypoints": 17 * labelled,
+                    "segmentation": [(outline + center).round(2).ravel().tolist()],
+                }
+            )
+    return result
+
+
+if __name__ == "__main__":
+    flags = harness.parser("convert", __doc__)
+    flags.add_argument("--annotations", type=Path, metavar="FILE", help="COCO keypoint annotations")
+    flags.add_argument("--images", type=int, metavar="N", help="how many images to make of them")
+    flags.add_argument("--num_processes", type=int, metavar="N", help="default: all cores")
+    harness.run("convert", flags, measure)

@@ -1,0 +1,1 @@
+"""Data: COCO annotations, masks, TFRecords, training samples and drawn people."""

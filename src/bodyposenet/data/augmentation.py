@@ -1,0 +1,102 @@
+"""Random numbers in, one affine map out: how a record is flipped, turned, moved and sized.
+
+All modes are one formula with another centre and scale (reference 5, with the fixes of its section
+16): move the centre to the origin, turn, scale, flip, move to the middle of the network's input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bodyposenet.geometry import Affine
+from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.types import Record
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One draw of the random numbers.
+
+    Args:
+        flip_lr: Mirror left to right.
+        flip_tb: Mirror top to bottom.
+        degrees: Turn by this angle.
+        shift: (x, y), where to look beside the centre, in pixels of the source image.
+        zoom: Draw smaller by this factor.
+    """
+
+    flip_lr: bool = False
+    flip_tb: bool = False
+    degrees: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    zoom: float = 1.0
+
+
+def draw_variation(
+    params: SpatialAugParams, height: int, width: int, random: np.random.Generator
+) -> Variation:
+    """Draw a variation.
+
+    Args:
+        params: The ranges.
+        height: Of the source image.
+        width: Of the source image.
+        random: Where the numbers come from.
+    """
+    flip_lr = random.random() < params.flip_lr_prob
+    flip_tb = random.random() < params.flip_tb_prob
+    if params.use_translate_ratio:
+        ratio = params.translate_ratio_max
+        shift_x = _uniform(random, params.translate_ratio_min, ratio) * width
+        shift_y = _uniform(random, params.translate_ratio_min, ratio) * height
+    else:
+        shift_x = _uniform(random, params.translate_min_x, params.translate_max_x)
+        shift_y = _uniform(random, params.translate_min_y, params.translate_max_y)
+    zoomed = random.random() < params.zoom_prob
+    zoom = _uniform(random, params.zoom_ratio_min, params.zoom_ratio_max)
+    degrees = _uniform(random, params.rotate_deg_min, params.rotate_deg_max)
+    return Variation(flip_lr, flip_tb, degrees, (shift_x, shift_y), zoom if zoomed else 1.0)
+
+
+def sample_affine(
+    config: AugmentationConfig, variation: Variation, record: Record, height: int, width: int
+) -> Affine:
+    """The map from a record's image to the network's input.
+
+    person_centric centres the record's first person and sizes its box to `target_person_scale` of
+    the input's height; standard fits the whole image in; standard_with_fixed_aspect_ratio
+    stretches it to the input.
+
+    Args:
+        config: Mode and person scale.
+        variation: The random part.
+        record: The record.
+        height: Of the network input.
+        width: Of the network input.
+    """
+    if config.spatial_augmentation_mode == "person_centric":
+        center_x, center_y = record.centers[0]
+        wanted = config.spatial_aug_params.target_person_scale * height
+        scale_x = scale_y = wanted / max(float(record.scales[0]), 1.0)
+    else:
+        center_x, center_y = (record.width - 1) / 2, (record.height - 1) / 2
+        scale_x, scale_y = width / record.width, height / record.height
+        if config.spatial_augmentation_mode == "standard":
+            scale_x = scale_y = min(scale_x, scale_y)
+    shift_x, shift_y = variation.shift
+    flip = Affine.scaling(-1.0 if variation.flip_lr else 1.0, -1.0 if variation.flip_tb else 1.0)
+    return (
+        Affine.translation(-(center_x + shift_x), -(center_y + shift_y))
+        .then(Affine.rotation(variation.degrees))
+        .then(Affine.scaling(scale_x / variation.zoom, scale_y / variation.zoom))
+        .then(flip)
+        .then(Affine.translation((width - 1) / 2, (height - 1) / 2))
+    )
+
+
+def _uniform(random: np.random.Generator, low: float | None, high: float) -> float:
+    """Uniform between low and high; low is minus high where the spec leaves it out."""
+    low = -high if low is None else low
+    return float(random.uniform(low, high))

@@ -1,0 +1,280 @@
+"""An annotation file in COCO's keypoint format in, checked images with their people out.
+
+All that cannot be used is collected and told in one error; what may stand in such a file but is
+not for us (other categories, annotations of no image) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.types import Person
+
+_MOST_PIXELS = 2**30
+"""OpenCV reads no larger images."""
+
+_FLAWS_TOLD = 10
+
+
+@dataclass(frozen=True, eq=False)
+class CocoImage:
+    """An image and its people.
+
+    Args:
+        image_id: COCO's image id.
+        file_name: Relative to the folder of the images.
+        height: In pixels.
+        width: In pixels.
+        persons: All annotations of the image, crowds too, in the order of the file.
+    """
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+    persons: tuple[Person, ...]
+
+    @property
+    def mask_name(self) -> str:
+        """Path of the mask in the folder of the masks: PNG, since JPEG would blur its borders."""
+        return posixpath.splitext(self.file_name)[0] + ".png"
+
+
+@dataclass(frozen=True, eq=False)
+class CocoDataset:
+    """What an annotation file holds.
+
+    Args:
+        images: Its images, in the order of the file.
+        left_out: What was not used -> how often.
+    """
+
+    images: list[CocoImage]
+    left_out: Counter[str]
+
+    def annotated_images(self) -> list[CocoImage]:
+        """The images with annotations; the others are counted as left out."""
+        annotated = [image for image in self.images if image.persons]
+        self.left_out["images without annotations"] = len(self.images) - len(annotated)
+        return annotated
+
+
+def load_coco(path: Path, joints: tuple[str, ...]) -> list[CocoImage]:
+    """Read the images of an annotation file; what is left out is said in the log.
+
+    Args:
+        path: The annotation file.
+        joints: Names of the keypoints, in the order of the annotations.
+
+    Raises:
+        BodyPoseNetError: As `read_coco`.
+    """
+    dataset = read_coco(path, joints)
+    for kind, count in dataset.left_out.items():
+        logger.warning("%s: left out: %d %s", path, count, kind)
+    return dataset.images
+
+
+def read_coco(path: Path, joints: tuple[str, ...]) -> CocoDataset:
+    """Read an annotation file.
+
+    People are the annotations of the category `person`, or all of them where no category has that
+    name. `iscrowd` may be missing (0), as may `area` (the box's), `segmentation`, and, for people
+    without labelled keypoints, `keypoints`.
+
+    Args:
+        path: The annotation file.
+        joints: Names of the keypoints, in the order of the annotations.
+
+    Raises:
+        BodyPoseNetError: The file is missing or broken; or ids occur twice, values are missing, of
+            the wrong type or not finite, there are more or fewer keypoints than joints, or the
+            file names them in another order.
+    """
+    with _collector_at_rest():
+        content = _read_json(path)
+        person_ids = _person_categories(path, content.get("categories"), joints)
+        flaws: list[str] = []
+        left_out: Counter[str] = Counter()
+        images = _read_images(content["images"], flaws)
+        persons: dict[int, list[Person]] = {image_id: [] for image_id in images}
+        ids: set[int] = set()
+        for annotation in content["annotations"]:
+            try:
+                if person_ids and annotation.get("category_id", person_ids[0]) not in person_ids:
+                    left_out["annotations of other categories"] += 1
+                elif (image_id := _integer(annotation, "image_id")) not in images:
+                    left_out["annotations of an image that the file does not list"] += 1
+                else:
+                    persons[image_id].append(_read_person(annotation, len(joints), ids))
+            except (AttributeError, OverflowError, ValueError) as error:
+                flaws.append(f"{_name('annotation', annotation)}: {error}")
+        _tell(path, flaws)
+    return CocoDataset(
+        [
+            CocoImage(image_id, *image, tuple(persons[image_id]))
+            for image_id, image in images.items()
+        ],
+        left_out,
+    )
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Garbage collection would walk millions of new objects again and again: twice the time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{path}: cannot be read: {error.strerror}",
+            "Check root_directory_path and annotation_root_dir_path of the dataset spec.",
+        ) from error
+    except json.JSONDecodeError as error:
+        raise BodyPoseNetError(
+            f"{path}:{error.lineno}: not valid JSON: {error.msg}",
+            "The file may be cut off; copy it again.",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BodyPoseNetError(f"{path}: not a JSON file: {error}") from error
+    for key in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise BodyPoseNetError(
+                f"{path}: has no list `{key}`", "Give an annotation file in COCO's format."
+            )
+    return content
+
+
+def _person_categories(path: Path, categories: Any, joints: tuple[str, ...]) -> tuple[Any, ...]:
+    """Ids of the categories named person; empty where there are none: all annotations count."""
+    if not isinstance(categories, list):
+        return ()
+    persons = [c for c in categories if isinstance(c, dict) and c.get("name") == "person"]
+    for category in persons:
+        named = category.get("keypoints")
+        if isinstance(named, list) and named != list(joints) and set(joints) == {*map(str, named)}:
+            raise BodyPoseNetError(
+                f"{path}: names the keypoints in another order than the dataset spec: {named}",
+                "Write the keypoints of the dataset spec's category in the order of this file.",
+            )
+    return tuple(category.get("id") for category in persons)
+
+
+def _read_images(entries: list[Any], flaws: list[str]) -> dict[int, tuple[str, int, int]]:
+    """Image id -> file name, height and width."""
+    images: dict[int, tuple[str, int, int]] = {}
+    for entry in entries:
+        try:
+            image_id = _integer(entry, "id")
+            if image_id in images:
+                raise ValueError("the id is given twice")
+            height, width = _integer(entry, "height"), _integer(entry, "width")
+            if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+                raise ValueError(f"an image cannot be {width} x {height} pixels")
+            images[image_id] = _file_name(entry), height, width
+        except (AttributeError, OverflowError, ValueError) as error:
+            flaws.append(f"{_name('image', entry)}: {error}")
+    return images
+
+
+def _file_name(entry: Mapping[str, Any]) -> str:
+    """The image's path, which must stay within the folder of the images (and of the masks)."""
+    name = entry.get("file_name")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"file_name is no name of a file: {name!r}")
+    parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
+    if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
+        raise ValueError(f"file_name must lie within the folder of the images: {name!r}")
+    return name
+
+
+def _read_person(annotation: Mapping[str, Any], joints: int, ids: set[int]) -> Person:
+    annotation_id = _integer(annotation, "id")
+    if annotation_id in ids:
+        raise ValueError("the id is given twice")
+    ids.add(annotation_id)
+    x, y, width, height = _numbers(annotation, "bbox", 4, "x, y, width, height").tolist()
+    if annotation.get("keypoints") is None and not annotation.get("num_keypoints"):
+        keypoints = np.zeros((joints, 3))
+    else:
+        explained = f"3 for each of the dataset spec's {joints} keypoints"
+        keypoints = _numbers(annotation, "keypoints", 3 * joints, explained).reshape(joints, 3)
+    labelled = annotation.get("num_keypoints")
+    if labelled is None:
+        labelled = int(np.count_nonzero(keypoints[:, 2]))
+    else:
+        labelled = _integer(annotation, "num_keypoints")
+    area, is_crowd = annotation.get("area", width * height), annotation.get("iscrowd", 0)
+    if not isinstance(area, (int, float)) or not math.isfinite(area):
+        raise ValueError(f"area is no finite number: {area!r}")
+    if is_crowd not in (0, 1):
+        raise ValueError(f"iscrowd must be 0 or 1, not {is_crowd!r}")
+    return Person(
+        keypoints=keypoints,
+        box=(x, y, width, height),
+        area=float(area),
+        is_crowd=bool(is_crowd),
+        segmentation=annotation.get("segmentation"),
+        num_keypoints=labelled,
+        annotation_id=annotation_id,
+    )
+
+
+def _numbers(entry: Mapping[str, Any], key: str, count: int, explained: str) -> NDArray[np.float64]:
+    values = entry.get(key)
+    if not isinstance(values, list):
+        raise ValueError(f"{key} is missing, or no list of numbers")
+    if len(values) != count:
+        raise ValueError(f"{key} holds {len(values)} numbers, not {count} ({explained})")
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{key} holds something that is no number") from error
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"{key} holds a value that is no finite number")
+    return numbers
+
+
+def _integer(entry: Mapping[str, Any], key: str) -> int:
+    value = entry.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise ValueError(f"{key} must be a whole number, not {value!r}")
+    return value
+
+
+def _name(kind: str, entry: Any) -> str:
+    return f"{kind} {entry.get('id')!r}" if isinstance(entry, dict) else f"{kind} {entry!r}"
+
+
+def _tell(path: Path, flaws: Sequence[str]) -> None:
+    if not flaws:
+        return
+    told = "\n".join(f"  {flaw}" for flaw in flaws[:_FLAWS_TOLD])
+    more = f"\n  and {len(flaws) - _FLAWS_TOLD} more" if len(flaws) > _FLAWS_TOLD else ""
+    raise BodyPoseNetError(
+        f"{path}: {len(flaws)} entries cannot be used:\n{told}{more}",
+        "Correct them in the file, or take them out.",
+    )

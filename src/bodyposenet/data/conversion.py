@@ -1,0 +1,202 @@
+"""Annotated images in, training records in TFRecord files out (reference 3)."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bodyposenet.console import logger, track
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.data.records import write_records
+from bodyposenet.data.shards import distribute, shard_path
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataset import DatasetSpec, FilteringParams, Split
+from bodyposenet.types import Person, Record
+
+
+@dataclass(frozen=True, eq=False)
+class Focus:
+    """An image, and the person that a record of it is centred on.
+
+    Args:
+        image: The image.
+        main: Index of the person among the image's people.
+    """
+
+    image: CocoImage
+    main: int
+
+
+def find_focuses(
+    images: Iterable[CocoImage], spec: DatasetSpec, left_out: Counter[str]
+) -> list[Focus]:
+    """Choose what records to make: one per main person.
+
+    Where `duplicate_data_with_each_person_as_center` is false it is one per image, centred on its
+    first main person, or else on its first labelled person: the filters are about main persons.
+
+    Args:
+        images: The images, with their people.
+        spec: The filters, and the visibility flags.
+        left_out: Receives what is left out -> how often.
+
+    Returns:
+        The records to make, in the order of the images and people.
+
+    Raises:
+        BodyPoseNetError: A keypoint has a visibility flag that the dataset spec does not know.
+    """
+    focuses = []
+    flags = spec.visibility_flags.classes()
+    for image in images:
+        _check_flags(image, flags)
+        mains, filtered = choose_main_persons(image.persons, spec.data_filtering_params)
+        left_out.update(filtered)
+        if not spec.duplicate_data_with_each_person_as_center:
+            left_out["main persons beside the first of their image"] += len(mains[1:])
+            mains = mains[:1] or _labelled(image.persons)[:1]
+        if not mains:
+            left_out["images without a main person"] += 1
+        focuses.extend(Focus(image, main) for main in mains)
+    return focuses
+
+
+def choose_main_persons(
+    persons: Sequence[Person], params: FilteringParams
+) -> tuple[list[int], Counter[str]]:
+    """Choose the people that records are centred on (reference 3.2).
+
+    The least area is height x width of the filter against the area of the segmentation, as in the
+    original; people too close to one another are told by the larger side of the accepted one's box.
+
+    Returns:
+        Indices of the main persons, and why the others are none -> how many.
+    """
+    chosen: list[int] = []
+    left_out: Counter[str] = Counter()
+    least_area = params.min_acceptable_height * params.min_acceptable_width
+    for index, person in enumerate(persons):
+        if person.num_keypoints < params.min_acceptable_kpts:
+            reason = f"fewer than {params.min_acceptable_kpts:g} labelled keypoints"
+        elif person.area < least_area:
+            reason = f"smaller than {least_area:g} pixels"
+        elif min(person.box[2:]) <= 0:
+            reason = "an empty box"
+        elif any(_is_close(person, persons[other], params) for other in chosen):
+            reason = "too close to another main person"
+        else:
+            chosen.append(index)
+            continue
+        left_out[f"people without a record of their own: {reason}"] += 1
+    return chosen, left_out
+
+
+def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool:
+    reach = params.min_acceptable_interperson_dist_ratio * max(accepted.box[2:])
+    return math.dist(person.center, accepted.center) < reach
+
+
+def _labelled(persons: Sequence[Person]) -> list[int]:
+    """Indices of the people that a record can be centred on at all."""
+    return [i for i, p in enumerate(persons) if p.num_keypoints > 0 and min(p.box[2:]) > 0]
+
+
+def _check_flags(image: CocoImage, known: Container[int]) -> None:
+    """People without labelled keypoints go to no record, so their flags do not matter."""
+    for person in image.persons:
+        flags = person.keypoints[:, 2].tolist() if person.num_keypoints > 0 else []
+        unknown = [flag for flag in flags if flag not in known]
+        if unknown:
+            raise BodyPoseNetError(
+                f"annotation {person.annotation_id} (image {image.image_id}): a keypoint has the "
+                f"visibility flag {unknown[0]:g}",
+                "Name it in visibility_flags (value and mapping) of the dataset spec.",
+            )
+
+
+def make_record(focus: Focus, dataset: str, split: Split) -> Record:
+    """The record of a focus: its main person first, then all others with labelled keypoints.
+
+    Args:
+        focus: Image and main person.
+        dataset: Name of the dataset.
+        split: Names the folders of images and masks.
+    """
+    image = focus.image
+    others = [p for i, p in enumerate(image.persons) if i != focus.main and p.num_keypoints > 0]
+    persons = [image.persons[focus.main], *others]
+    return Record(
+        image_id=image.image_id,
+        image_path=posixpath.join(split.images_root_dir_path, image.file_name),
+        mask_path=posixpath.join(split.mask_root_dir_path, image.mask_name),
+        height=image.height,
+        width=image.width,
+        dataset=dataset,
+        joints=np.stack([person.keypoints for person in persons]),
+        scales=np.array([person.box[3] for person in persons]),
+        centers=np.array([person.center for person in persons]),
+        person_index=focus.main,
+    )
+
+
+def check_mask_names(images: Iterable[CocoImage], split: Split) -> None:
+    """Make sure that every image has a mask of its own, and that no mask overwrites an image.
+
+    Raises:
+        BodyPoseNetError: Names collide.
+    """
+    owners: dict[str, CocoImage] = {}
+    same_folder = posixpath.normpath(split.images_root_dir_path) == posixpath.normpath(
+        split.mask_root_dir_path
+    )
+    for image in images:
+        name = posixpath.normpath(image.mask_name)
+        if same_folder and name == posixpath.normpath(image.file_name):
+            raise BodyPoseNetError(
+                f"the mask of {image.file_name} would overwrite the image itself",
+                "Give mask_root_dir_path of the dataset spec another folder.",
+            )
+        other = owners.setdefault(name, image)
+        if other is not image:
+            raise BodyPoseNetError(
+                f"the images {other.image_id} ({other.file_name}) and {image.image_id} "
+                f"({image.file_name}) would share the mask {name}",
+                "Give the images file names that differ in more than the extension.",
+            )
+
+
+def write_shards(
+    output: Path, focuses: Sequence[Focus], spec: DatasetSpec, split: Split, counts: tuple[int, int]
+) -> dict[str, int]:
+    """Write the records of the focuses.
+
+    Args:
+        output: Folder of the files, and how their names begin.
+        focuses: What to make records of.
+        spec: Gives the name of the dataset.
+        split: Names the folders of images and masks.
+        counts: Number of partitions, and of shards of each; see `distribute`.
+
+    Returns:
+        How many people are in the records, and how many files there are.
+
+    Raises:
+        BodyPoseNetError: A file cannot be written.
+    """
+    files = 0
+    for partition, pieces in enumerate(distribute(focuses, *counts)):
+        for shard, piece in enumerate(pieces):
+            path = shard_path(output, partition, counts[0], shard, counts[1])
+            records = (make_record(focus, spec.dataset, split) for focus in piece)
+            written = write_records(path, track(records, path.name, len(piece)))
+            logger.info("%s: %d records", path, written)
+            files += 1
+    images = {focus.image.image_id: focus.image for focus in focuses}
+    people = sum(person.num_keypoints > 0 for image in images.values() for person in image.persons)
+    return {"people in records": people, "TFRecord files": files}

@@ -1,0 +1,229 @@
+"""Masks of people that nobody labelled: annotated images in, PNG files out.
+
+255 where training counts, 0 where people without keypoints or crowds are (reference 3.4).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
+
+from bodyposenet.console import track
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import replacing
+from bodyposenet.types import Person
+
+_VALID = 255
+
+_FARTHEST = 10
+"""Polygons may reach this many image sizes away; drawing takes the longer the longer they are."""
+
+_MASKS_PER_TASK = 64
+
+
+@dataclass(frozen=True)
+class Region:
+    """The area of one annotation.
+
+    Args:
+        annotation_id: Of the annotation, to name it in errors.
+        outline: Polygons [[x, y, x, y, ...], ...], or a dict with COCO's RLE.
+        is_box: There is no segmentation, the outline is the box.
+    """
+
+    annotation_id: int
+    outline: list[list[float]] | dict[str, Any]
+    is_box: bool
+
+    @classmethod
+    def of(cls, person: Person) -> Region:
+        """The segmentation of a person, or the box where there is none."""
+        outline = person.segmentation
+        if isinstance(outline, list):
+            outline = [points for points in outline if isinstance(points, list) and len(points) > 5]
+        if outline:
+            return cls(person.annotation_id, outline, is_box=False)
+        x, y, width, height = person.box
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        return cls(person.annotation_id, [corners], is_box=True)
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """What a mask is made of.
+
+    Args:
+        file_name: Path of the mask, relative to the folder of the masks.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        unlabelled: People without labelled keypoints: ignored.
+        crowds: Regions of people that are not told apart: ignored, where nobody is labelled.
+        labelled: People with keypoints; empty where there are no crowds to take them out of.
+    """
+
+    file_name: str
+    height: int
+    width: int
+    unlabelled: tuple[Region, ...]
+    crowds: tuple[Region, ...]
+    labelled: tuple[Region, ...]
+
+    @classmethod
+    def of(cls, image: CocoImage) -> MaskPlan:
+        """The plan of an image's mask."""
+        crowds = [person for person in image.persons if person.is_crowd]
+        others = [person for person in image.persons if not person.is_crowd]
+        labelled = [person for person in others if person.num_keypoints > 0] if crowds else []
+        return cls(
+            image.mask_name,
+            image.height,
+            image.width,
+            unlabelled=tuple(Region.of(p) for p in others if p.num_keypoints <= 0),
+            crowds=tuple(map(Region.of, crowds)),
+            labelled=tuple(map(Region.of, labelled)),
+        )
+
+    @property
+    def boxes(self) -> int:
+        """How many ignored people have no segmentation, so that their box is ignored."""
+        return sum(region.is_box for region in (*self.unlabelled, *self.crowds))
+
+
+def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
+    """Draw a mask: not ((crowds and not labelled) or unlabelled).
+
+    Returns:
+        (height, width) uint8, 255 where valid, 0 where ignored.
+
+    Raises:
+        BodyPoseNetError: A segmentation is broken.
+    """
+    size = plan.height, plan.width
+    ignored = _union(plan.unlabelled, *size)
+    if plan.crowds:
+        ignored |= _union(plan.crowds, *size) & ~_union(plan.labelled, *size)
+    return np.where(ignored, np.uint8(0), np.uint8(_VALID))
+
+
+def _union(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
+    """Where any of the regions is, by COCO's own rasterizing."""
+    if not regions:
+        return np.zeros((height, width), bool, order="F")
+    encoded = [_encode_region(region, height, width) for region in regions]
+    return coco_mask.decode(coco_mask.merge(encoded)).view(bool)
+
+
+def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
+    """COCO's RLE of a region."""
+    try:
+        if isinstance(region.outline, list):
+            polygons = [_polygon(points, height, width) for points in region.outline]
+            parts = coco_mask.frPyObjects(polygons, height, width)
+            return coco_mask.merge(parts)  # type: ignore[arg-type]  # a list, of a list
+        rle = region.outline
+        if list(rle["size"]) != [height, width]:
+            raise ValueError(f"its size is {rle['size']}, the image's [{height}, {width}]")
+        if isinstance(rle["counts"], list):
+            rle = coco_mask.frPyObjects(rle, height, width)
+        coco_mask.decode(rle)  # finds runs that do not fill the image; merging does not
+        return rle  # type: ignore[return-value]  # a dict, of a dict
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"annotation {region.annotation_id}: its segmentation is broken: {error}",
+            "Correct it in the annotation file, or take it out.",
+        ) from error
+
+
+def _polygon(points: list[float], height: int, width: int) -> list[float]:
+    numbers = np.array(points, np.float64)
+    if numbers.ndim != 1 or len(numbers) % 2:
+        raise ValueError(f"a polygon of {len(points)} numbers has no x and y for each point")
+    if not np.abs(numbers).max() <= _FARTHEST * max(height, width):
+        raise ValueError("a polygon lies far outside of the image, or holds NaN")
+    return points
+
+
+def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> dict[str, int]:
+    """Draw the masks of images and write them as PNG.
+
+    Args:
+        folder: Folder of the masks.
+        images: The images, with their people.
+        processes: How many processes share the work.
+
+    Returns:
+        How many masks there are, and how many people are masked by their box, for want of a
+        segmentation.
+
+    Raises:
+        BodyPoseNetError: A segmentation is broken, or the folder cannot be written.
+    """
+    plans = [MaskPlan.of(image) for image in images]
+    write = partial(_write_mask, folder)
+    processes = min(processes, math.ceil(len(plans) / _MASKS_PER_TASK))
+    if processes <= 1:
+        deque(track(map(write, plans), "masks", len(plans)), maxlen=0)
+    else:
+        _write_in_parallel(write, plans, processes)
+    boxes = sum(plan.boxes for plan in plans)
+    return {"masks": len(plans), "people masked by their box, for want of a segmentation": boxes}
+
+
+def _write_in_parallel(
+    write: Callable[[MaskPlan], None], plans: Sequence[MaskPlan], processes: int
+) -> None:
+    # Processes that start afresh, not forks: they do not inherit the annotations or any threads.
+    # An interrupt is for this process alone; it ends the others.
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        written = pool.map(write, plans, chunksize=_MASKS_PER_TASK)
+        try:
+            deque(track(written, "masks", len(plans)), maxlen=0)
+        except BrokenProcessPool as error:
+            raise BodyPoseNetError(
+                "a process that draws masks has died", "Try again with a smaller --num_processes."
+            ) from error
+
+
+def _write_mask(folder: Path, plan: MaskPlan) -> None:
+    if plan.unlabelled or plan.crowds:
+        try:
+            png = encode_png(draw_mask(plan))
+        except BodyPoseNetError as error:
+            raise BodyPoseNetError(f"{plan.file_name}: {error.what}", error.remedy) from error
+    else:
+        png = _all_valid(plan.height, plan.width)
+    with replacing(folder / plan.file_name) as file:
+        file.write(png)
+
+
+@lru_cache(maxsize=64)
+def _all_valid(height: int, width: int) -> bytes:
+    """The PNG of a mask without ignored regions: most are, and many have the same size."""
+    return encode_png(np.full((height, width), _VALID, np.uint8))
+
+
+def encode_png(gray: NDArray[np.uint8]) -> bytes:
+    """Encode a gray image, (H, W) uint8, as PNG, compressed lightly and without row filters.
+
+    For masks that is small enough, and training reads them several times as fast.
+    """
+    light = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+    plain = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+    return cv2.imencode(".png", gray, (*light, *plain))[1].tobytes()

@@ -1,0 +1,95 @@
+"""A sub-task's name and its arguments in, parsed and checked, the sub-task's work out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from importlib import import_module
+
+from bodyposenet.errors import BodyPoseNetError
+
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of a sub-task; only its own module is imported.
+
+    Args:
+        name: Of the sub-task; `tasks/<name>.py` holds its flags.
+        argv: What follows the name.
+
+    Raises:
+        BodyPoseNetError: The flags of the launcher make no sense for this sub-task.
+        SystemExit: A flag is unknown or lacks its value, or --help was asked for.
+    """
+    task = import_module(f"bodyposenet.tasks.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"bpnet {name}", description=task.__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    task.add_arguments(parser)
+    _add_launcher_arguments(parser)
+    arguments = parser.parse_args(argv)
+    _check_launcher_arguments(name, arguments)
+    return arguments
+
+
+def run_command(name: str, arguments: argparse.Namespace) -> None:
+    """Run a sub-task.
+
+    Raises:
+        BodyPoseNetError: Something that the user can mend.
+    """
+    if arguments.gpu_index is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, sorted(set(arguments.gpu_index))))
+    import_module(f"bodyposenet.tasks.{name}").run(arguments)
+
+
+def _add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that TAO's launcher takes for every sub-task (reference 1.1)."""
+    group = parser.add_argument_group("flags of every sub-task")
+    group.add_argument(
+        "-r", "--results_dir", metavar="DIR", help="folder of status.json and the results"
+    )
+    group.add_argument(
+        "-l", "-ll", "--log_level", choices=_LOG_LEVELS, default="INFO",
+        help="least level of log lines",
+    )  # fmt: skip
+    group.add_argument("--log_file", metavar="FILE", help="append log lines to this file")
+    group.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs to train on")
+    group.add_argument("--gpu_index", type=int, nargs="+", metavar="I", help="which GPUs to use")
+    group.add_argument(
+        "-np", "--num_processes", type=int, default=-1, metavar="N", help="processes to start"
+    )
+    group.add_argument("--use_amp", action="store_true", help="train in mixed precision")
+
+
+def _check_launcher_arguments(name: str, arguments: argparse.Namespace) -> None:
+    if arguments.gpus < 1:
+        raise BodyPoseNetError(
+            f"--gpus {arguments.gpus}: at least 1", "Without a GPU, --gpus 1 runs on the CPU."
+        )
+    if arguments.gpus > 1:
+        remedy = "Use --gpus 1."
+        if name == "train":
+            raise BodyPoseNetError(
+                f"--gpus {arguments.gpus}: training runs on one device so far", remedy
+            )
+        raise BodyPoseNetError(f"--gpus {arguments.gpus}: {name} runs on one device", remedy)
+    if arguments.gpu_index is not None:
+        indices = sorted(set(arguments.gpu_index))
+        if len(indices) != arguments.gpus:
+            raise BodyPoseNetError(
+                f"--gpu_index names {len(indices)} GPUs, --gpus {arguments.gpus}",
+                "Both must agree.",
+            )
+    if arguments.use_amp and name != "train":
+        raise BodyPoseNetError(
+            f"--use_amp: {name} has no mixed precision", "Leave it out; it is for train."
+        )
+    if arguments.num_processes > 1 and name != "dataset_convert":
+        raise BodyPoseNetError(
+            f"--num_processes {arguments.num_processes}: {name} runs as one process",
+            "Leave it out.",
+        )

@@ -1,0 +1,192 @@
+"""`bpnet dataset_convert`, from the command line: files, summary, clear errors."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.data.records import RecordSet
+
+from ..data.coco_files import image, person, unlabelled, write_spec
+
+IMAGES = [image(1), image(2), image(3)]
+PEOPLE = [
+    person(1),
+    unlabelled(2, bbox=[80, 10, 30, 50]),
+    person(3, 2),
+    person(4, 2, flags=(2, 0, 0)),
+]
+
+
+def write_images(folder, *names, height=120, width=160):
+    (folder / "images").mkdir(exist_ok=True)
+    for name in names:
+        assert cv2.imwrite(str(folder / "images" / name), np.zeros((height, width, 3), np.uint8))
+
+
+@pytest.fixture
+def convert(run_bpnet, tmp_path):
+    """Convert a toy dataset: `convert(images, annotations, *flags)` -> result, records."""
+
+    def run(images, annotations, *flags, output=None, **changes):
+        spec = write_spec(tmp_path, images, annotations, **changes)
+        output = output or tmp_path / "out" / "toy"
+        result = run_bpnet("dataset_convert", "-d", spec, "-o", output, *flags)
+        paths = sorted(Path(output).parent.glob(Path(output).name + "*"))
+        return result, RecordSet(paths) if result.code == 0 else None
+
+    return run
+
+
+def test_records_masks_and_a_summary(convert, tmp_path):
+    result, records = convert(IMAGES, PEOPLE, "--generate_masks", "-m", "train")
+    assert result.code == 0, result.err
+    assert sorted(record.image_id for record in records) == [1, 2]
+    assert records.paths[0].name == "toy-fold-000-of-001"
+    mask = cv2.imread(str(tmp_path / records[0].mask_path), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (120, 160)
+    ignored = cv2.imread(str(tmp_path / "masks" / "0001.png"), cv2.IMREAD_UNCHANGED) == 0
+    assert ignored.sum() == 30 * 50
+    lines = " ".join(result.out.split())
+    for told in (
+        "3 images", "2 records", "2 masks", "3 people in records", "1 TFRecord files",
+        "1 images without annotations",
+        "2 people without a record of their own: fewer than 2 labelled keypoints",
+    ):  # fmt: skip
+        assert told in lines
+    assert "Execution status: PASS" in result.out
+
+
+def test_the_status_file_lies_beside_the_records_or_in_the_results_folder(convert, tmp_path):
+    convert(IMAGES, PEOPLE)
+    convert(IMAGES, PEOPLE, "-r", tmp_path / "results")
+    for folder in ("out", "results"):
+        lines = (tmp_path / folder / "status.json").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert [row["status"] for row in rows] == ["STARTED", "RUNNING", "SUCCESS"]
+        assert rows[1]["done"]["records"] == 2
+        assert rows[1]["left_out"]["images without annotations"] == 1
+
+
+def test_a_second_run_gives_the_same_bytes(convert, tmp_path):
+    contents = []
+    for name, processes in (("a", 1), ("b", 2)):
+        flags = ("--generate_masks", "-p", 2, "-s", 2, "--num_processes", processes)
+        images = [image(n) for n in range(1, 81)]
+        people = [person(n, n) for n in range(1, 81)] + [unlabelled(99, 5)]
+        convert(images, people, *flags, output=tmp_path / name / "toy")
+        masks = [path.read_bytes() for path in sorted((tmp_path / "masks").iterdir())]
+        shards = sorted((tmp_path / name).glob("toy-*"))
+        assert shards[1].name == "toy-fold-000-of-002-shard-00001-of-00002"
+        contents.append((masks, [path.read_bytes() for path in shards]))
+    assert contents[0] == contents[1]
+    assert len(contents[0][1]) == 4
+
+
+def test_test_data_and_an_output_without_a_folder(convert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result, records = convert(IMAGES, PEOPLE, "-m", "test", output="plain")
+    assert result.code == 0, result.err
+    assert [path.name for path in records.paths] == ["plain-fold-000-of-001"]
+
+
+def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
+    names = ["good.jpg", "good.png", "large.jpg", "cut.jpg", "zero.jpg", "absent.jpg", "text.jpg"]
+    stems = {"good.png": "other.png"}
+    images = [image(n, stems.get(name, name)) for n, name in enumerate(names)]
+    people = [person(n, n) for n in range(len(names))]
+    write_images(tmp_path, "good.jpg", "other.png", "cut.jpg")
+    write_images(tmp_path, "large.jpg", width=161)
+    cut = tmp_path / "images" / "cut.jpg"
+    cut.write_bytes(cut.read_bytes()[:20])
+    (tmp_path / "images" / "zero.jpg").touch()
+    (tmp_path / "images" / "text.jpg").write_text("no image")
+    result, records = convert(images, people, "--check_files", "--generate_masks")
+    assert result.code == 0, result.err
+    assert {record.image_path for record in records} == {"images/good.jpg", "images/other.png"}
+    lines = " ".join(result.out.split())
+    assert "1 images whose file is missing" in lines
+    assert "3 images that cannot be read" in lines
+    assert "1 images of another size than the annotations say" in lines
+    assert "large.jpg" in result.err
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good.png", "other.png"]
+
+
+def test_check_files_looks_for_masks_that_are_not_drawn_now(convert, tmp_path):
+    write_images(tmp_path, "0001.jpg", "0002.jpg")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "0002.png").touch()
+    result, records = convert(IMAGES, PEOPLE, "--check_files")
+    assert [record.image_id for record in records] == [2]
+    assert "1 images without their mask" in " ".join(result.out.split())
+
+
+def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
+    write_images(tmp_path, "0001.jpg", "0002.jpg", height=160, width=120)
+    path = tmp_path / "images" / "0001.jpg"
+    turn_by_90 = bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000")
+    exif = b"Exif\0\0" + turn_by_90
+    content = path.read_bytes()
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    path.write_bytes(content[:2] + segment + content[2:])
+    _, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
+    assert [record.image_id for record in records] == [1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("-m", "validate"), "invalid choice: 'validate'"),
+        (("-p", -1), "--num_partitions -1: at least 0"),
+        (("-s", -2), "--num_shards -2: at least 0"),
+        (("--num_processes", 0), "--num_processes 0: at least 1"),
+        (("--num_processes", -3), "--num_processes -3: at least 1"),
+        (("--gpus", 2), "dataset_convert runs on one device"),
+    ],
+)
+def test_wrong_flags_are_errors(convert, flags, message):
+    result, _ = convert(IMAGES, PEOPLE, *flags)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_nothing_to_convert_is_an_error_that_says_why(convert):
+    result, _ = convert([], [])
+    assert result.code == 2
+    assert "there is no record to write" in result.err
+    result, _ = convert(IMAGES, [unlabelled(1), unlabelled(2, 2)])
+    assert result.code == 2
+    assert "2 images without a main person" in " ".join(result.err.split())
+    assert "data_filtering_params" in result.err
+
+
+def test_broken_annotations_are_one_error(convert, tmp_path, run_bpnet):
+    result, _ = convert(IMAGES, [person(1), person(1, bbox=[0, 0, 1, float("nan")])])
+    assert result.code == 2
+    assert "annotation 1: the id is given twice" in result.err
+    (tmp_path / "annotations.json").write_text('{"images": [')
+    result = run_bpnet("dataset_convert", "-d", tmp_path / "spec.json", "-o", tmp_path / "o" / "x")
+    assert result.code == 2
+    assert "annotations.json:1: not valid JSON" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_broken_mask_leaves_no_records_behind(convert, tmp_path):
+    broken = unlabelled(9, segmentation=[[1, 2, 3, 4, 5, float("nan")]])
+    result, _ = convert(IMAGES, [*PEOPLE, broken], "--generate_masks")
+    assert result.code == 2
+    assert "0001.png: annotation 9: its segmentation is broken" in result.err
+    assert not list((tmp_path / "out").glob("toy*"))
+
+
+def test_an_output_folder_that_cannot_be_written_is_an_error(convert, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    result, _ = convert(IMAGES, PEOPLE, output=tmp_path / "file" / "toy")
+    assert result.code == 2
+    assert "cannot write results there" in result.err
+    result, _ = convert(IMAGES, PEOPLE, output=f"{tmp_path}{os.sep}folder{os.sep}")
+    assert result.code == 2
+    assert "is a folder" in result.err

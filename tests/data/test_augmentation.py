@@ -1,0 +1,92 @@
+"""The map from image to network input, mode by mode (reference 5, with the fixes of section 16)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bodyposenet.data.augmentation import Variation, draw_variation, sample_affine
+from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.types import Record
+
+
+def record(height=100, width=200, scale=50.0, center=(120.0, 40.0)):
+    joints, scales, centers = np.zeros((1, 17, 3)), np.array([scale]), np.array([center])
+    return Record(1, "a.jpg", "a.png", height, width, "coco", joints, scales, centers)
+
+
+def config(mode, **params):
+    return AugmentationConfig(
+        spatial_augmentation_mode=mode, spatial_aug_params=SpatialAugParams(**params)
+    )
+
+
+def test_person_centric_puts_the_person_in_the_middle_at_its_share_of_the_height():
+    to_input = sample_affine(config("person_centric"), Variation(), record(), 256, 384)
+    np.testing.assert_allclose(to_input.apply(np.array([120.0, 40.0])), [191.5, 127.5])
+    assert to_input.scale * 50 == pytest.approx(0.6 * 256)
+
+
+@pytest.mark.parametrize("mode", ["person_centric", "standard", "standard_with_fixed_aspect_ratio"])
+def test_zoom_over_one_draws_smaller_in_every_mode(mode):
+    plain = sample_affine(config(mode), Variation(), record(), 256, 256)
+    zoomed = sample_affine(config(mode), Variation(zoom=2.0), record(), 256, 256)
+    assert zoomed.scale == pytest.approx(plain.scale / 2)
+
+
+def test_standard_fits_the_whole_image_in_and_keeps_its_shape():
+    to_input = sample_affine(config("standard"), Variation(), record(), 256, 320)
+    corners = to_input.apply(np.array([[-0.5, -0.5], [199.5, 99.5]]))
+    np.testing.assert_allclose(corners, [[-0.5, 47.5], [319.5, 207.5]])
+
+
+def test_standard_turns_without_shearing():
+    to_input = sample_affine(config("standard"), Variation(degrees=30.0), record(), 256, 320)
+    linear = to_input.matrix[:, :2] / to_input.scale
+    np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-12)
+
+
+def test_fixed_aspect_ratio_stretches_the_image_to_the_input():
+    to_input = sample_affine(
+        config("standard_with_fixed_aspect_ratio"), Variation(), record(), 256, 320
+    )
+    corners = to_input.apply(np.array([[-0.5, -0.5], [199.5, 99.5]]))
+    np.testing.assert_allclose(corners, [[-0.5, -0.5], [319.5, 255.5]])
+
+
+def test_flips_mirror_the_input():
+    plain = sample_affine(config("standard"), Variation(), record(), 256, 320)
+    left_right = sample_affine(config("standard"), Variation(flip_lr=True), record(), 256, 320)
+    both = sample_affine(config("standard"), Variation(True, True), record(), 256, 320)
+    point = np.array([30.0, 20.0])
+    x, y = plain.apply(point)
+    np.testing.assert_allclose(left_right.apply(point), [319 - x, y])
+    np.testing.assert_allclose(both.apply(point), [319 - x, 255 - y])
+
+
+def test_a_box_without_height_gives_a_finite_map():
+    to_input = sample_affine(config("person_centric"), Variation(), record(scale=0.0), 256, 256)
+    assert np.isfinite(to_input.matrix).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_variations_stay_in_their_ranges(seed):
+    params = SpatialAugParams(
+        rotate_deg_max=40.0, translate_max_x=30.0, translate_min_x=-10.0, translate_max_y=5.0,
+        zoom_prob=1.0, zoom_ratio_min=0.8, zoom_ratio_max=1.2,
+    )  # fmt: skip
+    drawn = draw_variation(params, 100, 200, np.random.default_rng(seed))
+    assert -40 <= drawn.degrees <= 40
+    assert -10 <= drawn.shift[0] <= 30
+    assert -5 <= drawn.shift[1] <= 5
+    assert 0.8 <= drawn.zoom <= 1.2
+    assert not drawn.flip_lr
+    assert not drawn.flip_tb
+
+
+def test_translation_ratios_are_shares_of_the_image():
+    params = SpatialAugParams(
+        use_translate_ratio=True, translate_ratio_max=0.5, translate_ratio_min=0.5
+    )
+    drawn = draw_variation(params, 100, 200, np.random.default_rng(0))
+    assert drawn.shift == (100.0, 50.0)

@@ -1,0 +1,217 @@
+"""From annotated images to records: filters, contents, order and files."""
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bodyposenet.data.coco import read_coco
+from bodyposenet.data.conversion import (
+    check_mask_names,
+    choose_main_persons,
+    find_focuses,
+    make_record,
+    write_shards,
+)
+from bodyposenet.data.records import RecordSet
+from bodyposenet.data.shards import distribute, shard_path
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataset import DatasetSpec
+
+from .coco_files import JOINTS, image, person, unlabelled, write_spec
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Spec and images of a toy dataset: `load(images, annotations, **spec changes)`."""
+
+    def run(images, annotations, **changes):
+        spec = DatasetSpec.load(write_spec(tmp_path, images, annotations, **changes))
+        return spec, read_coco(spec.annotations("train"), JOINTS).images
+
+    return run
+
+
+def beside(x, width=40, height=80):
+    """A box whose centre is x pixels right of the first one's."""
+    return [10.0 + x, 20.0, width, height]
+
+
+@pytest.fixture
+def choose(load):
+    """Annotation ids of the main persons, and why the others are none."""
+
+    def run(*annotations):
+        spec, images = load([image(height=400, width=400)], list(annotations))
+        persons = images[0].persons
+        mains, left_out = choose_main_persons(persons, spec.data_filtering_params)
+        return [persons[index].annotation_id for index in mains], left_out
+
+    return run
+
+
+def test_people_need_enough_keypoints(choose):
+    mains, left_out = choose(
+        person(1, flags=(2, 0, 0)), person(2, flags=(2, 1, 0)), unlabelled(3, bbox=beside(200))
+    )
+    assert mains == [2]
+    assert left_out == {"people without a record of their own: fewer than 2 labelled keypoints": 2}
+
+
+def test_the_least_area_is_a_product_and_meets_the_segmentation(choose):
+    narrow = person(1, bbox=beside(0, width=4, height=80), area=100.0)
+    small = person(2, bbox=beside(200), area=99.9)
+    mains, left_out = choose(narrow, small)
+    assert mains == [1]
+    assert left_out == {"people without a record of their own: smaller than 100 pixels": 1}
+
+
+def test_an_empty_box_is_no_centre(choose):
+    mains, left_out = choose(person(1, bbox=[5, 5, 0, 80], area=5000), person(2))
+    assert mains == [2]
+    assert left_out == {"people without a record of their own: an empty box": 1}
+
+
+def test_people_too_close_are_told_by_the_accepted_ones_larger_side(choose):
+    # 0.3 x 80 = 24 pixels around the first person; the last person's size does not matter.
+    mains, left_out = choose(
+        person(1), person(2, bbox=beside(23)), person(3, bbox=beside(24)),
+        person(4, bbox=[0.0, 0.0, 380.0, 380.0]),
+    )  # fmt: skip
+    assert mains == [1, 3, 4]
+    assert left_out.total() == 1
+
+
+def test_someone_close_to_a_person_left_out_stays(choose):
+    mains, _ = choose(person(1, flags=(2, 0, 0)), person(2, bbox=beside(1)))
+    assert mains == [2]
+
+
+def test_there_is_one_focus_per_main_person(load):
+    spec, images = load(
+        [image(1, height=400, width=400), image(2)],
+        [person(1), person(2, bbox=beside(100)), person(3, image_id=2, flags=(2, 0, 0))],
+    )
+    left_out = Counter()
+    focuses = find_focuses(images, spec, left_out)
+    assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (1, 1)]
+    assert left_out["images without a main person"] == 1
+
+
+def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
+    spec, images = load(
+        [image(1, height=400, width=400), image(2), image(3)],
+        [
+            person(1), person(2, bbox=beside(100)),
+            unlabelled(3, 2), person(4, 2, flags=(2, 0, 0)),
+            unlabelled(5, 3),
+        ],
+        duplicate_data_with_each_person_as_center=False,
+    )  # fmt: skip
+    left_out = Counter()
+    focuses = find_focuses(images, spec, left_out)
+    assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (2, 1)]
+    assert left_out["main persons beside the first of their image"] == 1
+    assert left_out["images without a main person"] == 1
+
+
+def test_an_unknown_visibility_flag_is_an_error(load):
+    spec, images = load([image()], [person(77, flags=(2, 3, 2))])
+    with pytest.raises(BodyPoseNetError, match=r"annotation 77 \(image 1\).*flag 3"):
+        find_focuses(images, spec, Counter())
+
+
+def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
+    boxes = [beside(0), beside(50, 30, 60), beside(90, 20, 50), beside(110)]
+    spec, images = load(
+        [image(12, "a/b.c.jpeg", 300, 400)],
+        [
+            person(1, 12, boxes[0], (1, 2, 0)), unlabelled(2, 12, boxes[1]),
+            person(3, 12, boxes[2]), person(4, 12, boxes[3], (2, 0, 0)),
+        ],
+    )  # fmt: skip
+    focuses = find_focuses(images, spec, Counter())
+    record = make_record(focuses[1], spec.dataset, spec.train_data)
+    assert (record.image_id, record.height, record.width) == (12, 300, 400)
+    assert (record.image_path, record.mask_path) == ("images/a/b.c.jpeg", "masks/a/b.c.png")
+    assert (record.dataset, record.person_index) == ("toy", 2)
+    np.testing.assert_array_equal(record.scales, [50, 80, 80])
+    np.testing.assert_array_equal(record.centers, [[110, 45], [30, 60], [140, 60]])
+    assert record.joints.shape == (3, 3, 3)
+    np.testing.assert_array_equal(record.joints[:, :, 2], [[2, 2, 2], [1, 2, 0], [2, 0, 0]])
+    np.testing.assert_array_equal(record.joints[1, 0], [30, 20, 1])
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.jpg", "a.jpg"), ("d/a.x", "d/./a.y")])
+def test_images_that_would_share_a_mask_are_an_error(load, names):
+    spec, images = load([image(1, names[0]), image(2, names[1])], [])
+    with pytest.raises(BodyPoseNetError) as caught:
+        check_mask_names(images, spec.train_data)
+    assert all(name in caught.value.what for name in names)
+
+
+def test_a_mask_must_not_overwrite_its_image(load):
+    split = {
+        "images_root_dir_path": "images",
+        "mask_root_dir_path": "./images/",
+        "annotation_root_dir_path": "annotations.json",
+    }
+    spec, images = load([image(1, "a.jpg")], [], train_data=split)
+    check_mask_names(images, spec.train_data)
+    spec, images = load([image(1, "a.png")], [], train_data=split)
+    with pytest.raises(BodyPoseNetError, match="would overwrite the image"):
+        check_mask_names(images, spec.train_data)
+
+
+@given(st.integers(0, 50), st.integers(0, 4), st.integers(0, 4))
+def test_distribution_keeps_every_item_once(count, partitions, shards):
+    dealt = distribute(range(count), partitions, shards)
+    assert len(dealt) == max(partitions, 1)
+    assert all(len(pieces) == max(shards, 1) for pieces in dealt)
+    for number, pieces in enumerate(dealt):
+        assert sorted(chain(*pieces)) == list(range(number, count, max(partitions, 1)))
+        sizes = [len(piece) for piece in pieces]
+        assert sizes[:-1] == [sum(sizes) // len(sizes)] * (len(sizes) - 1)
+
+
+def test_the_order_is_that_of_pythons_old_shuffle():
+    # One generator shuffles all partitions in turn, as random.shuffle(items, random) did.
+    random = Random(42)
+    expected = []
+    for number in range(2):
+        items = list(range(number, 20, 2))
+        for i in reversed(range(1, len(items))):
+            j = int(random.random() * (i + 1))
+            items[i], items[j] = items[j], items[i]
+        expected.append([items])
+    assert distribute(range(20), 2, 0) == expected
+    # By hand: 0.639, 0.025, 0.275, 0.223, 0.736, ... are what the seed 42 gives.
+    assert distribute("abcdefgh", 1, 0) == [[list("gedchbaf")]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "name"),
+    [
+        ((0, 1, 0, 0), "train-fold-000-of-001"),
+        ((1, 3, 2, 16), "train-fold-001-of-003-shard-00002-of-00016"),
+        ((0, 0, 0, 0), "train"),
+        ((0, 0, 1, 2), "train-shard-00001-of-00002"),
+    ],
+)
+def test_names_of_the_files(counts, name):
+    assert shard_path(Path("out/train"), *counts) == Path("out") / name
+
+
+def test_shards_are_written_and_counted(load, tmp_path):
+    spec, images = load([image(n) for n in range(1, 6)], [person(n, n) for n in range(1, 6)])
+    focuses = find_focuses(images, spec, Counter())
+    counts = write_shards(tmp_path / "out" / "toy", focuses, spec, spec.train_data, (2, 2))
+    assert counts == {"people in records": 5, "TFRecord files": 4}
+    paths = sorted((tmp_path / "out").iterdir())
+    assert [len(RecordSet([path])) for path in paths] == [1, 2, 1, 1]
+    assert {record.image_id for record in RecordSet(paths)} == set(range(1, 6))
