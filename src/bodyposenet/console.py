@@ -30,7 +30,7 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     """
     handler: logging.Handler
     try:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _StandardError()
         if log_file:
             handler = logging.FileHandler(log_file, encoding="utf-8")
     except OSError as error:
@@ -46,13 +46,24 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     logger.propagate = False
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+class _StandardError(logging.StreamHandler):
+    """Writes to what standard error is at the time: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def track(
+    items: Iterable[Item], description: str, total: int | None = None, *, lines: bool = True
+) -> Iterator[Item]:
     """Yield the items, showing a progress bar on a terminal and plain lines elsewhere.
 
     Args:
         items: What to go through.
         description: What is being done.
         total: How many there are; `len(items)` where it is not given.
+        lines: False where the caller says by itself how far it is.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
@@ -78,7 +89,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     last = time.monotonic()
     for done, item in enumerate(items):
         yield item
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+        if lines and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             logger.info("%s: %d%s", description, done + 1, f"/{total}" if total else "")
 

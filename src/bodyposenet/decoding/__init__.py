@@ -19,6 +19,7 @@ from bodyposenet.decoding.peaks import Peaks, find_peaks
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps, Poses
 
 __all__ = [
@@ -52,6 +53,13 @@ class DecodingOptions:
     heatmap_threshold: float = 0.1
     paf_threshold: float = 0.05
     upsampling: tuple[int, int] = (8, 8)
+
+    @classmethod
+    def from_spec(cls, spec: InferenceSpec) -> DecodingOptions:
+        """The options of an inference spec."""
+        return cls(
+            spec.mode, spec.heatmap_threshold, spec.paf_threshold, spec.output_upsampling_factor
+        )
 
 
 def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = None) -> Poses:

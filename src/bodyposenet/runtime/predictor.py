@@ -41,12 +41,7 @@ class Predictor:
             )
         self.engine = engine
         self.spec = spec
-        self._options = DecodingOptions(
-            mode=spec.mode,
-            heatmap_threshold=spec.heatmap_threshold,
-            paf_threshold=spec.paf_threshold,
-            upsampling=spec.output_upsampling_factor,
-        )
+        self._options = DecodingOptions.from_spec(spec)
 
     def __call__(self, image: NDArray[np.uint8]) -> Poses:
         """Find the people.

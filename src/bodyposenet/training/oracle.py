@@ -22,7 +22,7 @@ def evaluate_perfect_maps(
     joints: Sequence[str],
     skeleton: Skeleton,
     spec: InferenceSpec,
-    options: TargetOptions = TargetOptions(),  # noqa: B008 (frozen)
+    options: TargetOptions = TargetOptions(),
 ) -> KeypointAP:
     """Decode the targets of annotated images and measure their keypoint AP; no image is read.
 
@@ -56,8 +56,6 @@ def decode_perfect_maps(
     heatmaps, pafs = render_targets(
         keypoints, torch.tensor(labelled)[None], skeleton, height, width, options
     )
-    decoding = DecodingOptions(
-        spec.mode, spec.heatmap_threshold, spec.paf_threshold, spec.output_upsampling_factor
-    )
     maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride)
-    return decode(maps, skeleton, decoding).moved(to_network.inverse())
+    poses = decode(maps, skeleton, DecodingOptions.from_spec(spec))
+    return poses.moved(to_network.inverse())

@@ -119,10 +119,7 @@ class Report:
         for dataset, ap in result.ap.items():
             self._writer.add_scalar(f"validation/AP_{dataset}", ap.ap, step)
             kpi[f"AP_{dataset}"] = ap.ap
-        if result.picture is not None:
-            self._writer.add_image(
-                "validation/predictions", result.picture, step, dataformats="HWC"
-            )
+        self._writer.add_image("validation/predictions", result.picture, step, dataformats="HWC")
         if kpi:
             found = ", ".join(f"{name} {value:.4g}" for name, value in kpi.items())
             logger.info("epoch %d: %s", epoch, found)

@@ -8,6 +8,7 @@ from pathlib import Path
 from bodyposenet.console import logger
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.records import RecordSet
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.training import TrainSpec
@@ -49,8 +50,15 @@ def dataset_sources(
     return sources
 
 
-def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet:
+def training_samples(
+    spec: TrainSpec, sources: Mapping[str, DatasetSource], *, varied: bool = True
+) -> SampleSet:
     """The samples to train on.
+
+    Args:
+        spec: The train spec.
+        sources: Where the images lie, by dataset.
+        varied: False leaves out all that is random.
 
     Raises:
         BodyPoseNetError: Record files are missing, broken or empty.
@@ -66,11 +74,16 @@ def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> S
     records = RecordSet([path for found in paths.values() for path in found])
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
-    return _sample_set(spec, records, sources, spec.dataloader.augmentation_config)
+    augmentation = spec.dataloader.augmentation_config
+    return _sample_set(spec, records, sources, augmentation if varied else unvaried(augmentation))
 
 
 def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet | None:
-    """The samples of the validation loss, nothing random in them; None where there are none."""
+    """The samples of the validation loss, nothing random in them; None where there are none.
+
+    Raises:
+        BodyPoseNetError: The files are broken, or hold a dataset that the spec does not name.
+    """
     config = spec.dataloader.dataset_config
     paths = _record_paths(config.val_records_folder_path, config.val_records_path)
     missing = [pattern for pattern, found in paths.items() if not found]
@@ -79,7 +92,12 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
         why = f"no such file: {', '.join(missing)}" if missing else "no validation records"
         logger.info("validation loss is off: %s", why)
         return None
-    return _sample_set(spec, records, sources, unvaried(spec.dataloader.augmentation_config))
+    augmentation = unvaried(spec.dataloader.augmentation_config)
+    samples = _sample_set(spec, records, sources, augmentation)
+    first = samples[0, 0]
+    if isinstance(first, BodyPoseNetError):  # better now than after the first epochs
+        raise first
+    return samples
 
 
 def unvaried(augmentation: AugmentationConfig) -> AugmentationConfig:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.data.dataset import DatasetSource
+from bodyposenet.data.dataset import DatasetSource, Sample
 from bodyposenet.evaluation import KeypointAP
 from bodyposenet.evaluation.dataset import evaluate_dataset
-from bodyposenet.model.loss import stage_losses
-from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.loss import Targets, stage_losses
+from bodyposenet.model.network import BodyPoseNetwork, StageMaps
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.pytorch import PyTorchEngine
@@ -23,7 +23,7 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batches, make_targets
 from bodyposenet.training.pictures import draw_predictions
-from bodyposenet.training.samples import validation_samples
+from bodyposenet.training.samples import training_samples, validation_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +33,12 @@ class ValidationResult:
     Args:
         loss: Per sample, all stages; None where there are no validation records.
         ap: Dataset name -> its keypoint AP; empty where there are no test images.
-        picture: (H, W, 3) uint8 RGB, inputs beside target and predicted maps; None without records.
+        picture: (H, W, 3) uint8 RGB, some inputs beside target and predicted maps.
     """
 
-    loss: float | None = None
-    ap: Mapping[str, KeypointAP] = field(default_factory=dict)
-    picture: NDArray[np.uint8] | None = None
+    loss: float | None
+    ap: Mapping[str, KeypointAP]
+    picture: NDArray[np.uint8]
 
 
 class Validation:
@@ -62,9 +62,10 @@ class Validation:
         self._device = device
         self._inference_spec = _inference_spec(spec)
         self._tested = {name: one for name, one in dataset_specs.items() if _has_test_data(one)}
-        samples = validation_samples(spec, sources)
-        size = spec.dataloader.batch_size
-        self._batches = None if samples is None else Batches(samples, size, workers=0, seed=None)
+        held_out = validation_samples(spec, sources)
+        self._has_loss = held_out is not None
+        shown = training_samples(spec, sources, varied=False) if held_out is None else held_out
+        self._batches = Batches(shown, spec.dataloader.batch_size, workers=0, seed=None)
 
     def run(self, network: BodyPoseNetwork) -> ValidationResult:
         """Validate; the network is in evaluation mode afterwards.
@@ -76,34 +77,35 @@ class Validation:
         predictor = Predictor(PyTorchEngine(network, self._device), self._inference_spec)
         limit = self._spec.validation_max_images
         ap = {
-            name: evaluate_dataset(predictor, dataset_spec, max_images=limit)[0]
+            name: evaluate_dataset(predictor, dataset_spec, max_images=limit).accuracy
             for name, dataset_spec in self._tested.items()
         }
-        if self._batches is None:
-            return ValidationResult(ap=ap)
-        loss, picture = self._loss(network, self._batches)
-        return ValidationResult(loss, ap, picture)
+        loss = self._loss(network) if self._has_loss else None
+        return ValidationResult(loss, ap, self._picture(network))
 
-    @torch.inference_mode()
-    def _loss(
-        self, network: BodyPoseNetwork, batches: Batches
-    ) -> tuple[float, NDArray[np.uint8] | None]:
-        loader = self._spec.dataloader
-        height = loader.image_config.image_dims.height
-        options = TargetOptions.from_spec(loader.label_processor_config, height)
-        total, count, picture = 0.0, 0, None
-        for batch in batches.epoch(0):
-            images = network.normalize(torch.from_numpy(batch.image).to(self._device))
-            targets = make_targets(
-                batch, self._device, network.skeleton, options, loader.normalization_params
-            )
-            maps = network(images)
+    def _loss(self, network: BodyPoseNetwork) -> float:
+        """The loss per sample, all stages."""
+        total, count = 0.0, 0
+        for batch in self._batches.epoch(0):
+            targets, maps = self._compare(network, batch)
             heat, paf = stage_losses(maps.heatmaps, maps.pafs, targets)
             total += float(torch.stack(heat + paf).sum())
             count += len(batch.image)
-            if picture is None:
-                picture = draw_predictions(batch, targets, maps, network)
-        return total / count, picture
+        return total / count
+
+    def _picture(self, network: BodyPoseNetwork) -> NDArray[np.uint8]:
+        batch = next(self._batches.epoch(0))
+        return draw_predictions(batch, *self._compare(network, batch), network)
+
+    @torch.inference_mode()
+    def _compare(self, network: BodyPoseNetwork, batch: Sample) -> tuple[Targets, StageMaps]:
+        """What the network should say of a batch, and what it says."""
+        loader = self._spec.dataloader
+        options = TargetOptions.from_spec(loader.label_processor_config, batch.image.shape[1])
+        normalization = loader.normalization_params
+        targets = make_targets(batch, self._device, network.skeleton, options, normalization)
+        images = network.normalize(torch.from_numpy(batch.image).to(self._device))
+        return targets, network(images)
 
 
 def _inference_spec(spec: TrainSpec) -> InferenceSpec:

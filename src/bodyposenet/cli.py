@@ -1,0 +1,112 @@
+"""The commands `bpnet <sub_task> ...` and `tao model bpnet <sub_task> ...`.
+
+Only the module of the chosen sub-task is imported, so that `bpnet --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+from bodyposenet.console import configure_logging
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.tasks.command import parse_command, run_command
+
+TASKS = {
+    "dataset_convert": "convert a dataset in COCO's keypoint format to TFRecords and masks",
+    "train": "train a network",
+    "evaluate": "measure a model's keypoint AP on the test data of a dataset",
+    "inference": "find the people in images, write their poses and draw them",
+    "demo": "draw a small dataset, then convert, train, evaluate and infer on it",
+}
+"""Sub-tasks and what they do; `tasks/<name>.py` holds their flags and their `run`."""
+
+_EXTRAS = {
+    "torch": "train", "safetensors": "train", "simplejpeg": "train", "google_crc32c": "train",
+    "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
+    "h5py": "export", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
+}  # fmt: skip
+"""Package -> the extra that brings it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `bpnet`.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit code: 0, or 2 after an error that the user can mend.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from bodyposenet import __version__
+
+        print(f"bodyposenet {__version__}")
+        return 0
+    try:
+        return _run(argv[0], argv[1:])
+    except BodyPoseNetError as error:
+        print(f"error: {error.what}", file=sys.stderr)
+        if error.remedy:
+            print(f"       {error.remedy}", file=sys.stderr)
+        print("Execution status: FAIL")
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def tao() -> int:
+    """Run `tao model bpnet <sub_task> ...`, the guide's form of the command."""
+    argv = sys.argv[1:]
+    if argv[:1] == ["model"]:
+        argv = argv[1:]
+    if argv[:1] != ["bpnet"]:
+        print("error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", file=sys.stderr)
+        return 2
+    return main(argv[1:])
+
+
+def _overview() -> str:
+    width = max(map(len, TASKS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in TASKS.items()]
+    return "\n".join(
+        [
+            "usage: bpnet <sub_task> [flags]        (also: tao model bpnet <sub_task> [flags])",
+            "",
+            "sub-tasks:",
+            *lines,
+            "",
+            "bpnet <sub_task> --help tells the flags of one; bpnet --version the version.",
+        ]
+    )
+
+
+def _run(name: str, argv: list[str]) -> int:
+    if name not in TASKS:
+        close = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
+        raise BodyPoseNetError(f"there is no sub-task {name}", hint)
+    try:
+        arguments = parse_command(name, argv)
+        configure_logging(arguments.log_level, arguments.log_file)
+        run_command(name, arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise BodyPoseNetError(
+            f"{name} needs the package {package}, which is not installed",
+            f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
+        ) from error
+    print("Execution status: PASS")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Measure a model's keypoint AP on the test data of a dataset; TFRecords are not needed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bodyposenet.tasks.flags import add_model_arguments
+
+if TYPE_CHECKING:
+    from bodyposenet.evaluation.dataset import DatasetResult
+    from bodyposenet.specs.dataset import DatasetSpec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `evaluate` (guide; reference 1.4)."""
+    add_model_arguments(parser)
+    parser.add_argument(
+        "-d", "--dataset_spec", required=True, metavar="FILE",
+        help="dataset spec (JSON) whose test_data are evaluated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset", choices=("coco",), default="coco", help="format of the annotations"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate.
+
+    Raises:
+        BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
+    """
+    from bodyposenet.console import StatusFile
+    from bodyposenet.evaluation.dataset import evaluate_dataset
+    from bodyposenet.evaluation.report import write_report
+    from bodyposenet.files import write_json
+    from bodyposenet.runtime.detections import FILE_NAME, write_detections
+    from bodyposenet.runtime.models import open_engine
+    from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.specs.dataset import DatasetSpec
+    from bodyposenet.specs.inference import InferenceSpec
+
+    results_dir = Path(arguments.results_dir or ".")
+    with StatusFile(results_dir) as status:
+        path = arguments.inference_spec
+        spec = InferenceSpec.load(path) if path else InferenceSpec()
+        dataset_spec = DatasetSpec.load(arguments.dataset_spec)
+        predictor = Predictor(open_engine(spec, arguments.model_filename, arguments.key), spec)
+        result = evaluate_dataset(predictor, dataset_spec)
+        _check_images(result, dataset_spec)
+        skeleton = predictor.engine.skeleton
+        write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
+        write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
+        report = write_report(results_dir, result.accuracy)
+        _show(result)
+        print(f"written: {', '.join(str(file) for file in report)}")
+        status.write("RUNNING", "evaluation", kpi=result.accuracy.kpis())
+
+
+def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:
+    """Refuse to report on nothing."""
+    if not result.images:
+        spec.fail("test_data.annotation_root_dir_path", "the file lists no images")
+    if len(result.unreadable) == len(result.images):
+        spec.fail(
+            "test_data.images_root_dir_path",
+            f"no image could be read; the first: {result.unreadable[0]}",
+            "Check the folder; it is relative to root_directory_path.",
+        )
+
+
+def _show(result: DatasetResult) -> None:
+    """The table, and what the figures must be read with."""
+    print("\n".join(result.accuracy.table()))
+    for problems, meaning in (
+        (result.unreadable, "could not be read and count as images without detections"),
+        (result.resized, "have another size than their annotations say; poses were scaled to that"),
+    ):
+        if problems:
+            print(f"images that {meaning}: {len(problems)}")
+            print("\n".join(f"  {problem}" for problem in problems))

@@ -1,0 +1,222 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.evaluation.dataset import evaluate_dataset
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.types import Poses
+
+CROSS = Skeleton("cross", ("head", "left_hand", "right_hand", "foot"), ((0, 1), (0, 2), (0, 3)))
+PLACES = np.array([[0.5, 0.2], [0.8, 0.4], [0.2, 0.4], [0.6, 0.9]])
+"""Where people stand, in shares of their image."""
+DARK = 40
+
+
+@dataclass
+class SeeingEngine:
+    skeleton: Skeleton = CROSS
+
+
+class Seer:
+    """A predictor that sees one person, at `PLACES`, in all images that are not dark."""
+
+    def __init__(self, engine=None, spec=None):
+        self.engine = SeeingEngine()
+
+    def __call__(self, pixels):
+        if pixels.max() <= DARK:
+            return Poses.empty(CROSS)
+        points = (PLACES * pixels.shape[1::-1])[None].astype(np.float32)
+        scores = np.ones((1, 4), np.float32)
+        return Poses(points, scores, np.array([0.8], np.float32), CROSS)
+
+
+def person(image_id: int, height: int, width: int) -> dict:
+    triples = np.column_stack([PLACES * (width, height), np.full(4, 2)])
+    return {
+        "id": image_id, "image_id": image_id, "category_id": 1, "iscrowd": 0,
+        "keypoints": triples.reshape(-1).tolist(), "num_keypoints": 4,
+        "bbox": [0, 0, width, height], "area": 0.5 * height * width,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def write_dataset(tmp_path):
+    """Make a dataset of gray images: `write_dataset({"a.png": (height, width), ...})`."""
+
+    def write(sizes, *, empty=(), keypoints=CROSS.joints) -> Path:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        images, annotations = [], []
+        for image_id, (name, (height, width)) in enumerate(sizes.items(), start=1):
+            value = DARK if name in empty else 200
+            picture = np.full((height, width, 3), value, np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / name), picture)
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+            if name not in empty:
+                annotations.append(person(image_id, height, width))
+        content = {"images": images, "annotations": annotations}
+        (tmp_path / "test.json").write_text(json.dumps(content))
+        split = {
+            "images_root_dir_path": "images",
+            "mask_root_dir_path": "masks",
+            "annotation_root_dir_path": "test.json",
+        }
+        spec = {
+            "dataset": "drawn", "root_directory_path": str(tmp_path),
+            "train_data": split, "test_data": split,
+            "categories": [
+                {"name": "person", "num_joints": len(keypoints), "keypoints": list(keypoints)}
+            ],
+        }  # fmt: skip
+        (tmp_path / "dataset.json").write_text(json.dumps(spec))
+        return tmp_path / "dataset.json"
+
+    return write
+
+
+def evaluate(path: Path, **options):
+    return evaluate_dataset(Seer(), DatasetSpec.load(path), **options)
+
+
+SIZES = {"a.png": (120, 200), "b.png": (200, 90), "c.png": (150, 150)}
+
+
+def test_what_is_where_it_should_be_gives_an_ap_of_one(write_dataset):
+    result = evaluate(write_dataset(SIZES))
+    assert result.accuracy.ap == pytest.approx(1.0)
+    assert [entry["image_id"] for entry in result.images] == [1, 2, 3]
+    assert result.images[1]["image_meta"] == {"file_name": "b.png", "height": 200, "width": 90}
+    assert [one["image_id"] for one in result.results] == [1, 2, 3]
+    assert result.results[0]["keypoints"][:3] == pytest.approx([100.0, 24.0, 1])
+
+
+def test_images_without_people_or_detections_count(write_dataset):
+    result = evaluate(write_dataset(SIZES, empty=("b.png",)))
+    assert result.accuracy.ap == pytest.approx(1.0)
+    assert result.accuracy.images == 3
+    assert result.images[1]["keypoints"] == []
+
+
+def test_nobody_anywhere_is_explained(write_dataset):
+    result = evaluate(write_dataset(SIZES, empty=tuple(SIZES)))
+    assert result.accuracy.ap == -1
+    assert any("no ground truth" in line for line in result.accuracy.table())
+
+
+def test_an_unreadable_image_is_one_without_detections(write_dataset, tmp_path):
+    path = write_dataset(SIZES)
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    (tmp_path / "images" / "c.png").unlink()
+    result = evaluate(path)
+    assert [message.split("/")[-1][:5] for message in result.unreadable] == ["b.png", "c.png"]
+    assert result.accuracy.people == 3
+    assert 0.2 < result.accuracy.ap < 0.5
+    assert "error" in result.images[1]
+
+
+def test_no_readable_image_is_an_ap_of_zero(write_dataset, tmp_path):
+    path = write_dataset(SIZES)
+    for name in SIZES:
+        (tmp_path / "images" / name).write_text("no image")
+    result = evaluate(path)
+    assert len(result.unreadable) == 3
+    assert result.accuracy.ap == 0
+
+
+def test_images_of_another_size_are_scaled_to_their_annotations(write_dataset, tmp_path):
+    path = write_dataset(SIZES)
+    picture = np.full((240, 400, 3), 200, np.uint8)
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), picture)
+    result = evaluate(path)
+    assert len(result.resized) == 1
+    assert "400 x 240" in result.resized[0]
+    expected = (PLACES * (400, 240) + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(result.images[0]["keypoints"][0], expected, atol=0.001)
+    assert result.accuracy.ap > 0.9
+
+
+def test_only_the_first_images_if_so_told(write_dataset):
+    result = evaluate(write_dataset(SIZES), max_images=2)
+    assert result.accuracy.images == len(result.images) == 2
+
+
+def test_the_spec_says_which_flags_mean_labelled(write_dataset):
+    path = write_dataset(SIZES)
+    spec = json.loads(path.read_text())
+    spec["visibility_flags"] = {
+        "value": {"seen": 1, "unknown": 2},
+        "mapping": {"seen": "visible", "unknown": "not_labeled"},
+    }
+    path.write_text(json.dumps(spec))
+    assert evaluate(path).accuracy.people == 0
+
+
+def test_joints_are_matched_by_name(write_dataset, tmp_path):
+    names = ("foot", "left_hand", "right_hand", "head")
+    path = write_dataset(SIZES, keypoints=names)
+    content = json.loads((tmp_path / "test.json").read_text())
+    for annotation in content["annotations"]:
+        triples = np.reshape(annotation["keypoints"], (4, 3))[[3, 1, 2, 0]]
+        annotation["keypoints"] = triples.reshape(-1).tolist()
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    assert evaluate(path).accuracy.ap == pytest.approx(1.0)
+
+
+@pytest.fixture
+def seer(monkeypatch):
+    """The command with `Seer` in place of a model."""
+    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_: SeeingEngine())
+    monkeypatch.setattr("bodyposenet.runtime.predictor.Predictor", Seer)
+
+
+def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):
+    path = write_dataset(SIZES)
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
+    results = tmp_path / "results"
+    done = run_bpnet(
+        "evaluate", "-i", tmp_path / "infer.yaml", "-d", path, "-m", "model.tlt", "-r", results,
+        "-k", "--dataset", "coco",
+    )  # fmt: skip
+    assert done.code == 0
+    assert "Average Precision" in done.out
+    assert "images that could not be read and count as images without detections: 1" in done.out
+    assert {"detections.json", "detections_coco_format.json", "results.csv", "results.json"} <= {
+        file.name for file in results.iterdir()
+    }
+    assert len(list(results.glob("*.png"))) == 2
+    coco = json.loads((results / "detections_coco_format.json").read_text())
+    assert {type(value) for value in coco[0]["keypoints"]} == {float}
+    lines = [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
+    kpi = next(line["kpi"] for line in lines if "kpi" in line)
+    assert kpi["AP_0.50:0.95_all"] == pytest.approx(2 / 3, abs=0.02)
+    assert lines[-1]["status"] == "SUCCESS"
+
+
+def test_a_dataset_spec_is_required(run_bpnet):
+    assert run_bpnet("evaluate", "-m", "model.tlt").code == 2
+
+
+def test_a_dataset_without_test_data_is_an_error(run_bpnet, write_dataset, tmp_path, seer):
+    path = write_dataset(SIZES)
+    spec = json.loads(path.read_text())
+    del spec["test_data"]
+    path.write_text(json.dumps(spec))
+    done = run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", tmp_path / "results")
+    assert done.code == 2
+    assert "test_data" in done.err
+
+
+@pytest.mark.parametrize("sizes", [{}, SIZES])
+def test_nothing_to_evaluate_is_an_error(run_bpnet, write_dataset, tmp_path, seer, sizes):
+    path = write_dataset(sizes)
+    for name in sizes:
+        (tmp_path / "images" / name).unlink()
+    done = run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", tmp_path / "results")
+    assert done.code == 2
+    assert ("no image could be read" if sizes else "lists no images") in done.err

@@ -1,0 +1,264 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.media.source import read_image
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.types import Maps
+
+CROSS = Skeleton(
+    "cross", ("head", "left_hand", "right_hand", "left_foot", "right_foot"),
+    ((0, 1), (0, 2), (0, 3), (0, 4)),
+)  # fmt: skip
+PLACES = np.array([[0.51, 0.21], [0.81, 0.41], [0.21, 0.41], [0.71, 0.86], [0.31, 0.86]])
+"""Where the one person stands that `FixedEngine` sees everywhere, in shares of the input."""
+
+
+class FixedEngine:
+    """Stands for a network: sees the same person in every input, however it looks."""
+
+    skeleton, stride, stages = CROSS, 8, 1
+
+    def infer(self, images, stage=None):
+        return [self._maps(*images.shape[1:3]) for _ in images]
+
+    def _maps(self, height, width):
+        points = PLACES * (width, height) - 0.5
+        rows, columns = np.mgrid[: -(-height // 8), : -(-width // 8)] * 8 + 3.5
+        cells = np.stack([columns, rows], axis=-1)
+        heat = [0.9 * np.exp(-((cells - p) ** 2).sum(-1) / 98) for p in points]
+        pafs = []
+        for start, end in CROSS.limbs:
+            length = np.linalg.norm(points[end] - points[start])
+            unit = (points[end] - points[start]) / length
+            near = np.abs((cells - points[start]) @ np.array([-unit[1], unit[0]])) < 8
+            pafs += [near * unit[0], near * unit[1]]
+        heatmaps = np.stack([*heat, 1 - np.max(heat, axis=0)]).astype(np.float32)
+        return Maps(heatmaps, np.stack(pafs).astype(np.float32), 8)
+
+
+@pytest.fixture
+def fixed_engine(monkeypatch):
+    monkeypatch.setattr(
+        "bodyposenet.tasks.inference.open_engine", lambda spec, model, key: FixedEngine()
+    )
+
+
+@pytest.fixture
+def spec(tmp_path) -> Path:
+    path = tmp_path / "infer.yaml"
+    path.write_text("input_shape: [160, 160]\nkeep_aspect_ratio_mode: null\n")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Two images, 200 x 100 and 80 x 120, between files that are no images."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "b.png"), np.full((100, 200, 3), 90, np.uint8))
+    cv2.imwrite(str(folder / "a.JPG"), np.full((120, 80), 200, np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def read_detections(results: Path) -> dict:
+    return json.loads((results / "detections.json").read_text())
+
+
+def statuses(results: Path) -> list[str]:
+    return [
+        json.loads(line)["status"]
+        for line in (results / "status.json").read_text().split("\n")
+        if line
+    ]
+
+
+def test_a_folder_of_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    results = tmp_path / "results"
+    done = run_bpnet(
+        "inference", "--inference_spec", spec, "--model_filename", "m.tlt", "--input_type", "dir",
+        "--input", photos, "--results_dir", results, "--dump_visualizations", "-k",
+    )  # fmt: skip
+    assert done.code == 0
+    assert "images: 2, people: 2" in done.out
+    document = read_detections(results)
+    assert document["pose_config_type"] == "cross"
+    assert document["categories"][0]["keypoints"] == list(CROSS.joints)
+    assert document["keypoint_names"] == list(CROSS.joints)
+    assert document["inference_spec"]["input_shape"] == [160, 160]
+    first, second = document["images"]
+    assert first["full_image_path"] == (photos / "a.JPG").as_posix()
+    assert [first["viz_id"], second["viz_id"]] == [0, 1]
+    assert len(second["keypoints"]) == len(second["scores"]) == len(second["keypoint_scores"]) == 1
+    np.testing.assert_allclose(second["keypoints"][0], PLACES * (200, 100) - 0.5, atol=1.3)
+    np.testing.assert_allclose(second["keypoint_scores"][0], 0.9, atol=0.1)
+    assert statuses(results) == ["STARTED", "RUNNING", "SUCCESS"]
+    drawn = read_image(results / "images_annotated" / "1.png")
+    assert drawn.shape == (100, 200, 3)
+    assert (drawn != 90).any()
+
+
+def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    results = tmp_path / "results"
+    done = run_bpnet(
+        "inference", "-i", spec, "-m", "m.tlt", "-r", results,
+        "--input", "b.png", "--image_root_path", photos,
+    )  # fmt: skip
+    assert done.code == 0
+    (entry,) = read_detections(results)["images"]
+    assert "viz_id" not in entry
+    assert not (results / "images_annotated").exists()
+
+
+def test_json_keeps_its_own_fields(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    content = {
+        "trip": "north", "categories": "replaced",
+        "images": [{"full_image_path": "b.png", "camera": 3, "scores": "old"}],
+    }  # fmt: skip
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    done = run_bpnet(
+        "inference", "-i", spec, "--input_type", "json", "--input", tmp_path / "list.json",
+        "--image_root_path", photos, "-r", tmp_path / "results",
+    )  # fmt: skip
+    assert done.code == 0
+    document = read_detections(tmp_path / "results")
+    assert document["trip"] == "north"
+    assert document["categories"][0]["name"] == "person"
+    (entry,) = document["images"]
+    assert entry["camera"] == 3
+    assert entry["full_image_path"] == (photos / "b.png").as_posix()
+    assert len(entry["scores"]) == 1
+
+
+def test_unreadable_images_are_named_and_skipped(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    (photos / "empty.jpg").touch()
+    whole = (photos / "a.JPG").read_bytes()
+    (photos / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.png").write_text("no image")
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    done = run_bpnet(*arguments, "-r", tmp_path / "results", "--dump_visualizations")
+    assert done.code == 0
+    assert "could not be worked on and were skipped: 3" in done.out
+    assert all(name in done.out for name in ("empty.jpg", "half.jpg", "text.png"))
+    entries = read_detections(tmp_path / "results")["images"]
+    assert ["error" in entry for entry in entries] == [False, False, True, True, True]
+    assert not any("keypoints" in entry for entry in entries[2:])
+
+
+def test_it_fails_where_no_image_can_be_read(run_bpnet, fixed_engine, spec, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    done = run_bpnet("inference", "-i", spec, "--input", tmp_path / "a.jpg", "-r", tmp_path / "r")
+    assert done.code == 2
+    assert "a.jpg" in done.err
+    assert statuses(tmp_path / "r")[-1] == "FAILURE"
+
+
+def test_a_missing_model_is_an_error(run_bpnet, photos, tmp_path):
+    arguments = ("inference", "--input", photos / "b.png", "-r", tmp_path / "results")
+    assert "no model is named" in run_bpnet(*arguments).err
+    missing = run_bpnet(*arguments, "-m", tmp_path / "none.tlt")
+    assert missing.code == 2
+    assert "none.tlt: no such model file" in missing.err
+
+
+@pytest.mark.parametrize("extension", ["hdf5", "onnx", "etlt", "engine", "pth"])
+def test_other_kinds_of_models_say_what_to_do(run_bpnet, photos, tmp_path, extension):
+    model = tmp_path / f"model.{extension}"
+    model.touch()
+    done = run_bpnet("inference", "--input", photos / "b.png", "-r", tmp_path, "-m", model)
+    assert done.code == 2
+    assert "no model that can be run" in done.err
+    assert ".tlt" in done.err or "pretrained_weights" in done.err
+
+
+def test_input_is_required(run_bpnet):
+    assert run_bpnet("inference", "-m", "model.tlt").code == 2
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """An untrained network, plain and sealed."""
+    import torch
+
+    from bodyposenet.model.checkpoint import save_model
+    from bodyposenet.model.network import BodyPoseNetwork, Normalization
+    from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    backbone = BackboneAttributes(architecture="mobilenet", width=0.25)
+    config = ModelConfig(backbone_attributes=backbone, stages=1)
+    network = BodyPoseNetwork(CROSS, config, Normalization())
+    save_model(folder / "plain.tlt", network)
+    save_model(folder / "sealed.tlt", network, key="secret")
+    return folder
+
+
+def test_real_model_files(run_bpnet, models, spec, photos, tmp_path):
+    arguments = ("inference", "-i", spec, "--input", photos / "b.png", "-r", tmp_path / "results")
+    assert run_bpnet(*arguments, "-m", models / "plain.tlt").code == 0
+    assert run_bpnet(*arguments, "-m", models / "sealed.tlt", "-k", "secret").code == 0
+    wrong = run_bpnet(*arguments, "-m", models / "sealed.tlt", "-k", "other")
+    assert wrong.code == 2
+    assert "sealed.tlt" in wrong.err
+
+
+def test_a_stage_that_the_model_lacks(run_bpnet, models, spec, photos, tmp_path):
+    spec.write_text(spec.read_text() + "output_stage_to_use: 2\n")
+    done = run_bpnet(
+        "inference", "-i", spec, "-m", models / "plain.tlt", "-r", tmp_path,
+        "--input", photos / "b.png",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "infer.yaml:3: output_stage_to_use: there is no stage 2, the model has 1" in done.err
+
+
+def test_a_train_spec_must_agree_with_the_model(run_bpnet, models, spec, photos, tmp_path):
+    train = tmp_path / "train.yaml"
+    arguments = (
+        "inference", "-i", spec, "-m", models / "plain.tlt", "-r", tmp_path,
+        "--input", photos / "b.png",
+    )  # fmt: skip
+    spec.write_text(spec.read_text() + f"train_spec: {train}\n")
+    absent = run_bpnet(*arguments)
+    assert absent.code == 0
+    assert "does not exist" in absent.err
+    write_train_spec(train, tmp_path / "pose.json", CROSS)
+    assert run_bpnet(*arguments).code == 0
+    fewer = Skeleton("cross", CROSS.joints, CROSS.limbs[:3])
+    write_train_spec(train, tmp_path / "pose.json", fewer, scale=255.0)
+    done = run_bpnet(*arguments)
+    assert done.code == 2
+    assert "differ in limbs, image_scale" in done.err
+
+
+def write_train_spec(path: Path, pose: Path, skeleton: Skeleton, scale: float = 256.0) -> None:
+    pose.write_text(json.dumps(skeleton.to_pose_configuration()))
+    (path.parent / "dataset.json").write_text("{}")
+    path.write_text(
+        json.dumps(
+            {
+                "dataloader": {
+                    "pose_config": {"pose_config_path": str(pose)},
+                    "dataset_config": {
+                        "root_data_path": ".",
+                        "train_records_path": ["records"],
+                        "dataset_specs": {"x": "dataset.json"},
+                    },
+                    "normalization_params": {"image_scale": [scale] * 3},
+                },
+                "model": {
+                    "heat_channels": skeleton.heatmap_channels,
+                    "paf_channels": skeleton.paf_channels,
+                },
+                "optimizer": {
+                    "__class_name__": "AdamW",
+                    "learning_rate_schedule": {"__class_name__": "BpNetExponentialDecayLRSchedule"},
+                },
+            }
+        )
+    )

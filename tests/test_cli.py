@@ -1,0 +1,298 @@
+"""The command line: TAO's flags, quick help, errors in two lines."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from bodyposenet import __version__, cli
+from bodyposenet.errors import BodyPoseNetError
+
+ALL = {
+    "results_dir": ("-r", "--results_dir"),
+    "log_level": ("-l", "-ll", "--log_level", "INFO"),
+    "log_file": ("--log_file",),
+    "gpus": ("--gpus", 1),
+    "gpu_index": ("--gpu_index",),
+    "num_processes": ("-np", "--num_processes", -1),
+    "use_amp": ("--use_amp", False),
+}
+"""TAO's launcher (reference 1.1), with -l and -r everywhere; the last is the default, if any."""
+
+FLAGS = {
+    "dataset_convert": {
+        "dataset_spec": ("-d", "--dataset_spec"),
+        "output_filename": ("-o", "--output_filename"),
+        "mode": ("-m", "--mode", "train"),
+        "num_partitions": ("-p", "--num_partitions", 1),
+        "num_shards": ("-s", "--num_shards", 0),
+        "generate_masks": ("--generate_masks", False),
+        "check_files": ("--check_files", False),
+    },
+    "train": {
+        "experiment_spec_file": ("-e", "--experiment_spec_file"),
+        "key": ("-k", "--key", ""),
+    },
+    "evaluate": {
+        "inference_spec": ("-i", "--inference_spec"),
+        "model_filename": ("-m", "--model_filename"),
+        "dataset": ("--dataset", "coco"),
+        "dataset_spec": ("-d", "--dataset_spec"),
+        "key": ("-k", "--key", ""),
+    },
+    "inference": {
+        "inference_spec": ("-i", "--inference_spec"),
+        "model_filename": ("-m", "--model_filename"),
+        "input_type": ("--input_type", "image"),
+        "input": ("--input",),
+        "image_root_path": ("--image_root_path", ""),
+        "key": ("-k", "--key", ""),
+        "dump_visualizations": ("--dump_visualizations", False),
+    },
+}
+"""The union of the guide's flags and the original code's (reference 1.2 to 1.5)."""
+
+REQUIRED = {
+    "dataset_convert": {"dataset_spec", "output_filename"},
+    "train": {"experiment_spec_file"},
+    "evaluate": {"dataset_spec"},
+    "inference": {"input"},
+}
+
+CHOICES = {
+    "dataset_convert": {"mode": ("train", "test")},
+    "train": {},
+    "evaluate": {"dataset": ("coco",)},
+    "inference": {"input_type": ("image", "dir", "json")},
+}
+
+
+@pytest.fixture
+def parser_of(monkeypatch):
+    """The parser of a sub-task, caught where the command line uses it."""
+
+    def build(name: str) -> argparse.ArgumentParser:
+        caught = []
+
+        def catch(parser, *_, **__):
+            caught.append(parser)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", catch)
+            cli.main([name])
+        return caught[0]
+
+    return build
+
+
+def actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    return {action.dest: action for action in parser._actions if action.dest != "help"}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_are_taos(parser_of, name):
+    parser = parser_of(name)
+    found = {
+        dest: (*action.option_strings, *([] if action.default is None else [action.default]))
+        for dest, action in actions(parser).items()
+    }
+    assert found == FLAGS[name] | ALL
+    assert {d for d, action in actions(parser).items() if action.required} == REQUIRED[name]
+    assert not parser.allow_abbrev
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_choices_are_taos(parser_of, name):
+    found = {d: tuple(a.choices) for d, a in actions(parser_of(name)).items() if a.choices}
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    assert found == CHOICES[name] | {"log_level": levels}
+
+
+@pytest.mark.parametrize("name", cli.TASKS)
+def test_every_flag_is_explained(parser_of, name):
+    parser = parser_of(name)
+    assert all(action.help for action in parser._actions)
+    assert name in parser.format_help()
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"]])
+def test_overview(capsys, argv):
+    assert cli.main(argv) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in cli.TASKS)
+
+
+def test_without_arguments_it_explains_itself(capsys):
+    assert cli.main([]) == 2
+    assert "usage: bpnet <sub_task>" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bodyposenet {__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from bodyposenet.cli import main; main(['--help']);"
+        "print(*{'numpy', 'torch', 'cv2', 'pydantic', 'numba', 'yaml', 'rich', 'onnxruntime'}"
+        " & set(sys.modules), file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr.split() == []
+
+
+def test_unknown_sub_tasks(capsys):
+    assert cli.main(["infer"]) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        "error: there is no sub-task infer",
+        "       Did you mean inference?",
+    ]
+    assert told.out == "Execution status: FAIL\n"
+    assert cli.main(["xyz"]) == 2
+    assert "There are: dataset_convert" in capsys.readouterr().err
+
+
+def test_flags_are_not_abbreviated(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "-e", "spec.yaml", "--result", "out"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --result" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What `train` was asked to do, without doing it."""
+    from bodyposenet.tasks import train
+
+    calls = []
+    monkeypatch.setattr(train, "run", calls.append)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("argv", "key"),
+    [
+        (["-e", "s.yaml", "-k"], ""),
+        (["-k", "-e", "s.yaml"], ""),
+        (["-e", "s.yaml", "-k", ""], ""),
+        (["-e", "s.yaml"], ""),
+        (["-e", "s.yaml", "-k", "nvidia_tlt"], "nvidia_tlt"),
+        (["-e", "s.yaml", "--key=a b"], "a b"),
+    ],
+)
+def test_an_unset_key_is_empty(ran, capsys, argv, key):
+    assert cli.main(["train", *argv]) == 0
+    assert ran[0].key == key
+    assert capsys.readouterr().out.endswith("Execution status: PASS\n")
+
+
+@pytest.mark.parametrize("flag", ["-l", "-ll", "--log_level"])
+def test_log_levels(ran, flag):
+    assert cli.main(["train", "-e", "s.yaml", flag, "DEBUG"]) == 0
+    assert ran[0].log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "what"),
+    [
+        ("train", ["--gpus", "2"], "--gpus 2: training runs on one device so far"),
+        ("train", ["--gpus", "0"], "--gpus 0: at least 1"),
+        ("train", ["--gpu_index", "0", "1"], "--gpu_index names 2 GPUs, --gpus 1"),
+        ("train", ["--num_processes", "2"], "--num_processes 2: train runs as one process"),
+        ("inference", ["--gpus", "2"], "--gpus 2: inference runs on one device"),
+        ("inference", ["--use_amp"], "--use_amp: inference has no mixed precision"),
+    ],
+)
+def test_wrapper_flags_that_mean_nothing_here(ran, capsys, name, argv, what):
+    required = ["-e", "s.yaml"] if name == "train" else ["--input", "photo.jpg"]
+    assert cli.main([name, *required, *argv]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {what}")
+    assert not ran
+
+
+def test_gpu_index_chooses_the_device(ran, monkeypatch):
+    import os
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cli.main(["train", "-e", "s.yaml", "--gpus", "1", "--gpu_index", "3"]) == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_errors_take_two_lines(monkeypatch, capsys):
+    from bodyposenet.tasks import train
+
+    def run(_: argparse.Namespace) -> None:
+        raise BodyPoseNetError("spec.yaml:3: broken", "Mend it.")
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "-e", "spec.yaml"]) == 2
+    told = capsys.readouterr()
+    assert told.err == "error: spec.yaml:3: broken\n       Mend it.\n"
+    assert told.out == "Execution status: FAIL\n"
+
+
+def test_a_missing_package_names_its_extra(monkeypatch, capsys):
+    from bodyposenet.tasks import train
+
+    def run(_: argparse.Namespace) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "-e", "spec.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "train needs the package torch" in told
+    assert "pip install 'bodyposenet[train]'" in told
+
+
+def test_stopping_a_run(monkeypatch, capsys):
+    from bodyposenet.tasks import train
+
+    def run(_: argparse.Namespace) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "-e", "spec.yaml"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prefix", [["model", "bpnet"], ["bpnet"]])
+def test_the_guides_form_of_the_command(ran, monkeypatch, prefix):
+    monkeypatch.setattr(sys, "argv", ["tao", *prefix, "train", "-e", "s.yaml", "--gpus", "1"])
+    assert cli.tao() == 0
+    assert ran[0].experiment_spec_file == "s.yaml"
+
+
+def test_other_networks_of_tao(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tao", "model", "yolo_v4", "train"])
+    assert cli.tao() == 2
+    assert "knows bpnet only" in capsys.readouterr().err
+
+
+GUIDE = [
+    "dataset_convert -d /workspace/examples/bpnet/data_pose_config/coco_spec.json"
+    " -o /workspace/tao-experiments/bpnet/data/train -m 'train' --generate_masks",
+    "train -e train_spec.yaml -r results -k key --gpus 1",
+    "inference --inference_spec $SPECS_DIR/infer_spec.yaml"
+    " --model_filename $USER_EXPERIMENT_DIR/models/exp_m1_unpruned/$MODEL_CHECKPOINT"
+    " --input_type json --input $USER_EXPERIMENT_DIR/data/viz_example_data.json"
+    " --results_dir $USER_EXPERIMENT_DIR/results/exp_m1_unpruned/infer_default"
+    " --dump_visualizations -k",
+    "evaluate -i inference_spec.yaml -d dataset_spec.json -m model.tlt -r results -k key",
+]
+"""Its commands as printed, after `tao model bpnet`; the last `-k $KEY` with the variable unset."""
+
+
+@pytest.mark.parametrize("command", GUIDE, ids=lambda command: command.split()[0])
+def test_the_guides_commands_parse(monkeypatch, command):
+    name, *argv = shlex.split(command)
+    asked = []
+    monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", asked.append)
+    monkeypatch.setattr(sys, "argv", ["tao", "model", "bpnet", name, *argv])
+    assert cli.tao() == 0
+    assert len(asked) == 1
