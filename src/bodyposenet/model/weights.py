@@ -34,6 +34,9 @@ _VGG19_LAYERS = {
     "conv3_3": "block_3c_conv_1", "conv3_4": "block_3d_conv_1",
     "conv4_1": "block_4a_conv_1", "conv4_2": "block_4b_conv_1",
 }  # fmt: skip
+VGG19_FEATURE_SCALE = 256.0
+"""The features of VGG19's front are divided by this: then they are around 1."""
+
 _VGG19_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
@@ -188,6 +191,12 @@ def _read_vgg19(path: Path, network: BodyPoseNetwork) -> dict[str, Tensor]:
         renamed[weight], renamed[bias] = fold_vgg19_input(
             renamed[weight], renamed[bias], network.normalization
         )
+        # ReLU and max pooling pass factors on: smaller first weights and biases give the same
+        # features, only smaller. VGG's are in the hundreds, where fresh layers would diverge.
+        renamed[weight] /= VGG19_FEATURE_SCALE
+        for name in renamed:
+            if name.endswith(".bias"):
+                renamed[name] /= VGG19_FEATURE_SCALE
     return renamed
 
 
