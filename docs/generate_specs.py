@@ -106,10 +106,12 @@ def table(block: type[Block], paths: list[str]) -> str:
 
 
 def field_docstrings(block: type[Block]) -> dict[str, str]:
-    """The string under each field of a class, as one line."""
+    """The string under each field of a class and of those it builds on, as one line."""
+    parent = block.__base__
+    assert parent is not None
+    found = field_docstrings(parent) if issubclass(parent, Block) and parent is not Block else {}
     (definition,) = ast.parse(inspect.getsource(block)).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
     for field, text in zip(definition.body, definition.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             match text:

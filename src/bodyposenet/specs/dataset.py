@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
+from bodyposenet.specs.category import KeypointCategory
 from bodyposenet.specs.loading import Block, Spec, ignored
 from bodyposenet.types import Visibility
 
@@ -24,39 +25,6 @@ class Split(Block):
     """Folder that masks are written to and read from."""
     annotation_root_dir_path: str
     """The annotation file (despite its name)."""
-
-
-class Category(Block):
-    """The category of people, in COCO's convention."""
-
-    supercategory: str = "person"
-    """Free."""
-    id: int = 1
-    """Free."""
-    name: str = "person"
-    """Only `person` is used."""
-    num_joints: int
-    """Number of keypoints."""
-    keypoints: tuple[str, ...]
-    """Names of the keypoints, in the order of the annotations."""
-    skeleton: tuple[tuple[int, int], ...] = ()
-    """The dataset's own limbs, counted from 1; for reading only, training never uses them."""
-    skeleton_edge_names: tuple[tuple[str, str], ...] = ()
-    """The same limbs by name."""
-    sigmas: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """OKS sigmas of the keypoints (ours); by default COCO's, by the joint's name."""
-
-    @model_validator(mode="after")
-    def _counts_agree(self) -> Category:
-        if self.num_joints != len(self.keypoints):
-            raise ValueError(
-                f"num_joints is {self.num_joints}, but {len(self.keypoints)} keypoints are named"
-            )
-        if len(set(self.keypoints)) != len(self.keypoints):
-            raise ValueError("a keypoint is named twice")
-        if self.sigmas and len(self.sigmas) != len(self.keypoints):
-            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
-        return self
 
 
 class VisibilityFlags(Block):
@@ -116,7 +84,7 @@ class DatasetSpec(Spec):
     """Images and annotations to evaluate on."""
     duplicate_data_with_each_person_as_center: bool = True
     """One record per main person; false: one per image, centred on its first main person."""
-    categories: tuple[Category, ...]
+    categories: tuple[KeypointCategory, ...]
     """Only the entry named `person` is used."""
     visibility_flags: VisibilityFlags = VisibilityFlags(
         value={"visible": 2, "occluded": 1, "not_labeled": 0},
@@ -137,7 +105,7 @@ class DatasetSpec(Spec):
             self.fail("categories", "none of the categories is named person")
 
     @property
-    def person(self) -> Category:
+    def person(self) -> KeypointCategory:
         """The category of people."""
         return next(category for category in self.categories if category.name == "person")
 

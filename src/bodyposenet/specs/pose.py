@@ -4,47 +4,25 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.loading import Block, Spec
+from bodyposenet.specs.category import KeypointCategory
+from bodyposenet.specs.loading import Spec
 
 DEFAULT_POSE_CONFIGURATION = "bpnet_18joints.json"
 
 
-class PoseCategory(Block):
-    """The joints and limbs of a person."""
+class PoseCategory(KeypointCategory):
+    """The joints and limbs that the network predicts; either list of limbs is enough."""
 
-    supercategory: str = "person"
-    """Free."""
-    id: int = 1
-    """Free."""
-    name: str = "person"
-    """Free."""
-    num_joints: int
-    """Number of joints."""
-    keypoints: tuple[str, ...]
-    """Names of the joints, in heatmap order."""
-    skeleton: tuple[tuple[int, int], ...] = ()
-    """Limbs as pairs of joints counted from 1, in PAF order."""
-    skeleton_edge_names: tuple[tuple[str, str], ...] = ()
-    """The same limbs by name; either list is enough, both must agree."""
-    sigmas: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """OKS sigmas (ours); by default COCO's, by the joint's name."""
     derived_joints: dict[str, tuple[str, str]] | None = None
     """Joint -> the two joints it lies between, for datasets that lack it (ours).
     By default a neck lies between the shoulders."""
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:
-        if self.num_joints != len(self.keypoints):
-            raise ValueError(
-                f"num_joints is {self.num_joints}, but {len(self.keypoints)} keypoints are named"
-            )
-        if len(set(self.keypoints)) != len(self.keypoints):
-            raise ValueError("a keypoint is named twice")
         if not self.skeleton and not self.skeleton_edge_names:
             raise ValueError("no limbs: give skeleton or skeleton_edge_names")
         for name in {name for edge in self.skeleton_edge_names for name in edge}:
@@ -60,8 +38,6 @@ class PoseCategory(Block):
         ]
         if self.skeleton and self.skeleton_edge_names and named != list(self.skeleton_edge_names):
             raise ValueError("skeleton and skeleton_edge_names do not name the same limbs")
-        if self.sigmas and len(self.sigmas) != len(self.keypoints):
-            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
         return self
 
 

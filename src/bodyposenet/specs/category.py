@@ -1,0 +1,41 @@
+"""A category in COCO's convention: the keypoints of a dataset, or the joints of a network."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from bodyposenet.specs.loading import Block
+from bodyposenet.specs.numbers import Positive
+
+
+class KeypointCategory(Block):
+    """The keypoints of a person and the limbs between them."""
+
+    supercategory: str = "person"
+    """Free."""
+    id: int = 1
+    """Free."""
+    name: str = "person"
+    """Of a dataset's categories only `person` is used."""
+    num_joints: int
+    """Number of keypoints."""
+    keypoints: tuple[str, ...]
+    """Their names, in the order of a dataset's annotations, or of the network's heatmaps."""
+    skeleton: tuple[tuple[int, int], ...] = ()
+    """Limbs as pairs of keypoints counted from 1. In PAF order; those of a dataset are not used."""
+    skeleton_edge_names: tuple[tuple[str, str], ...] = ()
+    """The same limbs by name."""
+    sigmas: tuple[Positive, ...] = ()
+    """OKS sigmas of the keypoints (ours); by default COCO's, by the joint's name."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> KeypointCategory:
+        if self.num_joints != len(self.keypoints):
+            raise ValueError(
+                f"num_joints is {self.num_joints}, but {len(self.keypoints)} keypoints are named"
+            )
+        if len(set(self.keypoints)) != len(self.keypoints):
+            raise ValueError("a keypoint is named twice")
+        if self.sigmas and len(self.sigmas) != len(self.keypoints):
+            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
+        return self
