@@ -20,7 +20,6 @@ def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
         argv: What follows the name.
 
     Raises:
-        BodyPoseNetError: The flags of the launcher make no sense for this sub-task.
         SystemExit: A flag is unknown or lacks its value, or --help was asked for.
     """
     task = import_module(f"bodyposenet.tasks.{name}")
@@ -30,19 +29,21 @@ def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     task.add_arguments(parser)
     _add_launcher_arguments(parser)
-    arguments = parser.parse_args(argv)
-    _check_launcher_arguments(name, arguments)
-    return arguments
+    return parser.parse_args(argv)
 
 
 def run_command(name: str, arguments: argparse.Namespace) -> None:
     """Run a sub-task.
 
     Raises:
-        BodyPoseNetError: Something that the user can mend.
+        BodyPoseNetError: Something that the user can mend; among it flags of the launcher that
+            make no sense for this sub-task.
     """
+    _check_launcher_arguments(name, arguments)
+    # Threads of torch that spin while they wait lose most of the time on a machine with other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if arguments.gpu_index is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, sorted(set(arguments.gpu_index))))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, sorted(arguments.gpu_index)))
     import_module(f"bodyposenet.tasks.{name}").run(arguments)
 
 
@@ -56,7 +57,9 @@ def _add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
         "-l", "-ll", "--log_level", choices=_LOG_LEVELS, default="INFO",
         help="least level of log lines",
     )  # fmt: skip
-    group.add_argument("--log_file", metavar="FILE", help="append log lines to this file")
+    group.add_argument(
+        "--log_file", metavar="FILE", help="append log lines and results to this file"
+    )
     group.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs to train on")
     group.add_argument("--gpu_index", type=int, nargs="+", metavar="I", help="which GPUs to use")
     group.add_argument(
@@ -78,12 +81,7 @@ def _check_launcher_arguments(name: str, arguments: argparse.Namespace) -> None:
             )
         raise BodyPoseNetError(f"--gpus {arguments.gpus}: {name} runs on one device", remedy)
     if arguments.gpu_index is not None:
-        indices = sorted(set(arguments.gpu_index))
-        if len(indices) != arguments.gpus:
-            raise BodyPoseNetError(
-                f"--gpu_index names {len(indices)} GPUs, --gpus {arguments.gpus}",
-                "Both must agree.",
-            )
+        _check_gpu_index(arguments.gpu_index, arguments.gpus)
     if arguments.use_amp and name != "train":
         raise BodyPoseNetError(
             f"--use_amp: {name} has no mixed precision", "Leave it out; it is for train."
@@ -93,3 +91,13 @@ def _check_launcher_arguments(name: str, arguments: argparse.Namespace) -> None:
             f"--num_processes {arguments.num_processes}: {name} runs as one process",
             "Leave it out.",
         )
+
+
+def _check_gpu_index(indices: Sequence[int], gpus: int) -> None:
+    written = f"--gpu_index {' '.join(map(str, indices))}"
+    if min(indices) < 0:
+        raise BodyPoseNetError(f"{written}: at least 0", "GPUs are counted from 0.")
+    if len(set(indices)) < len(indices):
+        raise BodyPoseNetError(f"{written}: a GPU is named twice", "Name each of them once.")
+    if len(indices) != gpus:
+        raise BodyPoseNetError(f"{written}: --gpus is {gpus}", "Name as many GPUs as --gpus says.")

@@ -1,0 +1,33 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def tiny_demo(run_bpnet, tmp_path):
+    def run(*more):
+        small = ("--images", 6, "--test_images", 3, "--epochs", 1)
+        return run_bpnet("demo", "-r", tmp_path / "demo", *small, *more)
+
+    return run
+
+
+def test_the_demo_goes_all_the_way(tiny_demo, tmp_path):
+    result = tiny_demo()
+    assert result.code == 0, result.err
+    commands = [line.split()[2] for line in result.out.splitlines() if line.startswith("$ bpnet")]
+    assert commands == ["dataset_convert", "dataset_convert", "train", "evaluate", "inference"]
+    assert "keypoint AP on these 3 images" in result.out
+    pictures = tmp_path / "demo" / "inference" / "images_annotated"
+    assert str(pictures) in result.out and len(list(pictures.iterdir())) == 3
+    lines = (tmp_path / "demo" / "status.json").read_text().splitlines()
+    kpi = next(json.loads(line)["kpi"] for line in lines if "kpi" in line)
+    assert kpi["AP_of_perfect_maps"] > 0.6 > kpi["AP"] >= 0
+
+    other = tiny_demo("--seed", 5)
+    assert other.code == 2 and "belongs to a demo with other settings" in other.err
+
+
+def test_numbers_below_one_are_an_error(tiny_demo):
+    result = tiny_demo("--epochs", 0)
+    assert result.code == 2 and "--epochs 0" in result.err
