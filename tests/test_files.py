@@ -7,7 +7,7 @@ import os
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory, replacing, write_json
+from bodyposenet.files import make_directory, read_json, replacing, write_json
 
 
 def names_in(folder) -> list[str]:
@@ -76,6 +76,37 @@ def test_json_is_text_that_people_can_read(tmp_path):
     assert json.loads(text) == {"name": "Zoë", "n": [1, 2.5]}
     assert "Zoë" in text
     assert text.endswith("}\n")
+
+
+def test_json_of_others_is_read_with_or_without_a_byte_order_mark(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "a.json").write_text('{"name": "Zoë"}', encoding=encoding)
+        assert read_json(tmp_path / "a.json") == {"name": "Zoë"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"a\.json:1: not valid JSON"),
+        (b'{"a": 1,\n "b": }', r"a\.json:2: not valid JSON: Expecting value"),
+        (b'"\x80\xff"', r"a\.json: not a text file"),
+        (b"[" * 100_000, r"a\.json: the values are nested too deeply"),
+        (b"9" * 6000, r"a\.json: holds a number too long"),
+        (None, r"a\.json: cannot be read: No such file"),
+    ],
+)
+def test_json_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=message) as caught:
+        read_json(tmp_path / "a.json", "Try another.")
+    assert caught.value.remedy == "Try another."
+
+
+def test_names_of_files_that_are_no_text_come_back_from_json(tmp_path):
+    name = os.fsdecode(b"M\xfcller \xc3\xa4.jpg")
+    write_json(tmp_path / "a.json", [name])
+    assert read_json(tmp_path / "a.json") == [name]
 
 
 def test_make_directory(tmp_path):

@@ -1,4 +1,7 @@
-"""Writing files so that a killed run leaves the old file or the new one, never half of one."""
+"""Writing files so that a killed run leaves the old file or the new one, never half of one.
+
+And reading JSON files of others, which may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +47,41 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]
             temporary.unlink()
 
 
+def read_json(path: str | Path, remedy: str = "") -> Any:
+    """Read a JSON file; it may begin with a byte order mark.
+
+    Args:
+        path: The file.
+        remedy: What to do where that fails.
+
+    Raises:
+        BodyPoseNetError: It is missing, no text or not valid JSON, or holds a number too long or
+            values nested too deeply to be read.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        problem = f"{path}: cannot be read: {error.strerror or error}"
+        raise BodyPoseNetError(problem, remedy) from error
+    except json.JSONDecodeError as error:
+        problem = f"{path}:{error.lineno}: not valid JSON: {error.msg}"
+        raise BodyPoseNetError(problem, remedy) from error
+    except UnicodeDecodeError as error:
+        raise BodyPoseNetError(f"{path}: not a text file", remedy) from error
+    except RecursionError as error:
+        raise BodyPoseNetError(f"{path}: the values are nested too deeply", remedy) from error
+    except ValueError as error:  # Python reads no integers of more than 4300 digits
+        raise BodyPoseNetError(f"{path}: holds a number too long to be read", remedy) from error
+
+
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
-    """Write a value as JSON (UTF-8), replacing the file at once."""
+    """Write a value as JSON (UTF-8), replacing the file at once.
+
+    File names that are no text (lone surrogates) become the escapes that JSON has for them.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     with replacing(path, durable=True) as file:
-        file.write(json.dumps(value, indent=indent, ensure_ascii=False).encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def make_directory(path: str | Path) -> Path:

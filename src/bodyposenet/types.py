@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from bodyposenet.geometry import Affine
 
 
+GRAY = 128
+"""What the network's input is padded with; with the default normalization it becomes 0."""
+
+VALID = 255
+"""What a mask holds where training counts; 0 where it does not."""
+
+
 class Visibility(IntEnum):
     """What a dataset says of a keypoint, after its flags were mapped (reference 2.1)."""
 

@@ -94,14 +94,16 @@ def test_test_data_and_an_output_without_a_folder(convert, tmp_path, monkeypatch
 
 
 def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
-    names = ["good.jpg", "good.png", "large.jpg", "cut.jpg", "zero.jpg", "absent.jpg", "text.jpg"]
-    stems = {"good.png": "other.png"}
+    names = ["good.jpg", "good.png", "large.jpg", "zero.jpg", "absent.jpg", "text.jpg"]
+    names += ["head.jpg", "cut.jpg", "cut.png"]
+    stems = {"good.png": "other.png", "cut.png": "half.png"}
     images = [image(n, stems.get(name, name)) for n, name in enumerate(names)]
     people = [person(n, n) for n in range(len(names))]
-    write_images(tmp_path, "good.jpg", "other.png", "cut.jpg")
+    write_images(tmp_path, "good.jpg", "other.png", "head.jpg", "cut.jpg", "half.png")
     write_images(tmp_path, "large.jpg", width=161)
-    cut = tmp_path / "images" / "cut.jpg"
-    cut.write_bytes(cut.read_bytes()[:20])
+    for name, share in (("head.jpg", 0.05), ("cut.jpg", 0.67), ("half.png", 0.9)):
+        path = tmp_path / "images" / name
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     (tmp_path / "images" / "zero.jpg").touch()
     (tmp_path / "images" / "text.jpg").write_text("no image")
     result, records = convert(images, people, "--check_files", "--generate_masks")
@@ -109,7 +111,8 @@ def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
     assert {record.image_path for record in records} == {"images/good.jpg", "images/other.png"}
     lines = " ".join(result.out.split())
     assert "1 images whose file is missing" in lines
-    assert "3 images that cannot be read" in lines
+    assert "2 images that cannot be read" in lines
+    assert "3 images whose file is cut off" in lines
     assert "1 images of another size than the annotations say" in lines
     assert "large.jpg" in result.err
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good.png", "other.png"]
@@ -134,6 +137,23 @@ def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
     path.write_bytes(content[:2] + segment + content[2:])
     _, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
     assert [record.image_id for record in records] == [1]
+
+
+def test_masks_in_the_folder_of_the_images_are_refused(convert, tmp_path):
+    write_images(tmp_path, "a.jpg", "a.png")
+    before = (tmp_path / "images" / "a.png").read_bytes()
+    split = {
+        "images_root_dir_path": "images",
+        "mask_root_dir_path": "images",
+        "annotation_root_dir_path": "annotations.json",
+    }
+    images, people = [image(1, "a.jpg"), image(2, "a.png")], [person(1)]
+    result, _ = convert(images, people, "--generate_masks", train_data=split)
+    assert result.code == 2
+    assert "is the folder of the images too" in result.err
+    assert (tmp_path / "images" / "a.png").read_bytes() == before
+    result, records = convert(images, people, train_data=split)
+    assert [record.mask_path for record in records] == ["images/a.png"]
 
 
 @pytest.mark.parametrize(

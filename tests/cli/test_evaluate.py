@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.evaluation.dataset import evaluate_dataset
+from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -79,8 +79,9 @@ def write_dataset(tmp_path):
     return write
 
 
-def evaluate(path: Path, **options):
-    return evaluate_dataset(Seer(), DatasetSpec.load(path), **options)
+def evaluate(path: Path, max_images: int | None = None):
+    spec = DatasetSpec.load(path)
+    return evaluate_dataset(Seer(), spec, load_test_images(spec, max_images))
 
 
 SIZES = {"a.png": (120, 200), "b.png": (200, 90), "c.png": (150, 150)}

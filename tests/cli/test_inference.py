@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -43,7 +45,7 @@ class FixedEngine:
 @pytest.fixture
 def fixed_engine(monkeypatch):
     monkeypatch.setattr(
-        "bodyposenet.tasks.inference.open_engine", lambda spec, model, key: FixedEngine()
+        "bodyposenet.runtime.models.open_engine", lambda spec, model, key: FixedEngine()
     )
 
 
@@ -147,6 +149,29 @@ def test_unreadable_images_are_named_and_skipped(run_bpnet, fixed_engine, spec, 
     entries = read_detections(tmp_path / "results")["images"]
     assert ["error" in entry for entry in entries] == [False, False, True, True, True]
     assert not any("keypoints" in entry for entry in entries[2:])
+
+
+def test_a_json_may_name_what_no_file_can_be_called(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    (tmp_path / "list.json").write_text(r'["a\u0000b.jpg", "a\ud800.jpg", "b.png"]')
+    done = run_bpnet(
+        "inference", "-i", spec, "--input_type", "json", "--input", tmp_path / "list.json",
+        "--image_root_path", photos, "-r", tmp_path / "results",
+    )  # fmt: skip
+    assert done.code == 0
+    assert "could not be worked on and were skipped: 2" in done.out
+    entries = read_detections(tmp_path / "results")["images"]
+    assert ["no name of a file" in entry.get("error", "") for entry in entries] == [1, 1, 0]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, bodyposenet.tasks.inference;"
+        "print(*{'numpy', 'cv2', 'torch', 'pydantic', 'numba'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
 def test_it_fails_where_no_image_can_be_read(run_bpnet, fixed_engine, spec, tmp_path):

@@ -1,6 +1,5 @@
 """From annotated images to records: filters, contents, order and files."""
 
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.conversion import (
+    check_mask_folder,
     check_mask_names,
     choose_main_persons,
     find_focuses,
@@ -21,7 +21,7 @@ from bodyposenet.data.conversion import (
 from bodyposenet.data.records import RecordSet
 from bodyposenet.data.shards import distribute, shard_path
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.dataset import DatasetSpec, Split
 
 from .coco_files import JOINTS, image, person, unlabelled, write_spec
 
@@ -97,8 +97,7 @@ def test_there_is_one_focus_per_main_person(load):
         [image(1, height=400, width=400), image(2)],
         [person(1), person(2, bbox=beside(100)), person(3, image_id=2, flags=(2, 0, 0))],
     )
-    left_out = Counter()
-    focuses = find_focuses(images, spec, left_out)
+    focuses, left_out = find_focuses(images, spec)
     assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (1, 1)]
     assert left_out["images without a main person"] == 1
 
@@ -113,8 +112,7 @@ def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
         ],
         duplicate_data_with_each_person_as_center=False,
     )  # fmt: skip
-    left_out = Counter()
-    focuses = find_focuses(images, spec, left_out)
+    focuses, left_out = find_focuses(images, spec)
     assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (2, 1)]
     assert left_out["main persons beside the first of their image"] == 1
     assert left_out["images without a main person"] == 1
@@ -123,7 +121,7 @@ def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
 def test_an_unknown_visibility_flag_is_an_error(load):
     spec, images = load([image()], [person(77, flags=(2, 3, 2))])
     with pytest.raises(BodyPoseNetError, match=r"annotation 77 \(image 1\).*flag 3"):
-        find_focuses(images, spec, Counter())
+        find_focuses(images, spec)
 
 
 def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
@@ -135,7 +133,7 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
             person(3, 12, boxes[2]), person(4, 12, boxes[3], (2, 0, 0)),
         ],
     )  # fmt: skip
-    focuses = find_focuses(images, spec, Counter())
+    focuses, _ = find_focuses(images, spec)
     record = make_record(focuses[1], spec.dataset, spec.train_data)
     assert (record.image_id, record.height, record.width) == (12, 300, 400)
     assert (record.image_path, record.mask_path) == ("images/a/b.c.jpeg", "masks/a/b.c.png")
@@ -149,23 +147,26 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
 
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.jpg", "a.jpg"), ("d/a.x", "d/./a.y")])
 def test_images_that_would_share_a_mask_are_an_error(load, names):
-    spec, images = load([image(1, names[0]), image(2, names[1])], [])
+    _, images = load([image(1, names[0]), image(2, names[1])], [])
     with pytest.raises(BodyPoseNetError) as caught:
-        check_mask_names(images, spec.train_data)
+        check_mask_names(images)
     assert all(name in caught.value.what for name in names)
 
 
-def test_a_mask_must_not_overwrite_its_image(load):
-    split = {
-        "images_root_dir_path": "images",
-        "mask_root_dir_path": "./images/",
-        "annotation_root_dir_path": "annotations.json",
-    }
-    spec, images = load([image(1, "a.jpg")], [], train_data=split)
-    check_mask_names(images, spec.train_data)
-    spec, images = load([image(1, "a.png")], [], train_data=split)
-    with pytest.raises(BodyPoseNetError, match="would overwrite the image"):
-        check_mask_names(images, spec.train_data)
+@pytest.mark.parametrize("images_exist", [False, True])
+@pytest.mark.parametrize("masks", ["images", "./images/", "images/../images", "link"])
+def test_masks_must_not_lie_among_the_images(tmp_path, images_exist, masks):
+    if images_exist:
+        (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    split = Split(
+        images_root_dir_path="images",
+        mask_root_dir_path=masks,
+        annotation_root_dir_path="annotations.json",
+    )
+    with pytest.raises(BodyPoseNetError, match="masks would overwrite images"):
+        check_mask_folder(tmp_path, split)
+    check_mask_folder(tmp_path, split.model_copy(update={"mask_root_dir_path": "images/masks"}))
 
 
 @given(st.integers(0, 50), st.integers(0, 4), st.integers(0, 4))
@@ -209,8 +210,9 @@ def test_names_of_the_files(counts, name):
 
 def test_shards_are_written_and_counted(load, tmp_path):
     spec, images = load([image(n) for n in range(1, 6)], [person(n, n) for n in range(1, 6)])
-    focuses = find_focuses(images, spec, Counter())
-    counts = write_shards(tmp_path / "out" / "toy", focuses, spec, spec.train_data, (2, 2))
+    focuses, _ = find_focuses(images, spec)
+    output = tmp_path / "out" / "toy"
+    counts = write_shards(output, focuses, spec, spec.train_data, partitions=2, shards=2)
     assert counts == {"people in records": 5, "TFRecord files": 4}
     paths = sorted((tmp_path / "out").iterdir())
     assert [len(RecordSet([path])) for path in paths] == [1, 2, 1, 1]

@@ -12,6 +12,8 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.types import Record
 
+from ..media.jpegs import encode, exif_segment, segment
+
 ARMS = Skeleton("arms", ("neck", "left_hand", "right_hand"), ((0, 1), (0, 2)))
 OWN_JOINTS = ("left_hand", "right_hand", "neck")
 HEIGHT, WIDTH = 90, 140
@@ -159,15 +161,14 @@ def test_a_truncated_jpeg_is_an_error(folder):
     assert "cut.jpg" in error.what
 
 
+@pytest.mark.parametrize("profile", [0, 5000])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6])
-def test_photos_with_exif_are_turned_as_in_inference(folder, orientation):
+def test_photos_with_exif_are_turned_as_in_inference(folder, orientation, profile):
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[:20, :20] = 255
-    plain = cv2.imencode(".jpg", picture)[1].tobytes()
-    tag = b"\x12\x01\x03\0\x01\0\0\0" + bytes([orientation]) + b"\0\0\0"
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + tag + b"\0\0\0\0"
-    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    (folder / "turned.jpg").write_bytes(plain[:2] + segment + plain[2:])
+    color_profile = segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(profile)) if profile else b""
+    content = encode(picture, color_profile + exif_segment(orientation))
+    (folder / "turned.jpg").write_bytes(content)
     found = samples(
         folder, [record(POINTS, image="turned.jpg")], mode="standard_with_fixed_aspect_ratio"
     )[0, 0]

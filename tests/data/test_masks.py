@@ -106,6 +106,12 @@ def test_broken_segmentations_are_errors_that_name_the_annotation(read, tmp_path
         write_masks(tmp_path / "masks", [found], processes=1)
 
 
+def test_a_box_far_away_is_told_from_a_segmentation(read, tmp_path):
+    found = read(unlabelled(44, bbox=[9000, 0, 5, 5], segmentation=None))
+    with pytest.raises(BodyPoseNetError, match=r"annotation 44: its box is broken: it lies far"):
+        write_masks(tmp_path / "masks", [found], processes=1)
+
+
 def test_masks_are_written_as_png_by_one_process_or_several(tmp_path):
     images = [image(n, f"deep/{n:03d}.jpg", 20, 30 + n % 3) for n in range(1, 101)]
     crowds = [unlabelled(n, n, RIGHT, iscrowd=1) for n in range(1, 101, 7)]

@@ -139,6 +139,13 @@ def test_it_is_silent_and_leaves_its_input_alone(capfd, perfect, annotations):
     assert capfd.readouterr() == ("", "")
 
 
+def test_negative_scores_rank_as_any_others(people, perfect, annotations):
+    lower = [one | {"score": -0.2 - one["image_id"]} for one in perfect]
+    assert evaluate(lower, annotations).ap == pytest.approx(1)
+    nobody = result(4, random_people(np.random.default_rng(1), 100), score=-9.0)
+    assert evaluate([nobody, *lower], annotations).ap == pytest.approx(1)
+
+
 def test_annotation_id_0_is_like_any_other(perfect, annotations):
     annotations["annotations"][0]["id"] = 0
     assert evaluate(perfect, annotations).ap == pytest.approx(1)

@@ -1,5 +1,4 @@
 import json
-import struct
 from pathlib import Path
 
 import cv2
@@ -8,6 +7,8 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.source import list_images, read_image
+
+from .jpegs import encode, exif_segment, segment
 
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
@@ -28,11 +29,7 @@ def write(path: Path, image: np.ndarray) -> Path:
 
 def write_turned(path: Path, image: np.ndarray, orientation: int) -> Path:
     """A JPEG with an EXIF block of one tag, the orientation."""
-    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
-    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
-    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    path.write_bytes(jpeg[:2] + segment + jpeg[2:])
+    path.write_bytes(encode(image, exif_segment(orientation)))
     return path
 
 
@@ -84,6 +81,34 @@ def test_damaged_files_are_errors(tmp_path, extension, share):
         read_image(path)
 
 
+@pytest.mark.parametrize("film", [b"\0\0\0\x18ftypmp42" + bytes(99), b"\xff\xda\xff\xd8" * 9])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_stands_behind_a_jpeg_is_ignored(tmp_path, film, progressive):
+    photo = encode(picture(), progressive=progressive)
+    (tmp_path / "plain.jpg").write_bytes(photo)
+    (tmp_path / "motion.jpg").write_bytes(photo + film)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "motion.jpg"), read_image(tmp_path / "plain.jpg")
+    )
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_a_progressive_jpeg_with_a_thumbnail_is_cut_off_where_it_is_cut_off(tmp_path, share):
+    thumbnail = segment(0xE1, b"Exif\0\0" + encode(picture(8, 8)))
+    photo = encode(picture(), thumbnail, progressive=True)
+    beginning = photo.index(b"\xff\xda", len(thumbnail))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photo[: beginning + int((len(photo) - beginning) * share)])
+    with pytest.raises(BodyPoseNetError, match=r"a\.jpg: the file is cut off"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a\ud800.jpg"])
+def test_names_that_no_file_can_have_are_errors(tmp_path, name):
+    with pytest.raises(BodyPoseNetError, match="no name of a file"):
+        read_image(tmp_path / name)
+
+
 def test_text_and_missing_files_are_errors(tmp_path):
     (tmp_path / "a.jpg").write_text("no image at all")
     for name in ("a.jpg", "b.jpg"):
@@ -123,6 +148,12 @@ def test_json_is_a_list_of_paths(tmp_path):
         Path("/photos/a.jpg"),
         Path("/photos/sub/b.jpg"),
     ]
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "list.json").write_text('["ä.jpg"]', encoding="utf-8-sig")
+    (entry,) = list_images("json", tmp_path / "list.json").entries
+    assert entry.path == Path("ä.jpg")
 
 
 def test_json_objects_keep_their_fields(tmp_path):

@@ -6,10 +6,9 @@ import torch
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model
-from bodyposenet.model.network import GRAY as NETWORK_GRAY
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime import pytorch
-from bodyposenet.runtime.engine import GRAY, Engine, pad
+from bodyposenet.runtime.engine import Engine
 from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -41,11 +40,11 @@ def test_any_size_gives_maps_of_its_cells(network: BodyPoseNetwork, height: int,
     assert {m.dtype for maps in found for m in (maps.heatmaps, maps.pafs)} == {np.dtype("float32")}
 
 
-def test_padding_in_numpy_and_in_the_network_agree(network: BodyPoseNetwork):
-    assert GRAY == NETWORK_GRAY
+def test_images_of_no_whole_cells_are_padded_with_gray(network: BodyPoseNetwork):
     engine = PyTorchEngine(network, CPU)
     small = images(1, 13, 21)
-    (theirs,), (ours,) = engine.infer(small), engine.infer(pad(small, 8))
+    padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
+    (theirs,), (ours,) = engine.infer(small), engine.infer(padded)
     np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
 
 

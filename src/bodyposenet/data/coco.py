@@ -7,11 +7,11 @@ not for us (other categories, annotations of no image) is left out and counted.
 from __future__ import annotations
 
 import gc
-import json
 import math
 import posixpath
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import read_json
 from bodyposenet.types import Person
 
 _MOST_PIXELS = 2**30
 """OpenCV reads no larger images."""
 
 _FLAWS_TOLD = 10
+
+_NUMBERS = frozenset({int, float})
+"""Types of JSON's numbers; a bool is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +71,8 @@ class CocoDataset:
     left_out: Counter[str]
 
     def annotated_images(self) -> list[CocoImage]:
-        """The images with annotations; the others are counted as left out."""
-        annotated = [image for image in self.images if image.persons]
-        self.left_out["images without annotations"] = len(self.images) - len(annotated)
-        return annotated
+        """The images with annotations."""
+        return [image for image in self.images if image.persons]
 
 
 def load_coco(path: Path, joints: tuple[str, ...]) -> list[CocoImage]:
@@ -106,31 +108,16 @@ def read_coco(path: Path, joints: tuple[str, ...]) -> CocoDataset:
             file names them in another order.
     """
     with _collector_at_rest():
-        content = _read_json(path)
+        content = _read_lists(path)
         person_ids = _person_categories(path, content.get("categories"), joints)
-        flaws: list[str] = []
-        left_out: Counter[str] = Counter()
-        images = _read_images(content["images"], flaws)
-        persons: dict[int, list[Person]] = {image_id: [] for image_id in images}
-        ids: set[int] = set()
-        for annotation in content["annotations"]:
-            try:
-                if person_ids and annotation.get("category_id", person_ids[0]) not in person_ids:
-                    left_out["annotations of other categories"] += 1
-                elif (image_id := _integer(annotation, "image_id")) not in images:
-                    left_out["annotations of an image that the file does not list"] += 1
-                else:
-                    persons[image_id].append(_read_person(annotation, len(joints), ids))
-            except (AttributeError, OverflowError, ValueError) as error:
-                flaws.append(f"{_name('annotation', annotation)}: {error}")
-        _tell(path, flaws)
-    return CocoDataset(
-        [
-            CocoImage(image_id, *image, tuple(persons[image_id]))
-            for image_id, image in images.items()
-        ],
-        left_out,
-    )
+        entries, flaws = _read_images(content["images"])
+        people = _read_people(content["annotations"], entries, person_ids, len(joints))
+        _tell(path, [*flaws, *people.flaws])
+    images = [
+        CocoImage(image_id, *entry, tuple(people.of_image[image_id]))
+        for image_id, entry in entries.items()
+    ]
+    return CocoDataset(images, people.left_out)
 
 
 @contextmanager
@@ -145,21 +132,12 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BodyPoseNetError(
-            f"{path}: cannot be read: {error.strerror}",
-            "Check root_directory_path and annotation_root_dir_path of the dataset spec.",
-        ) from error
-    except json.JSONDecodeError as error:
-        raise BodyPoseNetError(
-            f"{path}:{error.lineno}: not valid JSON: {error.msg}",
-            "The file may be cut off; copy it again.",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise BodyPoseNetError(f"{path}: not a JSON file: {error}") from error
+def _read_lists(path: Path) -> dict[str, Any]:
+    """The content of the file, with lists of images and annotations in it."""
+    content = read_json(
+        path,
+        "Check annotation_root_dir_path of the dataset spec; copy the file again if it is cut off.",
+    )
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise BodyPoseNetError(
@@ -183,8 +161,9 @@ def _person_categories(path: Path, categories: Any, joints: tuple[str, ...]) -> 
     return tuple(category.get("id") for category in persons)
 
 
-def _read_images(entries: list[Any], flaws: list[str]) -> dict[int, tuple[str, int, int]]:
-    """Image id -> file name, height and width."""
+def _read_images(entries: list[Any]) -> tuple[dict[int, tuple[str, int, int]], list[str]]:
+    """Image id -> file name, height and width; and the flaws."""
+    flaws: list[str] = []
     images: dict[int, tuple[str, int, int]] = {}
     for entry in entries:
         try:
@@ -197,13 +176,13 @@ def _read_images(entries: list[Any], flaws: list[str]) -> dict[int, tuple[str, i
             images[image_id] = _file_name(entry), height, width
         except (AttributeError, OverflowError, ValueError) as error:
             flaws.append(f"{_name('image', entry)}: {error}")
-    return images
+    return images, flaws
 
 
 def _file_name(entry: Mapping[str, Any]) -> str:
     """The image's path, which must stay within the folder of the images (and of the masks)."""
     name = entry.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or "\0" in name or re.split(r"[/\\]", name)[-1] in ("", "."):
         raise ValueError(f"file_name is no name of a file: {name!r}")
     parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
@@ -211,13 +190,46 @@ def _file_name(entry: Mapping[str, Any]) -> str:
     return name
 
 
-def _read_person(annotation: Mapping[str, Any], joints: int, ids: set[int]) -> Person:
-    annotation_id = _integer(annotation, "id")
-    if annotation_id in ids:
-        raise ValueError("the id is given twice")
-    ids.add(annotation_id)
+@dataclass(frozen=True, eq=False)
+class _People:
+    """The people of an annotation file.
+
+    Args:
+        of_image: Image id -> its people.
+        left_out: Annotations that were not used -> how many.
+        flaws: What cannot be used, and why.
+    """
+
+    of_image: dict[int, list[Person]]
+    left_out: Counter[str]
+    flaws: list[str]
+
+
+def _read_people(
+    annotations: list[Any], images: Iterable[int], person_ids: tuple[Any, ...], joints: int
+) -> _People:
+    people = _People({image_id: [] for image_id in images}, Counter(), [])
+    ids: set[int] = set()
+    for annotation in annotations:
+        try:
+            if person_ids and annotation.get("category_id", person_ids[0]) not in person_ids:
+                people.left_out["annotations of other categories"] += 1
+            elif (image_id := _integer(annotation, "image_id")) not in people.of_image:
+                people.left_out["annotations of an image that the file does not list"] += 1
+            else:
+                annotation_id = _integer(annotation, "id")
+                if annotation_id in ids:
+                    raise ValueError("the id is given twice")
+                ids.add(annotation_id)
+                people.of_image[image_id].append(_read_person(annotation, joints))
+        except (AttributeError, OverflowError, ValueError) as error:
+            people.flaws.append(f"{_name('annotation', annotation)}: {error}")
+    return people
+
+
+def _read_person(annotation: Mapping[str, Any], joints: int) -> Person:
     x, y, width, height = _numbers(annotation, "bbox", 4, "x, y, width, height").tolist()
-    if annotation.get("keypoints") is None and not annotation.get("num_keypoints"):
+    if annotation.get("keypoints") in (None, []) and not annotation.get("num_keypoints"):
         keypoints = np.zeros((joints, 3))
     else:
         explained = f"3 for each of the dataset spec's {joints} keypoints"
@@ -227,8 +239,10 @@ def _read_person(annotation: Mapping[str, Any], joints: int, ids: set[int]) -> P
         labelled = int(np.count_nonzero(keypoints[:, 2]))
     else:
         labelled = _integer(annotation, "num_keypoints")
+        if not 0 <= labelled <= joints:
+            raise ValueError(f"num_keypoints is {labelled}, of {joints} keypoints")
     area, is_crowd = annotation.get("area", width * height), annotation.get("iscrowd", 0)
-    if not isinstance(area, (int, float)) or not math.isfinite(area):
+    if type(area) not in _NUMBERS or not math.isfinite(area):
         raise ValueError(f"area is no finite number: {area!r}")
     if is_crowd not in (0, 1):
         raise ValueError(f"iscrowd must be 0 or 1, not {is_crowd!r}")
@@ -239,7 +253,7 @@ def _read_person(annotation: Mapping[str, Any], joints: int, ids: set[int]) -> P
         is_crowd=bool(is_crowd),
         segmentation=annotation.get("segmentation"),
         num_keypoints=labelled,
-        annotation_id=annotation_id,
+        annotation_id=_integer(annotation, "id"),
     )
 
 
@@ -249,11 +263,10 @@ def _numbers(entry: Mapping[str, Any], key: str, count: int, explained: str) -> 
         raise ValueError(f"{key} is missing, or no list of numbers")
     if len(values) != count:
         raise ValueError(f"{key} holds {len(values)} numbers, not {count} ({explained})")
-    try:
-        numbers = np.array(values, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{key} holds something that is no number") from error
-    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+    if not _NUMBERS.issuperset(map(type, values)):
+        raise ValueError(f"{key} holds something that is no number")
+    numbers = np.array(values, np.float64)
+    if not np.isfinite(numbers).all():
         raise ValueError(f"{key} holds a value that is no finite number")
     return numbers
 

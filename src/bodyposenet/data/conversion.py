@@ -34,8 +34,8 @@ class Focus:
 
 
 def find_focuses(
-    images: Iterable[CocoImage], spec: DatasetSpec, left_out: Counter[str]
-) -> list[Focus]:
+    images: Iterable[CocoImage], spec: DatasetSpec
+) -> tuple[list[Focus], Counter[str]]:
     """Choose what records to make: one per main person.
 
     Where `duplicate_data_with_each_person_as_center` is false it is one per image, centred on its
@@ -44,15 +44,15 @@ def find_focuses(
     Args:
         images: The images, with their people.
         spec: The filters, and the visibility flags.
-        left_out: Receives what is left out -> how often.
 
     Returns:
-        The records to make, in the order of the images and people.
+        The records to make, in the order of the images and people; what is left out -> how often.
 
     Raises:
         BodyPoseNetError: A keypoint has a visibility flag that the dataset spec does not know.
     """
-    focuses = []
+    focuses: list[Focus] = []
+    left_out: Counter[str] = Counter()
     flags = spec.visibility_flags.classes()
     for image in images:
         _check_flags(image, flags)
@@ -64,7 +64,7 @@ def find_focuses(
         if not mains:
             left_out["images without a main person"] += 1
         focuses.extend(Focus(image, main) for main in mains)
-    return focuses
+    return focuses, left_out
 
 
 def choose_main_persons(
@@ -145,23 +145,15 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
     )
 
 
-def check_mask_names(images: Iterable[CocoImage], split: Split) -> None:
-    """Make sure that every image has a mask of its own, and that no mask overwrites an image.
+def check_mask_names(images: Iterable[CocoImage]) -> None:
+    """Make sure that every image has a mask of its own.
 
     Raises:
         BodyPoseNetError: Names collide.
     """
     owners: dict[str, CocoImage] = {}
-    same_folder = posixpath.normpath(split.images_root_dir_path) == posixpath.normpath(
-        split.mask_root_dir_path
-    )
     for image in images:
         name = posixpath.normpath(image.mask_name)
-        if same_folder and name == posixpath.normpath(image.file_name):
-            raise BodyPoseNetError(
-                f"the mask of {image.file_name} would overwrite the image itself",
-                "Give mask_root_dir_path of the dataset spec another folder.",
-            )
         other = owners.setdefault(name, image)
         if other is not image:
             raise BodyPoseNetError(
@@ -171,8 +163,32 @@ def check_mask_names(images: Iterable[CocoImage], split: Split) -> None:
             )
 
 
+def check_mask_folder(root: Path, split: Split) -> None:
+    """Make sure that no mask overwrites an image, be it one that nobody annotated.
+
+    Args:
+        root: Folder of the dataset.
+        split: Names the folders of images and masks.
+
+    Raises:
+        BodyPoseNetError: Both are the same folder.
+    """
+    images, masks = root / split.images_root_dir_path, root / split.mask_root_dir_path
+    there = images.is_dir() and masks.is_dir()
+    if images.samefile(masks) if there else images.resolve() == masks.resolve():
+        raise BodyPoseNetError(
+            f"{masks}: is the folder of the images too; masks would overwrite images",
+            "Give mask_root_dir_path of the dataset spec another folder.",
+        )
+
+
 def write_shards(
-    output: Path, focuses: Sequence[Focus], spec: DatasetSpec, split: Split, counts: tuple[int, int]
+    output: Path,
+    focuses: Sequence[Focus],
+    spec: DatasetSpec,
+    split: Split,
+    partitions: int,
+    shards: int,
 ) -> dict[str, int]:
     """Write the records of the focuses.
 
@@ -181,7 +197,8 @@ def write_shards(
         focuses: What to make records of.
         spec: Gives the name of the dataset.
         split: Names the folders of images and masks.
-        counts: Number of partitions, and of shards of each; see `distribute`.
+        partitions: How many; see `distribute`.
+        shards: Of each partition.
 
     Returns:
         How many people are in the records, and how many files there are.
@@ -190,9 +207,9 @@ def write_shards(
         BodyPoseNetError: A file cannot be written.
     """
     files = 0
-    for partition, pieces in enumerate(distribute(focuses, *counts)):
+    for partition, pieces in enumerate(distribute(focuses, partitions, shards)):
         for shard, piece in enumerate(pieces):
-            path = shard_path(output, partition, counts[0], shard, counts[1])
+            path = shard_path(output, partition, partitions, shard, shards)
             records = (make_record(focus, spec.dataset, split) for focus in piece)
             written = write_records(path, track(records, path.name, len(piece)))
             logger.info("%s: %d records", path, written)

@@ -20,18 +20,14 @@ from bodyposenet.data.augmentation import draw_variation, sample_affine
 from bodyposenet.data.records import RecordSet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
+from bodyposenet.media.encoded import has_exif, is_jpeg
 from bodyposenet.media.source import read_image
 from bodyposenet.skeleton import JointMap, Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.types import Record
+from bodyposenet.types import VALID, Record
 
 _OUTSIDE_IMAGE = 127
-_VALID = 255
-
-_JPEG, _EXIF = b"\xff\xd8", b"Exif\0\0"
-_LONGEST_PREAMBLE = 1024
-"""EXIF stands at the beginning of a JPEG, behind its JFIF header at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +133,7 @@ class SampleSet:
             to_input.warp(image, height, width, outside=_OUTSIDE_IMAGE),
             _all_valid(height, width)
             if mask is None
-            else to_input.warp(mask, height, width, outside=_VALID),
+            else to_input.warp(mask, height, width, outside=VALID),
             keypoints,
             labelled,
             known,
@@ -204,7 +200,7 @@ def _read_training_image(path: Path, record: Record) -> NDArray[np.uint8]:
             "root_data_path of the train spec must be the dataset's root_directory_path.",
         ) from error
     image = None
-    if content.startswith(_JPEG) and _EXIF not in content[:_LONGEST_PREAMBLE]:
+    if is_jpeg(content) and not has_exif(content):
         with suppress(ValueError):  # a damaged file: the general reader tells
             image = simplejpeg.decode_jpeg(content, colorspace="RGB")
     if image is None:
@@ -232,8 +228,8 @@ def _read_mask(path: Path, record: Record) -> NDArray[np.uint8] | None:
             f"{path}: no mask of {record.width} x {record.height} pixels",
             "Make the masks again: dataset_convert --generate_masks.",
         )
-    return cv2.threshold(mask, 127, _VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
+    return cv2.threshold(mask, 127, VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
 
 
 def _all_valid(height: int, width: int) -> NDArray[np.uint8]:
-    return np.full((height, width), _VALID, np.uint8)
+    return np.full((height, width), VALID, np.uint8)

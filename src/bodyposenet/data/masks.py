@@ -26,9 +26,7 @@ from bodyposenet.console import track
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
-from bodyposenet.types import Person
-
-_VALID = 255
+from bodyposenet.types import VALID, Person
 
 _FARTHEST = 10
 """Polygons may reach this many image sizes away; drawing takes the longer the longer they are."""
@@ -111,13 +109,13 @@ def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
         (height, width) uint8, 255 where valid, 0 where ignored.
 
     Raises:
-        BodyPoseNetError: A segmentation is broken.
+        BodyPoseNetError: A segmentation is broken, or a box lies far outside.
     """
     size = plan.height, plan.width
     ignored = _union(plan.unlabelled, *size)
     if plan.crowds:
         ignored |= _union(plan.crowds, *size) & ~_union(plan.labelled, *size)
-    return np.where(ignored, np.uint8(0), np.uint8(_VALID))
+    return np.where(ignored, np.uint8(0), np.uint8(VALID))
 
 
 def _union(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
@@ -143,8 +141,9 @@ def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
         coco_mask.decode(rle)  # finds runs that do not fill the image; merging does not
         return rle  # type: ignore[return-value]  # a dict, of a dict
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        outline = "box" if region.is_box else "segmentation"
         raise BodyPoseNetError(
-            f"annotation {region.annotation_id}: its segmentation is broken: {error}",
+            f"annotation {region.annotation_id}: its {outline} is broken: {error}",
             "Correct it in the annotation file, or take it out.",
         ) from error
 
@@ -154,7 +153,7 @@ def _polygon(points: list[float], height: int, width: int) -> list[float]:
     if numbers.ndim != 1 or len(numbers) % 2:
         raise ValueError(f"a polygon of {len(points)} numbers has no x and y for each point")
     if not np.abs(numbers).max() <= _FARTHEST * max(height, width):
-        raise ValueError("a polygon lies far outside of the image, or holds NaN")
+        raise ValueError("it lies far outside of the image, or holds NaN")
     return points
 
 
@@ -171,7 +170,7 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
         segmentation.
 
     Raises:
-        BodyPoseNetError: A segmentation is broken, or the folder cannot be written.
+        BodyPoseNetError: As `draw_mask`, or the folder cannot be written.
     """
     plans = [MaskPlan.of(image) for image in images]
     write = partial(_write_mask, folder)
@@ -216,7 +215,7 @@ def _write_mask(folder: Path, plan: MaskPlan) -> None:
 @lru_cache(maxsize=64)
 def _all_valid(height: int, width: int) -> bytes:
     """The PNG of a mask without ignored regions: most are, and many have the same size."""
-    return encode_png(np.full((height, width), _VALID, np.uint8))
+    return encode_png(np.full((height, width), VALID, np.uint8))
 
 
 def encode_png(gray: NDArray[np.uint8]) -> bytes:

@@ -1,7 +1,9 @@
-"""A predictor and a dataset spec in; the keypoint AP on its test images, and their poses, out."""
+"""A predictor and the test images of a dataset in; the keypoint AP and the poses out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,6 @@ from bodyposenet.media.source import read_image
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.types import Poses
 
 
 class DatasetResult(NamedTuple):
@@ -35,62 +36,93 @@ class DatasetResult(NamedTuple):
     resized: list[str]
 
 
-def evaluate_dataset(
-    predictor: Predictor, dataset_spec: DatasetSpec, *, max_images: int | None = None
-) -> DatasetResult:
-    """Find the people in every image of a dataset's test JSON and measure the keypoint AP.
+@dataclass(frozen=True, eq=False)
+class _Finding:
+    """What was found in one image.
 
     Args:
-        predictor: The model and how it is used.
-        dataset_spec: The dataset; images without people count too. Keypoints whose flags it maps to
-            not labelled do not.
+        entry: The poses as an entry of detections.json.
+        results: The poses in COCO's result format.
+        unreadable: Why the image could not be read; empty if it could.
+        resized: How its size differs from the annotations; empty if it does not.
+    """
+
+    entry: dict[str, Any]
+    results: list[dict[str, Any]]
+    unreadable: str = ""
+    resized: str = ""
+
+
+def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[CocoImage]:
+    """Read the images and people of a dataset's test JSON.
+
+    Args:
+        spec: The dataset.
         max_images: Only so many images, the first of the JSON.
 
     Raises:
         BodyPoseNetError: The annotations are missing or wrong.
     """
-    category = dataset_spec.person
-    images = load_coco(dataset_spec.annotations("test"), category.keypoints)[:max_images]
-    root = dataset_spec.existing("root_directory_path", dataset_spec.root_directory_path)
-    folder = root / dataset_spec.split("test").images_root_dir_path
-    results: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = []
-    unreadable: list[str] = []
-    resized: list[str] = []
-    for image in track(images, f"evaluation on {dataset_spec.dataset}"):
-        path = folder / image.file_name
-        try:
-            poses = _find_people(predictor, path, image, resized)
-        except BodyPoseNetError as error:
-            logger.warning("counts as an image without detections: %s", error)
-            unreadable.append(error.what)
-            entries.append(detections.describe_image(path, error.what, _fields(image)))
-            continue
-        results.extend(poses.to_coco(image.image_id, category.keypoints))
-        entries.append(detections.describe_image(path, poses, _fields(image)))
-    flags = dataset_spec.visibility_flags.classes()
+    return load_coco(spec.annotations("test"), spec.person.keypoints)[:max_images]
+
+
+def evaluate_dataset(
+    predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
+) -> DatasetResult:
+    """Find the people in test images and measure the keypoint AP.
+
+    Args:
+        predictor: The model and how it is used.
+        spec: The dataset. Keypoints whose flags it maps to not labelled do not count.
+        images: Its test images (`load_test_images`); those without people count too.
+
+    Raises:
+        BodyPoseNetError: The folder of the dataset is missing.
+    """
+    folder = spec.images_folder("test")
+    findings = [
+        _find_people(predictor, folder / image.file_name, image, spec.person.keypoints)
+        for image in track(images, f"evaluation on {spec.dataset}")
+    ]
+    results = [result for finding in findings for result in finding.results]
+    flags = spec.visibility_flags.classes()
     accuracy = evaluate_poses(
         results,
         images,
-        category.keypoints,
+        spec.person.keypoints,
         predictor.engine.skeleton,
-        sigmas=category.sigmas,
+        sigmas=spec.person.sigmas,
         labelled_flags=[flag for flag, meaning in flags.items() if meaning.is_labelled],
     )
-    return DatasetResult(accuracy, results, entries, unreadable, resized)
+    return DatasetResult(
+        accuracy,
+        results,
+        images=[finding.entry for finding in findings],
+        unreadable=[finding.unreadable for finding in findings if finding.unreadable],
+        resized=[finding.resized for finding in findings if finding.resized],
+    )
 
 
-def _find_people(predictor: Predictor, path: Path, image: CocoImage, resized: list[str]) -> Poses:
+def _find_people(
+    predictor: Predictor, path: Path, image: CocoImage, joints: tuple[str, ...]
+) -> _Finding:
     """Poses in pixels of the size that the annotations state."""
-    pixels = read_image(path, (image.height, image.width))
-    poses = predictor(pixels)
+    try:
+        pixels = read_image(path, (image.height, image.width))
+        poses = predictor(pixels)
+    except BodyPoseNetError as error:
+        logger.warning("counts as an image without detections: %s", error)
+        entry = detections.describe_image(path, error.what, _fields(image))
+        return _Finding(entry, [], unreadable=error.what)
     height, width = pixels.shape[:2]
-    if (height, width) == (image.height, image.width):
-        return poses
-    message = f"{path}: is {width} x {height}, its annotations say {image.width} x {image.height}"
-    logger.warning("%s; the poses are scaled", message)
-    resized.append(message)
-    return poses.moved(Affine.resize(image.width / width, image.height / height))
+    resized = ""
+    if (height, width) != (image.height, image.width):
+        poses = poses.moved(Affine.resize(image.width / width, image.height / height))
+        stated = f"{image.width} x {image.height}"
+        resized = f"{path}: is {width} x {height}, its annotations say {stated}"
+        logger.warning("%s; the poses are scaled", resized)
+    entry = detections.describe_image(path, poses, _fields(image))
+    return _Finding(entry, poses.to_coco(image.image_id, joints), resized=resized)
 
 
 def _fields(image: CocoImage) -> dict[str, Any]:

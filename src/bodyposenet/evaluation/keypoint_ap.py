@@ -124,16 +124,10 @@ def evaluate_poses(
         BodyPoseNetError: There are results of an image that is not among the images.
     """
     image_ids = sorted(image.image_id for image in images)
-    unknown = {result["image_id"] for result in results}.difference(image_ids)
-    if unknown:
-        raise BodyPoseNetError(
-            f"there are results of images that are not evaluated: {sorted(unknown)[:5]}",
-            "Give the annotation file that lists them.",
-        )
+    _check_results(results, image_ids)
     counts = np.array([joint in skeleton.joints for joint in joints])
     truth = ground_truth(images, counts, labelled_flags)
-    poses = detections(results, image_ids)
-    evaluator = _evaluator(truth, poses, sigmas or oks_sigmas(joints))
+    evaluator = _evaluator(truth, detections(results, image_ids), sigmas or oks_sigmas(joints))
     if images:
         evaluator.run()
     return KeypointAP(
@@ -142,11 +136,18 @@ def evaluate_poses(
         joint_errors=_joint_errors(evaluator, joints),
         left_out=tuple(joint for joint in joints if joint not in skeleton.joints),
         images=len(images),
-        people=sum(
-            person["num_keypoints"] > 0 and not person["iscrowd"] for person in truth["annotations"]
-        ),
+        people=sum(_is_evaluated(person) for person in truth["annotations"]),
         poses=len(results),
     )
+
+
+def _check_results(results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> None:
+    unknown = {result["image_id"] for result in results}.difference(image_ids)
+    if unknown:
+        raise BodyPoseNetError(
+            f"there are results of images that are not evaluated: {sorted(unknown)[:5]}",
+            "Give the annotation file that lists them.",
+        )
 
 
 def _evaluator(
@@ -167,6 +168,10 @@ def _evaluator(
 
 def _say_nothing(*_: object) -> None:
     pass
+
+
+def _is_evaluated(person: Mapping[str, Any]) -> bool:
+    return person["num_keypoints"] > 0 and not person["iscrowd"]
 
 
 def _joint_errors(evaluator: COCOeval_faster, joints: Sequence[str]) -> tuple[JointError, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import read_json
+from bodyposenet.media.encoded import is_cut_off
 
 InputType = Literal["image", "dir", "json"]
 
@@ -44,9 +45,11 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
         content = Path(path).read_bytes()
     except OSError as error:
         raise BodyPoseNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # "a\0b.jpg", for example
+        raise BodyPoseNetError(f"{str(path)!r}: no name of a file") from error
     if not content:
         raise BodyPoseNetError(f"{path}: the file is empty")
-    if _is_cut_off(content):
+    if is_cut_off(content):
         raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)")
     image = _decode(content, cv2.IMREAD_COLOR)
     if image is None:
@@ -56,13 +59,6 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
         if stored is not None and stored.shape[:2] == size:
             image = stored
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-
-
-def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG lacks its end: OpenCV 4 fills the missing rest with gray and says nothing."""
-    starts_scan, ends_image = b"\xff\xda", b"\xff\xd9"
-    is_jpeg = content.startswith(b"\xff\xd8\xff")
-    return is_jpeg and content.rfind(ends_image) < content.rfind(starts_scan)
 
 
 def _decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
@@ -140,7 +136,7 @@ def _list_folder(folder: Path) -> ImageList:
 
 def _list_json(path: Path, root: Path) -> ImageList:
     remedy = 'Write ["a.jpg", "b.jpg"] or {"images": [{"full_image_path": "a.jpg"}]}.'
-    content = _load_json(path)
+    content = read_json(path, "Give --input a JSON file, or choose another --input_type.")
     fields = {}
     if isinstance(content, dict):
         fields = {key: value for key, value in content.items() if key != "images"}
@@ -157,19 +153,3 @@ def _list_json(path: Path, root: Path) -> ImageList:
             raise BodyPoseNetError(f"{path}: images.{place}: no path of an image", remedy)
         entries.append(ImageEntry(root / image, own))
     return ImageList(tuple(entries), fields)
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BodyPoseNetError(
-            f"{path}: cannot be read: {error.strerror or error}",
-            "Check the path; it is relative to the working directory.",
-        ) from error
-    except json.JSONDecodeError as error:
-        raise BodyPoseNetError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise BodyPoseNetError(
-            f"{path}: not a text file", "Give --input a JSON file, or choose another --input_type."
-        ) from error

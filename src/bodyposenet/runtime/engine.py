@@ -1,7 +1,4 @@
-"""What every engine does: uint8 images of one size in, their maps out.
-
-Engines on numpy arrays share `pad` and `crop`; the network's own `normalize` pads alike.
-"""
+"""What every engine does: uint8 images of one size in, their maps out."""
 
 from __future__ import annotations
 
@@ -13,9 +10,6 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
-
-GRAY = 128
-"""What images are padded with, as in training."""
 
 
 class Engine(Protocol):
@@ -39,13 +33,6 @@ class Engine(Protocol):
             BodyPoseNetError: The model has no such stage.
         """
         ...
-
-
-def pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
-    """Pad (N, H, W, 3) images with gray, right and bottom, to the next multiples of the stride."""
-    height, width = images.shape[1:3]
-    margins = ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0))
-    return np.pad(images, margins, constant_values=GRAY)
 
 
 def crop(

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.runtime.engine import GRAY, Engine
+from bodyposenet.runtime.engine import Engine
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Maps, Poses
+from bodyposenet.types import GRAY, Maps, Poses
 
 _LONGEST_ADJUSTMENT = 16
 """adjust_network_input lengthens a side by this factor at most."""

@@ -10,10 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bodyposenet.console import StatusFile, logger
+from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
+
+if TYPE_CHECKING:
+    from bodyposenet.specs.dataset import DatasetSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,39 +57,53 @@ def run(arguments: argparse.Namespace) -> None:
         BodyPoseNetError: The spec or the annotations are wrong, nothing is left to convert, or the
             results cannot be written.
     """
-    from bodyposenet.data.coco import read_coco
-    from bodyposenet.data.conversion import check_mask_names, find_focuses, write_shards
-    from bodyposenet.data.image_files import keep_intact
     from bodyposenet.specs.dataset import DatasetSpec
 
     output = _check_flags(arguments)
     with StatusFile(arguments.results_dir or output.parent) as status:
         spec = DatasetSpec.load(arguments.dataset_spec)
-        split, annotations = spec.split(arguments.mode), spec.annotations(arguments.mode)
-        root = spec.existing("root_directory_path", spec.root_directory_path)
-
-        logger.info("reading %s", annotations)
-        dataset = read_coco(annotations, spec.person.keypoints)
-        images, left_out = dataset.annotated_images(), dataset.left_out
-        check_mask_names(images, split)
-        if arguments.check_files:
-            images = keep_intact(images, root, split, not arguments.generate_masks, left_out)
-        focuses = find_focuses(images, spec, left_out)
-        done = Counter(images=len(dataset.images), records=len(focuses))
-        if not focuses:
-            raise BodyPoseNetError(
-                f"{annotations}: there is no record to write\n{_describe(done, left_out)}",
-                "Check the file, or lower data_filtering_params of the dataset spec.",
-            )
-        if arguments.generate_masks:
-            from bodyposenet.data.masks import write_masks
-
-            masks = write_masks(root / split.mask_root_dir_path, images, _processes(arguments))
-            done.update(masks)
-        counts = arguments.num_partitions, arguments.num_shards
-        done.update(write_shards(output, focuses, spec, split, counts))
+        done, left_out = _convert(arguments, spec, output)
         status.write("RUNNING", "converted", done=done, left_out=left_out)
-    print(_describe(done, left_out))
+    say(_describe(done, left_out))
+
+
+def _convert(
+    arguments: argparse.Namespace, spec: DatasetSpec, output: Path
+) -> tuple[Counter[str], Counter[str]]:
+    """Write masks and records; what was made, and what was left out, -> how much of it."""
+    from bodyposenet.data import conversion
+    from bodyposenet.data.coco import read_coco
+    from bodyposenet.data.image_files import keep_intact
+
+    root, split = spec.root(), spec.split(arguments.mode)
+    annotations = spec.annotations(arguments.mode)
+    if arguments.generate_masks:
+        conversion.check_mask_folder(root, split)
+
+    logger.info("reading %s", annotations)
+    dataset = read_coco(annotations, spec.person.keypoints)
+    images = dataset.annotated_images()
+    left_out = Counter({"images without annotations": len(dataset.images) - len(images)})
+    left_out.update(dataset.left_out)
+    conversion.check_mask_names(images)
+    if arguments.check_files:
+        images, flawed = keep_intact(images, root, split, masks=not arguments.generate_masks)
+        left_out.update(flawed)
+    focuses, filtered = conversion.find_focuses(images, spec)
+    left_out.update(filtered)
+    done = Counter(images=len(dataset.images), records=len(focuses))
+    if not focuses:
+        raise BodyPoseNetError(
+            f"{annotations}: there is no record to write\n{_describe(done, left_out)}",
+            "Check the file, or lower data_filtering_params of the dataset spec.",
+        )
+    if arguments.generate_masks:
+        from bodyposenet.data.masks import write_masks
+
+        done.update(write_masks(root / split.mask_root_dir_path, images, _processes(arguments)))
+    folds, shards = arguments.num_partitions, arguments.num_shards
+    done.update(conversion.write_shards(output, focuses, spec, split, folds, shards))
+    return done, left_out
 
 
 def _check_flags(arguments: argparse.Namespace) -> Path:

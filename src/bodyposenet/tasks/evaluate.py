@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bodyposenet.console import StatusFile, say
 from bodyposenet.tasks.flags import add_model_arguments
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
     """
-    from bodyposenet.console import StatusFile
-    from bodyposenet.evaluation.dataset import evaluate_dataset
+    from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
     from bodyposenet.evaluation.report import write_report
     from bodyposenet.files import write_json
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
@@ -47,14 +47,14 @@ def run(arguments: argparse.Namespace) -> None:
         spec = InferenceSpec.load(path) if path else InferenceSpec()
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
         predictor = Predictor(open_engine(spec, arguments.model_filename, arguments.key), spec)
-        result = evaluate_dataset(predictor, dataset_spec)
+        result = evaluate_dataset(predictor, dataset_spec, load_test_images(dataset_spec))
         _check_images(result, dataset_spec)
         skeleton = predictor.engine.skeleton
         write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         report = write_report(results_dir, result.accuracy)
         _show(result)
-        print(f"written: {', '.join(str(file) for file in report)}")
+        say(f"written: {', '.join(str(file) for file in report)}")
         status.write("RUNNING", "evaluation", kpi=result.accuracy.kpis())
 
 
@@ -72,11 +72,11 @@ def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:
 
 def _show(result: DatasetResult) -> None:
     """The table, and what the figures must be read with."""
-    print("\n".join(result.accuracy.table()))
+    say("\n".join(result.accuracy.table()))
     for problems, meaning in (
         (result.unreadable, "could not be read and count as images without detections"),
         (result.resized, "have another size than their annotations say; poses were scaled to that"),
     ):
         if problems:
-            print(f"images that {meaning}: {len(problems)}")
-            print("\n".join(f"  {problem}" for problem in problems))
+            say(f"images that {meaning}: {len(problems)}")
+            say("\n".join(f"  {problem}" for problem in problems))

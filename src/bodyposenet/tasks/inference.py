@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-
-from bodyposenet.console import StatusFile, logger, track
+from bodyposenet.console import StatusFile, logger, say, track
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
-from bodyposenet.media.draw import draw
-from bodyposenet.media.source import ImageEntry, list_images, read_image
-from bodyposenet.runtime import detections
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
-from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.tasks.flags import add_model_arguments
+
+if TYPE_CHECKING:
+    from bodyposenet.media.source import ImageEntry
+    from bodyposenet.runtime.predictor import Predictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         BodyPoseNetError: A spec, the model or the input is wrong, or no image could be read.
     """
+    from bodyposenet.media.source import list_images
+    from bodyposenet.runtime import detections
+    from bodyposenet.runtime.models import open_engine
+    from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.specs.inference import InferenceSpec
+
     results_dir = Path(arguments.results_dir or ".")
     with StatusFile(results_dir) as status:
         path = arguments.inference_spec
@@ -64,6 +66,12 @@ def _work_on(
     predictor: Predictor, image: ImageEntry, drawings: Path | None, index: int
 ) -> dict[str, Any]:
     """The entry of one image in detections.json; its picture is written on the way."""
+    import cv2
+
+    from bodyposenet.media.draw import draw
+    from bodyposenet.media.source import read_image
+    from bodyposenet.runtime import detections
+
     try:
         pixels = read_image(image.path)
         poses = predictor(pixels)
@@ -91,8 +99,8 @@ def _report(
         )
     people = sum(len(entry["scores"]) for entry in entries if "error" not in entry)
     found = f"images: {done}, people: {people}"
-    print(f"{found}; poses in {result}" + (f", drawn in {drawings}" if drawings else ""))
+    say(f"{found}; poses in {result}" + (f", drawn in {drawings}" if drawings else ""))
     if failures:
-        print(f"images that could not be worked on and were skipped: {len(failures)}")
-        print("\n".join(f"  {failure}" for failure in failures))
+        say(f"images that could not be worked on and were skipped: {len(failures)}")
+        say("\n".join(f"  {failure}" for failure in failures))
     status.write("RUNNING", found, images=done, people=people, skipped_images=len(failures))
