@@ -21,9 +21,9 @@ def start(spec, results):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill_after_its_first_checkpoint(run, results, seconds):
-    """Whether the run was killed, and had not ended by itself."""
-    while run.poll() is None and not list(results.glob("model.epoch-*.tlt")):
+def kill(run, results, seconds, *, after):
+    """Kill a run some seconds after such a file is there; whether it had not ended by itself."""
+    while run.poll() is None and not list(results.glob(after)):
         time.sleep(0.02)
     time.sleep(seconds)
     if run.poll() is None:
@@ -32,15 +32,15 @@ def kill_after_its_first_checkpoint(run, results, seconds):
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(write_train_spec, tmp_path):
-    spec = write_train_spec(num_epoch=12, validation_every_n_epoch=12, max_ckpt_to_keep=2)
+    changes = {"num_epoch": 12, "validation_every_n_epoch": 4, "max_ckpt_to_keep": 2}
+    spec = write_train_spec(**changes, **{"dataloader.workers": 1})
     assert start(spec, tmp_path / "undisturbed").wait() == 0
 
     moments, results = random.Random(0), tmp_path / "killed"
-    kills = sum(
-        kill_after_its_first_checkpoint(start(spec, results), results, moments.uniform(0.0, 0.4))
-        for _ in range(3)
-    )
-    assert kills > 0
+    assert kill(start(spec, results), results, 0.1, after="events/*")
+    for _ in range(3):
+        seconds = moments.uniform(0.0, 0.4)
+        kill(start(spec, results), results, seconds, after="model.epoch-*.tlt")
     assert start(spec, results).wait() == 0
     for name in ("bpnet_model.tlt", "model.epoch-12.tlt", "model.epoch-12.state"):
         assert (results / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()

@@ -1,6 +1,7 @@
 """Checkpoints: complete or not there, the oldest go, the optimizer comes back exactly."""
 
 import errno
+import shutil
 
 import pytest
 import torch
@@ -95,6 +96,17 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
         save(tmp_path, 2, network, optimizer)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["a model", "another epoch"])
+def test_a_state_that_is_not_this_checkpoints_is_an_error(tmp_path, kind):
+    network, optimizer = trained("sgd")
+    save(tmp_path, 1, network, optimizer)
+    save(tmp_path, 2, network, optimizer)
+    other = "model.epoch-2.tlt" if kind == "a model" else "model.epoch-1.state"
+    shutil.copy(tmp_path / other, tmp_path / "model.epoch-2.state")
+    with pytest.raises(BodyPoseNetError, match="is not the training state of epoch 2"):
+        restore_optimizer(list_checkpoints(tmp_path)[-1], network, optimizer, "")
 
 
 def test_the_state_of_another_optimizer_is_an_error(tmp_path):

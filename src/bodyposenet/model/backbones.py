@@ -11,9 +11,6 @@ from torch import nn
 from bodyposenet.model.layers import Chain, Residual, Widths
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
-STRIDE = 8
-"""Input pixels per cell, of every backbone."""
-
 # Block, output channels, stride. Blocks 1 to 4 are VGG19's; block 6 is TAO's, its index on purpose.
 _VGG = (
     ("1a", 64, 1), ("1b", 64, 1),

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bodyposenet.model.backbones import STRIDE, build_backbone
+from bodyposenet.model.backbones import build_backbone
 from bodyposenet.model.stages import build_stage
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.network import ModelConfig
-
-GRAY = 128
-"""What images are padded with; with the default normalization it becomes 0."""
+from bodyposenet.specs.network import STRIDE, ModelConfig
+from bodyposenet.types import GRAY
 
 
 @dataclass(frozen=True)

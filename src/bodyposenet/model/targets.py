@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import LabelProcessorConfig
-from bodyposenet.specs.training import STRIDE
+from bodyposenet.specs.network import STRIDE
 
 _SMALLEST_HEAT = 0.001
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from bodyposenet.console import logger
 from bodyposenet.data.dataset import Sample, SampleSet, stack
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.loss import Targets
@@ -36,6 +37,8 @@ class Batches:
     ) -> None:
         if workers is None:
             workers = min((os.cpu_count() or 1) - 1, _MOST_DEFAULT_WORKERS)
+        if batch_size > len(samples):
+            logger.info("the batch size is %d: there are no more samples", len(samples))
         self._order = _Order(len(samples), batch_size, seed)
         self._loader = DataLoader(
             samples,  # type: ignore[arg-type]
@@ -60,10 +63,18 @@ class Batches:
             BodyPoseNetError: An image or a record cannot be read.
         """
         self._order.epoch = number
-        for batch in self._loader:
-            if isinstance(batch, BodyPoseNetError):
-                raise batch
-            yield batch
+        try:
+            for batch in self._loader:
+                if isinstance(batch, BodyPoseNetError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise BodyPoseNetError(
+                f"a process that makes training samples has died: {error}",
+                "It may have run out of memory: set fewer dataloader.workers.",
+            ) from error
 
 
 class _Order:

@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import read_tensors, save_model, write_tensors
+from bodyposenet.model.checkpoint import (
+    read_tensors,
+    save_model,
+    tensors_of,
+    write_tensors,
+)
 from bodyposenet.model.network import BodyPoseNetwork
 
+_STATE = "training state"
+_ABSURD = 1e6
 _NAME = re.compile(r"model\.epoch-(\d+)\.tlt")
 
 
@@ -83,13 +90,26 @@ def save_checkpoint(
     model = results_dir / f"model.epoch-{epoch}.tlt"
     tensors = _optimizer_tensors(optimizer, network)
     tensors["random"] = torch.get_rng_state()
-    write_tensors(
-        model.with_suffix(".state"), {"kind": "training state", "epoch": epoch}, tensors, key=key
-    )
+    write_tensors(model.with_suffix(".state"), {"kind": _STATE, "epoch": epoch}, tensors, key=key)
     save_model(model, network, key=key, epoch=epoch, spec=spec)
     for old in list_checkpoints(results_dir)[:-keep]:
         old.model.unlink()
         old.state.unlink()
+
+
+def check_weights(network: BodyPoseNetwork, epoch: int) -> None:
+    """Make sure that a checkpoint would be of use.
+
+    Raises:
+        BodyPoseNetError: Weights are no numbers any more, or absurdly large.
+    """
+    for name, tensor in tensors_of(network).items():
+        if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
+            raise BodyPoseNetError(
+                f"the weights exploded in epoch {epoch} ({name})",
+                "Try a lower base_learning_rate or a longer soft_start; older checkpoints are "
+                "intact.",
+            )
 
 
 def restore_optimizer(
@@ -106,7 +126,12 @@ def restore_optimizer(
     Raises:
         BodyPoseNetError: The file is broken, sealed with another key, or of another optimizer.
     """
-    _, tensors = read_tensors(checkpoint.state, key)
+    header, tensors = read_tensors(checkpoint.state, key)
+    if (header.get("kind"), header.get("epoch")) != (_STATE, checkpoint.epoch):
+        raise BodyPoseNetError(
+            f"{checkpoint.state}: is not the training state of epoch {checkpoint.epoch}",
+            "Remove the files of this epoch to go on from the checkpoint before.",
+        )
     torch.set_rng_state(tensors.pop("random"))
     parameters = dict(network.named_parameters())
     for name, tensor in tensors.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bodyposenet.console import StatusFile, logger, track
 from bodyposenet.data.dataset import Sample
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.model.loss import regularization, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork
@@ -17,7 +18,7 @@ from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.pytorch import choose_device
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batches, make_targets
-from bodyposenet.training.checkpoints import restore_optimizer, save_checkpoint
+from bodyposenet.training.checkpoints import check_weights, restore_optimizer, save_checkpoint
 from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
 from bodyposenet.training.report import Report
 from bodyposenet.training.samples import dataset_sources, training_samples
@@ -78,16 +79,19 @@ def train(
     training = _prepare(spec, results_dir, key, use_amp)
     network, done = training.network, training.start.epochs_done
     with Report(spec, results_dir, len(training.batches), done + 1, status) as report:
+        due = training.start.resumed and _is_due(done, spec.validation_every_n_epoch, spec)
+        if due and not report.was_validated(done):  # the run ended between checkpoint and that
+            report.validated(done, training.validation.run())
         for epoch in range(done + 1, spec.num_epoch + 1):
             _train_epoch(training, epoch, report)
-            last = epoch == spec.num_epoch
-            if last or epoch % spec.checkpoint_n_epoch == 0:
+            check_weights(network, epoch)
+            if _is_due(epoch, spec.checkpoint_n_epoch, spec):
                 save_checkpoint(
                     results_dir, epoch, network, training.optimizer,
                     key=key, spec=spec.text, keep=spec.max_ckpt_to_keep,
                 )  # fmt: skip
-            if last or epoch % spec.validation_every_n_epoch == 0:
-                report.validated(epoch, training.validation.run(network))
+            if _is_due(epoch, spec.validation_every_n_epoch, spec):
+                report.validated(epoch, training.validation.run())
     final = results_dir / f"{spec.final_model_name}.tlt"
     save_model(final, network, key=key, epoch=spec.num_epoch, spec=spec.text)
     return final
@@ -113,12 +117,16 @@ def _prepare(spec: TrainSpec, results_dir: Path, key: str, use_amp: bool) -> _Tr
     )  # fmt: skip
     return _Training(
         spec, start, network, optimizer, batches,
-        Validation(spec, dataset_specs, sources, device),
+        Validation(spec, dataset_specs, sources, network, device),
         TargetOptions.from_spec(
             loader.label_processor_config, loader.image_config.image_dims.height
         ),
         device, use_amp,
     )  # fmt: skip
+
+
+def _is_due(epoch: int, every: int, spec: TrainSpec) -> bool:
+    return epoch % every == 0 or epoch == spec.num_epoch
 
 
 def _train_epoch(training: _Training, epoch: int, report: Report) -> None:
@@ -130,7 +138,13 @@ def _train_epoch(training: _Training, epoch: int, report: Report) -> None:
     for step, batch in enumerate(batches, (epoch - 1) * steps):
         rate = learning_rate(schedule, step - first, last - first, steps)
         set_learning_rate(training.optimizer, rate)
-        losses = _step(training, batch)
+        try:
+            losses = _step(training, batch)
+        except torch.OutOfMemoryError as error:
+            raise BodyPoseNetError(
+                f"the device's memory is too small for batches of {len(batch.image)}",
+                "Set a smaller dataloader.batch_size or image_dims, or use --use_amp.",
+            ) from error
         report.step(step + 1, len(batch.image), batch.without_mask, losses, rate)
     report.end_epoch(epoch)
 

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bodyposenet.console import StatusFile, logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import make_directory
 from bodyposenet.specs.training import TrainSpec
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ class Report:
         self._spec = spec
         self._steps_per_epoch = steps_per_epoch
         self._status = status
-        self._writer = SummaryWriter(str(results_dir / "events"))
         self._first_step = (first_epoch - 1) * steps_per_epoch
+        # What a killed run wrote of the steps that are now done again is dropped.
+        self._writer = SummaryWriter(
+            str(make_directory(results_dir / "events")), purge_step=self._first_step + 1
+        )
         self._begun = self._last_line = time.monotonic()
         self._epoch_begun = self._begun
         self._loss_sum = 0.0
@@ -109,6 +113,10 @@ class Report:
             )
         self._without_mask = None
 
+    def was_validated(self, epoch: int) -> bool:
+        """Whether an earlier run validated after that epoch."""
+        return any(line.get("validated_epoch") == epoch for line in self._status.lines())
+
     def validated(self, epoch: int, result: ValidationResult) -> None:
         """Say what a validation found."""
         step = epoch * self._steps_per_epoch
@@ -123,7 +131,7 @@ class Report:
         if kpi:
             found = ", ".join(f"{name} {value:.4g}" for name, value in kpi.items())
             logger.info("epoch %d: %s", epoch, found)
-            self._status.write("RUNNING", f"validation after epoch {epoch}", epoch=epoch, kpi=kpi)
+        self._status.write("RUNNING", "validation", validated_epoch=epoch, kpi=kpi)
         self._writer.flush()
         self._epoch_begun = time.monotonic()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from bodyposenet.console import logger
 from bodyposenet.data.dataset import DatasetSource, SampleSet
@@ -26,11 +27,18 @@ def dataset_sources(
     """
     config = spec.dataloader.dataset_config
     sources = {}
+    if (
+        spec.skeleton.unpaired
+        and spec.dataloader.augmentation_config.spatial_aug_params.flip_lr_prob
+    ):
+        logger.warning(
+            "%s have no partner on the other side: mirrored images keep them as they are",
+            ", ".join(spec.skeleton.unpaired),
+        )
     for name, dataset_spec in dataset_specs.items():
         if name in config.root_data_paths:
-            root = spec.existing(
-                f"{_DATASET_CONFIG}.root_data_paths.{name}", config.root_data_paths[name]
-            )
+            place = ("dataloader", "dataset_config", "root_data_paths", name)
+            root = spec.existing(place, config.root_data_paths[name])
         else:
             root = spec.existing(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
         source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
@@ -40,7 +48,7 @@ def dataset_sources(
         ]
         if not known.any():
             spec.fail(
-                f"{_DATASET_CONFIG}.dataset_specs.{name}",
+                ("dataloader", "dataset_config", "dataset_specs", name),
                 f"the dataset shares no joint name with the skeleton {spec.skeleton.name}",
                 "Name the keypoints of the dataset spec as the pose configuration does.",
             )
@@ -63,9 +71,8 @@ def training_samples(
     Raises:
         BodyPoseNetError: Record files are missing, broken or empty.
     """
-    config = spec.dataloader.dataset_config
     place = f"{_DATASET_CONFIG}.train_records_path"
-    paths = _record_paths(config.train_records_folder_path, config.train_records_path)
+    paths = _record_paths(spec, "train")
     for pattern, found in paths.items():
         if not found:
             spec.fail(
@@ -84,8 +91,7 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
     Raises:
         BodyPoseNetError: The files are broken, or hold a dataset that the spec does not name.
     """
-    config = spec.dataloader.dataset_config
-    paths = _record_paths(config.val_records_folder_path, config.val_records_path)
+    paths = _record_paths(spec, "val")
     missing = [pattern for pattern, found in paths.items() if not found]
     records = RecordSet([path for found in paths.values() for path in found])
     if missing or not len(records):
@@ -119,10 +125,21 @@ def _sample_set(
     return SampleSet(records, sources, augmentation, dims.height, dims.width, spec.random_seed)
 
 
-def _record_paths(folder: str, patterns: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Pattern -> the files that it names, in order of their names."""
+def _record_paths(spec: TrainSpec, kind: Literal["train", "val"]) -> dict[str, list[Path]]:
+    """Pattern -> the files that it names, in order of their names.
+
+    Folders are relative to the working directory, or else to the spec.
+    """
+    config = spec.dataloader.dataset_config
+    folder = getattr(config, f"{kind}_records_folder_path")
     found = {}
-    for pattern in patterns:
+    for pattern in getattr(config, f"{kind}_records_path"):
         path = Path(folder) / pattern
-        found[str(path)] = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+        if not path.parent.is_dir():
+            path = spec.folder / path
+        try:
+            found[str(path)] = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+        except ValueError as error:
+            place = f"{_DATASET_CONFIG}.{kind}_records_path"
+            spec.fail(place, f"{pattern} is no file pattern: {error}", "For example train-fold-*.")
     return found

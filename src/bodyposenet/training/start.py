@@ -25,12 +25,14 @@ class Start:
         checkpoint: Where the optimizer's state comes from; None: it starts empty.
         epochs_done: Epochs that count as done.
         schedule_start: Epochs that were done when the learning rate schedule began.
+        resumed: The checkpoint is the last one of the results folder.
     """
 
     network: BodyPoseNetwork
     checkpoint: Checkpoint | None
     epochs_done: int
     schedule_start: int
+    resumed: bool = False
 
 
 def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
@@ -45,8 +47,9 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
     checkpoints = list_checkpoints(results_dir)
     if checkpoints:
         last = checkpoints[-1]
+        _check_epochs(spec, last, results_dir)
         logger.info("resuming after epoch %d from %s", last.epoch, last.model)
-        return Start(_network_of(last, spec, key), last, last.epoch, first)
+        return Start(_network_of(last, spec, key), last, last.epoch, first, resumed=True)
     if tuning.is_finetune_exp:
         assert tuning.checkpoint_path is not None  # checked by the spec
         path = spec.existing("finetuning_config.checkpoint_path", tuning.checkpoint_path)
@@ -56,14 +59,35 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
     return Start(_fresh_network(spec, key), None, 0, 0)
 
 
+def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
+    tuning = spec.finetuning_config
+    folder = Path(str(tuning.checkpoint_path)).parent
+    if tuning.is_finetune_exp and folder.resolve() == results_dir.resolve():
+        spec.fail(
+            "finetuning_config.checkpoint_path",
+            f"lies in the results folder {results_dir}, where a run would be resumed",
+            "Give the fine-tuning a results folder of its own (-r).",
+        )
+    if last.epoch > spec.num_epoch:
+        spec.fail(
+            "num_epoch",
+            f"is {spec.num_epoch}, {results_dir} holds epoch {last.epoch} already",
+            "Raise it, or choose another results folder (-r).",
+        )
+
+
 def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
     if spec.pretrained_weights is None:
         return build_network(spec)
     path = spec.existing("pretrained_weights", spec.pretrained_weights)
     if spec.load_graph:
         network = load_model(path, key)
-        _check_skeleton(network, spec, path)
+        _check_agreement(network, spec, path)
         logger.info("graph and weights from %s; regularization is off", path)
+        ours, theirs = spec.model.model_dump(), network.spec.model_dump()
+        differing = [key for key in spec.model.model_fields_set if ours[key] != theirs[key]]
+        if differing:
+            logger.info("of no effect beside load_graph: model.%s", ", model.".join(differing))
         return network
     network = build_network(spec)
     report = load_pretrained(network, path, key)
@@ -74,14 +98,17 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
 
 def build_network(spec: TrainSpec) -> BodyPoseNetwork:
     """The network that a train spec describes, with fresh weights."""
+    return BodyPoseNetwork(spec.skeleton, spec.model, _normalization(spec))
+
+
+def _normalization(spec: TrainSpec) -> Normalization:
     params = spec.dataloader.normalization_params
-    normalization = Normalization(params.image_scale, params.image_offset)
-    return BodyPoseNetwork(spec.skeleton, spec.model, normalization)
+    return Normalization(params.image_scale, params.image_offset)
 
 
 def _network_of(checkpoint: Checkpoint, spec: TrainSpec, key: str) -> BodyPoseNetwork:
     network = load_model(checkpoint.model, key)
-    _check_skeleton(network, spec, checkpoint.model)
+    _check_agreement(network, spec, checkpoint.model)
     if not spec.load_graph:
         wanted = {name: part.shape for name, part in tensors_of(build_network(spec)).items()}
         found = {name: part.shape for name, part in tensors_of(network).items()}
@@ -97,10 +124,17 @@ def _network_of(checkpoint: Checkpoint, spec: TrainSpec, key: str) -> BodyPoseNe
     return network
 
 
-def _check_skeleton(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:
+def _check_agreement(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:
+    """A model that is trained further keeps its skeleton and its normalization."""
     ours, theirs = spec.skeleton, network.skeleton
     if (ours.joints, ours.limbs) != (theirs.joints, theirs.limbs):
         raise BodyPoseNetError(
             f"{path}: has the skeleton {theirs.name}, the train spec's is {ours.name}",
             "Use the pose configuration that the model was trained with.",
+        )
+    if network.normalization != _normalization(spec):
+        raise BodyPoseNetError(
+            f"{path}: was trained with {network.normalization}, the train spec has "
+            f"{_normalization(spec)}",
+            "Use the normalization_params that the model was trained with.",
         )

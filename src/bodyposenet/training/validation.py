@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
+from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.dataset import DatasetSource, Sample
 from bodyposenet.evaluation import KeypointAP
-from bodyposenet.evaluation.dataset import evaluate_dataset
+from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
 from bodyposenet.model.targets import TargetOptions
@@ -48,7 +51,11 @@ class Validation:
         spec: The train spec.
         dataset_specs: Its dataset specs, by name.
         sources: Where their images lie.
-        device: Where the network runs.
+        network: What is trained.
+        device: Where it runs.
+
+    Raises:
+        BodyPoseNetError: Test annotations, records or the inference spec are wrong.
     """
 
     def __init__(
@@ -56,50 +63,55 @@ class Validation:
         spec: TrainSpec,
         dataset_specs: Mapping[str, DatasetSpec],
         sources: Mapping[str, DatasetSource],
+        network: BodyPoseNetwork,
         device: torch.device,
     ) -> None:
         self._spec = spec
+        self._network = network
         self._device = device
-        self._inference_spec = _inference_spec(spec)
-        self._tested = {name: one for name, one in dataset_specs.items() if _has_test_data(one)}
+        self._predictor = Predictor(PyTorchEngine(network, device), _inference_spec(spec))
+        self._tested = {
+            name: (dataset_spec, images)
+            for name, dataset_spec in dataset_specs.items()
+            if (images := _test_images(dataset_spec, spec.validation_max_images))
+        }
         held_out = validation_samples(spec, sources)
         self._has_loss = held_out is not None
         shown = training_samples(spec, sources, varied=False) if held_out is None else held_out
-        self._batches = Batches(shown, spec.dataloader.batch_size, workers=0, seed=None)
+        size = min(spec.dataloader.batch_size, len(shown))
+        self._batches = Batches(shown, size, workers=0, seed=None)
 
-    def run(self, network: BodyPoseNetwork) -> ValidationResult:
+    def run(self) -> ValidationResult:
         """Validate; the network is in evaluation mode afterwards.
 
         Raises:
             BodyPoseNetError: An image or a record cannot be read.
         """
-        network.eval()
-        predictor = Predictor(PyTorchEngine(network, self._device), self._inference_spec)
-        limit = self._spec.validation_max_images
+        self._network.eval()
         ap = {
-            name: evaluate_dataset(predictor, dataset_spec, max_images=limit).accuracy
-            for name, dataset_spec in self._tested.items()
+            name: evaluate_dataset(self._predictor, dataset_spec, images).accuracy
+            for name, (dataset_spec, images) in self._tested.items()
         }
-        loss = self._loss(network) if self._has_loss else None
-        return ValidationResult(loss, ap, self._picture(network))
+        return ValidationResult(self._loss() if self._has_loss else None, ap, self._picture())
 
-    def _loss(self, network: BodyPoseNetwork) -> float:
+    def _loss(self) -> float:
         """The loss per sample, all stages."""
         total, count = 0.0, 0
         for batch in self._batches.epoch(0):
-            targets, maps = self._compare(network, batch)
+            targets, maps = self._compare(batch)
             heat, paf = stage_losses(maps.heatmaps, maps.pafs, targets)
             total += float(torch.stack(heat + paf).sum())
             count += len(batch.image)
         return total / count
 
-    def _picture(self, network: BodyPoseNetwork) -> NDArray[np.uint8]:
+    def _picture(self) -> NDArray[np.uint8]:
         batch = next(self._batches.epoch(0))
-        return draw_predictions(batch, *self._compare(network, batch), network)
+        return draw_predictions(batch, *self._compare(batch), self._network)
 
     @torch.inference_mode()
-    def _compare(self, network: BodyPoseNetwork, batch: Sample) -> tuple[Targets, StageMaps]:
+    def _compare(self, batch: Sample) -> tuple[Targets, StageMaps]:
         """What the network should say of a batch, and what it says."""
+        network = self._network
         loader = self._spec.dataloader
         options = TargetOptions.from_spec(loader.label_processor_config, batch.image.shape[1])
         normalization = loader.normalization_params
@@ -118,15 +130,24 @@ def _inference_spec(spec: TrainSpec) -> InferenceSpec:
     )
 
 
-def _has_test_data(spec: DatasetSpec) -> bool:
-    """Whether a dataset has test data that are not a copy of its training data."""
+def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
+    """The images to measure the AP on; none where the test data are no test data."""
     if spec.test_data is None:
         why = "no test_data"
-    elif spec.test_data.annotation_root_dir_path == spec.train_data.annotation_root_dir_path:
-        why = "test_data is a copy of train_data"
     elif not spec.has_annotations("test"):
         why = f"no such file: {spec.test_data.annotation_root_dir_path}"
+    elif spec.has_annotations("train") and _is_copy(*map(spec.annotations, ("test", "train"))):
+        why = "test_data is a copy of train_data"
+    elif not spec.images_folder("test").is_dir():
+        why = f"no such folder: {spec.test_data.images_root_dir_path}"
+    elif images := load_test_images(spec, limit):
+        return images
     else:
-        return True
+        why = f"{spec.test_data.annotation_root_dir_path} lists no images"
     logger.info("AP on %s is off while training: %s", spec.dataset, why)
-    return False
+    return []
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether two files are the same, or hold the same."""
+    return filecmp.cmp(one, other, shallow=False)
