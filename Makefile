@@ -6,12 +6,14 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 BIN := .venv/bin
 PYTEST_FLAGS ?= -n 2
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint style types bench clean
 
 help:
 	@echo "make demo   draw a small dataset, train on it, show skeletons on unseen pictures"
 	@echo "make test   run the tests"
-	@echo "make lint   formatting, lint, types and the direction of imports"
+	@echo "make lint   make style and make types"
+	@echo "make style  formatting, lint and the direction of imports"
+	@echo "make types  types, with pyright; it needs Node"
 	@echo "make bench  run every benchmark in its quick form"
 	@echo "make clean  remove .venv, the caches and the demo's results"
 
@@ -22,11 +24,15 @@ demo: .venv/.installed-demo
 test: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-lint: .venv/.installed-dev
+lint: style types
+
+style: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+types: .venv/.installed-dev
+	$(BIN)/pyright
 
 bench: .venv/.installed-dev
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \

@@ -1,6 +1,7 @@
 """The command line: TAO's flags, quick help, errors in two lines."""
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -203,7 +204,9 @@ def test_log_levels(ran, flag):
     [
         ("train", ["--gpus", "2"], "--gpus 2: training runs on one device so far"),
         ("train", ["--gpus", "0"], "--gpus 0: at least 1"),
-        ("train", ["--gpu_index", "0", "1"], "--gpu_index names 2 GPUs, --gpus 1"),
+        ("train", ["--gpu_index", "0", "1"], "--gpu_index 0 1: --gpus is 1"),
+        ("train", ["--gpu_index", "-1"], "--gpu_index -1: at least 0"),
+        ("train", ["--gpu_index", "0", "0"], "--gpu_index 0 0: a GPU is named twice"),
         ("train", ["--num_processes", "2"], "--num_processes 2: train runs as one process"),
         ("inference", ["--gpus", "2"], "--gpus 2: inference runs on one device"),
         ("inference", ["--use_amp"], "--use_amp: inference has no mixed precision"),
@@ -217,8 +220,6 @@ def test_wrapper_flags_that_mean_nothing_here(ran, capsys, name, argv, what):
 
 
 def test_gpu_index_chooses_the_device(ran, monkeypatch):
-    import os
-
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cli.main(["train", "-e", "s.yaml", "--gpus", "1", "--gpu_index", "3"]) == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
@@ -235,6 +236,53 @@ def test_errors_take_two_lines(monkeypatch, capsys):
     told = capsys.readouterr()
     assert told.err == "error: spec.yaml:3: broken\n       Mend it.\n"
     assert told.out == "Execution status: FAIL\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_log_file_holds_all_that_is_said(monkeypatch, capsys, tmp_path, fails):
+    from bodyposenet.console import logger, say
+    from bodyposenet.tasks import train
+
+    def run(_: argparse.Namespace) -> None:
+        logger.info("working")
+        say("a table\nof results")
+        if fails:
+            raise BodyPoseNetError("spec.yaml:3: broken", "Mend it.")
+
+    monkeypatch.setattr(train, "run", run)
+    log = tmp_path / "log"
+    cli.main(["train", "-e", "spec.yaml", "--log_file", str(log)])
+    error = "error: spec.yaml:3: broken\n       Mend it.\n" if fails else ""
+    ending = f"Execution status: {'FAIL' if fails else 'PASS'}\n"
+    assert log.read_text() == f"INFO: working\na table\nof results\n{error}{ending}"
+    told = capsys.readouterr()
+    assert told.out == f"a table\nof results\n{ending}"
+    assert told.err == error
+
+
+def test_wrong_flags_are_in_the_log_file_too(ran, tmp_path):
+    log = tmp_path / "log"
+    assert cli.main(["train", "-e", "s.yaml", "--gpus", "0", "--log_file", str(log)]) == 2
+    assert log.read_text().startswith("error: --gpus 0: at least 1\n")
+
+
+def test_nobody_needs_to_read_to_the_end(tmp_path):
+    """As in `bpnet ... | head -1`: the work is done, and no traceback is shown."""
+    code = (
+        "import sys; from bodyposenet import cli; from bodyposenet.console import say;"
+        "from bodyposenet.tasks import train;"
+        "train.run = lambda _: [say('line') for _ in range(3)];"
+        "sys.exit(cli.main(['train', '-e', 's.yaml', '--log_file', sys.argv[1]]))"
+    )
+    log = tmp_path / "log"
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, "-c", code, log], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert log.read_text() == "line\nline\nline\nExecution status: PASS\n"
 
 
 def test_a_missing_package_names_its_extra(monkeypatch, capsys):

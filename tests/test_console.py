@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bodyposenet import console
-from bodyposenet.console import StatusFile, configure_logging, logger, track
+from bodyposenet.console import StatusFile, configure_logging, logger, say, track
 from bodyposenet.errors import BodyPoseNetError
 
 
@@ -75,6 +75,20 @@ def test_log_lines_go_to_standard_error_or_are_appended_to_a_file(tmp_path, caps
         logger.info(text)
     assert (tmp_path / "log").read_text() == "INFO: one\nINFO: two\n"
     assert capsys.readouterr().err == ""
+
+
+def test_results_are_printed_and_appended_to_the_log_file(tmp_path, capsys):
+    configure_logging("WARNING", str(tmp_path / "log"))
+    logger.info("quiet")
+    logger.warning("photo\udcff.jpg")
+    say("photo\udcff.jpg")
+    say("wrong", error=True)
+    log = (tmp_path / "log").read_text()
+    assert log == "WARNING: photo\\udcff.jpg\nphoto\\udcff.jpg\nwrong\n"
+    configure_logging("WARNING")
+    say("elsewhere")
+    assert (tmp_path / "log").read_text() == log
+    assert capsys.readouterr() == ("photo\\udcff.jpg\nelsewhere\n", "wrong\n")
 
 
 def test_a_log_file_that_cannot_be_opened(tmp_path):

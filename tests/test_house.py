@@ -35,6 +35,16 @@ def test_importing_the_package_loads_nothing_heavy():
     assert run.stdout.split() == []
 
 
+def test_what_the_package_offers_is_there_when_asked_for():
+    import bodyposenet
+    from bodyposenet.skeleton import Skeleton
+
+    assert bodyposenet.Skeleton is Skeleton
+    assert all(getattr(bodyposenet, name) for name in bodyposenet.__all__)
+    with pytest.raises(AttributeError, match="module 'bodyposenet' has no attribute 'lod'"):
+        bodyposenet.lod  # noqa: B018
+
+
 def test_modules_say_what_they_do_and_stay_short():
     for path in sorted(SOURCE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.skeleton import COCO_JOINTS, Skeleton, oks_sigmas, other_side, side_of
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton, oks_sigmas, other_side, part_of, side_of
 from bodyposenet.specs.pose import load_skeleton
 
 TAO = load_skeleton("bpnet_18joints.json")
@@ -16,7 +16,7 @@ COCO = load_skeleton("coco_17joints.json")
 @st.composite
 def skeletons(draw) -> Skeleton:
     """1 to 30 joints in any order, a tree of limbs and some more."""
-    parts = draw(st.lists(st.sampled_from("abcdefghijklmno"), unique=True, min_size=1, max_size=15))
+    parts = draw(st.lists(st.sampled_from("abcdefghijkmnop"), unique=True, min_size=1, max_size=15))
     names = [
         name
         for part in parts
@@ -92,13 +92,43 @@ def test_colors_tell_limbs_and_sides_apart(skeleton):
         ("hip_right", "right", "hip_left"),
         ("Left_Hip", "left", "Right_Hip"),
         ("left-hip", "left", "right-hip"),
+        ("LeftHand", "left", "RightHand"),
+        ("rightFoot", "right", "leftFoot"),
+        ("left hand", "left", "right hand"),
+        ("L_hand", "left", "R_hand"),
+        ("hand-r", "right", "hand-l"),
+        ("LHand", "left", "RHand"),
+        ("LEFT_HAND", "left", "RIGHT_HAND"),
+        ("left_l", "left", "right_l"),
+        ("leftFinger2", "left", "rightFinger2"),
         ("nose", "", "nose"),
+        ("L5", "", "L5"),
+        ("lip", "", "lip"),
         ("leftover", "", "leftover"),
     ],
 )
 def test_sides(joint, side, other):
     assert side_of(joint) == side
     assert other_side(joint) == other
+
+
+@given(st.text("lLrRef tT_-1", max_size=12))
+def test_the_other_side_of_the_other_side_is_the_joint(joint):
+    assert other_side(other_side(joint)) == joint
+
+
+@pytest.mark.parametrize("joint", ["right_ear", "ear_right", "RightEar", "right ear", "ear-R"])
+def test_the_part_is_named_without_its_side(joint):
+    assert part_of(joint) == "ear"
+    assert oks_sigmas((joint,)) == (0.035,)
+
+
+def test_joints_without_their_partner_are_named():
+    joints = ("LeftHand", "RightHand", "leftFoot", "right_foot", "tail", "left_horn")
+    skeleton = Skeleton("odd", joints, ())
+    assert skeleton.mirrored == (1, 0, 2, 3, 4, 5)
+    assert skeleton.unpaired == ("leftFoot", "right_foot", "left_horn")
+    assert not TAO.unpaired
 
 
 def test_sigmas_by_name():

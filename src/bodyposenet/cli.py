@@ -9,7 +9,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from bodyposenet.console import configure_logging
+from bodyposenet.console import configure_logging, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.command import parse_command, run_command
 
@@ -41,23 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
-        print(_overview())
+        say(_overview())
         return 0 if argv else 2
     if argv[0] == "--version":
         from bodyposenet import __version__
 
-        print(f"bodyposenet {__version__}")
+        say(f"bodyposenet {__version__}")
         return 0
     try:
         return _run(argv[0], argv[1:])
     except BodyPoseNetError as error:
-        print(f"error: {error.what}", file=sys.stderr)
+        say(f"error: {error.what}", error=True)
         if error.remedy:
-            print(f"       {error.remedy}", file=sys.stderr)
-        print("Execution status: FAIL")
+            say(f"       {error.remedy}", error=True)
+        say("Execution status: FAIL")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return 130
 
 
@@ -67,7 +67,7 @@ def tao() -> int:
     if argv[:1] == ["model"]:
         argv = argv[1:]
     if argv[:1] != ["bpnet"]:
-        print("error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", file=sys.stderr)
+        say("error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", error=True)
         return 2
     return main(argv[1:])
 
@@ -104,7 +104,7 @@ def _run(name: str, argv: list[str]) -> int:
             f"{name} needs the package {package}, which is not installed",
             f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
         ) from error
-    print("Execution status: PASS")
+    say("Execution status: PASS")
     return 0
 
 

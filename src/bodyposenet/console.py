@@ -1,9 +1,10 @@
-"""What a run says: log lines, progress bars and TAO's status.json."""
+"""What a run says: results, log lines, progress bars and TAO's status.json."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     try:
         handler = _StandardError()
         if log_file:
-            handler = logging.FileHandler(log_file, encoding="utf-8")
+            handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise BodyPoseNetError(
             f"{log_file}: cannot be opened: {error.strerror}", "Give --log_file another path."
@@ -44,6 +45,28 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print a result, and append it to the log file if there is one.
+
+    Args:
+        text: One line or more.
+        error: Print on standard error.
+    """
+    stream = sys.stderr if error else sys.stdout
+    # The name of a file may be no text.
+    text = text.encode(errors="backslashreplace").decode()
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:  # `bpnet evaluate ... | head`: nobody reads on, the work still counts
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            with suppress(OSError):  # a full disk here must not hide what is said
+                handler.stream.write(f"{text}\n")
+                handler.flush()
 
 
 class _StandardError(logging.StreamHandler):
@@ -121,6 +144,14 @@ class StatusFile:
             return
         with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
             self.write("FAILURE", str(error) or type(error).__name__, verbosity="ERROR")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was written so far, by earlier runs too; broken lines are left out."""
+        found = []
+        for line in self._path.read_text().splitlines() if self._path.exists() else []:
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
 
     def write(
         self, status: str, message: str = "", *, verbosity: str = "INFO", **data: Any

@@ -25,11 +25,6 @@ class Affine:
     matrix: NDArray[np.float64]
 
     @classmethod
-    def identity(cls) -> Affine:
-        """The map that leaves every point where it is."""
-        return cls.scaling(1.0)
-
-    @classmethod
     def translation(cls, x: float, y: float) -> Affine:
         """Shift by (x, y) pixels."""
         return cls(np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
@@ -50,11 +45,6 @@ class Affine:
         """Resize an image by the factor x (and y vertically): pixel edges map to pixel edges."""
         y = x if y is None else y
         return cls(np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]]))
-
-    @classmethod
-    def mirror(cls, width: int) -> Affine:
-        """Flip an image of that width left to right."""
-        return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
 
     def then(self, following: Affine) -> Affine:
         """The map that applies this one first and `following` second."""

@@ -7,6 +7,7 @@ joints.
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,12 @@ _SIGMA_OF_OTHERS = 0.079
 # Joints that can be made up of two others where a dataset does not label them.
 _DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
 
-_SIDES = ("left", "right")
+# A word of a name: `left_hand`, `left hand`, `LeftHand` and `LHand` have two each.
+_LOWER = r"[^\W\d_A-Z]"
+_WORD = re.compile(rf"(?:[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER}))\d*|\d+")
+
+# What tells the sides, the clearer pair of words first.
+_SIDES = (("left", "right"), ("l", "r"))
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,15 @@ class Skeleton:
         """Index of the joint that each joint becomes in a mirrored image; itself if unpaired."""
         index = {joint: i for i, joint in enumerate(self.joints)}
         return tuple(index.get(other_side(joint), i) for joint, i in index.items())
+
+    @property
+    def unpaired(self) -> tuple[str, ...]:
+        """Joints of one side that have no partner on the other: mirroring leaves them as they are.
+
+        A wrong name, or a real one-sided joint; with either, mirrored training samples are wrong.
+        """
+        sided = (joint for joint in self.joints if side_of(joint))
+        return tuple(joint for joint in sided if other_side(joint) not in self.joints)
 
     @cached_property
     def colors(self) -> tuple[tuple[int, int, int], ...]:
@@ -206,28 +221,52 @@ class JointMap:
         return mapped, found
 
 
+def words_of(joint: str) -> list[str]:
+    """The words of a joint's name in lower case; a blank, `_`, `-` or a capital divides them."""
+    return [word.lower() for word in _WORD.findall(joint)]
+
+
 def side_of(joint: str) -> str:
-    """`left`, `right` or an empty string, from the words of a joint's name."""
-    words = joint.lower().replace("-", "_").split("_")
-    return next((side for side in _SIDES if side in words), "")
+    """`left`, `right` or an empty string: by these words in a joint's name, or else by l and r."""
+    pair = _side_words(joint)
+    if not pair:
+        return ""
+    return "left" if pair[0] in words_of(joint) else "right"
 
 
 def other_side(joint: str) -> str:
     """The name of the joint on the other side of the body; the same name if it has no side."""
-    swap = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-    separator = "-" if "-" in joint and "_" not in joint else "_"
-    return separator.join(swap.get(word, word) for word in joint.split(separator))
+    swap = dict(zip(_side_words(joint), reversed(_side_words(joint)), strict=True))
+    return _WORD.sub(lambda word: _like(word[0], swap.get(word[0].lower(), word[0])), joint)
+
+
+def part_of(joint: str) -> str:
+    """The last word of a joint's name that is no side: `right_ear`, `earRight` -> `ear`."""
+    sides = _side_words(joint)
+    return next((word for word in reversed(words_of(joint)) if word not in sides), "")
 
 
 def oks_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
     """OKS sigmas by name: COCO's where it has the part, the shoulder's for any other joint."""
     return tuple(
-        next(
-            (_SIGMAS[word] for word in joint.lower().split("_") if word in _SIGMAS),
-            _SIGMA_OF_OTHERS,
-        )
+        next((_SIGMAS[word] for word in words_of(joint) if word in _SIGMAS), _SIGMA_OF_OTHERS)
         for joint in joints
     )
+
+
+def _side_words(joint: str) -> tuple[str, ...]:
+    """The pair of words that tells the joint's side, or nothing."""
+    words = words_of(joint)
+    return next((pair for pair in _SIDES if pair[0] in words or pair[1] in words), ())
+
+
+def _like(model: str, word: str) -> str:
+    """The word, written in capitals where the model is."""
+    if word == model:
+        return word
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model.istitle() else word
 
 
 COCO_JOINTS = (

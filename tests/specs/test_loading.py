@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataset import DatasetSpec
@@ -132,6 +133,99 @@ def test_load_graph_needs_weights(mistake):
     assert "load_graph: needs pretrained_weights" in mistake("load_graph: False", "load_graph: yes")
 
 
+def line_start(text: str) -> int:
+    return TRAIN.rindex("\n", 0, TRAIN.index(text)) + 1
+
+
+FINETUNING = "  is_finetune_exp: False\n  checkpoint_path: null\n  ckpt_epoch_num: 0\n"
+MOMENTUM = "  momentum: 0.9\n  use_nesterov: False\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("random_seed: 42", f"random_seed: {10**30}", "less than or equal to 4294967295"),
+        (MOMENTUM, "  momentum: 0\n  use_nesterov: True\n",
+         "use_nesterov needs a momentum over 0"),
+        (FINETUNING, FINETUNING.replace("False", "True").replace("null", "a").replace("0", "100"),
+         "finetuning_config.ckpt_epoch_num: 100 of 100 epochs (num_epoch) count as done"),
+        ("    dataset_specs:", "    root_data_paths: {cocoo: /data}\n    dataset_specs:",
+         "dataset_config.root_data_paths.cocoo: no such name in dataset_specs, did you mean coco?"),
+    ],
+)  # fmt: skip
+def test_values_that_no_training_could_use(mistake, old, new, message):
+    assert message in mistake(old, new)
+
+
+def test_the_memory_of_adamw_ends(tmp_path):
+    path = tmp_path / "train.yaml"
+    text = TRAIN.replace(MOMENTUM, "  betas: [0.9, 1.0]\n")
+    path.write_text(text.replace("WeightedMomentumOptimizer", "AdamW"))
+    with pytest.raises(BodyPoseNetError, match=r"optimizer\.betas\.1: .* less than 1 "):
+        TrainSpec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ('""', "must be the name of a file, without a folder"),
+        ("../../x/y", "must be the name of a file, without a folder"),
+        ("..", "must be the name of a file, without a folder"),
+        ("model.epoch-9", "is the name of a checkpoint"),
+    ],
+)
+def test_the_final_model_has_a_name_of_its_own(mistake, name, message):
+    error = mistake("random_seed: 42", f"final_model_name: {name}")
+    assert f": final_model_name: {message}" in error
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "key: SECRET\n",
+        '"key": SECRET\n',
+        "'key'  : 'SECRET'  # SECRET\n",
+        "key: >-\n  SECRET\n  SECRET\n",
+        "key:\n  - SECRET\n# SECRET\n",
+        "? key\n: SECRET\n",
+        "<<: {key: SECRET}\n",
+        '"k\\x65y": SECRET\n',
+    ],
+)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_the_key_is_never_stored(tmp_path, form, place):
+    path = tmp_path / "train.yaml"
+    start = {"first": line_start("__class_name__"), "middle": line_start("random_seed")}
+    cut = start.get(place, len(TRAIN))
+    path.write_text(TRAIN[:cut] + form + TRAIN[cut:])
+    spec = TrainSpec.load(path)
+    stored = spec.text
+    assert "SECRET" not in stored
+    path.write_text(stored)
+    assert TrainSpec.load(path).model_dump() == spec.model_dump() | {"key": None}
+    if "<<" not in form:
+        assert stored == TRAIN
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "train.json"])
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_the_key_of_a_flow_mapping_is_never_stored(tmp_path, name, where):
+    content = yaml.safe_load(TRAIN.replace("2.e-5", "2.0e-5").replace("8.e-08", "8.0e-08"))
+    secret = {"key": "SECRET"}
+    path = tmp_path / name
+    path.write_text(json.dumps(secret | content if where == "first" else content | secret))
+    spec = TrainSpec.load(path)
+    path.write_text(spec.text)
+    assert "SECRET" not in spec.text
+    assert TrainSpec.load(path).model_dump() == spec.model_dump() | {"key": None}
+
+
+def test_a_spec_without_a_key_is_stored_as_written(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAIN)
+    assert TrainSpec.load(path).text == TRAIN
+
+
 def test_missing_pose_configuration(mistake):
     error = mistake("bpnet_18joints.json", "no/such.json")
     line = line_of("pose_config_path")
@@ -155,6 +249,22 @@ def test_missing_and_exchanged_dataset_specs(tmp_path):
     (tmp_path / "coco_spec.json").write_text(DATASET.replace('"coco"', '"other"'))
     with pytest.raises(BodyPoseNetError, match="is the spec of the dataset other"):
         TrainSpec.load(path).dataset_specs()
+
+
+def test_a_dataset_may_lie_beside_its_spec(tmp_path, monkeypatch):
+    content = json.loads(DATASET) | {"root_directory_path": "data"}
+    file = content["test_data"]["annotation_root_dir_path"]
+    path = tmp_path / "specs" / "coco_spec.json"
+    (path.parent / "data" / file).parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    spec = DatasetSpec.load(path)
+    assert not spec.has_annotations("test")
+    (path.parent / "data" / file).write_text("{}")
+    assert spec.has_annotations("test")
+    assert spec.root() == path.parent / "data"
+    assert spec.annotations("test") == spec.root() / file
+    assert spec.images_folder("test") == spec.root() / content["test_data"]["images_root_dir_path"]
 
 
 def test_missing_annotations_and_root(tmp_path):
@@ -299,6 +409,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
         [
             *IGNORED.values(),
             "dataloader.augmentation_config.identity_spatial_aug_params",
+            "dataloader.label_processor_config.paf_gaussian_sigma",
             "dataloader.shuffle_buffer_size",
             "model.add_final_c128_conv",
             "model.backbone_attributes.nlayers",
@@ -306,6 +417,40 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
         ]
     )
     assert f"train.yaml:{line_of('nlayers', text)}: " in next(s for s in lines if "nlayers" in s)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("data_format: channels_last", "data_format: channels_first", "model.data_format"),
+        ("image_encoding: jpg", "image_encoding: png", "dataloader.image_config.image_encoding"),
+        ("architecture: vgg", "architecture: mobilenet", "model.kernel_initializer"),
+        ("use_bias: False", "use_bias: True", "model.backbone_attributes.use_bias"),
+        ("pretrained_weights: null", "pretrained_weights: a.tlt", "pretrained_weights"),
+    ],
+)
+def test_wishes_without_effect_are_named(tmp_path, caplog, old, new, place):
+    text = TRAIN.replace(old, new, 1)
+    if "use_bias" in new:
+        text = text.replace("architecture: vgg", "architecture: mobilenet")
+    if "pretrained" in new:
+        text = text.replace(FINETUNING, FINETUNING.replace("False", "True").replace("null", "a"))
+    path = tmp_path / "train.yaml"
+    for content, is_named in ((TRAIN, False), (text, True)):
+        path.write_text(content)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "bodyposenet"):
+            TrainSpec.load(path)
+        assert (f": {place} has no effect" in caplog.text) == is_named
+
+
+def test_the_deviation_of_gaussian_fields_has_an_effect_on_them(tmp_path, caplog):
+    path = tmp_path / "train.yaml"
+    line = "    paf_gaussian_sigma: 0.03\n"
+    path.write_text(TRAIN.replace(line, line + "    paf_weighting: gaussian\n"))
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        TrainSpec.load(path)
+    assert "paf_gaussian_sigma" not in caplog.text
 
 
 def test_keys_of_the_other_architecture_are_named(tmp_path, caplog):
@@ -393,6 +538,21 @@ def test_visibility_flags(tmp_path, change, message):
     path = tmp_path / "coco_spec.json"
     path.write_text(json.dumps(content))
     with pytest.raises(BodyPoseNetError, match=message):
+        DatasetSpec.load(path)
+
+
+@pytest.mark.parametrize(("other", "agree"), [("visible", True), ("occluded", False)])
+def test_two_names_of_one_flag_must_mean_the_same(tmp_path, other, agree):
+    content = json.loads(DATASET)
+    flags = content["visibility_flags"]
+    flags["value"]["seen"] = flags["value"]["visible"]
+    flags["mapping"]["seen"] = other
+    path = tmp_path / "coco_spec.json"
+    path.write_text(json.dumps(content))
+    if agree:
+        assert DatasetSpec.load(path).visibility_flags.classes()[2].name == "VISIBLE"
+        return
+    with pytest.raises(BodyPoseNetError, match="the number 2 has two names"):
         DatasetSpec.load(path)
 
 

@@ -7,13 +7,12 @@ fewer than four joints needs all of them instead of four.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from bodyposenet.decoding.limbs import Connection
 from bodyposenet.decoding.peaks import Peaks
-from bodyposenet.skeleton import Skeleton
+from bodyposenet.skeleton import Skeleton, part_of
 
 _LEAST_PARTS = 4
 _LEAST_MEAN = 0.4
@@ -71,15 +70,10 @@ def walk_limbs(skeleton: Skeleton) -> list[Step]:
     for limb, (start, end) in enumerate(skeleton.limbs):
         if end in reached and start not in reached:
             start, end = end, start
-        in_face = {"eye", "ear"} == {_part(skeleton.joints[joint]) for joint in (start, end)}
+        in_face = {"eye", "ear"} == {part_of(skeleton.joints[joint]) for joint in (start, end)}
         steps.append(Step(limb, start, end, not (in_face and start in reached)))
         reached |= {start, end}
     return steps
-
-
-def _part(joint: str) -> str:
-    """The last word of a joint's name: `right_ear` -> `ear`."""
-    return re.split(r"[_\- ]", joint.lower())[-1]
 
 
 def connect_parts(

@@ -20,7 +20,8 @@ class KeypointCategory(Block):
     num_joints: int
     """Number of keypoints."""
     keypoints: tuple[str, ...]
-    """Their names, in the order of a dataset's annotations, or of the network's heatmaps."""
+    """Their names, in the order of a dataset's annotations, or of the network's heatmaps.
+    `left` and `right`, or `l` and `r`, in a name make pairs: `left_hip`, `RightHip`, `hip-l`."""
     skeleton: tuple[tuple[int, int], ...] = ()
     """Limbs as pairs of keypoints counted from 1. In PAF order; those of a dataset are not used."""
     skeleton_edge_names: tuple[tuple[str, str], ...] = ()

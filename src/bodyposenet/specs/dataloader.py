@@ -32,6 +32,12 @@ class ImageConfig(Block):
     image_encoding: Literal["jpg", "jpeg", "png"] = "jpg"
     """Any image is read whatever this says; the file's content decides."""
 
+    def without_effect(self) -> dict[str, str]:
+        """An encoding that is not the default."""
+        if self.image_encoding != "png":
+            return {}
+        return {"image_encoding": "the file's content decides"}
+
 
 class PoseConfig(Block):
     """What the network predicts, and on which grid."""
@@ -96,19 +102,21 @@ class SpatialAugParams(Block):
     zoom_ratio_max: Positive = 1.0
     """Largest zoom; over 1 the image is drawn smaller (zoomed out), in every mode."""
     translate_max_x: float = 0.0
-    """Largest shift to the right, in pixels of the source image."""
+    """Largest shift of the crop's center to the right, in pixels of the source image: the people
+    move to the left."""
     translate_min_x: float | None = None
-    """Smallest shift to the right; null: minus the largest."""
+    """Smallest shift of the center to the right; null: minus the largest."""
     translate_max_y: float = 0.0
-    """Largest shift down, in pixels of the source image."""
+    """Largest shift of the crop's center down, in pixels of the source image: the people move
+    up."""
     translate_min_y: float | None = None
-    """Smallest shift down; null: minus the largest."""
+    """Smallest shift of the center down; null: minus the largest."""
     use_translate_ratio: bool = False
     """Shift by translate_ratio instead of pixels."""
     translate_ratio_max: float = 0.0
-    """Largest shift, as a share of the source image's width and height."""
+    """Largest shift of the center, as a share of the source image's width and height."""
     translate_ratio_min: float | None = None
-    """Smallest shift; null: minus the largest."""
+    """Smallest shift of the center; null: minus the largest."""
     target_person_scale: Positive = 0.6
     """person_centric: height of the main person's box, as a share of the network's height."""
 
@@ -163,6 +171,12 @@ class LabelProcessorConfig(Block):
     """Deviation of a joint's peak, in network pixels."""
     paf_ortho_dist_thresh: Positive = 1.0
     """Half width of a limb's strip, in cells."""
+
+    def without_effect(self) -> dict[str, str]:
+        """The deviation that only gaussian fields have."""
+        if self.paf_weighting == "gaussian" or self.paf_gaussian_sigma is None:
+            return {}
+        return {"paf_gaussian_sigma": "paf_weighting is hard"}
 
 
 class Dataloader(Block):

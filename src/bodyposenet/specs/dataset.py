@@ -45,6 +45,10 @@ class VisibilityFlags(Block):
             raise ValueError(
                 f"cannot map to {', '.join(unknown)}; choose from {', '.join(VISIBILITY_CLASSES)}"
             )
+        classes = self.classes()
+        for name, number in self.value.items():
+            if classes[number] is not VISIBILITY_CLASSES[self.mapping[name]]:
+                raise ValueError(f"the number {number} has two names that map to different classes")
         return self
 
     def classes(self) -> dict[int, Visibility]:
@@ -123,10 +127,26 @@ class DatasetSpec(Spec):
             )
         return self.test_data
 
+    def root(self) -> Path:
+        """The folder that all other paths are relative to.
+
+        Raises:
+            BodyPoseNetError: It does not exist.
+        """
+        return self.existing("root_directory_path", self.root_directory_path)
+
+    def images_folder(self, mode: Mode) -> Path:
+        """The folder of a part's images.
+
+        Raises:
+            BodyPoseNetError: The root does not exist.
+        """
+        return self.root() / self.split(mode).images_root_dir_path
+
     def has_annotations(self, mode: Mode) -> bool:
         """Whether the annotation file of a part exists."""
-        path = self.split(mode).annotation_root_dir_path
-        return (Path(self.root_directory_path) / path).is_file()
+        root = self.find(self.root_directory_path)
+        return root is not None and (root / self.split(mode).annotation_root_dir_path).is_file()
 
     def annotations(self, mode: Mode) -> Path:
         """The annotation file of a part.
@@ -134,8 +154,7 @@ class DatasetSpec(Spec):
         Raises:
             BodyPoseNetError: It does not exist.
         """
-        path = self.split(mode).annotation_root_dir_path
-        root = self.existing("root_directory_path", self.root_directory_path)
-        if not (root / path).is_file():
-            self.fail(f"{mode}_data.annotation_root_dir_path", f"no such file: {root / path}")
-        return root / path
+        path = self.root() / self.split(mode).annotation_root_dir_path
+        if not path.is_file():
+            self.fail(f"{mode}_data.annotation_root_dir_path", f"no such file: {path}")
+        return path

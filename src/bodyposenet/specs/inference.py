@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from bodyposenet.specs.loading import Spec
+from bodyposenet.specs.numbers import Count, Positive, Probability
 
-Count = Annotated[int, Field(ge=1)]
 AspectRatioMode = Literal["pad_image_input", "adjust_network_input"]
 
 
@@ -27,15 +27,13 @@ class InferenceSpec(Spec):
     """Counted from 1; null: the last."""
     output_upsampling_factor: tuple[Count, Count] = (8, 8)
     """Of the maps before decoding, vertical and horizontal."""
-    heatmap_threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
+    heatmap_threshold: Probability = 0.1
     """Least height of a peak."""
-    paf_threshold: Annotated[float, Field(ge=0, le=1)] = 0.05
+    paf_threshold: Probability = 0.05
     """Least agreement of a PAF sample with the limb's direction."""
     multi_scale_inference: bool = False
     """Average the maps of several scales."""
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(0.5, 1.0, 1.5, 2.0), min_length=1
-    )
+    scales: tuple[Positive, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
     """The scales, as factors of input_shape."""
     mode: Literal["tao"] = "tao"
     """The decoder (ours): `tao`, the original's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
@@ -83,15 +84,25 @@ class Spec(Block):
         parts = tuple(location.split(".")) if isinstance(location, str) else location
         raise self._source.error(parts, message, remedy)
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the spec file."""
+        return self._source.path.parent
+
+    def find(self, path: str) -> Path | None:
+        """What the spec names, as `existing`; None if it is in neither place."""
+        candidates = (Path(path), self.folder / path)
+        return next((candidate for candidate in candidates if candidate.exists()), None)
+
     def existing(self, location: str | Location, path: str) -> Path:
         """A file or folder that the spec names: relative to the working directory or to the spec.
 
         Raises:
             BodyPoseNetError: It is in neither place.
         """
-        for candidate in (Path(path), self._source.path.parent / path):
-            if candidate.exists():
-                return candidate
+        found = self.find(path)
+        if found is not None:
+            return found
         self.fail(
             location,
             f"no such file or folder: {path}",
@@ -130,7 +141,7 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
     """What is wrong with one value, in a few words."""
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        return "unknown key" + _closest(problem["loc"][-1], _keys_beside(model, problem["loc"]))
+        return "unknown key" + closest(problem["loc"][-1], _keys_beside(model, problem["loc"]))
     if kind in ("missing", "union_tag_not_found"):
         return "is missing"
     if kind == "union_tag_invalid":
@@ -143,8 +154,9 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
     return f"{message} (got {got if len(got) <= 60 else got[:60] + '...'})"
 
 
-def _closest(word: str | int, words: list[str]) -> str:
-    close = difflib.get_close_matches(str(word), words, n=1)
+def closest(word: str | int, words: Iterable[str]) -> str:
+    """`, did you mean ...?` where one of the words resembles the given one; else nothing."""
+    close = difflib.get_close_matches(str(word), list(words), n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 

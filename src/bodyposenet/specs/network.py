@@ -9,6 +9,9 @@ from pydantic import Field, field_validator
 from bodyposenet.specs.loading import Block, ignored
 from bodyposenet.specs.numbers import Count, NonNegative, Positive, Stages
 
+STRIDE = 8
+"""Input pixels per cell of the maps, of every architecture."""
+
 
 class BackboneAttributes(Block):
     """The feature extractor (reference 7)."""
@@ -72,11 +75,15 @@ class ModelConfig(Block):
     add_final_c128_conv: Any = ignored("the original reads it and does nothing with it")
 
     def without_effect(self) -> dict[str, str]:
-        """Keys of vgg, for mobilenet."""
-        if self.backbone_attributes.architecture == "vgg":
-            return {}
-        names = ("stage1_kernel_sizes", "stageT_kernel_sizes")
-        return dict.fromkeys(names, "the stages of mobilenet are fixed")
+        """Keys of vgg, for mobilenet; a layout of the data that is not torch's."""
+        reasons = {}
+        if self.backbone_attributes.architecture == "mobilenet":
+            for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
+                reasons[name] = "the stages of mobilenet are fixed"
+            reasons["kernel_initializer"] = "mobilenet has its own initial weights"
+        if self.data_format == "channels_first":
+            reasons["data_format"] = "torch chooses its own layout"
+        return reasons
 
     @field_validator("stage1_kernel_sizes", "stageT_kernel_sizes")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from bodyposenet.specs.loading import Block, ignored
-from bodyposenet.specs.numbers import NonNegative, Positive, Probability
+from bodyposenet.specs.numbers import Memory, NonNegative, Positive, Probability
 
 
 class SoftStartAnnealing(Block):
@@ -70,7 +70,13 @@ class WeightedMomentum(Block):
     momentum: Probability = 0.9
     """Share of the last step that is kept; 0: plain gradient descent."""
     use_nesterov: bool = False
-    """Nesterov's momentum."""
+    """Nesterov's momentum; needs a momentum over 0."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> WeightedMomentum:
+        if self.use_nesterov and self.momentum == 0:
+            raise ValueError("use_nesterov needs a momentum over 0")
+        return self
 
 
 class AdamW(Block):
@@ -84,7 +90,7 @@ class AdamW(Block):
     """Layer name, or a regular expression on it -> multiplier."""
     weight_default_value: NonNegative = 1.0
     """Multiplier of all other layers."""
-    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    betas: tuple[Memory, Memory] = (0.9, 0.999)
     """Memory of the mean and of the square of the gradients."""
     weight_decay: NonNegative = 0.01
     """Share of a weight that is taken off per step, times the learning rate."""

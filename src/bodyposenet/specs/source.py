@@ -98,6 +98,25 @@ class Source:
                 parts.insert(-1, part)
         return tuple(parts)
 
+    def without(self, key: str) -> str:
+        """The text without a key of the top level, its value and the comments behind it.
+
+        Where the key has no lines of its own (JSON, a flow mapping, a merge), the rest is written
+        anew.
+        """
+        content, node = self.content(), self._node
+        if key not in content:
+            return self.text
+        if isinstance(node, yaml.MappingNode) and not node.flow_style:
+            marks = {name.value: name.start_mark for name, _ in node.value}
+            starts = [mark.index - mark.column for mark in marks.values()]
+            if key in marks and "<<" not in marks:
+                place = list(marks).index(key)
+                end = node.end_mark.index - node.end_mark.column
+                return self.text[: starts[place]] + self.text[[*starts, end][place + 1] :]
+        rest = {name: value for name, value in content.items() if name != key}
+        return json.dumps(rest, indent=2) + "\n"
+
     def _parse(self) -> Any:
         if self.path.suffix.lower() == ".json":
             return json.loads(self.text)

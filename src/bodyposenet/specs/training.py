@@ -7,20 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from bodyposenet.console import logger
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.specs.loading import Block, Spec, ignored
-from bodyposenet.specs.network import LossConfig, ModelConfig
-from bodyposenet.specs.numbers import Count, Positive, Whole
+from bodyposenet.specs.loading import Block, Spec, closest, ignored
+from bodyposenet.specs.network import STRIDE, LossConfig, ModelConfig
+from bodyposenet.specs.numbers import Count, Positive, Seed, Whole
 from bodyposenet.specs.optimizer import Optimizer
 from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
-
-STRIDE = 8
-"""Input pixels per cell of the maps, of every architecture."""
 
 
 class FinetuningConfig(Block):
@@ -63,7 +60,7 @@ class TrainSpec(Spec):
     """Epochs between validations."""
     max_ckpt_to_keep: Count = 100
     """The oldest checkpoints are removed."""
-    random_seed: Whole = 42
+    random_seed: Seed = 42
     """Of initial weights, order and augmentation."""
     pretrained_weights: str | None = None
     """.tlt, Keras .hdf5 or .safetensors (a VGG19 front)."""
@@ -75,7 +72,7 @@ class TrainSpec(Spec):
     use_stagewise_lr_multipliers: bool = False
     """Learning rate x 4 in the refinement stages, and x 2 for biases."""
     final_model_name: str = "bpnet_model"
-    """Name of the trained model, without `.tlt`."""
+    """Name of the trained model's file, without `.tlt`; not that of a checkpoint."""
     validation_max_images: Count | None = None
     """At most so many test images per dataset for the AP while training (ours); null: all."""
     inference_spec: str | None = None
@@ -92,11 +89,24 @@ class TrainSpec(Spec):
     evaluator: Any = ignored("the original reads it and does nothing with it")
     hooks: Any = ignored("there are no hooks")
 
+    @field_validator("final_model_name")
+    @classmethod
+    def _plain_file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in (".", ".."):
+            raise ValueError("must be the name of a file, without a folder")
+        if re.fullmatch(r"model\.epoch-\d+", name):
+            raise ValueError("is the name of a checkpoint")
+        return name
+
     def without_effect(self) -> dict[str, str]:
-        """0, as in the guide, is no wish."""
-        if not self.infrequent_summary_every_n_steps:
-            return {}
-        return {"infrequent_summary_every_n_steps": "pictures are written at every validation"}
+        """Pictures at 0 steps, as in the guide, are no wish; a checkpoint holds the weights."""
+        reasons = {}
+        if self.infrequent_summary_every_n_steps:
+            why = "pictures are written at every validation"
+            reasons["infrequent_summary_every_n_steps"] = why
+        if self.pretrained_weights and self.finetuning_config.is_finetune_exp:
+            reasons["pretrained_weights"] = "finetuning_config.checkpoint_path holds the weights"
+        return reasons
 
     @classmethod
     def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:
@@ -110,11 +120,16 @@ class TrainSpec(Spec):
         return rest | {"dataloader": dataloader | moved}
 
     def check(self) -> None:
-        """Maps, channels and graph fit one another.
+        """Maps, channels, datasets and the start fit one another.
 
         Raises:
             BodyPoseNetError: They do not, or the pose configuration is missing or wrong.
         """
+        self._check_maps()
+        self._check_datasets()
+        self._check_start()
+
+    def _check_maps(self) -> None:
         dims, pose = self.dataloader.image_config.image_dims, self.dataloader.pose_config
         cells = (-(-dims.height // STRIDE), -(-dims.width // STRIDE))
         if pose.target_shape is not None and pose.target_shape != cells:
@@ -134,17 +149,36 @@ class TrainSpec(Spec):
                     f"{len(skeleton.joints)} joints and {len(skeleton.limbs)} limbs",
                     f"Write {key}: {channels}.",
                 )
-        if self.load_graph and not self.pretrained_weights:
+
+    def _check_datasets(self) -> None:
+        datasets = self.dataloader.dataset_config
+        for name in datasets.root_data_paths:
+            if name not in datasets.dataset_specs:
+                self.fail(
+                    ("dataloader", "dataset_config", "root_data_paths", name),
+                    "no such name in dataset_specs" + closest(name, datasets.dataset_specs),
+                )
+
+    def _check_start(self) -> None:
+        tuning = self.finetuning_config
+        if self.load_graph and not (self.pretrained_weights or tuning.is_finetune_exp):
             self.fail(
                 "load_graph",
                 "needs pretrained_weights",
                 "Name the model whose graph is to be loaded.",
             )
+        if tuning.is_finetune_exp and tuning.ckpt_epoch_num >= self.num_epoch:
+            self.fail(
+                "finetuning_config.ckpt_epoch_num",
+                f"{tuning.ckpt_epoch_num} of {self.num_epoch} epochs (num_epoch) count as done: "
+                "nothing is left to train",
+                "Raise num_epoch.",
+            )
 
     @property
     def text(self) -> str:
         """The file as it was written, but for the key: that is never stored."""
-        return re.sub(r"(?m)^key:.*\n?", "", super().text)
+        return self._source.without("key")
 
     @cached_property
     def skeleton(self) -> Skeleton:
