@@ -28,6 +28,21 @@ class Targets:
     paf_mask: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The parts of a step's loss.
+
+    Args:
+        total: What is minimized: all stages over the batch size, and the penalty.
+        heatmaps: One sum per stage, over the batch.
+        pafs: One sum per stage, over the batch.
+    """
+
+    total: Tensor
+    heatmaps: list[Tensor]
+    pafs: list[Tensor]
+
+
 def stage_losses(
     heatmaps: Sequence[Tensor], pafs: Sequence[Tensor], targets: Targets
 ) -> tuple[list[Tensor], list[Tensor]]:

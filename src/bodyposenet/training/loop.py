@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from bodyposenet.console import StatusFile, logger, track
 from bodyposenet.data.dataset import Sample
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model
-from bodyposenet.model.loss import regularization, stage_losses
+from bodyposenet.model.loss import Losses, regularization, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.pytorch import choose_device
@@ -25,21 +24,6 @@ from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.schedule import learning_rate
 from bodyposenet.training.start import Start, prepare_start
 from bodyposenet.training.validation import Validation
-
-
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """The parts of a step's loss.
-
-    Args:
-        total: What is minimized: all stages over the batch size, and the penalty.
-        heatmaps: One sum per stage, over the batch.
-        pafs: One sum per stage, over the batch.
-    """
-
-    total: Tensor
-    heatmaps: list[Tensor]
-    pafs: list[Tensor]
 
 
 @dataclass(frozen=True, eq=False)

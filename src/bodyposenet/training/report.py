@@ -6,18 +6,15 @@ import math
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
 
 from bodyposenet.console import StatusFile, logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
+from bodyposenet.model.loss import Losses
 from bodyposenet.specs.training import TrainSpec
-
-if TYPE_CHECKING:
-    from bodyposenet.training.loop import Losses
-    from bodyposenet.training.validation import ValidationResult
+from bodyposenet.training.validation import ValidationResult
 
 
 class Report:
