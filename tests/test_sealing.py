@@ -1,3 +1,5 @@
+"""Sealed files: closed without the key, and every damage told."""
+
 import logging
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""`bpnet demo`, in a size that takes seconds."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""`bpnet evaluate`, from the command line: results, and data that do not fit."""
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""`bpnet inference`, from the command line: images, folders, lists, and files that are none."""
+
 import json
 import subprocess
 import sys

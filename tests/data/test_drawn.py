@@ -1,3 +1,5 @@
+"""The drawn people: annotated where they are drawn, the same for the same seed."""
+
 import json
 from pathlib import Path
 

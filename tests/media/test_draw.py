@@ -1,3 +1,5 @@
+"""Drawing: limbs where the joints are, legible at any size."""
+
 import numpy as np
 import pytest
 

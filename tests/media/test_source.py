@@ -1,3 +1,5 @@
+"""Reading images as cameras, phones and scanners write them."""
+
 import json
 from pathlib import Path
 

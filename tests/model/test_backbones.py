@@ -1,3 +1,5 @@
+"""The backbones: sizes, names and parameters."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,5 @@
+"""Model files: what goes in comes out, and what is broken is told."""
+
 from pathlib import Path
 
 import pytest

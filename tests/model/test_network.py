@@ -1,3 +1,5 @@
+"""The network: parameter counts of the original, names, inputs of any size."""
+
 import pytest
 import torch
 from torch import nn

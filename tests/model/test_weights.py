@@ -1,3 +1,5 @@
+"""Pretrained weights: of our own, of Keras, of VGG19."""
+
 from pathlib import Path
 
 import h5py

@@ -1,3 +1,5 @@
+"""The predictor: the affine maps of its modes, several scales, poses back in the image."""
+
 import cv2
 import numpy as np
 import pytest

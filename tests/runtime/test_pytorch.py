@@ -1,3 +1,5 @@
+"""The PyTorch engine: batches, stages and odd sizes."""
+
 from pathlib import Path
 
 import numpy as np
