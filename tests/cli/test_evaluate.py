@@ -29,6 +29,7 @@ class Seer:
 
     def __init__(self, engine=None, spec=None):
         self.engine = SeeingEngine()
+        self.spec = spec
 
     def __call__(self, pixels):
         if pixels.max() <= DARK:
@@ -174,7 +175,7 @@ def test_joints_are_matched_by_name(write_dataset, tmp_path):
 def seer(monkeypatch):
     """The command with `Seer` in place of a model."""
     monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_: SeeingEngine())
-    monkeypatch.setattr("bodyposenet.runtime.predictor.Predictor", Seer)
+    monkeypatch.setattr("bodyposenet.runtime.models.Predictor", Seer)
 
 
 def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):

@@ -1,4 +1,4 @@
-"""A model file in, the engine that runs it out."""
+"""A model file in, the engine that runs it out, or the predictor around it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 
@@ -21,6 +22,21 @@ _NOT_RUN = {
     ".engine": "Engines are not run yet; give the .tlt file.",
 }
 """Extension -> what to do instead."""
+
+
+def open_predictor(inference_spec: str | None, model: str | None, key: str) -> Predictor:
+    """The predictor that a command line asks for.
+
+    Args:
+        inference_spec: An inference spec; None: the defaults.
+        model: A model file; None: the spec's `model_path`.
+        key: Key of a sealed file.
+
+    Raises:
+        BodyPoseNetError: The spec or the model is missing or wrong.
+    """
+    spec = InferenceSpec.load(inference_spec) if inference_spec else InferenceSpec()
+    return Predictor(open_engine(spec, model, key), spec)
 
 
 def open_engine(spec: InferenceSpec, model: str | None = None, key: str = "") -> Engine:

@@ -36,21 +36,19 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.evaluation.report import write_report
     from bodyposenet.files import write_json
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
-    from bodyposenet.runtime.models import open_engine
-    from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.runtime.models import open_predictor
     from bodyposenet.specs.dataset import DatasetSpec
-    from bodyposenet.specs.inference import InferenceSpec
 
     results_dir = Path(arguments.results_dir or ".")
     with StatusFile(results_dir) as status:
-        path = arguments.inference_spec
-        spec = InferenceSpec.load(path) if path else InferenceSpec()
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
-        predictor = Predictor(open_engine(spec, arguments.model_filename, arguments.key), spec)
+        predictor = open_predictor(
+            arguments.inference_spec, arguments.model_filename, arguments.key
+        )
         result = evaluate_dataset(predictor, dataset_spec, load_test_images(dataset_spec))
         _check_images(result, dataset_spec)
         skeleton = predictor.engine.skeleton
-        write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
+        write_detections(results_dir / FILE_NAME, skeleton, predictor.spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         report = write_report(results_dir, result.accuracy)
         _show(result)

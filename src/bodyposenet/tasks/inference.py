@@ -42,23 +42,23 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
-    from bodyposenet.runtime.models import open_engine
-    from bodyposenet.runtime.predictor import Predictor
-    from bodyposenet.specs.inference import InferenceSpec
+    from bodyposenet.runtime.models import open_predictor
 
     results_dir = Path(arguments.results_dir or ".")
     with StatusFile(results_dir) as status:
-        path = arguments.inference_spec
-        spec = InferenceSpec.load(path) if path else InferenceSpec()
         images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
-        predictor = Predictor(open_engine(spec, arguments.model_filename, arguments.key), spec)
+        predictor = open_predictor(
+            arguments.inference_spec, arguments.model_filename, arguments.key
+        )
         drawings = results_dir / "images_annotated" if arguments.dump_visualizations else None
         entries = [
             _work_on(predictor, image, drawings, index)
             for index, image in enumerate(track(images.entries, "inference"))
         ]
         result = results_dir / detections.FILE_NAME
-        detections.write_detections(result, predictor.engine.skeleton, spec, entries, images.fields)
+        detections.write_detections(
+            result, predictor.engine.skeleton, predictor.spec, entries, images.fields
+        )
         _report(entries, result, drawings, status)
 
 
