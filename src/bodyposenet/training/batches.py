@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 
 import cv2
@@ -102,6 +104,14 @@ class _Order:
 
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this worker when the training is killed: it could wait forever to hand over samples."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def make_targets(
