@@ -80,6 +80,29 @@ def test_channels_that_do_not_fit_the_skeleton_are_an_error(toy, run_bpnet, writ
     assert "6" in result.err
 
 
+@pytest.mark.parametrize("flip", [0.0, 0.5])
+def test_a_side_without_its_partner_is_told_where_images_are_mirrored(
+    converted, run_bpnet, write_train_spec, tmp_path, flip
+):
+    joints = ["nose", "left_shoulder", "left_hip"]
+    category = {"num_joints": 3, "keypoints": joints, "skeleton": [[1, 2], [2, 3]]}
+    pose = tmp_path / "half.json"
+    pose.write_text(json.dumps({"pose_config_type": "half", "categories": [category]}))
+    spec = write_train_spec(
+        num_epoch=1,
+        **{
+            "dataloader.pose_config": {"pose_config_path": str(pose)},
+            "dataloader.augmentation_config.spatial_aug_params": {"flip_lr_prob": flip},
+            "model.heat_channels": 4,
+            "model.paf_channels": 4,
+        },
+    )
+    result = run_bpnet("train", "-e", spec, "-r", tmp_path / "run")
+    assert result.code == 0, result.err
+    told = result.err.count("left_shoulder, left_hip have no partner")
+    assert told == (1 if flip else 0)
+
+
 def test_datasets_with_other_joints_train_together(
     converted, run_bpnet, write_train_spec, tmp_path
 ):

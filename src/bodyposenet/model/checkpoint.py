@@ -110,17 +110,6 @@ def save_model(
     write_tensors(path, header, tensors_of(network), key=key)
 
 
-def read_header(path: str | Path, key: str = "") -> dict[str, Any]:
-    """The header of a model file, as `describe` made it.
-
-    Raises:
-        BodyPoseNetError: The file cannot be opened (see `sealing`), or holds no model.
-    """
-    header, _ = read_container(path, key)
-    _check_kind(path, header)
-    return header
-
-
 def load_model(path: str | Path, key: str = "") -> BodyPoseNetwork:
     """Build the network that a file describes, on the CPU, with its weights.
 

@@ -27,14 +27,6 @@ def dataset_sources(
     """
     config = spec.dataloader.dataset_config
     sources = {}
-    if (
-        spec.skeleton.unpaired
-        and spec.dataloader.augmentation_config.spatial_aug_params.flip_lr_prob
-    ):
-        logger.warning(
-            "%s have no partner on the other side: mirrored images keep them as they are",
-            ", ".join(spec.skeleton.unpaired),
-        )
     for name, dataset_spec in dataset_specs.items():
         if name in config.root_data_paths:
             place = ("dataloader", "dataset_config", "root_data_paths", name)
@@ -82,7 +74,14 @@ def training_samples(
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
     augmentation = spec.dataloader.augmentation_config
-    return _sample_set(spec, records, sources, augmentation if varied else unvaried(augmentation))
+    if not varied:
+        return _sample_set(spec, records, sources, unvaried(augmentation))
+    if spec.skeleton.unpaired and augmentation.spatial_aug_params.flip_lr_prob:
+        logger.warning(
+            "%s have no partner on the other side: mirrored images keep them as they are",
+            ", ".join(spec.skeleton.unpaired),
+        )
+    return _sample_set(spec, records, sources, augmentation)
 
 
 def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet | None:

@@ -61,8 +61,8 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
 
 def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
     tuning = spec.finetuning_config
-    folder = Path(str(tuning.checkpoint_path)).parent
-    if tuning.is_finetune_exp and folder.resolve() == results_dir.resolve():
+    source = tuning.checkpoint_path if tuning.is_finetune_exp else None
+    if source is not None and Path(source).parent.resolve() == results_dir.resolve():
         spec.fail(
             "finetuning_config.checkpoint_path",
             f"lies in the results folder {results_dir}, where a run would be resumed",
@@ -78,7 +78,7 @@ def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
 
 def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
     if spec.pretrained_weights is None:
-        return build_network(spec)
+        return _build_network(spec)
     path = spec.existing("pretrained_weights", spec.pretrained_weights)
     if spec.load_graph:
         network = load_model(path, key)
@@ -89,14 +89,14 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
         if differing:
             logger.info("of no effect beside load_graph: model.%s", ", model.".join(differing))
         return network
-    network = build_network(spec)
+    network = _build_network(spec)
     report = load_pretrained(network, path, key)
     for line in report.lines():
         logger.info("%s: %s", path, line)
     return network
 
 
-def build_network(spec: TrainSpec) -> BodyPoseNetwork:
+def _build_network(spec: TrainSpec) -> BodyPoseNetwork:
     """The network that a train spec describes, with fresh weights."""
     return BodyPoseNetwork(spec.skeleton, spec.model, _normalization(spec))
 
@@ -110,7 +110,7 @@ def _network_of(checkpoint: Checkpoint, spec: TrainSpec, key: str) -> BodyPoseNe
     network = load_model(checkpoint.model, key)
     _check_agreement(network, spec, checkpoint.model)
     if not spec.load_graph:
-        wanted = {name: part.shape for name, part in tensors_of(build_network(spec)).items()}
+        wanted = {name: part.shape for name, part in tensors_of(_build_network(spec)).items()}
         found = {name: part.shape for name, part in tensors_of(network).items()}
         if wanted != found:
             differing = sorted(
