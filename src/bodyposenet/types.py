@@ -50,6 +50,7 @@ class Person:
         segmentation: COCO polygons, RLE or uncompressed RLE; None if there is none.
         num_keypoints: Labelled keypoints, as the annotation says.
         annotation_id: Id of the annotation.
+        is_pseudo: A model found this person; nobody annotated it.
     """
 
     keypoints: NDArray[np.float64]
@@ -59,6 +60,7 @@ class Person:
     segmentation: Any
     num_keypoints: int
     annotation_id: int
+    is_pseudo: bool = False
 
     @property
     def center(self) -> tuple[float, float]:
@@ -82,6 +84,7 @@ class Record:
         scales: (P,) float64, height of each person's box.
         centers: (P, 2) float64, middle of each person's box.
         person_index: Index of the first person among the image's annotations.
+        pseudo: (P,) bool, people that a model found; None where all were annotated.
     """
 
     image_id: int
@@ -94,6 +97,7 @@ class Record:
     scales: NDArray[np.float64]
     centers: NDArray[np.float64]
     person_index: int = 0
+    pseudo: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
