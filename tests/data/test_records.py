@@ -19,12 +19,12 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Record
 
 
-def record(image_id=1, people=2, joints=3):
+def record(image_id=1, people=2, joints=3, pseudo=None):
     random = np.random.default_rng(image_id)
     return Record(
         image_id, f"images/{image_id}é.jpg", f"masks/{image_id}é.png", 120, 160, "toy",
         random.normal(size=(people, joints, 3)), random.random(people),
-        random.random((people, 2)), 5,
+        random.random((people, 2)), 5, pseudo,
     )  # fmt: skip
 
 
@@ -40,6 +40,15 @@ def test_a_record_comes_back(people, joints):
     assert_same(written, read)
     assert read.joints.dtype == np.float64
     assert read.joints.flags.writeable
+
+
+def test_marks_of_pseudo_labels_come_back_and_are_written_only_where_they_are():
+    plain, marked = record(), record(pseudo=np.array([False, True]))
+    assert_same(marked, decode_record(encode_record(marked)))
+    assert decode_record(encode_record(marked)).pseudo.dtype == bool
+    assert decode_record(encode_record(plain)).pseudo is None
+    assert b"person/pseudo" in encode_record(marked)
+    assert b"person/pseudo" not in encode_record(plain)
 
 
 def test_records_of_tao_without_the_optional_features_are_read():
@@ -65,6 +74,9 @@ def test_records_of_tao_without_the_optional_features_are_read():
         ({"person/scales": b""}, "person/scales is empty"),
         ({"person/scales": b"123"}, "buffer size"),
         ({"person/centers": bytes(8)}, "do not fit 2 scales"),
+        ({"person/pseudo": b"\1"}, "person/pseudo has 1 marks for 2 people"),
+        ({"person/pseudo": 1}, "no bytes feature person/pseudo"),
+        ({"dataset": b"\xff"}, "can't decode byte"),
     ],
 )
 def test_an_example_of_something_else_is_an_error_that_says_what_is_wrong(
@@ -99,11 +111,30 @@ def test_a_set_holds_the_records_of_all_files_in_order(tmp_path):
     assert [r.image_id for r in read_records(paths[0])] == [1, 2]
 
 
+def test_bytes_that_are_no_example_are_an_error_that_says_where(tmp_path):
+    path = tmp_path / "other"
+    path.write_bytes(encode_frame(b"no message of any kind"))
+    for read in (lambda: RecordSet([path])[0], lambda: list(read_records(path))):
+        with pytest.raises(BodyPoseNetError, match=r"byte 12 is no record .* not a tf\.train"):
+            read()
+
+
+def test_ten_million_records_of_a_file_named_again_and_again_are_indexed_at_once(tmp_path):
+    path, other = tmp_path / "records", tmp_path / "other"
+    write_records(path, (record(n, people=1, joints=1) for n in range(1000)))
+    write_records(other, [record(7777)])
+    records = RecordSet([*[path] * 5000, other, *[path] * 5000])
+    assert len(records) == 10_000_001
+    places = (0, 999, 1000, 4_999_999, 5_000_000, 5_000_001, -1, -1001)
+    ids = [records[index].image_id for index in places]
+    assert ids == [0, 999, 0, 999, 7777, 0, 999, 999]
+
+
 def test_a_set_travels_to_workers_and_costs_few_bytes_per_record(tmp_path):
     path = tmp_path / "many"
     write_records(path, (record(n, people=8, joints=17) for n in range(200)))
     sent = pickle.dumps(RecordSet([path]))
-    assert len(sent) < 200 * 25 + 1000
+    assert len(sent) < 200 * 8 + 1000
     assert pickle.loads(sent)[150].image_id == 150
 
 

@@ -1,5 +1,6 @@
 """A file of records, byte by byte: frames, checksums and messages, calculated independently."""
 
+import dataclasses
 import struct
 
 import numpy as np
@@ -57,8 +58,8 @@ def message(field, content):
     return varint(8 * field + 2) + varint(len(content)) + content
 
 
-def expected_example():
-    values = {
+def expected_example(**more):
+    values = more | {
         "dataset": b"coco",
         "frame/height": 360,
         "frame/image_id": 36,
@@ -72,7 +73,7 @@ def expected_example():
         "person/scales": struct.pack("<2d", 261.67, 12.5),
     }
     entries = b""
-    for name, value in values.items():
+    for name, value in sorted(values.items()):
         if isinstance(value, int):
             feature = message(3, message(1, varint(value)))
         else:
@@ -81,10 +82,15 @@ def expected_example():
     return message(1, entries)
 
 
-def test_a_file_is_what_the_formats_say_byte_by_byte(tmp_path):
-    path = tmp_path / "records"
-    write_records(path, [RECORD, RECORD])
-    example = expected_example()
+@pytest.mark.parametrize(
+    ("pseudo", "more"),
+    [(None, {}), (np.array([False, True]), {"person/pseudo": b"\x00\x01"})],
+    ids=["annotated", "pseudo"],
+)
+def test_a_file_is_what_the_formats_say_byte_by_byte(tmp_path, pseudo, more):
+    path, record = tmp_path / "records", dataclasses.replace(RECORD, pseudo=pseudo)
+    write_records(path, [record, record])
+    example = expected_example(**more)
     length = struct.pack("<Q", len(example))
     frame = length + masked_crc(length) + example + masked_crc(example)
     assert path.read_bytes() == frame + frame

@@ -5,21 +5,28 @@ Reads the files of TAO's own dataset_convert as well.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.example import Features, decode_example, encode_example
-from bodyposenet.data.tfrecord import encode_frame, read_frame, read_frames, scan_frames
+from bodyposenet.data.example import Features, encode_example
+from bodyposenet.data.tfrecord import FrameReader, encode_frame, read_frames, scan_frames
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
 from bodyposenet.types import Record
 
 
 def encode_record(record: Record) -> bytes:
-    """The `tf.train.Example` of a record; arrays are bytes of little-endian float64, C order."""
+    """The `tf.train.Example` of a record; arrays are bytes of little-endian float64, C order.
+
+    Marks of pseudo labels, which TAO does not know, are one byte per person: 0 or 1.
+    """
+    marks = {} if record.pseudo is None else {"person/pseudo": record.pseudo.tobytes()}
     return encode_example(
         {
             "frame/image_id": record.image_id,
@@ -33,6 +40,7 @@ def encode_record(record: Record) -> bytes:
             "person/centers": record.centers.astype("<f8").tobytes(),
             "person/person_idx": record.person_index,
             "person/num_other_people": len(record.scales) - 1,
+            **marks,
         }
     )
 
@@ -40,58 +48,48 @@ def encode_record(record: Record) -> bytes:
 def decode_record(message: bytes) -> Record:
     """The record in a `tf.train.Example`.
 
-    `person/person_idx` and `person/num_other_people` may be absent.
+    `person/person_idx`, `person/num_other_people` and `person/pseudo` may be absent.
 
     Raises:
         ValueError: The bytes are no Example, or no record of body poses.
     """
-    features = decode_example(message)
-    scales = _array(features, "person/scales")
+    features = Features(message)
+    scales = _floats(features, "person/scales")
     people = len(scales)
     try:
-        joints = _array(features, "person/joints").reshape(people, -1, 3)
-        centers = _array(features, "person/centers").reshape(people, 2)
+        joints = _floats(features, "person/joints").reshape(people, -1, 3)
+        centers = _floats(features, "person/centers").reshape(people, 2)
     except ValueError as error:
         raise ValueError(f"joints and centers do not fit {people} scales") from error
     return Record(
-        image_id=_integer(features, "frame/image_id"),
-        image_path=_text(features, "frame/image_path"),
-        mask_path=_text(features, "frame/mask_path"),
-        height=_integer(features, "frame/height"),
-        width=_integer(features, "frame/width"),
-        dataset=_text(features, "dataset"),
+        image_id=features.integer("frame/image_id"),
+        image_path=features.content("frame/image_path").decode(),
+        mask_path=features.content("frame/mask_path").decode(),
+        height=features.integer("frame/height"),
+        width=features.integer("frame/width"),
+        dataset=features.content("dataset").decode(),
         joints=joints,
         scales=scales,
         centers=centers,
-        person_index=_integer(features, "person/person_idx", default=0),
+        person_index=(
+            features.integer("person/person_idx") if "person/person_idx" in features else 0
+        ),
+        pseudo=_pseudo(features, people) if "person/pseudo" in features else None,
     )
 
 
-def _array(features: Features, name: str) -> NDArray[np.float64]:
-    values = np.frombuffer(_bytes(features, name), "<f8").astype(np.float64)
-    if not len(values):
+def _floats(features: Features, name: str) -> NDArray[np.float64]:
+    content = features.content(name)
+    if not content:
         raise ValueError(f"{name} is empty")
-    return values
+    return np.frombuffer(bytearray(content), "<f8")  # of a bytearray: may be written to
 
 
-def _text(features: Features, name: str) -> str:
-    return _bytes(features, name).decode()
-
-
-def _bytes(features: Features, name: str) -> bytes:
-    values = features.get(name)
-    if not values or not isinstance(values[0], bytes):
-        raise ValueError(f"it has no bytes feature {name}")
-    return values[0]
-
-
-def _integer(features: Features, name: str, default: int | None = None) -> int:
-    values = features.get(name)
-    if not values and default is not None:
-        return default
-    if not values or not isinstance(values[0], int):
-        raise ValueError(f"it has no integer feature {name}")
-    return values[0]
+def _pseudo(features: Features, people: int) -> NDArray[np.bool_]:
+    marks = np.frombuffer(features.content("person/pseudo"), np.uint8).astype(bool)
+    if len(marks) != people:
+        raise ValueError(f"person/pseudo has {len(marks)} marks for {people} people")
+    return marks
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
@@ -124,10 +122,11 @@ def read_records(path: Path) -> Iterator[Record]:
 class RecordSet(Sequence[Record]):
     """The records of several TFRecord files, in their order, read when they are asked for.
 
-    It holds offsets only (20 bytes per record), so it is cheap to keep and to send to workers.
+    It holds offsets only (8 bytes per record of each file, however often the file is named), so it
+    is cheap to keep and to send to workers.
 
     Args:
-        paths: TFRecord files.
+        paths: TFRecord files; the records of one that is named twice are there twice.
 
     Raises:
         BodyPoseNetError: A file is missing, no TFRecord file, cut off or damaged.
@@ -135,13 +134,13 @@ class RecordSet(Sequence[Record]):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
-        frames = [scan_frames(path) for path in self.paths]
-        counts = [len(found) for found in frames]
-        self._file = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        self._frame = np.concatenate([*frames, np.empty((0, 2), np.int64)])
+        self._offsets = {path: scan_frames(path) for path in dict.fromkeys(self.paths)}
+        counts = (len(self._offsets[path]) - 1 for path in self.paths)
+        self._starts = array("q", accumulate(counts, initial=0))
+        self._reader = FrameReader()
 
     def __len__(self) -> int:
-        return len(self._file)
+        return self._starts[-1]
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         """Read a record.
@@ -149,9 +148,11 @@ class RecordSet(Sequence[Record]):
         Raises:
             BodyPoseNetError: The file is gone or damaged, or holds other things than records.
         """
-        path = self.paths[self._file[index]]
-        offset, length = map(int, self._frame[index])
-        return _decoded(path, offset, read_frame(path, offset, length))
+        index = range(len(self))[index]
+        number = bisect_right(self._starts, index) - 1
+        path, place = self.paths[number], index - self._starts[number]
+        offset, following = self._offsets[path][place : place + 2].tolist()
+        return _decoded(path, offset, self._reader.read(path, offset, following))
 
 
 def _decoded(path: Path, offset: int, message: bytes) -> Record:

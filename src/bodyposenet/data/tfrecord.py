@@ -6,9 +6,15 @@ the message; all little-endian (tensorflow.org, "TFRecord and tf.train.Example")
 
 from __future__ import annotations
 
+import io
+import os
 import struct
+from array import array
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -18,6 +24,12 @@ from bodyposenet.errors import BodyPoseNetError
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
+_OVERHEAD = _HEADER.size + _CRC.size
+
+_BUFFER = 2**18
+"""Bytes that are read at once from the beginning of a file to its end."""
+_MOST_OPEN_FILES = 64
+"""macOS lets a process open 256."""
 
 
 def masked_crc(data: bytes) -> int:
@@ -40,45 +52,72 @@ def scan_frames(path: Path) -> NDArray[np.int64]:
         path: A TFRecord file.
 
     Returns:
-        (N, 2) the offset of each message in the file, and its length, in bytes.
+        (N + 1,) the offset of each message in the file, and that of a message behind the last one,
+        in bytes. So the length of message i is the distance to the next one less 16.
 
     Raises:
         BodyPoseNetError: The file is missing, no TFRecord file, cut off or damaged.
     """
-    frames: list[tuple[int, int]] = []
+    offsets = array("q", [_HEADER.size])
     try:
-        size, at = path.stat().st_size, 0
-        with open(path, "rb") as file:
-            while at < size:
-                file.seek(at)
-                length = _frame_length(path, at, file.read(_HEADER.size))
-                frames.append((at + _HEADER.size, length))
-                at += _HEADER.size + length + _CRC.size
+        with open(path, "rb", buffering=_BUFFER) as file:
+            for offset, length in _walk_frames(path, file):
+                offsets.append(offset + length + _OVERHEAD)
+                file.seek(length + _CRC.size, os.SEEK_CUR)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if at > size:
-        raise _cut_off(path, frames[-1][0] - _HEADER.size)
-    return np.array(frames, np.int64).reshape(-1, 2)
+    return np.array(offsets, np.int64)
 
 
-def read_frame(path: Path, offset: int, length: int) -> bytes:
-    """Read one message, checking its CRC.
+class FrameReader:
+    """Reads single messages of TFRecord files, in any order.
 
-    Args:
-        path: A TFRecord file.
-        offset: Of the message, from `scan_frames`.
-        length: Of the message, from `scan_frames`.
-
-    Raises:
-        BodyPoseNetError: The file is gone, cut off or damaged.
+    The files that it read last stay open, a bounded number of them. It travels to other processes.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(offset)
-            frame = file.read(length + _CRC.size)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return _checked(path, offset, length, frame)
+
+    def __init__(self) -> None:
+        self._open = lru_cache(_MOST_OPEN_FILES)(_OpenFile)
+
+    def __reduce__(self) -> tuple[type[FrameReader], tuple[()]]:
+        """Another process opens the files for itself."""
+        return FrameReader, ()
+
+    def read(self, path: Path, offset: int, next_offset: int) -> bytes:
+        """Read one message, checking its CRC.
+
+        Args:
+            path: A TFRecord file.
+            offset: Of the message, from `scan_frames`.
+            next_offset: Of the message behind it.
+
+        Raises:
+            BodyPoseNetError: The file is gone, cut off or damaged.
+        """
+        length = next_offset - offset - _OVERHEAD
+        try:
+            frame = self._open(path).read_at(offset, length + _CRC.size)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return _checked(path, offset, length, frame)
+
+
+class _OpenFile(io.FileIO):
+    """A file that is closed when nobody holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self._turn = Lock()
+        super().__init__(path)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read some bytes; a process that was forked off may read of the same file meanwhile."""
+        if hasattr(os, "pread"):
+            return os.pread(self.fileno(), size, offset)
+        with self._turn:  # Windows: has no pread, but no forks either
+            self.seek(offset)
+            return self.read(size)
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -90,30 +129,47 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         BodyPoseNetError: The file is missing, no TFRecord file, cut off or damaged.
     """
-    at = 0
     try:
-        with open(path, "rb") as file:
-            while header := file.read(_HEADER.size):
-                length = _frame_length(path, at, header)
-                offset = at + _HEADER.size
+        with open(path, "rb", buffering=_BUFFER) as file:
+            for offset, length in _walk_frames(path, file):
                 yield offset, _checked(path, offset, length, file.read(length + _CRC.size))
-                at = offset + length + _CRC.size
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _frame_length(path: Path, at: int, header: bytes) -> int:
+def _walk_frames(path: Path, file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Offset and length of each message; whoever takes them moves the file behind its CRC."""
+    at, size = 0, path.stat().st_size
+    while header := file.read(_HEADER.size):
+        length = _length_in(header)
+        if length is None or at + _OVERHEAD + length > size:
+            raise _broken_frame(path, at, header)
+        yield at + _HEADER.size, length
+        at += _OVERHEAD + length
+
+
+@lru_cache(2**14)
+def _length_in(header: bytes) -> int | None:
+    """The length that a header tells; None where it is cut off or its CRC is wrong.
+
+    It remembers them: many records have the same length, and their headers are the same.
+    """
     if len(header) < _HEADER.size:
-        raise _cut_off(path, at)
+        return None
     length, crc = _HEADER.unpack(header)
-    if masked_crc(header[:8]) == crc:
-        return length
+    return length if masked_crc(header[:8]) == crc else None
+
+
+def _broken_frame(path: Path, at: int, header: bytes) -> BodyPoseNetError:
+    """What is wrong with a frame whose header tells no length, or more than the file holds."""
+    if len(header) < _HEADER.size or _length_in(header) is not None:
+        return _cut_off(path, at)
     if at == 0:
-        raise BodyPoseNetError(
+        return BodyPoseNetError(
             f"{path}: is no TFRecord file, or damaged: wrong CRC at byte 0",
             "Give a file that dataset_convert wrote; compressed files must be unpacked.",
         )
-    raise _damaged(path, at)
+    return _damaged(path, at)
 
 
 def _checked(path: Path, offset: int, length: int, frame: bytes) -> bytes:
