@@ -75,6 +75,60 @@ def test_maps_equal_the_looped_calculation(crowd):
             np.testing.assert_allclose(paf[image, 2 * k : 2 * k + 2], expected, atol=1e-5)
 
 
+def test_images_of_a_batch_do_not_depend_on_one_another():
+    random = np.random.default_rng(4)
+    skeleton = load_skeleton("bpnet_18joints.json")
+    points = torch.tensor(random.uniform(0, 160, (7, 9, 18, 2)), dtype=torch.float32)
+    labelled = torch.tensor(random.random((7, 9, 18)) < 0.6)
+    for image, people in enumerate((3, 0, 9, 1, 1, 5, 2)):
+        labelled[image, people:] = False
+    labelled[5, 1:3] = False  # people without any label, before labelled ones
+    heat, paf = render_targets(points, labelled, skeleton, 160, 160)
+    for image in range(7):
+        somebody = labelled[image].any(dim=1)
+        alone = points[image, somebody][None], labelled[image, somebody][None]
+        expected = render_targets(*alone, skeleton, 160, 160)
+        torch.testing.assert_close(heat[image], expected[0][0])
+        torch.testing.assert_close(paf[image], expected[1][0])
+
+
+def test_an_unlabelled_joint_may_lie_anywhere(crowd):
+    points, labelled = (torch.from_numpy(array) for array in crowd)
+    skeleton = load_skeleton("bpnet_18joints.json")
+    expected = render_targets(points, labelled, skeleton, 96, 136)
+    points[~labelled] = torch.nan
+    for found, maps in zip(
+        render_targets(points, labelled, skeleton, 96, 136), expected, strict=True
+    ):
+        torch.testing.assert_close(found, maps)
+
+
+def test_an_accelerator_need_never_be_waited_for():
+    # Tensors on `meta` have no values: whatever asks for one, or for a number of them, fails.
+    skeleton = load_skeleton("bpnet_18joints.json")
+    points = torch.empty(64, 20, 18, 2, device="meta")
+    labelled = torch.empty(64, 20, 18, dtype=torch.bool, device="meta")
+    heat, paf = render_targets(points, labelled, skeleton, 256, 256)
+    assert heat.shape == (64, 19, 32, 32)
+    assert paf.shape == (64, 38, 32, 32)
+    channel_weights(labelled[:, 0], skeleton)
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_same_maps_without_being_waited_for(crowd):
+    skeleton = load_skeleton("bpnet_18joints.json")
+    people = [torch.from_numpy(array) for array in crowd]
+    on_gpu = [tensor.cuda() for tensor in people]
+    render_targets(*on_gpu, skeleton, 96, 136)  # copies the skeleton to the GPU, once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = render_targets(*on_gpu, skeleton, 96, 136)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for maps, expected in zip(found, render_targets(*people, skeleton, 96, 136), strict=True):
+        torch.testing.assert_close(maps.cpu(), expected, atol=1e-5, rtol=0)
+
+
 def test_a_gaussian_paf_falls_off_across_the_limb_and_the_default_does_not():
     points = torch.tensor([[[[11.5, 27.5], [83.5, 27.5], [0.0, 0.0]]]])
     labelled = torch.tensor([[[True, True, False]]])
@@ -90,6 +144,13 @@ def test_sizes_that_are_no_multiple_of_the_stride_round_up():
     assert heat.shape[2:] == paf.shape[2:] == (13, 8)
     assert (heat[:, -1] == 1).all()
     assert (paf == 0).all()
+
+
+def test_a_batch_without_people_is_background():
+    heat, paf = render_targets(torch.zeros(2, 0, 3, 2), torch.zeros(2, 0, 3).bool(), ARM, 64, 64)
+    assert (heat[:, -1] == 1).all()
+    assert not heat[:, :-1].any()
+    assert not paf.any()
 
 
 def test_unknown_joints_turn_off_their_channels_their_limbs_and_the_background():

@@ -386,8 +386,8 @@ IGNORED = {
     "key: secret": "key",
     "evaluator: {__class_name__: Evaluator, deep: [1, {a: b}]}": "evaluator",
     "hooks: []": "hooks",
-    "loss: {__class_name__: BpNetLoss, focal_loss_params: {use_focal_loss: True, alpha: 0.1}}": (
-        "loss.focal_loss_params"
+    "loss: {__class_name__: BpNetLoss, focal_loss_params: {use_focal_loss: False, alpha: 0.1}}": (
+        "loss.focal_loss_params.alpha"
     ),
 }
 

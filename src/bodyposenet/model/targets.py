@@ -5,7 +5,10 @@ A cell's centre lies at stride x i + (stride - 1) / 2 network pixels, for heatma
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,6 +19,11 @@ from bodyposenet.specs.dataloader import LabelProcessorConfig
 from bodyposenet.specs.network import STRIDE
 
 _SMALLEST_HEAT = 0.001
+
+# Floats of the largest map that is drawn at once: on the CPU it stays in the cache (2 MB); on an
+# accelerator it need only fit (128 MB).
+_MOST_FLOATS_ON_CPU = 2**19
+_MOST_FLOATS = 2**25
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,18 @@ def render_targets(
     stride = options.stride
     rows = _centers(-(-height // stride), stride, keypoints.device)
     columns = _centers(-(-width // stride), stride, keypoints.device)
-    heat = _heatmaps(keypoints, labelled, rows, columns, options.heatmap_sigma)
-    return heat, _pafs(keypoints, labelled, skeleton, rows, columns, options)
+    shape = len(labelled), skeleton.heatmap_channels, len(rows), len(columns)
+    heatmaps = torch.zeros(shape, device=keypoints.device)
+    heatmaps[:, -1] = 1  # where there are no people
+    pafs = heatmaps.new_zeros(shape[0], skeleton.paf_channels, *shape[2:])
+    channels = max(len(skeleton.joints), len(skeleton.limbs))
+    # Joints before people: the maps that are put together then lie side by side.
+    points, drawn = keypoints.transpose(1, 2), labelled.transpose(1, 2)
+    for images, people in _pieces(labelled, channels * len(rows) * len(columns)):
+        piece = points[images, :, :people], drawn[images, :, :people]
+        heatmaps.index_copy_(0, images, _heatmaps(*piece, rows, columns, options))
+        pafs.index_copy_(0, images, _pafs(*piece, skeleton, rows, columns, options))
+    return heatmaps, pafs
 
 
 def channel_weights(known: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
@@ -92,8 +110,8 @@ def channel_weights(known: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
         (B, K + 1, 1, 1) and (B, 2 L, 1, 1) float32 of 0 and 1.
     """
     heat = torch.cat([known, known.all(dim=1, keepdim=True)], dim=1)
-    limbs = torch.tensor(skeleton.limbs, device=known.device)
-    paf = (known[:, limbs[:, 0]] & known[:, limbs[:, 1]]).repeat_interleave(2, dim=1)
+    starts, ends = _limb_ends(skeleton.limbs, known.device)
+    paf = (known[:, starts] & known[:, ends]).repeat_interleave(2, dim=1)
     return heat[:, :, None, None].float(), paf[:, :, None, None].float()
 
 
@@ -114,55 +132,84 @@ def _centers(cells: int, stride: int, device: torch.device) -> Tensor:
     return torch.arange(cells, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
 
 
+@lru_cache
+def _limb_ends(limbs: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """First and second joints (L,) of the limbs; copied to a device once, not at every step."""
+    starts, ends = torch.tensor(limbs).T.contiguous().to(device)
+    return starts, ends
+
+
+def _pieces(labelled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
+    """What to draw at once: numbers of images, and how many of their people to look at.
+
+    On the CPU images with equally many people go together, so that those who only fill up the
+    batch cost nothing, and images without people are left out. On an accelerator the number of
+    launches counts, and to ask how many people there are would wait for it: all of them.
+
+    Args:
+        labelled: (B, P, K) bool.
+        floats: Of the largest map of one person.
+    """
+    batch, people, _ = labelled.shape
+    order, counts = torch.arange(batch, device=labelled.device), [people] * batch
+    most = _MOST_FLOATS
+    if labelled.device.type == "cpu" and people:
+        last = (labelled.any(dim=2) * torch.arange(1, people + 1)).amax(dim=1)
+        sorted_counts, order = last.sort(descending=True, stable=True)
+        counts, most = sorted_counts.tolist(), _MOST_FLOATS_ON_CPU
+    first = 0
+    while first < batch and counts[first]:
+        images = order[first : first + max(1, most // (counts[first] * floats))]
+        yield images, counts[first]
+        first += len(images)
+
+
 def _heatmaps(
-    keypoints: Tensor, labelled: Tensor, rows: Tensor, columns: Tensor, sigma: float
+    points: Tensor, labelled: Tensor, rows: Tensor, columns: Tensor, options: TargetOptions
 ) -> Tensor:
-    batch, people, joints = labelled.shape
-    heat = torch.zeros(batch, joints, len(rows), len(columns), device=keypoints.device)
-    for person in range(people):
-        x, y = keypoints[:, person, :, :1], keypoints[:, person, :, 1:]
-        across = torch.exp(-((columns - x) ** 2) / (2 * sigma**2)) * labelled[:, person, :, None]
-        down = torch.exp(-((rows - y) ** 2) / (2 * sigma**2))
-        heat = torch.maximum(heat, down[..., None] * across[..., None, :])
-    heat = torch.where(heat < _SMALLEST_HEAT, 0.0, heat)
-    background = 1 - heat.amax(dim=1, keepdim=True)
-    return torch.cat([heat, background.clamp(0, 1)], dim=1)
+    """(b, K, P, 2) and (b, K, P) in, (b, K + 1, h, w) out."""
+    points = points.masked_fill(~labelled[..., None], math.inf)
+    down = (rows - points[..., 1:]).square()
+    across = (columns - points[..., :1]).square()
+    nearest = (down[..., None] + across[..., None, :]).amin(dim=2)
+    exponent = nearest / (-2 * options.heatmap_sigma**2)
+    # What is far below the smallest heat is not worth the slow path of tiny numbers.
+    heat = exponent.clamp_(min=2 * math.log(_SMALLEST_HEAT)).exp_()
+    functional.threshold(heat, _SMALLEST_HEAT, 0.0, inplace=True)
+    return torch.cat([heat, 1 - heat.amax(dim=1, keepdim=True)], dim=1)
 
 
 def _pafs(
-    keypoints: Tensor,
+    points: Tensor,
     labelled: Tensor,
     skeleton: Skeleton,
     rows: Tensor,
     columns: Tensor,
     options: TargetOptions,
 ) -> Tensor:
-    batch, people, _ = labelled.shape
-    limbs = torch.tensor(skeleton.limbs, device=keypoints.device)
+    """(b, K, P, 2) and (b, K, P) in, (b, 2 L, h, w) out."""
+    starts, ends = _limb_ends(skeleton.limbs, points.device)
+    start, end = points.index_select(1, starts), points.index_select(1, ends)
+    vector = end - start
+    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    drawn = (labelled.index_select(1, starts) & labelled.index_select(1, ends))[..., None]
+    drawn = drawn & (length > 0)
+    unit = torch.where(drawn, vector / length, 0.0)
     reach = options.paf_half_width * options.stride
-    shape = (batch, len(limbs), len(rows), len(columns))
-    total = torch.zeros(batch, len(limbs), 2, *shape[2:], device=keypoints.device)
-    count = torch.zeros(shape, device=keypoints.device)
-    for person in range(people):
-        start = keypoints[:, person, limbs[:, 0]]
-        end = keypoints[:, person, limbs[:, 1]]
-        vector = end - start
-        length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-        drawn = labelled[:, person, limbs[:, 0]] & labelled[:, person, limbs[:, 1]]
-        unit = vector / length.clamp(min=1e-6)
-        low, high = torch.minimum(start, end) - reach, torch.maximum(start, end) + reach
-        in_columns = (columns >= low[..., :1]) & (columns <= high[..., :1])
-        in_rows = (rows >= low[..., 1:]) & (rows <= high[..., 1:])
-        from_x, from_y = columns - start[..., :1], rows - start[..., 1:]
-        distance = (
-            from_y[..., None] * unit[..., :1, None] - from_x[..., None, :] * unit[..., 1:, None]
-        )
-        inside = (distance.abs() <= reach) & in_rows[..., None] & in_columns[..., None, :]
-        inside &= (drawn & (length[..., 0] > 0))[..., None, None]
-        weight = inside.float()
-        count += weight
-        if options.paf_sigma is not None:
-            weight = weight * torch.exp(-(distance**2) / (2 * options.paf_sigma**2))
-        total += weight[:, :, None] * unit[..., None, None]
-    pafs = total / count.clamp(min=1)[:, :, None]
-    return pafs.flatten(1, 2)
+    low, high = torch.minimum(start, end) - reach, torch.maximum(start, end) + reach
+    in_rows = (rows >= low[..., 1:]) & (rows <= high[..., 1:]) & drawn
+    in_columns = (columns >= low[..., :1]) & (columns <= high[..., :1])
+    # The distance from the limb's line is a term per row and one per column; where either lies
+    # outside the limb's rectangle, it is infinite.
+    down = torch.where(in_rows, (rows - start[..., 1:]) * unit[..., :1], math.inf)
+    across = torch.where(in_columns, (start[..., :1] - columns) * unit[..., 1:], math.inf)
+    distance = (down[..., None] + across[..., None, :]).abs_()  # (b, L, P, h, w)
+    falloff = None
+    if options.paf_sigma is not None:
+        falloff = torch.exp(distance.square() / (-2 * options.paf_sigma**2))
+    weight = distance.le_(reach)  # 1 on the limb's strip, else 0
+    count = weight.sum(dim=2).clamp_(min=1)
+    if falloff is not None:
+        weight *= falloff
+    along = [(weight * part[..., None, None]).sum(dim=2) / count for part in unit.unbind(-1)]
+    return torch.stack(along, dim=2).flatten(1, 2)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from bodyposenet.specs.loading import Block, ignored
-from bodyposenet.specs.numbers import Count, NonNegative, Positive, Stages
+from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Stages
 
 STRIDE = 8
 """Input pixels per cell of the maps, of every architecture."""
@@ -93,9 +93,37 @@ class ModelConfig(Block):
         return sizes
 
 
+class FocalLossParams(Block):
+    """The focal weighting: less weight for cells that are nearly right (reference 8).
+
+    A cell's residual is multiplied by |1 - a|^gamma, where a = prediction - alpha on joints and
+    limbs, and a = 1 - prediction - beta on the background. In PAFs negative components weigh as
+    their mirrored ones do.
+    """
+
+    use_focal_loss: bool = False
+    """Weigh at all."""
+    alpha: NonNegative = 0.1
+    """The smallest weight of a joint or limb (at gamma 1): where the prediction is 1."""
+    beta: NonNegative = 0.02
+    """The smallest weight of the background (at gamma 1): where the prediction is 0."""
+    bkg_thresh: Probability = 0.01
+    """Targets up to this are background."""
+    gamma: NonNegative = 1.0
+    """Exponent of the weights; 0: all weigh 1."""
+
+    def without_effect(self) -> dict[str, str]:
+        """All others, where the weighting is off."""
+        if self.use_focal_loss:
+            return {}
+        names = ("alpha", "beta", "bkg_thresh", "gamma")
+        return dict.fromkeys(names, "use_focal_loss is off")
+
+
 class LossConfig(Block):
     """The loss (reference 8)."""
 
     class_name: Literal["BpNetLoss"] = Field(default="BpNetLoss", alias="__class_name__")
     """The only class."""
-    focal_loss_params: Any = ignored("the focal weighting is not there yet")
+    focal_loss_params: FocalLossParams | None = None
+    """The focal weighting; null: none."""

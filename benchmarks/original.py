@@ -1,0 +1,111 @@
+"""The original's way to draw targets: numpy, joint by joint and person by person (reference 6).
+
+People in network pixels in, heatmaps and part affinity fields of one sample out. A baseline only:
+it keeps what the original does otherwise than ours (fields on the corners of cells, later people
+written over earlier ones).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.model.targets import TargetOptions
+from bodyposenet.skeleton import Skeleton
+
+_SMALLEST_HEAT = 0.001
+
+
+def loop_targets(
+    keypoints: NDArray[np.floating],
+    labelled: NDArray[np.bool_],
+    skeleton: Skeleton,
+    height: int,
+    width: int,
+    options: TargetOptions = TargetOptions(),
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw the targets of one sample.
+
+    Args:
+        keypoints: (P, K, 2) float, x and y in network pixels.
+        labelled: (P, K) bool, which of them to draw.
+        skeleton: Joints and limbs.
+        height: Of the network input, in pixels.
+        width: Of the network input, in pixels.
+        options: Stride, deviation of the peaks and half width of the limbs.
+
+    Returns:
+        Heatmaps (K + 1, h, w) float32, the background last, and PAFs (2 L, h, w) float32.
+    """
+    shape = -(-height // options.stride), -(-width // options.stride)
+    return (
+        _loop_heatmaps(keypoints, labelled, *shape, options),
+        _loop_pafs(keypoints, labelled, skeleton, *shape, options),
+    )
+
+
+def _loop_heatmaps(
+    keypoints: NDArray[np.floating],
+    labelled: NDArray[np.bool_],
+    rows: int,
+    columns: int,
+    options: TargetOptions,
+) -> NDArray[np.float32]:
+    people, joints = labelled.shape
+    heat = np.zeros((joints + 1, rows, columns), np.float32)
+    middle = (options.stride - 1) / 2
+    grid_x, grid_y = np.meshgrid(
+        np.arange(columns) * options.stride + middle, np.arange(rows) * options.stride + middle
+    )
+    for joint in range(joints):
+        for person in range(people):
+            if labelled[person, joint]:
+                x, y = keypoints[person, joint]
+                squared = (grid_x - x) ** 2 + (grid_y - y) ** 2
+                peak = np.exp(-squared / (2 * options.heatmap_sigma**2))
+                peak[peak < _SMALLEST_HEAT] = 0
+                heat[joint] = np.maximum(heat[joint], peak)
+    heat[joints] = np.clip(1 - heat[:joints].max(axis=0), 0, 1)
+    return heat
+
+
+def _loop_pafs(
+    keypoints: NDArray[np.floating],
+    labelled: NDArray[np.bool_],
+    skeleton: Skeleton,
+    rows: int,
+    columns: int,
+    options: TargetOptions,
+) -> NDArray[np.float32]:
+    pafs = np.zeros((skeleton.paf_channels, rows, columns), np.float32)
+    for limb, (start, end) in enumerate(skeleton.limbs):
+        for person in range(len(labelled)):
+            if labelled[person, start] and labelled[person, end]:
+                first, second = keypoints[person, start], keypoints[person, end]
+                _draw_limb(pafs[2 * limb : 2 * limb + 2], first, second, options)
+    return pafs
+
+
+def _draw_limb(
+    field: NDArray[np.float32],
+    start: NDArray[np.floating],
+    end: NDArray[np.floating],
+    options: TargetOptions,
+) -> None:
+    """Write one person's limb into its field (2, h, w); zeros beside the limb are written too."""
+    (start_x, start_y), (along_x, along_y) = start, end - start
+    length = np.hypot(along_x, along_y)
+    if length == 0:
+        return
+    stride, reach = options.stride, options.paf_half_width * options.stride
+    low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
+    left, top = (max(0, round(float(edge) / stride)) for edge in low)
+    right = min(field.shape[2], round(float(high[0]) / stride))
+    bottom = min(field.shape[1], round(float(high[1]) / stride))
+    if left >= right or top >= bottom:
+        return
+    grid_x, grid_y = np.meshgrid(np.arange(left, right) * stride, np.arange(top, bottom) * stride)
+    distance = np.abs((start_y - grid_y) * along_x - (start_x - grid_x) * along_y) / length
+    inside = distance <= reach
+    field[0, top:bottom, left:right] = np.where(inside, along_x / length, 0)
+    field[1, top:bottom, left:right] = np.where(inside, along_y / length, 0)

@@ -1,0 +1,139 @@
+"""Targets per second: ours in batch, and the original's way, joint by joint and person by person.
+
+python -m benchmarks.targets [--device cpu|cuda] [--quick] [--json FILE]
+
+Batches of 32 at 256 x 256. The original draws each image's own people; ours gets them as training
+makes them, every image filled up to the largest number of people in the batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bodyposenet.model.targets import render_targets
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+
+from . import harness
+from .original import loop_targets
+
+_SIZE = 256
+
+_COCO_LIKE = (1,) * 12 + (2,) * 7 + (3,) * 4 + (4,) * 3 + (5,) * 2 + (6, 8, 11, 12)
+"""People per image of a batch: 3 on average."""
+
+_CROWDED = (20,) * 32
+
+_BATCHES = 5
+"""COCO-like batches per turn, so that a turn of ours is not too short to be timed fairly."""
+
+_HEIGHTS = (0.15, 0.9)
+"""Of the people, as shares of the image."""
+
+_LABELLED_SHARE = 0.7
+
+People = list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+"""Keypoints (P, K, 2) and labels (P, K) of each image."""
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Draw both kinds of batches both ways, with one thread and with those that torch takes."""
+    turns = 7 if arguments.quick else 31
+    skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    coco_like = [_make_up_people(_COCO_LIKE, skeleton, seed) for seed in range(_BATCHES)]
+    crowded = [_make_up_people(_CROWDED, skeleton, _BATCHES)]
+    rivals = {
+        "ours": _ours(coco_like, skeleton),
+        "ours, crowded": _ours(crowded, skeleton),
+        "original": _original(coco_like, skeleton),
+        "original, crowded": _original(crowded, skeleton),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one = harness.take_turns(rivals, turns)
+    torch.set_num_threads(threads)
+    usual = harness.take_turns(rivals, turns)
+    images = _BATCHES * len(_COCO_LIKE)
+    figures = {
+        "over_original": one["original"] / one["ours"],
+        "over_original_crowded": one["original, crowded"] / one["ours, crowded"],
+        "over_original_torch_threads": usual["original"] / usual["ours"],
+        "over_original_crowded_torch_threads": (
+            usual["original, crowded"] / usual["ours, crowded"]
+        ),
+        "images_per_s": images / one["ours"],
+        "images_per_s_crowded": len(_CROWDED) / one["ours, crowded"],
+        "images_per_s_original": images / one["original"],
+    }
+    if arguments.device != "cpu":
+        on_device = {
+            "coco-like": _ours(coco_like, skeleton, arguments.device),
+            "crowded": _ours(crowded, skeleton, arguments.device),
+        }
+        seconds = harness.take_turns(on_device, turns)
+        figures["images_per_s_gpu"] = images / seconds["coco-like"]
+        figures["images_per_s_gpu_crowded"] = len(_CROWDED) / seconds["crowded"]
+    return figures
+
+
+def _make_up_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> People:
+    random = np.random.default_rng(seed)
+    joints, images = len(skeleton.joints), []
+    for count in counts:
+        heights = random.uniform(*_HEIGHTS, (count, 1, 1)) * _SIZE
+        centers = random.uniform(0, _SIZE, (count, 1, 2))
+        keypoints = centers + random.normal(0, 0.25, (count, joints, 2)) * heights
+        labelled = random.random((count, joints)) < _LABELLED_SHARE
+        images.append((keypoints.astype(np.float32), labelled))
+    return images
+
+
+def _ours(
+    batches: Sequence[People], skeleton: Skeleton, device: str = "cpu"
+) -> Callable[[], object]:
+    filled = [[tensor.to(device) for tensor in _fill_up(images)] for images in batches]
+
+    def draw() -> None:
+        for keypoints, labelled in filled:
+            render_targets(keypoints, labelled, skeleton, _SIZE, _SIZE)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return draw
+
+
+def _fill_up(images: People) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch (B, P, K, 2) and (B, P, K), all images with the largest number of people."""
+    people, joints = max(len(labelled) for _, labelled in images), images[0][1].shape[1]
+    keypoints = torch.zeros(len(images), people, joints, 2)
+    labelled = torch.zeros(len(images), people, joints, dtype=torch.bool)
+    for row, (points, named) in enumerate(images):
+        keypoints[row, : len(points)] = torch.from_numpy(points)
+        labelled[row, : len(named)] = torch.from_numpy(named)
+    return keypoints, labelled
+
+
+def _original(batches: Sequence[People], skeleton: Skeleton) -> Callable[[], object]:
+    return lambda: [
+        loop_targets(*people, skeleton, _SIZE, _SIZE) for images in batches for people in images
+    ]
+
+
+def _flags() -> argparse.ArgumentParser:
+    flags = harness.parser("targets", __doc__)
+    flags.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="measure there too; default: cuda if there is one",
+    )
+    return flags
+
+
+if __name__ == "__main__":
+    harness.run("targets", _flags(), measure)
