@@ -1,0 +1,126 @@
+"""The real `bpnet train` fed from JPEGs: images/s, and how long the step waits for its data.
+
+python -m benchmarks.train_step [--quick] [--json FILE]
+
+The light network at 256 x 256, on drawn 640 x 480 photos, with one process that makes samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.data.records import RecordSet
+from bodyposenet.files import replacing
+
+from . import harness
+
+SHIPPED_SPECS = {
+    "vgg": "bpnet_train_m1_coco.yaml",
+    "mobilenet": "bpnet_train_mobilenet_coco.yaml",
+}
+"""Architecture -> the train spec that comes with the package."""
+
+_RECORDS = "records/train-fold-000-of-001"
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Train two epochs; the second one counts."""
+    images, copies = (16, 1) if arguments.quick else (60, 3)
+    batch_size = arguments.batch_size
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        records = write_dataset(folder, images)
+        copy_records(folder, copies)
+        spec = write_train_spec(folder, "mobilenet", size=256, batch_size=batch_size, workers=1)
+        epoch = train(spec, folder / "results")
+    return {
+        "steps": records * copies // batch_size,
+        "batch_size": batch_size,
+        "images_per_s": epoch["images_per_s"],
+        "data_wait_share": epoch["data_wait_share"],
+    }
+
+
+def write_dataset(folder: Path, images: int) -> int:
+    """Draw JPEGs of 640 x 480 and convert them, with masks.
+
+    Args:
+        folder: Receives the dataset, and its records in `records/`.
+        images: How many to draw.
+
+    Returns:
+        How many records there are.
+    """
+    spec = write_drawn_dataset(folder, images, 0, (480, 640), seed=0)
+    _bpnet("dataset_convert", "-d", spec, "-o", folder / "records" / "train", "--generate_masks")
+    return len(RecordSet([folder / _RECORDS]))
+
+
+def copy_records(folder: Path, copies: int) -> None:
+    """Repeat the record file of `write_dataset`, so that an epoch is that many times as long."""
+    for number in range(copies):
+        shutil.copy(folder / _RECORDS, folder / "records" / f"copy-{number}")
+
+
+def write_train_spec(
+    folder: Path, architecture: str, *, size: int, batch_size: int, workers: int | None
+) -> Path:
+    """Write a shipped train spec, changed to two epochs of a drawn dataset.
+
+    Args:
+        folder: Of `write_dataset` and `copy_records`; receives the spec.
+        architecture: vgg or mobilenet.
+        size: Height and width of the network's input.
+        batch_size: Samples per step.
+        workers: Processes that make samples; None: as many as the trainer chooses.
+    """
+    shipped = files("bodyposenet") / "resources" / "specs" / SHIPPED_SPECS[architecture]
+    spec = yaml.safe_load(shipped.read_text())
+    spec |= {"num_epoch": 2, "checkpoint_n_epoch": 2, "validation_every_n_epoch": 2}
+    loader = spec["dataloader"]
+    loader["pose_config"].pop("target_shape", None)
+    loader["image_config"]["image_dims"] = {"height": size, "width": size}
+    loader |= {"batch_size": batch_size, "workers": workers}
+    loader["dataset_config"] = {
+        "root_data_path": str(folder),
+        "train_records_folder_path": str(folder / "records"),
+        "train_records_path": ["copy-*"],
+        "dataset_specs": {"drawn": str(folder / "dataset.json")},
+    }
+    path = folder / f"{architecture}.yaml"
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(spec).encode())
+    return path
+
+
+def train(spec: Path, results: Path, *flags: str) -> dict[str, float]:
+    """Train in a process of its own.
+
+    Returns:
+        What `status.json` says of the last epoch: loss, learning_rate, images_per_s,
+        data_wait_share.
+    """
+    _bpnet("train", "-e", spec, "-r", results, *flags)
+    lines = [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
+    return [line["graphical"] for line in lines if "graphical" in line][-1]
+
+
+def _bpnet(*arguments: object) -> None:
+    command = [sys.executable, "-m", "bodyposenet.cli", *map(str, arguments), "-l", "ERROR"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    flags = harness.parser("train_step", __doc__)
+    flags.add_argument("--batch_size", type=int, default=4, metavar="N", help="4 by default")
+    harness.run("train_step", flags, measure)

@@ -1,0 +1,85 @@
+"""A train spec in, the files that its training opens out: what `kit.py pack` packs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bodyposenet.data.records import read_records
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation.dataset import load_test_images
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.samples import dataset_sources
+
+
+def files_of(spec: TrainSpec) -> Iterator[Path]:
+    """All that a train spec names and a training opens, but for the spec itself.
+
+    Raises:
+        BodyPoseNetError: A file is missing or broken.
+    """
+    yield from _named_files(spec)
+    dataset_specs = spec.dataset_specs()
+    sources = dataset_sources(spec, dataset_specs)
+    for path in _record_files(spec):
+        yield path
+        for record in read_records(path):
+            if record.dataset not in sources:
+                raise BodyPoseNetError(
+                    f"{path}: a record comes from the dataset {record.dataset}",
+                    "Add its dataset spec to dataloader.dataset_config.dataset_specs.",
+                )
+            root = sources[record.dataset].root
+            yield root / record.image_path
+            if (root / record.mask_path).is_file():
+                yield root / record.mask_path
+    for dataset_spec in dataset_specs.values():
+        yield from _test_data(dataset_spec, spec.validation_max_images)
+
+
+def _named_files(spec: TrainSpec) -> Iterator[Path]:
+    for name, path in spec.dataloader.dataset_config.dataset_specs.items():
+        yield spec.existing(("dataloader", "dataset_config", "dataset_specs", name), path)
+    optional = {
+        "pretrained_weights": spec.pretrained_weights,
+        "inference_spec": spec.inference_spec,
+        "finetuning_config.checkpoint_path": spec.finetuning_config.checkpoint_path,
+        "distillation.teacher": spec.distillation and spec.distillation.teacher,
+    }
+    for place, path in optional.items():
+        if path:
+            found = spec.existing(place, path)
+            yield found
+            if found.with_suffix(".state").is_file():  # of a checkpoint
+                yield found.with_suffix(".state")
+    pose = spec.find(spec.dataloader.pose_config.pose_config_path)
+    if pose is not None:  # else it is one that comes with the package
+        yield pose
+
+
+def _record_files(spec: TrainSpec) -> Iterator[Path]:
+    config = spec.dataloader.dataset_config
+    for kind in ("train", "val"):
+        place = f"dataloader.dataset_config.{kind}_records"
+        patterns = getattr(config, f"{kind}_records_path")
+        folder = spec.existing(
+            f"{place}_folder_path", getattr(config, f"{kind}_records_folder_path")
+        )
+        for pattern in patterns:
+            found = sorted(folder.glob(pattern))
+            if not found:
+                spec.fail(
+                    f"{place}_path", f"no such file: {folder / pattern}",
+                    "Make it with dataset_convert.",
+                )  # fmt: skip
+            yield from found
+
+
+def _test_data(spec: DatasetSpec, limit: int | None) -> Iterator[Path]:
+    """What the AP while training is measured on; a test set that is the train set is none."""
+    trained = spec.train_data.annotation_root_dir_path
+    if spec.test_data and spec.test_data.annotation_root_dir_path != trained:
+        yield spec.annotations("test")
+        for image in load_test_images(spec, limit):
+            yield spec.images_folder("test") / image.file_name

@@ -1,0 +1,141 @@
+"""The training kit: packed here, trained elsewhere, in pieces."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bodyposenet.cli import main
+from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.training import TrainSpec
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "examples" / "default_model"
+EPOCHS = 12
+
+
+@pytest.fixture
+def kit(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    spec = importlib.util.spec_from_file_location("kit", FOLDER / "kit.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def home(write_train_spec, tmp_path, monkeypatch):
+    """A folder to pack from: a drawn dataset, and a train spec whose paths are relative to it."""
+    monkeypatch.chdir(tmp_path)
+    dataset = write_drawn_dataset(Path("data"), train_images=8, test_images=4, size=96, seed=1)
+    for mode in ("train", "test"):
+        convert = ["dataset_convert", "-d", str(dataset), "-o", f"data/records/{mode}"]
+        assert main([*convert, "-m", mode, "--generate_masks", "--num_processes", "1"]) == 0
+    often = {"checkpoint_n_epoch": 3, "validation_every_n_epoch": EPOCHS}
+    spec = write_train_spec(num_epoch=EPOCHS, **often)
+    content = yaml.safe_load(spec.read_text())
+    content["dataloader"]["dataset_config"] |= {
+        "root_data_path": "data",
+        "train_records_folder_path": "data/records",
+        "val_records_folder_path": "data/records",
+        "dataset_specs": {"drawn": "data/dataset.json"},
+    }
+    spec.write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def start(machine, *flags):
+    command = [sys.executable, str(FOLDER / "kit.py"), "train", "--kit", "kit", "--work", machine]
+    return subprocess.Popen(
+        [*command, "--out", "out", "--state", "out", *flags], stderr=subprocess.PIPE, text=True
+    )
+
+
+def piece(machine, *flags):
+    run = start(machine, *flags)
+    _, err = run.communicate()
+    return run.returncode, err
+
+
+def epochs():
+    lines = [json.loads(line) for line in Path("out/status.json").read_text().splitlines()]
+    return [line["epoch"] for line in lines if "graphical" in line]
+
+
+def test_a_training_goes_on_on_another_machine(kit, home):
+    pack = ["pack", "-e", "train.yaml", "--kit", "kit", "--max-mb"]
+    assert kit.main([*pack, "0.4"]) == 0
+    first, *others = sorted(Path("kit").iterdir())
+    assert others
+    assert all(part.stat().st_size < 0.4e6 for part in (first, *others))
+
+    waiting = [part.rename(home / part.name) for part in others]  # parts may come one by one
+    code, err = piece("one")
+    assert (code, f"1 of {len(others) + 1} parts" in err) == (1, True), err
+    for part in waiting:
+        part.rename(home / "kit" / part.name)
+
+    run = start("one")
+    while run.poll() is None and not list(Path("one/results").glob("model.epoch-3.tlt")):
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    run.communicate()
+    assert run.returncode == 75
+    done = len(epochs())
+    assert 3 <= done < EPOCHS
+
+    assert piece("two", "--minutes", "0")[0] == 75  # no time for a step: nothing is lost
+    assert len(epochs()) == done
+
+    code, err = piece("three", "--log_level", "ERROR")
+    assert code == 0, err
+    assert epochs() == list(range(1, EPOCHS + 1))
+    assert (home / "three" / "files" / "src" / "bodyposenet" / "cli.py").exists()
+    names = {path.name for path in Path("out").iterdir()}
+    last = f"model.epoch-{EPOCHS}"
+    assert {"bpnet_model.tlt", f"{last}.tlt", f"{last}.state", "experiment_spec.yaml"} <= names
+    assert len(names) <= 8
+    assert not {"latest.state", "model.epoch-3.tlt"} & names
+    events = EventAccumulator("out")  # one file of all pieces
+    events.Reload()
+    steps = [event.step for event in events.Scalars("total_loss")]
+    assert set(steps) == set(range(1, steps[-1] + 1))
+
+
+def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home):
+    spec = yaml.safe_load(Path("train.yaml").read_text())
+    spec["dataloader"]["dataset_config"]["root_data_path"] = str(home / "data")
+    Path("train.yaml").write_text(yaml.safe_dump(spec))
+    with pytest.raises(SystemExit, match="relative to the folder that you pack from"):
+        kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+
+
+def test_lost_photos_are_told_before_the_machine_is_rented(kit, home):
+    Path("data/train/000003.jpg").unlink()
+    with pytest.raises(
+        SystemExit, match=r"1 files are missing; the first is data.train.000003\.jpg"
+    ):
+        kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+
+
+def test_the_light_network_fits_into_the_kit(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec = TrainSpec.load(FOLDER / "mobilenet.yaml")
+    assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
+    network = BodyPoseNetwork(spec.skeleton, spec.model)
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    assert 4 * 4 * numbers < 15.7 * 2**20  # weights, their average, two of the optimizer
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)
+def test_dataset_specs_load(path):
+    assert DatasetSpec.load(path).dataset == path.stem
