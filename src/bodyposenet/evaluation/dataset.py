@@ -15,6 +15,7 @@ from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 
 
@@ -37,7 +38,7 @@ class DatasetResult(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Finding:
+class Finding:
     """What was found in one image.
 
     Args:
@@ -79,18 +80,39 @@ def evaluate_dataset(
     Raises:
         BodyPoseNetError: The folder of the dataset is missing.
     """
+    findings = find_people(predictor, spec, images)
+    return score_findings(findings, predictor.engine.skeleton, spec, images)
+
+
+def find_people(
+    predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
+) -> list[Finding]:
+    """Find the people in test images, or in a share of them; arguments as `evaluate_dataset`."""
     folder = spec.images_folder("test")
-    findings = [
-        _find_people(predictor, folder / image.file_name, image, spec.person.keypoints)
+    return [
+        _find_in(predictor, folder / image.file_name, image, spec.person.keypoints)
         for image in track(images, f"evaluation on {spec.dataset}")
     ]
+
+
+def score_findings(
+    findings: Sequence[Finding], skeleton: Skeleton, spec: DatasetSpec, images: Sequence[CocoImage]
+) -> DatasetResult:
+    """Measure the keypoint AP of what was found.
+
+    Args:
+        findings: One per image, in their order.
+        skeleton: Of the network.
+        spec: The dataset.
+        images: All of its test images.
+    """
     results = [result for finding in findings for result in finding.results]
     flags = spec.visibility_flags.classes()
     accuracy = evaluate_poses(
         results,
         images,
         spec.person.keypoints,
-        predictor.engine.skeleton,
+        skeleton,
         sigmas=spec.person.sigmas,
         labelled_flags=[flag for flag, meaning in flags.items() if meaning.is_labelled],
     )
@@ -103,9 +125,9 @@ def evaluate_dataset(
     )
 
 
-def _find_people(
+def _find_in(
     predictor: Predictor, path: Path, image: CocoImage, joints: tuple[str, ...]
-) -> _Finding:
+) -> Finding:
     """Poses in pixels of the size that the annotations state."""
     try:
         pixels = read_image(path, (image.height, image.width))
@@ -113,7 +135,7 @@ def _find_people(
     except BodyPoseNetError as error:
         logger.warning("counts as an image without detections: %s", error)
         entry = detections.describe_image(path, error.what, _fields(image))
-        return _Finding(entry, [], unreadable=error.what)
+        return Finding(entry, [], unreadable=error.what)
     height, width = pixels.shape[:2]
     resized = ""
     if (height, width) != (image.height, image.width):
@@ -122,7 +144,7 @@ def _find_people(
         resized = f"{path}: is {width} x {height}, its annotations say {stated}"
         logger.warning("%s; the poses are scaled", resized)
     entry = detections.describe_image(path, poses, _fields(image))
-    return _Finding(entry, poses.to_coco(image.image_id, joints), resized=resized)
+    return Finding(entry, poses.to_coco(image.image_id, joints), resized=resized)
 
 
 def _fields(image: CocoImage) -> dict[str, Any]:

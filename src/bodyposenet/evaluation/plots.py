@@ -12,9 +12,10 @@ from matplotlib.ticker import PercentFormatter
 from bodyposenet.evaluation.keypoint_ap import KeypointAP
 from bodyposenet.skeleton import side_of
 
-_INK, _GRID = "#33384a", "#e3e6ee"
-_DARK, _MIDDLE, _LIGHT = "#1f4e9c", "#3b8ed8", "#8cc4f2"
-_SIDES = {"left": "#3b8ed8", "right": "#f2884b", "": "#5fae6b"}
+INK, GRID = "#33384a", "#e3e6ee"
+DARK, MIDDLE, LIGHT = "#1f4e9c", "#3b8ed8", "#8cc4f2"
+ORANGE, GREEN = "#f2884b", "#5fae6b"
+_SIDES = {"left": MIDDLE, "right": ORANGE, "": GREEN}
 
 
 def plot_precision_recall(outcome: KeypointAP) -> Figure:
@@ -23,9 +24,9 @@ def plot_precision_recall(outcome: KeypointAP) -> Figure:
     axes = figure.subplots()
     recall = np.linspace(0, 1, outcome.precision.shape[1])
     curves = (
-        ("OKS 0.50", outcome.precision[0], outcome.values[1], _LIGHT),
-        ("OKS 0.75", outcome.precision[5], outcome.values[2], _MIDDLE),
-        ("OKS 0.50 to 0.95", outcome.precision.mean(axis=0), outcome.ap, _DARK),
+        ("OKS 0.50", outcome.precision[0], outcome.values[1], LIGHT),
+        ("OKS 0.75", outcome.precision[5], outcome.values[2], MIDDLE),
+        ("OKS 0.50 to 0.95", outcome.precision.mean(axis=0), outcome.ap, DARK),
     )
     for name, precision, ap, color in curves:
         if ap < 0:
@@ -33,12 +34,12 @@ def plot_precision_recall(outcome: KeypointAP) -> Figure:
         axes.fill_between(recall, precision, color=color, alpha=0.08, linewidth=0)
         axes.plot(recall, precision, color=color, linewidth=2, label=f"{name}   AP {ap:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    _write_title(axes, "Precision and recall", _describe(outcome))
-    _clean(axes)
+    write_title(axes, "Precision and recall", _describe(outcome))
+    clean(axes)
     if outcome.people:
-        axes.legend(frameon=False, labelcolor=_INK)
+        axes.legend(frameon=False, labelcolor=INK)
     else:
-        axes.text(0.5, 0.5, "no ground truth", ha="center", color=_INK, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no ground truth", ha="center", color=INK, transform=axes.transAxes)
     return figure
 
 
@@ -50,8 +51,8 @@ def plot_keypoint_errors(outcome: KeypointAP) -> Figure:
     places = np.arange(len(errors))
     colors = [_SIDES[side_of(error.joint)] for error in errors]
     distance.barh(places, [_or_zero(error.median) for error in errors], 0.7, color=colors)
-    distance.plot([error.mean for error in errors], places, "|", color=_INK, markersize=9)
-    share.barh(places, [error.labelled > 0 for error in errors], 0.7, color=_GRID)
+    distance.plot([error.mean for error in errors], places, "|", color=INK, markersize=9)
+    share.barh(places, [error.labelled > 0 for error in errors], 0.7, color=GRID)
     share.barh(places, [_or_zero(error.found) for error in errors], 0.7, color=colors)
     distance.set_yticks(places, [error.joint.replace("_", " ") for error in errors])
     most = max((_or_zero(max(error.mean, error.median)) for error in errors), default=0)
@@ -59,10 +60,10 @@ def plot_keypoint_errors(outcome: KeypointAP) -> Figure:
     distance.set(xlabel="median distance, share of the person's size (line: mean)")
     share.set(xlabel="found, share of those labelled", xlim=(0, 1))
     matched = "over the people found (OKS at least 0.5)"
-    _write_title(distance, "Error by keypoint", f"{_describe(outcome)}; {matched}")
+    write_title(distance, "Error by keypoint", f"{_describe(outcome)}; {matched}")
     for axes in (distance, share):
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        _clean(axes)
+        clean(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     return figure
@@ -72,22 +73,22 @@ def _describe(outcome: KeypointAP) -> str:
     return f"{outcome.images:,} images, {outcome.people:,} people, {outcome.poses:,} poses"
 
 
-def _write_title(axes: Axes, title: str, subtitle: str) -> None:
-    axes.set_title(title, loc="left", pad=24, color=_INK, fontsize=13, fontweight="bold")
-    axes.annotate(
-        subtitle, (0, 1), (0, 9), "axes fraction", "offset points", color=_INK, fontsize=9
-    )
+def write_title(axes: Axes, title: str, subtitle: str) -> None:
+    """Write a heading and a finer line over a plot, at its left."""
+    axes.set_title(title, loc="left", pad=24, color=INK, fontsize=13, fontweight="bold")
+    axes.annotate(subtitle, (0, 1), (0, 9), "axes fraction", "offset points", color=INK, fontsize=9)
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Leave a faint grid and two of the four sides of the frame; ink for what is to be read."""
     axes.set_axisbelow(True)
-    axes.grid(color=_GRID)
-    axes.tick_params(color=_GRID, labelcolor=_INK, labelsize=9)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    axes.grid(color=GRID)
+    axes.tick_params(color=GRID, labelcolor=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(_GRID)
+        spine.set_color(GRID)
 
 
 def _or_zero(value: float) -> float:

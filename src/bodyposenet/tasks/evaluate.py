@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
     from bodyposenet.evaluation.report import write_report
+    from bodyposenet.evaluation.summary import write_evaluation_page
     from bodyposenet.files import write_json
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
     from bodyposenet.runtime.models import open_predictor
@@ -51,8 +52,13 @@ def run(arguments: argparse.Namespace) -> None:
         write_detections(results_dir / FILE_NAME, skeleton, predictor.spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         report = write_report(results_dir, result.accuracy)
+        page = write_evaluation_page(
+            results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
+            model=Path(arguments.model_filename or predictor.spec.model_path or "").name,
+            spec=predictor.spec,
+        )  # fmt: skip
         _show(result)
-        say(f"written: {', '.join(str(file) for file in report)}")
+        say(f"written: {', '.join(str(file) for file in [*report, page])}")
         status.write("RUNNING", "evaluation", kpi=result.accuracy.kpis())
 
 

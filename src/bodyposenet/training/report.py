@@ -1,19 +1,29 @@
-"""What a training says as it goes: log lines with ETA, `status.json`, TensorBoard."""
+"""What a training says as it goes: log lines with ETA, `status.json`, TensorBoard.
+
+The numbers of a step stay on the device until a step is due to be told of: looking at one makes
+Python wait for all that the device has yet to do.
+"""
 
 from __future__ import annotations
 
 import math
+import platform
 import time
 from datetime import timedelta
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from bodyposenet import __version__
 from bodyposenet.console import StatusFile, logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 from bodyposenet.model.loss import Losses
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.history import History
+from bodyposenet.training.pace import Pace
 from bodyposenet.training.validation import ValidationResult
 
 
@@ -22,138 +32,220 @@ class Report:
 
     Args:
         spec: How often to say what.
-        results_dir: Receives `events/`.
+        results_dir: Receives `events/` and `report.html`; None, in processes beside the first:
+            nothing is said or written, the loss is checked all the same.
         steps_per_epoch: Steps of one epoch.
-        first_epoch: The epoch that this run begins with.
-        status: Receives a line per epoch.
+        first_step: Steps that were done before this run.
+        status: Receives a line per epoch and per validation.
     """
 
     def __init__(
         self,
         spec: TrainSpec,
-        results_dir: Path,
+        results_dir: Path | None,
         steps_per_epoch: int,
-        first_epoch: int,
-        status: StatusFile,
+        first_step: int,
+        status: StatusFile | None,
     ) -> None:
         self._spec = spec
+        self._results_dir = results_dir
         self._steps_per_epoch = steps_per_epoch
         self._status = status
-        self._first_step = (first_epoch - 1) * steps_per_epoch
-        # What a killed run wrote of the steps that are now done again is dropped.
-        self._writer = SummaryWriter(
-            str(make_directory(results_dir / "events")), purge_step=self._first_step + 1
-        )
+        self._first_step = self._step = self._checked_step = first_step
+        self._writer = None
+        if results_dir is not None:
+            # What a killed run wrote of the steps that are now done again is dropped.
+            folder = make_directory(results_dir / "events")
+            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         self._begun = self._last_line = time.monotonic()
-        self._epoch_begun = self._begun
-        self._loss_sum = 0.0
-        self._loss_count = 0
+        self._epoch_pace, self._summary_pace = Pace(), Pace()
+        self._unseen: Tensor | None = None
+        self._loss_sum, self._loss_count = 0.0, 0
         self._rate = 0.0
         self._without_mask: int | None = 0
 
     def __enter__(self) -> Report:
+        if self._status is not None:
+            versions = {
+                "bodyposenet": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            }
+            self._status.write("RUNNING", "training", versions=versions)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def step(self, step: int, samples: int, without_mask: int, losses: Losses, rate: float) -> None:
-        """Follow one step.
+    def step(
+        self,
+        step: int,
+        losses: Losses,
+        rate: float,
+        *,
+        samples: int,
+        waited: float,
+        gradient_norm: Tensor | None,
+        without_mask: int = 0,
+    ) -> None:
+        """Follow one step of the optimizer.
 
         Args:
-            step: Steps done since epoch 0.
-            samples: Samples of the batch.
-            without_mask: Those of them that had no mask file.
-            losses: Of the batch.
+            step: Steps done since the training began.
+            losses: Of the step, detached, on the device.
             rate: The learning rate.
+            samples: Samples of the step, over all processes and accumulated batches.
+            waited: Seconds that it waited for data.
+            gradient_norm: Of all gradients together, on the device.
+            without_mask: Samples that had no mask file.
 
         Raises:
             BodyPoseNetError: The loss is no number any more.
         """
-        loss = float(losses.total)
+        self._step, self._rate = step, rate
+        self._unseen = losses.total if self._unseen is None else self._unseen + losses.total
+        for pace in (self._epoch_pace, self._summary_pace):
+            pace.add(samples, waited)
+        if self._without_mask is not None:
+            self._without_mask += without_mask
+        summary_due = step % self._spec.summary_every_n_steps == 0
+        line_due = time.monotonic() - self._last_line >= self._spec.log_every_n_secs
+        if not (summary_due or line_due):
+            return
+        self._look_at_loss()
+        if summary_due and self._writer is not None:
+            self._write_scalars(self._writer, losses, gradient_norm)
+        if line_due:
+            self._last_line = time.monotonic()
+            self._say_progress()
+
+    def end_epoch(self, epoch: int) -> None:
+        """Say how the epoch went, on screen and in `status.json`.
+
+        Raises:
+            BodyPoseNetError: The loss is no number any more.
+        """
+        self._look_at_loss()
+        pace, eta = self._epoch_pace, self._eta()
+        loss = self._loss_sum / max(self._loss_count, 1)
+        self._loss_sum, self._loss_count = 0.0, 0
+        self._say(
+            f"epoch {epoch}/{self._spec.num_epoch}: loss {loss:.4g}, "
+            f"{_duration(pace.seconds)}, {pace}, ETA {_duration(eta)}"
+        )
+        if self._status is not None:
+            self._status.write(
+                "RUNNING", epoch=epoch, max_epoch=self._spec.num_epoch,
+                time_per_epoch=_duration(pace.seconds), eta=_duration(eta),
+                graphical={
+                    "loss": loss,
+                    "learning_rate": self._rate,
+                    "images_per_s": round(pace.images_per_s, 2),
+                    "data_wait_share": round(pace.wait_share, 4),
+                },
+            )  # fmt: skip
+        self._warn_of_masks()
+        self._begin_epoch()
+
+    def was_validated(self, epoch: int) -> bool:
+        """Whether an earlier run validated after that epoch."""
+        lines = [] if self._status is None else self._status.lines()
+        return epoch in History.read(lines).validations
+
+    def validated(self, epoch: int, result: ValidationResult) -> None:
+        """Say what a validation found, and bring `report.html` up to date."""
+        kpi = {f"AP_{dataset}": ap.ap for dataset, ap in result.ap.items()}
+        scalars = {f"validation/{name}": value for name, value in kpi.items()}
+        if result.loss is not None:
+            kpi = {"validation_loss": result.loss} | kpi
+            scalars["validation/loss"] = result.loss
+        if self._writer is not None:
+            step = epoch * self._steps_per_epoch
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, step)
+            picture = result.picture
+            self._writer.add_image("validation/predictions", picture, step, dataformats="HWC")
+            self._writer.flush()
+        if kpi:
+            found = ", ".join(f"{name} {value:.4g}" for name, value in kpi.items())
+            self._say(f"epoch {epoch}: {found}")
+        if self._status is not None:
+            accuracy = {dataset: ap.kpis() for dataset, ap in result.ap.items()}
+            self._status.write(
+                "RUNNING", "validation", validated_epoch=epoch, kpi=kpi, accuracy=accuracy
+            )
+            if self._results_dir is not None:
+                from bodyposenet.training.summary import write_training_page  # matplotlib
+
+                write_training_page(
+                    self._results_dir, self._spec.text, self._status, result.picture
+                )
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self._epoch_pace, self._summary_pace = Pace(), Pace()
+
+    def _look_at_loss(self) -> None:
+        """Fetch the losses that only the device knows yet, and check that they are numbers."""
+        if self._unseen is None:
+            return
+        loss = float(self._unseen)
         if not math.isfinite(loss):
             raise BodyPoseNetError(
-                f"the loss is {loss} at step {step} (learning rate {rate:.3g})",
+                f"the loss is {loss} by step {self._step} (learning rate {self._rate:.3g})",
                 "Try a lower base_learning_rate, a longer soft_start, or run without --use_amp; "
                 "the last checkpoint is intact.",
             )
+        self._unseen = None
         self._loss_sum += loss
-        self._loss_count += 1
-        self._rate = rate
-        if self._without_mask is not None:
-            self._without_mask += without_mask
-        if step % self._spec.summary_every_n_steps == 0:
-            self._write_scalars(step, losses, rate)
-        if time.monotonic() - self._last_line >= self._spec.log_every_n_secs:
-            self._log_progress(step, samples)
+        self._loss_count += self._step - self._checked_step
+        self._checked_step = self._step
 
-    def end_epoch(self, epoch: int) -> None:
-        """Say how the epoch went, on screen and in `status.json`."""
-        now = time.monotonic()
-        seconds, self._epoch_begun = now - self._epoch_begun, now
-        loss = self._loss_sum / max(self._loss_count, 1)
-        self._loss_sum, self._loss_count = 0.0, 0
-        eta = self._eta(epoch * self._steps_per_epoch)
-        logger.info(
-            "epoch %d/%d: loss %.4g, %s, ETA %s",
-            epoch, self._spec.num_epoch, loss, _duration(seconds), _duration(eta),
-        )  # fmt: skip
-        self._status.write(
-            "RUNNING", epoch=epoch, max_epoch=self._spec.num_epoch,
-            time_per_epoch=_duration(seconds), eta=_duration(eta),
-            graphical={"loss": loss, "learning_rate": self._rate},
-        )  # fmt: skip
-        if self._without_mask:
+    def _write_scalars(
+        self, writer: SummaryWriter, losses: Losses, gradient_norm: Tensor | None
+    ) -> None:
+        tensors = {"total_loss": losses.total}
+        for stage, (heat, paf) in enumerate(zip(losses.heatmaps, losses.pafs, strict=True), 1):
+            tensors |= {f"cmap_loss_stage{stage}": heat, f"paf_loss_stage{stage}": paf}
+        if gradient_norm is not None:
+            tensors["gradient_norm"] = gradient_norm
+        values = torch.stack([tensor.float() for tensor in tensors.values()]).tolist()
+        scalars = dict(zip(tensors, values, strict=True)) | {
+            "learning_rate": self._rate,
+            "images_per_s": self._summary_pace.images_per_s,
+            "data_wait_share": self._summary_pace.wait_share,
+        }
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, self._step)
+        self._summary_pace = Pace()
+
+    def _say_progress(self) -> None:
+        epoch, done = divmod(self._step - 1, self._steps_per_epoch)
+        loss = self._loss_sum / self._loss_count
+        self._say(
+            f"epoch {epoch + 1}/{self._spec.num_epoch}, step {done + 1}/{self._steps_per_epoch}: "
+            f"loss {loss:.4g}, learning rate {self._rate:.3g}, {self._epoch_pace}, "
+            f"ETA {_duration(self._eta())}"
+        )
+
+    def _say(self, line: str) -> None:
+        if self._writer is not None:
+            logger.info("%s", line)
+
+    def _warn_of_masks(self) -> None:
+        """Once, after the first epoch of the run: all of them tell the same."""
+        if self._without_mask and self._writer is not None:
             logger.warning(
                 "%d samples of the epoch had no mask file: all of their image counts",
                 self._without_mask,
             )
         self._without_mask = None
 
-    def was_validated(self, epoch: int) -> bool:
-        """Whether an earlier run validated after that epoch."""
-        return any(line.get("validated_epoch") == epoch for line in self._status.lines())
-
-    def validated(self, epoch: int, result: ValidationResult) -> None:
-        """Say what a validation found."""
-        step = epoch * self._steps_per_epoch
-        kpi = {}
-        if result.loss is not None:
-            self._writer.add_scalar("validation/loss", result.loss, step)
-            kpi["validation_loss"] = result.loss
-        for dataset, ap in result.ap.items():
-            self._writer.add_scalar(f"validation/AP_{dataset}", ap.ap, step)
-            kpi[f"AP_{dataset}"] = ap.ap
-        self._writer.add_image("validation/predictions", result.picture, step, dataformats="HWC")
-        if kpi:
-            found = ", ".join(f"{name} {value:.4g}" for name, value in kpi.items())
-            logger.info("epoch %d: %s", epoch, found)
-        self._status.write("RUNNING", "validation", validated_epoch=epoch, kpi=kpi)
-        self._writer.flush()
-        self._epoch_begun = time.monotonic()
-
-    def _write_scalars(self, step: int, losses: Losses, rate: float) -> None:
-        for stage, (heat, paf) in enumerate(zip(losses.heatmaps, losses.pafs, strict=True), 1):
-            self._writer.add_scalar(f"cmap_loss_stage{stage}", float(heat), step)
-            self._writer.add_scalar(f"paf_loss_stage{stage}", float(paf), step)
-        self._writer.add_scalar("total_loss", float(losses.total), step)
-        self._writer.add_scalar("learning_rate", rate, step)
-
-    def _log_progress(self, step: int, samples: int) -> None:
-        now = time.monotonic()
-        self._last_line = now
-        speed = (step - self._first_step) * samples / (now - self._begun)
-        epoch, done = divmod(step - 1, self._steps_per_epoch)
-        logger.info(
-            "epoch %d/%d, step %d/%d: loss %.4g, learning rate %.3g, %.1f images/s, ETA %s",
-            epoch + 1, self._spec.num_epoch, done + 1, self._steps_per_epoch,
-            self._loss_sum / self._loss_count, self._rate, speed, _duration(self._eta(step)),
-        )  # fmt: skip
-
-    def _eta(self, step: int) -> float:
+    def _eta(self) -> float:
         """Seconds to go, at the pace of this run."""
-        per_step = (time.monotonic() - self._begun) / max(step - self._first_step, 1)
-        return per_step * (self._spec.num_epoch * self._steps_per_epoch - step)
+        per_step = (time.monotonic() - self._begun) / max(self._step - self._first_step, 1)
+        return per_step * (self._spec.num_epoch * self._steps_per_epoch - self._step)
 
 
 def _duration(seconds: float) -> str:

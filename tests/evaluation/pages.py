@@ -1,0 +1,55 @@
+"""A report.html, read as a browser would: its text, its pictures, and whether it is in order."""
+
+from __future__ import annotations
+
+import base64
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_EMPTY = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """A parsed page; every tag must be closed, and nothing outside of the page be named."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = ""
+        self.pictures: list[np.ndarray] = []
+        self.plots: list[str] = []
+        self._open: list[str] = []
+        self._ids: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in _EMPTY:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        values = dict(attrs)
+        assert tag not in ("script", "link", "iframe")
+        if "id" in values:
+            assert values["id"] not in self._ids
+            self._ids.add(values["id"])
+        if "href" in values or "xlink:href" in values:
+            assert (values.get("href") or values["xlink:href"]).startswith("#")
+        if tag == "img":
+            kind, data = values["src"].split(",")
+            assert kind == "data:image/jpeg;base64"
+            content = np.frombuffer(base64.b64decode(data), np.uint8)
+            self.pictures.append(cv2.imdecode(content, cv2.IMREAD_COLOR))
+        if tag == "svg":
+            self.plots.append(values["aria-label"])
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] not in ("style", "text"):
+            self.text += data
