@@ -199,6 +199,12 @@ class JointMap:
         """(K,) which joints the dataset labels at all, directly or derived."""
         return np.array([bool(source) for source in self._sources])
 
+    @cached_property
+    def _columns(self) -> NDArray[np.intp]:
+        """(3, S): joints that are known, and the two of the dataset between which each lies."""
+        rows = [(joint, own[0], own[-1]) for joint, own in enumerate(self._sources) if own]
+        return np.array(rows, np.intp).reshape(-1, 3).T
+
     def keypoints(
         self, points: NDArray[np.floating], labelled: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -213,10 +219,9 @@ class JointMap:
         """
         shape = (len(points), len(self.skeleton.joints))
         mapped, found = np.zeros((*shape, 2)), np.zeros(shape, dtype=bool)
-        for joint, source in enumerate(self._sources):
-            if source:
-                found[:, joint] = labelled[:, source].all(axis=1)
-                mapped[:, joint] = points[:, source].mean(axis=1)
+        joints, first, second = self._columns
+        found[:, joints] = labelled[:, first] & labelled[:, second]
+        mapped[:, joints] = (points[:, first] + points[:, second]) / 2
         mapped[~found] = 0.0
         return mapped, found
 

@@ -1,15 +1,17 @@
-"""Records to samples: pixels and people move together; masks; several datasets; clear errors."""
+"""Records to samples: pixels and people move together; masks; colors; replacements; errors."""
 
 import cv2
 import numpy as np
 import pytest
 
 from bodyposenet.data.dataset import DatasetSource, Sample, SampleSet, stack
+from bodyposenet.data.image_cache import ImageCache
+from bodyposenet.data.mask_files import encode_all_valid
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.source import read_image
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams, SpatialAugParams
 from bodyposenet.types import Record
 
 from ..media.jpegs import encode, exif_segment, segment
@@ -45,14 +47,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-def samples(folder, records, *, mode="person_centric", sources=None, seed=1, **params):
+def samples(
+    folder, records, *, mode="person_centric", sources=None, seed=1, colors=None, cache=None,
+    size=(128, 160), **params,
+):  # fmt: skip
     path = folder / "records"
     write_records(path, records)
     augmentation = AugmentationConfig(
-        spatial_augmentation_mode=mode, spatial_aug_params=SpatialAugParams(**params)
+        spatial_augmentation_mode=mode,
+        spatial_aug_params=SpatialAugParams(**params),
+        color_aug_params=colors or ColorAugParams(),
     )
     found = sources or {"own": source(folder)}
-    return SampleSet(RecordSet([path]), found, augmentation, 128, 160, seed)
+    return SampleSet(RecordSet([path]), found, augmentation, *size, seed, cache)
 
 
 def centroid(channel):
@@ -131,6 +138,119 @@ def test_a_batch_fills_up_people_with_unlabelled_ones(folder):
     assert isinstance(batch, Sample)
     assert batch.keypoints.shape == (2, 3, 3, 2)
     assert batch.labelled.any(axis=2).tolist() == [[True, False, False], [True] * 3]
+
+
+def large_photo(folder, name):
+    """A photo of 1201 x 903 pixels with a soft dot on each joint; a record centered on them."""
+    points = [[[700, 300, 2], [400, 610, 1], [520, 200, 2]]]
+    rows, columns = np.mgrid[:903, :1201]
+    image = np.zeros((903, 1201, 3), np.uint8)
+    for channel, (x, y, _) in enumerate(points[0]):
+        dot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 20**2))
+        image[..., 2 - channel] = dot
+    cv2.imwrite(str(folder / name), image)
+    joints, center = np.array(points, float), np.array([[560.0, 450.0]])
+    return Record(7, name, "none.png", 903, 1201, "own", joints, np.array([500.0]), center)
+
+
+@pytest.mark.parametrize("name", ["large.jpg", "large.png"])
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+@pytest.mark.parametrize("mode", ["person_centric", "standard_with_fixed_aspect_ratio"])
+def test_dots_stay_in_place_when_the_photo_is_decoded_smaller(folder, name, divisor, mode):
+    size = (700 // divisor + 1, 800 // divisor + 1)
+    wide = {"target_person_scale": 0.55, "rotate_deg_max": 20.0}
+    sample = samples(folder, [large_photo(folder, name)], mode=mode, size=size, **wide)[2, 0]
+    for joint, joint_name in enumerate(ARMS.joints):
+        channel = sample.image[:, :, OWN_JOINTS.index(joint_name)].astype(float)
+        dot = np.maximum(channel - 140, 0)  # what lies around the photo is darker
+        rows, columns = np.mgrid[: size[0], : size[1]]
+        seen = (columns * dot).sum() / dot.sum(), (rows * dot).sum() / dot.sum()
+        np.testing.assert_allclose(sample.keypoints[0, joint], seen, atol=0.1)
+
+
+def test_samples_are_the_same_with_and_without_a_cache(folder, tmp_path_factory):
+    cache = ImageCache(tmp_path_factory.mktemp("cache"))
+    records = [large_photo(folder, "large.jpg"), record(POINTS)]
+    varied = {"rotate_deg_max": 40.0, "zoom_prob": 0.7, "zoom_ratio_max": 4.0}
+    plain = samples(folder, records, **varied)
+    for _ in range(2):  # once decoded and kept, once read back
+        cached = samples(folder, records, cache=cache, **varied)
+        for place in [(0, 0), (1, 0), (2, 0), (0, 1)]:
+            np.testing.assert_array_equal(plain[place].image, cached[place].image)
+
+
+def test_a_mask_known_to_be_all_valid_counts_as_a_mask(folder):
+    (folder / "mask.png").write_bytes(encode_all_valid(HEIGHT, WIDTH))
+    sample = samples(folder, [record(POINTS)])[0, 0]
+    assert sample.mask.shape == (128, 160)
+    assert sample.mask.min() == 255
+    assert sample.without_mask == 0
+
+
+COLORS = ColorAugParams(brightness_max=0.2, hue_deg_max=30.0, blur_prob=0.5, blur_sigma_max=2.0)
+
+
+def test_colors_are_drawn_but_left_to_the_training_device(folder):
+    varied = {"rotate_deg_max": 40.0, "flip_lr_prob": 0.5}
+    plain = samples(folder, [record(POINTS)] * 2, **varied)
+    colored = samples(folder, [record(POINTS)] * 2, colors=COLORS, **varied)
+    assert plain[3, 1].color is None
+    assert plain[3, 1].blur is None
+    np.testing.assert_array_equal(plain[3, 1].image, colored[3, 1].image)
+    np.testing.assert_array_equal(plain[3, 1].keypoints, colored[3, 1].keypoints)
+    np.testing.assert_array_equal(colored[3, 1].color, colored[3, 1].color)
+    assert not np.array_equal(colored[3, 1].color, colored[3, 0].color)
+    batch = stack([colored[0, 0], colored[0, 1]])
+    assert isinstance(batch, Sample)
+    assert batch.color.shape == (2, 3, 4)
+    assert batch.color.dtype == batch.blur.dtype == np.float32
+    assert batch.blur.shape == (2,)
+    assert stack([plain[0, 0], plain[0, 1]]).color is None
+
+
+def test_what_cannot_be_read_is_replaced_by_the_next_sample(folder):
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "small.png").write_bytes(encode_all_valid(10, 20))
+    records = [
+        record(POINTS), record(POINTS * 2), record(POINTS, image="broken.jpg"),
+        record(POINTS, mask="small.png"),
+    ]  # fmt: skip
+    found = samples(folder, records, rotate_deg_max=20.0)
+    replaced = found[1, 2]
+    np.testing.assert_array_equal(replaced.image, found[1, 0].image)
+    assert ["broken.jpg" in error.what for error in replaced.unreadable] == [True, False]
+    assert "small.png" in replaced.unreadable[1].what
+    assert found[1, 1].unreadable == ()
+    assert stack([found[1, 1], found[1, 2], found[1, 3]]).unreadable[-1].what.endswith("pixels")
+
+
+def test_a_record_of_damaged_bytes_is_replaced(folder):
+    found = samples(folder, [record(POINTS), record(POINTS * 2)])
+    content = bytearray((folder / "records").read_bytes())
+    content[40] ^= 0xFF
+    (folder / "records").write_bytes(content)
+    replaced = found[0, 0]
+    assert len(replaced.keypoints) == 2
+    assert "wrong CRC" in replaced.unreadable[0].what
+
+
+def test_a_record_without_a_place_is_replaced(folder):
+    lost = record(POINTS)
+    lost.centers[:] = np.nan
+    replaced = samples(folder, [lost, record(POINTS)])[0, 0]
+    assert "no finite place" in replaced.unreadable[0].what
+
+
+def test_many_unreadable_samples_in_a_row_are_an_error(folder):
+    error = samples(folder, [record(POINTS, image="nowhere.jpg")] * 30 + [record(POINTS)])[0, 3]
+    assert isinstance(error, BodyPoseNetError)
+    assert "nowhere.jpg" in error.what
+
+
+@pytest.mark.parametrize("dataset", ["other", "own"])
+def test_mistakes_of_the_spec_are_not_replaced(folder, dataset):
+    wrong = record([[[1, 1, 2], [2, 2, 2]]] if dataset == "own" else POINTS, dataset=dataset)
+    assert isinstance(samples(folder, [wrong, record(POINTS)])[0, 0], BodyPoseNetError)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.types import Record
@@ -75,7 +76,15 @@ def sample_affine(
         record: The record.
         height: Of the network input.
         width: Of the network input.
+
+    Raises:
+        BodyPoseNetError: The record's center or scale is not finite.
     """
+    if not (np.isfinite(record.centers[0]).all() and np.isfinite(record.scales[0])):
+        raise BodyPoseNetError(
+            f"the record of image {record.image_id}: its person lies at no finite place",
+            "Convert the dataset again.",
+        )
     if config.spatial_augmentation_mode == "person_centric":
         center_x, center_y = record.centers[0]
         wanted = config.spatial_aug_params.target_person_scale * height

@@ -1,33 +1,36 @@
-"""Records in, samples out: decode the image, draw one affine map, warp image, mask and people.
+"""Records in, samples out: draw one affine map, decode the image, warp image, mask and people.
 
 What a sample looks like depends on (seed, epoch, index) only, so any number of workers gives the
-same samples.
+same samples. What else there is to do, targets and colors, the training device does in batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from bodyposenet.data.augmentation import draw_variation, sample_affine
+from bodyposenet.data.colors import color_matrix, draw_colors
+from bodyposenet.data.image_cache import ImageCache
+from bodyposenet.data.mask_files import read_mask
+from bodyposenet.data.photos import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.data.records import RecordSet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.media.encoded import has_exif, is_jpeg
-from bodyposenet.media.source import read_image
 from bodyposenet.skeleton import JointMap, Skeleton
-from bodyposenet.specs.dataloader import AugmentationConfig
+from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import VALID, Record
 
 _OUTSIDE_IMAGE = 127
+
+_MOST_TRIES = 10
+"""So many samples in a row that cannot be read are no single broken files any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,10 @@ class Sample:
         labelled: (P, K) bool.
         known: (K,) bool, joints that the sample's dataset labels at all.
         without_mask: How many records had no mask file.
+        color: (3, 4) float32, RGB in 0..255 goes to color @ (R, G, B, 1); None where colors do
+            not vary.
+        blur: () float32, standard deviation in network pixels, 0 for none; None as above.
+        unreadable: What was wrong with the samples that this one replaces.
     """
 
     image: NDArray[np.uint8]
@@ -71,6 +78,9 @@ class Sample:
     labelled: NDArray[np.bool_]
     known: NDArray[np.bool_]
     without_mask: int
+    color: NDArray[np.float32] | None = None
+    blur: NDArray[np.float32] | None = None
+    unreadable: tuple[BodyPoseNetError, ...] = ()
 
 
 class SampleSet:
@@ -83,6 +93,7 @@ class SampleSet:
         height: Of the network input.
         width: Of the network input.
         seed: Of all random numbers.
+        cache: Keeps decoded images; None: they are decoded every time.
     """
 
     def __init__(
@@ -93,33 +104,69 @@ class SampleSet:
         height: int,
         width: int,
         seed: int,
+        cache: ImageCache | None = None,
     ) -> None:
         self._records = records
         self._sources = sources
         self._augmentation = augmentation
+        colors = augmentation.color_aug_params
+        self._colors = None if colors == ColorAugParams() else colors
         self._size = (height, width)
         self._seed = seed
+        self._cache = cache
+        self._photos = PhotoReader()
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, place: tuple[int, int]) -> Sample | BodyPoseNetError:
-        """The sample of (epoch, index); an error is returned, so that workers can hand it over."""
-        try:
-            return self._sample(*place)
-        except BodyPoseNetError as error:
-            return error
+        """The sample of (epoch, index); an error is returned, so that workers can hand it over.
 
-    def _sample(self, epoch: int, index: int) -> Sample:
-        record = self._records[index]
-        source = self._source(record)
+        Where a record, image or mask cannot be read, the next one that can takes its place, and
+        says so (`unreadable`); the last is followed by the first. What is wrong with the spec, or
+        with many samples in a row, is an error.
+        """
+        epoch, index = place
+        unreadable: list[BodyPoseNetError] = []
+        for following in range(min(_MOST_TRIES, len(self))):
+            at = (index + following) % len(self)
+            try:
+                record = self._records[at]
+                mistake = self._mistake(record)
+                if mistake is not None:
+                    return mistake
+                sample = self._sample(epoch, at, record)
+                return replace(sample, unreadable=tuple(unreadable)) if unreadable else sample
+            except BodyPoseNetError as error:
+                unreadable.append(error)
+        return unreadable[0]
+
+    def _mistake(self, record: Record) -> BodyPoseNetError | None:
+        """Why a record does not fit the spec, if so."""
+        if record.dataset not in self._sources:
+            return BodyPoseNetError(
+                f"a record comes from the dataset {record.dataset}, the train spec knows "
+                f"{', '.join(self._sources)}",
+                "Add its dataset spec to dataloader.dataset_config.dataset_specs.",
+            )
+        joints = record.joints.shape[1]
+        named = len(self._sources[record.dataset].joint_map.dataset_joints)
+        if joints != named:
+            return BodyPoseNetError(
+                f"a record of {record.dataset} (image {record.image_id}) has {joints} joints, its "
+                f"dataset spec names {named}",
+                "Convert the dataset again with the dataset spec that the train spec names.",
+            )
+        return None
+
+    def _sample(self, epoch: int, index: int, record: Record) -> Sample:
+        source = self._sources[record.dataset]
         random = np.random.default_rng((self._seed, epoch, index))
         params = self._augmentation.spatial_aug_params
         variation = draw_variation(params, record.height, record.width, random)
-        height, width = self._size
-        to_input = sample_affine(self._augmentation, variation, record, height, width)
-        image = _read_training_image(source.root / record.image_path, record)
-        mask = _read_mask(source.root / record.mask_path, record)
+        to_input = sample_affine(self._augmentation, variation, record, *self._size)
+        image = self._warped_image(source.root / record.image_path, record, to_input)
+        mask, without_mask = self._warped_mask(source.root / record.mask_path, record, to_input)
         keypoints, labelled = _people(record, source, to_input)
         known = source.joint_map.known
         if variation.flip_lr:
@@ -129,25 +176,40 @@ class SampleSet:
                 labelled[:, mirrored],
                 known[mirrored],
             )
-        return Sample(
-            to_input.warp(image, height, width, outside=_OUTSIDE_IMAGE),
-            _all_valid(height, width)
-            if mask is None
-            else to_input.warp(mask, height, width, outside=VALID),
-            keypoints,
-            labelled,
-            known,
-            int(mask is None),
-        )
+        color, blur = self._color_and_blur(random)
+        return Sample(image, mask, keypoints, labelled, known, without_mask, color, blur)
 
-    def _source(self, record: Record) -> DatasetSource:
-        if record.dataset not in self._sources:
-            raise BodyPoseNetError(
-                f"a record comes from the dataset {record.dataset}, the train spec knows "
-                f"{', '.join(self._sources)}",
-                "Add its dataset spec to dataloader.dataset_config.dataset_specs.",
-            )
-        return self._sources[record.dataset]
+    def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
+        height, width, divisor = record.height, record.width, divisor_for(to_input)
+        decode = partial(self._photos.read, path, height, width, divisor)
+        if self._cache is None:
+            pixels = decode()
+        else:
+            size = shrunk_size(height, width, divisor)
+            pixels = self._cache.pixels(path, divisor, size, decode)
+        to_input = Affine.resize(divisor).then(to_input)
+        return to_input.warp(pixels, *self._size, outside=_OUTSIDE_IMAGE)
+
+    def _warped_mask(
+        self, path: Path, record: Record, to_input: Affine
+    ) -> tuple[NDArray[np.uint8], int]:
+        """The mask, and how many mask files are missing: 0 or 1."""
+        try:
+            mask, missing = read_mask(path, record.height, record.width), 0
+        except FileNotFoundError:
+            mask, missing = None, 1
+        if mask is None:
+            return np.full(self._size, VALID, np.uint8), missing
+        return to_input.warp(mask, *self._size, outside=VALID), missing
+
+    def _color_and_blur(
+        self, random: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[None, None]:
+        """Drawn last, so that varied colors leave all else as it is without them."""
+        if self._colors is None:
+            return None, None
+        variation = draw_colors(self._colors, random)
+        return color_matrix(variation), np.array(variation.blur_sigma, np.float32)
 
 
 def stack(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetError:
@@ -169,67 +231,21 @@ def stack(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetE
         labelled,
         np.stack([sample.known for sample in good]),
         sum(sample.without_mask for sample in good),
+        _stacked([sample.color for sample in good]),
+        _stacked([sample.blur for sample in good]),
+        tuple(error for sample in good for error in sample.unreadable),
     )
+
+
+def _stacked(arrays: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """One array with a leading B, or None where the samples have none."""
+    there = [array for array in arrays if array is not None]
+    return np.stack(there) if there else None
 
 
 def _people(
     record: Record, source: DatasetSource, to_input: Affine
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    joints, named = record.joints.shape[1], len(source.joint_map.dataset_joints)
-    if joints != named:
-        raise BodyPoseNetError(
-            f"a record of {record.dataset} (image {record.image_id}) has {joints} joints, its "
-            f"dataset spec names {named}",
-            "Convert the dataset again with the dataset spec that the train spec names.",
-        )
     labelled = np.isin(record.joints[..., 2], source.labelled_flags)
     keypoints, labelled = source.joint_map.keypoints(record.joints[..., :2], labelled)
     return to_input.apply(keypoints).astype(np.float32), labelled
-
-
-def _read_training_image(path: Path, record: Record) -> NDArray[np.uint8]:
-    """RGB pixels of the size that the record says, turned as in inference (EXIF).
-
-    JPEGs without EXIF, as in COCO, take the quick decoder.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BodyPoseNetError(
-            f"{path}: cannot be read: {error.strerror}",
-            "root_data_path of the train spec must be the dataset's root_directory_path.",
-        ) from error
-    image = None
-    if is_jpeg(content) and not has_exif(content):
-        with suppress(ValueError):  # a damaged file: the general reader tells
-            image = simplejpeg.decode_jpeg(content, colorspace="RGB")
-    if image is None:
-        image = read_image(path, (record.height, record.width))
-    if image.shape[:2] != (record.height, record.width):
-        raise BodyPoseNetError(
-            f"{path}: the image is {image.shape[1]} x {image.shape[0]}, its record says "
-            f"{record.width} x {record.height}",
-            "Convert the dataset again, with --check_files.",
-        )
-    return image
-
-
-def _read_mask(path: Path, record: Record) -> NDArray[np.uint8] | None:
-    """The mask, of pure 0 and 255 (TAO's JPEG masks are not), or None where there is no file."""
-    if not path.is_file():
-        return None
-    mask = (
-        cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if path.stat().st_size
-        else None
-    )
-    if mask is None or mask.shape != (record.height, record.width):
-        raise BodyPoseNetError(
-            f"{path}: no mask of {record.width} x {record.height} pixels",
-            "Make the masks again: dataset_convert --generate_masks.",
-        )
-    return cv2.threshold(mask, 127, VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
-
-
-def _all_valid(height: int, width: int) -> NDArray[np.uint8]:
-    return np.full((height, width), VALID, np.uint8)

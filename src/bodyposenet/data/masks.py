@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from bodyposenet.console import track
 from bodyposenet.data.coco import CocoImage
+from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
 from bodyposenet.types import VALID, Person
@@ -70,8 +70,10 @@ class MaskPlan:
         height: Of the image, in pixels.
         width: Of the image, in pixels.
         unlabelled: People without labelled keypoints: ignored.
-        crowds: Regions of people that are not told apart: ignored, where nobody is labelled.
-        labelled: People with keypoints; empty where there are no crowds to take them out of.
+        crowds: Regions of people that are not told apart, or that a model was not sure of: ignored,
+            where nobody is labelled.
+        labelled: People with annotated keypoints; empty where there are no crowds to take them out
+            of. Those that a model found are not among them: their boxes hold other things too.
     """
 
     file_name: str
@@ -86,14 +88,14 @@ class MaskPlan:
         """The plan of an image's mask."""
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
-        labelled = [person for person in others if person.num_keypoints > 0] if crowds else []
+        labelled = [p for p in others if p.num_keypoints > 0 and not p.is_pseudo]
         return cls(
             image.mask_name,
             image.height,
             image.width,
             unlabelled=tuple(Region.of(p) for p in others if p.num_keypoints <= 0),
             crowds=tuple(map(Region.of, crowds)),
-            labelled=tuple(map(Region.of, labelled)),
+            labelled=tuple(map(Region.of, labelled)) if crowds else (),
         )
 
     @property
@@ -112,14 +114,21 @@ def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
         BodyPoseNetError: A segmentation is broken, or a box lies far outside.
     """
     size = plan.height, plan.width
-    ignored = _union(plan.unlabelled, *size)
+    ignored = draw_regions(plan.unlabelled, *size)
     if plan.crowds:
-        ignored |= _union(plan.crowds, *size) & ~_union(plan.labelled, *size)
+        ignored |= draw_regions(plan.crowds, *size) & ~draw_regions(plan.labelled, *size)
     return np.where(ignored, np.uint8(0), np.uint8(VALID))
 
 
-def _union(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
-    """Where any of the regions is, by COCO's own rasterizing."""
+def draw_regions(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
+    """Where any of the regions is, by COCO's own rasterizing.
+
+    Returns:
+        (height, width) bool.
+
+    Raises:
+        BodyPoseNetError: A segmentation is broken, or a box lies far outside.
+    """
     if not regions:
         return np.zeros((height, width), bool, order="F")
     encoded = [_encode_region(region, height, width) for region in regions]
@@ -207,22 +216,6 @@ def _write_mask(folder: Path, plan: MaskPlan) -> None:
         except BodyPoseNetError as error:
             raise BodyPoseNetError(f"{plan.file_name}: {error.what}", error.remedy) from error
     else:
-        png = _all_valid(plan.height, plan.width)
+        png = encode_all_valid(plan.height, plan.width)
     with replacing(folder / plan.file_name) as file:
         file.write(png)
-
-
-@lru_cache(maxsize=64)
-def _all_valid(height: int, width: int) -> bytes:
-    """The PNG of a mask without ignored regions: most are, and many have the same size."""
-    return encode_png(np.full((height, width), VALID, np.uint8))
-
-
-def encode_png(gray: NDArray[np.uint8]) -> bytes:
-    """Encode a gray image, (H, W) uint8, as PNG, compressed lightly and without row filters.
-
-    For masks that is small enough, and training reads them several times as fast.
-    """
-    light = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
-    plain = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
-    return cv2.imencode(".png", gray, (*light, *plain))[1].tobytes()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from bodyposenet.specs.loading import Block, ignored
-from bodyposenet.specs.numbers import Count, Positive, Probability, Whole
+from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Whole
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
 
 Triple = tuple[float, float, float]
@@ -136,6 +136,25 @@ class SpatialAugParams(Block):
         return self
 
 
+class ColorAugParams(Block):
+    """How the colors of training samples vary (ours); all zeros leave them as they are."""
+
+    brightness_max: Probability = 0.0
+    """Largest change of brightness, up or down, as a share of white."""
+    contrast_max: Probability = 0.0
+    """Largest change of contrast around middle gray: factors from 1 minus to 1 plus this."""
+    saturation_max: Probability = 0.0
+    """Largest change of saturation around the luma: factors from 1 minus to 1 plus this."""
+    hue_deg_max: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation of the hue, in degrees, to either side."""
+    gray_prob: Probability = 0.0
+    """Share of samples without any color."""
+    blur_prob: Probability = 0.0
+    """Share of samples that are blurred."""
+    blur_sigma_max: NonNegative = 0.0
+    """Largest standard deviation of the Gaussian blur, in network pixels; the smallest is 0."""
+
+
 class AugmentationConfig(Block):
     """The augmentation of training samples."""
 
@@ -151,7 +170,13 @@ class AugmentationConfig(Block):
     spatial_aug_params: SpatialAugParams = SpatialAugParams()
     """How samples are flipped, turned, moved and sized."""
     identity_spatial_aug_params: Any = ignored("the original does not support it either")
-    color_aug_params: Any = ignored("color augmentation is not there yet")
+    color_aug_params: ColorAugParams = ColorAugParams()
+    """How their colors vary (ours); null: not at all."""
+
+    @field_validator("color_aug_params", mode="before")
+    @classmethod
+    def _no_colors(cls, params: Any) -> Any:
+        return {} if params is None else params
 
     @field_validator("spatial_augmentation_mode", mode="after")
     @classmethod
@@ -203,3 +228,10 @@ class Dataloader(Block):
     """How targets are drawn; may also stand beside the dataloader."""
     workers: Whole | None = None
     """Processes that read and warp images (ours); null: as many as there are cores, less one."""
+    image_cache_dir: str | None = None
+    """Folder that keeps decoded images for later epochs and runs (ours); null: none. It grows to 3
+    bytes per pixel (640 x 480: 0.9 MB), and to 1/4, 1/16 or 1/64 of that where samples show the
+    image at 1/2, 1/4 or 1/8 of its size."""
+    max_unreadable_share: Probability = 0.01
+    """Share of an epoch's samples that may be replaced because their image, mask or record cannot
+    be read, before training ends with an error (ours)."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from bodyposenet.console import logger
 from bodyposenet.data.dataset import DatasetSource, SampleSet
+from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.records import RecordSet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
@@ -120,8 +121,11 @@ def _sample_set(
     sources: Mapping[str, DatasetSource],
     augmentation: AugmentationConfig,
 ) -> SampleSet:
-    dims = spec.dataloader.image_config.image_dims
-    return SampleSet(records, sources, augmentation, dims.height, dims.width, spec.random_seed)
+    dims, folder = spec.dataloader.image_config.image_dims, spec.dataloader.image_cache_dir
+    cache = None if folder is None else ImageCache(Path(folder))
+    return SampleSet(
+        records, sources, augmentation, dims.height, dims.width, spec.random_seed, cache
+    )
 
 
 def _record_paths(spec: TrainSpec, kind: Literal["train", "val"]) -> dict[str, list[Path]]:

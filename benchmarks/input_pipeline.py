@@ -1,0 +1,213 @@
+"""Training samples per second and core: 640 x 480 photos to 256 x 256, augmented as in the guide.
+
+python -m benchmarks.input_pipeline [--images DIR] [--quick] [--json FILE]
+
+One process, no workers. Ours is a whole sample as a worker makes it; targets, normalization and
+colors are the training device's. The original-like chain makes everything on the CPU: float warps
+of image and mask, and targets in loops. Photos are drawn, or those of a folder as they are; people
+are made up; their number, their sizes and how often masks ignore something are those of COCO's
+records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+
+from bodyposenet.data.augmentation import draw_variation, sample_affine
+from bodyposenet.data.dataset import DatasetSource, SampleSet
+from bodyposenet.data.drawn import draw_scene
+from bodyposenet.data.image_cache import ImageCache
+from bodyposenet.data.mask_files import encode_png
+from bodyposenet.data.photos import PhotoReader, divisor_for
+from bodyposenet.data.records import RecordSet, write_records
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.geometry import Affine
+from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.types import VALID, Record
+
+from . import harness
+from .original import loop_targets
+
+Floats = NDArray[np.float32]
+
+_SIZE, _STRIDE, _CHANNELS = 256, 8, 57
+_DATASET = "made-up"
+
+_DRAWN, _JPEG_QUALITY, _GRAIN = (480, 640), 90, 6.0
+"""Drawn photos; the deviation of their grain makes their files nearly as large as COCO's."""
+
+_PERSON_HEIGHTS = np.array([0.16, 0.24, 0.36, 0.55, 0.8])
+_QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+"""Heights of the people that COCO's records are centered on, as shares of a photo's long side."""
+
+_RECORDS_BY_PEOPLE = np.array([692, 499, 418, 295, 289, 155, 129, 179, 163, 128, 63, 77, 92])
+"""Records of COCO with 1, 2, 3 ... people; 4.5 on average, as crowded photos have many records."""
+
+_LABELLED_SHARE = 0.67
+"""Of the keypoints of the people in COCO's records."""
+
+_MASKED_SHARE = 0.4
+"""Share of COCO's records whose photo shows people without keypoints, or a crowd."""
+
+_ORIGINAL_MASK = ".jpeg"
+"""The original writes its masks as JPEG (reference 3.4)."""
+
+_GUIDE = AugmentationConfig(
+    spatial_aug_params=SpatialAugParams(
+        flip_lr_prob=0.5, rotate_deg_max=40.0, translate_max_x=40.0, translate_max_y=40.0
+    )
+)
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Make every sample of a small dataset in both ways, and with decoded images kept on disk."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    count, turns = (60, 5) if arguments.quick else (200, 11)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made_up = _make_dataset(folder, arguments.images, count)
+        records = RecordSet([folder / "records"])
+        skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+        source = DatasetSource(folder, skeleton.joints_from(COCO_JOINTS), labelled_flags=(1, 2))
+        sets = [
+            SampleSet(records, {_DATASET: source}, _GUIDE, _SIZE, _SIZE, 0, cache)
+            for cache in (None, ImageCache(folder / "cache"))
+        ]
+        maps = [_to_input(record, number) for number, record in enumerate(made_up)]
+        rivals = {
+            "ours": lambda: _make_all(sets[0]),
+            "cached": lambda: _make_all(sets[1]),
+            "original": lambda: _make_all_originally(records, source, maps),
+            "reading records": lambda: list(records),
+            "decoding": lambda: _decode_all(folder, made_up, maps),
+        }
+        seconds = harness.take_turns(rivals, turns)
+        sizes = [photo.stat().st_size for photo in folder.glob("*.jpg")]
+    return {
+        "images_per_s_per_core": count / seconds["ours"],
+        "over_original": seconds["original"] / seconds["ours"],
+        "images_per_s_per_core_original": count / seconds["original"],
+        "images_per_s_per_core_cached": count / seconds["cached"],
+        "share_of_reading_records": seconds["reading records"] / seconds["ours"],
+        "share_of_decoding": seconds["decoding"] / seconds["ours"],
+        "kb_per_photo": sum(sizes) / count / 1000,
+    }
+
+
+def _make_dataset(folder: Path, images: Path | None, count: int) -> list[Record]:
+    """Write photos, masks and their records."""
+    photos = _gather_photos(folder, images, count)
+    records = [_make_record(photo, number) for number, photo in enumerate(photos)]
+    write_records(folder / "records", records)
+    return records
+
+
+def _gather_photos(folder: Path, images: Path | None, count: int) -> list[Path]:
+    """So many JPEG files in the folder: copies of those given, in turn, or drawn ones."""
+    found = [] if images is None else sorted(images.glob("*.jpg"))
+    if images is not None and not found:
+        raise BodyPoseNetError(f"{images}: holds no .jpg file", "Give --images another folder.")
+    photos = [folder / f"{number}.jpg" for number in range(count)]
+    for number, photo in enumerate(photos):
+        if found:
+            shutil.copyfile(found[number % len(found)], photo)
+        else:
+            photo.write_bytes(_draw_photo(np.random.default_rng(number)))
+    return photos
+
+
+def _draw_photo(random: np.random.Generator) -> bytes:
+    pixels, _ = draw_scene(random, *_DRAWN)
+    grain = random.normal(0, _GRAIN, (*_DRAWN, 1)).astype(np.float32)
+    pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
+    return simplejpeg.encode_jpeg(pixels, _JPEG_QUALITY, "RGB", "444")
+
+
+def _make_record(photo: Path, number: int) -> Record:
+    """Made-up people of a photo; its mask is written beside it."""
+    random = np.random.default_rng((1, number))
+    rows, columns, *_ = simplejpeg.decode_jpeg_header(photo.read_bytes())
+    size = height, width = int(rows), int(columns)
+    shares = _RECORDS_BY_PEOPLE / _RECORDS_BY_PEOPLE.sum()
+    people = 1 + int(random.choice(len(shares), p=shares))
+    heights = np.interp(random.random(people), _QUANTILES, _PERSON_HEIGHTS) * max(size)
+    heights = np.minimum(heights, height)
+    centers = random.uniform(0.2, 0.8, (people, 2)) * (width, height)
+    around = random.normal(0, 0.25, (people, len(COCO_JOINTS), 2)) * heights[:, None, None]
+    flags = 2 * (random.random((people, len(COCO_JOINTS), 1)) < _LABELLED_SHARE)
+    joints = np.concatenate([centers[:, None] + around, flags.astype(float)], axis=2)
+    mask = np.full(size, VALID, np.uint8)
+    if random.random() < _MASKED_SHARE:
+        place, axes = random.uniform(0, (width, height)), random.uniform(10, 100, 2)
+        cv2.ellipse(mask, place.astype(int).tolist(), axes.astype(int).tolist(), 0, 0, 360, 0, -1)
+    photo.with_suffix(".png").write_bytes(encode_png(mask))
+    cv2.imwrite(str(photo.with_suffix(_ORIGINAL_MASK)), mask)
+    return Record(
+        number, photo.name, photo.with_suffix(".png").name, height, width, _DATASET, joints,
+        heights, centers,
+    )  # fmt: skip
+
+
+def _to_input(record: Record, number: int) -> Affine:
+    """Any map of the guide's augmentation."""
+    random = np.random.default_rng((2, number))
+    params = _GUIDE.spatial_aug_params
+    variation = draw_variation(params, record.height, record.width, random)
+    return sample_affine(_GUIDE, variation, record, _SIZE, _SIZE)
+
+
+def _make_all(samples: SampleSet) -> None:
+    for index in range(len(samples)):
+        sample = samples[0, index]
+        if isinstance(sample, BodyPoseNetError):
+            raise sample
+
+
+def _decode_all(folder: Path, records: Sequence[Record], maps: Sequence[Affine]) -> None:
+    """The part of our samples that reading and decoding the photos takes."""
+    photos = PhotoReader()
+    for record, to_input in zip(records, maps, strict=True):
+        path = folder / record.image_path
+        photos.read(path, record.height, record.width, divisor_for(to_input))
+
+
+def _make_all_originally(records: RecordSet, source: DatasetSource, maps: Sequence[Affine]) -> None:
+    for record, to_input in zip(records, maps, strict=True):
+        _original_pixels(record, source.root, to_input)
+        labelled = np.isin(record.joints[..., 2], source.labelled_flags)
+        keypoints, labelled = source.joint_map.keypoints(record.joints[..., :2], labelled)
+        keypoints = to_input.apply(keypoints)
+        loop_targets(keypoints, labelled, source.joint_map.skeleton, _SIZE, _SIZE)
+
+
+def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floats, Floats]:
+    """Image and mask as the original makes them: float before the warp (reference 4)."""
+    decoded = cv2.imread(str(root / record.image_path))
+    image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.float32)  # type: ignore[arg-type]
+    path = (root / record.mask_path).with_suffix(_ORIGINAL_MASK)
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32)  # type: ignore[union-attr]
+    size, matrix = (_SIZE, _SIZE), to_input.matrix
+    image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(127,) * 3)
+    mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(VALID,))
+    cells = mask[::_STRIDE, ::_STRIDE, None] / np.float32(VALID)
+    normalized = image / np.float32(256) - np.float32(0.5)
+    return normalized, np.repeat(cells, _CHANNELS, axis=2)  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    flags = harness.parser("input_pipeline", __doc__)
+    flags.add_argument("--images", type=Path, metavar="DIR", help="JPEG photos; default: drawn")
+    harness.run("input_pipeline", flags, measure)
