@@ -10,7 +10,7 @@ import pytest
 
 from bodyposenet.data.records import RecordSet
 
-from ..data.coco_files import image, person, unlabelled, write_spec
+from ..data.coco_files import JOINTS, image, person, unlabelled, write_spec
 
 IMAGES = [image(1), image(2), image(3)]
 PEOPLE = [
@@ -137,6 +137,84 @@ def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
     path.write_bytes(content[:2] + segment + content[2:])
     _, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
     assert [record.image_id for record in records] == [1]
+
+
+def write_found_people(folder, *people):
+    """A detections.json of people: image, x of the left side, score."""
+    images = [
+        {"full_image_path": f"/photos/{number:04d}.jpg", "keypoints": [], "scores": []}
+        for number in range(1, 5)
+    ]
+    for number, x, score in people:
+        images[number - 1]["keypoints"].append([[x + 10, 10], [x, 50], [x + 20, 90]])
+        images[number - 1]["scores"].append(score)
+    path = folder / "detections.json"
+    path.write_text(json.dumps({"keypoint_names": JOINTS, "images": images}))
+    return path
+
+
+def test_found_people_become_labels_and_masked_regions(convert, tmp_path):
+    found = write_found_people(
+        tmp_path, (1, 20, 0.99), (1, 120, 0.8), (2, 100, 0.95), (3, 60, 0.7), (3, 100, 0.2),
+        (4, 1, 0.99),
+    )  # fmt: skip
+    flags = ("--generate_masks", "--pseudo_labels", found, "--pseudo_score_high", 0.9)
+    people = [person(1), person(2, 2)]
+    contents = []
+    for _ in range(2):
+        result, records = convert(IMAGES, people, *flags, "--pseudo_score_low", 0.6)
+        assert result.code == 0, result.err
+        contents.append(records.paths[0].read_bytes())
+    assert contents[0] == contents[1]
+    lines = " ".join(result.out.split())
+    for told in (
+        "1 found people made labels",
+        "2 found people made masked regions",
+        "3 records",
+        "3 masks",
+        "1 found people that annotated or surer found ones overlap",
+        "1 found people of a score below --pseudo_score_low",
+        "1 found people of images that the annotations do not list",
+    ):
+        assert told in lines
+    by_main = {(record.image_id, record.person_index): record for record in records}
+    assert by_main[1, 0].pseudo is None
+    np.testing.assert_array_equal(by_main[2, 0].pseudo, [False, True])
+    np.testing.assert_array_equal(by_main[2, 1].pseudo, [True, False])
+    np.testing.assert_array_equal(
+        by_main[2, 1].joints[0], [[110, 10, 2], [100, 50, 2], [120, 90, 2]]
+    )
+    # Image 3, which nobody annotated, has a mask of the person that the model is not sure of.
+    mask = cv2.imread(str(tmp_path / "masks" / "0003.png"), cv2.IMREAD_UNCHANGED)
+    assert (mask == 0).sum() == 36 * 96
+
+
+def test_photos_without_any_annotation_train_on_found_people(convert, tmp_path):
+    found = write_found_people(tmp_path, (1, 20, 0.99), (3, 60, 0.95))
+    result, records = convert(IMAGES, [], "--pseudo_labels", found, "--pseudo_score_low", 0.9)
+    assert result.code == 0, result.err
+    assert sorted(record.image_id for record in records) == [1, 3]
+    assert all(record.pseudo.all() for record in records)
+    assert not (tmp_path / "masks").exists()
+    assert "1 images without annotations" in " ".join(result.out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--pseudo_score_high", 0.8), "--pseudo_score_high 0.8: there is no --pseudo_labels"),
+        (("--pseudo_score_low", 0), "--pseudo_score_low 0: there is no --pseudo_labels"),
+        (("--pseudo_labels", "x", "--pseudo_score_low", 0.95), "not 0 <= low <= high"),
+        (("--pseudo_labels", "x", "--pseudo_score_low", -1), "not 0 <= low <= high"),
+        (("--pseudo_labels", "x", "--pseudo_score_high", "nan"), "not 0 <= low <= high"),
+        (("--pseudo_labels", "x"), "from 0.5 to 0.9 are to be masked, but no masks are drawn"),
+        (("--pseudo_labels", "absent.json", "--generate_masks"), "absent.json: cannot be read"),
+    ],
+)
+def test_wrong_flags_of_found_people_are_errors(convert, flags, message):
+    result, _ = convert(IMAGES, PEOPLE, *flags)
+    assert result.code == 2
+    assert message in result.err
 
 
 def test_masks_in_the_folder_of_the_images_are_refused(convert, tmp_path):

@@ -1,5 +1,6 @@
 """From annotated images to records: filters, contents, order and files."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -143,6 +144,16 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
     assert record.joints.shape == (3, 3, 3)
     np.testing.assert_array_equal(record.joints[:, :, 2], [[2, 2, 2], [1, 2, 0], [2, 0, 0]])
     np.testing.assert_array_equal(record.joints[1, 0], [30, 20, 1])
+
+
+def test_a_record_marks_the_people_that_a_model_found(load):
+    spec, images = load([image()], [person(1), person(2, bbox=beside(60))])
+    annotated, other = images[0].persons
+    found = replace(images[0], persons=(annotated, replace(other, is_pseudo=True)))
+    focuses, _ = find_focuses([*images, found], spec)
+    records = [make_record(focus, spec.dataset, spec.train_data) for focus in focuses]
+    assert [record.pseudo for record in records[:2]] == [None, None]
+    np.testing.assert_array_equal([r.pseudo for r in records[2:]], [[False, True], [True, False]])
 
 
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.jpg", "a.jpg"), ("d/a.x", "d/./a.y")])

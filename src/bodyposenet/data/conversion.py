@@ -131,6 +131,7 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
     image = focus.image
     others = [p for i, p in enumerate(image.persons) if i != focus.main and p.num_keypoints > 0]
     persons = [image.persons[focus.main], *others]
+    is_pseudo = np.array([person.is_pseudo for person in persons])
     return Record(
         image_id=image.image_id,
         image_path=posixpath.join(split.images_root_dir_path, image.file_name),
@@ -142,6 +143,7 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
         scales=np.array([person.box[3] for person in persons]),
         centers=np.array([person.center for person in persons]),
         person_index=focus.main,
+        pseudo=is_pseudo if is_pseudo.any() else None,
     )
 
 
