@@ -9,6 +9,7 @@ import argparse
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,7 @@ def machine() -> str:
             *_memory(),
             f"{platform.system()} {platform.machine()}",
             f"Python {platform.python_version()}",
+            *_gpu(),
         ]
     )
 
@@ -91,6 +93,12 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _gpu() -> list[str]:
+    """The GPU, where a benchmark has loaded torch and there is one."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
 
 
 def _memory() -> list[str]:
@@ -136,7 +144,7 @@ def run_and_watch(command: Sequence[str]) -> tuple[float, float | None]:
     start = time.perf_counter()
     with subprocess.Popen(command) as process:
         while process.poll() is None:
-            peak = max(peak, _resident_mb(process.pid))
+            peak = max(peak, resident_mb(process.pid))
             time.sleep(0.1)
     seconds = time.perf_counter() - start
     if process.returncode:
@@ -144,7 +152,7 @@ def run_and_watch(command: Sequence[str]) -> tuple[float, float | None]:
     return seconds, peak or None
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
     """Memory of a process and all below it; pages that they share count for each of them."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -152,4 +160,4 @@ def _resident_mb(pid: int) -> float:
     except OSError:  # it has just ended, or there is no /proc
         return 0.0
     own = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return own + sum(_resident_mb(int(child)) for child in children)
+    return own + sum(resident_mb(int(child)) for child in children)

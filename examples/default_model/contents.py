@@ -10,7 +10,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.samples import dataset_sources
+from bodyposenet.training.samples import dataset_sources, record_files
 
 
 def files_of(spec: TrainSpec) -> Iterator[Path]:
@@ -59,20 +59,11 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
 
 
 def _record_files(spec: TrainSpec) -> Iterator[Path]:
-    config = spec.dataloader.dataset_config
     for kind in ("train", "val"):
-        place = f"dataloader.dataset_config.{kind}_records"
-        patterns = getattr(config, f"{kind}_records_path")
-        folder = spec.existing(
-            f"{place}_folder_path", getattr(config, f"{kind}_records_folder_path")
-        )
-        for pattern in patterns:
-            found = sorted(folder.glob(pattern))
+        for pattern, found in record_files(spec, kind):
             if not found:
-                spec.fail(
-                    f"{place}_path", f"no such file: {folder / pattern}",
-                    "Make it with dataset_convert.",
-                )  # fmt: skip
+                place = f"dataloader.dataset_config.{kind}_records_path"
+                spec.fail(place, f"no such file: {pattern}", "Make it with dataset_convert.")
             yield from found
 
 

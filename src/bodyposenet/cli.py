@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from bodyposenet.console import configure_logging, say
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.tasks.command import parse_command, run_command
 
 TASKS = {
@@ -24,6 +24,7 @@ TASKS = {
 
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "simplejpeg": "train", "google_crc32c": "train",
+    "google": "train",
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
     "h5py": "export", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
 }  # fmt: skip
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0, or 2 after an error that the user can mend.
+        Exit code: 0; 2 after an error that the user can mend; 75 where a signal stopped a training
+        whose state is saved; 130 after Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
@@ -56,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"       {error.remedy}", error=True)
         say("Execution status: FAIL")
         return 2
+    except Stopped as stop:
+        say(str(stop), error=True)
+        return STOPPED
     except KeyboardInterrupt:
         say("interrupted", error=True)
         return 130

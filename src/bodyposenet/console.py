@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, Stopped
 from bodyposenet.files import make_directory
 
 logger = logging.getLogger("bodyposenet")
@@ -45,6 +45,16 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+def mute() -> None:
+    """Show errors only, and write to no log file: for processes beside the first of a training."""
+    logger.setLevel(logging.ERROR)
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of the process)
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -90,7 +100,7 @@ def track(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -142,13 +152,17 @@ class StatusFile:
         if error is None:
             self.write("SUCCESS", "the run is complete")
             return
+        if isinstance(error, Stopped):  # neither: it is to go on
+            self.write("RUNNING", str(error))
+            return
         with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
             self.write("FAILURE", str(error) or type(error).__name__, verbosity="ERROR")
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written so far, by earlier runs too; broken lines are left out."""
         found = []
-        for line in self._path.read_text().splitlines() if self._path.exists() else []:
+        text = self._path.read_text(errors="replace") if self._path.exists() else ""
+        for line in text.splitlines():
             with suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
         return found

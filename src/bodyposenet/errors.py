@@ -1,4 +1,7 @@
-"""The one exception that a user's mistake or a broken file ends in."""
+"""What a run may end in other than success: a problem that the user can mend, or a request."""
+
+STOPPED = 75
+"""Exit code of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again."""
 
 
 class BodyPoseNetError(Exception):
@@ -16,3 +19,18 @@ class BodyPoseNetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+
+
+class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)
+    """A signal asked for the end: the state is saved, the same command goes on; exit code STOPPED.
+
+    Args:
+        signal: Its name.
+    """
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal}; the same command goes on from here"

@@ -8,6 +8,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from bodyposenet.training.checkpoints import last_checkpoint
+
 PROCESSES = Path("/proc")
 
 
@@ -17,7 +21,7 @@ def commands():
             yield file.read_text().replace("\0", " ")
 
 
-def start(spec, results):
+def start(spec, results, stderr=subprocess.DEVNULL):
     command = [
         sys.executable,
         "-m",
@@ -28,7 +32,7 @@ def start(spec, results):
         "-r",
         str(results),
     ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
 
 def kill(run, results, seconds, *, after):
@@ -41,20 +45,22 @@ def kill(run, results, seconds, *, after):
     return run.wait() == -signal.SIGKILL
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(write_train_spec, tmp_path):
+def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp_path):
     changes = {"num_epoch": 12, "validation_every_n_epoch": 4, "max_ckpt_to_keep": 2}
-    spec = write_train_spec(**changes, **{"dataloader.workers": 1})
+    changes |= {"ema_decay": 0.9, "checkpoint_n_epoch": 3, "checkpoint_every_n_secs": 0.01}
+    spec = write_train_spec(**changes, **{"dataloader.workers": 1, "dataloader.batch_size": 2})
     assert start(spec, tmp_path / "undisturbed").wait() == 0
 
     moments, results = random.Random(0), tmp_path / "killed"
     assert kill(start(spec, results), results, 0.1, after="events/*")
     for _ in range(3):
         seconds = moments.uniform(0.0, 0.4)
-        kill(start(spec, results), results, seconds, after="model.epoch-*.tlt")
+        kill(start(spec, results), results, seconds, after="*.state")
     assert start(spec, results).wait() == 0
     for name in ("bpnet_model.tlt", "model.epoch-12.tlt", "model.epoch-12.state"):
         assert (results / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert not list(results.glob(".*.tmp"))
+    assert not (results / "latest.state").exists()
     if PROCESSES.is_dir():
         for _ in range(100):  # workers look for their parent once a second
             left = [process for process in commands() if str(results) in process]
@@ -62,3 +68,26 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(write_train_spec, tmp_pat
                 break
             time.sleep(0.1)
         assert not left
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
+    write_train_spec, tmp_path, name
+):
+    changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
+    changes |= {"dataloader.batch_size": 1, "summary_every_n_steps": 1, "log_every_n_secs": 1e-6}
+    spec, results = write_train_spec(**changes), tmp_path / "run"
+    with start(spec, results, stderr=subprocess.PIPE) as run:
+        for line in run.stderr:
+            if "step 3/" in line:
+                run.send_signal(getattr(signal, name))
+            last = line
+    assert run.returncode == 75
+    assert last == f"stopped by {name}; the same command goes on from here\n"
+    position = last_checkpoint(results, "").position
+    assert position.epoch == 0 and position.samples >= 3
+
+    assert start(spec, results).wait() == 0
+    assert start(spec, tmp_path / "undisturbed").wait() == 0
+    for file in ("bpnet_model.tlt", "model.epoch-2.state"):
+        assert (results / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there, the oldest go, the optimizer comes back exactly."""
+"""Checkpoints: complete or not there, the oldest go, all of a training comes back exactly."""
 
 import errno
 import shutil
@@ -8,14 +8,19 @@ import torch
 
 from bodyposenet import files
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import load_model, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.checkpoints import (
     Checkpoint,
+    Position,
+    Trainee,
+    last_checkpoint,
     list_checkpoints,
-    restore_optimizer,
     save_checkpoint,
+    save_position,
 )
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
@@ -24,94 +29,128 @@ TINY = ModelConfig(
 )
 
 
-def trained(kind, steps=2):
-    torch.manual_seed(0)
-    network = BodyPoseNetwork(ARM, TINY)
+def wrap(network, kind):
+    network.to(memory_format=torch.channels_last)
     groups = [{"params": list(network.parameters()), "multiplier": 1.0}]
     make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[kind]
-    optimizer = make(groups, lr=0.01, **({"momentum": 0.9} if kind == "sgd" else {}))
+    momentum = {"momentum": 0.9} if kind == "sgd" else {}
+    optimizer = make(groups, lr=0.01, fused=True, **momentum)
+    return Trainee(network, optimizer, MovingAverage(network, 0.9))
+
+
+def trained(kind, steps=2):
+    torch.manual_seed(0)
+    trainee = wrap(BodyPoseNetwork(ARM, TINY), kind)
     for step in range(steps):
-        one_step(network, optimizer, step)
-    return network, optimizer
+        one_step(trainee, step)
+    return trainee
 
 
-def one_step(network, optimizer, seed):
+def one_step(trainee, seed):
     generator = torch.Generator().manual_seed(seed)
-    maps = network(torch.randn(2, 3, 32, 32, generator=generator))
-    optimizer.zero_grad()
+    maps = trainee.network(torch.randn(2, 3, 32, 32, generator=generator))
+    trainee.optimizer.zero_grad()
     (maps.heatmaps[0].square().sum() + maps.pafs[0].sum()).backward()
-    optimizer.step()
+    trainee.optimizer.step()
+    trainee.average.update(seed)
 
 
-def save(folder, epoch, network, optimizer, key="", keep=3):
-    save_checkpoint(folder, epoch, network, optimizer, key=key, spec="", keep=keep)
+def save(folder, epoch, trainee, key="", keep=3):
+    save_checkpoint(folder, Position(epoch), trainee, key=key, spec="", keep=keep)
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("key", ["", "secret"])
-def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key):
-    network, optimizer = trained(kind)
-    save(tmp_path, 5, network, optimizer, key)
-    one_step(network, optimizer, 9)
+@pytest.mark.parametrize("within", [False, True])
+def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, within):
+    trainee = trained(kind)
+    if within:
+        save_position(tmp_path, Position(5, 40), trainee, key=key, spec="")
+    else:
+        save(tmp_path, 5, trainee, key)
+    one_step(trainee, 9)
 
-    again, fresh = trained(kind, steps=0)
-    from bodyposenet.model.checkpoint import load_model
+    checkpoint = last_checkpoint(tmp_path, key)
+    assert checkpoint.position == Position(5, 40 if within else 0)
+    torch.manual_seed(123)
+    again = wrap(checkpoint.network, kind)
+    checkpoint.restore(again)
+    one_step(again, 9)
+    for one, other in (
+        (trainee.network, again.network),
+        (trainee.average.network, again.average.network),
+    ):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
 
-    (checkpoint,) = list_checkpoints(tmp_path)
-    again.load_state_dict(load_model(checkpoint.model, key).state_dict())
-    restore_optimizer(checkpoint, again, fresh, key)
-    one_step(again, fresh, 9)
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]), name
+
+def test_the_model_file_holds_the_average_and_the_state_the_weights(tmp_path):
+    trainee = trained("sgd")
+    save(tmp_path, 1, trainee)
+    saved = load_model(tmp_path / "model.epoch-1.tlt")
+    name = "block_1a_conv_1.weight"
+    assert torch.equal(tensors_of(saved)[name], tensors_of(trainee.average.network)[name])
+    state = last_checkpoint(tmp_path, "")
+    assert torch.equal(tensors_of(state.network)[name], tensors_of(trainee.network)[name])
+    assert not torch.equal(tensors_of(saved)[name], tensors_of(state.network)[name])
+
+
+def test_the_furthest_state_counts_and_an_epoch_replaces_the_position_within(tmp_path):
+    trainee = trained("sgd", steps=1)
+    save(tmp_path, 1, trainee)
+    save_position(tmp_path, Position(1, 8), trainee, key="", spec="")
+    assert last_checkpoint(tmp_path, "").position == Position(1, 8)
+    save(tmp_path, 2, trainee)
+    assert last_checkpoint(tmp_path, "").position == Position(2)
+    assert not (tmp_path / "latest.state").exists()
+    assert last_checkpoint(tmp_path / "nowhere", "") is None
 
 
 def test_the_oldest_checkpoints_go(tmp_path):
-    network, optimizer = trained("sgd", steps=0)
+    trainee = trained("sgd", steps=0)
     for epoch in (8, 9, 10, 11):
-        save(tmp_path, epoch, network, optimizer, keep=2)
-    assert [found.epoch for found in list_checkpoints(tmp_path)] == [10, 11]
+        save(tmp_path, epoch, trainee, keep=2)
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["model.epoch-10.tlt", "model.epoch-11.tlt"]
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_model_without_its_state_is_no_checkpoint(tmp_path):
-    network, optimizer = trained("sgd", steps=0)
-    save(tmp_path, 1, network, optimizer)
-    save(tmp_path, 2, network, optimizer)
+    trainee = trained("sgd", steps=0)
+    save(tmp_path, 1, trainee)
+    save(tmp_path, 2, trainee)
     (tmp_path / "model.epoch-2.state").unlink()
-    assert [found.epoch for found in list_checkpoints(tmp_path)] == [1]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["model.epoch-1.tlt"]
     with pytest.raises(BodyPoseNetError, match="not a checkpoint"):
-        Checkpoint.of(tmp_path / "model.epoch-2.tlt")
+        Checkpoint.read(tmp_path / "model.epoch-2.tlt", "")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
-    network, optimizer = trained("sgd")
-    save(tmp_path, 1, network, optimizer)
+    trainee = trained("sgd")
+    save(tmp_path, 1, trainee)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    one_step(network, optimizer, 3)
+    one_step(trainee, 3)
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
-        save(tmp_path, 2, network, optimizer)
+        save(tmp_path, 2, trainee)
+    with pytest.raises(BodyPoseNetError, match="No space left on device"):
+        save_position(tmp_path, Position(1, 4), trainee, key="", spec="")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("kind", ["a model", "another epoch"])
-def test_a_state_that_is_not_this_checkpoints_is_an_error(tmp_path, kind):
-    network, optimizer = trained("sgd")
-    save(tmp_path, 1, network, optimizer)
-    save(tmp_path, 2, network, optimizer)
-    other = "model.epoch-2.tlt" if kind == "a model" else "model.epoch-1.state"
-    shutil.copy(tmp_path / other, tmp_path / "model.epoch-2.state")
-    with pytest.raises(BodyPoseNetError, match="is not the training state of epoch 2"):
-        restore_optimizer(list_checkpoints(tmp_path)[-1], network, optimizer, "")
+def test_a_state_that_is_none_is_an_error(tmp_path):
+    save(tmp_path, 2, trained("sgd"))
+    shutil.copy(tmp_path / "model.epoch-2.tlt", tmp_path / "model.epoch-2.state")
+    with pytest.raises(BodyPoseNetError, match="is no training state"):
+        last_checkpoint(tmp_path, "")
 
 
 def test_the_state_of_another_optimizer_is_an_error(tmp_path):
-    network, optimizer = trained("adamw")
-    save(tmp_path, 1, network, optimizer)
-    _, sgd = trained("sgd", steps=0)
+    save(tmp_path, 1, trained("adamw"))
+    checkpoint = last_checkpoint(tmp_path, "")
     with pytest.raises(BodyPoseNetError, match="another optimizer"):
-        restore_optimizer(list_checkpoints(tmp_path)[0], network, sgd, "")
+        checkpoint.restore(wrap(checkpoint.network, "sgd"))

@@ -119,6 +119,22 @@ def load_model(path: str | Path, key: str = "") -> BodyPoseNetwork:
     """
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
+    return build_network(path, header, tensors)
+
+
+def build_network(
+    path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor]
+) -> BodyPoseNetwork:
+    """Build the network of a header, on the CPU, and fill in its tensors.
+
+    Args:
+        path: Where they come from, for errors.
+        header: As `describe` makes it.
+        tensors: Named as in `tensors_of`.
+
+    Raises:
+        BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
+    """
     network = _build(path, header)
     own = tensors_of(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [

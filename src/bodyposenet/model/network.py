@@ -83,12 +83,12 @@ class BodyPoseNetwork(nn.Module):
         """Number of stages."""
         return len(self.stage_list)
 
-    def layers(self) -> dict[str, nn.Conv2d | nn.BatchNorm2d]:
+    def layers(self) -> dict[str, nn.Conv2d | nn.modules.batchnorm._BatchNorm]:
         """TAO's layer name -> convolution or batch normalization, in the order of the data."""
         return {
             path.rpartition(".")[2]: module
             for path, module in self.named_modules()
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+            if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm)
         }
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.loading import Block, Spec, closest, ignored
 from bodyposenet.specs.network import STRIDE, LossConfig, ModelConfig
-from bodyposenet.specs.numbers import Count, Positive, Seed, Whole
+from bodyposenet.specs.numbers import Count, Memory, Positive, Probability, Seed, Whole
 from bodyposenet.specs.optimizer import Optimizer
 from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
+from bodyposenet.specs.source import Source
 
 
 class FinetuningConfig(Block):
@@ -37,6 +40,15 @@ class FinetuningConfig(Block):
         return self
 
 
+class Distillation(Block):
+    """Learn from a trained network as well (ours)."""
+
+    teacher: str
+    """A trained model of ours (`.tlt`) with the same skeleton; `-k` opens it where it is sealed."""
+    weight: Probability = 0.5
+    """Share of the loss that compares with the teacher's maps; the labels have the rest."""
+
+
 class TrainSpec(Spec):
     """The whole training."""
 
@@ -50,6 +62,9 @@ class TrainSpec(Spec):
         default=5, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval")
     )
     """Epochs between checkpoints."""
+    checkpoint_every_n_secs: Positive | None = None
+    """Seconds between saves of the exact position within an epoch (ours), for machines that may be
+    taken away; null: at the end of epochs only."""
     num_epoch: Count = 100
     """Epochs to train."""
     summary_every_n_steps: Count = 20
@@ -71,6 +86,21 @@ class TrainSpec(Spec):
     """Start from the weights and the optimizer of a checkpoint."""
     use_stagewise_lr_multipliers: bool = False
     """Learning rate x 4 in the refinement stages, and x 2 for biases."""
+    lr_scaling: Literal["none", "linear"] = "none"
+    """linear: the learning rate times the number of GPUs (ours); none: as it stands, as in TAO."""
+    accumulate_steps: Count = 1
+    """Batches whose gradients are averaged before each step of the optimizer (ours)."""
+    clip_grad_norm: Positive | None = None
+    """Largest norm of all gradients together; longer ones are scaled down to it (ours)."""
+    ema_decay: Memory | None = None
+    """Keep a moving average of the weights, with this share of the old ones per step, save it as
+    the model and evaluate it (ours); over the first steps the share is smaller."""
+    torch_compile: bool = False
+    """Compile the network with torch.compile: slower to start, faster steps (ours)."""
+    sync_batch_norm: bool = False
+    """Share the statistics of batch normalization between GPUs (ours); CUDA only."""
+    distillation: Distillation | None = None
+    """Learn from a trained network as well (ours)."""
     final_model_name: str = "bpnet_model"
     """Name of the trained model's file, without `.tlt`; not that of a checkpoint."""
     validation_max_images: Count | None = None
@@ -107,6 +137,18 @@ class TrainSpec(Spec):
         if self.pretrained_weights and self.finetuning_config.is_finetune_exp:
             reasons["pretrained_weights"] = "finetuning_config.checkpoint_path holds the weights"
         return reasons
+
+    @classmethod
+    def parse(cls, text: str) -> TrainSpec | None:
+        """A spec from its text, as a checkpoint keeps it; None where this version cannot read it.
+
+        Files that it names are not looked for.
+        """
+        try:
+            content = cls.arrange(Source(Path("spec.yaml"), text).content())
+            return cls.model_validate_json(json.dumps(content))
+        except (BodyPoseNetError, TypeError, ValueError):
+            return None
 
     @classmethod
     def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     task.add_arguments(parser)
     _add_launcher_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse_args(argv, argparse.Namespace(argv=tuple(argv)))
 
 
 def run_command(name: str, arguments: argparse.Namespace) -> None:
@@ -74,13 +74,10 @@ def _check_launcher_arguments(name: str, arguments: argparse.Namespace) -> None:
         raise BodyPoseNetError(
             f"--gpus {arguments.gpus}: at least 1", "Without a GPU, --gpus 1 runs on the CPU."
         )
-    if arguments.gpus > 1:
-        remedy = "Use --gpus 1."
-        if name == "train":
-            raise BodyPoseNetError(
-                f"--gpus {arguments.gpus}: training runs on one device so far", remedy
-            )
-        raise BodyPoseNetError(f"--gpus {arguments.gpus}: {name} runs on one device", remedy)
+    if arguments.gpus > 1 and name != "train":
+        raise BodyPoseNetError(
+            f"--gpus {arguments.gpus}: {name} runs on one device", "Use --gpus 1."
+        )
     if arguments.gpu_index is not None:
         _check_gpu_index(arguments.gpu_index, arguments.gpus)
     if arguments.use_amp and name != "train":

@@ -1,12 +1,16 @@
-"""Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY`.
+"""Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY --gpus N`.
 
-Run again with the same arguments, it goes on after the last checkpoint in the results folder.
+Run again with the same arguments, it goes on where it was saved last. Under torchrun, on one
+machine or several, the same command joins the processes that it finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import nullcontext
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.flags import add_key_argument
 
 
@@ -16,18 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-e", "--experiment_spec_file", metavar="FILE", required=True, help="train spec (YAML)"
     )
     add_key_argument(parser)
+    parser.add_argument(
+        "--multi-node", action="store_true",
+        help="one of several machines: torchrun must have started this command on each",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train.
 
     Raises:
-        BodyPoseNetError: The spec, the data or the results folder is at fault.
+        BodyPoseNetError: The spec, the data, the results folder or a GPU is at fault.
+        Stopped: A signal asked for the end; the exact position is saved.
     """
     from bodyposenet.console import StatusFile, logger
-    from bodyposenet.files import make_directory, replacing
+    from bodyposenet.files import make_directory
     from bodyposenet.specs.training import TrainSpec
-    from bodyposenet.training.loop import train
+    from bodyposenet.training.interruption import StopSignals
 
     spec = TrainSpec.load(arguments.experiment_spec_file)
     chosen = arguments.results_dir or spec.checkpoint_dir
@@ -36,10 +45,32 @@ def run(arguments: argparse.Namespace) -> None:
             "checkpoint_dir", "is missing", "Give a results folder with -r, or write it here."
         )
     results_dir = make_directory(chosen)
-    with StatusFile(results_dir) as status:
-        with replacing(results_dir / "experiment_spec.yaml") as file:
-            file.write(spec.text.encode())
-        final = train(
-            spec, results_dir, key=arguments.key, use_amp=arguments.use_amp, status=status
+    if _needs_launcher(arguments):
+        from bodyposenet.training.launch import start_ranks
+
+        start_ranks(arguments.gpus, arguments.argv)
+        return
+    with StopSignals() as stop:
+        with stop.at_once():  # importing torch takes seconds
+            from bodyposenet.training.loop import train
+            from bodyposenet.training.ranks import join_ranks
+
+        with join_ranks() as ranks:
+            with StatusFile(results_dir) if ranks.is_first else nullcontext() as status:
+                final = train(
+                    spec, results_dir, ranks, stop,
+                    key=arguments.key, use_amp=arguments.use_amp, status=status,
+                )  # fmt: skip
+            logger.info("the trained model is %s", final)
+
+
+def _needs_launcher(arguments: argparse.Namespace) -> bool:
+    """Whether this process is to start the others; under torchrun they are there."""
+    launched = "RANK" in os.environ
+    if arguments.multi_node and not launched:
+        raise BodyPoseNetError(
+            "--multi-node: no launcher has started this command",
+            "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
+            "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
-    logger.info("the trained model is %s", final)
+    return arguments.gpus > 1 and not launched

@@ -1,11 +1,14 @@
-"""A sample set in, batches on the training device out, each with its targets."""
+"""A sample set in, batches of tensors out: the share of each rank, from any step on."""
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -16,60 +19,149 @@ from torch.utils.data import DataLoader
 from bodyposenet.console import logger
 from bodyposenet.data.dataset import Sample, SampleSet, stack
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.loss import Targets
-from bodyposenet.model.targets import TargetOptions, cell_mask, channel_weights, render_targets
-from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.dataloader import NormalizationParams
+from bodyposenet.training.interruption import SIGNALS
+from bodyposenet.training.ranks import Ranks
 
-_MOST_DEFAULT_WORKERS = 8
+_MOST_DEFAULT_WORKERS = 16
+_TOLD_ONE_BY_ONE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples side by side, as tensors; see `data.dataset.Sample`.
+
+    Args:
+        image: (B, H, W, 3) uint8 RGB.
+        mask: (B, H, W) uint8.
+        keypoints: (B, P, K, 2) float32 in network pixels.
+        labelled: (B, P, K) bool.
+        known: (B, K) bool.
+        color: (B, 3, 4) float32, a map of colors for each image; None: they stay.
+        blur: (B,) float32, deviation in network pixels; None with `color`.
+        without_mask: How many records had no mask file.
+        unreadable: Why other records took the place of some.
+    """
+
+    image: Tensor
+    mask: Tensor
+    keypoints: Tensor
+    labelled: Tensor
+    known: Tensor
+    color: Tensor | None = None
+    blur: Tensor | None = None
+    without_mask: int = 0
+    unreadable: tuple[BodyPoseNetError, ...] = ()
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample | BodyPoseNetError]) -> Self | BodyPoseNetError:
+        """Stack samples; the first error, if there is one."""
+        batch = stack(samples)
+        if isinstance(batch, BodyPoseNetError):
+            return batch
+        values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(cls)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                values[name] = torch.from_numpy(value)
+        return cls(**values)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device; from pinned memory the copy runs beside everything else."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The batch where a GPU can fetch it; DataLoader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def first(self, samples: int) -> Self:
+        """The first samples of the batch."""
+        return self._each(lambda tensor: tensor[:samples])
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
 class Batches:
     """Batches of a sample set, epoch by epoch.
 
+    Batch i of rank r is batch i x ranks + r of all ranks together, so that any number of ranks
+    sees the same samples in the same steps.
+
     Args:
         samples: The samples.
-        batch_size: Samples per batch; what is left over at the end of an epoch is not used.
+        batch_size: Samples per batch and rank.
+        ranks: Who shares the samples.
         workers: Processes that make samples; None: one per core but one.
         seed: Of the order; None keeps the order of the records and the left-over batch.
+        per_step: Batches of a rank per step; an epoch is whole steps, the rest is not used.
+        most_unreadable: Share of a rank's samples per epoch that others may replace.
+
+    Raises:
+        BodyPoseNetError: There are fewer samples than ranks.
     """
 
     def __init__(
-        self, samples: SampleSet, batch_size: int, workers: int | None, seed: int | None
+        self,
+        samples: SampleSet,
+        batch_size: int,
+        ranks: Ranks,
+        *,
+        workers: int | None = 0,
+        seed: int | None = None,
+        per_step: int = 1,
+        most_unreadable: float = 0.0,
     ) -> None:
         if workers is None:
-            workers = min((os.cpu_count() or 1) - 1, _MOST_DEFAULT_WORKERS)
-        if batch_size > len(samples):
-            logger.info("the batch size is %d: there are no more samples", len(samples))
-        self._order = _Order(len(samples), batch_size, seed)
+            cores = (os.cpu_count() or 1) // ranks.on_machine
+            workers = min(max(cores - 1, 0), _MOST_DEFAULT_WORKERS)
+        self._order = _Order(len(samples), batch_size, ranks, seed, per_step)
+        self._most_unreadable = int(most_unreadable * len(self) * self._order.batch_size)
         self._loader = DataLoader(
             samples,  # type: ignore[arg-type]
             batch_sampler=self._order,
             num_workers=workers,
-            collate_fn=stack,
+            collate_fn=Batch.of,
+            pin_memory=ranks.device.type == "cuda",
             persistent_workers=workers > 0,
             worker_init_fn=_prepare_worker,
             generator=torch.Generator(),  # leaves the process' random state alone
         )
 
     def __len__(self) -> int:
+        """Batches of this rank in an epoch."""
         return len(self._order)
 
-    def epoch(self, number: int) -> Iterator[Sample]:
-        """The batches of an epoch.
+    @property
+    def samples_per_step(self) -> int:
+        """Of all ranks together."""
+        return self._order.samples_per_step
+
+    def run(self, epochs: range, done: int = 0) -> Iterator[Batch]:
+        """The batches of these epochs; workers go on with the next while one is being ended.
 
         Args:
-            number: Of the epoch; order and augmentation depend on it.
+            epochs: Their numbers; order and augmentation depend on them.
+            done: Batches of the first epoch that are left out.
 
         Raises:
-            BodyPoseNetError: An image or a record cannot be read.
+            BodyPoseNetError: Too many images or records cannot be read, or a worker has died.
         """
-        self._order.epoch = number
+        self._order.epochs, self._order.done = epochs, done
+        unreadable = 0
         try:
-            for batch in self._loader:
+            for number, batch in enumerate(self._loader, done + 1):
                 if isinstance(batch, BodyPoseNetError):
                     raise batch
+                unreadable = self._count_unreadable(batch, unreadable)
                 yield batch
+                if number % len(self) == 0:
+                    if unreadable > _TOLD_ONE_BY_ONE:
+                        logger.error("%d samples of the epoch could not be read", unreadable)
+                    unreadable = 0
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -78,32 +170,65 @@ class Batches:
                 "It may have run out of memory: set fewer dataloader.workers.",
             ) from error
 
+    def _count_unreadable(self, batch: Batch, before: int) -> int:
+        """Tell what could not be read; how much it is in this epoch by now."""
+        for number, error in enumerate(batch.unreadable, before + 1):
+            if number > self._most_unreadable:
+                raise BodyPoseNetError(
+                    f"{error.what} ({number} samples of an epoch could not be read, "
+                    f"{self._most_unreadable} may be)",
+                    f"{error.remedy} Or raise dataloader.max_unreadable_share.".strip(),
+                )
+            if number <= _TOLD_ONE_BY_ONE:
+                logger.error("another sample takes the place of one: %s", error.what)
+        return before + len(batch.unreadable)
+
 
 class _Order:
-    """Lists of (epoch, index), one per batch."""
+    """Lists of (epoch, index), one per batch of this rank."""
 
-    def __init__(self, samples: int, batch_size: int, seed: int | None) -> None:
-        self._samples = samples
-        self._batch_size = min(batch_size, samples)
-        self._seed = seed
-        self.epoch = 0
+    def __init__(
+        self, samples: int, batch_size: int, ranks: Ranks, seed: int | None, per_step: int
+    ) -> None:
+        together = ranks.count * per_step
+        if seed is not None and samples < together:
+            raise BodyPoseNetError(
+                f"{samples} samples are too few for {together} batches per step",
+                "Use fewer GPUs, or a smaller accumulate_steps.",
+            )
+        self.batch_size = min(batch_size, samples if seed is None else samples // together)
+        if self.batch_size < batch_size:
+            logger.info("the batch size is %d: there are no more samples", self.batch_size)
+        self.samples_per_step = self.batch_size * together
+        self.epochs, self.done = range(1), 0
+        self._samples, self._seed, self._ranks = samples, seed, ranks
+        self._batches = samples // self.samples_per_step * together
+        if seed is None:
+            self._batches = -(-samples // self.batch_size)
 
     def __len__(self) -> int:
-        if self._seed is None:
-            return -(-self._samples // self._batch_size)
-        return self._samples // self._batch_size
+        return len(self._places())
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        indices = np.arange(self._samples)
-        if self._seed is not None:
-            indices = np.random.default_rng((self._seed, self.epoch)).permutation(self._samples)
-        for first in range(0, len(self) * self._batch_size, self._batch_size):
-            chosen = indices[first : first + self._batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
+        for epoch in self.epochs:
+            if self._seed is None:
+                indices = np.arange(self._samples)
+            else:
+                indices = np.random.default_rng((self._seed, epoch)).permutation(self._samples)
+            done = self.done if epoch == self.epochs[0] else 0
+            for place in self._places()[done:]:
+                chosen = indices[place * self.batch_size : (place + 1) * self.batch_size]
+                yield [(epoch, int(index)) for index in chosen]
+
+    def _places(self) -> range:
+        """Which of all batches of an epoch are this rank's."""
+        return range(self._ranks.rank, self._batches, self._ranks.count)
 
 
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    for number in SIGNALS:  # a cluster may signal every process; the training ends its workers
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -112,33 +237,3 @@ def _leave_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def make_targets(
-    batch: Sample,
-    device: torch.device,
-    skeleton: Skeleton,
-    options: TargetOptions,
-    normalization: NormalizationParams,
-) -> Targets:
-    """Draw what the network should say of a batch.
-
-    Args:
-        batch: The batch.
-        device: Where to draw.
-        skeleton: Joints and limbs.
-        options: How to draw.
-        normalization: Of the mask.
-    """
-    height, width = batch.mask.shape[1:]
-    heatmaps, pafs = render_targets(
-        _to(device, batch.keypoints), _to(device, batch.labelled), skeleton, height, width, options
-    )
-    heat_weights, paf_weights = channel_weights(_to(device, batch.known), skeleton)
-    mask = cell_mask(_to(device, batch.mask), options.stride)
-    mask = mask / normalization.mask_scale[0] - normalization.mask_offset[0]
-    return Targets(heatmaps, pafs, mask * heat_weights, mask * paf_weights)
-
-
-def _to(device: torch.device, array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array).to(device)

@@ -1,104 +1,238 @@
-"""A training's state on disk: `model.epoch-N.tlt`, and `model.epoch-N.state` beside it."""
+"""A training's state on disk, and back.
+
+`model.epoch-N.tlt` is what is evaluated and deployed; `model.epoch-N.state` beside it is the whole
+training after that epoch; `latest.state` is the same in the middle of an epoch, where a signal or
+the clock asked for it.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
+    build_network,
+    describe,
     read_tensors,
     save_model,
     tensors_of,
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.training.averaging import MovingAverage
 
 _STATE = "training state"
+_WITHIN_EPOCH = "latest.state"
 _ABSURD = 1e6
 _NAME = re.compile(r"model\.epoch-(\d+)\.tlt")
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Weights after an epoch, and what is needed to go on from there.
+@dataclass(frozen=True, order=True)
+class Position:
+    """How far a training is.
 
     Args:
         epoch: Epochs done.
-        model: The weights.
-        state: Optimizer and random state.
+        samples: Samples done of the epoch after these, by all ranks together.
     """
 
     epoch: int
-    model: Path
-    state: Path
+    samples: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """All that a training changes, and a checkpoint keeps.
+
+    Args:
+        network: What is trained.
+        optimizer: Trains it.
+        average: The moving average of the weights, where there is one.
+        scaler: Of the loss, for float16; else it does nothing.
+    """
+
+    network: BodyPoseNetwork
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage | None = None
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler(enabled=False)
+    )
+
+    @property
+    def result(self) -> BodyPoseNetwork:
+        """The network that is evaluated and saved as the model."""
+        return self.network if self.average is None else self.average.network
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training's state as a file holds it.
+
+    Args:
+        path: The file.
+        header: Position, network and train spec.
+        tensors: Weights, moving average, optimizer, random state.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: Path) -> Checkpoint:
-        """The checkpoint whose weights have that name.
+    def read(cls, path: Path, key: str) -> Checkpoint:
+        """Read a `.state` file, or the one beside a `model.epoch-N.tlt`.
 
         Raises:
-            BodyPoseNetError: It is not named like a checkpoint, or its state is missing.
+            BodyPoseNetError: It is missing, broken, sealed with another key, or of something else.
         """
-        match = _NAME.fullmatch(model.name)
-        state = model.with_suffix(".state")
-        if match is None or not state.is_file():
+        state = path.with_suffix(".state")
+        if path.name != _WITHIN_EPOCH and not (_NAME.fullmatch(path.name) and state.is_file()):
             raise BodyPoseNetError(
-                f"{model}: not a checkpoint of a training",
+                f"{path}: not a checkpoint of a training",
                 "Name a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
             )
-        return cls(int(match[1]), model, state)
+        header, tensors = read_tensors(state, key)
+        if header.get("kind") != _STATE or "samples" not in header:
+            raise BodyPoseNetError(
+                f"{state}: is no training state of this version",
+                "Remove the file to go on from the checkpoint before.",
+            )
+        return cls(state, header, tensors)
+
+    @property
+    def position(self) -> Position:
+        """How far the training was."""
+        return Position(self.header["epoch"], self.header["samples"])
+
+    @property
+    def spec(self) -> str:
+        """Text of the train spec."""
+        return self.header["spec"]
+
+    @cached_property
+    def network(self) -> BodyPoseNetwork:
+        """The network, with the weights as they were trained (not averaged).
+
+        Raises:
+            BodyPoseNetError: The tensors are not those of the network that the header describes.
+        """
+        return build_network(self.path, self.header, _without_prefix("model|", self.tensors))
+
+    def restore(self, trainee: Trainee) -> None:
+        """Put the optimizer, the moving average and the random state back.
+
+        Raises:
+            BodyPoseNetError: They are of another network or optimizer.
+        """
+        torch.set_rng_state(self.tensors["random"])
+        self._restore_optimizer(trainee)
+        average = _without_prefix("average|", self.tensors)
+        if trainee.average is not None and average:
+            for name, tensor in tensors_of(trainee.average.network).items():
+                tensor.copy_(average[name])
+        if "scaler" in self.header:
+            trainee.scaler.load_state_dict(self.header["scaler"])
+
+    def _restore_optimizer(self, trainee: Trainee) -> None:
+        optimizer, content = trainee.optimizer, trainee.optimizer.state_dict()
+        groups = optimizer.param_groups
+        numbers = {part: i for i, part in enumerate(p for group in groups for p in group["params"])}
+        parameters = dict(trainee.network.named_parameters())
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _without_prefix("optimizer|", self.tensors).items():
+            parameter, _, entry = name.rpartition("|")
+            if parameter not in parameters:
+                raise BodyPoseNetError(
+                    f"{self.path}: holds the state of {parameter}, which the network lacks",
+                    "Choose another results folder (-r) for another network.",
+                )
+            owner = parameters[parameter]
+            if tensor.shape == owner.shape:  # fused optimizers take the memory layout for granted
+                tensor = torch.empty_like(owner).copy_(tensor)
+            state.setdefault(numbers[owner], {})[entry] = tensor
+        found = {entry for entries in state.values() for entry in entries}
+        is_sgd = isinstance(optimizer, torch.optim.SGD)
+        if not found <= ({"momentum_buffer"} if is_sgd else {"step", "exp_avg", "exp_avg_sq"}):
+            raise BodyPoseNetError(
+                f"{self.path}: comes from another optimizer",
+                "Keep the optimizer of the train spec, or choose another results folder (-r).",
+            )
+        optimizer.load_state_dict(content | {"state": state})
 
 
-def list_checkpoints(results_dir: Path) -> list[Checkpoint]:
-    """The complete checkpoints of a folder, the oldest first."""
-    models = [path for path in results_dir.glob("model.epoch-*.tlt") if _NAME.fullmatch(path.name)]
-    complete = [path for path in models if path.with_suffix(".state").is_file()]
-    return sorted((Checkpoint.of(path) for path in complete), key=lambda found: found.epoch)
+def list_checkpoints(results_dir: Path) -> list[Path]:
+    """The `model.epoch-N.tlt` of a folder that have their state beside them, the oldest first."""
+    models = {path: _NAME.fullmatch(path.name) for path in results_dir.glob("model.epoch-*.tlt")}
+    complete = {
+        path: int(match[1])
+        for path, match in models.items()
+        if match and path.with_suffix(".state").is_file()
+    }
+    return sorted(complete, key=lambda path: complete[path])
+
+
+def last_checkpoint(results_dir: Path, key: str) -> Checkpoint | None:
+    """The checkpoint that is furthest, of an epoch or within one; None where there is none.
+
+    Raises:
+        BodyPoseNetError: It cannot be opened.
+    """
+    candidates = [results_dir / _WITHIN_EPOCH, *list_checkpoints(results_dir)[-1:]]
+    found = [Checkpoint.read(path, key) for path in candidates if path.is_file()]
+    return max(found, key=lambda checkpoint: checkpoint.position, default=None)
 
 
 def save_checkpoint(
-    results_dir: Path,
-    epoch: int,
-    network: BodyPoseNetwork,
-    optimizer: torch.optim.Optimizer,
-    *,
-    key: str,
-    spec: str,
-    keep: int,
+    results_dir: Path, position: Position, trainee: Trainee, *, key: str, spec: str, keep: int
 ) -> None:
-    """Write a checkpoint, then remove the oldest ones beyond `keep`.
+    """Write the checkpoint of an epoch, then remove the oldest ones beyond `keep`.
 
     The state goes first: a model without its state is no checkpoint.
 
     Args:
         results_dir: The folder.
-        epoch: Epochs done.
-        network: The weights.
-        optimizer: Its state.
+        position: The end of an epoch.
+        trainee: What to save.
         key: Closes the files; empty: plain.
-        spec: Text of the train spec, for the model's header.
+        spec: Text of the train spec, for the headers.
         keep: How many checkpoints to keep, this one included.
 
     Raises:
         BodyPoseNetError: The files cannot be written; older checkpoints are intact.
     """
-    model = results_dir / f"model.epoch-{epoch}.tlt"
-    tensors = _optimizer_tensors(optimizer, network)
-    tensors["random"] = torch.get_rng_state()
-    write_tensors(model.with_suffix(".state"), {"kind": _STATE, "epoch": epoch}, tensors, key=key)
-    save_model(model, network, key=key, epoch=epoch, spec=spec)
+    model = results_dir / f"model.epoch-{position.epoch}.tlt"
+    _write_state(model.with_suffix(".state"), position, trainee, key, spec)
+    save_model(model, trainee.result, key=key, epoch=position.epoch, spec=spec)
+    (results_dir / _WITHIN_EPOCH).unlink(missing_ok=True)
     for old in list_checkpoints(results_dir)[:-keep]:
-        old.model.unlink()
-        old.state.unlink()
+        old.unlink()
+        old.with_suffix(".state").unlink()
+
+
+def save_position(
+    results_dir: Path, position: Position, trainee: Trainee, *, key: str, spec: str
+) -> None:
+    """Write the state within an epoch, replacing the one before; arguments as `save_checkpoint`.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written; the one before is intact.
+    """
+    _write_state(results_dir / _WITHIN_EPOCH, position, trainee, key, spec)
 
 
 def check_weights(network: BodyPoseNetwork, epoch: int) -> None:
     """Make sure that a checkpoint would be of use.
+
+    Args:
+        network: What would be saved.
+        epoch: In which one.
 
     Raises:
         BodyPoseNetError: Weights are no numbers any more, or absurdly large.
@@ -112,57 +246,36 @@ def check_weights(network: BodyPoseNetwork, epoch: int) -> None:
             )
 
 
-def restore_optimizer(
-    checkpoint: Checkpoint, network: BodyPoseNetwork, optimizer: torch.optim.Optimizer, key: str
-) -> None:
-    """Put a checkpoint's optimizer and random state back.
-
-    Args:
-        checkpoint: Where from.
-        network: Whose parameters the optimizer trains.
-        optimizer: Gets the state.
-        key: Opens the file.
-
-    Raises:
-        BodyPoseNetError: The file is broken, sealed with another key, or of another optimizer.
-    """
-    header, tensors = read_tensors(checkpoint.state, key)
-    if (header.get("kind"), header.get("epoch")) != (_STATE, checkpoint.epoch):
-        raise BodyPoseNetError(
-            f"{checkpoint.state}: is not the training state of epoch {checkpoint.epoch}",
-            "Remove the files of this epoch to go on from the checkpoint before.",
-        )
-    torch.set_rng_state(tensors.pop("random"))
-    parameters = dict(network.named_parameters())
-    for name, tensor in tensors.items():
-        parameter, _, entry = name.rpartition("|")
-        if parameter not in parameters:
-            raise BodyPoseNetError(
-                f"{checkpoint.state}: holds the state of {parameter}, which the network lacks",
-                "Choose another results folder (-r) for another network.",
-            )
-        where = parameters[parameter].device if tensor.ndim else tensor.device
-        optimizer.state[parameters[parameter]][entry] = tensor.to(where)
-    _check_kind(checkpoint, optimizer)
+def _write_state(path: Path, position: Position, trainee: Trainee, key: str, spec: str) -> None:
+    network, average = trainee.network, trainee.average
+    header = describe(network, epoch=position.epoch, spec=spec)
+    header |= {"kind": _STATE, "samples": position.samples}
+    if trainee.scaler.is_enabled():
+        header["scaler"] = trainee.scaler.state_dict()
+    tensors = _with_prefix("model|", tensors_of(network))
+    if average is not None:
+        tensors |= _with_prefix("average|", tensors_of(average.network))
+    tensors |= _with_prefix("optimizer|", _optimizer_tensors(trainee))
+    tensors["random"] = torch.get_rng_state()
+    write_tensors(path, header, tensors, key=key)
 
 
-def _optimizer_tensors(
-    optimizer: torch.optim.Optimizer, network: BodyPoseNetwork
-) -> dict[str, Tensor]:
+def _optimizer_tensors(trainee: Trainee) -> dict[str, Tensor]:
     return {
-        f"{name}|{entry}": value.detach().cpu()
-        for name, parameter in network.named_parameters()
-        for entry, value in optimizer.state.get(parameter, {}).items()
+        f"{name}|{entry}": value
+        for name, parameter in trainee.network.named_parameters()
+        for entry, value in trainee.optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def _check_kind(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
-    found = {entry for state in optimizer.state.values() for entry in state}
-    is_sgd = isinstance(optimizer, torch.optim.SGD)
-    wanted = {"momentum_buffer"} if is_sgd else {"step", "exp_avg", "exp_avg_sq"}
-    if not found <= wanted:
-        raise BodyPoseNetError(
-            f"{checkpoint.state}: comes from another optimizer",
-            "Keep the optimizer of the train spec, or choose another results folder (-r).",
-        )
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -2,150 +2,182 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from itertools import islice
 from pathlib import Path
 
-import torch
-
-from bodyposenet.console import StatusFile, logger, track
-from bodyposenet.data.dataset import Sample
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.console import StatusFile, track
+from bodyposenet.errors import Stopped
+from bodyposenet.files import replacing
 from bodyposenet.model.checkpoint import save_model
-from bodyposenet.model.loss import Losses, regularization, stage_losses
-from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.model.targets import TargetOptions
-from bodyposenet.runtime.pytorch import choose_device
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.batches import Batches, make_targets
-from bodyposenet.training.checkpoints import check_weights, restore_optimizer, save_checkpoint
-from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
+from bodyposenet.training.checkpoints import (
+    Position,
+    check_weights,
+    save_checkpoint,
+    save_position,
+)
+from bodyposenet.training.interruption import StopSignals
+from bodyposenet.training.memory import step_within_memory
+from bodyposenet.training.optimizer import set_learning_rate
+from bodyposenet.training.preparation import Training, prepare_training
+from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.report import Report
-from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.schedule import learning_rate
-from bodyposenet.training.start import Start, prepare_start
-from bodyposenet.training.validation import Validation
-
-
-@dataclass(frozen=True, eq=False)
-class _Training:
-    """What the loop works with."""
-
-    spec: TrainSpec
-    start: Start
-    network: BodyPoseNetwork
-    optimizer: torch.optim.Optimizer
-    batches: Batches
-    validation: Validation
-    target_options: TargetOptions
-    device: torch.device
-    use_amp: bool
 
 
 def train(
-    spec: TrainSpec, results_dir: Path, *, key: str, use_amp: bool, status: StatusFile
+    spec: TrainSpec,
+    results_dir: Path,
+    ranks: Ranks,
+    stop: StopSignals,
+    *,
+    key: str,
+    use_amp: bool,
+    status: StatusFile | None,
 ) -> Path:
-    """Train as the spec says; run again, it goes on after the last checkpoint.
+    """Train as the spec says; run again, it goes on where it was saved last.
 
     Args:
         spec: The train spec.
-        results_dir: Receives checkpoints, the final model and TensorBoard events.
+        results_dir: Receives checkpoints, the final model, TensorBoard events and a report.
+        ranks: Who trains together; the first writes the files.
+        stop: What may ask for the end.
         key: Closes model files; empty: plain.
-        use_amp: Compute in bfloat16 where that is safe.
-        status: Receives a line per epoch.
+        use_amp: Compute in mixed precision.
+        status: Receives a line per epoch; None for all ranks but the first.
 
     Returns:
         The final model's path.
 
     Raises:
-        BodyPoseNetError: Data or weights cannot be read, results cannot be written, or the loss is
-            no number any more.
+        BodyPoseNetError: Data or weights cannot be read, results cannot be written, memory is too
+            small, or the loss is no number any more.
+        Stopped: SIGTERM or SIGUSR1 asked for the end; the exact position is saved.
     """
-    training = _prepare(spec, results_dir, key, use_amp)
-    network, done = training.network, training.start.epochs_done
-    with Report(spec, results_dir, len(training.batches), done + 1, status) as report:
-        due = training.start.resumed and _is_due(done, spec.validation_every_n_epoch, spec)
-        if due and not report.was_validated(done):  # the run ended between checkpoint and that
-            report.validated(done, training.validation.run())
-        for epoch in range(done + 1, spec.num_epoch + 1):
-            _train_epoch(training, epoch, report)
-            check_weights(network, epoch)
-            if _is_due(epoch, spec.checkpoint_n_epoch, spec):
-                save_checkpoint(
-                    results_dir, epoch, network, training.optimizer,
-                    key=key, spec=spec.text, keep=spec.max_ckpt_to_keep,
-                )  # fmt: skip
-            if _is_due(epoch, spec.validation_every_n_epoch, spec):
-                report.validated(epoch, training.validation.run())
+    with stop.at_once():  # nothing is lost yet
+        training = prepare_training(spec, results_dir, ranks, key=key, use_amp=use_amp)
+    folder = results_dir if ranks.is_first else None
+    if folder is not None:
+        with replacing(folder / "experiment_spec.yaml") as file:
+            file.write(spec.text.encode())
+    done = training.start.position
+    steps = training.steps_per_epoch, training.steps_done
+    with Report(spec, folder, *steps, status) as report:
+        loop = _Loop(training, report, stop)
+        known = ranks.any(report.was_validated(done.epoch))  # the first rank knows
+        if training.start.resumed and not known and not done.samples:
+            loop.validate(done.epoch)  # the run ended between the checkpoint and that
+        for epoch in range(done.epoch + 1, spec.num_epoch + 1):
+            loop.train_epoch(epoch)
+            loop.save_epoch(epoch)
+            loop.validate(epoch)
     final = results_dir / f"{spec.final_model_name}.tlt"
-    save_model(final, network, key=key, epoch=spec.num_epoch, spec=spec.text)
+    if ranks.is_first:
+        save_model(final, training.trainee.result, key=key, epoch=spec.num_epoch, spec=spec.text)
     return final
 
 
-def _prepare(spec: TrainSpec, results_dir: Path, key: str, use_amp: bool) -> _Training:
-    device = choose_device()
-    if device.type == "cpu":
-        logger.info("no GPU is there: training on the CPU")
-    start = prepare_start(spec, results_dir, key)
-    network = start.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stagewise = spec.use_stagewise_lr_multipliers
-    optimizer = build_optimizer(network, spec.optimizer, stagewise=stagewise)
-    if start.checkpoint is not None:
-        restore_optimizer(start.checkpoint, network, optimizer, key)
-    dataset_specs = spec.dataset_specs()
-    sources = dataset_sources(spec, dataset_specs)
-    samples, loader = training_samples(spec, sources), spec.dataloader
-    batches = Batches(samples, loader.batch_size, loader.workers, spec.random_seed)
-    logger.info(
-        "%d samples, %d steps per epoch, %.2f M parameters",
-        len(samples), len(batches), sum(part.numel() for part in network.parameters()) / 1e6,
-    )  # fmt: skip
-    return _Training(
-        spec, start, network, optimizer, batches,
-        Validation(spec, dataset_specs, sources, network, device),
-        TargetOptions.from_spec(
-            loader.label_processor_config, loader.image_config.image_dims.height
-        ),
-        device, use_amp,
-    )  # fmt: skip
+class _Loop:
+    """The epochs of a training.
+
+    Args:
+        training: What is trained, on what, and how far it is.
+        report: Follows it.
+        stop: What may ask for its end.
+    """
+
+    def __init__(self, training: Training, report: Report, stop: StopSignals) -> None:
+        self._training = training
+        self._report = report
+        self._stop = stop
+        self._saved = time.monotonic()
+        self._done = training.steps_done
+        spec, batches = training.spec, training.batches
+        epochs = range(training.start.position.epoch + 1, spec.num_epoch + 1)
+        within_epoch = self._done % training.steps_per_epoch
+        self._batches = batches.run(epochs, within_epoch * spec.accumulate_steps)
+
+    def train_epoch(self, epoch: int) -> None:
+        """Do the steps of an epoch that are not done yet."""
+        training, per_epoch = self._training, self._training.steps_per_epoch
+        training.trainee.network.train()
+        first, last = self._done, epoch * per_epoch
+        for _ in track(range(first, last), f"epoch {epoch}", last - first, lines=False):
+            self._step()
+            if self._done < last:
+                self._save_within(epoch)
+        self._report.end_epoch(epoch)
+
+    def save_epoch(self, epoch: int) -> None:
+        """Save the checkpoint of an epoch, where one is due, and stop, where that was asked."""
+        training, spec = self._training, self._training.spec
+        check_weights(training.trainee.result, epoch)
+        if training.ranks.is_first and _is_due(epoch, spec.checkpoint_n_epoch, spec):
+            save_checkpoint(
+                training.results_dir, Position(epoch), training.trainee,
+                key=training.key, spec=spec.text, keep=spec.max_ckpt_to_keep,
+            )  # fmt: skip
+            self._saved = time.monotonic()
+        self._save_within(epoch + 1)
+
+    def validate(self, epoch: int) -> None:
+        """Validate after an epoch, where that is due."""
+        spec = self._training.spec
+        if not _is_due(epoch, spec.validation_every_n_epoch, spec):
+            return
+        try:
+            with self._stop.at_once():
+                result = self._training.validation.run()
+        except Stopped:
+            self._save(Position(epoch))
+            raise
+        self._report.validated(epoch, result)
+
+    def _step(self) -> None:
+        training, spec = self._training, self._training.spec
+        steps = training.steps_per_epoch
+        first, last = training.start.schedule_start * steps, spec.num_epoch * steps
+        schedule = spec.optimizer.learning_rate_schedule
+        rate = learning_rate(schedule, self._done - first, last - first, steps)
+        if spec.lr_scaling == "linear":
+            rate *= training.ranks.count
+        waiting = time.perf_counter()
+        batches = list(islice(self._batches, spec.accumulate_steps))
+        waited = time.perf_counter() - waiting
+        set_learning_rate(training.trainee.optimizer, rate)
+        result = step_within_memory(training.step, batches)
+        if training.trainee.average is not None:
+            training.trainee.average.update(self._done - first)
+        self._done += 1
+        self._report.step(
+            self._done, result.losses, rate, samples=training.batches.samples_per_step,
+            waited=waited, gradient_norm=result.gradient_norm,
+            without_mask=sum(batch.without_mask for batch in batches),
+        )  # fmt: skip
+
+    def _save_within(self, epoch: int) -> None:
+        """Save the position within an epoch where the clock or a signal asks for it; then stop."""
+        training = self._training
+        samples = self._done % training.steps_per_epoch * training.batches.samples_per_step
+        position = Position(epoch - 1, samples)
+        if training.ranks.any(self._stop.received is not None):
+            self._save(position)
+            training.ranks.gather(None)  # nobody leaves before the first has saved
+            raise Stopped(self._stop.received or "a signal to another rank")
+        every = training.spec.checkpoint_every_n_secs
+        if every is not None and time.monotonic() - self._saved >= every:
+            self._save(position)
+
+    def _save(self, position: Position) -> None:
+        training = self._training
+        if training.ranks.is_first:
+            save_position(
+                training.results_dir, position, training.trainee,
+                key=training.key, spec=training.spec.text,
+            )  # fmt: skip
+        self._saved = time.monotonic()
 
 
 def _is_due(epoch: int, every: int, spec: TrainSpec) -> bool:
     return epoch % every == 0 or epoch == spec.num_epoch
-
-
-def _train_epoch(training: _Training, epoch: int, report: Report) -> None:
-    spec, steps = training.spec, len(training.batches)
-    schedule = spec.optimizer.learning_rate_schedule
-    first, last = training.start.schedule_start * steps, spec.num_epoch * steps
-    training.network.train()
-    batches = track(training.batches.epoch(epoch), f"epoch {epoch}", steps, lines=False)
-    for step, batch in enumerate(batches, (epoch - 1) * steps):
-        rate = learning_rate(schedule, step - first, last - first, steps)
-        set_learning_rate(training.optimizer, rate)
-        try:
-            losses = _step(training, batch)
-        except torch.OutOfMemoryError as error:
-            raise BodyPoseNetError(
-                f"the device's memory is too small for batches of {len(batch.image)}",
-                "Set a smaller dataloader.batch_size or image_dims, or use --use_amp.",
-            ) from error
-        report.step(step + 1, len(batch.image), batch.without_mask, losses, rate)
-    report.end_epoch(epoch)
-
-
-def _step(training: _Training, batch: Sample) -> Losses:
-    network, device, spec = training.network, training.device, training.spec
-    normalization = spec.dataloader.normalization_params
-    targets = make_targets(batch, device, network.skeleton, training.target_options, normalization)
-    images = network.normalize(torch.from_numpy(batch.image).to(device))
-    with torch.autocast(device.type, torch.bfloat16, enabled=training.use_amp):
-        maps = network(images)
-    heat, paf = stage_losses(maps.heatmaps, maps.pafs, targets)
-    total = (torch.stack(heat).sum() + torch.stack(paf).sum()) / len(batch.image)
-    if not spec.load_graph:
-        penalty = regularization(network.layers().values(), spec.model)
-        total = total if penalty is None else total + penalty
-    training.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    training.optimizer.step()
-    return Losses(total.detach(), [part.detach() for part in heat], [part.detach() for part in paf])

@@ -53,9 +53,13 @@ def build_optimizer(
         {"params": group, "multiplier": multiplier, "weight_decay": decay}
         for (multiplier, decay), group in groups.items()
     ]
+    device = next(network.parameters()).device.type
+    fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
     if isinstance(spec, AdamW):
-        return torch.optim.AdamW(parameters, lr=0.0, betas=spec.betas)
-    return torch.optim.SGD(parameters, lr=0.0, momentum=spec.momentum, nesterov=spec.use_nesterov)
+        return torch.optim.AdamW(parameters, lr=0.0, betas=spec.betas, fused=fused)
+    return torch.optim.SGD(
+        parameters, lr=0.0, momentum=spec.momentum, nesterov=spec.use_nesterov, fused=fused
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""A batch and its maps in, one picture for TensorBoard out: what was asked and what was said."""
+"""Images and their maps in, one picture for TensorBoard out: what was asked and what was said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bodyposenet.data.dataset import Sample
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.media.draw import draw
 from bodyposenet.model.loss import Targets
@@ -18,12 +17,12 @@ _MOST_ROWS = 4
 
 
 def draw_predictions(
-    batch: Sample, targets: Targets, maps: StageMaps, network: BodyPoseNetwork
+    images: NDArray[np.uint8], targets: Targets, maps: StageMaps, network: BodyPoseNetwork
 ) -> NDArray[np.uint8]:
     """One row per sample: skeletons; target and predicted joints; target and predicted limbs.
 
     Args:
-        batch: The inputs.
+        images: (B, H, W, 3) uint8 RGB, the inputs.
         targets: What the network should say.
         maps: What it says.
         network: Its skeleton and stride.
@@ -32,8 +31,7 @@ def draw_predictions(
         (rows x H, 5 x W, 3) uint8 RGB.
     """
     rows = []
-    for row in range(min(len(batch.image), _MOST_ROWS)):
-        image = batch.image[row]
+    for row, image in enumerate(images[:_MOST_ROWS]):
         said = Maps(_array(maps.heatmaps[-1][row]), _array(maps.pafs[-1][row]), network.stride)
         poses = decode(said, network.skeleton, DecodingOptions())
         panels = [

@@ -65,13 +65,9 @@ def training_samples(
         BodyPoseNetError: Record files are missing, broken or empty.
     """
     place = f"{_DATASET_CONFIG}.train_records_path"
-    paths = _record_paths(spec, "train")
-    for pattern, found in paths.items():
-        if not found:
-            spec.fail(
-                place, f"no such file: {pattern}", "Make it with dataset_convert, mode train."
-            )
-    records = RecordSet([path for found in paths.values() for path in found])
+    records, missing = _open_records(spec, "train")
+    if missing:
+        spec.fail(place, f"no such file: {missing[0]}", "Make it with dataset_convert, mode train.")
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
     augmentation = spec.dataloader.augmentation_config
@@ -91,9 +87,7 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
     Raises:
         BodyPoseNetError: The files are broken, or hold a dataset that the spec does not name.
     """
-    paths = _record_paths(spec, "val")
-    missing = [pattern for pattern, found in paths.items() if not found]
-    records = RecordSet([path for found in paths.values() for path in found])
+    records, missing = _open_records(spec, "val")
     if missing or not len(records):
         why = f"no such file: {', '.join(missing)}" if missing else "no validation records"
         logger.info("validation loss is off: %s", why)
@@ -128,21 +122,33 @@ def _sample_set(
     )
 
 
-def _record_paths(spec: TrainSpec, kind: Literal["train", "val"]) -> dict[str, list[Path]]:
-    """Pattern -> the files that it names, in order of their names.
+def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[str, list[Path]]]:
+    """Each pattern of the spec, and the files that it names, in order of their names.
 
-    Folders are relative to the working directory, or else to the spec.
+    Folders are relative to the working directory, or else to the spec. A file that is named twice
+    counts twice.
+
+    Raises:
+        BodyPoseNetError: A pattern is none.
     """
     config = spec.dataloader.dataset_config
     folder = getattr(config, f"{kind}_records_folder_path")
-    found = {}
+    named = []
     for pattern in getattr(config, f"{kind}_records_path"):
         path = Path(folder) / pattern
         if not path.parent.is_dir():
             path = spec.folder / path
         try:
-            found[str(path)] = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+            found = [path] if path.is_file() else sorted(path.parent.glob(path.name))
         except ValueError as error:
             place = f"{_DATASET_CONFIG}.{kind}_records_path"
             spec.fail(place, f"{pattern} is no file pattern: {error}", "For example train-fold-*.")
-    return found
+        named.append((str(path), found))
+    return named
+
+
+def _open_records(spec: TrainSpec, kind: Literal["train", "val"]) -> tuple[RecordSet, list[str]]:
+    """The records of all files, and the patterns that name none."""
+    named = record_files(spec, kind)
+    records = RecordSet([path for _, found in named for path in found])
+    return records, [pattern for pattern, found in named if not found]

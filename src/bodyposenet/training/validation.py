@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.dataset import DatasetSource, Sample
+from bodyposenet.data.dataset import DatasetSource
 from bodyposenet.evaluation import KeypointAP
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.dataset import find_people, load_test_images, score_findings
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
-from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.batches import Batches, make_targets
+from bodyposenet.training.batches import Batch, Batches
 from bodyposenet.training.pictures import draw_predictions
+from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import training_samples, validation_samples
+from bodyposenet.training.supervision import Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +48,14 @@ class ValidationResult:
 class Validation:
     """The validation of a training; what the data do not allow is turned off with a line.
 
+    The ranks share the work, and every image and record counts once.
+
     Args:
         spec: The train spec.
         dataset_specs: Its dataset specs, by name.
         sources: Where their images lie.
-        network: What is trained.
-        device: Where it runs.
+        network: What is evaluated.
+        ranks: Who shares the work; they validate with the first one's batch statistics.
 
     Raises:
         BodyPoseNetError: Test annotations, records or the inference spec are wrong.
@@ -64,12 +67,12 @@ class Validation:
         dataset_specs: Mapping[str, DatasetSpec],
         sources: Mapping[str, DatasetSource],
         network: BodyPoseNetwork,
-        device: torch.device,
+        ranks: Ranks,
     ) -> None:
-        self._spec = spec
         self._network = network
-        self._device = device
-        self._predictor = Predictor(PyTorchEngine(network, device), _inference_spec(spec))
+        self._ranks = ranks
+        self._labels = Labels(spec)
+        self._predictor = Predictor(PyTorchEngine(network, ranks.device), _inference_spec(spec))
         self._tested = {
             name: (dataset_spec, images)
             for name, dataset_spec in dataset_specs.items()
@@ -78,46 +81,47 @@ class Validation:
         held_out = validation_samples(spec, sources)
         self._has_loss = held_out is not None
         shown = training_samples(spec, sources, varied=False) if held_out is None else held_out
+        share = spec.dataloader.max_unreadable_share
         size = min(spec.dataloader.batch_size, len(shown))
-        self._batches = Batches(shown, size, workers=0, seed=None)
+        self._batches = Batches(shown, size, ranks, most_unreadable=share)
+        self._shown = Batches(shown, size, Ranks(ranks.device), most_unreadable=share)
 
     def run(self) -> ValidationResult:
-        """Validate; the network is in evaluation mode afterwards.
+        """Validate; the network is in evaluation mode afterwards. All ranks must call it.
 
         Raises:
-            BodyPoseNetError: An image or a record cannot be read.
+            BodyPoseNetError: Too many images or records cannot be read.
         """
         self._network.eval()
-        ap = {
-            name: evaluate_dataset(self._predictor, dataset_spec, images).accuracy
-            for name, (dataset_spec, images) in self._tested.items()
-        }
+        self._ranks.take_statistics(self._network)
+        ap = {name: self._accuracy(*tested) for name, tested in self._tested.items()}
         return ValidationResult(self._loss() if self._has_loss else None, ap, self._picture())
+
+    def _accuracy(self, spec: DatasetSpec, images: Sequence[CocoImage]) -> KeypointAP:
+        shares = self._ranks.gather(find_people(self._predictor, spec, self._ranks.share(images)))
+        findings = [shares[i % len(shares)][i // len(shares)] for i in range(len(images))]
+        return score_findings(findings, self._network.skeleton, spec, images).accuracy
 
     def _loss(self) -> float:
         """The loss per sample, all stages."""
         total, count = 0.0, 0
-        for batch in self._batches.epoch(0):
+        for batch in self._batches.run(range(1)):
             targets, maps = self._compare(batch)
             heat, paf = stage_losses(maps.heatmaps, maps.pafs, targets)
             total += float(torch.stack(heat + paf).sum())
-            count += len(batch.image)
-        return total / count
+            count += len(batch)
+        totals, counts = zip(*self._ranks.gather((total, count)), strict=True)
+        return sum(totals) / sum(counts)
 
     def _picture(self) -> NDArray[np.uint8]:
-        batch = next(self._batches.epoch(0))
-        return draw_predictions(batch, *self._compare(batch), self._network)
+        batch = next(self._shown.run(range(1)))
+        return draw_predictions(batch.image.numpy(), *self._compare(batch), self._network)
 
     @torch.inference_mode()
-    def _compare(self, batch: Sample) -> tuple[Targets, StageMaps]:
+    def _compare(self, batch: Batch) -> tuple[Targets, StageMaps]:
         """What the network should say of a batch, and what it says."""
-        network = self._network
-        loader = self._spec.dataloader
-        options = TargetOptions.from_spec(loader.label_processor_config, batch.image.shape[1])
-        normalization = loader.normalization_params
-        targets = make_targets(batch, self._device, network.skeleton, options, normalization)
-        images = network.normalize(torch.from_numpy(batch.image).to(self._device))
-        return targets, network(images)
+        batch = batch.to(self._ranks.device)
+        return self._labels(batch), self._network(self._network.normalize(batch.image))
 
 
 def _inference_spec(spec: TrainSpec) -> InferenceSpec:

@@ -1,0 +1,112 @@
+"""A training that is killed again and again: does it end with the bits of an undisturbed one?
+
+python -m benchmarks.resume [--kills N] [--seed N] [--quick] [--json FILE]
+
+A small network on drawn people, with a worker process and a moving average, saves its position
+ten times a second. It is killed (SIGKILL) 20 times at random moments of its start and of its steps,
+each time started again; its files are compared with those of a training that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from bodyposenet.files import replacing
+
+from . import harness
+from .train_step import copy_records, write_dataset, write_train_spec
+
+_EPOCHS = 8
+_FILES = ("bpnet_model.tlt", f"model.epoch-{_EPOCHS}.tlt", f"model.epoch-{_EPOCHS}.state")
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Train undisturbed, then with kills, and compare."""
+    kills = arguments.kills or (3 if arguments.quick else 20)
+    moments = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_dataset(folder, 8 if arguments.quick else 30)
+        copy_records(folder, 1)
+        spec = _write_spec(folder)
+        undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
+        starting, training = _run(spec, undisturbed)
+        for _ in range(kills):
+            if moments.random() < 0.2:
+                _run(spec, disturbed, kill_after_start=moments.uniform(0, starting))
+            else:
+                _run(spec, disturbed, kill_in_training=moments.uniform(0, training / kills))
+        _run(spec, disturbed)
+        equal = all(
+            (undisturbed / file).read_bytes() == (disturbed / file).read_bytes() for file in _FILES
+        )
+    return {"kills": kills, "runs_bit_equal": float(equal), "seconds_undisturbed": training}
+
+
+def _write_spec(folder: Path) -> Path:
+    """The train spec of the benchmark: much to save, little to compute."""
+    path = write_train_spec(folder, "mobilenet", size=128, batch_size=2, workers=1)
+    spec = yaml.safe_load(path.read_text())
+    spec |= {"num_epoch": _EPOCHS, "validation_every_n_epoch": _EPOCHS, "checkpoint_n_epoch": 3}
+    spec |= {"ema_decay": 0.99, "checkpoint_every_n_secs": 0.1, "clip_grad_norm": 100.0}
+    spec["model"] |= {"stages": 2}
+    spec["model"]["backbone_attributes"]["width"] = 0.125
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(spec).encode())
+    return path
+
+
+def _run(
+    spec: Path,
+    results: Path,
+    *,
+    kill_after_start: float | None = None,
+    kill_in_training: float | None = None,
+) -> tuple[float, float]:
+    """Train to the end, or for so many seconds.
+
+    Returns:
+        Seconds until the training began, and seconds that it took.
+
+    Raises:
+        RuntimeError: The training failed.
+    """
+    command = [sys.executable, "-m", "bodyposenet.cli", "train", "-e", spec, "-r", results]
+    begun, runs = time.perf_counter(), _runs(results)
+    with subprocess.Popen([*map(str, command), "-l", "ERROR"], stdout=subprocess.DEVNULL) as run:
+        if kill_after_start is not None:
+            time.sleep(kill_after_start)
+            run.kill()
+        while run.poll() is None and _runs(results) == runs:
+            time.sleep(0.01)
+        trained = time.perf_counter()
+        if kill_in_training is not None:
+            time.sleep(kill_in_training)
+            run.kill()
+    killed = kill_after_start is not None or kill_in_training is not None
+    if run.returncode and not killed:
+        raise RuntimeError(f"the training ended with exit code {run.returncode}")
+    return trained - begun, time.perf_counter() - trained
+
+
+def _runs(results: Path) -> int:
+    """How many runs have begun their steps; each says its versions first."""
+    status = results / "status.json"
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum("versions" in json.loads(line) for line in lines if line.endswith("}"))
+
+
+if __name__ == "__main__":
+    flags = harness.parser("resume", __doc__)
+    flags.add_argument("--kills", type=int, metavar="N", help="20 by default")
+    flags.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
+    harness.run("resume", flags, measure)

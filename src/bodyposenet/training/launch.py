@@ -1,0 +1,66 @@
+"""`train --gpus N` in, N processes of the same command out, through torch's own launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
+from bodyposenet.training.ranks import check_gpus
+
+_TOLD = 2
+"""Exit code of a rank that has said what is wrong."""
+
+
+def start_ranks(count: int, argv: Sequence[str]) -> None:
+    """Run `bpnet train` in several processes on this machine, until all have ended.
+
+    Args:
+        count: How many.
+        argv: The arguments behind `train`.
+
+    Raises:
+        BodyPoseNetError: There are fewer GPUs, or one of the processes has failed or died;
+            the others were ended.
+        Stopped: A signal stopped them, their state is saved.
+    """
+    check_gpus(count)
+    # The launcher's log tells of every process that ends; what matters of it is said below.
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    if hasattr(signal, "SIGUSR1"):  # the launcher hands SIGTERM on, and dies of this one
+        signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", "bodyposenet.cli", "train", *argv)
+    except SignalException as stop:
+        raise Stopped(signal.Signals(stop.sigval).name) from None
+    except ChildFailedError as error:
+        raise _explain(error.get_first_failure()[1]) from None
+
+
+def _explain(failure: ProcessFailure) -> Exception:
+    rank, code = failure.local_rank, failure.exitcode
+    if code == STOPPED:
+        return Stopped("a signal")
+    if code == _TOLD:
+        return BodyPoseNetError(f"rank {rank} has ended, it has said why; so the others were ended")
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended, exit code {code}"
+    return BodyPoseNetError(
+        f"rank {rank} (process {failure.pid}): {how}; the others were ended",
+        "If memory ran out, set a smaller dataloader.batch_size or fewer workers. The same command "
+        "goes on from what was saved last.",
+    )

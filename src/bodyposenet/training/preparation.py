@@ -1,0 +1,129 @@
+"""A train spec in, all that its loop works with out: network, data, validation, start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.averaging import MovingAverage
+from bodyposenet.training.batches import Batches
+from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.optimizer import build_optimizer
+from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.samples import dataset_sources, training_samples
+from bodyposenet.training.start import Start, prepare_start
+from bodyposenet.training.step import Step, mixed_precision
+from bodyposenet.training.supervision import load_teacher
+from bodyposenet.training.validation import Validation
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What the loop works with.
+
+    Args:
+        spec: The train spec.
+        results_dir: Receives the files.
+        key: Closes model files.
+        ranks: Who trains together.
+        start: Where it begins.
+        trainee: What is trained.
+        step: Trains it.
+        batches: What it is trained on.
+        validation: Tells how good it is.
+    """
+
+    spec: TrainSpec
+    results_dir: Path
+    key: str
+    ranks: Ranks
+    start: Start
+    trainee: Trainee
+    step: Step
+    batches: Batches
+    validation: Validation
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimizer in an epoch."""
+        return len(self.batches) // self.spec.accumulate_steps
+
+    @property
+    def steps_done(self) -> int:
+        """Steps before this run; part of a step, after a change of the ranks, is done again."""
+        position = self.start.position
+        within = position.samples // self.batches.samples_per_step
+        return position.epoch * self.steps_per_epoch + min(within, self.steps_per_epoch - 1)
+
+
+def prepare_training(
+    spec: TrainSpec, results_dir: Path, ranks: Ranks, *, key: str, use_amp: bool
+) -> Training:
+    """Build it all; arguments as `training.loop.train`.
+
+    Raises:
+        BodyPoseNetError: A file is missing or wrong, or the ranks see different results folders.
+    """
+    # The inputs of all steps have one size: the quickest kernels for it are worth looking for.
+    torch.backends.cudnn.benchmark = ranks.device.type == "cuda"
+    if ranks.device.type == "cpu":
+        logger.info("no GPU is there: training on the CPU")
+    start = prepare_start(spec, results_dir, key)
+    _check_ranks(ranks, start, results_dir)
+    precision = mixed_precision(ranks.device) if use_amp else None
+    trainee = _build_trainee(spec, start, ranks, precision)
+    dataset_specs = spec.dataset_specs()
+    sources = dataset_sources(spec, dataset_specs)
+    loader = spec.dataloader
+    batches = Batches(
+        training_samples(spec, sources), loader.batch_size, ranks,
+        workers=loader.workers, seed=spec.random_seed, per_step=spec.accumulate_steps,
+        most_unreadable=loader.max_unreadable_share,
+    )  # fmt: skip
+    validation = Validation(spec, dataset_specs, sources, trainee.result, ranks)
+    teacher = load_teacher(spec, key, ranks.device)
+    step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
+    training = Training(spec, results_dir, key, ranks, start, trainee, step, batches, validation)
+    logger.info(
+        "%d samples per step, %d steps per epoch, %.2f M parameters",
+        batches.samples_per_step, training.steps_per_epoch,
+        sum(part.numel() for part in trainee.network.parameters()) / 1e6,
+    )  # fmt: skip
+    return training
+
+
+def _check_ranks(ranks: Ranks, start: Start, results_dir: Path) -> None:
+    """All ranks must go on from the same checkpoint."""
+    positions = ranks.gather(start.position)
+    if len(set(positions)) > 1:
+        raise BodyPoseNetError(
+            f"{results_dir}: the ranks find different checkpoints there: {positions}",
+            "Give a results folder (-r) that all machines share.",
+        )
+
+
+def _build_trainee(
+    spec: TrainSpec, start: Start, ranks: Ranks, precision: torch.dtype | None
+) -> Trainee:
+    network = start.network
+    if spec.sync_batch_norm and ranks.count > 1:
+        if ranks.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)  # exchanges the layers within
+        else:
+            logger.info("sync_batch_norm has no effect without GPUs")
+    network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainee = Trainee(
+        network,
+        build_optimizer(network, spec.optimizer, stagewise=spec.use_stagewise_lr_multipliers),
+        None if spec.ema_decay is None else MovingAverage(network, spec.ema_decay),
+        torch.amp.GradScaler(ranks.device.type, enabled=precision is torch.float16),
+    )
+    if start.checkpoint is not None:
+        start.checkpoint.restore(trainee)
+    return trainee

@@ -1,0 +1,176 @@
+"""The processes that train together: which of them this one is, and what they tell one another.
+
+One by itself where nothing else is said; under torchrun as many as it started, on any number of
+machines. Each has its own share of the data, all have the same weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
+
+from bodyposenet.console import logger, mute
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
+from bodyposenet.runtime.pytorch import choose_device
+
+Value = TypeVar("Value")
+
+_LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Environment variables that torchrun sets."""
+
+_PATIENCE = timedelta(minutes=10)
+"""How long the processes wait for one another to begin."""
+
+_LOST = ("gloo", "nccl", "connection", "socket", "store")
+"""What the errors of torch's backends speak of when another process has gone."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together.
+
+    Args:
+        device: What this one computes on.
+        rank: Its number, from 0.
+        count: How many there are.
+        on_machine: How many of them run on this machine.
+    """
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+    on_machine: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """The first writes the files and says what is going on."""
+        return self.rank == 0
+
+    def share(self, values: Sequence[Value]) -> Sequence[Value]:
+        """Every count-th of the values, beginning with the rank's."""
+        return values[self.rank :: self.count]
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, in their order, for each of them; all of them must call it."""
+        if self.count == 1:
+            return [value]
+        values: list[Value | None] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true for any rank; the processors agree, no GPU waits for it."""
+        if self.count == 1:
+            return flag
+        agreed = torch.tensor(int(flag))
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        return bool(agreed)
+
+    def take_statistics(self, network: nn.Module) -> None:
+        """Give every rank the first's batch statistics: each has gathered its own."""
+        if self.count > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def join_ranks() -> Iterator[Ranks]:
+    """Join the processes that a launcher has started; alone where there was none.
+
+    Raises:
+        BodyPoseNetError: The others cannot be reached, one of them has gone, or there are fewer
+            GPUs than processes. Of several ranks that fail, one says so; the others end silently
+            with exit code 2.
+    """
+    if not os.environ.keys() >= _LAUNCHED:
+        yield Ranks(choose_device())
+        return
+    store, ranks = _join()
+    try:
+        yield ranks
+        dist.destroy_process_group()
+    except (BodyPoseNetError, RuntimeError) as error:
+        failure = error if isinstance(error, BodyPoseNetError) else _explain(error, ranks)
+        if failure is None:
+            raise
+        if _have_others_failed(store):
+            raise SystemExit(2) from None
+        raise failure from error
+    except Stopped:
+        if ranks.is_first:
+            raise
+        raise SystemExit(STOPPED) from None
+
+
+def _join() -> tuple[Store, Ranks]:
+    address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    device, on_machine = _choose_device()
+    try:
+        store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    except (RuntimeError, ValueError) as error:
+        in_use = "EADDRINUSE" in str(error) or "address already in use" in str(error)
+        problem = "the port is in use" if in_use else str(error).partition("\n")[0]
+        raise BodyPoseNetError(
+            f"rank {os.environ['RANK']} cannot join the others at {address}: {problem}",
+            "Choose another port (--master_port of torchrun); it must be open between machines.",
+        ) from error
+    ranks = Ranks(device, rank, count, on_machine)
+    if not ranks.is_first:
+        mute()
+    logger.info("%d processes train together, %d of them on this machine", count, on_machine)
+    return store, ranks
+
+
+def _choose_device() -> tuple[torch.device, int]:
+    """The device of this process, and how many processes run on this machine."""
+    on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), on_machine
+    check_gpus(on_machine)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device, on_machine
+
+
+def check_gpus(wanted: int) -> None:
+    """Make sure that there are as many GPUs as processes.
+
+    Raises:
+        BodyPoseNetError: There are fewer.
+    """
+    found = torch.cuda.device_count()
+    if found < wanted:
+        raise BodyPoseNetError(
+            f"--gpus {wanted}: only {found} GPUs can be used here",
+            f"Use --gpus {max(found, 1)}"
+            + ("." if found else ": without a GPU it trains on the CPU."),
+        )
+
+
+def _explain(error: RuntimeError, ranks: Ranks) -> BodyPoseNetError | None:
+    """What an error of torch's means, if it means that another rank has gone."""
+    if not any(word in str(error).lower() for word in _LOST):
+        return None
+    return BodyPoseNetError(
+        f"rank {ranks.rank} of {ranks.count} has lost another one",
+        "The same command goes on from what was saved last.",
+    )
+
+
+def _have_others_failed(store: Store) -> bool:
+    try:
+        return store.add("failures", 1) > 1
+    except RuntimeError:  # the store lives in one of them
+        return True

@@ -1,0 +1,149 @@
+"""Batches in, one step of the optimizer done, losses out; nothing in it waits for the device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bodyposenet.console import logger
+from bodyposenet.model.loss import Losses, regularization, stage_losses
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.batches import Batch
+from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.supervision import Labels, Teacher, read_images
+
+
+class StepResult(NamedTuple):
+    """What a step says, as tensors on the device.
+
+    Args:
+        losses: Of this rank; the mean over the batches of the step.
+        gradient_norm: Of all gradients together, before they were clipped.
+    """
+
+    losses: Losses
+    gradient_norm: Tensor
+
+
+class Step:
+    """One step of the optimizer.
+
+    Args:
+        spec: The train spec.
+        trainee: What is trained.
+        ranks: Who trains together: the gradients are the mean over all.
+        precision: What to compute in; None: float32.
+        teacher: Whose maps join the targets.
+    """
+
+    def __init__(
+        self,
+        spec: TrainSpec,
+        trainee: Trainee,
+        ranks: Ranks,
+        *,
+        precision: torch.dtype | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self._spec = spec
+        self._trainee = trainee
+        self._device = ranks.device
+        self._precision = precision
+        self._teacher = teacher
+        self._labels = Labels(spec)
+        self._forward = _wrap(spec, trainee.network, ranks)
+
+    def __call__(self, batches: Sequence[Batch]) -> StepResult:
+        """Step on the mean gradient of these batches, from any device."""
+        optimizer, scaler = self._trainee.optimizer, self._trainee.scaler
+        optimizer.zero_grad(set_to_none=True)
+        found = []
+        for number, batch in enumerate(batches, 1):
+            with self._without_exchange() if number < len(batches) else nullcontext():
+                losses = self.losses(batch.to(self._device))
+                scaler.scale(losses.total / len(batches)).backward()
+            found.append(losses)
+        scaler.unscale_(optimizer)
+        norm = self._clip()
+        scaler.step(optimizer)
+        scaler.update()
+        return StepResult(_mean(found), norm)
+
+    def losses(self, batch: Batch) -> Losses:
+        """The losses of a batch that is on the device."""
+        network, spec = self._trainee.network, self._spec
+        images = read_images(batch)
+        with torch.autocast(self._device.type, self._precision, self._precision is not None):
+            maps = self._forward(network.normalize(images))
+            taught = self._teacher(images) if self._teacher else None
+        focal = spec.loss.focal_loss_params
+        heat, paf = stage_losses(maps.heatmaps, maps.pafs, self._labels(batch), focal)
+        total = torch.stack(heat + paf).sum()
+        if self._teacher is not None and taught is not None:
+            by_teacher = stage_losses(maps.heatmaps, maps.pafs, taught)
+            share = self._teacher.weight
+            total = (1 - share) * total + share * torch.stack(by_teacher[0] + by_teacher[1]).sum()
+        total = total / len(batch)
+        if not spec.load_graph:
+            penalty = regularization(network.layers().values(), spec.model)
+            total = total if penalty is None else total + penalty
+        return Losses(total, heat, paf)
+
+    def try_out(self, batch: Batch) -> None:
+        """Compute the gradients of a batch for nothing: does it fit in memory?"""
+        with self._without_exchange():
+            self.losses(batch.to(self._device)).total.backward()
+        self._trainee.optimizer.zero_grad(set_to_none=True)
+
+    def _clip(self) -> Tensor:
+        """The norm of the gradients, which are shortened to what the spec allows."""
+        parameters = list(self._trainee.network.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._spec.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self._spec.clip_grad_norm, norm)
+        return norm
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        """Ranks exchange gradients once per step, not once per batch."""
+        forward = self._forward
+        return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
+
+
+def mixed_precision(device: torch.device) -> torch.dtype:
+    """bfloat16, which needs no scaling of the loss; float16 on GPUs that are too old for it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def _wrap(spec: TrainSpec, network: BodyPoseNetwork, ranks: Ranks) -> nn.Module:
+    """The network as the step calls it: compiled, exchanging its gradients, as the spec says."""
+    forward: nn.Module = network
+    if spec.torch_compile:
+        logger.info("compiling the network: the first step takes a while")
+        forward = torch.compile(network)  # type: ignore[assignment]
+    if ranks.count == 1:
+        return forward
+    devices = [ranks.device] if ranks.device.type == "cuda" else None
+    with warnings.catch_warnings():  # its newer name is not in every torch that we allow
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped = DistributedDataParallel(forward, device_ids=devices, broadcast_buffers=False)
+    # Of kernels of 1 x 1: both layouts are the same memory.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
+    return wrapped
+
+
+def _mean(found: Sequence[Losses]) -> Losses:
+    """The mean of the losses of several batches, without their history."""
+    totals = torch.stack([losses.total.detach() for losses in found])
+    heatmaps = torch.stack([torch.stack(losses.heatmaps).detach() for losses in found])
+    pafs = torch.stack([torch.stack(losses.pafs).detach() for losses in found])
+    return Losses(totals.mean(), list(heatmaps.mean(0)), list(pafs.mean(0)))

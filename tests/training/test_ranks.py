@@ -1,0 +1,155 @@
+"""Several processes that train together, on the CPU: gradients, machines, deaths, signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bodyposenet.training.checkpoints import last_checkpoint
+
+from . import rank_gradients
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+START_TWO = """
+import sys
+from bodyposenet import cli
+from bodyposenet.training import launch
+launch.check_gpus = lambda count: None
+sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(*command):
+    return subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def lines_of(results):
+    return [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
+
+
+def epochs_of(results):
+    return [line for line in lines_of(results) if "graphical" in line]
+
+
+def test_two_ranks_give_the_gradients_of_one_with_twice_the_batch(write_train_spec, tmp_path):
+    spec = write_train_spec()
+    rank_gradients.main(spec, 8, tmp_path / "one")
+    script = Path(rank_gradients.__file__)
+    run = start(*TORCHRUN, "--standalone", "--nproc_per_node", 2, script, spec, 4, tmp_path / "two")
+    output, _ = run.communicate()
+    assert run.returncode == 0, output
+    one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
+    for mine, theirs in zip(one, two, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * float(mine.abs().max()) + 1e-6)
+
+
+def test_two_machines_train_one_model_and_validate_every_image_once(
+    write_train_spec, run_bpnet, tmp_path
+):
+    """Two "machines" on loopback, as the documentation tells it."""
+    changes = {"num_epoch": 2, "ema_decay": 0.9, "dataloader.batch_size": 3}
+    spec, results = write_train_spec(**changes), tmp_path / "run"
+    port = free_port()
+    machines = [
+        start(
+            *TORCHRUN, "--nnodes", 2, "--node_rank", number, "--nproc_per_node", 1,
+            "--master_addr", "127.0.0.1", "--master_port", port,
+            "-m", "bodyposenet.cli", "train", "-e", spec, "-r", results, "--multi-node",
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    outputs = [machine.communicate()[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    first, second = outputs
+    assert "epoch 2/2" in first and "6 samples per step" in first
+    assert "epoch" not in second and "PASS" not in second
+    lines = lines_of(results)
+    assert [line["status"] for line in lines].count("STARTED") == 1
+    (together,) = [line["kpi"] for line in lines if "kpi" in line]
+
+    # One process alone makes the same validation up.
+    status = results / "status.json"
+    kept = [line for line in lines if "kpi" not in line]
+    status.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert run_bpnet("train", "-e", spec, "-r", results).code == 0
+    (alone,) = [line["kpi"] for line in lines_of(results) if "kpi" in line]
+    assert together == pytest.approx(alone)
+
+
+def test_a_signal_saves_a_death_ends_all_and_the_run_goes_on(write_train_spec, run_bpnet, tmp_path):
+    changes = {"num_epoch": 400, "validation_every_n_epoch": 400, "checkpoint_n_epoch": 400}
+    spec, results = write_train_spec(**changes), tmp_path / "run"
+    command = (sys.executable, "-c", START_TWO, "-e", spec, "-r", results)
+
+    launcher = start(*command)
+    wait_for_epochs(launcher, results, 0)
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 75, output
+    assert "the same command goes on" in output
+    saved = last_checkpoint(results, "").position
+    assert (results / "latest.state").is_file()
+
+    launcher = start(*command)
+    wait_for_epochs(launcher, results, len(epochs_of(results)))
+    for rank in ranks_of(launcher)[1:]:
+        os.kill(rank, signal.SIGKILL)
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 2, output
+    assert "killed by SIGKILL; the others were ended" in output
+    assert "Traceback" not in output
+    assert last_checkpoint(results, "").position >= saved
+
+
+def wait_for_epochs(launcher, results, count):
+    """Wait until the status file tells of more epochs than that."""
+    while launcher.poll() is None:
+        if (results / "status.json").is_file() and len(epochs_of(results)) > count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(launcher.communicate()[0])
+
+
+def ranks_of(launcher):
+    """Process ids of the launcher's ranks, the first one first."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    if not children.exists():
+        pytest.skip("the system does not tell the children of a process")
+    command = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children.read_text().split()]
+    pids = [int(pid) for pid in children.read_text().split()]
+    return [pid for pid, line in zip(pids, command, strict=True) if "bodyposenet.cli" in line]
+
+
+def test_a_port_in_use_is_a_clear_error(write_train_spec, run_bpnet, tmp_path, monkeypatch):
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        variables = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        result = run_bpnet("train", "-e", write_train_spec(), "-r", tmp_path / "run")
+    assert result.code == 2
+    assert f"127.0.0.1:{port}: the port is in use" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_several_machines_need_a_launcher(write_train_spec, run_bpnet, tmp_path):
+    result = run_bpnet("train", "-e", write_train_spec(), "-r", tmp_path / "run", "--multi-node")
+    assert result.code == 2
+    assert "torchrun --nnodes" in result.err
