@@ -1,6 +1,7 @@
 """Report: what a training says, and that it looks at the device only when something is due."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.model.loss import Losses
 from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.source import Source
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.report import Report
 from bodyposenet.training.validation import ValidationResult
@@ -26,7 +28,9 @@ SCALARS = {
 
 
 def spec(**values):
-    return TrainSpec.model_construct(num_epoch=3, **values)
+    built = TrainSpec.model_construct(num_epoch=3, **values)
+    built._source = Source(Path("train.yaml"), "num_epoch: 3\n")
+    return built
 
 
 def losses(total, device="cpu"):
