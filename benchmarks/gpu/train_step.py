@@ -58,6 +58,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             batch_size = int(found["batch_size"])
             copy_records(folder, copies=1 if tiny else -(-_FED_STEPS * batch_size // records))
             found |= _measure_training(folder, architecture, size, batch_size)
+            # The share of its time that the device works for the training, fed from JPEGs.
+            found["fed_over_step_alone"] = found["fed_images_per_s"] / found["eager_images_per_s"]
             figures |= {f"{architecture}_{key}": value for key, value in found.items()}
     return figures
 

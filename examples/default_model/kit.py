@@ -167,8 +167,8 @@ def train(arguments: argparse.Namespace, flags: list[str]) -> int:
     with subprocess.Popen([*command, *flags], cwd=files, env=environment) as training:
         signal.signal(signal.SIGTERM, lambda *_: training.terminate())  # the machine is taken away
         code = _wait(training, end)
-    _hand_over(results, arguments.out)
-    return code
+    kept = _hand_over(results, arguments.out)
+    return code if kept or code == 0 else 1
 
 
 def _unpack(kit: Path, work: Path) -> str:
@@ -198,10 +198,13 @@ def _unpack(kit: Path, work: Path) -> str:
 
 def _put_back(state: Path, results: Path) -> None:
     """Fill the results folder of a fresh machine with what an earlier piece handed over."""
-    events = results / "events"
+    arriving = results.with_name("arriving")
+    shutil.rmtree(arriving, ignore_errors=True)  # of a machine that was taken away just then
+    events = arriving / "events"
     events.mkdir(parents=True)
     for path in state.glob("*"):  # the first piece finds nothing there
-        shutil.copy(path, events if path.name.startswith("events.") else results)
+        shutil.copy(path, events if path.name.startswith("events.") else arriving)
+    arriving.rename(results)
 
 
 def _wait(training: subprocess.Popen[bytes], end: float) -> int:
@@ -218,22 +221,31 @@ def _wait(training: subprocess.Popen[bytes], end: float) -> int:
     return _STOPPED if code < 0 else code  # a signal took it before it could answer
 
 
-def _hand_over(results: Path, out: Path) -> None:
-    """Copy the results that matter, in place of those of the piece before."""
+def _hand_over(results: Path, out: Path) -> bool:
+    """Copy the results that matter, in place of those of the piece before.
+
+    Returns:
+        Whether the next piece can go on with them; if not, those of before stay.
+    """
     out.mkdir(parents=True, exist_ok=True)
     chosen = {path.name: path.read_bytes() for path in _newest(results)}
     events = sorted((results / "events").glob("events.*"))
     if events:  # event files are sequences of records: put together they are one
         chosen[events[0].name] = b"".join(path.read_bytes() for path in events)
+    for name, content in list(chosen.items()):
+        if len(content) > _MOST_BYTES:
+            print(f"left out: {name}, {len(content) / 1e6:.1f} MB", file=sys.stderr)
+            del chosen[name]
+        else:
+            _write(out / name, content)
+    if not any(name.endswith(".state") for name in chosen):
+        print("there is no new state to go on from", file=sys.stderr)
+        return False
     for pattern in _OF_A_PIECE:
         for old in out.glob(pattern):
             if old.name not in chosen:
                 old.unlink()
-    for name, content in chosen.items():
-        if len(content) > _MOST_BYTES:
-            print(f"left out: {name}, {len(content) / 1e6:.1f} MB", file=sys.stderr)
-        else:
-            _write(out / name, content)
+    return True
 
 
 def _newest(results: Path) -> list[Path]:

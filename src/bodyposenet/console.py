@@ -156,7 +156,9 @@ class StatusFile:
             self.write("RUNNING", str(error))
             return
         with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
-            self.write("FAILURE", str(error) or type(error).__name__, verbosity="ERROR")
+            interrupted = isinstance(error, KeyboardInterrupt)
+            message = "interrupted" if interrupted else str(error) or type(error).__name__
+            self.write("FAILURE", message, verbosity="ERROR")
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written so far, by earlier runs too; broken lines are left out."""

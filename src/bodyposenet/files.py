@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from bodyposenet.errors import BodyPoseNetError
 
+_SECONDS_TO_LEAVE = 10.0
+"""What a killed process is given to vanish."""
+
 
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -82,6 +85,29 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     with replacing(path, durable=True) as file:
         file.write(text.encode(errors="backslashreplace") + b"\n")
+
+
+@contextmanager
+def claiming(folder: Path) -> Iterator[None]:
+    """Keep a folder to oneself: two trainings that write the same files would ruin both.
+
+    Raises:
+        BodyPoseNetError: Another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=_SECONDS_TO_LEAVE)
+    except Timeout as error:
+        raise BodyPoseNetError(
+            f"{folder}: another process is writing its results there",
+            "Wait until it has ended, or choose another results folder (-r).",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_directory(path: str | Path) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bodyposenet import files
 from bodyposenet.model.checkpoint import load_model, read_tensors
 
 
@@ -187,6 +188,24 @@ def test_a_results_folder_of_another_spec_is_an_error_that_tells_what_differs(tr
     assert (results / "experiment_spec.yaml").read_bytes() == before
 
 
+def test_other_records_and_another_precision_are_another_training(train, converted, tmp_path):
+    train("run", num_epoch=1)
+    twice = ["train-fold-000-of-001", "train-fold-000-of-001"]
+    changes = {"dataloader.dataset_config.train_records_path": twice, "num_epoch": 2}
+    result, _ = train("run", "--use_amp", **changes)
+    assert result.code == 2
+    assert "--use_amp was False, is True; records was" in result.err
+
+
+def test_one_folder_takes_one_training_at_a_time(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS_TO_LEAVE", 0.1)
+    (tmp_path / "run").mkdir()
+    with files.claiming(tmp_path / "run"):
+        result, _ = train("run")
+    assert result.code == 2
+    assert "another process is writing its results there" in result.err
+
+
 def test_what_changes_no_result_may_change_within_a_training(train, tmp_path):
     train("run", num_epoch=1)
     free = {"num_epoch": 2, "log_every_n_secs": 5, "dataloader.workers": 1}
@@ -199,7 +218,7 @@ def test_checkpoints_of_another_network_are_an_error(train):
     train("run", num_epoch=1)
     result, _ = train("run", **{"model.stages": 1})
     assert result.code == 2
-    assert "another network" in result.err
+    assert "model.stages was 2, is 1" in result.err
 
 
 def sgd(rate):
@@ -223,6 +242,13 @@ def test_an_exploding_training_stops_with_what_to_try_and_leaves_no_bad_checkpoi
     assert not list(results.glob("*.tlt"))
     last = json.loads((results / "status.json").read_text().splitlines()[-1])
     assert last["status"] == "FAILURE"
+
+
+def test_an_exploding_training_keeps_the_last_good_position(train):
+    changes = {"optimizer": sgd(1e30), "num_epoch": 5, "dataloader.batch_size": 1}
+    result, results = train("nan", **changes, checkpoint_every_n_secs=1e-6)
+    assert result.code == 2
+    assert not (results / "latest.state").exists()  # the first step was too much already
 
 
 def test_validation_without_records_and_test_images_is_off_with_a_line_each(

@@ -1,5 +1,6 @@
 """kill -9 at any moment of a training: run again, it ends with the bits of an undisturbed run."""
 
+import os
 import random
 import signal
 import subprocess
@@ -70,7 +71,39 @@ def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp
         assert not left
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_an_unforeseen_exception_ends_a_training_that_has_workers(write_train_spec, tmp_path):
+    spec = write_train_spec(**{"dataloader.workers": 1})
+    broken = (
+        "import sys; from bodyposenet import cli; from bodyposenet.training.report import Report; "
+        "Report.step = lambda *_, **__: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", broken, "train", "-e", str(spec), "-r", str(tmp_path / "run")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 1
+    assert "ZeroDivisionError" in run.stderr
+
+
+def test_a_worker_that_dies_is_a_clear_error(write_train_spec, tmp_path):
+    changes = {"num_epoch": 400, "validation_every_n_epoch": 400, "log_every_n_secs": 1e-6}
+    spec = write_train_spec(**changes, **{"dataloader.workers": 1})
+    with start(spec, tmp_path / "run", stderr=subprocess.PIPE) as run:
+        killed, output = False, ""
+        for line in run.stderr:
+            output += line
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+            if "step 2/" in line and not killed:
+                if not children.exists():
+                    run.kill()
+                    pytest.skip("the system does not tell the children of a process")
+                for child in children.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+                killed = True
+    assert run.returncode == 2
+    assert "a process that makes training samples has died" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
     write_train_spec, tmp_path, name
 ):

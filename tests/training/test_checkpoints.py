@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,32 @@ def test_the_oldest_checkpoints_go(tmp_path):
     names = [path.name for path in list_checkpoints(tmp_path)]
     assert names == ["model.epoch-10.tlt", "model.epoch-11.tlt"]
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_states_without_their_model_go(tmp_path):
+    (tmp_path / "model.epoch-7.state").write_text("a kill came before the model")
+    save(tmp_path, 8, trained("sgd", steps=0))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["model.epoch-8.state", "model.epoch-8.tlt"]
+
+
+def test_the_scale_of_a_float16_loss_comes_back(tmp_path):
+    trainee = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+    trainee.scaler.scale(torch.ones(()))  # the scale is made when it is first used
+    save(tmp_path, 1, trainee)
+    again = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu"))
+    last_checkpoint(tmp_path, "").restore(again)
+    assert again.scaler.state_dict() == trainee.scaler.state_dict()
+    assert again.scaler.get_scale() == 8.0
+
+
+def test_a_network_with_shared_batch_statistics_is_saved_like_any_other(tmp_path):
+    trainee = trained("sgd", steps=0)
+    before = set(tensors_of(trainee.network))
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(trainee.network)
+    assert set(tensors_of(trainee.network)) == before
+    save(tmp_path, 1, trainee)
+    assert set(tensors_of(load_model(tmp_path / "model.epoch-1.tlt"))) == before
 
 
 def test_a_model_without_its_state_is_no_checkpoint(tmp_path):

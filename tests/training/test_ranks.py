@@ -25,6 +25,37 @@ launch.check_gpus = lambda count: None
 sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
 """
 
+TOO_LARGE = """
+import sys
+import torch
+from bodyposenet import cli
+from bodyposenet.training import step
+
+class Full(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps):
+        ctx.samples = len(maps)
+        return maps.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.samples > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gradient
+
+losses = step.stage_losses
+step.stage_losses = lambda heat, paf, *rest: losses([Full.apply(p) for p in heat], paf, *rest)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+TWO_TOO_LARGE = f"""
+import sys
+from bodyposenet.training import launch
+launch.check_gpus = lambda count: None
+launch.COMMAND = ("-c", {TOO_LARGE!r})
+from bodyposenet import cli
+sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
+"""
+
 
 def free_port():
     with socket.socket() as listener:
@@ -91,29 +122,66 @@ def test_two_machines_train_one_model_and_validate_every_image_once(
     assert together == pytest.approx(alone)
 
 
-def test_a_signal_saves_a_death_ends_all_and_the_run_goes_on(write_train_spec, run_bpnet, tmp_path):
-    changes = {"num_epoch": 400, "validation_every_n_epoch": 400, "checkpoint_n_epoch": 400}
+def test_two_ranks_stopped_within_an_epoch_end_with_the_bits_of_an_undisturbed_run(
+    write_train_spec, tmp_path
+):
+    changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
+    changes |= {"ema_decay": 0.9, "dataloader.batch_size": 1, "log_every_n_secs": 1e-6}
     spec, results = write_train_spec(**changes), tmp_path / "run"
-    command = (sys.executable, "-c", START_TWO, "-e", spec, "-r", results)
-
-    launcher = start(*command)
-    wait_for_epochs(launcher, results, 0)
-    launcher.send_signal(signal.SIGTERM)
-    output, _ = launcher.communicate()
+    output = ""
+    with start(*two_ranks(spec, results)) as launcher:
+        for line in launcher.stdout:
+            output += line
+            if "step 3/" in line:
+                launcher.send_signal(signal.SIGTERM)
     assert launcher.returncode == 75, output
-    assert "the same command goes on" in output
-    saved = last_checkpoint(results, "").position
-    assert (results / "latest.state").is_file()
+    assert output.count("stopped by SIGTERM; the same command goes on from here") == 1
+    position = last_checkpoint(results, "").position
+    assert position.epoch == 0 and position.samples >= 6
 
-    launcher = start(*command)
-    wait_for_epochs(launcher, results, len(epochs_of(results)))
-    for rank in ranks_of(launcher)[1:]:
-        os.kill(rank, signal.SIGKILL)
+    for folder in (results, tmp_path / "undisturbed"):
+        launcher = start(*two_ranks(spec, folder))
+        output, _ = launcher.communicate()
+        assert launcher.returncode == 0, output
+    for name in ("bpnet_model.tlt", "model.epoch-2.state"):
+        assert (results / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_ranks_end_with_one_that_dies_and_with_their_launcher(write_train_spec, tmp_path):
+    changes = {"num_epoch": 400, "validation_every_n_epoch": 400}
+    spec, results = write_train_spec(**changes), tmp_path / "run"
+    launcher = start(*two_ranks(spec, results))
+    wait_for_epochs(launcher, results, 0)
+    os.kill(ranks_of(launcher)[1], signal.SIGKILL)
     output, _ = launcher.communicate()
     assert launcher.returncode == 2, output
-    assert "killed by SIGKILL; the others were ended" in output
+    assert "rank 1" in output and "killed by SIGKILL; the others were ended" in output
     assert "Traceback" not in output
-    assert last_checkpoint(results, "").position >= saved
+
+    launcher = start(*two_ranks(spec, results))
+    wait_for_epochs(launcher, results, len(epochs_of(results)))
+    ranks = ranks_of(launcher)
+    launcher.kill()
+    launcher.communicate()
+    for _ in range(100):
+        if not any(Path(f"/proc/{rank}").exists() for rank in ranks):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("ranks outlive their launcher")
+
+
+def test_a_batch_that_two_ranks_cannot_hold_is_one_clear_error(write_train_spec, tmp_path):
+    spec = write_train_spec(**{"dataloader.batch_size": 6})
+    run = start(sys.executable, "-c", TWO_TOO_LARGE, "-e", spec, "-r", tmp_path / "run")
+    output, _ = run.communicate()
+    assert run.returncode == 2, output
+    assert "too small for batches of 6: of these samples, 3 fit" in output
+    assert "Traceback" not in output
+
+
+def two_ranks(spec, results):
+    return sys.executable, "-c", START_TWO, "-e", spec, "-r", results
 
 
 def wait_for_epochs(launcher, results, count):
@@ -147,6 +215,15 @@ def test_a_port_in_use_is_a_clear_error(write_train_spec, run_bpnet, tmp_path, m
     assert result.code == 2
     assert f"127.0.0.1:{port}: the port is in use" in result.err
     assert "Traceback" not in result.err
+
+
+def test_half_a_launchers_environment_is_an_error(
+    write_train_spec, run_bpnet, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RANK", "0")
+    result = run_bpnet("train", "-e", write_train_spec(), "-r", tmp_path / "run")
+    assert result.code == 2
+    assert "but not MASTER_ADDR, MASTER_PORT, WORLD_SIZE" in result.err
 
 
 def test_several_machines_need_a_launcher(write_train_spec, run_bpnet, tmp_path):

@@ -108,13 +108,20 @@ class SampleSet:
     ) -> None:
         self._records = records
         self._sources = sources
-        self._augmentation = augmentation
+        self.augmentation = augmentation
         colors = augmentation.color_aug_params
         self._colors = None if colors == ColorAugParams() else colors
         self._size = (height, width)
         self._seed = seed
         self._cache = cache
         self._photos = PhotoReader()
+
+    def with_augmentation(self, augmentation: AugmentationConfig) -> SampleSet:
+        """The same records, varied otherwise."""
+        height, width = self._size
+        return SampleSet(
+            self._records, self._sources, augmentation, height, width, self._seed, self._cache
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -162,9 +169,9 @@ class SampleSet:
     def _sample(self, epoch: int, index: int, record: Record) -> Sample:
         source = self._sources[record.dataset]
         random = np.random.default_rng((self._seed, epoch, index))
-        params = self._augmentation.spatial_aug_params
+        params = self.augmentation.spatial_aug_params
         variation = draw_variation(params, record.height, record.width, random)
-        to_input = sample_affine(self._augmentation, variation, record, *self._size)
+        to_input = sample_affine(self.augmentation, variation, record, *self._size)
         image = self._warped_image(source.root / record.image_path, record, to_input)
         mask, without_mask = self._warped_mask(source.root / record.mask_path, record, to_input)
         keypoints, labelled = _people(record, source, to_input)
@@ -247,5 +254,11 @@ def _people(
     record: Record, source: DatasetSource, to_input: Affine
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     labelled = np.isin(record.joints[..., 2], source.labelled_flags)
+    if not np.isfinite(record.joints[labelled]).all():
+        raise BodyPoseNetError(
+            f"a record of {record.dataset} (image {record.image_id}) has a labelled joint at no "
+            "finite place",
+            "Correct the annotation and convert the dataset again.",
+        )
     keypoints, labelled = source.joint_map.keypoints(record.joints[..., :2], labelled)
     return to_input.apply(keypoints).astype(np.float32), labelled

@@ -154,6 +154,15 @@ class ColorAugParams(Block):
     blur_sigma_max: NonNegative = 0.0
     """Largest standard deviation of the Gaussian blur, in network pixels; the smallest is 0."""
 
+    def without_effect(self) -> dict[str, str]:
+        """Each of the two keys of the blur needs the other."""
+        if bool(self.blur_prob) == bool(self.blur_sigma_max):
+            return {}
+        lone, other = "blur_prob", "blur_sigma_max"
+        if not self.blur_prob:
+            lone, other = other, lone
+        return {lone: f"{other} is 0"}
+
 
 class AugmentationConfig(Block):
     """The augmentation of training samples."""

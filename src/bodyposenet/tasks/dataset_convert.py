@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import StatusFile, logger, say
+from bodyposenet.cores import usable_cores
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 
@@ -218,7 +219,7 @@ def _pseudo_scores(arguments: argparse.Namespace) -> tuple[float, float]:
 
 
 def _processes(arguments: argparse.Namespace) -> int:
-    return (os.cpu_count() or 1) if arguments.num_processes == -1 else arguments.num_processes
+    return usable_cores() if arguments.num_processes == -1 else arguments.num_processes
 
 
 def _describe(done: Mapping[str, int], left_out: Mapping[str, int]) -> str:

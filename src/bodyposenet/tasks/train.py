@@ -7,7 +7,6 @@ machine or several, the same command joins the processes that it finds.
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import nullcontext
 
 from bodyposenet.errors import BodyPoseNetError
@@ -34,9 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
         Stopped: A signal asked for the end; the exact position is saved.
     """
     from bodyposenet.console import StatusFile, logger
-    from bodyposenet.files import make_directory
+    from bodyposenet.files import claiming, make_directory
     from bodyposenet.specs.training import TrainSpec
-    from bodyposenet.training.interruption import StopSignals
 
     spec = TrainSpec.load(arguments.experiment_spec_file)
     chosen = arguments.results_dir or spec.checkpoint_dir
@@ -45,32 +43,33 @@ def run(arguments: argparse.Namespace) -> None:
             "checkpoint_dir", "is missing", "Give a results folder with -r, or write it here."
         )
     results_dir = make_directory(chosen)
-    if _needs_launcher(arguments):
-        from bodyposenet.training.launch import start_ranks
+    from bodyposenet.training.interruption import StopSignals
+    from bodyposenet.training.loop import train
+    from bodyposenet.training.ranks import is_launched, join_ranks
 
-        start_ranks(arguments.gpus, arguments.argv)
+    if not is_launched() and (arguments.gpus > 1 or arguments.multi_node):
+        _start_ranks(arguments)
         return
-    with StopSignals() as stop:
-        with stop.at_once():  # importing torch takes seconds
-            from bodyposenet.training.loop import train
-            from bodyposenet.training.ranks import join_ranks
+    with join_ranks() as ranks:
+        with (
+            claiming(results_dir) if ranks.is_first else nullcontext(),
+            StatusFile(results_dir) if ranks.is_first else nullcontext() as status,
+            StopSignals() as stop,
+        ):
+            final = train(
+                spec, results_dir, ranks, stop,
+                key=arguments.key, use_amp=arguments.use_amp, status=status,
+            )  # fmt: skip
+        logger.info("the trained model is %s", final)
 
-        with join_ranks() as ranks:
-            with StatusFile(results_dir) if ranks.is_first else nullcontext() as status:
-                final = train(
-                    spec, results_dir, ranks, stop,
-                    key=arguments.key, use_amp=arguments.use_amp, status=status,
-                )  # fmt: skip
-            logger.info("the trained model is %s", final)
 
+def _start_ranks(arguments: argparse.Namespace) -> None:
+    from bodyposenet.training.launch import start_ranks
 
-def _needs_launcher(arguments: argparse.Namespace) -> bool:
-    """Whether this process is to start the others; under torchrun they are there."""
-    launched = "RANK" in os.environ
-    if arguments.multi_node and not launched:
+    if arguments.multi_node:
         raise BodyPoseNetError(
             "--multi-node: no launcher has started this command",
             "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
             "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
-    return arguments.gpus > 1 and not launched
+    start_ranks(arguments.gpus, arguments.argv)

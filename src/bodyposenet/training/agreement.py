@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from bodyposenet.training.checkpoints import Checkpoint
 _FREE = {
     "checkpoint_dir", "log_every_n_secs", "checkpoint_n_epoch", "checkpoint_every_n_secs",
     "num_epoch", "summary_every_n_steps", "infrequent_summary_every_n_steps",
-    "validation_every_n_epoch", "max_ckpt_to_keep", "pretrained_weights", "finetuning_config",
+    "validation_every_n_epoch", "max_ckpt_to_keep", "pretrained_weights",
+    "finetuning_config.is_finetune_exp", "finetuning_config.checkpoint_path",
     "torch_compile", "final_model_name", "validation_max_images", "inference_spec",
     "distillation.teacher", "key", "evaluator", "hooks",
     "dataloader.shuffle_buffer_size", "dataloader.dataset_config", "dataloader.workers",
@@ -28,30 +30,46 @@ The skeleton of the pose configuration is compared by itself.
 _MOST_TOLD = 5
 
 
-def check_same_training(spec: TrainSpec, checkpoint: Checkpoint, results_dir: Path) -> None:
+def check_same_spec(spec: TrainSpec, checkpoint: Checkpoint, results_dir: Path) -> None:
     """Make sure that a results folder goes on with the training that it holds.
 
     Raises:
-        BodyPoseNetError: The spec of the checkpoint says something else.
+        BodyPoseNetError: The spec of the folder's checkpoint says something else.
     """
     before = TrainSpec.parse(checkpoint.spec)
-    if before is None:
-        return
-    ours, theirs = _flat(spec.model_dump()), _flat(before.model_dump())
-    differing = [
-        f"{key} was {theirs.get(key)}, is {ours.get(key)}"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and not _is_free(key)
-    ]
-    if differing:
-        more = len(differing) - _MOST_TOLD
-        told = "; ".join([*differing[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    if before is not None:
+        _refuse(_differing(_flat(before.model_dump()), _flat(spec.model_dump())), results_dir)
+
+
+def check_same_facts(
+    facts: Mapping[str, int | bool], checkpoint: Checkpoint, results_dir: Path
+) -> None:
+    """The same for what the result depends on beside the spec.
+
+    Raises:
+        BodyPoseNetError: The facts of the folder's checkpoint are others.
+    """
+    _refuse(_differing(checkpoint.facts, facts), results_dir)
+
+
+def _refuse(changes: list[str], results_dir: Path) -> None:
+    if changes:
+        more = len(changes) - _MOST_TOLD
+        told = "; ".join([*changes[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
         raise BodyPoseNetError(
-            f"{results_dir}: holds a training with another spec: {told}",
+            f"{results_dir}: holds another training: {told}",
             "Choose another results folder (-r) for a new training; take these changes back to go "
             "on with this one; or go on from its weights with finetuning_config.checkpoint_path in "
             "another folder.",
         )
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_free(key)
+    ]
 
 
 def check_agreement(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from multiprocessing.synchronize import Event
 from typing import Any, Self
 
 import cv2
@@ -17,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bodyposenet.console import logger
+from bodyposenet.cores import usable_cores
 from bodyposenet.data.dataset import Sample, SampleSet, stack
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.training.interruption import SIGNALS
+from bodyposenet.training.interruption import SIGNALS, leave_with_parent
 from bodyposenet.training.ranks import Ranks
 
 _MOST_DEFAULT_WORKERS = 16
@@ -98,7 +102,8 @@ class Batches:
         workers: Processes that make samples; None: one per core but one.
         seed: Of the order; None keeps the order of the records and the left-over batch.
         per_step: Batches of a rank per step; an epoch is whole steps, the rest is not used.
-        most_unreadable: Share of a rank's samples per epoch that others may replace.
+        most_unreadable: Share of a rank's samples per epoch that others may replace; one at least,
+            but for 0.
 
     Raises:
         BodyPoseNetError: There are fewer samples than ranks.
@@ -116,10 +121,13 @@ class Batches:
         most_unreadable: float = 0.0,
     ) -> None:
         if workers is None:
-            cores = (os.cpu_count() or 1) // ranks.on_machine
+            cores = usable_cores() // ranks.on_machine
             workers = min(max(cores - 1, 0), _MOST_DEFAULT_WORKERS)
+        ended = multiprocessing.Event()
+        atexit.register(ended.set)  # runs before multiprocessing ends the workers
         self._order = _Order(len(samples), batch_size, ranks, seed, per_step)
-        self._most_unreadable = int(most_unreadable * len(self) * self._order.batch_size)
+        share = most_unreadable * len(self) * self._order.batch_size
+        self._most_unreadable = max(int(share), 1) if most_unreadable else 0
         self._loader = DataLoader(
             samples,  # type: ignore[arg-type]
             batch_sampler=self._order,
@@ -127,7 +135,7 @@ class Batches:
             collate_fn=Batch.of,
             pin_memory=ranks.device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=partial(_prepare_worker, ended),
             generator=torch.Generator(),  # leaves the process' random state alone
         )
 
@@ -148,36 +156,28 @@ class Batches:
             done: Batches of the first epoch that are left out.
 
         Raises:
-            BodyPoseNetError: Too many images or records cannot be read, or a worker has died.
+            BodyPoseNetError: Too many images or records cannot be read.
         """
         self._order.epochs, self._order.done = epochs, done
         unreadable = 0
-        try:
-            for number, batch in enumerate(self._loader, done + 1):
-                if isinstance(batch, BodyPoseNetError):
-                    raise batch
-                unreadable = self._count_unreadable(batch, unreadable)
-                yield batch
-                if number % len(self) == 0:
-                    if unreadable > _TOLD_ONE_BY_ONE:
-                        logger.error("%d samples of the epoch could not be read", unreadable)
-                    unreadable = 0
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise BodyPoseNetError(
-                f"a process that makes training samples has died: {error}",
-                "It may have run out of memory: set fewer dataloader.workers.",
-            ) from error
+        for number, batch in enumerate(self._loader, done + 1):
+            if isinstance(batch, BodyPoseNetError):
+                raise batch
+            unreadable = self._count_unreadable(batch, unreadable)
+            yield batch
+            if number % len(self) == 0:
+                if unreadable > _TOLD_ONE_BY_ONE:
+                    logger.error("%d samples of the epoch could not be read", unreadable)
+                unreadable = 0
 
     def _count_unreadable(self, batch: Batch, before: int) -> int:
         """Tell what could not be read; how much it is in this epoch by now."""
         for number, error in enumerate(batch.unreadable, before + 1):
             if number > self._most_unreadable:
                 raise BodyPoseNetError(
-                    f"{error.what} ({number} samples of an epoch could not be read, "
-                    f"{self._most_unreadable} may be)",
-                    f"{error.remedy} Or raise dataloader.max_unreadable_share.".strip(),
+                    f"{error.what} (unreadable samples in this epoch: {number}, "
+                    f"allowed: {self._most_unreadable})",
+                    f"{error.remedy} dataloader.max_unreadable_share can allow more.".strip(),
                 )
             if number <= _TOLD_ONE_BY_ONE:
                 logger.error("another sample takes the place of one: %s", error.what)
@@ -225,15 +225,27 @@ class _Order:
         return range(self._ranks.rank, self._batches, self._ranks.count)
 
 
-def _prepare_worker(_: int) -> None:
+@contextmanager
+def worker_deaths_explained() -> Iterator[None]:
+    """Torch says that a worker has died wherever its owner is, most often within a step.
+
+    Raises:
+        BodyPoseNetError: A worker has died.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter while it hands over
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise BodyPoseNetError(
+            f"a process that makes training samples has died: {error}",
+            "It may have run out of memory: set fewer dataloader.workers.",
+        ) from error
+
+
+def _prepare_worker(ended: Event, _: int) -> None:
+    """A cluster may signal every process; a worker leaves when the training does."""
     cv2.setNumThreads(0)
-    for number in SIGNALS:  # a cluster may signal every process; the training ends its workers
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _leave_with_parent(parent: int) -> None:
-    """End this worker when the training is killed: it could wait forever to hand over samples."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0) if ended.is_set() else None)
+    leave_with_parent()  # it could wait forever to hand over samples

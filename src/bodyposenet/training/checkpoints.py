@@ -8,6 +8,7 @@ the clock asked for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,7 @@ class Trainee:
         optimizer: Trains it.
         average: The moving average of the weights, where there is one.
         scaler: Of the loss, for float16; else it does nothing.
+        facts: What the result depends on beside the train spec, name -> value.
     """
 
     network: BodyPoseNetwork
@@ -64,6 +66,7 @@ class Trainee:
     scaler: torch.amp.GradScaler = field(
         default_factory=lambda: torch.amp.GradScaler(enabled=False)
     )
+    facts: Mapping[str, int | bool] = field(default_factory=dict)
 
     @property
     def result(self) -> BodyPoseNetwork:
@@ -115,6 +118,11 @@ class Checkpoint:
     def spec(self) -> str:
         """Text of the train spec."""
         return self.header["spec"]
+
+    @property
+    def facts(self) -> dict[str, int | bool]:
+        """What the result depended on beside the train spec."""
+        return self.header.get("facts", {})
 
     @cached_property
     def network(self) -> BodyPoseNetwork:
@@ -213,7 +221,9 @@ def save_checkpoint(
     (results_dir / _WITHIN_EPOCH).unlink(missing_ok=True)
     for old in list_checkpoints(results_dir)[:-keep]:
         old.unlink()
-        old.with_suffix(".state").unlink()
+    for state in results_dir.glob("model.epoch-*.state"):
+        if not state.with_suffix(".tlt").exists():  # just removed, or by a run that was killed
+            state.unlink()
 
 
 def save_position(
@@ -227,29 +237,31 @@ def save_position(
     _write_state(results_dir / _WITHIN_EPOCH, position, trainee, key, spec)
 
 
-def check_weights(network: BodyPoseNetwork, epoch: int) -> None:
+def check_weights(trainee: Trainee, epoch: int) -> None:
     """Make sure that a checkpoint would be of use.
 
     Args:
-        network: What would be saved.
+        trainee: What would be saved.
         epoch: In which one.
 
     Raises:
         BodyPoseNetError: Weights are no numbers any more, or absurdly large.
     """
-    for name, tensor in tensors_of(network).items():
-        if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
-            raise BodyPoseNetError(
-                f"the weights exploded in epoch {epoch} ({name})",
-                "Try a lower base_learning_rate or a longer soft_start; older checkpoints are "
-                "intact.",
-            )
+    for network in {trainee.network, trainee.result}:
+        for name, tensor in tensors_of(network).items():
+            if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
+                raise BodyPoseNetError(
+                    f"the weights exploded in epoch {epoch} ({name})",
+                    "Older checkpoints are intact. Try a lower base_learning_rate or a longer "
+                    "soft_start in another results folder (-r); finetuning_config can begin there "
+                    "with a model.epoch-N.tlt of this one.",
+                )
 
 
 def _write_state(path: Path, position: Position, trainee: Trainee, key: str, spec: str) -> None:
     network, average = trainee.network, trainee.average
     header = describe(network, epoch=position.epoch, spec=spec)
-    header |= {"kind": _STATE, "samples": position.samples}
+    header |= {"kind": _STATE, "samples": position.samples, "facts": dict(trainee.facts)}
     if trainee.scaler.is_enabled():
         header["scaler"] = trainee.scaler.state_dict()
     tensors = _with_prefix("model|", tensors_of(network))

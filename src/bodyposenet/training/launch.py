@@ -6,15 +6,21 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
-from bodyposenet.training.ranks import check_gpus
+from bodyposenet.cores import usable_cores
+from bodyposenet.errors import STOPPED, BodyPoseNetError
+from bodyposenet.training.ranks import STOPPED_FILE, check_gpus
+
+COMMAND = ("-m", "bodyposenet.cli")
+"""What Python runs in every rank."""
 
 _TOLD = 2
 """Exit code of a rank that has said what is wrong."""
@@ -30,32 +36,45 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
     Raises:
         BodyPoseNetError: There are fewer GPUs, or one of the processes has failed or died;
             the others were ended.
-        Stopped: A signal stopped them, their state is saved.
+        SystemExit: A signal stopped them and their state is saved, as one of them has said.
+        KeyboardInterrupt: Ctrl-C.
     """
     check_gpus(count)
     # The launcher's log tells of every process that ends; what matters of it is said below.
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    # Time to end a step and to save, before they are killed.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // count, 1)))
     if hasattr(signal, "SIGUSR1"):  # the launcher hands SIGTERM on, and dies of this one
         signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
     )  # fmt: skip
-    try:
-        elastic_launch(config, sys.executable)("-m", "bodyposenet.cli", "train", *argv)
-    except SignalException as stop:
-        raise Stopped(signal.Signals(stop.sigval).name) from None
-    except ChildFailedError as error:
-        raise _explain(error.get_first_failure()[1]) from None
+    with tempfile.TemporaryDirectory() as folder:
+        stopped = Path(folder, "stopped")
+        os.environ[STOPPED_FILE] = str(stopped)
+        try:
+            elastic_launch(config, sys.executable)(*COMMAND, "train", *argv)
+        except SignalException as signalled:
+            if stopped.exists():
+                raise SystemExit(STOPPED) from None  # the first rank has said so
+            if signalled.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise BodyPoseNetError(
+                f"{signal.Signals(signalled.sigval).name} ended the training before it was saved",
+                "The same command goes on from what was saved last.",
+            ) from None
+        except ChildFailedError as error:
+            raise _explain(error.get_first_failure()[1]) from None
 
 
-def _explain(failure: ProcessFailure) -> Exception:
+def _explain(failure: ProcessFailure) -> BaseException:
     rank, code = failure.local_rank, failure.exitcode
     if code == STOPPED:
-        return Stopped("a signal")
+        return SystemExit(STOPPED)
     if code == _TOLD:
         return BodyPoseNetError(f"rank {rank} has ended, it has said why; so the others were ended")
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended, exit code {code}"

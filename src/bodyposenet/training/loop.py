@@ -11,6 +11,7 @@ from bodyposenet.errors import Stopped
 from bodyposenet.files import replacing
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.batches import worker_deaths_explained
 from bodyposenet.training.checkpoints import (
     Position,
     check_weights,
@@ -68,10 +69,11 @@ def train(
         known = ranks.any(report.was_validated(done.epoch))  # the first rank knows
         if training.start.resumed and not known and not done.samples:
             loop.validate(done.epoch)  # the run ended between the checkpoint and that
-        for epoch in range(done.epoch + 1, spec.num_epoch + 1):
-            loop.train_epoch(epoch)
-            loop.save_epoch(epoch)
-            loop.validate(epoch)
+        with worker_deaths_explained():
+            for epoch in range(done.epoch + 1, spec.num_epoch + 1):
+                loop.train_epoch(epoch)
+                loop.save_epoch(epoch)
+                loop.validate(epoch)
     final = results_dir / f"{spec.final_model_name}.tlt"
     if ranks.is_first:
         save_model(final, training.trainee.result, key=key, epoch=spec.num_epoch, spec=spec.text)
@@ -106,33 +108,37 @@ class _Loop:
         for _ in track(range(first, last), f"epoch {epoch}", last - first, lines=False):
             self._step()
             if self._done < last:
-                self._save_within(epoch)
+                samples = self._done % per_epoch * training.batches.samples_per_step
+                self._save_if_asked(Position(epoch - 1, samples))
         self._report.end_epoch(epoch)
 
     def save_epoch(self, epoch: int) -> None:
         """Save the checkpoint of an epoch, where one is due, and stop, where that was asked."""
         training, spec = self._training, self._training.spec
-        check_weights(training.trainee.result, epoch)
+        check_weights(training.trainee, epoch)
         if training.ranks.is_first and _is_due(epoch, spec.checkpoint_n_epoch, spec):
             save_checkpoint(
                 training.results_dir, Position(epoch), training.trainee,
                 key=training.key, spec=spec.text, keep=spec.max_ckpt_to_keep,
             )  # fmt: skip
             self._saved = time.monotonic()
-        self._save_within(epoch + 1)
+        self._save_if_asked(Position(epoch))
 
     def validate(self, epoch: int) -> None:
         """Validate after an epoch, where that is due."""
         spec = self._training.spec
         if not _is_due(epoch, spec.validation_every_n_epoch, spec):
             return
+        if self._training.ranks.count > 1 and not _is_due(epoch, spec.checkpoint_n_epoch, spec):
+            self._save(Position(epoch))  # one that leaves takes the others along, at once
         try:
             with self._stop.at_once():
                 result = self._training.validation.run()
         except Stopped:
             self._save(Position(epoch))
             raise
-        self._report.validated(epoch, result)
+        if result is not None:
+            self._report.validated(epoch, result)
 
     def _step(self) -> None:
         training, spec = self._training, self._training.spec
@@ -156,11 +162,9 @@ class _Loop:
             without_mask=sum(batch.without_mask for batch in batches),
         )  # fmt: skip
 
-    def _save_within(self, epoch: int) -> None:
-        """Save the position within an epoch where the clock or a signal asks for it; then stop."""
+    def _save_if_asked(self, position: Position) -> None:
+        """Save the position where the clock or a signal asks for it; after a signal, stop."""
         training = self._training
-        samples = self._done % training.steps_per_epoch * training.batches.samples_per_step
-        position = Position(epoch - 1, samples)
         if training.ranks.any(self._stop.received is not None):
             self._save(position)
             training.ranks.gather(None)  # nobody leaves before the first has saved
@@ -171,6 +175,7 @@ class _Loop:
 
     def _save(self, position: Position) -> None:
         training = self._training
+        check_weights(training.trainee, position.epoch + 1)
         if training.ranks.is_first:
             save_position(
                 training.results_dir, position, training.trainee,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.agreement import check_same_facts
 from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.batches import Batches
 from bodyposenet.training.checkpoints import Trainee
@@ -76,17 +78,24 @@ def prepare_training(
         logger.info("no GPU is there: training on the CPU")
     start = prepare_start(spec, results_dir, key)
     _check_ranks(ranks, start, results_dir)
-    precision = mixed_precision(ranks.device) if use_amp else None
-    trainee = _build_trainee(spec, start, ranks, precision)
     dataset_specs = spec.dataset_specs()
     sources = dataset_sources(spec, dataset_specs)
-    loader = spec.dataloader
+    samples, loader = training_samples(spec, sources), spec.dataloader
+    facts = {
+        "records": len(samples),
+        "--use_amp": use_amp,
+        "finetuning_config.ckpt_epoch_num": start.schedule_start,
+    }
+    if start.checkpoint is not None and start.resumed:
+        check_same_facts(facts, start.checkpoint, results_dir)
+    precision = mixed_precision(ranks.device) if use_amp else None
+    trainee = _build_trainee(spec, start, ranks, precision, facts)
     batches = Batches(
-        training_samples(spec, sources), loader.batch_size, ranks,
+        samples, loader.batch_size, ranks,
         workers=loader.workers, seed=spec.random_seed, per_step=spec.accumulate_steps,
         most_unreadable=loader.max_unreadable_share,
     )  # fmt: skip
-    validation = Validation(spec, dataset_specs, sources, trainee.result, ranks)
+    validation = Validation(spec, dataset_specs, sources, samples, trainee.result, ranks)
     teacher = load_teacher(spec, key, ranks.device)
     step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
     training = Training(spec, results_dir, key, ranks, start, trainee, step, batches, validation)
@@ -109,7 +118,11 @@ def _check_ranks(ranks: Ranks, start: Start, results_dir: Path) -> None:
 
 
 def _build_trainee(
-    spec: TrainSpec, start: Start, ranks: Ranks, precision: torch.dtype | None
+    spec: TrainSpec,
+    start: Start,
+    ranks: Ranks,
+    precision: torch.dtype | None,
+    facts: Mapping[str, int | bool],
 ) -> Trainee:
     network = start.network
     if spec.sync_batch_norm and ranks.count > 1:
@@ -123,6 +136,7 @@ def _build_trainee(
         build_optimizer(network, spec.optimizer, stagewise=spec.use_stagewise_lr_multipliers),
         None if spec.ema_decay is None else MovingAverage(network, spec.ema_decay),
         torch.amp.GradScaler(ranks.device.type, enabled=precision is torch.float16),
+        facts,
     )
     if start.checkpoint is not None:
         start.checkpoint.restore(trainee)

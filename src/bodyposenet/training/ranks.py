@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -22,11 +23,15 @@ from torch.distributed.rendezvous import rendezvous
 from bodyposenet.console import logger, mute
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.runtime.pytorch import choose_device
+from bodyposenet.training.interruption import leave_with_parent
 
 Value = TypeVar("Value")
 
-_LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-"""Environment variables that torchrun sets."""
+STOPPED_FILE = "BODYPOSENET_STOPPED_FILE"
+"""Environment variable: the file that the first rank makes when a signal stopped it."""
+
+_TOLD = {"WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Environment variables that torchrun sets, beside RANK."""
 
 _PATIENCE = timedelta(minutes=10)
 """How long the processes wait for one another to begin."""
@@ -83,6 +88,23 @@ class Ranks:
                 dist.broadcast(buffer, 0)
 
 
+def is_launched() -> bool:
+    """Whether a launcher, such as torchrun, has started this process as one of several.
+
+    Raises:
+        BodyPoseNetError: It has told only a part of what is needed.
+    """
+    if "RANK" not in os.environ:
+        return False
+    missing = _TOLD - os.environ.keys()
+    if missing:
+        raise BodyPoseNetError(
+            f"RANK is set as by a launcher, but not {', '.join(sorted(missing))}",
+            "Start the command with torchrun, or unset RANK.",
+        )
+    return True
+
+
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
     """Join the processes that a launcher has started; alone where there was none.
@@ -92,7 +114,7 @@ def join_ranks() -> Iterator[Ranks]:
             GPUs than processes. Of several ranks that fail, one says so; the others end silently
             with exit code 2.
     """
-    if not os.environ.keys() >= _LAUNCHED:
+    if not is_launched():
         yield Ranks(choose_device())
         return
     store, ranks = _join()
@@ -107,14 +129,18 @@ def join_ranks() -> Iterator[Ranks]:
             raise SystemExit(2) from None
         raise failure from error
     except Stopped:
-        if ranks.is_first:
-            raise
-        raise SystemExit(STOPPED) from None
+        if not ranks.is_first:
+            raise SystemExit(STOPPED) from None
+        if STOPPED_FILE in os.environ:
+            Path(os.environ[STOPPED_FILE]).touch()
+        raise
 
 
 def _join() -> tuple[Store, Ranks]:
     address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     device, on_machine = _choose_device()
+    if os.environ["RANK"] == "0":
+        logger.info("waiting for %s ranks at %s", os.environ["WORLD_SIZE"], address)
     try:
         store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -124,9 +150,12 @@ def _join() -> tuple[Store, Ranks]:
         problem = "the port is in use" if in_use else str(error).partition("\n")[0]
         raise BodyPoseNetError(
             f"rank {os.environ['RANK']} cannot join the others at {address}: {problem}",
-            "Choose another port (--master_port of torchrun); it must be open between machines.",
+            "Choose another port (--master_port of torchrun)."
+            if in_use
+            else "Start the command on all machines, with one address; its port must be open.",
         ) from error
     ranks = Ranks(device, rank, count, on_machine)
+    leave_with_parent()  # a killed launcher cannot end its ranks any more
     if not ranks.is_first:
         mute()
     logger.info("%d processes train together, %d of them on this machine", count, on_machine)

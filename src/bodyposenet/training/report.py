@@ -109,7 +109,8 @@ class Report:
             pace.add(samples, waited)
         if self._without_mask is not None:
             self._without_mask += without_mask
-        summary_due = step % self._spec.summary_every_n_steps == 0
+        ends_epoch = step % self._steps_per_epoch == 0
+        summary_due = ends_epoch or step % self._spec.summary_every_n_steps == 0
         line_due = time.monotonic() - self._last_line >= self._spec.log_every_n_secs
         if not (summary_due or line_due):
             return
@@ -194,8 +195,8 @@ class Report:
         if not math.isfinite(loss):
             raise BodyPoseNetError(
                 f"the loss is {loss} by step {self._step} (learning rate {self._rate:.3g})",
-                "Try a lower base_learning_rate, a longer soft_start, or run without --use_amp; "
-                "the last checkpoint is intact.",
+                "Older checkpoints are intact. Try a lower base_learning_rate or a longer "
+                "soft_start in another results folder (-r), or leave --use_amp out.",
             )
         self._unseen = None
         self._loss_sum += loss

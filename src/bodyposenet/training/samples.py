@@ -51,15 +51,12 @@ def dataset_sources(
     return sources
 
 
-def training_samples(
-    spec: TrainSpec, sources: Mapping[str, DatasetSource], *, varied: bool = True
-) -> SampleSet:
+def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet:
     """The samples to train on.
 
     Args:
         spec: The train spec.
         sources: Where the images lie, by dataset.
-        varied: False leaves out all that is random.
 
     Raises:
         BodyPoseNetError: Record files are missing, broken or empty.
@@ -71,8 +68,6 @@ def training_samples(
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
     augmentation = spec.dataloader.augmentation_config
-    if not varied:
-        return _sample_set(spec, records, sources, unvaried(augmentation))
     if spec.skeleton.unpaired and augmentation.spatial_aug_params.flip_lr_prob:
         logger.warning(
             "%s have no partner on the other side: mirrored images keep them as they are",
@@ -92,20 +87,23 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
         why = f"no such file: {', '.join(missing)}" if missing else "no validation records"
         logger.info("validation loss is off: %s", why)
         return None
-    augmentation = unvaried(spec.dataloader.augmentation_config)
-    samples = _sample_set(spec, records, sources, augmentation)
+    augmentation = spec.dataloader.augmentation_config
+    samples = unvaried(_sample_set(spec, records, sources, augmentation))
     first = samples[0, 0]
     if isinstance(first, BodyPoseNetError):  # better now than after the first epochs
         raise first
     return samples
 
 
-def unvaried(augmentation: AugmentationConfig) -> AugmentationConfig:
-    """The same framing of samples, without anything random."""
+def unvaried(samples: SampleSet) -> SampleSet:
+    """The same samples with the same framing, without anything random."""
+    augmentation = samples.augmentation
     scale = augmentation.spatial_aug_params.target_person_scale
-    return AugmentationConfig(
-        spatial_augmentation_mode=augmentation.spatial_augmentation_mode,
-        spatial_aug_params=SpatialAugParams(target_person_scale=scale),
+    return samples.with_augmentation(
+        AugmentationConfig(
+            spatial_augmentation_mode=augmentation.spatial_augmentation_mode,
+            spatial_aug_params=SpatialAugParams(target_person_scale=scale),
+        )
     )
 
 

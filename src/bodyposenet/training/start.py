@@ -14,7 +14,7 @@ from bodyposenet.model.weights import load_pretrained
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.agreement import (
     check_agreement,
-    check_same_training,
+    check_same_spec,
     check_tensors,
     normalization,
 )
@@ -52,8 +52,8 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
     last = last_checkpoint(results_dir, key)
     if last is not None:
         _check_epochs(spec, last, results_dir)
+        check_same_spec(spec, last, results_dir)
         _check_network(last, spec)
-        check_same_training(spec, last, results_dir)
         done = last.position
         within = f" and {done.samples} samples" if done.samples else ""
         logger.info("resuming after epoch %d%s from %s", done.epoch, within, last.path)

@@ -59,7 +59,8 @@ class Step:
         self._precision = precision
         self._teacher = teacher
         self._labels = Labels(spec)
-        self._forward = _wrap(spec, trainee.network, ranks)
+        self._alone = _compile(spec, trainee.network)
+        self._forward = _exchanging(self._alone, ranks)
 
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
         """Step on the mean gradient of these batches, from any device."""
@@ -68,7 +69,7 @@ class Step:
         found = []
         for number, batch in enumerate(batches, 1):
             with self._without_exchange() if number < len(batches) else nullcontext():
-                losses = self.losses(batch.to(self._device))
+                losses = self._losses(batch.to(self._device), self._forward)
                 scaler.scale(losses.total / len(batches)).backward()
             found.append(losses)
         scaler.unscale_(optimizer)
@@ -77,12 +78,12 @@ class Step:
         scaler.update()
         return StepResult(_mean(found), norm)
 
-    def losses(self, batch: Batch) -> Losses:
+    def _losses(self, batch: Batch, forward: nn.Module) -> Losses:
         """The losses of a batch that is on the device."""
         network, spec = self._trainee.network, self._spec
         images = read_images(batch)
         with torch.autocast(self._device.type, self._precision, self._precision is not None):
-            maps = self._forward(network.normalize(images))
+            maps = forward(network.normalize(images))
             taught = self._teacher(images) if self._teacher else None
         focal = spec.loss.focal_loss_params
         heat, paf = stage_losses(maps.heatmaps, maps.pafs, self._labels(batch), focal)
@@ -99,8 +100,7 @@ class Step:
 
     def try_out(self, batch: Batch) -> None:
         """Compute the gradients of a batch for nothing: does it fit in memory?"""
-        with self._without_exchange():
-            self.losses(batch.to(self._device)).total.backward()
+        self._losses(batch.to(self._device), self._alone).total.backward()
         self._trainee.optimizer.zero_grad(set_to_none=True)
 
     def _clip(self) -> Tensor:
@@ -124,12 +124,16 @@ def mixed_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
-def _wrap(spec: TrainSpec, network: BodyPoseNetwork, ranks: Ranks) -> nn.Module:
-    """The network as the step calls it: compiled, exchanging its gradients, as the spec says."""
-    forward: nn.Module = network
-    if spec.torch_compile:
-        logger.info("compiling the network: the first step takes a while")
-        forward = torch.compile(network)  # type: ignore[assignment]
+def _compile(spec: TrainSpec, network: BodyPoseNetwork) -> nn.Module:
+    """The network, compiled where the spec says so."""
+    if not spec.torch_compile:
+        return network
+    logger.info("compiling the network: the first step takes a while")
+    return torch.compile(network)  # type: ignore[return-value]
+
+
+def _exchanging(forward: nn.Module, ranks: Ranks) -> nn.Module:
+    """The network so that all ranks get the mean of their gradients."""
     if ranks.count == 1:
         return forward
     devices = [ranks.device] if ranks.device.type == "cuda" else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from bodyposenet.console import logger
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.color import recolor
 from bodyposenet.model.loss import Targets
@@ -90,6 +91,10 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
             f"{path} has other {' and '.join(differing)} than the pose configuration",
             "Name a model that was trained with the same pose configuration.",
         )
+    logger.info(
+        "%s teaches: the training loss is %g from its maps and %g from the labels",
+        path, spec.distillation.weight, 1 - spec.distillation.weight,
+    )  # fmt: skip
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(network, spec.distillation.weight)
 

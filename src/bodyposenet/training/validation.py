@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.dataset import DatasetSource
+from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.evaluation import KeypointAP
-from bodyposenet.evaluation.dataset import find_people, load_test_images, score_findings
+from bodyposenet.evaluation.dataset import (
+    Finding,
+    find_people,
+    load_test_images,
+    score_findings,
+)
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
 from bodyposenet.runtime.predictor import Predictor
@@ -26,7 +31,7 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, Batches
 from bodyposenet.training.pictures import draw_predictions
 from bodyposenet.training.ranks import Ranks
-from bodyposenet.training.samples import training_samples, validation_samples
+from bodyposenet.training.samples import unvaried, validation_samples
 from bodyposenet.training.supervision import Labels
 
 
@@ -54,6 +59,7 @@ class Validation:
         spec: The train spec.
         dataset_specs: Its dataset specs, by name.
         sources: Where their images lie.
+        samples: What is trained on; shown where there are no validation records.
         network: What is evaluated.
         ranks: Who shares the work; they validate with the first one's batch statistics.
 
@@ -66,6 +72,7 @@ class Validation:
         spec: TrainSpec,
         dataset_specs: Mapping[str, DatasetSpec],
         sources: Mapping[str, DatasetSource],
+        samples: SampleSet,
         network: BodyPoseNetwork,
         ranks: Ranks,
     ) -> None:
@@ -80,27 +87,38 @@ class Validation:
         }
         held_out = validation_samples(spec, sources)
         self._has_loss = held_out is not None
-        shown = training_samples(spec, sources, varied=False) if held_out is None else held_out
+        shown = unvaried(samples) if held_out is None else held_out
         share = spec.dataloader.max_unreadable_share
         size = min(spec.dataloader.batch_size, len(shown))
         self._batches = Batches(shown, size, ranks, most_unreadable=share)
         self._shown = Batches(shown, size, Ranks(ranks.device), most_unreadable=share)
 
-    def run(self) -> ValidationResult:
+    def run(self) -> ValidationResult | None:
         """Validate; the network is in evaluation mode afterwards. All ranks must call it.
+
+        Returns:
+            What was found, to the first rank; None to the others.
 
         Raises:
             BodyPoseNetError: Too many images or records cannot be read.
         """
         self._network.eval()
         self._ranks.take_statistics(self._network)
-        ap = {name: self._accuracy(*tested) for name, tested in self._tested.items()}
-        return ValidationResult(self._loss() if self._has_loss else None, ap, self._picture())
+        found = {name: self._find(*tested) for name, tested in self._tested.items()}
+        loss = self._loss() if self._has_loss else None
+        if not self._ranks.is_first:
+            return None
+        skeleton = self._network.skeleton
+        ap = {
+            name: score_findings(found[name], skeleton, *tested).accuracy
+            for name, tested in self._tested.items()
+        }
+        return ValidationResult(loss, ap, self._picture())
 
-    def _accuracy(self, spec: DatasetSpec, images: Sequence[CocoImage]) -> KeypointAP:
+    def _find(self, spec: DatasetSpec, images: Sequence[CocoImage]) -> list[Finding]:
+        """What all ranks together find in test images, in the order of the images."""
         shares = self._ranks.gather(find_people(self._predictor, spec, self._ranks.share(images)))
-        findings = [shares[i % len(shares)][i // len(shares)] for i in range(len(images))]
-        return score_findings(findings, self._network.skeleton, spec, images).accuracy
+        return [shares[i % len(shares)][i // len(shares)] for i in range(len(images))]
 
     def _loss(self) -> float:
         """The loss per sample, all stages."""
