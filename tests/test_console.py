@@ -110,7 +110,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, caplog)
     ]
 
 
-def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
+def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
     class Terminal:
         """Standard error, pretending."""
 
@@ -127,7 +127,8 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
-    assert list(track(range(3), "counting", total=3)) == [0, 1, 2]
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        assert list(track(range(3), "counting", total=3)) == [0, 1, 2]
     written = capsys.readouterr().err
     assert "counting" in written
     assert "3/3" in written

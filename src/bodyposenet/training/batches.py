@@ -237,6 +237,8 @@ def worker_deaths_explained() -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:  # the latter while it hands over
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        if hasattr(signal, "SIGCHLD"):  # torch would say so again while the others are ended
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise BodyPoseNetError(
             f"a process that makes training samples has died: {error}",
             "It may have run out of memory: set fewer dataloader.workers.",
