@@ -38,7 +38,7 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.types import VALID, Record
 
 from . import harness
-from .original import loop_targets
+from .original.targets import loop_targets
 
 Floats = NDArray[np.float32]
 

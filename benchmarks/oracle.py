@@ -4,13 +4,16 @@ python -m benchmarks.oracle [--annotations A.json] --input-shape 288 384 --mode 
     --results out.json [--limit N] [--quick] [--json FILE]
 
 No image is read: each one's people are taken to network pixels as inference would take the image.
+Both decoders decode the maps of both pose configurations; `accurate` also completes the poses.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +23,7 @@ from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.files import write_json
 from bodyposenet.model.targets import TargetOptions
-from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.training.oracle import decode_perfect_maps
@@ -29,26 +32,59 @@ from . import harness
 
 _QUICK_IMAGES = 100
 
+_POSE_CONFIGURATIONS = {
+    "19_limbs": DEFAULT_POSE_CONFIGURATION,
+    "22_limbs": "bpnet_18joints_22limbs.json",
+}
+
+_WAYS: dict[str, dict[str, Any]] = {
+    "accurate": {},
+    "accurate_complete_pose": {"complete_pose": True},
+    "tao": {"mode": "tao"},
+}
+"""Keys of the inference spec."""
+
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Decode the perfect maps of all images, write the results and measure their AP."""
+    """Decode the perfect maps of all images in every way and measure the AP of each.
+
+    Key `ap` is the default decoder's with the default pose configuration; only its poses are
+    written to `--results`.
+    """
     torch.set_num_threads(1)  # the maps of one image are small
     images = _annotated_images(arguments.annotations)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]
-    skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
-    spec = InferenceSpec(
-        input_shape=tuple(arguments.input_shape), keep_aspect_ratio_mode=arguments.mode
-    )
+    figures = {}
+    for limbs, configuration in _POSE_CONFIGURATIONS.items():
+        skeleton = load_skeleton(configuration)
+        for name, way in _WAYS.items():
+            spec = InferenceSpec(
+                input_shape=tuple(arguments.input_shape),
+                keep_aspect_ratio_mode=arguments.mode,
+                **way,
+            )
+            results = _decode_all(images, skeleton, spec, f"oracle, {limbs}, {name}")
+            figures[f"ap_{name}_{limbs}"] = evaluate_poses(
+                results, images, COCO_JOINTS, skeleton
+            ).ap
+            is_default = configuration == DEFAULT_POSE_CONFIGURATION and not way
+            if is_default and arguments.results is not None:
+                write_json(arguments.results, results, indent=None)
+    return {"ap": figures["ap_accurate_19_limbs"], **figures}
+
+
+def _decode_all(
+    images: Sequence[CocoImage], skeleton: Skeleton, spec: InferenceSpec, what: str
+) -> list[dict[str, Any]]:
+    """The poses of all images, as COCO results."""
     joint_map = skeleton.joints_from(COCO_JOINTS)
-    results = []
-    for image in track(images, "oracle"):
-        poses = decode_perfect_maps(image, joint_map, spec, TargetOptions())
-        results += poses.to_coco(image.image_id, COCO_JOINTS)
-    if arguments.results is not None:
-        write_json(arguments.results, results, indent=None)
-    outcome = evaluate_poses(results, images, COCO_JOINTS, skeleton)
-    print(*outcome.table(), sep="\n")
-    return {"ap": outcome.ap}
+    return [
+        result
+        for image in track(images, what)
+        for result in decode_perfect_maps(image, joint_map, spec, TargetOptions()).to_coco(
+            image.image_id, COCO_JOINTS
+        )
+    ]
 
 
 def _annotated_images(path: Path | None) -> list[CocoImage]:

@@ -20,7 +20,7 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 from . import harness
-from .original import loop_targets
+from .original.targets import loop_targets
 
 _SIZE = 256
 

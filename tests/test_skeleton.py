@@ -1,5 +1,7 @@
 """Everything about joints follows from their names."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from bodyposenet.specs.pose import load_skeleton
 
 TAO = load_skeleton("bpnet_18joints.json")
 COCO = load_skeleton("coco_17joints.json")
+LINKED = load_skeleton("bpnet_18joints_22limbs.json")
 
 
 @st.composite
@@ -32,6 +35,40 @@ def test_channels_of_the_shipped_skeletons():
     assert (TAO.heatmap_channels, TAO.paf_channels) == (19, 38)
     assert (COCO.heatmap_channels, COCO.paf_channels) == (18, 38)
     assert COCO.joints == COCO_JOINTS
+    assert (LINKED.heatmap_channels, LINKED.paf_channels) == (19, 44)
+
+
+def test_22_limbs_are_taos_and_three_that_hold_the_trunk_together():
+    assert LINKED.joints == TAO.joints
+    assert LINKED.limbs[:19] == TAO.limbs
+    assert [tuple(LINKED.joints[joint] for joint in limb) for limb in LINKED.limbs[19:]] == [
+        ("right_hip", "left_hip"), ("right_shoulder", "right_hip"), ("left_shoulder", "left_hip"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("skeleton", [TAO, COCO, LINKED], ids=["tao", "coco", "22 limbs"])
+def test_limbs_from_shoulder_to_ear_only_complete_bodies(skeleton):
+    ends = [{skeleton.joints[joint] for joint in skeleton.limbs[k]} for k in skeleton.completing]
+    assert {"right_shoulder", "right_ear"} in ends
+    assert {"left_shoulder", "left_ear"} in ends
+    assert len(ends) == 2
+
+
+def test_completing_limbs_may_be_others_or_none():
+    for completing in ((), (0, 3)):
+        skeleton = Skeleton("own", TAO.joints, TAO.limbs, completing=completing)
+        assert skeleton.completing == completing
+        configuration = skeleton.to_pose_configuration()
+        assert Skeleton.from_pose_configuration(configuration) == skeleton
+
+
+def test_a_completing_limb_must_be_a_limb(tmp_path):
+    configuration = TAO.to_pose_configuration()
+    configuration["categories"][0]["completing_limbs"] = [["nose", "left_ankle"]]
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(configuration))
+    with pytest.raises(BodyPoseNetError, match="'nose', 'left_ankle'\\] is no limb"):
+        load_skeleton(path)
 
 
 def test_taos_mirror_pairs():
@@ -147,6 +184,7 @@ def test_sigmas_by_name():
         ((("a", "b"), ((0, 2),)), "limb \\(0, 2\\)"),
         ((("a", "b"), ((-1, 0),)), "limb \\(-1, 0\\)"),
         ((("a", "b"), ((0, 1),), (0.1,)), "1 sigmas for 2 joints"),
+        ((("a", "b"), ((0, 1),), (), {}, (1,)), "no limbs \\(1,\\) to complete"),
     ],
 )
 def test_impossible_skeletons(arguments, message):

@@ -1,6 +1,7 @@
 """Poses: choosing people, and their forms as JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,9 +34,32 @@ def test_choosing_people(poses):
 
 def test_a_loop_over_people_ends(poses):
     assert [float(person.scores[0]) for person in poses] == [0.75, 0.5]
+    assert all(isinstance(person, Poses) and len(person) == 1 for person in poses)
     assert list(Poses.empty(SKELETON)) == []
     with pytest.raises(IndexError):
         poses[2]
+
+
+def test_which_joints_are_there(poses):
+    np.testing.assert_array_equal(poses.found, [[True] * 3, [True, False, True]])
+    assert poses[:0].found.shape == (0, 3)
+
+
+def test_a_line_tells_what_was_found(poses):
+    assert repr(poses) == "Poses(2 people, toy: 0.75 with 3 joints, 0.50 with 2 joints)"
+    assert repr(poses[1]) == "Poses(1 person, toy: 0.50 with 2 joints)"
+    assert repr(Poses.empty(SKELETON)) == "Poses(nobody, toy)"
+    crowd = poses[[0, 1] * 50]
+    assert repr(crowd).startswith("Poses(100 people, toy: ") and len(repr(crowd)) < 120
+    assert repr(crowd).endswith(", ...)")
+
+
+def test_inferred_joints_go_along(poses):
+    inferred = np.array([[False] * 3, [False, False, True]])
+    completed = replace(poses, inferred=inferred)
+    np.testing.assert_array_equal(completed[1].inferred, [[False, False, True]])
+    assert completed.to_dict()["inferred"] == inferred.tolist()
+    json.dumps(completed.to_dict())
 
 
 def test_track_ids_go_along(poses):
@@ -62,6 +86,7 @@ def test_moving_keeps_missing_joints_missing(poses):
 
 
 def test_named_joints(poses):
+    assert poses[1].named() == poses.named(1)
     assert list(poses.named(1)) == ["head", "foot"]
     assert poses.named(1)["foot"] == (50, 60, 0.5)
 

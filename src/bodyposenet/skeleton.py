@@ -47,6 +47,8 @@ class Skeleton:
         limbs: L pairs of joint indices (from, to); limb k owns PAF channels 2k (x) and 2k + 1 (y).
         sigmas: K OKS sigmas; looked up by name where they are not given.
         derived: Joint -> the two joints in whose middle it lies, for datasets that lack it.
+        completing: Indices of the limbs that start no body and come last in `mode: accurate`;
+            those between a shoulder and an ear where they are not given.
 
     Raises:
         BodyPoseNetError: A name occurs twice, a limb names no joint or the same joint twice.
@@ -57,6 +59,7 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...] = ()
     derived: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(_DERIVED))
+    completing: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
@@ -74,6 +77,10 @@ class Skeleton:
             raise BodyPoseNetError(
                 f"skeleton {self.name}: {len(self.sigmas)} sigmas for {len(self.joints)} joints"
             )
+        if self.completing is None:
+            object.__setattr__(self, "completing", self._limbs_between("shoulder", "ear"))
+        elif not set(self.completing) <= set(range(len(self.limbs))):
+            raise BodyPoseNetError(f"skeleton {self.name}: no limbs {self.completing} to complete")
 
     @property
     def heatmap_channels(self) -> int:
@@ -114,6 +121,11 @@ class Skeleton:
             colors.append((round(255 * red), round(255 * green), round(255 * blue)))
         return tuple(colors)
 
+    def _limbs_between(self, first: str, second: str) -> tuple[int, ...]:
+        """Indices of the limbs that connect these two parts of a body."""
+        parts = [{part_of(self.joints[joint]) for joint in limb} for limb in self.limbs]
+        return tuple(limb for limb, ends in enumerate(parts) if ends == {first, second})
+
     def _limb_side(self, limb: tuple[int, int]) -> str:
         sides = {side_of(self.joints[j]) for j in limb} - {""}
         return sides.pop() if len(sides) == 1 else ""
@@ -137,6 +149,10 @@ class Skeleton:
                     "derived_joints": {
                         name: list(parents) for name, parents in self.derived.items()
                     },
+                    "completing_limbs": [
+                        [self.joints[joint] for joint in self.limbs[limb]]
+                        for limb in self.completing or ()
+                    ],
                 }
             ],
         }
@@ -151,7 +167,7 @@ class Skeleton:
             limbs = tuple((index[start], index[end]) for start, end in names)
         else:
             limbs = tuple((start - 1, end - 1) for start, end in category["skeleton"])
-        derived = category.get("derived_joints")
+        derived, completing = category.get("derived_joints"), category.get("completing_limbs")
         return cls(
             name=configuration["pose_config_type"],
             joints=tuple(category["keypoints"]),
@@ -160,6 +176,9 @@ class Skeleton:
             derived=dict(_DERIVED)
             if derived is None
             else {name: (first, second) for name, (first, second) in derived.items()},
+            completing=None
+            if completing is None
+            else tuple(limbs.index((index[start], index[end])) for start, end in completing),
         )
 
     def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:

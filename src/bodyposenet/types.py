@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ GRAY = 128
 
 VALID = 255
 """What a mask holds where training counts; 0 where it does not."""
+
+_PEOPLE_SHOWN = 3
+"""How many people of `Poses` its repr tells one by one."""
 
 
 class Visibility(IntEnum):
@@ -125,13 +129,15 @@ class Poses:
         scores: (N,) float32, one per person, higher is surer.
         skeleton: Names and limbs of the K joints.
         track_ids: (N,) int, or None outside of video.
+        inferred: (N, K) bool, joints that `complete_pose` made up; None where it did not run.
     """
 
     keypoints: NDArray[np.float32]
     keypoint_scores: NDArray[np.float32]
     scores: NDArray[np.float32]
-    skeleton: Skeleton = field(repr=False)
+    skeleton: Skeleton
     track_ids: NDArray[np.int64] | None = None
+    inferred: NDArray[np.bool_] | None = None
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> Poses:
@@ -146,11 +152,29 @@ class Poses:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: int | np.integer | slice | NDArray[Any]) -> Poses:
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"Poses(nobody, {self.skeleton.name})"
+        people = [
+            f"{score:.2f} with {found.sum()} joints"
+            for score, found in zip(self.scores[:_PEOPLE_SHOWN], self.found, strict=False)
+        ]
+        more = ["..."] if len(self) > _PEOPLE_SHOWN else []
+        noun = "person" if len(self) == 1 else "people"
+        return f"Poses({len(self)} {noun}, {self.skeleton.name}: {', '.join(people + more)})"
+
+    def __iter__(self) -> Iterator[Poses]:
+        """Each person, as a `Poses` of one."""
+        return (self[person] for person in range(len(self)))
+
+    def __getitem__(self, index: int | np.integer | slice | list[int] | NDArray[Any]) -> Poses:
         """The chosen people; one index gives a `Poses` of one person.
 
+        Args:
+            index: A number, a slice, a list of numbers, or (N,) bool, such as `poses.scores > .5`.
+
         Raises:
-            IndexError: There are fewer people; so a loop over the poses comes to its end.
+            IndexError: There are fewer people.
         """
         chosen = index
         if isinstance(index, int | np.integer):
@@ -163,20 +187,29 @@ class Poses:
             self.scores[chosen],
             self.skeleton,
             None if self.track_ids is None else self.track_ids[chosen],
+            None if self.inferred is None else self.inferred[chosen],
         )
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(N, K) which joints are there; the others are missing, their keypoints NaN."""
+        return ~np.isnan(self.keypoints[..., 0])
 
     def moved(self, to_image: Affine) -> Poses:
         """The same people with every point mapped by an `Affine`."""
         points = to_image.apply(self.keypoints).astype(np.float32)
-        return Poses(points, self.keypoint_scores, self.scores, self.skeleton, self.track_ids)
+        return replace(self, keypoints=points)
 
-    def named(self, person: int) -> dict[str, tuple[float, float, float]]:
-        """Joint name -> (x, y, score) of one person, joints that were found only."""
+    def named(self, person: int = 0) -> dict[str, tuple[float, float, float]]:
+        """Joint name -> (x, y, score) of one person; joints that are missing are left out.
+
+        Args:
+            person: Its index.
+        """
         points, scores = self.keypoints[person], self.keypoint_scores[person]
         return {
-            joint: (float(points[k, 0]), float(points[k, 1]), float(scores[k]))
-            for k, joint in enumerate(self.skeleton.joints)
-            if not np.isnan(points[k, 0])
+            self.skeleton.joints[k]: (float(points[k, 0]), float(points[k, 1]), float(scores[k]))
+            for k in np.flatnonzero(self.found[person])
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,6 +221,8 @@ class Poses:
         }
         if self.track_ids is not None:
             result["track_ids"] = self.track_ids.tolist()
+        if self.inferred is not None:
+            result["inferred"] = self.inferred.tolist()
         return result
 
     def to_coco(self, image_id: int, joints: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -205,7 +240,7 @@ class Poses:
         triples = np.zeros((len(self), len(joints), 3))
         for column, k in enumerate(order):
             if k >= 0:
-                found = ~np.isnan(self.keypoints[:, k, 0])
+                found = self.found[:, k]
                 triples[found, column, :2] = self.keypoints[found, k]
                 triples[found, column, 2] = 1
         return [

@@ -1,12 +1,14 @@
-"""connect_parts: the original's rules, one by one, and its own code on random connections."""
+"""The original's connect_parts: its rules, one by one, and its own code on random connections."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bodyposenet.decoding import Connection, Peaks, connect_parts
-from bodyposenet.decoding.assembly import walk_limbs
+from benchmarks.original.assembly import connect_parts
+from benchmarks.original.limbs import Connection
+from benchmarks.original.peaks import Peaks
+from bodyposenet.decoding.tao_assembly import walk_limbs
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
@@ -64,12 +66,13 @@ def test_a_conflicting_part_is_replaced_and_counted_again():
 
 
 def test_the_limb_from_eye_to_ear_starts_no_body_in_the_original_skeleton():
-    restricted = [step.limb for step in walk_limbs(TAO) if not step.starts_body]
+    restricted = [limb for limb, step in enumerate(walk_limbs(TAO)) if not step.starts_body]
     assert restricted == [17, 18]
 
 
 def test_the_original_skeleton_is_walked_as_it_is_listed():
     assert [(step.start, step.end) for step in walk_limbs(TAO)] == list(TAO.limbs)
+    assert not any(step.turned for step in walk_limbs(TAO))
 
 
 def test_a_limb_that_points_at_the_body_is_taken_the_other_way_round():

@@ -1,9 +1,9 @@
-"""find_connections: which peaks a limb joins, on hand-made part affinity fields."""
+"""The original's find_connections: which peaks a limb joins, on hand-made part affinity fields."""
 
 import numpy as np
 
-from bodyposenet.decoding import Peaks, find_connections
-from bodyposenet.decoding.limbs import score_pairs
+from benchmarks.original.limbs import find_connections, score_pairs
+from benchmarks.original.peaks import Peaks
 from bodyposenet.skeleton import Skeleton
 
 ARM = Skeleton("arm", ("elbow", "wrist"), ((0, 1),))

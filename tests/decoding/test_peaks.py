@@ -1,9 +1,8 @@
-"""find_peaks: the places of joints on hand-made heatmaps."""
+"""The original's find_peaks: the places of joints on hand-made heatmaps."""
 
 import numpy as np
 
-from bodyposenet.decoding import find_peaks
-from bodyposenet.decoding.peaks import upsample
+from benchmarks.original.peaks import find_peaks, upsample
 
 SAME = (1, 1)
 

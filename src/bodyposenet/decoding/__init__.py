@@ -1,8 +1,6 @@
-"""Decoding: maps -> poses, with the original's decoder (`mode: tao`, reference 11.4 to 11.8).
+"""Decoding: maps -> poses, by our own decoder (`mode: accurate`) or the original's (`mode: tao`).
 
-    heatmaps -> find_peaks -> find_connections (along the part affinity fields) -> connect_parts
-
-It is written for clarity and exactness, as the measure of any faster decoder.
+Both are compiled by numba, which is imported with the first call, not with this module.
 """
 
 from __future__ import annotations
@@ -13,28 +11,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.decoding.assembly import Body, connect_parts
-from bodyposenet.decoding.limbs import Connection, find_connections
-from bodyposenet.decoding.peaks import Peaks, find_peaks
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps, Poses
 
-__all__ = [
-    "Body",
-    "Connection",
-    "DecodingOptions",
-    "Peaks",
-    "connect_parts",
-    "decode",
-    "find_connections",
-    "find_peaks",
-]
+__all__ = ["DecodingOptions", "decode", "warm_up"]
 
-# A heatmap or PAF lies in -1..1; what is far beyond is a broken network's, like NaN and infinity.
-_ABSURD = 1e6
+Mode = Literal["accurate", "tao"]
+
+_HEATMAP_THRESHOLDS: dict[Mode, float] = {"accurate": 0.05, "tao": 0.1}
+_PAF_THRESHOLDS: dict[Mode, float] = {"accurate": 0.02, "tao": 0.05}
 
 
 @dataclass(frozen=True)
@@ -42,23 +29,40 @@ class DecodingOptions:
     """How maps become poses; the keys of the inference spec (reference 2.5).
 
     Args:
-        mode: The decoder: `tao`, the original's.
-        heatmap_threshold: A peak must be higher than this.
-        paf_threshold: A PAF sample must agree with the limb's direction by more than this.
-        upsampling: Factors (vertical, horizontal) that maps are enlarged by before peaks are
-            sought; at (1, 1) peaks lie on the network's cells.
+        mode: The decoder: `accurate`, our own, between the cells and without upsampling; or `tao`,
+            the original's.
+        heatmap_threshold: A peak must be higher than this; None: .05 (accurate) or .1 (tao).
+        paf_threshold: A PAF sample must agree with the limb's direction by more than this; None:
+            .02 (accurate) or .05 (tao).
+        upsampling: Factors (vertical, horizontal) of the grid that peaks lie on with `tao`; at
+            (1, 1) they lie on the network's cells.
+        complete_pose: With `accurate`, join what is left of a body and infer its missing joints.
     """
 
-    mode: Literal["tao"] = "tao"
-    heatmap_threshold: float = 0.1
-    paf_threshold: float = 0.05
+    mode: Mode = "accurate"
+    heatmap_threshold: float | None = None
+    paf_threshold: float | None = None
     upsampling: tuple[int, int] = (8, 8)
+    complete_pose: bool = False
 
     @classmethod
     def from_spec(cls, spec: InferenceSpec) -> DecodingOptions:
         """The options of an inference spec."""
         return cls(
-            spec.mode, spec.heatmap_threshold, spec.paf_threshold, spec.output_upsampling_factor
+            spec.mode, spec.heatmap_threshold, spec.paf_threshold,
+            spec.output_upsampling_factor, spec.complete_pose,
+        )  # fmt: skip
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Of heatmaps and of PAFs; the mode's own where none is given.
+
+        Floats, as the decoders would be compiled once more for integers.
+        """
+        heatmap, paf = self.heatmap_threshold, self.paf_threshold
+        return (
+            _HEATMAP_THRESHOLDS[self.mode] if heatmap is None else float(heatmap),
+            _PAF_THRESHOLDS[self.mode] if paf is None else float(paf),
         )
 
 
@@ -69,27 +73,40 @@ def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = Non
         maps: Heatmaps and part affinity fields. Values that are NaN, infinite or absurdly large
             count as 0.
         skeleton: The joints and limbs that the maps are of.
-        options: How to decode; the original's constants by default.
+        options: How to decode; `accurate` with its own thresholds by default.
 
     Returns:
-        Poses in network input pixels, not clipped to the image. A keypoint's score is the
-        unsmoothed heatmap at its peak; a person's is 1 - 1 / total, where total is the sum of the
-        peaks and of the connections between them.
+        Poses in network input pixels: floats, not clipped to the image. At most 128 peaks per
+        joint, the highest, are looked at, so that the maps of a broken network take no more time.
 
     Raises:
         BodyPoseNetError: The maps' channels or sizes do not fit the skeleton or each other.
     """
     options = options or DecodingOptions()
     _check_shapes(maps, skeleton)
-    if not maps.heatmaps.size:
+    if not maps.heatmaps[0].size:
         return Poses.empty(skeleton)
-    heatmaps, pafs = _without_absurdities(maps.heatmaps[:-1]), _without_absurdities(maps.pafs)
-    peaks = find_peaks(heatmaps, options.heatmap_threshold, options.upsampling)
-    connections = find_connections(pafs, peaks, skeleton, options.paf_threshold, options.upsampling)
-    bodies = connect_parts(connections, peaks, skeleton)
-    vertical, horizontal = options.upsampling
-    to_network = Affine.resize(maps.stride / horizontal, maps.stride / vertical)
-    return _poses(bodies, peaks, skeleton).moved(to_network)
+    # Here, since numba comes with them.
+    from bodyposenet.decoding.accurate import decode_accurate
+    from bodyposenet.decoding.cleaning import cleaned
+    from bodyposenet.decoding.tao import decode_tao
+
+    heatmaps, pafs = cleaned(_plain(maps.heatmaps[:-1])), cleaned(_plain(maps.pafs))
+    if options.mode == "tao":
+        return decode_tao(
+            heatmaps, pafs, skeleton, *options.thresholds, options.upsampling, maps.stride
+        )
+    return decode_accurate(
+        heatmaps, pafs, skeleton, *options.thresholds, options.complete_pose, maps.stride
+    )
+
+
+def warm_up() -> None:
+    """Compile both decoders, or load what an earlier run compiled, before it is needed."""
+    skeleton = Skeleton("forearm", ("elbow", "wrist"), ((0, 1),))
+    nobody = Maps(np.zeros((3, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32))
+    for mode in _HEATMAP_THRESHOLDS:
+        decode(nobody, skeleton, DecodingOptions(mode))
 
 
 def _check_shapes(maps: Maps, skeleton: Skeleton) -> None:
@@ -106,25 +123,10 @@ def _check_shapes(maps: Maps, skeleton: Skeleton) -> None:
         raise BodyPoseNetError(
             f"the network's heatmaps are {maps.heatmaps.shape[1:]} cells large, its part affinity "
             f"fields {maps.pafs.shape[1:]}",
-            "A model exported with --sdk_compatible_model gives such maps; export it without.",
+            "Both must have the same height and width; export the model again (bpnet export).",
         )
 
 
-def _without_absurdities(channels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Copy the channels as float32, with 0 for every value that no sound network gives."""
-    return np.where(np.abs(channels) < _ABSURD, channels, 0).astype(np.float32)
-
-
-def _poses(bodies: list[Body], peaks: Peaks, skeleton: Skeleton) -> Poses:
-    """Look up the peaks of each body; positions stay on the upsampled grid."""
-    if not bodies:
-        return Poses.empty(skeleton)
-    parts = np.array([body.parts for body in bodies])
-    found = parts >= 0
-    keypoints = np.full((*parts.shape, 2), np.nan, np.float32)
-    keypoints[found] = peaks.points[parts[found]]
-    scores = np.zeros(parts.shape, np.float32)
-    # Bicubic upsampling can lift a peak a little above 1.
-    scores[found] = peaks.scores[parts[found]].clip(max=1.0)
-    totals = np.array([body.total for body in bodies])
-    return Poses(keypoints, scores, (1 - 1 / totals).astype(np.float32), skeleton)
+def _plain(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The channels in the one layout that is compiled for; a copy only where they have another."""
+    return np.require(channels, np.float32, ["C", "W"])

@@ -27,13 +27,27 @@ class InferenceSpec(Spec):
     """Counted from 1; null: the last."""
     output_upsampling_factor: tuple[Count, Count] = (8, 8)
     """Of the maps before decoding, vertical and horizontal."""
-    heatmap_threshold: Probability = 0.1
-    """Least height of a peak."""
-    paf_threshold: Probability = 0.05
-    """Least agreement of a PAF sample with the limb's direction."""
+    heatmap_threshold: Probability | None = None
+    """Least height of a peak; null: that of the mode, .05 (accurate) or .1 (tao)."""
+    paf_threshold: Probability | None = None
+    """Least agreement of a PAF sample with the limb's direction; null: that of the mode, .02
+    (accurate) or .05 (tao)."""
     multi_scale_inference: bool = False
     """Average the maps of several scales."""
     scales: tuple[Positive, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
     """The scales, as factors of input_shape."""
-    mode: Literal["tao"] = "tao"
-    """The decoder (ours): `tao`, the original's."""
+    mode: Literal["accurate", "tao"] = "accurate"
+    """The decoder (ours): `accurate`, our own; `tao`, the original's."""
+    flip_test: bool = False
+    """Average the maps of the image and its mirror image (ours): better poses, twice the time."""
+    complete_pose: bool = False
+    """Infer joints that were not found from the rest of the body, marked as such (ours)."""
+    display_score_threshold: Probability = 0.6
+    """Least score of the people who are drawn (ours); all of them are written."""
+
+    def without_effect(self) -> dict[str, str]:
+        """What only the other decoder does."""
+        if self.mode == "tao":
+            why = "only the mode accurate completes poses"
+            return {"complete_pose": why} if self.complete_pose else {}
+        return {"output_upsampling_factor": "the mode accurate needs no upsampling"}

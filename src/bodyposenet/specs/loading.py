@@ -45,7 +45,15 @@ class Spec(Block):
         Raises:
             BodyPoseNetError: The file is missing or broken, or a value in it is wrong.
         """
-        source = Source.read(Path(path))
+        return cls.from_source(Source.read(Path(path)))
+
+    @classmethod
+    def from_source(cls, source: Source) -> Self:
+        """Check what a spec file holds.
+
+        Raises:
+            BodyPoseNetError: It is broken, or a value in it is wrong.
+        """
         content = cls.arrange(source.content())
         try:
             text = json.dumps(content)
@@ -58,8 +66,7 @@ class Spec(Block):
             raise _explain(source, cls, error) from error
         spec._source = source
         for location, reason in _ignored(spec, ()):
-            place = ".".join(location)
-            _mention(f"{path}:{source.line(location)}: {place} has no effect: {reason}")
+            _mention(f"{source.place(location)} has no effect: {reason}")
         spec.check()
         return spec
 

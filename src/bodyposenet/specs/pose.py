@@ -20,6 +20,9 @@ class PoseCategory(KeypointCategory):
     derived_joints: dict[str, tuple[str, str]] | None = None
     """Joint -> the two joints it lies between, for datasets that lack it (ours).
     By default a neck lies between the shoulders."""
+    completing_limbs: tuple[tuple[str, str], ...] | None = None
+    """Limbs by name that `mode: accurate` takes last and that start no body (ours).
+    By default those between a shoulder and an ear."""
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:
@@ -38,6 +41,9 @@ class PoseCategory(KeypointCategory):
         ]
         if self.skeleton and self.skeleton_edge_names and named != list(self.skeleton_edge_names):
             raise ValueError("skeleton and skeleton_edge_names do not name the same limbs")
+        for edge in self.completing_limbs or ():
+            if edge not in (self.skeleton_edge_names or named):
+                raise ValueError(f"completing_limbs: {list(edge)} is no limb")
         return self
 
 

@@ -75,8 +75,12 @@ class Source:
 
     def error(self, location: Location, message: str, remedy: str = "") -> BodyPoseNetError:
         """An error at a place in the file: `file:line: path: message`."""
-        place = ".".join(str(part) for part in location)
-        return BodyPoseNetError(f"{self.path}:{self.line(location)}: {place}: {message}", remedy)
+        return BodyPoseNetError(f"{self.place(location)}: {message}", remedy)
+
+    def place(self, location: Location) -> str:
+        """A place in the file: `file:line: path`."""
+        path = ".".join(str(part) for part in location)
+        return f"{self.path}:{self.line(location)}: {path}"
 
     def line(self, location: Location) -> int:
         """Line of the deepest part of the location that the file holds, from 1."""

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.decoding.peaks import Peaks, upsample
 from bodyposenet.skeleton import Skeleton
+
+from .peaks import Peaks, upsample
 
 _SAMPLES = 10
 _LEAST_SHARE = 0.8  # of the samples, to be exceeded: 9 of 10 have to agree

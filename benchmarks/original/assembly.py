@@ -8,11 +8,12 @@ fewer than four joints needs all of them instead of four.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from bodyposenet.decoding.limbs import Connection
-from bodyposenet.decoding.peaks import Peaks
-from bodyposenet.skeleton import Skeleton, part_of
+from bodyposenet.decoding.tao_assembly import Step, walk_limbs
+from bodyposenet.skeleton import Skeleton
+
+from .limbs import Connection
+from .peaks import Peaks
 
 _LEAST_PARTS = 4
 _LEAST_MEAN = 0.4
@@ -44,38 +45,6 @@ class Body:
         self.count += other.count
 
 
-class Step(NamedTuple):
-    """One limb, as the assembly takes it."""
-
-    limb: int
-    """Its index in the skeleton."""
-    start: int
-    """The joint that a body must hold for the limb to add the other one."""
-    end: int
-    """The joint that it adds."""
-    starts_body: bool
-    """Whether a connection that belongs to no body yet makes a new one."""
-
-
-def walk_limbs(skeleton: Skeleton) -> list[Step]:
-    """Order and orient the limbs for the assembly.
-
-    They come as the skeleton lists them. A body that holds only the second joint of a limb never
-    gains the first, so a limb whose first joint no earlier limb had, while its second was had, is
-    taken the other way round; in the original's skeleton there is none. There the limbs from eye
-    to ear cannot start a body (edges 17 and 18); by name this holds for any skeleton, once the eye
-    or ear that the limb starts from has been reached by an earlier limb.
-    """
-    steps, reached = [], set()
-    for limb, (start, end) in enumerate(skeleton.limbs):
-        if end in reached and start not in reached:
-            start, end = end, start
-        in_face = {"eye", "ear"} == {part_of(skeleton.joints[joint]) for joint in (start, end)}
-        steps.append(Step(limb, start, end, not (in_face and start in reached)))
-        reached |= {start, end}
-    return steps
-
-
 def connect_parts(
     connections: list[list[Connection]], peaks: Peaks, skeleton: Skeleton
 ) -> list[Body]:
@@ -91,8 +60,8 @@ def connect_parts(
         total is at least 0.4 per part added.
     """
     bodies: list[Body] = []
-    for step in walk_limbs(skeleton):
-        for connection in connections[step.limb]:
+    for step, limb_connections in zip(walk_limbs(skeleton), connections, strict=True):
+        for connection in limb_connections:
             _add_connection(bodies, step, connection, peaks, skeleton)
     least = min(_LEAST_PARTS, len(skeleton.joints))
     return [

@@ -1,0 +1,247 @@
+"""mode: accurate: perfect maps give people back between the cells, broken maps do no harm."""
+
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba.core.event import Event, EventStatus
+
+from bodyposenet.decoding import DecodingOptions, compiling, decode, warm_up
+from bodyposenet.decoding.bodies import person_scores
+from bodyposenet.decoding.grouping import group_parts
+from bodyposenet.decoding.sub_pixel_peaks import MOST_PEAKS, find_peaks
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.types import Maps
+
+from .people import perfect_maps, random_people, random_skeleton
+
+TOY = Skeleton("toy", ("head", "hand", "belly", "knee", "foot"), ((2, 0), (2, 1), (2, 3), (3, 4)))
+CHAIN = np.array([[0, 1], [1, 2], [2, 3]])
+NONE_COMPLETES = np.zeros(3, bool)
+
+
+def from_left_to_right(poses):
+    return poses[np.argsort(np.nanmin(poses.keypoints[:, :, 0], axis=1))]
+
+
+def two_people():
+    people = random_people(np.random.default_rng(0), 5, 2)
+    return people, perfect_maps(people, TOY)
+
+
+def bell(height, width, x, y, top=1.0):
+    rows, columns = np.mgrid[:height, :width]
+    squares = (columns - x) ** 2 + (rows - y) ** 2
+    return (top * np.exp(-squares * 64 / (2 * 7**2))).astype(np.float32)
+
+
+@given(seed=st.integers(0, 2**32 - 1), joints=st.integers(3, 30), count=st.integers(1, 3))
+@settings(max_examples=40)
+def test_perfect_maps_of_random_people_give_them_back(seed, joints, count):
+    rng = np.random.default_rng(seed)
+    skeleton = random_skeleton(rng, joints)
+    people = random_people(rng, joints, count)
+    poses = from_left_to_right(decode(perfect_maps(people, skeleton), skeleton))
+    assert len(poses) == count
+    assert np.abs(poses.keypoints - people).max() < 0.1
+    assert poses.keypoint_scores.min() > 0.99
+
+
+@pytest.mark.parametrize(
+    "name", ["bpnet_18joints.json", "bpnet_18joints_22limbs.json", "coco_17joints.json"]
+)
+def test_the_shipped_skeletons_come_back(name):
+    skeleton = load_skeleton(name)
+    people = random_people(np.random.default_rng(0), len(skeleton.joints), 2)
+    poses = from_left_to_right(decode(perfect_maps(people, skeleton), skeleton))
+    assert np.abs(poses.keypoints - people).max() < 0.1
+
+
+@given(x=st.floats(0, 11), y=st.floats(0, 8), top=st.floats(0.2, 1))
+def test_a_bell_is_found_between_the_cells_up_to_the_border(x, y, top):
+    points, scores, first = find_peaks(bell(9, 12, x, y, top)[None], 0.05)
+    np.testing.assert_allclose(points, [[x, y]], atol=0.01)
+    np.testing.assert_allclose(scores, [top], atol=0.01)
+    assert first.tolist() == [0, 1]
+
+
+def test_a_bell_half_a_cell_outside_is_found_too():
+    points, _, _ = find_peaks(bell(9, 12, 5, -0.5)[None], 0.05)
+    np.testing.assert_allclose(points, [[5, -0.5]], atol=0.01)
+
+
+def test_the_first_of_equal_cells_is_the_peak():
+    plateau = np.zeros((1, 9, 9), np.float32)
+    plateau[0, 3:5, 3:5] = 0.5
+    points, _, _ = find_peaks(plateau, 0.1)
+    assert np.floor(points).tolist() == [[3, 3]]
+
+
+def test_of_too_many_peaks_the_highest_are_kept():
+    noise = np.random.default_rng(0).random((2, 80, 80), np.float32)
+    points, scores, first = find_peaks(noise, 0.0)
+    assert first.tolist() == [0, MOST_PEAKS, 2 * MOST_PEAKS]
+    assert scores.min() > 0.8
+    assert len(points) == 2 * MOST_PEAKS
+
+
+def test_the_stronger_connection_comes_first_whichever_limb_it_is_of():
+    # Peaks 0..3 are joints a..d; peak 4 is another c that b also connects to, only weaker.
+    connections = np.array([[0, 0, 1], [1, 1, 4], [1, 1, 2], [2, 2, 3]])
+    parts, totals = group_parts(
+        connections, np.array([0.5, 0.3, 0.9, 0.4]), CHAIN, NONE_COMPLETES, np.full(5, 0.5), 4
+    )
+    assert parts.tolist() == [[0, 1, 2, 3]]
+    np.testing.assert_allclose(totals, [4 * 0.5 + 0.9 + 0.5 + 0.4])
+
+
+def test_bodies_with_a_joint_in_common_are_not_joined():
+    ring = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
+    # a-b-c, and another b-d': joining them over c-d' would give a second b.
+    connections = np.array([[0, 0, 1], [1, 1, 2], [3, 4, 5], [2, 2, 4]])
+    parts, _ = group_parts(
+        connections, np.array([0.9, 0.8, 0.7, 0.6]), ring, np.zeros(4, bool), np.full(6, 0.5), 4
+    )
+    assert parts.tolist() == [[0, 1, 2, -1], [5, -1, -1, 4]]
+
+
+def test_a_completing_limb_starts_no_body_and_comes_last():
+    connections = np.array([[0, 0, 1], [1, 1, 2], [2, 3, 4]])
+    strengths, scores = np.array([0.9, 0.2, 0.5]), np.full(5, 0.5)
+    first_completes = np.array([True, False, False])
+    parts, _ = group_parts(connections, strengths, CHAIN, first_completes, scores, 4)
+    assert parts.tolist() == [[-1, -1, 3, 4], [0, 1, 2, -1]]
+    lonely, _ = group_parts(connections[:1], strengths[:1], CHAIN, first_completes, scores, 4)
+    assert len(lonely) == 0
+
+
+def test_three_parts_make_a_person_and_missing_joints_are_nan():
+    people = random_people(np.random.default_rng(0), 5, 1)
+    labelled = np.array([[True, False, True, True, False]])
+    poses = decode(perfect_maps(people, TOY, labelled), TOY)
+    assert np.isnan(poses.keypoints[0, :, 0]).tolist() == [False, True, False, False, True]
+    assert poses.keypoint_scores[0, [1, 4]].tolist() == [0, 0]
+    assert poses.inferred is None
+    labelled[0, 3] = False
+    assert len(decode(perfect_maps(people, TOY, labelled), TOY)) == 0
+
+
+def test_the_best_person_comes_first():
+    _, maps = two_people()
+    width = maps.heatmaps.shape[2] // 2
+    maps.heatmaps[:, :, :width] *= 0.5
+    poses = decode(maps, TOY)
+    assert poses.keypoints[0, 0, 0] > poses.keypoints[1, 0, 0]
+    assert poses.scores[0] > poses.scores[1]
+
+
+def test_person_scores_keep_the_order_and_lie_in_0_to_1():
+    totals = np.linspace(0, 60, 500)
+    scores = person_scores(totals)
+    assert (np.diff(scores) > 0).all()
+    assert scores[0] == 0
+    assert scores[-1] < 1
+    np.testing.assert_allclose(person_scores(np.array([2.0, 4.0])), [0.5, 0.75])
+
+
+def test_thresholds_are_the_modes_own_where_none_is_given():
+    assert DecodingOptions("accurate").thresholds == (0.05, 0.02)
+    assert DecodingOptions("tao").thresholds == (0.1, 0.05)
+    assert DecodingOptions("tao", 0.0, 0.3).thresholds == (0.0, 0.3)
+    spec = InferenceSpec(heatmap_threshold=0.2, complete_pose=True)
+    assert DecodingOptions.from_spec(spec) == DecodingOptions("accurate", 0.2, complete_pose=True)
+
+
+def test_the_thresholds_are_honored():
+    _, maps = two_people()
+    faint = Maps(maps.heatmaps * 0.5, maps.pafs * 0.5)
+    assert len(decode(faint, TOY)) == 2
+    assert len(decode(faint, TOY, DecodingOptions(heatmap_threshold=0.6))) == 0
+    assert len(decode(faint, TOY, DecodingOptions(paf_threshold=0.6))) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_broken_values_are_no_peaks_and_harm_nobody_else(value):
+    people, maps = two_people()
+    heatmaps, pafs = maps.heatmaps.copy(), maps.pafs.copy()
+    heatmaps[:, :, -1] = value
+    pafs[:, -1] = value
+    poses = from_left_to_right(decode(Maps(heatmaps, pafs), TOY))
+    assert np.abs(poses.keypoints - people).max() <= 1
+    broken = Maps(np.full_like(heatmaps, value), np.full_like(pafs, value))
+    assert len(decode(broken, TOY)) == 0
+
+
+@pytest.mark.parametrize("complete_pose", [False, True])
+@pytest.mark.parametrize("shape", [(0, 0), (0, 9), (1, 1), (1, 7), (40, 50)])
+def test_maps_of_any_size_and_noise_come_to_an_end(shape, complete_pose):
+    rng = np.random.default_rng(0)
+    skeleton = load_skeleton("bpnet_18joints.json")
+    heatmaps = rng.random((19, *shape), np.float32)
+    pafs = rng.uniform(-1, 1, (38, *shape)).astype(np.float32)
+    options = DecodingOptions(complete_pose=complete_pose)
+    poses = decode(Maps(heatmaps, pafs), skeleton, options)
+    assert np.isfinite(poses.keypoints[poses.keypoint_scores > 0]).all()
+    assert ((poses.keypoint_scores >= 0) & (poses.keypoint_scores <= 1)).all()
+
+
+def test_one_joint_without_limbs_gives_nobody():
+    nose = Skeleton("nose", ("nose",), ())
+    maps = Maps(np.ones((2, 5, 5), np.float32), np.zeros((0, 5, 5), np.float32))
+    assert len(decode(maps, nose)) == 0
+
+
+def test_maps_may_be_read_only_of_another_type_and_another_stride():
+    people, maps = two_people()
+    heatmaps, pafs = maps.heatmaps.astype(np.float64), np.asfortranarray(maps.pafs)
+    heatmaps.flags.writeable = pafs.flags.writeable = False
+    poses = from_left_to_right(decode(Maps(heatmaps, pafs, stride=4), TOY))
+    assert np.abs((poses.keypoints + 0.5) * 2 - 0.5 - people).max() < 0.1
+
+
+def test_importing_the_room_does_not_import_numba():
+    code = "import sys, bodyposenet.decoding; raise SystemExit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_compiling_is_said_once_and_only_of_our_functions(caplog):
+    caplog.set_level(logging.INFO, logger="bodyposenet")
+    announcement = compiling._Announcement()
+    for module in ("somebody.elses", "bodyposenet.decoding.tao", "bodyposenet.decoding.grouping"):
+        function = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
+        event = Event("numba:compile", EventStatus.START, data={"dispatcher": function})
+        announcement.on_start(event)
+        announcement.on_end(event)
+    assert [record.message for record in caplog.records if "compiling" in record.message] == [
+        "compiling the decoder, once per installation: it may take half a minute"
+    ]
+
+
+def test_warming_up_compiles_all_that_decoding_needs(caplog):
+    warm_up()
+    caplog.set_level(logging.INFO, logger="bodyposenet")
+    compiled = count_compiled()
+    _, maps = two_people()
+    for options in (DecodingOptions("accurate", complete_pose=True), DecodingOptions("tao")):
+        decode(maps, TOY, options)
+    assert count_compiled() == compiled
+
+
+def count_compiled() -> int:
+    """How many specializations of our functions this process holds."""
+    modules = [module for name, module in sys.modules.items() if "bodyposenet.decoding" in name]
+    functions = {
+        value for module in modules for value in vars(module).values() if is_compiled(value)
+    }
+    return sum(len(function.signatures) for function in functions)
+
+
+def is_compiled(value: object) -> bool:
+    return hasattr(value, "py_func") and hasattr(value, "signatures")

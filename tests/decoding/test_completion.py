@@ -1,0 +1,154 @@
+"""complete_pose: fragments become one body, missing joints are inferred and marked."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.decoding.bodies import Bodies
+from bodyposenet.decoding.body_model import body_model
+from bodyposenet.decoding.completion import infer_joints, merge_fragments
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.specs.pose import load_skeleton
+
+from .people import perfect_maps
+
+TAO = load_skeleton("bpnet_18joints.json")
+COMPLETE = DecodingOptions(complete_pose=True)
+
+
+@pytest.fixture
+def model():
+    found = body_model(TAO.joints)
+    assert found is not None
+    return found
+
+
+def joints(*names: str) -> list[int]:
+    return [TAO.joints.index(name) for name in names]
+
+
+def typical_body(size: float, x: float, y: float) -> np.ndarray:
+    model = body_model(TAO.joints)
+    assert model is not None
+    return model.basis[:, :, 0] * size + (x, y)
+
+
+def bodies_of(*points: np.ndarray) -> Bodies:
+    scores = np.where(np.isnan(np.stack(points)[..., 0]), 0, 0.9)
+    return Bodies(np.stack(points), scores, scores.sum(axis=1))
+
+
+def only(points: np.ndarray, kept: list[int]) -> np.ndarray:
+    part = np.full_like(points, np.nan)
+    part[kept] = points[kept]
+    return part
+
+
+def test_the_typical_body_is_guessed_from_some_of_its_joints(model):
+    body = typical_body(5, 20, 30)
+    guess = model.guess(only(body, joints("nose", "neck", "left_hip", "right_knee")))
+    assert np.abs(guess.points - body).max() < 0.5
+    assert abs(guess.size - 5) < 0.2
+    shoulder, ankle = joints("left_shoulder", "left_ankle")
+    assert 0 < guess.deviations[shoulder] < guess.deviations[ankle]
+
+
+def test_guesses_move_and_grow_with_the_body(model):
+    part = only(typical_body(5, 20, 30), joints("nose", "neck", "left_hip"))
+    guess, larger = model.guess(part), model.guess(part * 3 + 7)
+    np.testing.assert_allclose(larger.points, guess.points * 3 + 7)
+    np.testing.assert_allclose(larger.deviations, guess.deviations * 3)
+
+
+def test_two_joints_and_bodies_upside_down_are_not_guessed(model):
+    body = typical_body(5, 20, 30)
+    assert model.guess(only(body, joints("nose", "neck"))) is None
+    assert model.guess(-body) is None
+
+
+def test_the_model_is_symmetric(model):
+    body = typical_body(5, 0, 0)
+    np.testing.assert_allclose(body[list(TAO.mirrored)] * (-1, 1), body)
+
+
+def test_joints_are_known_by_side_and_part():
+    names = ("hip_l", "hip_r", "LeftAnkle", "tail", "Nose")
+    model = body_model(names)
+    assert model is not None
+    assert model.known.tolist() == [True, True, True, False, True]
+    coco = body_model(COCO_JOINTS)
+    assert coco is not None
+    assert coco.known.all()
+
+
+def test_head_and_legs_of_one_body_are_merged(model):
+    body = typical_body(5, 20, 30)
+    head = only(body, joints("nose", "neck", "left_shoulder", "right_shoulder", "left_eye"))
+    legs = only(body, joints("left_hip", "left_knee", "left_ankle"))
+    far_away = legs + np.array([40, 0])
+    merged = merge_fragments(bodies_of(legs, head, far_away), model)
+    assert sorted(merged.found.sum(axis=1).tolist()) == [3, 8]
+    np.testing.assert_allclose(sorted(merged.totals), [3 * 0.9, 8 * 0.9])
+
+
+def test_bodies_with_a_joint_in_common_stay_apart(model):
+    body = typical_body(5, 20, 30)
+    upper = only(body, joints("nose", "neck", "left_shoulder", "left_hip"))
+    lower = only(body, joints("left_hip", "left_knee", "left_ankle"))
+    assert len(merge_fragments(bodies_of(upper, lower), model).totals) == 2
+
+
+def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
+    body = typical_body(5, 20, 20)
+    wrist, knee = joints("left_wrist", "left_knee")
+    part = only(body, [k for k in range(18) if k not in (wrist, knee)])
+    heatmaps = np.zeros((18, 45, 45), np.float32)
+    row, column = np.rint(body[wrist, ::-1] + 1).astype(int)
+    heatmaps[wrist, row, column] = 0.04
+    complete = infer_joints(bodies_of(part), heatmaps, model)
+    assert complete.points[0, wrist].tolist() == [column, row]
+    assert complete.scores[0, wrist] == pytest.approx(0.04)
+    assert np.abs(complete.points[0, knee] - body[knee]).max() < 1
+    assert 0 < complete.scores[0, knee] <= 0.01
+
+
+def test_heat_that_belongs_to_somebody_is_left_to_them(model):
+    body = typical_body(5, 20, 20)
+    (wrist,) = joints("left_wrist")
+    part = only(body, [k for k in range(18) if k != wrist])
+    heatmaps = np.zeros((18, 45, 45), np.float32)
+    row, column = np.rint(body[wrist, ::-1]).astype(int)
+    heatmaps[wrist, row, column] = 0.9
+    neighbor = only(body, [wrist])
+    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model)
+    assert complete.scores[0, wrist] <= 0.01
+
+
+def test_poses_mark_what_was_inferred():
+    people = typical_body(40, 80, 80)[None]
+    (wrist,) = joints("left_wrist")
+    labelled = np.ones((1, 18), bool)
+    labelled[0, wrist] = False
+    maps = perfect_maps(people, TAO, labelled)
+    plain, complete = decode(maps, TAO), decode(maps, TAO, COMPLETE)
+    assert plain.inferred is None
+    assert complete.inferred is not None
+    assert np.argwhere(complete.inferred).tolist() == [[0, wrist]]
+    assert np.abs(complete.keypoints[0] - people[0]).max() < 10
+    assert complete.keypoint_scores[0].min() > 0
+    np.testing.assert_array_equal(complete.scores, plain.scores)
+
+
+def test_a_skeleton_that_the_model_does_not_know_is_left_alone_and_that_is_said_once(caplog):
+    caplog.set_level(logging.WARNING, logger="bodyposenet")
+    chain = Skeleton("chain", tuple("abcd"), ((0, 1), (1, 2), (2, 3)))
+    people = np.array([[[20.0, 20], [60, 20], [100, 20], [140, 20]]])
+    labelled = np.array([[True, True, True, False]])
+    maps = perfect_maps(people, chain, labelled)
+    for _ in range(2):
+        poses = decode(maps, chain, COMPLETE)
+        assert poses.inferred is None
+        assert np.isnan(poses.keypoints[0, 3]).all()
+    assert sum("complete_pose has no effect" in record.message for record in caplog.records) == 1
