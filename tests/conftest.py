@@ -98,6 +98,21 @@ def converted(drawn_dataset: DrawnFiles) -> Path:
     return drawn_dataset.folder
 
 
+@pytest.fixture(scope="session")
+def exported(drawn_dataset: DrawnFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained `model.tlt` (key: key), its `model.onnx` and an `infer.yaml`."""
+    from bodyposenet.cli import main
+    from bodyposenet.model.checkpoint import save_model
+
+    from .overfitting import overfit
+
+    folder = tmp_path_factory.mktemp("exported")
+    save_model(folder / "model.tlt", overfit(drawn_dataset.spec), key="key")
+    (folder / "infer.yaml").write_text("input_shape: [128, 128]\n")
+    assert main(["export", "-m", str(folder / "model.tlt"), "-k", "key", "-d", "96,128,3"]) == 0
+    return folder
+
+
 @pytest.fixture
 def write_train_spec(converted: Path, tmp_path: Path) -> Callable[..., Path]:
     """Write a tiny network's train spec: `write_train_spec(num_epoch=3, **{"model.stages": 1})`."""

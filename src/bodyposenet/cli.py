@@ -18,6 +18,8 @@ TASKS = {
     "train": "train a network",
     "evaluate": "measure a model's keypoint AP on the test data of a dataset",
     "inference": "find the people in images, write their poses and draw them",
+    "export": "write a model as ONNX, for other runtimes",
+    "doctor": "tell what is installed, and whether the decoder works",
     "demo": "draw a small dataset, then convert, train, evaluate and infer on it",
 }
 """Sub-tasks and what they do; `tasks/<name>.py` holds their flags and their `run`."""
@@ -26,7 +28,8 @@ _EXTRAS = {
     "torch": "train", "safetensors": "train", "simplejpeg": "train", "google_crc32c": "train",
     "google": "train",
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
-    "h5py": "export", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
+    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
+    "openvino": "openvino",
 }  # fmt: skip
 """Package -> the extra that brings it."""
 

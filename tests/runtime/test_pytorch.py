@@ -74,6 +74,18 @@ def test_views_and_read_only_images_work(network: BodyPoseNetwork):
     np.testing.assert_array_equal(ours.pafs, theirs.pafs)
 
 
+def test_it_computes_without_tf32_and_leaves_the_setting(network: BodyPoseNetwork):
+    engine, seen = PyTorchEngine(network, CPU), []
+    hook = engine.network.register_forward_pre_hook(
+        lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    engine.infer(images(1, 8, 8))
+    hook.remove()
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_a_model_file_becomes_an_engine(network: BodyPoseNetwork, tmp_path: Path):
     save_model(tmp_path / "m.tlt", network, key="key")
     engine = pytorch.load(tmp_path / "m.tlt", "key")

@@ -117,9 +117,14 @@ def load_model(path: str | Path, key: str = "") -> BodyPoseNetwork:
         BodyPoseNetError: The file cannot be opened (see `sealing`), holds no model, or one that
             this version cannot build.
     """
+    return read_model(path, key)[1]
+
+
+def read_model(path: str | Path, key: str = "") -> tuple[dict[str, Any], BodyPoseNetwork]:
+    """A model file's header, as `describe` made it, and its network; errors as `load_model`."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
-    return build_network(path, header, tensors)
+    return header, build_network(path, header, tensors)
 
 
 def build_network(

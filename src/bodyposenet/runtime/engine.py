@@ -13,24 +13,32 @@ from bodyposenet.types import Maps
 
 
 class Engine(Protocol):
-    """A loaded model on some runtime and device."""
+    """A loaded model on some runtime and device.
+
+    Args:
+        skeleton: What its maps are of.
+        stride: Pixels per cell of the maps.
+        stages: How many the model has.
+        fixed_shape: The only height and width that it takes; None: it takes any.
+    """
 
     skeleton: Skeleton
     stride: int
     stages: int
+    fixed_shape: tuple[int, int] | None
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
         """Run the network.
 
         Args:
-            images: (N, H, W, 3) uint8 RGB, of any height and width.
+            images: (N, H, W, 3) uint8 RGB, of any height and width but for `fixed_shape`.
             stage: Counted from 1; None: the last.
 
         Returns:
             N maps of ceil(H / stride) x ceil(W / stride) cells.
 
         Raises:
-            BodyPoseNetError: The model has no such stage.
+            BodyPoseNetError: The model has no such stage, or takes no images of this size.
         """
         ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import StatusFile, say
-from bodyposenet.tasks.flags import add_model_arguments
+from bodyposenet.tasks.flags import add_model_arguments, load_predictor
 
 if TYPE_CHECKING:
     from bodyposenet.evaluation.dataset import DatasetResult
@@ -37,15 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.evaluation.summary import write_evaluation_page
     from bodyposenet.files import write_json
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
-    from bodyposenet.runtime.models import open_predictor
     from bodyposenet.specs.dataset import DatasetSpec
 
     results_dir = Path(arguments.results_dir or ".")
     with StatusFile(results_dir) as status:
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
-        predictor = open_predictor(
-            arguments.inference_spec, arguments.model_filename, arguments.key
-        )
+        predictor = load_predictor(arguments)
         result = evaluate_dataset(predictor, dataset_spec, load_test_images(dataset_spec))
         _check_images(result, dataset_spec)
         skeleton = predictor.engine.skeleton

@@ -1,0 +1,1 @@
+"""A trained network to a file for other runtimes, checked against the network."""

@@ -1,0 +1,108 @@
+"""What must be known of a model to run it: from the header of its file, or from a train spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ConfigDict, ValidationError
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.loading import Block
+from bodyposenet.specs.network import STRIDE
+from bodyposenet.specs.numbers import Count, Positive
+from bodyposenet.specs.pose import PoseConfiguration
+from bodyposenet.specs.training import TrainSpec
+
+Triple = tuple[float, float, float]
+
+
+class _Part(Block):
+    """A part of a header; what is not needed to run the model is not looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Normalization(_Part):
+    image_scale: tuple[Positive, Positive, Positive]
+    image_offset: Triple
+
+
+class _Network(_Part):
+    stages: Count
+
+
+class _Header(_Part):
+    skeleton: PoseConfiguration
+    normalization: _Normalization
+    network: _Network
+    stride: Count
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model without its weights.
+
+    Args:
+        skeleton: What its maps are of.
+        image_scale: Divides red, green and blue (0 to 255).
+        image_offset: Is taken off afterwards.
+        stages: How many it has; the last one's maps are the best.
+        stride: Pixels per cell of the maps.
+    """
+
+    skeleton: Skeleton
+    image_scale: Triple
+    image_offset: Triple
+    stages: int
+    stride: int = STRIDE
+
+    @classmethod
+    def from_header(cls, path: str | Path, text: str) -> ModelDescription:
+        """Read the header of a model file (see `model.checkpoint.describe`).
+
+        Args:
+            path: The file, for errors.
+            text: Its header, as JSON.
+
+        Raises:
+            BodyPoseNetError: The header is broken, or not one of this version.
+        """
+        try:
+            header = _Header.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "JSON"
+            raise BodyPoseNetError(
+                f"{path}: this version cannot read its header: {place}: {first['msg']}",
+                "Update bodyposenet (pip install -U bodyposenet), or export the model again.",
+            ) from error
+        return cls(
+            Skeleton.from_pose_configuration(header.skeleton.model_dump()),
+            header.normalization.image_scale,
+            header.normalization.image_offset,
+            header.network.stages,
+            header.stride,
+        )
+
+    @classmethod
+    def from_train_spec(cls, spec: TrainSpec) -> ModelDescription:
+        """What a network trained with this spec is.
+
+        Raises:
+            BodyPoseNetError: The pose configuration is missing or wrong.
+        """
+        pixels = spec.dataloader.normalization_params
+        return cls(spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages)
+
+    def differences(self, other: ModelDescription) -> list[str]:
+        """In what two models differ; names and sigmas do not count."""
+        pairs = {
+            "joints": (self.skeleton.joints, other.skeleton.joints),
+            "limbs": (self.skeleton.limbs, other.skeleton.limbs),
+            "image_scale": (self.image_scale, other.image_scale),
+            "image_offset": (self.image_offset, other.image_offset),
+            "stages": (self.stages, other.stages),
+        }
+        return [name for name, (ours, theirs) in pairs.items() if ours != theirs]

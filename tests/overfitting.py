@@ -1,0 +1,50 @@
+"""A tiny network that has learned the test images of a drawn dataset by heart, in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bodyposenet.data.coco import load_coco
+from bodyposenet.media.source import read_image
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.targets import render_targets
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+
+STEPS = 60
+
+
+def overfit(dataset_spec: Path) -> BodyPoseNetwork:
+    """Train on all test images at once; they must be of one size."""
+    torch.manual_seed(0)
+    attributes = BackboneAttributes(architecture="mobilenet", width=0.25)
+    network = BodyPoseNetwork(
+        load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=attributes)
+    ).train()
+    inputs, heatmaps, pafs = batch(network, DatasetSpec.load(dataset_spec))
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(STEPS):
+        stages = zip(*network(inputs), strict=True)
+        loss = sum((h - heatmaps).square().sum() + (p - pafs).square().sum() for h, p in stages)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+def batch(network: BodyPoseNetwork, spec: DatasetSpec) -> tuple[torch.Tensor, ...]:
+    """Normalized images, and their target heatmaps and PAFs."""
+    entries = load_coco(spec.annotations("test"), spec.person.keypoints)
+    folder = spec.images_folder("test")
+    images = np.stack([read_image(folder / entry.file_name) for entry in entries])
+    joint_map = network.skeleton.joints_from(spec.person.keypoints)
+    targets = []
+    for entry in entries:
+        triples = np.stack([person.keypoints for person in entry.persons])
+        points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+        people = torch.tensor(points, dtype=torch.float32)[None], torch.tensor(labelled)[None]
+        targets.append(render_targets(*people, network.skeleton, *images.shape[1:3]))
+    heatmaps, pafs = (torch.cat(maps) for maps in zip(*targets, strict=True))
+    return network.normalize(torch.from_numpy(images)), heatmaps, pafs

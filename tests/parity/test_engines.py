@@ -1,0 +1,89 @@
+"""One model on PyTorch, ONNX Runtime and OpenVINO: the same maps, poses and AP."""
+
+import numpy as np
+import pytest
+
+from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.exporting.float16 import to_float16
+from bodyposenet.runtime.models import open_engine
+from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+
+
+@pytest.fixture(scope="module")
+def engines(exported):
+    """The model on every engine, also in float16 and bfloat16."""
+    half = exported / "half.onnx"
+    half.write_bytes(to_float16((exported / "model.onnx").read_bytes()))
+    names = {
+        "pytorch": ("model.tlt", "pytorch", None),
+        "onnx": ("model.onnx", "onnx", None),
+        "openvino": ("model.onnx", "openvino", None),
+        "onnx half": ("half.onnx", "onnx", None),
+        "openvino half": ("half.onnx", "openvino", None),
+        "pytorch bf16": ("model.tlt", "pytorch", "bf16"),
+        "openvino bf16": ("model.onnx", "openvino", "bf16"),
+    }
+    return {
+        name: open_engine(InferenceSpec(), str(exported / file), "key", engine, 1, precision)
+        for name, (file, engine, precision) in names.items()
+    }
+
+
+def largest_gap(ours, theirs):
+    return max(
+        np.abs(a - b).max() / np.abs(b).max()
+        for mine, other in zip(ours, theirs, strict=True)
+        for a, b in ((mine.heatmaps, other.heatmaps), (mine.pafs, other.pafs))
+    )
+
+
+def evaluate(engine, drawn_dataset):
+    dataset = DatasetSpec.load(drawn_dataset.spec)
+    predictor = Predictor(engine, InferenceSpec(input_shape=(128, 128)))
+    return evaluate_dataset(predictor, dataset, load_test_images(dataset))
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("shape", [(1, 64, 96), (3, 48, 40), (2, 61, 131), (1, 1, 1)])
+def test_the_same_maps_at_any_size(engines, engine, shape):
+    pixels = noise(*shape)
+    expected = engines["pytorch"].infer(pixels)
+    assert largest_gap(engines[engine].infer(pixels), expected) < 1e-4
+
+
+def test_the_same_poses_and_ap(engines, drawn_dataset):
+    expected = evaluate(engines["pytorch"], drawn_dataset)
+    assert expected.accuracy.ap > 0.3  # it has learned these images
+    for engine in ("onnx", "openvino"):
+        found = evaluate(engines[engine], drawn_dataset)
+        assert found.accuracy.ap == pytest.approx(expected.accuracy.ap, abs=1e-6)
+        for ours, theirs in zip(found.results, expected.results, strict=True):
+            np.testing.assert_allclose(ours["keypoints"], theirs["keypoints"], atol=0.1)
+            assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["onnx half", "openvino half"])
+def test_float16_is_close(engines, engine, drawn_dataset):
+    pixels = noise(2, 61, 131)
+    expected, found = engines["pytorch"], engines[engine]
+    assert 0 < largest_gap(found.infer(pixels), expected.infer(pixels)) < 0.02
+    ap = evaluate(found, drawn_dataset).accuracy.ap
+    assert ap == pytest.approx(evaluate(expected, drawn_dataset).accuracy.ap, abs=0.05)
+
+
+def test_float16_is_half_the_size(engines, exported):
+    sizes = [(exported / name).stat().st_size for name in ("half.onnx", "model.onnx")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+@pytest.mark.parametrize("engine", ["pytorch bf16", "openvino bf16"])
+def test_bfloat16_is_close(engines, engine):
+    pixels = noise(1, 64, 96)
+    expected = engines["pytorch"].infer(pixels)
+    assert largest_gap(engines[engine].infer(pixels), expected) < 0.1

@@ -1,0 +1,219 @@
+"""Exported models on their runtimes: NVIDIA's tensors, layouts, sizes, and files that are none."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.float16 import to_float16
+from bodyposenet.runtime import onnx, openvino
+from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.models import open_engine
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.pose import load_skeleton
+
+from .contract import foresee, write_model
+
+TRAIN_SPEC = str(files("bodyposenet") / "resources" / "specs" / "bpnet_train_m1_coco.yaml")
+KNOWN = ModelDescription(load_skeleton("bpnet_18joints.json"), (256,) * 3, (0.5,) * 3, stages=3)
+RUNTIMES = pytest.mark.parametrize("runtime", [onnx, openvino], ids=["onnx", "openvino"])
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def check_maps(engine: Engine, pixels: np.ndarray):
+    found = engine.infer(pixels)
+    assert len(found) == len(pixels)
+    for maps, image in zip(found, pixels, strict=True):
+        heatmaps, pafs = foresee(image)
+        np.testing.assert_allclose(maps.heatmaps, heatmaps, atol=1e-5)
+        np.testing.assert_allclose(maps.pafs, pafs, atol=1e-5)
+
+
+@RUNTIMES
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"repeats": 1, "pafs": "paf_out/BiasAdd:0"},
+        {"channels_last": False},
+        {"size": (2, "height", "width")},
+    ],
+    ids=["deployable", "plain", "channels first", "two at once"],
+)
+def test_nvidias_tensors_become_maps(runtime, form, tmp_path):
+    engine = runtime.load(write_model(tmp_path / "m.onnx", **form), KNOWN, threads=1)
+    assert (engine.stages, engine.stride, engine.fixed_shape) == (3, 8, None)
+    check_maps(engine, images(3, 24, 40))
+    check_maps(engine, images(1, 16, 16))
+
+
+@RUNTIMES
+def test_a_model_of_one_size_says_so(runtime, tmp_path):
+    path = write_model(tmp_path / "m.onnx", size=(1, 24, 40))
+    engine = runtime.load(path, KNOWN, threads=1)
+    assert engine.fixed_shape == (24, 40)
+    check_maps(engine, images(2, 24, 40))
+    with pytest.raises(BodyPoseNetError, match="takes 24 x 40 only"):
+        engine.infer(images(1, 24, 48))
+
+
+def test_inputs_of_no_whole_cells_are_padded_with_gray(tmp_path):
+    engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
+    small = images(1, 13, 21)
+    padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
+    (ours,), (theirs,) = engine.infer(small), engine.infer(padded)
+    np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
+    np.testing.assert_array_equal(ours.pafs, theirs.pafs)
+
+
+def test_mirrored_views_work(tmp_path):
+    engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
+    check_maps(engine, images(1, 16, 24)[:, :, ::-1])
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_a_train_spec_stands_for_a_missing_header(engine, tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    with pytest.raises(BodyPoseNetError, match="does not say what its joints") as error:
+        open_engine(InferenceSpec(), str(path), engine=engine)
+    assert "train_spec" in error.value.remedy
+    spec = InferenceSpec(train_spec=TRAIN_SPEC)
+    check_maps(open_engine(spec, str(path), engine=engine, threads=1), images(1, 16, 24))
+
+
+def test_a_skeleton_that_does_not_fit_is_an_error(tmp_path):
+    toy = Skeleton("toy", ("head", "hand"), ((0, 1),))
+    path = write_model(tmp_path / "m.onnx")
+    with pytest.raises(BodyPoseNetError, match="skeleton toy needs 3 heatmaps and 2 PAF channels"):
+        onnx.load(path, ModelDescription(toy, (256,) * 3, (0.5,) * 3, stages=3))
+
+
+def test_only_the_last_stage_is_there(tmp_path):
+    engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
+    assert len(engine.infer(images(1, 16, 16), stage=3)) == 1
+    with pytest.raises(BodyPoseNetError, match="last of its 3 stages only"):
+        engine.infer(images(1, 16, 16), stage=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [("{", "JSON: Invalid JSON"), ("[]", "JSON: .* object"), ("{}", "skeleton: Field required")],
+)
+def test_a_damaged_header_is_an_error(header, message, tmp_path):
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header})
+    with pytest.raises(BodyPoseNetError, match=f"m.onnx: .* cannot read its header: {message}"):
+        onnx.load(path, KNOWN)
+
+
+HEADER = {
+    "skeleton": KNOWN.skeleton.to_pose_configuration(),
+    "normalization": {"image_scale": [256, 256, 256], "image_offset": [0.5, 0.5, 0.5]},
+    "network": {"stages": 3},
+    "stride": 8,
+    "epoch": 5,
+}
+
+
+def test_the_header_says_what_the_model_is(tmp_path):
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(HEADER)})
+    assert onnx.load(path).description == KNOWN
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("stride", 0),
+        ("stride", "8"),
+        ("network.stages", 0),
+        ("normalization.image_scale", [256, 0, 256]),
+        ("normalization.image_offset", [0.5]),
+        ("skeleton.categories", []),
+        ("skeleton.categories.0.completing_limbs", [["nose", "left_ankle"]]),
+        ("skeleton.categories.0.skeleton_edge_names", [["nose", "tail"]]),
+    ],
+)
+def test_a_header_with_a_wrong_value_is_an_error(place, value, tmp_path):
+    header = json.loads(json.dumps(HEADER))
+    *parents, key = place.split(".")
+    block = header
+    for parent in parents:
+        block = block[int(parent) if parent.isdecimal() else parent]
+    block[key] = value
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(header)})
+    with pytest.raises(BodyPoseNetError, match=f"cannot read its header: {place.split('.')[0]}"):
+        onnx.load(path, KNOWN)
+
+
+@RUNTIMES
+def test_other_networks_are_refused(runtime, tmp_path):
+    path = write_model(tmp_path / "m.onnx", heatmaps="classes:0")
+    message = r"no body pose network: it takes input_1:0 float32 \[\?"
+    with pytest.raises(BodyPoseNetError, match=message):
+        runtime.load(path, KNOWN)
+
+
+@RUNTIMES
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"size": (1, 24, "width")},
+        {"size": (1, "height", 40), "channels_last": False},
+        {"dtype": TensorProto.FLOAT16},
+    ],
+    ids=["one height", "one width", "float16"],
+)
+def test_inputs_that_cannot_be_given_are_refused(runtime, form, tmp_path):
+    path = write_model(tmp_path / "m.onnx", **form)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no body pose network") as error:
+        runtime.load(path, KNOWN)
+    assert "float32 images" in error.value.remedy
+
+
+@RUNTIMES
+def test_a_size_of_no_whole_cells_is_refused(runtime, tmp_path):
+    path = write_model(tmp_path / "m.onnx", size=(1, 100, 96))
+    with pytest.raises(BodyPoseNetError, match=r"100, 96, 3\] only: no whole cells of 8") as error:
+        runtime.load(path, KNOWN)
+    assert "multiples of 8" in error.value.remedy
+
+
+@RUNTIMES
+def test_a_model_that_fails_at_a_size_says_so(runtime, tmp_path):
+    engine = runtime.load(write_model(tmp_path / "m.onnx", works_at=(16, 24)), KNOWN)
+    check_maps(engine, images(2, 16, 24))
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot run it on \(1, 16, 32, 3\): ."):
+        engine.infer(images(1, 16, 32))
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_maps_of_another_size_are_refused(earlier, tmp_path):
+    path = write_model(tmp_path / "m.onnx", works_at=(16, 24))
+    engine = openvino.load(path, KNOWN, threads=1)
+    for _ in range(earlier):
+        engine.infer(images(1, 16, 24))
+    with pytest.raises(BodyPoseNetError, match="for images of 16 x 32 pixels"):
+        engine.infer(images(1, 16, 32))
+
+
+def test_float16_leaves_integers_alone(tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    path.write_bytes(to_float16(path.read_bytes()))
+    (maps,) = onnx.load(path, KNOWN, threads=1).infer(images(1, 16, 24))
+    np.testing.assert_allclose(maps.heatmaps, foresee(images(1, 16, 24)[0])[0], atol=1e-2)
+
+
+@RUNTIMES
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a" * 99])
+def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot read it: ."):
+        runtime.load(path, KNOWN)
