@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.geometry import Affine
+from bodyposenet.runtime.predictor import NetworkInput
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -31,7 +33,14 @@ class Seer:
         self.engine = SeeingEngine()
         self.spec = spec
 
-    def __call__(self, pixels):
+    def prepare(self, pixels):
+        return [NetworkInput(pixels, Affine.resize(1.0))]
+
+    def infer(self, batch):
+        return [[None] * len(inputs) for inputs in batch]
+
+    def find_poses(self, inputs, maps):
+        pixels = inputs[0].pixels
         if pixels.max() <= DARK:
             return Poses.empty(CROSS)
         points = (PLACES * pixels.shape[1::-1])[None].astype(np.float32)
@@ -174,7 +183,7 @@ def test_joints_are_matched_by_name(write_dataset, tmp_path):
 @pytest.fixture
 def seer(monkeypatch):
     """The command with `Seer` in place of a model."""
-    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_: SeeingEngine())
+    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_, **__: SeeingEngine())
     monkeypatch.setattr("bodyposenet.runtime.models.Predictor", Seer)
 
 

@@ -1,8 +1,10 @@
 """`bpnet inference`, from the command line: images, folders, lists, and files that are none."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 
 from bodyposenet.media.source import read_image
 from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps
 
 CROSS = Skeleton(
@@ -24,7 +27,7 @@ PLACES = np.array([[0.51, 0.21], [0.81, 0.41], [0.21, 0.41], [0.71, 0.86], [0.31
 class FixedEngine:
     """Stands for a network: sees the same person in every input, however it looks."""
 
-    skeleton, stride, stages = CROSS, 8, 1
+    skeleton, stride, stages, fixed_shape = CROSS, 8, 1, None
 
     def infer(self, images, stage=None):
         return [self._maps(*images.shape[1:3]) for _ in images]
@@ -46,9 +49,7 @@ class FixedEngine:
 
 @pytest.fixture
 def fixed_engine(monkeypatch):
-    monkeypatch.setattr(
-        "bodyposenet.runtime.models.open_engine", lambda spec, model, key: FixedEngine()
-    )
+    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_, **__: FixedEngine())
 
 
 @pytest.fixture
@@ -104,6 +105,59 @@ def test_a_folder_of_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     drawn = read_image(results / "images_annotated" / "1.png")
     assert drawn.shape == (100, 200, 3)
     assert (drawn != 90).any()
+
+
+def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    cv2.imwrite(str(photos / "c.png"), np.full((50, 70, 3), 10, np.uint8))
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    assert run_bpnet(*arguments, "-r", tmp_path / "single").code == 0
+    assert run_bpnet(*arguments, "-r", tmp_path / "batch", "--batch", 3).code == 0
+    assert read_detections(tmp_path / "single") == read_detections(tmp_path / "batch")
+    wrong = run_bpnet(*arguments, "-r", tmp_path / "none", "--batch", 0)
+    assert wrong.code == 2 and "--batch 0: at least 1" in wrong.err
+
+
+def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    arguments = ("inference", "-i", spec, "--input_type", "auto", "-r", tmp_path / "results")
+    assert "images: 2," in run_bpnet(*arguments, "--input", photos).out
+    assert "images: 1," in run_bpnet(*arguments, "--input", photos / "b.png").out
+    missing = run_bpnet(*arguments, "--input", tmp_path / "none")
+    assert missing.code == 2 and "no such file or folder" in missing.err
+
+
+def test_the_benchmark_tells_the_time_of_every_part(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    done = run_bpnet(
+        "inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", tmp_path / "r",
+        "--dump_visualizations", "--benchmark",
+    )  # fmt: skip
+    assert done.code == 0
+    assert " images/s" in done.out
+    for part in ("network", "other parts", "read", "resize", "decode", "draw and write"):
+        assert re.search(rf"{part} +\d+\.\d\d ms/image +\d+\.\d %", done.out), part
+
+
+def test_people_below_the_display_threshold_are_written_but_not_drawn(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    spec.write_text(spec.read_text() + "display_score_threshold: 0.99\n")
+    results = tmp_path / "results"
+    done = run_bpnet(
+        "inference", "-i", spec, "--input", photos / "b.png", "-r", results, "--dump_visualizations"
+    )
+    assert done.code == 0
+    (entry,) = read_detections(results)["images"]
+    assert len(entry["scores"]) == 1
+    assert (read_image(results / "images_annotated" / "0.png") == 90).all()
+
+
+def test_our_own_sample_carries_the_better_thresholds():
+    specs = files("bodyposenet") / "resources" / "specs"
+    ours = InferenceSpec.load(str(specs / "infer_spec_accurate.yaml"))
+    assert (ours.mode, ours.heatmap_threshold, ours.paf_threshold) == ("accurate", 0.05, 0.02)
+    guide = InferenceSpec.load(str(specs / "infer_spec.yaml"))
+    assert (guide.mode, guide.heatmap_threshold, guide.paf_threshold) == ("accurate", 0.1, 0.05)
 
 
 def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp_path):
@@ -192,7 +246,7 @@ def test_a_missing_model_is_an_error(run_bpnet, photos, tmp_path):
     assert "none.tlt: no such model file" in missing.err
 
 
-@pytest.mark.parametrize("extension", ["hdf5", "onnx", "etlt", "engine", "pth"])
+@pytest.mark.parametrize("extension", ["hdf5", "etlt", "engine", "pth"])
 def test_other_kinds_of_models_say_what_to_do(run_bpnet, photos, tmp_path, extension):
     model = tmp_path / f"model.{extension}"
     model.touch()
@@ -281,6 +335,7 @@ def write_train_spec(path: Path, pose: Path, skeleton: Skeleton, scale: float = 
                 "model": {
                     "heat_channels": skeleton.heatmap_channels,
                     "paf_channels": skeleton.paf_channels,
+                    "stages": 1,
                 },
                 "optimizer": {
                     "__class_name__": "AdamW",

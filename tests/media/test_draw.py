@@ -1,8 +1,13 @@
 """Drawing: limbs where the joints are, legible at any size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
+import bodyposenet
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.draw import draw
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
@@ -37,6 +42,20 @@ def test_nobody_leaves_the_image_and_never_touches_its_pixels():
     np.testing.assert_array_equal(drawn, image)
 
 
+def test_an_image_of_any_form_is_drawn_on(tmp_path):
+    image, people = canvas(), poses([[10, 50], [90, 50], [50, 10]])
+    path = tmp_path / "image.png"
+    Image.fromarray(image).save(path)
+    for form in (path, str(path), Image.open(path)):
+        np.testing.assert_array_equal(bodyposenet.draw(form, people), draw(image, people))
+
+
+@pytest.mark.parametrize("image", [canvas()[..., 0], np.zeros((9, 9, 4), np.uint8), canvas() / 255])
+def test_what_is_no_image_is_not_drawn_on(image):
+    with pytest.raises(BodyPoseNetError, match="is no image"):
+        bodyposenet.draw(image, poses([[1, 5], [9, 5], [5, 1]]))
+
+
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_a_limb_takes_its_color_on_any_background(background):
     image = canvas(value=background)
@@ -58,6 +77,24 @@ def test_unsure_joints_are_fainter():
     image = canvas(value=0)
     sure, unsure = (draw(image, poses([[10, 50], [90, 50], [50, 10]], s)) for s in (0.9, 0.1))
     assert unsure[50, 50].max() < sure[50, 50].max()
+
+
+def test_inferred_joints_are_rings():
+    image = canvas(600, 600)
+    found = poses([[100, 100], [500, 100], [500, 500]])
+    drawn = draw(image, replace(found, inferred=np.array([[False, True, False]])))
+    assert (drawn[100, 500] == image[100, 500]).all()
+    differing = np.argwhere(changed(drawn, draw(image, found)))
+    assert 0 < np.abs(differing - (100, 500)).max() < 5
+
+
+def test_people_of_a_low_score_may_be_left_out():
+    image = canvas()
+    both = poses([[[10, 10], [40, 10], [40, 40]], [[60, 60], [90, 60], [90, 90]]])
+    both = replace(both, scores=np.array([0.6, 0.59], np.float32))
+    drawn = changed(image, draw(image, both, score_threshold=float(np.float32(0.6))))
+    assert drawn[:50, :50].any() and not drawn[50:, 50:].any()
+    assert changed(image, draw(image, both))[50:, 50:].any()
 
 
 def test_lines_grow_with_the_image():

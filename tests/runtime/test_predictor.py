@@ -25,10 +25,12 @@ class BlobEngine:
     stride = STRIDE
     stages = 2
 
-    def __init__(self):
+    def __init__(self, fixed_shape=None):
+        self.fixed_shape = fixed_shape
         self.inputs, self.asked = [], []
 
     def infer(self, images, stage=None):
+        assert not any(side % STRIDE for side in images.shape[1:3])
         self.inputs += [image.copy() for image in images]
         self.asked.append(stage)
         return [render(find_blobs(image), *image.shape[:2]) for image in images]
@@ -98,9 +100,8 @@ def test_multi_scale_agrees_with_a_single_scale(mode):
         keep_aspect_ratio_mode=mode, multi_scale_inference=True, scales=(2.0, 0.75, 1.0, 1.0)
     )
     maps, to_network = Predictor(engine, scales).maps(image)
-    assert [max(pixels.shape) for pixels in engine.inputs] == [
-        round(max(engine.inputs[0].shape) * s / 2) for s in (2.0, 1.0, 0.75)
-    ]
+    sides = [max(network_affine(*image.shape[:2], scales, scale=s)[1]) for s in (2.0, 1.0, 0.75)]
+    assert [max(pixels.shape) for pixels in engine.inputs] == [-(-s // 8) * 8 for s in sides]
     expected, same = Predictor(
         BlobEngine(), spec(keep_aspect_ratio_mode=mode, input_shape=(320, 320))
     ).maps(image)
@@ -190,7 +191,7 @@ def test_thresholds_are_honoured(key):
 @pytest.mark.parametrize("factors", [(8, 8), (4, 8), (8, 2)])
 def test_upsampling_factors_are_vertical_and_horizontal(factors):
     image, points = kite_image(160, 160)
-    poses = Predictor(BlobEngine(), spec(output_upsampling_factor=factors))(image)
+    poses = Predictor(BlobEngine(), spec(mode="tao", output_upsampling_factor=factors))(image)
     cell = np.array([STRIDE / factors[1], STRIDE / factors[0]])
     assert (np.abs(poses.keypoints[0] - points) <= cell).all()
 
@@ -203,3 +204,61 @@ def test_averaging_leaves_the_engines_maps_alone():
     settings = spec(multi_scale_inference=True, scales=(1.0, 1.001), keep_aspect_ratio_mode=None)
     Predictor(engine, settings).maps(np.zeros((160, 160, 3), np.uint8))
     np.testing.assert_array_equal(given[0].heatmaps, before)
+
+
+def test_upsampling_has_no_effect_on_the_accurate_mode(tmp_path, caplog):
+    (tmp_path / "infer.yaml").write_text("output_upsampling_factor: [4, 4]\n")
+    with caplog.at_level("INFO", "bodyposenet"):
+        InferenceSpec.load(tmp_path / "infer.yaml")
+        InferenceSpec.load(tmp_path / "infer.yaml")
+    (line,) = caplog.messages
+    assert "infer.yaml:1: output_upsampling_factor has no effect" in line
+    caplog.clear()
+    (tmp_path / "tao.yaml").write_text("output_upsampling_factor: [4, 4]\nmode: tao\n")
+    with caplog.at_level("INFO", "bodyposenet"):
+        InferenceSpec.load(tmp_path / "tao.yaml")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("multi_scale", [False, True])
+@pytest.mark.parametrize("width", [160, 163, 221])
+def test_the_maps_of_a_mirror_image_fit_those_of_the_image(mode, multi_scale, width):
+    image, points = kite_image(180, width)
+    keys = {"keep_aspect_ratio_mode": mode, "multi_scale_inference": multi_scale}
+    plain = Predictor(BlobEngine(), spec(scales=(1.0, 1.4), **keys))(image)
+    engine = BlobEngine()
+    flipped = Predictor(engine, spec(scales=(1.0, 1.4), flip_test=True, **keys))
+    poses = flipped(image)
+    np.testing.assert_allclose(poses.keypoints[0], plain.keypoints[0], atol=0.3)
+    np.testing.assert_allclose(poses.keypoints[0], points, atol=2.5)
+    for first, second in zip(engine.inputs[::2], engine.inputs[1::2], strict=True):
+        np.testing.assert_array_equal(first, second[:, ::-1])
+
+
+def test_a_fixed_shape_pads_and_says_so_once(caplog):
+    image, points = kite_image(200, 300)
+    engine = BlobEngine(fixed_shape=(96, 128))
+    settings = spec(keep_aspect_ratio_mode=None, multi_scale_inference=True)
+    with caplog.at_level("WARNING", "bodyposenet"):
+        predictor = Predictor(engine, settings)
+        poses = predictor(image)
+        predictor(image)
+    (line,) = caplog.messages
+    assert "pad_image_input" in line and "(96, 128)" in line and "multi_scale" in line
+    assert {pixels.shape for pixels in engine.inputs} == {(96, 128, 3)}
+    assert predictor.spec.keep_aspect_ratio_mode == "pad_image_input"
+    np.testing.assert_allclose(poses.keypoints[0], points, atol=3)
+    caplog.clear()
+    Predictor(engine, spec(input_shape=(96, 128), keep_aspect_ratio_mode="pad_image_input"))
+    assert not caplog.messages
+
+
+def test_a_batch_gives_the_poses_of_each_image():
+    images = [kite_image(150, 150)[0], np.rot90(kite_image(150, 150)[0]).copy()]
+    predictor = Predictor(BlobEngine(), spec(flip_test=True))
+    batch = [predictor.prepare(image) for image in images]
+    maps = predictor.infer(batch)
+    for image, inputs, its_maps in zip(images, batch, maps, strict=True):
+        alone, together = predictor(image), predictor.find_poses(inputs, its_maps)
+        np.testing.assert_allclose(together.keypoints, alone.keypoints)

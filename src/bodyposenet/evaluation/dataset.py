@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.errors import BodyPoseNetError
@@ -14,9 +17,11 @@ from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime import detections
+from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.types import Poses
 
 
 class DatasetResult(NamedTuple):
@@ -88,11 +93,22 @@ def find_people(
     predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
 ) -> list[Finding]:
     """Find the people in test images, or in a share of them; arguments as `evaluate_dataset`."""
-    folder = spec.images_folder("test")
-    return [
-        _find_in(predictor, folder / image.file_name, image, spec.person.keypoints)
-        for image in track(images, f"evaluation on {spec.dataset}")
-    ]
+    folder, joints = spec.images_folder("test"), spec.person.keypoints
+
+    def read(image: CocoImage) -> NDArray[np.uint8]:
+        return read_image(folder / image.file_name, (image.height, image.width))
+
+    def describe(image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> Finding:
+        return _describe(folder / image.file_name, image, joints, pixels.shape[:2], poses)
+
+    def skip(image: CocoImage, error: BodyPoseNetError) -> Finding:
+        logger.warning("counts as an image without detections: %s", error)
+        path = folder / image.file_name
+        entry = detections.describe_image(path, error.what, _fields(image))
+        return Finding(entry, [], unreadable=error.what)
+
+    pipeline = Pipeline(predictor, read, describe, skip)
+    return list(track(pipeline.run(images), f"evaluation on {spec.dataset}", len(images)))
 
 
 def score_findings(
@@ -125,18 +141,11 @@ def score_findings(
     )
 
 
-def _find_in(
-    predictor: Predictor, path: Path, image: CocoImage, joints: tuple[str, ...]
+def _describe(
+    path: Path, image: CocoImage, joints: tuple[str, ...], shape: tuple[int, ...], poses: Poses
 ) -> Finding:
     """Poses in pixels of the size that the annotations state."""
-    try:
-        pixels = read_image(path, (image.height, image.width))
-        poses = predictor(pixels)
-    except BodyPoseNetError as error:
-        logger.warning("counts as an image without detections: %s", error)
-        entry = detections.describe_image(path, error.what, _fields(image))
-        return Finding(entry, [], unreadable=error.what)
-    height, width = pixels.shape[:2]
+    height, width = shape
     resized = ""
     if (height, width) != (image.height, image.width):
         poses = poses.moved(Affine.resize(image.width / width, image.height / height))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.media.pixels import Image, to_pixels
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Poses
 
@@ -20,6 +21,13 @@ _FRACTION_BITS = 4
 
 _FRINGE = 0.6
 """What cv2's antialiasing adds to a shape on each side, in pixels."""
+
+_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+"""(32, 2) corners of a polygon that looks like a circle."""
+
+_HOLE = 0.6
+"""Radius of the hole in an inferred joint, as a share of the joint's."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +45,30 @@ class _Pen:
     joint: float
 
 
-def draw(image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
+def draw(image: Image, poses: Poses, *, score_threshold: float = 0.0) -> NDArray[np.uint8]:
     """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
 
     Lines grow with the image and are finer on small people; what the network is less sure of is
-    fainter. Larger people are drawn over smaller ones.
+    fainter, and joints that were not found but inferred are rings. Larger people are drawn over
+    smaller ones.
 
     Args:
-        image: (H, W, 3) uint8, RGB; it stays as it is.
+        image: A path, an array (H, W, 3) uint8 RGB, or a PIL image; it stays as it is.
         poses: People in image pixels.
+        score_threshold: Least score of the people who are drawn.
 
     Returns:
         (H, W, 3) uint8, RGB.
+
+    Raises:
+        BodyPoseNetError: What is given is no image, or its file cannot be read.
     """
-    canvas = image.copy()
+    canvas = to_pixels(image).copy()
+    poses = poses[poses.scores >= score_threshold]
     extents = [_extent(points) for points in poses.keypoints]
     for person in np.argsort(extents, kind="stable"):
         if not np.isnan(poses.keypoints[person]).all():
-            _draw_person(canvas, poses, int(person), _pen(image.shape[:2], extents[person]))
+            _draw_person(canvas, poses, int(person), _pen(canvas.shape[:2], extents[person]))
     return canvas
 
 
@@ -90,6 +104,8 @@ def _draw_person(canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen
         radius = pen.joint * sizes[k]
         layer.dot(points[k], radius + pen.outline, _OUTLINE, opacities[k])
         layer.dot(points[k], radius, colors[k])
+        if poses.inferred is not None and poses.inferred[person, k]:
+            layer.dot(points[k], _HOLE * radius, colors[k], opacity=0.0)
     layer.lay_over(canvas)
 
 
@@ -162,9 +178,7 @@ class _Layer:
         opacity: float | None = None,
     ) -> None:  # fmt: skip
         """A filled circle; with an opacity it also covers the canvas."""
-        angles = np.linspace(0, 2 * np.pi, 33)[:-1]
-        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        self._polygon(center + max(radius - _FRINGE, 0.0) * circle, color, opacity)
+        self._polygon(center + max(radius - _FRINGE, 0.0) * _CIRCLE, color, opacity)
 
     def _polygon(self, corners: NDArray[np.floating], color: Color, opacity: float | None) -> None:
         fixed = np.round((corners - self._corner) * (1 << _FRACTION_BITS)).astype(np.int32)

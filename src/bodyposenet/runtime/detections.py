@@ -30,7 +30,7 @@ def describe_image(path: Path, found: Poses | str, fields: Mapping[str, Any]) ->
         found: The people in it, or why it could not be read.
         fields: What the input says of the image.
     """
-    results = {"keypoints", "scores", "keypoint_scores", "track_ids", "viz_id", "error"}
+    results = {"keypoints", "scores", "keypoint_scores", "inferred", "track_ids", "viz_id", "error"}
     own = {key: value for key, value in fields.items() if key not in results}
     result = found.to_dict() if isinstance(found, Poses) else {"error": found}
     return own | {"full_image_path": path.as_posix()} | result

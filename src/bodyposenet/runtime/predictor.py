@@ -1,18 +1,24 @@
 """An image of any size in, the people in it out, in that image's pixels.
 
-One affine map takes the image to the network's input, and its inverse takes the poses back.
+One affine map takes the image to the network's input, and its inverse takes the poses back. The
+steps prepare, infer and find_poses can be called one by one, as `runtime.pipeline` does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.console import logger
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.mirroring import Mirror
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import GRAY, Maps, Poses
 
@@ -20,11 +26,23 @@ _LONGEST_ADJUSTMENT = 16
 """adjust_network_input lengthens a side by this factor at most."""
 
 
+class NetworkInput(NamedTuple):
+    """An image as the network takes it.
+
+    Args:
+        pixels: (h, w, 3) uint8, RGB; whole cells, the rest at the right and the bottom is gray.
+        to_network: The map from the image's pixels to these.
+    """
+
+    pixels: NDArray[np.uint8]
+    to_network: Affine
+
+
 class Predictor:
     """Finds people in images.
 
     Args:
-        engine: The network.
+        engine: The network. A shape that it is bound to goes before the spec's.
         spec: Input shape, stage, scales and thresholds.
 
     Raises:
@@ -41,6 +59,9 @@ class Predictor:
             )
         self.engine = engine
         self.spec = spec
+        if engine.fixed_shape is not None:
+            self.spec = _bind(spec, engine.fixed_shape)
+        self._mirror = Mirror(engine.skeleton) if spec.flip_test else None
         self._options = DecodingOptions.from_spec(spec)
 
     def __call__(self, image: NDArray[np.uint8]) -> Poses:
@@ -52,41 +73,113 @@ class Predictor:
         Returns:
             Poses in image pixels: floats, not clipped to the image.
         """
-        maps, to_network = self.maps(image)
-        poses = decode(maps, self.engine.skeleton, self._options)
-        return poses.moved(to_network.inverse())
+        inputs = self.prepare(image)
+        (maps,) = self.infer([inputs])
+        return self.find_poses(inputs, maps)
 
     def maps(self, image: NDArray[np.uint8]) -> tuple[Maps, Affine]:
         """The network's maps, and the map from image pixels to the input that they belong to.
 
-        With `multi_scale_inference` they are the mean over the scales. The original enlarges the
-        maps of every scale to the pixels of the largest input before it averages (reference 11.4);
-        here they are averaged on the cell grid of the largest input and enlarged once, while
-        decoding: the same up to interpolation, with 1/64 of the memory.
-
         Args:
             image: (H, W, 3) uint8, RGB.
         """
-        if not self.spec.multi_scale_inference:
-            return self._maps_at(image, 1.0)
-        largest, *smaller = sorted(set(self.spec.scales), reverse=True)
-        maps, to_largest = self._maps_at(image, largest)
-        heatmaps, pafs, stride = maps.heatmaps.copy(), maps.pafs.copy(), maps.stride
-        for scale in smaller:
-            maps, to_network = self._maps_at(image, scale)
-            cells = _cells_to_network(stride)
-            to_cells = cells.then(to_network.inverse()).then(to_largest).then(cells.inverse())
-            heatmaps += to_cells.resample(maps.heatmaps, *heatmaps.shape[1:])
-            pafs += to_cells.resample(maps.pafs, *pafs.shape[1:])
-        heatmaps /= 1 + len(smaller)
-        pafs /= 1 + len(smaller)
-        return Maps(heatmaps, pafs, stride), to_largest
+        inputs = self.prepare(image)
+        (maps,) = self.infer([inputs])
+        return _average(inputs, maps), inputs[0].to_network
 
-    def _maps_at(self, image: NDArray[np.uint8], scale: float) -> tuple[Maps, Affine]:
+    def prepare(self, image: NDArray[np.uint8]) -> list[NetworkInput]:
+        """Warp an image to the network's input; with `multi_scale_inference`, the largest first.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+
+        Raises:
+            BodyPoseNetError: The image is so narrow that an adjusted input would be absurdly long.
+        """
+        if not self.spec.multi_scale_inference:
+            return [self._prepare_at(image, 1.0)]
+        scales = sorted(set(self.spec.scales), reverse=True)
+        return [self._prepare_at(image, scale) for scale in scales]
+
+    def infer(self, batch: Sequence[Sequence[NetworkInput]]) -> list[list[Maps]]:
+        """Run the network, with `flip_test` on the mirrored inputs too.
+
+        Args:
+            batch: What `prepare` made of some images; as many inputs of the same shapes of each.
+
+        Returns:
+            The maps of each image's inputs.
+        """
+        by_scale = [
+            self._infer_at(np.stack([network_input.pixels for network_input in scale]))
+            for scale in zip(*batch, strict=True)
+        ]
+        return [list(maps) for maps in zip(*by_scale, strict=True)]
+
+    def find_poses(self, inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Poses:
+        """Decode the maps of one image.
+
+        Args:
+            inputs: What `prepare` made of it.
+            maps: What `infer` made of these.
+
+        Returns:
+            Poses in image pixels.
+        """
+        poses = decode(_average(inputs, maps), self.engine.skeleton, self._options)
+        return poses.moved(inputs[0].to_network.inverse())
+
+    def _prepare_at(self, image: NDArray[np.uint8], scale: float) -> NetworkInput:
         to_network, shape = network_affine(image.shape[0], image.shape[1], self.spec, scale=scale)
         pixels = to_network.warp(image, *shape, outside=GRAY, interpolation=cv2.INTER_CUBIC)
-        (maps,) = self.engine.infer(pixels[None], self.spec.output_stage_to_use)
-        return maps, to_network
+        below, beside = (-side % self.engine.stride for side in shape)
+        if below or beside:
+            pixels = cv2.copyMakeBorder(
+                pixels, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=(GRAY,) * 3
+            )
+        return NetworkInput(pixels, to_network)  # type: ignore[arg-type]
+
+    def _infer_at(self, images: NDArray[np.uint8]) -> list[Maps]:
+        stage = self.spec.output_stage_to_use
+        if self._mirror is None:
+            return self.engine.infer(images, stage)
+        maps = self.engine.infer(np.concatenate([images, images[:, :, ::-1]]), stage)
+        pairs = zip(maps[: len(images)], maps[len(images) :], strict=True)
+        return [self._mirror.average(plain, mirrored) for plain, mirrored in pairs]
+
+
+def _bind(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:
+    """The spec as a network of one input shape can follow it."""
+    bound = {
+        "input_shape": shape,
+        "keep_aspect_ratio_mode": "pad_image_input",
+        "multi_scale_inference": False,
+    }
+    changed = [f"{key}: {value}" for key, value in bound.items() if getattr(spec, key) != value]
+    if changed:
+        logger.warning("the model takes inputs of one shape only, so %s", ", ".join(changed))
+    return spec.model_copy(update=bound)
+
+
+def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
+    """The mean over the scales, on the cells of the first input.
+
+    The original enlarges the maps of every scale to the pixels of the largest input before it
+    averages (reference 11.4); here they are averaged on its cells and enlarged, if at all, while
+    decoding: the same up to interpolation, with 1/64 of the memory.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    heatmaps, pafs, stride = maps[0].heatmaps.copy(), maps[0].pafs.copy(), maps[0].stride
+    cells = _cells_to_network(stride)
+    for (_, to_network), smaller in zip(inputs[1:], maps[1:], strict=True):
+        to_first = to_network.inverse().then(inputs[0].to_network)
+        to_cells = cells.then(to_first).then(cells.inverse())
+        heatmaps += to_cells.resample(smaller.heatmaps, *heatmaps.shape[1:])
+        pafs += to_cells.resample(smaller.pafs, *pafs.shape[1:])
+    heatmaps /= len(maps)
+    pafs /= len(maps)
+    return Maps(heatmaps, pafs, stride)
 
 
 def network_affine(
@@ -96,7 +189,7 @@ def network_affine(
 
     `pad_image_input` fits the image into the input shape, in its middle; `adjust_network_input`
     keeps one side of the shape and lengthens the other until the image fills it; null stretches
-    the image. Sides are whole pixels; an engine pads them to whole cells.
+    the image. Sides are whole pixels; `Predictor` pads them to whole cells.
 
     Args:
         height: Of the image, in pixels.

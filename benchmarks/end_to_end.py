@@ -1,0 +1,195 @@
+"""A folder of photos to detections.json: images/s against the network alone and the original's way.
+
+python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch] [--quick] [--json FILE]
+
+Inputs of 320 x 448, fp32, one image at a time. The networks have random weights, so the maps that
+they give are exchanged for those of a drawn scene of five people, with noise. The original-like
+chain takes one image after the other through the same network: read, resize, network, enlarge the
+maps eight times, decode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bodyposenet.data.drawn import draw_scene
+from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.media.source import ImageEntry, list_images, read_image
+from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.targets import render_targets
+from bodyposenet.runtime import detections, onnx
+from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.predictor import Predictor, network_affine
+from bodyposenet.runtime.pytorch import PyTorchEngine
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.tasks.inference import image_pipeline
+from bodyposenet.types import GRAY, Maps, Person
+
+from . import harness
+from .gpu.device import build_network, load_train_spec
+from .original.decoder import decode_originally
+
+Scene = tuple[NDArray[np.uint8], list[Person]]
+
+_SPEC = InferenceSpec(input_shape=(320, 448), keep_aspect_ratio_mode="pad_image_input")
+_PHOTO, _JPEG_QUALITY, _SCENES, _NOISE = (480, 640), 90, 8, 0.02
+_FIVE_PEOPLE = (0.0, 0.0, 0.0, 0.0, 1.0)
+
+_IMAGES = {"vgg": 8, "mobilenet": 40}
+_QUICK_IMAGES = {"vgg": 2, "mobilenet": 10}
+
+
+class PeopledEngine:
+    """Runs a network, and gives the maps of known people in place of its own.
+
+    Args:
+        engine: The network.
+        maps: What it is said to have found, in turn.
+    """
+
+    def __init__(self, engine: Engine, maps: Sequence[Maps]) -> None:
+        self.skeleton, self.stride, self.stages = engine.skeleton, engine.stride, engine.stages
+        self.fixed_shape = engine.fixed_shape
+        self._engine = engine
+        self._maps = cycle(maps)
+
+    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
+        """Run the network; see `Engine.infer`."""
+        self._engine.infer(images, stage)
+        return [next(self._maps) for _ in images]
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Every network in turn: alone, in the pipeline with and without pictures, and the original."""
+    counts, turns = (_QUICK_IMAGES, 2) if arguments.quick else (_IMAGES, 5)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        scenes = [
+            draw_scene(np.random.default_rng(seed), *_PHOTO, people=_FIVE_PEOPLE)
+            for seed in range(_SCENES)
+        ]
+        photos = _find_photos(arguments.images) or _write_photos(Path(name), scenes)
+        for architecture, count in counts.items():
+            train = load_train_spec(architecture)
+            network = build_network(train, torch.device("cpu")).eval()
+            maps = [_maps_of(people, train.skeleton, k) for k, (_, people) in enumerate(scenes)]
+            engine = PeopledEngine(_engine(network, arguments.engine), maps)
+            chosen = [photos[number % len(photos)] for number in range(count)]
+            rivals = _rivals(Predictor(engine, _SPEC), chosen, Path(name))
+            figures |= _compare(architecture, harness.take_turns(rivals, turns), count)
+    return figures
+
+
+def _find_photos(folder: Path | None) -> list[Path]:
+    """The images of the folder that the user gives; none without one."""
+    return [] if folder is None else [entry.path for entry in list_images("dir", folder).entries]
+
+
+def _write_photos(folder: Path, scenes: Sequence[Scene]) -> list[Path]:
+    paths = [folder / f"{number}.jpg" for number in range(len(scenes))]
+    for path, (pixels, _) in zip(paths, scenes, strict=True):
+        image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return paths
+
+
+def _maps_of(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Maps:
+    """What a good network would say of a scene."""
+    to_network, shape = network_affine(*_PHOTO, _SPEC)
+    triples = np.stack([person.keypoints for person in people if not person.is_crowd])
+    joint_map = skeleton.joints_from(COCO_JOINTS)
+    points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+    keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
+    exact = render_targets(keypoints, torch.tensor(labelled)[None], skeleton, *shape)
+    random = np.random.default_rng(seed)
+    heatmaps, pafs = (
+        (maps[0].numpy() + random.normal(0, _NOISE, maps.shape[1:])).astype(np.float32)
+        for maps in exact
+    )
+    return Maps(heatmaps, pafs)
+
+
+def _engine(network: BodyPoseNetwork, name: str) -> Engine:
+    if name == "pytorch":
+        return PyTorchEngine(network, torch.device("cpu"))
+    return onnx.load("the network", content=export_onnx(network, describe(network)))
+
+
+def _rivals(
+    predictor: Predictor, photos: Sequence[Path], folder: Path
+) -> dict[str, Callable[[], object]]:
+    """The ways to work on the photos: the network's share of it, ours, and the original's."""
+    (inputs,) = predictor.prepare(read_image(photos[0]))
+
+    def run_network() -> None:
+        for _ in photos:
+            predictor.engine.infer(inputs.pixels[None])
+
+    def run_ours(drawings: Path | None = None) -> None:
+        numbered = enumerate(ImageEntry(photo) for photo in photos)
+        entries = list(image_pipeline(predictor, drawings).run(numbered))
+        skeleton = predictor.engine.skeleton
+        detections.write_detections(folder / "detections.json", skeleton, _SPEC, entries)
+
+    return {
+        "network": run_network,
+        "ours": run_ours,
+        "with pictures": lambda: run_ours(folder / "pictures"),
+        "original": lambda: _run_original_chain(predictor.engine, photos, folder),
+    }
+
+
+def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) -> None:
+    entries = []
+    for path in photos:
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
+        height, width = image.shape[:2]
+        to_network, (rows, columns) = network_affine(height, width, _SPEC)
+        left, top = np.ceil(to_network.apply(np.array([-0.5, -0.5]))).astype(int)
+        right, bottom = np.ceil(to_network.apply(np.array([width - 0.5, height - 0.5]))).astype(int)
+        pixels = np.full((1, rows, columns, 3), GRAY, np.uint8)
+        size = (right - left, bottom - top)
+        pixels[0, top:bottom, left:right] = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        (maps,) = engine.infer(pixels)
+        poses = decode_originally(maps, engine.skeleton).moved(to_network.inverse())
+        entries.append(detections.describe_image(path, poses, {}))
+    detections.write_detections(folder / "original.json", engine.skeleton, _SPEC, entries)
+
+
+def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[str, float]:
+    """The figures of one network; those of the original's carry no name."""
+    ours, pictures = seconds["ours"], seconds["with pictures"]
+    figures = {
+        f"share_of_network_only_{architecture}": seconds["network"] / ours,
+        f"share_of_network_only_{architecture}_with_pictures": seconds["network"] / pictures,
+        f"images_per_s_{architecture}": count / ours,
+        f"ms_of_a_picture_{architecture}": 1000 * (pictures - ours) / count,
+    }
+    over_original = seconds["original"] / ours
+    if architecture == "vgg":
+        return figures | {"images_per_s_over_original": over_original}
+    return figures | {f"images_per_s_over_original_{architecture}": over_original}
+
+
+def _flags() -> argparse.ArgumentParser:
+    flags = harness.parser("end_to_end", __doc__)
+    flags.add_argument("--images", type=Path, metavar="DIR", help="photos; default: drawn ones")
+    flags.add_argument(
+        "--engine", choices=("onnx", "pytorch"), default="onnx", help="runs the networks"
+    )
+    return flags
+
+
+if __name__ == "__main__":
+    harness.run("end_to_end", _flags(), measure)

@@ -1,0 +1,113 @@
+"""Frames with their times in, an MP4 of a constant frame rate out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.geometry import Affine
+
+_SPACE_REMEDY = "Free some space or choose a folder that you may write to (-r)."
+
+_SIDES = (2, 8191)
+"""Least and most pixels that the codec takes each way."""
+
+_SIDES_REMEDY = (
+    f"The codec takes {_SIDES[0]} to {_SIDES[1]} pixels each way; leave the annotated video out "
+    "(--poses_only)."
+)
+
+
+class Mp4Writer:
+    """Writes a video (codec mp4v: MPEG-4 Part 2), without sound.
+
+    At any time, to the nearest step, it shows the frame that was the latest then: a frame stays
+    until the next one, and of two in one step the first is taken. So duration and speed are those
+    of the times, also of a camera or a video of a varying frame rate. As a context manager it
+    leaves the whole file, or nothing after an error.
+
+    Args:
+        path: The file.
+        fps: Frames per second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.stem}.tmp.mp4")
+        # Of MPEG-4's time base: at most 65535 steps a second, which OpenCV finds by powers of ten.
+        self._fps = round(fps, 3 if fps < 65 else 2)
+        self._writer: cv2.VideoWriter | None = None
+        self._latest = np.zeros((0, 0, 3), np.uint8)
+        self.frames = 0
+
+    def __enter__(self) -> Mp4Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        try:
+            if kind is None and self._writer is not None:
+                self._check()
+                self._temporary.replace(self._path)
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def write(self, pixels: NDArray[np.uint8], time: float) -> None:
+        """Show a frame from now on.
+
+        Args:
+            pixels: (H, W, 3) uint8, RGB. The first frame decides on the size; an odd last row or
+                column is cut off, other sizes are stretched to it.
+            time: In seconds, later than that of the frame before.
+
+        Raises:
+            BodyPoseNetError: The file cannot be written.
+        """
+        if self._writer is None:
+            self._writer = self._open(*pixels.shape[1::-1])
+        elif pixels.shape != self._latest.shape:
+            height, width = self._latest.shape[:2]
+            stretch = Affine.resize(width / pixels.shape[1], height / pixels.shape[0])
+            pixels = stretch.warp(pixels, height, width, outside=0)
+        place = round(time * self._fps)
+        while self.frames < place:
+            self._write(self._latest if self._latest.size else pixels)
+        self._latest = pixels
+        if self.frames == place:
+            self._write(pixels)
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        size = (width, height)
+        writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, size)
+        if not writer.isOpened():
+            fits = _SIDES[0] <= min(size) and max(size) <= _SIDES[1]
+            self._fail(
+                f"{width} x {height} pixels at {self._fps} frames per second",
+                _SPACE_REMEDY if fits else _SIDES_REMEDY,
+            )
+        return writer
+
+    def _write(self, pixels: NDArray[np.uint8]) -> None:
+        assert self._writer is not None
+        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        self.frames += 1
+
+    def _check(self) -> None:
+        """OpenCV says nothing of a full disk; so look at what has become of the file."""
+        capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if found != self.frames:
+            self._fail(f"{found} of {self.frames} frames are in it")
+
+    def _fail(self, reason: str, remedy: str = _SPACE_REMEDY) -> NoReturn:
+        raise BodyPoseNetError(f"{self._path}: cannot be written: {reason}", remedy)

@@ -1,0 +1,242 @@
+"""A video file or a camera in, its frames with their times out, read ahead in a thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+
+_AHEAD = 4
+"""Frames that are read ahead of the one that is worked on."""
+
+_RATES = (0.1, 500.0)
+"""Frames per second that are believed; some recorders write 1000 or 90000 where they do not know"""
+
+_USUAL_RATE = 25.0
+"""Where nothing tells how many frames a second has."""
+
+_FRAMES_TO_MEASURE = 30
+
+_LONGEST_PAUSE = 60.0
+"""Seconds between two frames; a longer pause is a broken time stamp."""
+
+_LEAVE = 1.0
+"""Seconds that a camera is given to end; one that is stuck is left behind."""
+
+_REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a video.
+
+    Args:
+        index: From 0; those of a camera that nobody had time for are counted too.
+        time: In seconds from the first frame.
+        pixels: (H, W, 3) uint8, RGB, turned as the video says.
+    """
+
+    index: int
+    time: float
+    pixels: NDArray[np.uint8]
+
+
+class Video:
+    """An open video file or camera; `open_video` and `open_camera` make it.
+
+    Args:
+        capture: What OpenCV reads it with.
+        name: For messages.
+        fps: Frames per second.
+        total: How many frames there should be; None where nobody knows.
+        is_live: A camera: frames that nobody has time for are dropped.
+    """
+
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        name: str,
+        fps: float,
+        total: int | None = None,
+        *,
+        is_live: bool = False,
+    ) -> None:
+        self.name = name
+        self.fps = fps
+        self.total = total
+        self.is_live = is_live
+        self._capture = capture
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Yield the frames once; a thread reads a few of them ahead. Close it to stop early.
+
+        Raises:
+            BodyPoseNetError: There is not one frame.
+        """
+        queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
+        stop = Event()
+        # A camera may block for as long as it likes: nobody waits for a daemon.
+        thread = Thread(target=self._read_ahead, args=(queue, stop), name="video", daemon=True)
+        thread.start()
+        read = 0
+        try:
+            while not isinstance(item := _take(queue), _End):
+                read += 1
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            stop.set()
+            thread.join(_LEAVE if self.is_live else None)
+        if not read:
+            raise BodyPoseNetError(f"{self.name}: no frame can be read", _REMEDY)
+        if self.total is not None and read < min(self.total - 1, 0.98 * self.total):
+            logger.warning(
+                "%s: only %d of %d frames could be read; it may be damaged or cut off",
+                self.name, read, self.total,
+            )  # fmt: skip
+
+    def _read_ahead(self, queue: Queue[Frame | _End], stop: Event) -> None:
+        """Fill the queue and close the capture."""
+        end = _End()
+        try:
+            for frame in self._read():
+                self._put(queue, frame, stop)
+                if stop.is_set():
+                    break
+        except Exception as error:
+            end = _End(error)
+        self._capture.release()
+        self._put(queue, end, stop)
+
+    def _put(self, queue: Queue[Frame | _End], item: Frame | _End, stop: Event) -> None:
+        """Wait for room; a camera's next frame takes the place of an older one."""
+        takes_place = self.is_live and isinstance(item, Frame)
+        while not stop.is_set():
+            with suppress(Full):
+                queue.put(item, timeout=0 if takes_place else 0.1)
+                return
+            if takes_place:
+                with suppress(Empty):
+                    queue.get_nowait()
+
+    def _read(self) -> Iterator[Frame]:
+        clock = _Clock(1 / self.fps)
+        for index in count():
+            found, pixels = self._capture.read()
+            if not found:
+                return
+            stamp = time.monotonic()
+            if not self.is_live:
+                stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield Frame(index, clock.read(stamp), cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class _End:
+    """Follows the last frame, with the error that ended the reading, if one did."""
+
+    error: Exception | None = None
+
+
+def _take(queue: Queue[Frame | _End]) -> Frame | _End:
+    """Wait for the next item, in bits: Windows holds Ctrl-C back until a wait is over."""
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=0.1)
+
+
+def open_video(path: str | Path) -> Video:
+    """Open a video file.
+
+    Raises:
+        BodyPoseNetError: It is missing or no video.
+    """
+    if not Path(path).is_file():
+        raise BodyPoseNetError(f"{path}: no such video file", "Check --input.")
+    # Without the backend's name, "a_001.jpg" would be a video of all images that are so numbered.
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise BodyPoseNetError(f"{path}: no video, or a damaged one", _REMEDY)
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    if not _RATES[0] <= fps <= _RATES[1]:
+        fps = _measured_rate(path)
+        logger.warning("%s: tells no frame rate; it is taken to be %.4g per second", path, fps)
+    return Video(capture, str(path), fps, total if total > 0 else None)
+
+
+def open_camera(source: str) -> Video:
+    """Open a camera or a network stream.
+
+    Args:
+        source: The number of a camera, from 0, or the address of a stream (rtsp://...).
+
+    Raises:
+        BodyPoseNetError: There is none, or `source` is a file.
+    """
+    is_number = source.isdecimal()
+    if not is_number and os.path.isfile(source):  # noqa: PTH113 (a Path may be too long to ask)
+        raise BodyPoseNetError(
+            f"webcam {source}: is a file",
+            "Give --input_type video, or auto, which finds out what it is.",
+        )
+    capture = None
+    with suppress(cv2.error, ValueError):  # a number with more digits than a camera can have
+        capture = cv2.VideoCapture(int(source) if is_number else source)
+    if capture is None or not capture.isOpened():
+        raise BodyPoseNetError(
+            f"webcam {source}: cannot be opened",
+            "Give --input the number of a camera, from 0, or the address of a stream.",
+        )
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    believed = _RATES[0] <= fps <= _RATES[1]
+    return Video(capture, f"webcam {source}", fps if believed else _USUAL_RATE, is_live=True)
+
+
+def _measured_rate(path: str | Path) -> float:
+    """Frames per second, by the time stamps of the first frames."""
+    capture, stamps = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
+    while len(stamps) < _FRAMES_TO_MEASURE and capture.grab():
+        stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    capture.release()
+    steps = np.diff(stamps)
+    step = float(np.median(steps)) if len(steps) else 0.0
+    return 1 / step if 1 / _RATES[1] <= step <= 1 / _RATES[0] else _USUAL_RATE
+
+
+class _Clock:
+    """Time stamps in, times from the first frame out, each later than the one before.
+
+    Where the stamps make no sense (none, backwards, a leap), a frame follows after a usual step.
+
+    Args:
+        step: Usual seconds between two frames.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._last = -step
+        self._start = float("nan")
+
+    def read(self, stamp: float) -> float:
+        """The time of the frame with this stamp, both in seconds."""
+        now = stamp - self._start
+        if not 0 < now - self._last <= _LONGEST_PAUSE:
+            now = self._last + self._step
+            self._start = stamp - now
+        self._last = now
+        return now

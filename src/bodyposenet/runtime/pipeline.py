@@ -1,0 +1,176 @@
+"""Many items (paths, frames) in, what is made of each one's poses out, in order.
+
+The network runs in the caller's thread. Threads beside it read and resize what comes next, and
+decode and finish what it has seen, so that the network is what one waits for:
+
+    read -> prepare    |    network    |    find_poses -> finish
+
+Numpy, OpenCV and the decoder's kernels leave Python's lock to the others while they compute.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.cores import usable_cores
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.predictor import NetworkInput, Predictor
+from bodyposenet.runtime.stopwatch import Stopwatch
+from bodyposenet.types import Maps, Poses
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Value = TypeVar("Value")
+
+_MOST_THREADS = 16
+"""Beside the network; a thread reads some 150 photos a second."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready(Generic[Item]):
+    """An item that was read and resized: the network may have it."""
+
+    item: Item
+    pixels: NDArray[np.uint8]
+    inputs: list[NetworkInput]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [network_input.pixels.shape for network_input in self.inputs]
+
+
+@dataclass(frozen=True, eq=False)
+class _Unreadable(Generic[Item]):
+    """An item that passes the network by."""
+
+    item: Item
+    error: BodyPoseNetError
+
+
+class Pipeline(Generic[Item, Result]):
+    """Finds the people in one item after the other.
+
+    Args:
+        predictor: The network and how it is used.
+        read: Item -> (H, W, 3) uint8 RGB. Called in threads, several at a time, like the next two.
+        finish: Item, its pixels and the poses in them -> result; draws them, for example.
+        skip: Item that cannot be read or prepared, and why -> result. The others go on.
+        batch: Items that the network is given at once, where they follow one another and become
+            inputs of the same shape.
+
+    Attributes:
+        stopwatch: Seconds of `read`, `resize`, `network`, `decode`, `finish`, and of `waiting`,
+            when the network had nothing to do.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        read: Callable[[Item], NDArray[np.uint8]],
+        finish: Callable[[Item, NDArray[np.uint8], Poses], Result],
+        skip: Callable[[Item, BodyPoseNetError], Result],
+        *,
+        batch: int = 1,
+    ) -> None:
+        self.stopwatch = Stopwatch()
+        self._predictor = predictor
+        self._read = read
+        self._finish = finish
+        self._skip = skip
+        self._batch = batch
+        self._threads = min(max(usable_cores(), 2), _MOST_THREADS)
+
+    def run(self, items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results in the order of the items.
+
+        A batch and as many items as there are threads wait on either side of the network, however
+        many come. An error (other than what `read` says of a bad item) or an interrupt ends the run
+        at once: what waits is dropped. An error of the items' own iterator ends it after the
+        results of all that came before.
+
+        Args:
+            items: Are taken in the caller's thread, a few ahead.
+        """
+        coming, room = iter(items), self._batch + self._threads
+        ahead: deque[Future[_Ready[Item] | _Unreadable[Item]]] = deque()
+        behind: deque[Future[Result]] = deque()
+        failure: Exception | None = None
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="pipeline")
+        try:
+            while True:
+                try:
+                    for item in islice(coming, room - len(ahead)):
+                        ahead.append(pool.submit(self._prepare, item))
+                except Exception as error:  # whatever the caller's iterator may fail with
+                    coming, failure = iter(()), error
+                if not ahead:
+                    break
+                behind.extend(self._submit(self._next_batch(ahead), pool))
+                while behind and (behind[0].done() or len(behind) > room):
+                    yield self._wait_for(behind.popleft())
+            while behind:
+                yield self._wait_for(behind.popleft())
+            if failure is not None:
+                raise failure
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare(self, item: Item) -> _Ready[Item] | _Unreadable[Item]:
+        try:
+            with self.stopwatch.time("read"):
+                pixels = self._read(item)
+            with self.stopwatch.time("resize"):
+                return _Ready(item, pixels, self._predictor.prepare(pixels))
+        except BodyPoseNetError as error:
+            return _Unreadable(item, error)
+
+    def _next_batch(
+        self, ahead: deque[Future[_Ready[Item] | _Unreadable[Item]]]
+    ) -> list[_Ready[Item] | _Unreadable[Item]]:
+        """The next items whose inputs have one shape, and unreadable ones between them."""
+        batch, room, shapes = [], self._batch, None
+        while ahead and room:
+            one = self._wait_for(ahead[0])
+            if isinstance(one, _Ready):
+                if shapes not in (None, one.shapes):
+                    break
+                shapes = one.shapes
+                room -= 1
+            batch.append(one)
+            ahead.popleft()
+        return batch
+
+    def _submit(
+        self, batch: Sequence[_Ready[Item] | _Unreadable[Item]], pool: ThreadPoolExecutor
+    ) -> Iterator[Future[Result]]:
+        """Run the network, and leave what follows to the threads."""
+        maps = self._infer([one for one in batch if isinstance(one, _Ready)])
+        for one in batch:
+            if isinstance(one, _Ready):
+                yield pool.submit(self._complete, one, next(maps))
+            else:
+                yield pool.submit(self._skip, one.item, one.error)
+
+    def _infer(self, batch: Sequence[_Ready[Item]]) -> Iterator[list[Maps]]:
+        if not batch:
+            return iter(())
+        with self.stopwatch.time("network"):
+            return iter(self._predictor.infer([one.inputs for one in batch]))
+
+    def _complete(self, ready: _Ready[Item], maps: list[Maps]) -> Result:
+        with self.stopwatch.time("decode"):
+            poses = self._predictor.find_poses(ready.inputs, maps)
+        with self.stopwatch.time("finish"):
+            return self._finish(ready.item, ready.pixels, poses)
+
+    def _wait_for(self, future: Future[Value]) -> Value:
+        with self.stopwatch.time("waiting"):
+            return future.result()

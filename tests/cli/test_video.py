@@ -1,0 +1,269 @@
+"""Videos and cameras from flags to files: annotated, followed, and whole after Ctrl-C."""
+
+import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bodyposenet.console import StatusFile
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.mp4 import Mp4Writer
+from bodyposenet.media.video import Frame, open_video
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.tasks.video import add_video_arguments, run_video
+
+from ..media.walkers import SKELETON, as_poses, walker
+
+FPS, FRAMES, STEP = 20, 24, 10
+
+
+def frame_pixels(index: int) -> np.ndarray:
+    """A frame whose shade tells its number."""
+    return np.full((240, 320, 3), STEP * index, np.uint8)
+
+
+class WalkPredictor:
+    """Stands for a network: sees two people, who move on with the shade of the frame."""
+
+    engine = SimpleNamespace(skeleton=SKELETON)
+    spec = InferenceSpec()
+
+    def __init__(self, end=None, before=8):
+        self.seen, self._end, self._before = [], end, before
+
+    def __call__(self, pixels):
+        index = round(pixels.mean() / STEP)
+        self.seen.append(index)
+        if len(self.seen) == self._before and self._end is not None:
+            raise self._end
+        return as_poses(people_at(index))
+
+
+def people_at(index: float) -> np.ndarray:
+    return np.array([walker(60 + 4 * index, 40, 150, 0), walker(220, 40, 160, 0)])
+
+
+@pytest.fixture
+def movie(tmp_path) -> Path:
+    path = tmp_path / "movie.mp4"
+    with Mp4Writer(path, FPS) as writer:
+        for index in range(FRAMES):
+            writer.write(frame_pixels(index), index / FPS)
+    return path
+
+
+def run(source: object, results: Path, *flags: str, predictor=None, input_type="video"):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--input")
+    parser.add_argument("--input_type")
+    add_video_arguments(parser)
+    arguments = parser.parse_args(["--input", str(source), "--input_type", input_type, *flags])
+    with StatusFile(results) as status:
+        run_video(arguments, predictor or WalkPredictor(), results, status)
+
+
+def lines_of(results: Path) -> list[dict]:
+    text = (results / "detections.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def frames_of(results: Path) -> list[np.ndarray]:
+    return [frame.pixels for frame in open_video(results / "annotated.mp4").frames()]
+
+
+def files_of(results: Path) -> list[str]:
+    return sorted(file.name for file in results.iterdir())
+
+
+def test_a_video_becomes_lines_and_an_annotated_video(movie, tmp_path, capsys):
+    results = tmp_path / "results"
+    run(movie, results)
+    assert "frames: 24, people per frame: 2.0, frames/s:" in capsys.readouterr().out
+    assert files_of(results) == [
+        "annotated.mp4", "detections.json", "detections.jsonl", "status.json",
+    ]  # fmt: skip
+    lines = lines_of(results)
+    assert [line["frame"] for line in lines] == list(range(FRAMES))
+    np.testing.assert_allclose([line["time"] for line in lines], np.arange(FRAMES) / FPS, atol=1e-4)
+    for index, line in enumerate(lines):
+        assert set(line) == {"frame", "time", "keypoints", "scores", "keypoint_scores"}
+        np.testing.assert_allclose(line["keypoints"], people_at(index), atol=1e-3)
+    video = open_video(results / "annotated.mp4")
+    assert (video.fps, video.total) == (FPS, FRAMES)
+    for index, pixels in enumerate(frames_of(results)):
+        x, y = people_at(index)[0][0].round().astype(int)
+        assert np.abs(pixels[y, x].astype(int) - STEP * index).max() > 20
+        assert np.abs(pixels[-5:, -5:].astype(int) - STEP * index).max() < 12
+
+
+def test_detections_json_tells_of_the_lines(movie, tmp_path):
+    run(movie, tmp_path / "results", "--every", "2")
+    document = json.loads((tmp_path / "results" / "detections.json").read_text())
+    assert document["keypoint_names"] == list(SKELETON.joints)
+    assert document["images"] == []
+    assert document["video"] == {
+        "path": movie.as_posix(), "frames_per_s": FPS, "frames": FRAMES, "seconds": 1.15,
+        "poses_in_every": 2, "poses": "detections.jsonl",
+    }  # fmt: skip
+
+
+def test_every_third_frame_and_the_others_keep_its_poses(movie, tmp_path):
+    predictor = WalkPredictor()
+    run(movie, tmp_path / "results", "--every", "3", predictor=predictor)
+    assert predictor.seen == list(range(0, FRAMES, 3))
+    for index, line in enumerate(lines_of(tmp_path / "results")):
+        assert line.get("poses_of_frame", index) == index - index % 3
+        np.testing.assert_allclose(line["keypoints"], people_at(index - index % 3), atol=1e-3)
+    assert len(frames_of(tmp_path / "results")) == FRAMES
+
+
+@pytest.mark.parametrize("flag", ["--track", "--smooth"])
+def test_tracked_people_have_ids_and_move_between(movie, tmp_path, flag):
+    run(movie, tmp_path / "results", "--every", "3", flag)
+    lines = lines_of(tmp_path / "results")
+    assert all(line["track_ids"] == [1, 2] for line in lines)
+    for index, line in enumerate(lines[6:], start=6):
+        np.testing.assert_allclose(line["keypoints"], people_at(index), atol=3)
+    status = (tmp_path / "results" / "status.json").read_text().splitlines()
+    assert json.loads(status[1])["video"]["tracks"] == 2
+
+
+def test_only_sure_people_are_drawn_unless_they_are_tracked(movie, tmp_path):
+    class Unsure(WalkPredictor):
+        def __call__(self, pixels):
+            poses = super().__call__(pixels)
+            poses.scores[:] = 0.9 if len(self.seen) == 1 else 0.3
+            return poses
+
+    drawn = []
+    for flags in ((), ("--track",)):
+        run(movie, tmp_path / "results", *flags, predictor=Unsure())
+        pixels = frames_of(tmp_path / "results")[-1]
+        drawn.append(bool((np.abs(pixels.astype(int) - STEP * (FRAMES - 1)) > 25).any()))
+        assert len(lines_of(tmp_path / "results")[-1]["scores"]) == 2
+    assert drawn == [False, True]
+
+
+def test_poses_only(movie, tmp_path):
+    run(movie, tmp_path / "results", "--poses_only")
+    assert files_of(tmp_path / "results") == ["detections.json", "detections.jsonl", "status.json"]
+
+
+def test_ctrl_c_leaves_whole_files(movie, tmp_path, capsys):
+    results = tmp_path / "results"
+    with pytest.raises(KeyboardInterrupt):
+        run(movie, results, predictor=WalkPredictor(KeyboardInterrupt()))
+    assert "frames: 7," in capsys.readouterr().out
+    assert [line["frame"] for line in lines_of(results)] == list(range(7))
+    assert len(frames_of(results)) == 7
+    assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7
+    assert files_of(results)[0] == "annotated.mp4"
+
+
+def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(pixels, poses):
+        drawn.append(poses)
+        if len(drawn) == 5:
+            raise KeyboardInterrupt  # reaches the main thread where it waits for the picture
+        return pixels
+
+    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
+    results = tmp_path / "results"
+    with pytest.raises(KeyboardInterrupt):
+        run(movie, results)
+    document = json.loads((results / "detections.json").read_text())
+    assert document["video"]["frames"] == len(lines_of(results)) == 6
+
+
+def test_ctrl_c_before_the_first_poses_leaves_nothing(movie, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(movie, tmp_path / "results", predictor=WalkPredictor(KeyboardInterrupt(), before=1))
+    assert files_of(tmp_path / "results") == ["status.json"]
+
+
+class Camera:
+    """Stands for a camera of ten frames per second that works at half its speed."""
+
+    fps, total, is_live = 10, None, True
+
+    def frames(self):
+        for index in range(0, FRAMES, 2):
+            yield Frame(index, index / self.fps, frame_pixels(index))
+
+
+def test_ctrl_c_is_the_usual_end_of_a_camera(tmp_path, monkeypatch):
+    monkeypatch.setattr("bodyposenet.media.video.open_camera", lambda source: Camera())
+    predictor = WalkPredictor(KeyboardInterrupt())
+    run(0, tmp_path / "results", predictor=predictor, input_type="webcam")
+    lines = lines_of(tmp_path / "results")
+    assert [line["frame"] for line in lines] == list(range(0, 14, 2))
+    assert len(frames_of(tmp_path / "results")) == 13
+    document = json.loads((tmp_path / "results" / "detections.json").read_text())
+    assert document["video"]["path"] == "0"
+
+
+def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):
+    shown = []
+
+    class FakeWindow:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            shown.append("closed")
+
+        def show(self, pixels):
+            shown.append(pixels)
+            return len(shown) < 5
+
+    monkeypatch.setattr("bodyposenet.media.window.Window", FakeWindow)
+    run(movie, tmp_path / "results", "--show", "--poses_only")
+    assert shown[-1] == "closed"
+    assert (shown[0] != frame_pixels(0)).any()
+    assert len(lines_of(tmp_path / "results")) == 6  # one is drawn while the next one is found
+
+
+@pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError()])
+def test_an_error_leaves_the_files_of_before(movie, tmp_path, end):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "detections.jsonl").write_text("old")
+    with pytest.raises(type(end)):
+        run(movie, results, predictor=WalkPredictor(end))
+    assert files_of(results) == ["detections.jsonl", "status.json"]
+    assert (results / "detections.jsonl").read_text() == "old"
+
+
+def test_what_makes_no_sense_is_an_error(movie, tmp_path):
+    with pytest.raises(BodyPoseNetError, match="--every 0: at least 1"):
+        run(movie, tmp_path / "results", "--every", "0")
+    with pytest.raises(BodyPoseNetError, match="no such video file"):
+        run(tmp_path / "none.mp4", tmp_path / "results")
+    movie = movie.rename(tmp_path / "annotated.mp4")
+    with pytest.raises(BodyPoseNetError, match="is where the annotated video is written"):
+        run(movie, tmp_path)
+
+
+def test_progress_is_told(movie, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("bodyposenet.tasks.video._SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level("INFO", "bodyposenet"):
+        run(movie, tmp_path / "results", "--poses_only")
+    assert "video: 12/24 frames, " in caplog.text
+    assert "frames/s" in caplog.text
+
+
+@pytest.mark.parametrize(("end", "code"), [(None, 0), (KeyboardInterrupt(), 130)])
+def test_the_command_finds_out_that_it_is_a_video(
+    run_bpnet, movie, tmp_path, monkeypatch, end, code
+):
+    predictor = WalkPredictor(end)
+    monkeypatch.setattr("bodyposenet.tasks.inference.load_predictor", lambda _: predictor)
+    results = tmp_path / "results"
+    arguments = ("inference", "--input_type", "auto", "--input", movie, "-r", results)
+    assert run_bpnet(*arguments, "--smooth").code == code
+    assert len(lines_of(results)) == len(frames_of(results)) == (7 if end else FRAMES)
