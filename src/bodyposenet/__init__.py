@@ -9,17 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bodyposenet.api import PoseEstimator, load
+    from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.media.draw import draw
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.types import Poses
 
 __version__ = "0.1.0"
-__all__ = ["Poses", "Skeleton", "__version__", "draw"]
+__all__ = [
+    "BodyPoseNetError",
+    "PoseEstimator",
+    "Poses",
+    "Skeleton",
+    "__version__",
+    "draw",
+    "load",
+]
 
-_HOMES = {"Poses": "types", "Skeleton": "skeleton", "draw": "media.draw"}
+_HOMES = {
+    "BodyPoseNetError": "errors", "PoseEstimator": "api", "Poses": "types",
+    "Skeleton": "skeleton", "draw": "media.draw", "load": "api",
+}  # fmt: skip
+"""Name -> the module that it is in."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

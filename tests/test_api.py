@@ -1,0 +1,285 @@
+"""`bodyposenet.load`: images of all forms in, poses out; and the examples of docs/api.md."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+import bodyposenet
+from bodyposenet import BodyPoseNetError, PoseEstimator, api, runtime
+from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.model.checkpoint import save_model
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.runtime.choices import ENGINES, PRECISIONS
+from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.types import Maps
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+ROW = Skeleton("row", ("red", "green", "blue"), ((0, 1), (1, 2)))
+
+
+class ColorEngine:
+    """Stands for a network: a joint is where its color is, and all limbs run to the right."""
+
+    skeleton, stride, stages, fixed_shape = ROW, 8, 1, None
+
+    def infer(self, images, stage=None):
+        return [self.maps(image) for image in images]
+
+    def maps(self, image):
+        rows, columns = image.shape[0] // 8, image.shape[1] // 8
+        cells = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA) / np.float32(255)
+        heat = np.moveaxis(cells, 2, 0)
+        pafs = np.zeros((4, rows, columns), np.float32)
+        pafs[::2] = 1
+        return Maps(np.concatenate([heat, 1 - heat.max(axis=0)[None]]), pafs)
+
+
+@pytest.fixture(scope="module")
+def model():
+    spec = InferenceSpec(input_shape=(96, 128), keep_aspect_ratio_mode=None)
+    return PoseEstimator(Predictor(ColorEngine(), spec))
+
+
+def row_of_dots(x=30, y=40, height=96, width=128):
+    """Red, green and blue, 32 pixels apart."""
+    image = np.zeros((height, width, 3), np.float32)
+    for channel in range(3):
+        image[y, x + 32 * channel, channel] = 1
+        blurred = cv2.GaussianBlur(image[..., channel], (0, 0), 7)
+        image[..., channel] = blurred / blurred.max()
+    return (250 * image).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tlt(tmp_path_factory):
+    """A tiny network with random weights."""
+    torch.manual_seed(0)
+    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    config = ModelConfig(stages=1, backbone_attributes=attributes)
+    path = tmp_path_factory.mktemp("model") / "model.tlt"
+    save_model(path, BodyPoseNetwork(load_skeleton("bpnet_18joints.json"), config))
+    return path
+
+
+def assert_found(poses, x=30, y=40):
+    assert len(poses) == 1
+    expected = np.array([[x, y], [x + 32, y], [x + 64, y]])
+    np.testing.assert_allclose(poses.keypoints[0], expected, atol=2)
+
+
+def test_one_image_in_every_form(model, tmp_path):
+    pixels = row_of_dots()
+    path = tmp_path / "row.png"
+    Image.fromarray(pixels).save(path)
+    mirrored = np.ascontiguousarray(pixels[..., ::-1])
+    forms = (pixels, path, str(path), Image.fromarray(pixels), mirrored[..., ::-1])
+    for image in (*forms, Image.open(path), Image.fromarray(pixels).convert("RGBA")):
+        assert_found(model(image))
+    assert model.skeleton is ROW
+
+
+def test_pil_images_are_turned_as_their_exif_data_say(model, tmp_path):
+    turned = Image.fromarray(np.rot90(row_of_dots()))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif, quality=100)
+    assert_found(model(Image.open(tmp_path / "turned.jpg")))
+    assert_found(model(tmp_path / "turned.jpg"))
+
+
+def test_lists_and_iterators(model):
+    places = range(24, 44, 2)
+    found = model([row_of_dots(x) for x in places])
+    assert isinstance(found, list)
+    for x, poses in zip(places, found, strict=True):
+        assert_found(poses, x)
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield row_of_dots()
+
+    stream = model(endless())
+    assert not taken
+    for _ in range(3):
+        assert_found(next(stream))
+    stream.close()
+    assert len(taken) <= 3 + 2 * 18
+    assert model([]) == [] and list(model(iter(()))) == []
+
+
+def test_the_frames_of_a_gif(model, tmp_path):
+    places = range(24, 44, 2)
+    first, *others = (Image.fromarray(row_of_dots(x)) for x in places)
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=others)
+    with Image.open(tmp_path / "moving.gif") as gif:
+        found = list(model(ImageSequence.Iterator(gif)))
+    for x, poses in zip(places, found, strict=True):
+        assert_found(poses, x)
+
+
+def test_one_array_that_is_filled_again_and_again(model):
+    places = range(24, 44, 2)
+    images = [row_of_dots(x) for x in places]
+
+    def frames():
+        frame = np.empty_like(images[0])
+        for image in images:
+            frame[:] = image
+            yield frame
+
+    for x, poses in zip(places, model(frames()), strict=True):
+        assert_found(poses, x)
+
+
+def test_one_opened_file_several_times(model, tmp_path):
+    Image.fromarray(row_of_dots()).save(tmp_path / "row.png")
+    with Image.open(tmp_path / "row.png") as image:
+        for poses in model([image] * 4):
+            assert_found(poses)
+
+
+@pytest.mark.parametrize(
+    ("image", "problem", "remedy"),
+    [
+        (np.zeros((8, 8), np.uint8), r"\(8, 8\) uint8", "np.stack"),
+        (np.zeros((8, 8, 1), np.uint8), r"\(8, 8, 1\)", "np.repeat"),
+        (np.zeros((8, 8, 4), np.uint8), r"\(8, 8, 4\)", r"\[..., :3\]"),
+        (np.zeros((3, 8, 8), np.uint8), r"\(3, 8, 8\)", "transpose"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"\(2, 8, 8, 3\)", r"list\(images\)"),
+        (np.zeros((8, 8, 3), np.float32), "float32", r"\* 255"),
+        (np.zeros((8, 8, 3), np.uint16), "uint16", "// 256"),
+        (np.zeros((8, 8, 3), np.int64), "int64", "astype"),
+        (np.zeros((0, 8, 3), np.uint8), "no pixels", "Give a path"),
+        (np.uint8(3), "uint8 is no image", "Give a path"),
+        (torch.zeros(8, 8, 3), "Tensor is no image", "Give a path"),
+        (b"bytes", "bytes is no image", "Give a path"),
+        (None, "NoneType is no image", "Give a path"),
+        (Image.new("I;16", (8, 8)), "I;16, more than 8 bits", "Scale"),
+    ],
+)
+def test_what_is_no_image(model, image, problem, remedy):
+    with pytest.raises(BodyPoseNetError, match=problem) as caught:
+        model(image)
+    assert re.search(remedy, caught.value.remedy)
+
+
+def test_a_broken_file_that_pil_opened(model, tmp_path):
+    Image.fromarray(row_of_dots()).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    with (
+        Image.open(tmp_path / "cut.png") as image,
+        pytest.raises(BodyPoseNetError, match=r"cut\.png: cannot be read"),
+    ):
+        model(image)
+
+
+def test_an_error_says_which_image(model):
+    with pytest.raises(BodyPoseNetError, match=r"images\[1\]: .*lost\.jpg: cannot be read"):
+        model([row_of_dots(), "lost.jpg", row_of_dots()])
+    for images in ([row_of_dots(), None], iter([row_of_dots(), None])):
+        with pytest.raises(BodyPoseNetError, match=r"images\[1\]: a NoneType is no image"):
+            list(model(images))
+
+
+def test_a_model_file_is_opened(tlt):
+    model = bodyposenet.load(tlt, input_shape=(64, 64))
+    assert len(model.skeleton.joints) == 18
+    poses = model(row_of_dots())
+    assert poses.skeleton is model.skeleton
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_shap": (64, 64)}, "input_shap: unknown key, did you mean input_shape"),
+        ({"input_shape": (64, 0)}, "input_shape.1: .*greater than or equal to 1"),
+        ({"mode": "fast"}, "mode: "),
+        ({"flip_test": 1}, "flip_test: "),
+        ({"paf_threshold": float("nan")}, "paf_threshold: "),
+        ({"scales": {1.0}}, "options of load"),
+        ({"output_stage_to_use": 7}, "output_stage_to_use: there is no stage 7"),
+    ],
+)
+def test_wrong_options(tlt, options, message):
+    with pytest.raises(BodyPoseNetError, match=message) as caught:
+        bodyposenet.load(tlt, **options)
+    assert "options.json" not in str(caught.value)
+
+
+def test_options_of_numpy(tlt):
+    options = {"input_shape": np.array([64, 64]), "heatmap_threshold": np.float64(0.5)}
+    assert bodyposenet.load(tlt, train_spec=Path("lost.yaml"), **options)
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="no model is given"):
+        bodyposenet.load()
+    with pytest.raises(BodyPoseNetError, match=r"lost\.tlt: no such model file"):
+        bodyposenet.load(tmp_path / "lost.tlt")
+    with pytest.raises(BodyPoseNetError, match="there is no engine tensorflow"):
+        bodyposenet.load(tmp_path / "lost.tlt", engine="tensorflow")
+
+
+def test_a_model_without_its_runtime(tlt, monkeypatch):
+    monkeypatch.delitem(sys.modules, "bodyposenet.runtime.pytorch", raising=False)
+    monkeypatch.delattr(runtime, "pytorch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BodyPoseNetError, match=r"model\.tlt: .* needs torch") as caught:
+        bodyposenet.load(tlt)
+    assert "bpnet doctor" in caught.value.remedy
+
+
+def test_options_are_the_keys_of_the_inference_spec():
+    keys = get_type_hints(InferenceSpec)
+    assert get_type_hints(api.Options) == {
+        key: keys[key] for key in InferenceSpec.model_fields if key != "model_path"
+    }
+    assert get_args(api.EngineName) == ENGINES
+    assert get_args(api.Precision) == PRECISIONS
+    assert list(inspect.signature(bodyposenet.load).parameters)[:3] == ["model", "key", "engine"]
+
+
+def test_the_package_is_typed():
+    assert (Path(bodyposenet.__file__).parent / "py.typed").exists()
+    assert "load" in dir(bodyposenet)
+
+
+def test_loading_the_interface_loads_no_torch():
+    code = "import sys, bodyposenet; bodyposenet.load; raise SystemExit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def test_the_examples_run(tlt, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_drawn_dataset(tmp_path, train_images=3, test_images=1, size=96, seed=1)
+    (tmp_path / "train").rename("photos")
+    next(Path("photos").iterdir()).rename("people.jpg")
+    Path("model.tlt").write_bytes(tlt.read_bytes())
+    stub = SimpleNamespace(KeyPoints=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "supervision", stub)
+    names = {}
+    for example in EXAMPLES:
+        exec(compile(example, "docs/api.md", "exec"), names)
+    assert "lost.jpg: cannot be read: No such file or directory" in capsys.readouterr().out
+    assert Path("drawn.png").exists()
+    assert names["key_points"].xy.shape == names["poses"].keypoints.shape
+    assert not np.isnan(names["key_points"].xy).any()
