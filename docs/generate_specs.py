@@ -46,8 +46,10 @@ FILES: dict[str, tuple[type[Spec], str]] = {
     ),
     "Inference spec": (
         InferenceSpec,
-        "YAML; of `inference` and `evaluate`. Example: "
-        "[infer_spec.yaml](../src/bodyposenet/resources/specs/infer_spec.yaml).",
+        "YAML; of `inference` and `evaluate`. Examples: "
+        "[infer_spec.yaml](../src/bodyposenet/resources/specs/infer_spec.yaml), the guide's, and "
+        "[infer_spec_accurate.yaml]"
+        "(../src/bodyposenet/resources/specs/infer_spec_accurate.yaml), ours.",
     ),
 }
 

@@ -23,6 +23,12 @@ ALL = {
 }
 """TAO's launcher (reference 1.1), with -l and -r everywhere; the last is the default, if any."""
 
+ENGINE = {
+    "engine": ("--engine", "auto"),
+    "threads": ("--threads",),
+    "precision": ("--precision",),
+}
+
 FLAGS = {
     "dataset_convert": {
         "dataset_spec": ("-d", "--dataset_spec"),
@@ -47,7 +53,8 @@ FLAGS = {
         "dataset": ("--dataset", "coco"),
         "dataset_spec": ("-d", "--dataset_spec"),
         "key": ("-k", "--key", ""),
-    },
+    }
+    | ENGINE,
     "inference": {
         "inference_spec": ("-i", "--inference_spec"),
         "model_filename": ("-m", "--model_filename"),
@@ -56,22 +63,51 @@ FLAGS = {
         "image_root_path": ("--image_root_path", ""),
         "key": ("-k", "--key", ""),
         "dump_visualizations": ("--dump_visualizations", False),
+        "batch": ("--batch", 1),
+        "benchmark": ("--benchmark", False),
+        "every": ("--every", 1),
+        "track": ("--track", False),
+        "smooth": ("--smooth", False),
+        "poses_only": ("--poses_only", False),
+        "show": ("--show", False),
+    }
+    | ENGINE,
+    "export": {
+        "model": ("-m", "--model"),
+        "key": ("-k", "--key", ""),
+        "output_file": ("-o", "--output_file"),
+        "experiment_spec": ("-e", "--experiment_spec"),
+        "backend": ("-t", "--backend", "onnx"),
+        "input_dims": ("-d", "--input_dims", "256,256,3"),
+        "data_format": ("-i", "--data_format", "channels_last"),
+        "data_type": ("--data_type", "fp32"),
     },
+    "doctor": {"json": ("--json",)},
 }
-"""The union of the guide's flags and the original code's (reference 1.1 to 1.5), and our own."""
+"""The union of the guide's flags and the original code's (reference 1.1 to 1.7), and our own."""
 
 REQUIRED = {
     "dataset_convert": {"dataset_spec", "output_filename"},
     "train": {"experiment_spec_file"},
     "evaluate": {"dataset_spec"},
     "inference": {"input"},
+    "export": {"model"},
+    "doctor": set(),
 }
+
+RUNS = {"engine": ("auto", "pytorch", "onnx", "openvino"), "precision": ("fp32", "bf16")}
 
 CHOICES = {
     "dataset_convert": {"mode": ("train", "test")},
     "train": {},
-    "evaluate": {"dataset": ("coco",)},
-    "inference": {"input_type": ("image", "dir", "json")},
+    "evaluate": {"dataset": ("coco",)} | RUNS,
+    "inference": {"input_type": ("image", "dir", "json", "video", "webcam", "auto")} | RUNS,
+    "export": {
+        "backend": ("onnx", "tfonnx", "uff"),
+        "data_format": ("channels_last", "channels_first"),
+        "data_type": ("fp32", "fp16"),
+    },
+    "doctor": {},
 }
 
 

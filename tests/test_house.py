@@ -19,7 +19,7 @@ def test_imports_go_down_only():
 
 
 @pytest.mark.parametrize(
-    "module", ["decoding.assembly", "data.records", "media.draw", "specs.training", "sealing"]
+    "module", ["decoding.tao", "data.records", "media.draw", "specs.training", "sealing"]
 )
 def test_rooms_of_inference_load_no_torch(module):
     code = f"import sys, bodyposenet.{module}; raise SystemExit('torch' in sys.modules)"
