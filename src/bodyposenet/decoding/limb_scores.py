@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.decoding.compiling import compiled
+from bodyposenet.decoding.pairing import take_best_pairs
 
 _SAMPLES = 10
 _LEAST_SAMPLES = 8
@@ -40,23 +41,17 @@ def find_connections(
     connections = np.empty((most, 3), np.int64)
     strengths = np.empty(most)
     count = 0
-    taken = np.empty(len(points), np.bool_)
     for limb in range(len(limbs)):
         start, end = limbs[limb]
         pairs, values = _score_pairs(
             pafs[2 * limb], pafs[2 * limb + 1], points, scores,
             first[start : start + 2], first[end : end + 2], threshold,
         )  # fmt: skip
-        taken[:] = False
-        for k in np.argsort(-values, kind="mergesort"):
-            a, b = pairs[k]
-            if not (taken[a] or taken[b]):
-                taken[a] = taken[b] = True
-                connections[count, 0] = limb
-                connections[count, 1] = a
-                connections[count, 2] = b
-                strengths[count] = values[k]
-                count += 1
+        pairs, values = take_best_pairs(pairs, values, len(points))
+        connections[count : count + len(pairs), 0] = limb
+        connections[count : count + len(pairs), 1:] = pairs
+        strengths[count : count + len(pairs)] = values
+        count += len(pairs)
     return connections[:count].copy(), strengths[:count].copy()
 
 

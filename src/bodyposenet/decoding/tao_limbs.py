@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.decoding.compiling import compiled
+from bodyposenet.decoding.pairing import take_best_pairs
 from bodyposenet.decoding.stencils import Axis, read_pixel
 
 _SAMPLES = 10
@@ -46,22 +47,17 @@ def find_connections(
     connections = np.empty((most, 3), np.int64)
     scores = np.empty(most)
     count = 0
-    taken = np.empty(len(points), np.bool_)
     for limb in range(len(limbs)):
         start, end = limbs[limb]
         pairs, values = _score_pairs(
             pafs[2 * limb], pafs[2 * limb + 1], points,
             first[start : start + 2], first[end : end + 2], threshold, rows, columns,
         )  # fmt: skip
-        taken[:] = False
-        for k in np.argsort(-values, kind="mergesort"):
-            a, b = pairs[k]
-            if not (taken[a] or taken[b]):
-                taken[a] = taken[b] = True
-                connections[count, 0] = limb
-                connections[count, 1], connections[count, 2] = a, b
-                scores[count] = values[k]
-                count += 1
+        pairs, values = take_best_pairs(pairs, values, len(points))
+        connections[count : count + len(pairs), 0] = limb
+        connections[count : count + len(pairs), 1:] = pairs
+        scores[count : count + len(pairs)] = values
+        count += len(pairs)
     return connections[:count].copy(), scores[:count].copy()
 
 
