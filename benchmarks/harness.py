@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bodyposenet.files import write_json
+from bodyposenet.runtime.installation import describe_system
 
 Figures = Mapping[str, float]
 
@@ -73,26 +73,17 @@ def report(name: str, figures: Figures, json_path: Path | None = None) -> None:
 
 def machine() -> str:
     """This machine in one line: processor, cores, memory, system, Python."""
+    described = describe_system()
     return ", ".join(
         [
-            _processor(),
+            described["processor"],
             f"{os.cpu_count()} cores",
             *_memory(),
-            f"{platform.system()} {platform.machine()}",
-            f"Python {platform.python_version()}",
+            described["system"],
+            f"Python {described['python']}",
             *_gpu(),
         ]
     )
-
-
-def _processor() -> str:
-    """The processor's name; the architecture where the system does not tell it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpu() -> list[str]:

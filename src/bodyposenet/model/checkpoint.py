@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -172,7 +171,7 @@ def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
             Normalization(**normalization),
             header["widths"],
         )
-    except (ValidationError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         raise BodyPoseNetError(
             f"{path}: this version cannot build its network: {error}",
             "Update bodyposenet (pip install -U bodyposenet).",
