@@ -1,5 +1,8 @@
 """What a run may end in other than success: a problem that the user can mend, or a request."""
 
+import difflib
+from collections.abc import Iterable
+
 STOPPED = 75
 """Exit code of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again."""
 
@@ -19,6 +22,11 @@ class BodyPoseNetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+
+
+def closest(word: str, words: Iterable[str]) -> list[str]:
+    """Up to three of the words, those that resemble a mistyped one most; none where none does."""
+    return difflib.get_close_matches(word, list(words), n=3)
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)

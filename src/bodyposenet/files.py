@@ -110,6 +110,20 @@ def claiming(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write over what exists, before any work is done for it.
+
+    Args:
+        path: What is to be written.
+        overwrite: Whether it may be replaced.
+
+    Raises:
+        BodyPoseNetError: It exists and may not.
+    """
+    if path.exists() and not overwrite:
+        raise BodyPoseNetError(f"{path}: exists already", "Name another one, or give --overwrite.")
+
+
 def make_directory(path: str | Path) -> Path:
     """Make a results folder, with its parents.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
@@ -65,16 +65,11 @@ def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dic
         epoch: Epochs that it was trained for.
         spec: Text of the train spec; without secrets, as the header is not encrypted.
     """
-    widths = {
-        name: layer.out_channels
-        for name, layer in network.layers().items()
-        if isinstance(layer, nn.Conv2d)
-    }
     return {
         "kind": _KIND,
         "skeleton": network.skeleton.to_pose_configuration(),
         "network": network.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "widths": widths,
+        "widths": network.widths(),
         "normalization": {
             "image_scale": list(network.normalization.image_scale),
             "image_offset": list(network.normalization.image_offset),

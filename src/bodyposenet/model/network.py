@@ -91,6 +91,15 @@ class BodyPoseNetwork(nn.Module):
             if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm)
         }
 
+    def widths(self) -> dict[str, int]:
+        """Convolution's TAO name -> output channels."""
+        layers = self.layers().items()
+        return {name: layer.out_channels for name, layer in layers if isinstance(layer, nn.Conv2d)}
+
+    def outputs(self) -> list[str]:
+        """TAO's names of the convolutions that give the maps, of every stage."""
+        return [name for name in self.layers() if name.endswith("out")]
+
     def normalize(self, images: Tensor) -> Tensor:
         """Pixels to network input.
 
@@ -129,13 +138,14 @@ class BodyPoseNetwork(nn.Module):
         """
         light = self.spec.backbone_attributes.architecture == "mobilenet"
         pooling = self.spec.backbone_attributes.mtype == "pooling"
+        outputs = self.outputs()
         for name, layer in self.layers().items():
             if not isinstance(layer, nn.Conv2d):
                 continue
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             in_backbone = name.startswith("block_")
-            if light and name.endswith("out"):
+            if light and name in outputs:
                 _begin_at_background(layer, heatmaps="heat" in name)
             elif light or (pooling and in_backbone):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

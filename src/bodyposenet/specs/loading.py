@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.specs.source import Location, Source
 
 
@@ -148,7 +147,7 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
     """What is wrong with one value, in a few words."""
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        return "unknown key" + closest(problem["loc"][-1], _keys_beside(model, problem["loc"]))
+        return "unknown key" + suggestion(problem["loc"][-1], _keys_beside(model, problem["loc"]))
     if kind in ("missing", "union_tag_not_found"):
         return "is missing"
     if kind == "union_tag_invalid":
@@ -161,9 +160,9 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
     return f"{message} (got {got if len(got) <= 60 else got[:60] + '...'})"
 
 
-def closest(word: str | int, words: Iterable[str]) -> str:
+def suggestion(word: str | int, words: Iterable[str]) -> str:
     """`, did you mean ...?` where one of the words resembles the given one; else nothing."""
-    close = difflib.get_close_matches(str(word), list(words), n=1)
+    close = closest(str(word), words)
     return f", did you mean {close[0]}?" if close else ""
 
 

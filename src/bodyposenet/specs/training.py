@@ -15,7 +15,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.specs.loading import Block, Spec, closest, ignored
+from bodyposenet.specs.loading import Block, Spec, ignored, suggestion
 from bodyposenet.specs.network import STRIDE, LossConfig, ModelConfig
 from bodyposenet.specs.numbers import Count, Memory, Positive, Probability, Seed, Whole
 from bodyposenet.specs.optimizer import Optimizer
@@ -198,7 +198,7 @@ class TrainSpec(Spec):
             if name not in datasets.dataset_specs:
                 self.fail(
                     ("dataloader", "dataset_config", "root_data_paths", name),
-                    "no such name in dataset_specs" + closest(name, datasets.dataset_specs),
+                    "no such name in dataset_specs" + suggestion(name, datasets.dataset_specs),
                 )
 
     def _check_start(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.optimizer import AdamW, Optimizer
 
@@ -88,7 +87,7 @@ def _check_names(own: Mapping[str, float], layers: Sequence[str]) -> None:
         except re.error as error:
             raise BodyPoseNetError(f"grad_weights_dict: {pattern}: {error}") from error
         if not matches:
-            close = difflib.get_close_matches(pattern, layers, n=3) or layers[:3]
+            close = closest(pattern, layers) or layers[:3]
             raise BodyPoseNetError(
                 f"grad_weights_dict: no layer is named {pattern}",
                 f"There are {', '.join(close)} ...",

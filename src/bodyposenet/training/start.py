@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from bodyposenet.console import logger
-from bodyposenet.model.checkpoint import load_model
+from bodyposenet.model.checkpoint import read_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.weights import load_pretrained
 from bodyposenet.specs.training import TrainSpec
@@ -91,9 +91,10 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
         return _build_network(spec)
     path = spec.existing("pretrained_weights", spec.pretrained_weights)
     if spec.load_graph:
-        network = load_model(path, key)
+        header, network = read_model(path, key)
         check_agreement(network, spec, path)
-        logger.info("graph and weights from %s; regularization is off", path)
+        kind = ", a pruned model" if "pruned" in header else ""
+        logger.info("graph and weights from %s%s; regularization is off", path, kind)
         ours, theirs = spec.model.model_dump(), network.spec.model_dump()
         differing = [key for key in spec.model.model_fields_set if ours[key] != theirs[key]]
         if differing:
@@ -103,6 +104,8 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
     report = load_pretrained(network, path, key)
     for line in report.lines():
         logger.info("%s: %s", path, line)
+    if report.mismatched:
+        logger.warning("%s: if this model was pruned, load_graph: true takes its widths", path)
     return network
 
 

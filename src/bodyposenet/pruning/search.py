@@ -1,0 +1,42 @@
+"""A share of the compute in, the threshold that leaves it out."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.pruning.cost import cost_of
+from bodyposenet.pruning.ranking import Ranking
+
+
+def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> float:
+    """The smallest threshold that leaves at most this share of the multiply-accumulates.
+
+    The larger the threshold, the fewer filters any layer keeps: a bisection over the norms finds
+    the largest network that fits.
+
+    Args:
+        network: The network before pruning.
+        ranking: Its filters.
+        share: Of its multiply-accumulates, between 0 and 1.
+
+    Raises:
+        BodyPoseNetError: Every threshold leaves more.
+    """
+    whole = cost_of(network).macs
+    # At the largest norm no filter would stand out any more (see `check_threshold`).
+    thresholds = [0.0, *ranking.norms()[:-1]]
+
+    def spared(threshold: float) -> float:
+        return 1 - cost_of(network, ranking.widths(threshold)).macs / whole
+
+    place = bisect_left(thresholds, 1 - share, key=spared)
+    if place == len(thresholds):
+        raise BodyPoseNetError(
+            f"--target_macs {share:g}: the least that is possible is "
+            f"{1 - spared(thresholds[-1]):.3g} of the multiply-accumulates",
+            "Ask for more, lower --min_num_filters and --pruning_granularity, or exclude fewer "
+            "layers.",
+        )
+    return float(thresholds[place])

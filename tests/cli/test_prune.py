@@ -1,0 +1,184 @@
+"""`bpnet prune`, from the command line: the file, its table, and what takes it afterwards."""
+
+import json
+import re
+
+import pytest
+
+from bodyposenet.model.checkpoint import load_model, read_model, save_model
+from bodyposenet.training import preparation
+
+
+@pytest.fixture
+def prune(run_bpnet, exported, tmp_path):
+    """Prune the trained model: `prune("-pth", 0.9)` -> (result, the pruned file)."""
+
+    def run(*flags, model=exported / "model.tlt", name="pruned.tlt"):
+        command = ("prune", "-m", model, "-k", "key", "-o", tmp_path / name, "-nf", 8)
+        return run_bpnet(*command, *flags), tmp_path / name
+
+    return run
+
+
+def row(table, name):
+    """What follows a name in the table."""
+    (line,) = [line for line in table.splitlines() if line.startswith(name + " ")]
+    return line.removeprefix(name).split()
+
+
+def test_the_table_tells_filters_parameters_and_compute(prune, exported):
+    result, path = prune("-pth", 0.9, "-el", "stage1/conv1")
+    assert result.code == 0, result.err
+    before = load_model(exported / "model.tlt", "key").widths()
+    after = load_model(path, "key").widths()
+    for name, width in before.items():
+        assert row(result.out, name)[:2] == [str(width), str(after[name])]
+    assert row(result.out, "stage1/conv1")[2:] == ["excluded"]
+    assert row(result.out, "heatmap_out")[2:] == ["output"]
+    assert sum(after.values()) < sum(before.values())
+    for total in ("million parameters", "GMAC at 256 x 256"):
+        large, small, share = row(result.out, total)
+        assert float(share.rstrip("%")) < 100
+        assert float(small) <= float(large)
+    assert f"written: {path}, pruned at the threshold 0.9" in result.out
+
+
+def test_the_file_says_what_it_is(prune, exported, tmp_path):
+    save_model(tmp_path / "m.tlt", load_model(exported / "model.tlt", "key"), epoch=7, spec="a: 1")
+    result, path = prune("-n", "L2", "-eq", "geometric_mean", "-pth", 5, model=tmp_path / "m.tlt")
+    assert result.code == 0, result.err
+    header, network = read_model(path, "key")
+    assert (header["epoch"], header["spec"]) == (7, "a: 1")
+    assert header["widths"] == network.widths()
+    assert header["pruned"] == {
+        "normalizer": "L2", "equalization": "geometric_mean", "granularity": 8,
+        "min_num_filters": 8, "threshold": 5.0,
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "status.json").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["STARTED", "RUNNING", "SUCCESS"]
+
+
+def test_a_share_of_the_compute_can_be_asked_for(prune):
+    result, path = prune("--target_macs", 0.6)
+    assert result.code == 0, result.err
+    assert 50 < float(row(result.out, "GMAC at 256 x 256")[2].rstrip("%")) <= 60
+    (threshold,) = re.findall(r"threshold (\S+)\n", result.out)
+    again, same = prune("-pth", threshold, name="again.tlt")
+    assert again.code == 0, again.err
+    assert load_model(same, "key").widths() == load_model(path, "key").widths()
+
+
+def test_norms_are_told_on_request(prune):
+    result, _ = prune("-v")
+    least, median, largest = map(float, row(result.out, "stage1/conv1")[3:])
+    assert 0 <= least <= median <= largest == 1
+
+
+def test_a_threshold_below_all_norms_is_told(prune):
+    result, path = prune("-pth", 0)
+    assert result.code == 0
+    assert "no filter was pruned: the least norm is 0." in result.err
+    assert path.exists()
+
+
+def test_the_other_sub_tasks_take_the_file(prune, run_bpnet, exported, drawn_dataset, tmp_path):
+    _, path = prune("-pth", 0.9)
+    spec = ("-i", exported / "infer.yaml", "-k", "key")
+    evaluated = run_bpnet("evaluate", *spec, "-m", path, "-d", drawn_dataset.spec, "-r", tmp_path)
+    assert evaluated.code == 0, evaluated.err
+    inferred = run_bpnet(
+        "inference", *spec, "-m", path, "--input_type", "dir",
+        "--input", drawn_dataset.folder / "test", "-r", tmp_path,
+    )  # fmt: skip
+    assert inferred.code == 0, inferred.err
+    written = run_bpnet("export", "-m", path, "-k", "key", "-d", "96,128,3")
+    assert written.code == 0, written.err
+
+
+def test_a_pruned_model_can_be_pruned_again(prune):
+    _, once = prune("-pth", 0.9)
+    again, twice = prune("-pth", 0.95, model=once, name="twice.tlt")
+    assert again.code == 0, again.err
+    widths = [sum(load_model(path, "key").widths().values()) for path in (once, twice)]
+    assert widths[1] < widths[0]
+
+
+def test_train_goes_on_with_the_pruned_graph(
+    prune, run_bpnet, write_train_spec, tmp_path, monkeypatch
+):
+    _, path = prune("-pth", 0.9)
+    multipliers = set()
+
+    def spy(*arguments, **options):
+        optimizer = build(*arguments, **options)
+        multipliers.update(group["multiplier"] for group in optimizer.param_groups)
+        return optimizer
+
+    build = preparation.build_optimizer
+    monkeypatch.setattr(preparation, "build_optimizer", spy)
+    changes = {"pretrained_weights": str(path), "load_graph": True}
+    results, said = tmp_path / "retrained", ""
+    for epochs in (1, 2):
+        spec = write_train_spec(num_epoch=epochs, use_stagewise_lr_multipliers=True, **changes)
+        trained = run_bpnet("train", "-e", spec, "-r", results, "-k", "key")
+        assert trained.code == 0, trained.err
+        said += trained.err
+    assert f"{path}, a pruned model; regularization is off" in said
+    assert "resuming after epoch 1" in said
+    assert multipliers == {1.0, 2.0, 4.0, 8.0}
+    retrained = load_model(results / "bpnet_model.tlt", "key")
+    assert retrained.widths() == load_model(path, "key").widths()
+
+
+def test_train_without_load_graph_tells_of_it(prune, run_bpnet, write_train_spec, tmp_path):
+    _, path = prune("-pth", 0.9)
+    changes = {"model.backbone_attributes.width": 0.25, "num_epoch": 1}
+    spec = write_train_spec(pretrained_weights=str(path), **changes)
+    trained = run_bpnet("train", "-e", spec, "-r", tmp_path / "run", "-k", "key")
+    assert trained.code == 0, trained.err
+    assert "load_graph: true takes its widths" in trained.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("-pth", "1.5"), "--pruning_threshold 1.5: no filter has a larger norm"),
+        (("-pth", "-0.1"), "--pruning_threshold -0.1"),
+        (("-pth", "nan"), "--pruning_threshold nan"),
+        (("-pth", "0.5", "--target_macs", "0.5"), "--pruning_threshold and --target_macs"),
+        (("--target_macs", "0"), "--target_macs 0"),
+        (("--target_macs", "30"), "--target_macs 30"),
+        (("--target_macs", "0.001"), "the least that is possible is 0."),
+        (("-pg", "0"), "--pruning_granularity 0"),
+        (("-pg", "1000"), "nothing can be pruned"),
+        (("-nf", "0"), "--min_num_filters 0"),
+        (("-el", "heatmap_ot"), "no layer is named heatmap_ot"),
+        (("-k", "wrong"), "wrong key"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_and_leaves_no_file(prune, flags, message):
+    result, path = prune(*flags)
+    assert result.code == 2
+    assert message in result.err
+    assert not path.exists()
+
+
+def test_a_file_that_exists_stays_unless_it_is_to_be_replaced(prune):
+    _, path = prune("-pth", 0.9)
+    before = path.read_bytes()
+    refused, _ = prune("-pth", 0.95)
+    assert refused.code == 2
+    assert f"{path}: exists already" in refused.err
+    assert path.read_bytes() == before
+    replaced, _ = prune("-pth", 0.95, "--overwrite")
+    assert replaced.code == 0
+    assert path.read_bytes() != before
+
+
+def test_the_output_is_a_tlt_file(prune, tmp_path):
+    result, _ = prune("-pth", 0.9, name="bare")
+    assert result.code == 0, result.err
+    assert (tmp_path / "bare.tlt").exists()
+    refused, _ = prune("-pth", 0.9, name="x.hdf5")
+    assert refused.code == 2
+    assert "only .tlt files are written" in refused.err

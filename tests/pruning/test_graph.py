@@ -1,0 +1,157 @@
+"""Pruned networks: they are the whole ones with filters of zeros, and files keep their widths."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bodyposenet.model.checkpoint import load_model, save_model
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.pruning.graph import keep_filters, tied_layers
+from bodyposenet.pruning.ranking import rank_filters
+from bodyposenet.pruning.rule import Rule
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+
+ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
+CHAIN = Skeleton(
+    "chain", tuple(f"joint_{n}" for n in range(23)), tuple((n, n + 1) for n in range(22))
+)
+RULE = Rule(granularity=2, min_num_filters=2)
+
+NETWORKS = {
+    "vgg": {"stages": 3},
+    "pooling": {"stages": 2, "backbone_attributes": {"mtype": "pooling"}},
+    "attention": {"stages": 3, "use_self_attention": True, "use_bias": False},
+    "one stage": {"stages": 1},
+    "mobilenet": {
+        "stages": 2, "backbone_attributes": {"architecture": "mobilenet", "width": 0.125}
+    },
+    "mobilenet attention": {
+        "stages": 3, "use_self_attention": True,
+        "backbone_attributes": {"architecture": "mobilenet", "width": 0.125},
+    },
+}  # fmt: skip
+
+
+def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
+    """A small network whose weights, biases and statistics are all random."""
+    torch.manual_seed(0)
+    options = {"kernel_initializer": "xavier", **NETWORKS[kind]}
+    attributes = BackboneAttributes.model_validate(options.pop("backbone_attributes", {}))
+    spec = ModelConfig(backbone_attributes=attributes, **options)
+    with torch.device("meta"):
+        names = BodyPoseNetwork(skeleton, spec)
+    narrow = {}
+    if attributes.architecture == "vgg":
+        outputs = names.outputs()
+        narrow = {name: w // 8 for name, w in names.widths().items() if name not in outputs}
+    network = BodyPoseNetwork(skeleton, spec, widths=narrow)
+    for layer in network.layers().values():
+        if isinstance(layer, nn.BatchNorm2d):
+            for part in layer.state_dict().values():
+                if part.is_floating_point():
+                    part.uniform_(0.1, 1.5)
+            continue
+        if layer.bias is not None:
+            nn.init.normal_(layer.bias, 0.1, 0.1)
+        layer.weight.data.mul_(0.5 + 0.5 * torch.rand(len(layer.weight), 1, 1, 1))
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def traced(request) -> tuple[BodyPoseNetwork, list[tuple[str, ...]]]:
+    """A network of each kind, and its groups of layers; copy it to change it."""
+    network = make_network(request.param)
+    return network, tied_layers(network)
+
+
+def silence(
+    network: BodyPoseNetwork, kept: dict[str, np.ndarray], groups: list[tuple[str, ...]]
+) -> None:
+    """Make what the filters that go give 0, in all layers that share them."""
+    layers = network.layers()
+    for tied in groups:
+        filters = next((kept[name] for name in tied if name in kept), None)
+        if filters is None:
+            continue
+        for name in tied:
+            layer = layers[name]
+            gone = np.setdiff1d(np.arange(len(layer.weight)), filters)
+            with torch.no_grad():
+                layer.weight[gone] = 0
+                if layer.bias is not None:
+                    layer.bias[gone] = 0
+
+
+def maps_of(network: BodyPoseNetwork) -> list[torch.Tensor]:
+    images = torch.randint(0, 256, (2, 48, 40, 3), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        maps = network(network.normalize(images.to(torch.uint8)))
+    return [*maps.heatmaps, *maps.pafs]
+
+
+def check_exact(
+    network: BodyPoseNetwork, threshold: float, groups: list[tuple[str, ...]] | None = None
+) -> BodyPoseNetwork:
+    kept = rank_filters(network, RULE).kept(threshold)
+    pruned = keep_filters(network, kept)
+    assert sum(pruned.widths().values()) < 0.9 * sum(network.widths().values())
+    silence(network, kept, groups or tied_layers(network))
+    for ours, theirs in zip(maps_of(pruned), maps_of(network), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
+    return pruned
+
+
+def test_a_pruned_network_is_the_one_with_filters_of_zeros(traced):
+    network, groups = traced
+    check_exact(deepcopy(network), 0.8, groups)
+
+
+def test_a_skeleton_of_many_limbs():
+    check_exact(make_network("vgg", CHAIN), 0.8)
+
+
+@pytest.mark.parametrize("kind", ["attention", "mobilenet"])
+def test_a_pruned_network_can_be_pruned_again(kind):
+    once = check_exact(make_network(kind), 0.8)
+    check_exact(once, 0.85)
+
+
+@pytest.mark.parametrize("kind", ["attention", "mobilenet"])
+def test_a_file_keeps_the_widths(kind, tmp_path):
+    network = make_network(kind)
+    pruned = keep_filters(network, rank_filters(network, RULE).kept(0.8))
+    save_model(tmp_path / "m.tlt", pruned)
+    loaded = load_model(tmp_path / "m.tlt").eval()
+    assert loaded.widths() == pruned.widths()
+    for ours, theirs in zip(maps_of(loaded), maps_of(pruned), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_the_network_itself_stays_as_it_is():
+    network = make_network("mobilenet").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    keep_filters(network, rank_filters(network, RULE).kept(0.8))
+    assert network.training
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_every_layer_is_in_one_group(traced):
+    network, groups = traced
+    assert sorted(name for group in groups for name in group) == sorted(network.layers())
+
+
+def test_sums_products_and_depthwise_convolutions_tie_layers():
+    groups = {
+        name: group for group in tied_layers(make_network("mobilenet attention")) for name in group
+    }
+    residual = ("block_3a_conv_1", "block_3a_bn_1", "block_3b_dwconv_1", "block_3b_dwbn_1")
+    assert groups["block_3a_conv_1"][:4] == residual
+    assert "block_4a_dwconv_1" in groups["block_3a_conv_1"]
+    assert "block_3b_conv_1" in groups["block_3a_conv_1"]
+    assert groups["stage2/cmap/conv6"] == ("stage2/cmap/conv6", "stage2/cmap/attention_conv")
+    assert groups["paf_out"] == ("paf_out",)

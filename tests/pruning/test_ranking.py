@@ -1,0 +1,103 @@
+"""What may go and what stays whole, thresholds that make sense, and the search for one."""
+
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.pruning.cost import SIZE, cost_of
+from bodyposenet.pruning.graph import keep_filters
+from bodyposenet.pruning.ranking import check_threshold, rank_filters
+from bodyposenet.pruning.rule import Rule
+from bodyposenet.pruning.search import find_threshold
+
+from .test_graph import RULE, make_network
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    return make_network("mobilenet")
+
+
+def test_outputs_and_excluded_layers_stay_whole_and_those_tied_to_them(mobilenet):
+    ranking = rank_filters(mobilenet, RULE, ["context_a_dwconv_1", "stage1/bn2"])
+    widths = ranking.widths(0.99)
+    assert not widths.keys() & set(mobilenet.outputs())
+    assert ranking.whole["paf_out"] == "output"
+    assert ranking.whole["context_a_dwconv_1"] == "excluded"
+    assert ranking.whole["channel_reduction_conv"] == "as context_a_dwconv_1"
+    assert ranking.whole["stage1/conv2"] == "as stage1/bn2"
+    assert widths["stage1/conv1"] < 16
+    assert widths.keys() | ranking.whole.keys() == mobilenet.widths().keys()
+
+
+def test_an_unknown_layer_is_an_error_with_the_closest_names(mobilenet):
+    with pytest.raises(BodyPoseNetError, match="no layer is named stage1/conv9") as caught:
+        rank_filters(mobilenet, RULE, ["stage1/conv9"])
+    assert "stage1/conv1" in caught.value.remedy
+
+
+def test_weights_that_are_no_numbers_are_an_error():
+    network = make_network("mobilenet")
+    with torch.no_grad():
+        network.layers()["stage1/conv1"].weight[0] = torch.nan
+    with pytest.raises(BodyPoseNetError, match="the weights of stage1/conv1 are not all finite"):
+        rank_filters(network, RULE)
+
+
+@pytest.mark.parametrize("rule", [Rule(granularity=65), Rule(granularity=1, min_num_filters=64)])
+def test_a_rule_that_prunes_nothing_is_an_error(mobilenet, rule):
+    with pytest.raises(BodyPoseNetError, match="have 64 filters at most"):
+        rank_filters(mobilenet, rule)
+
+
+def test_nothing_is_left_to_prune(mobilenet):
+    with pytest.raises(BodyPoseNetError, match="nothing can be pruned"):
+        rank_filters(mobilenet, RULE, list(mobilenet.widths()))
+
+
+def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(mobilenet):
+    ranking = rank_filters(mobilenet, RULE)
+    with pytest.raises(BodyPoseNetError, match="--pruning_threshold 1: no filter") as caught:
+        check_threshold(ranking, 1.0)
+    assert "norms are 0." in caught.value.remedy
+    assert "--normalizer L2" in caught.value.remedy
+    check_threshold(ranking, 0.99)
+    check_threshold(rank_filters(mobilenet, Rule("L2")), 1.0)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_the_threshold_for_a_share_is_the_smallest_that_leaves_it(mobilenet, share):
+    ranking = rank_filters(mobilenet, RULE)
+    threshold = find_threshold(mobilenet, ranking, share)
+    whole = cost_of(mobilenet).macs
+    assert cost_of(mobilenet, ranking.widths(threshold)).macs <= share * whole
+    norms = ranking.norms()
+    smaller = norms[norms < threshold][-1]
+    assert cost_of(mobilenet, ranking.widths(smaller)).macs > share * whole
+
+
+def test_a_share_out_of_reach_is_an_error_that_tells_the_least(mobilenet):
+    with pytest.raises(BodyPoseNetError, match=r"the least that is possible is 0\.\d+"):
+        find_threshold(mobilenet, rank_filters(mobilenet, Rule(min_num_filters=16)), 0.01)
+
+
+def test_costs_are_those_of_the_pruned_network():
+    network = make_network("attention")
+    ranking = rank_filters(network, RULE)
+    pruned = keep_filters(network, ranking.kept(0.9))
+    cost = cost_of(network, ranking.widths(0.9))
+    assert cost == cost_of(pruned)
+    assert cost.parameters == sum(part.numel() for part in pruned.parameters())
+    assert cost.macs < cost_of(network).macs
+
+
+def test_multiply_accumulates_are_those_of_the_convolutions():
+    network = make_network("vgg")
+    layers = network.layers()
+    strides = {"block_2": 2, "block_3": 4}
+    expected = 0
+    for name, width in network.widths().items():
+        layer = layers[name]
+        rows = SIZE // strides.get(name[:7], 1 if name.startswith("block_1") else 8)
+        expected += rows * rows * width * layer.weight[0].numel()
+    assert cost_of(network).macs == expected
