@@ -16,10 +16,11 @@ import torch
 from PIL import Image, ImageSequence
 
 import bodyposenet
-from bodyposenet import BodyPoseNetError, PoseEstimator, api, runtime
+from bodyposenet import BodyPoseNetError, PoseEstimator, api
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.runtime import engines
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
@@ -240,8 +241,8 @@ def test_no_model(tmp_path):
 
 
 def test_a_model_without_its_runtime(tlt, monkeypatch):
-    monkeypatch.delitem(sys.modules, "bodyposenet.runtime.pytorch", raising=False)
-    monkeypatch.delattr(runtime, "pytorch", raising=False)
+    monkeypatch.delitem(sys.modules, "bodyposenet.runtime.engines.pytorch", raising=False)
+    monkeypatch.delattr(engines, "pytorch", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BodyPoseNetError, match=r"model\.tlt: .* needs torch") as caught:
         bodyposenet.load(tlt)

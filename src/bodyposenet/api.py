@@ -20,7 +20,7 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.source import Location, Source
 from bodyposenet.types import Poses
 
-EngineName = Literal["auto", "pytorch", "onnx", "openvino"]
+EngineName = Literal["auto", "pytorch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "bf16"]
 AnyImage = TypeVar("AnyImage", bound=Image)
 
@@ -55,11 +55,12 @@ def load(
     """Open a model.
 
     Args:
-        model: A model file: `.tlt` (needs torch) or `.onnx`.
+        model: A model file: `.tlt` (needs torch), `.onnx`, `.etlt`, or an `.engine` file that was
+            built on this machine.
         key: Key of a sealed file.
         engine: What runs it; None or `auto`: what suits the file.
         threads: Of the network, at most; None: as many as the engine likes.
-        precision: What the engine computes in; None: fp32.
+        precision: What the engine computes in; None: fp32, or what an engine file was built for.
         **options: How images become network inputs and maps become poses: keys of the inference
             spec, with its defaults.
 

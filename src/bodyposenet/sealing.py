@@ -151,5 +151,5 @@ def _foreign(path: Path, data: bytes) -> BodyPoseNetError:
         )
     return BodyPoseNetError(
         f"{path}: not a file of bodyposenet",
-        "NVIDIA's own .tlt and .etlt files cannot be opened: train or export the model here.",
+        "NVIDIA's own .tlt, .etlt and .engine files cannot be opened: train or export here.",
     )

@@ -26,7 +26,12 @@ def test_all_is_well(run_bpnet, tmp_path):
     versions = {package["name"]: package["version"] for package in told["packages"]}
     assert versions["numpy"] == np.__version__
     assert not {"pytest", "bodyposenet"} & set(versions)
-    assert [engine["name"] for engine in told["engines"]] == ["onnx", "openvino", "pytorch"]
+    assert [engine["name"] for engine in told["engines"]] == [
+        "onnx",
+        "openvino",
+        "pytorch",
+        "tensorrt",
+    ]
     assert told["engines"][0]["devices"]
     assert told["threads"]["cores"] >= 1
     for check in told["decoder"]:

@@ -6,9 +6,20 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.specs.pose import load_skeleton
+
 HEATMAPS, PAFS = 19, 38
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {"heat": RANDOM.normal(size=(HEATMAPS, 3)), "paf": RANDOM.normal(size=(PAFS, 3))}
+
+HEADER = {
+    "skeleton": load_skeleton("bpnet_18joints.json").to_pose_configuration(),
+    "normalization": {"image_scale": [256, 256, 256], "image_offset": [0.5, 0.5, 0.5]},
+    "network": {"stages": 3},
+    "stride": 8,
+    "epoch": 5,
+}
 
 
 def write_model(
@@ -33,7 +44,7 @@ def write_model(
         heatmaps: Name of the output.
         pafs: Name of the output.
         metadata: Of the file.
-        dtype: Of the input.
+        dtype: Of the input; any but float32: the model normalizes the images.
         works_at: The height and width that it can run at, whatever `size` says.
     """
     count, height, width = size
@@ -58,9 +69,14 @@ def write_model(
         helper.make_node(kind, ["heatmaps"], [heatmaps], **after),
         helper.make_node(kind, ["pafs"], [pafs], **after),
     ]
-    if dtype != TensorProto.FLOAT:
-        outer.insert(0, helper.make_node("Cast", ["input_1:0"], ["pixels"], to=TensorProto.FLOAT))
-        outer[1].input[0] = "pixels"
+    if dtype != TensorProto.FLOAT:  # then it normalizes the images itself
+        arrays |= {"scale": np.array(1 / 256), "offset": np.array(-0.5)}
+        outer[:0] = [
+            helper.make_node("Cast", ["input_1:0"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "offset"], ["normalized"]),
+        ]
+        outer[3].input[0] = "normalized"
 
     def tensor(name: str, channels: int, *sides: object, dtype: int = TensorProto.FLOAT):
         shape = [count, *sides, channels] if channels_last else [count, channels, *sides]
@@ -90,3 +106,17 @@ def foresee(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cells = pixels.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
     heatmaps, pafs = (np.einsum("hwi,oi->ohw", cells, WEIGHTS[name]) for name in ("heat", "paf"))
     return heatmaps, pafs
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def check_maps(engine: Engine, pixels: np.ndarray):
+    """The engine's maps are those that are foreseen."""
+    found = engine.infer(pixels)
+    assert len(found) == len(pixels)
+    for maps, image in zip(found, pixels, strict=True):
+        heatmaps, pafs = foresee(image)
+        np.testing.assert_allclose(maps.heatmaps, heatmaps, atol=1e-5)
+        np.testing.assert_allclose(maps.pafs, pafs, atol=1e-5)

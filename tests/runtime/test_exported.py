@@ -9,32 +9,19 @@ from onnx import TensorProto
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.float16 import to_float16
-from bodyposenet.runtime import onnx, openvino
 from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.engines import onnx, openvino
+from bodyposenet.runtime.engines.exported import Signature, Tensor
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
 
-from .contract import foresee, write_model
+from .contract import HEADER, check_maps, foresee, images, write_model
 
 TRAIN_SPEC = str(files("bodyposenet") / "resources" / "specs" / "bpnet_train_m1_coco.yaml")
 KNOWN = ModelDescription(load_skeleton("bpnet_18joints.json"), (256,) * 3, (0.5,) * 3, stages=3)
 RUNTIMES = pytest.mark.parametrize("runtime", [onnx, openvino], ids=["onnx", "openvino"])
-
-
-def images(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-
-
-def check_maps(engine: Engine, pixels: np.ndarray):
-    found = engine.infer(pixels)
-    assert len(found) == len(pixels)
-    for maps, image in zip(found, pixels, strict=True):
-        heatmaps, pafs = foresee(image)
-        np.testing.assert_allclose(maps.heatmaps, heatmaps, atol=1e-5)
-        np.testing.assert_allclose(maps.pafs, pafs, atol=1e-5)
 
 
 @RUNTIMES
@@ -45,8 +32,19 @@ def check_maps(engine: Engine, pixels: np.ndarray):
         {"repeats": 1, "pafs": "paf_out/BiasAdd:0"},
         {"channels_last": False},
         {"size": (2, "height", "width")},
+        {"dtype": TensorProto.UINT8},
+        {"dtype": TensorProto.UINT8, "channels_last": False, "size": (2, "height", "width")},
+        {"repeats": 3},
     ],
-    ids=["deployable", "plain", "channels first", "two at once"],
+    ids=[
+        "deployable",
+        "plain",
+        "channels first",
+        "two at once",
+        "pixels",
+        "pixels channels first",
+        "enlarged by 3",
+    ],
 )
 def test_nvidias_tensors_become_maps(runtime, form, tmp_path):
     engine = runtime.load(write_model(tmp_path / "m.onnx", **form), KNOWN, threads=1)
@@ -113,15 +111,6 @@ def test_a_damaged_header_is_an_error(header, message, tmp_path):
         onnx.load(path, KNOWN)
 
 
-HEADER = {
-    "skeleton": KNOWN.skeleton.to_pose_configuration(),
-    "normalization": {"image_scale": [256, 256, 256], "image_offset": [0.5, 0.5, 0.5]},
-    "network": {"stages": 3},
-    "stride": 8,
-    "epoch": 5,
-}
-
-
 def test_the_header_says_what_the_model_is(tmp_path):
     path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(HEADER)})
     assert onnx.load(path).description == KNOWN
@@ -162,19 +151,45 @@ def test_other_networks_are_refused(runtime, tmp_path):
 
 @RUNTIMES
 @pytest.mark.parametrize(
-    "form",
+    ("form", "missing"),
     [
-        {"size": (1, 24, "width")},
-        {"size": (1, "height", 40), "channels_last": False},
-        {"dtype": TensorProto.FLOAT16},
+        ({"size": (1, 24, "width")}, "height and width are both free or both fixed"),
+        (
+            {"size": (1, "height", 40), "channels_last": False},
+            "height and width are both free or both fixed",
+        ),
+        ({"dtype": TensorProto.FLOAT16}, "an input of normalized float32 images, or of uint8"),
+        ({"heatmaps": "h:0"}, "an output heatmap_out/BiasAdd:0, one heatmap for each joint"),
     ],
-    ids=["one height", "one width", "float16"],
+    ids=["one height", "one width", "float16", "another name"],
 )
-def test_inputs_that_cannot_be_given_are_refused(runtime, form, tmp_path):
+def test_what_a_foreign_model_lacks_is_told(runtime, form, missing, tmp_path):
     path = write_model(tmp_path / "m.onnx", **form)
-    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no body pose network") as error:
+    with pytest.raises(BodyPoseNetError, match=rf"m\.onnx: no body pose .*missing: .*{missing}"):
         runtime.load(path, KNOWN)
-    assert "float32 images" in error.value.remedy
+
+
+def test_all_that_a_foreign_model_lacks_is_told_at_once():
+    inputs = {"data": Tensor("float16", (None, 224, None, 4)), "mask": Tensor("bool", (1,))}
+    outputs = {"classes": Tensor("float32", (None, 1000))}
+    with pytest.raises(BodyPoseNetError) as error:
+        Signature.read("m.onnx", inputs, outputs)
+    for missing in (
+        "one input (input_1:0) instead of 2",
+        "an output heatmap_out/BiasAdd:0",
+        "two outputs, the other one paf_out/BiasAdd:0 or conv2d_transpose_1/BiasAdd:0",
+        "float32 outputs of four dimensions",
+    ):
+        assert missing in error.value.what
+
+
+def test_openvino_warns_of_a_file_that_is_quantized_for_tensorrt(tmp_path, caplog):
+    header = json.dumps(HEADER | {"data_type": "int8-tensorrt"})
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header})
+    assert onnx.load(path).description.data_type == "int8-tensorrt"
+    assert not caplog.text
+    openvino.load(path)
+    assert "quantized for TensorRT" in caplog.text and "--int8_flavour cpu" in caplog.text
 
 
 @RUNTIMES

@@ -3,9 +3,9 @@
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.runtime.exported import ExportedEngine
+from bodyposenet.runtime.engines.exported_engine import ExportedEngine
+from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 from bodyposenet.runtime.models import open_engine, open_predictor
-from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.specs.inference import InferenceSpec
 
 
@@ -32,6 +32,7 @@ def test_the_file_and_the_wish_decide(exported, file, engine, kind):
         ("model.tlt", "onnx", "onnx runs no .tlt files", "bpnet export"),
         ("model.onnx", "pytorch", "pytorch runs no .onnx files", ".tlt file"),
         ("model.onnx", "tensorflow", "no engine tensorflow", "openvino"),
+        ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "an engine file built of it"),
         ("infer.yaml", "auto", "no model that can be run", "bpnet export"),
     ],
 )

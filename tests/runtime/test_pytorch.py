@@ -9,9 +9,9 @@ import torch
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime import pytorch
-from bodyposenet.runtime.engine import Engine
-from bodyposenet.runtime.pytorch import PyTorchEngine
+from bodyposenet.runtime.engines import pytorch
+from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 

@@ -8,7 +8,7 @@ import openvino
 import pytest
 from openvino import opset13
 
-from bodyposenet.runtime.signal_stack import _Stack, keeping_signal_stack
+from bodyposenet.runtime.engines.signal_stack import _Stack, keeping_signal_stack
 
 
 def find_stack():

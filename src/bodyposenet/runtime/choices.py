@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-RUNTIMES = {".tlt": ("pytorch",), ".onnx": ("onnx", "openvino")}
-"""Extension of a model file -> the runtimes that run it, the usual one first."""
+RUNTIMES = {
+    ".tlt": ("pytorch",),
+    ".onnx": ("onnx", "openvino"),
+    ".etlt": ("onnx", "openvino"),
+    ".engine": ("openvino", "tensorrt"),
+}
+"""Extension of a model file -> the runtimes that run it, the usual one first.
 
-ENGINES = ("auto", *(runtime for runtimes in RUNTIMES.values() for runtime in runtimes))
+An `.engine` file is run by the one that built it; its header says which.
+"""
+
+ENGINES = (
+    "auto",
+    *dict.fromkeys(runtime for runtimes in RUNTIMES.values() for runtime in runtimes),
+)
 """What may be asked for; `auto` is the usual runtime of the file."""
 
 PRECISIONS = ("fp32", "bf16")

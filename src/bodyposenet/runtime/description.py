@@ -38,6 +38,7 @@ class _Header(_Part):
     normalization: _Normalization
     network: _Network
     stride: Count
+    data_type: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ModelDescription:
         image_offset: Is taken off afterwards.
         stages: How many it has; the last one's maps are the best.
         stride: Pixels per cell of the maps.
+        data_type: What an exported file computes in: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
     """
 
     skeleton: Skeleton
@@ -57,6 +59,7 @@ class ModelDescription:
     image_offset: Triple
     stages: int
     stride: int = STRIDE
+    data_type: str = "fp32"
 
     @classmethod
     def from_header(cls, path: str | Path, text: str) -> ModelDescription:
@@ -84,6 +87,7 @@ class ModelDescription:
             header.normalization.image_offset,
             header.network.stages,
             header.stride,
+            header.data_type,
         )
 
     @classmethod
@@ -97,7 +101,7 @@ class ModelDescription:
         return cls(spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages)
 
     def differences(self, other: ModelDescription) -> list[str]:
-        """In what two models differ; names and sigmas do not count."""
+        """In what two models differ; names, sigmas and data types do not count."""
         pairs = {
             "joints": (self.skeleton.joints, other.skeleton.joints),
             "limbs": (self.skeleton.limbs, other.skeleton.limbs),

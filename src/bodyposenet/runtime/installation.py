@@ -14,7 +14,7 @@ from pathlib import Path
 from bodyposenet import __version__
 from bodyposenet.cores import usable_cores
 
-_EXTRAS = ("", "eval", "train", "export", "openvino")
+_EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
 """Extras that bring packages of their own; `""` is what every installation has."""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"](\w+)['\"])?")
@@ -78,6 +78,7 @@ def find_engines() -> list[FoundEngine]:
         _ask("onnx", "", _onnx_devices),
         _ask("openvino", "openvino", _openvino_devices),
         _ask("pytorch", "train", _pytorch_devices),
+        _ask("tensorrt", "tensorrt", _tensorrt_devices),
     ]
 
 
@@ -111,6 +112,12 @@ def _pytorch_devices() -> list[str]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "CPU"]
+
+
+def _tensorrt_devices() -> list[str]:
+    from bodyposenet.runtime.engines import tensorrt
+
+    return [tensorrt.find_device()]
 
 
 def describe_system() -> dict[str, str]:

@@ -9,21 +9,24 @@ from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
 from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 
 if TYPE_CHECKING:
-    from bodyposenet.runtime.exported import ExportedEngine
-    from bodyposenet.runtime.pytorch import PyTorchEngine
+    from bodyposenet.runtime.engines.exported_engine import ExportedEngine
+    from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 
-_NOT_RUN = {
-    ".hdf5": "Keras weights are no model of ours; name them as pretrained_weights of a training.",
-    ".etlt": "Sealed exports are not run yet; give the .tlt file, or an .onnx file.",
-    ".engine": "Compiled engines are not run yet; give the .tlt file, or an .onnx file.",
+_REMEDIES = {
+    ".tlt": "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx",
+    ".onnx": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
+    "bpnet export --engine_file.",
+    ".etlt": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
+    "bpnet export --engine_file.",
+    ".engine": "Leave --engine out: the runtime that built an engine runs it.",
 }
-"""Extension -> what to do instead."""
+"""Extension -> what to do where another runtime is asked for."""
 
 
 def open_predictor(
@@ -58,7 +61,7 @@ def open_engine(
     engine: str = "auto",
     threads: int | None = None,
     precision: str | None = None,
-) -> Engine:
+) -> ModelEngine:
     """Load the model that the user means.
 
     Args:
@@ -69,25 +72,28 @@ def open_engine(
         key: Key of a sealed file.
         engine: One of `ENGINES`.
         threads: Of the network, at most; None: the runtime chooses.
-        precision: One of `PRECISIONS`; None: the first.
+        precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
 
     Raises:
-        BodyPoseNetError: No model is named; the file is missing, broken, sealed with another key
-            or of a kind that does not run there; the train spec describes another model; the model
-            lacks the stage of the spec; or an option is wrong.
+        BodyPoseNetError: No model is named; the file is missing, broken, sealed with another key,
+            built on another machine or of a kind that does not run there; the train spec describes
+            another model; the model lacks the stage of the spec; or an option is wrong.
     """
     _check_options(engine, threads, precision)
     path = _model_path(spec, model)
-    runtime = _choose_runtime(path, engine)
+    _check_runtime(path, engine)
     claimed = _train_description(spec)
-    opened = _open(runtime, path, key, claimed, threads, precision or PRECISIONS[0])
+    if path.suffix.lower() == ".engine":
+        opened = _open_built(path, key, engine, threads, precision)
+    else:
+        opened = _open(path, key, engine, claimed, threads, precision or PRECISIONS[0])
     if claimed is not None and (differing := claimed.differences(opened.description)):
         spec.fail(
             "train_spec",
             f"{spec.train_spec} and the model {path} differ in {', '.join(differing)}",
             "Name the spec that the model was trained with, or leave train_spec out.",
         )
-    if runtime != "pytorch":
+    if path.suffix.lower() != ".tlt":
         _check_stage(spec, opened.stages)
     return opened
 
@@ -124,50 +130,86 @@ def _model_path(spec: InferenceSpec, model: str | None) -> Path:
     return path
 
 
-def _choose_runtime(path: Path, engine: str) -> str:
-    """What runs this file, by its extension and the user's wish."""
+def _check_runtime(path: Path, engine: str) -> None:
+    """Refuse files that nothing runs, or not what the user wishes; by their extension."""
     extension = path.suffix.lower()
     runtimes = RUNTIMES.get(extension)
     if runtimes is None:
-        remedy = "Give a .tlt file of `bpnet train`, or an .onnx file of `bpnet export`."
-        raise BodyPoseNetError(f"{path}: no model that can be run", _NOT_RUN.get(extension, remedy))
-    if engine == "auto":
-        return runtimes[0]
-    if engine not in runtimes:
         raise BodyPoseNetError(
-            f"{path}: {engine} runs no {extension} files",
-            "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx"
-            if extension == ".tlt"
-            else "Give the .tlt file that it was exported from.",
+            f"{path}: no model that can be run",
+            "Keras weights are no model of ours; name them as pretrained_weights of a training."
+            if extension == ".hdf5"
+            else "Give a .tlt file of `bpnet train`, or what `bpnet export` wrote.",
         )
-    return engine
+    if engine not in ("auto", *runtimes):
+        raise BodyPoseNetError(f"{path}: {engine} runs no {extension} files", _REMEDIES[extension])
 
 
 def _open(
-    runtime: str,
     path: Path,
     key: str,
+    engine: str,
     claimed: ModelDescription | None,
     threads: int | None,
     precision: str,
 ) -> PyTorchEngine | ExportedEngine:
-    """Load the file; a runtime is imported only where it is used."""
+    """Load a model or an export; a runtime is imported only where it is used."""
+    extension = path.suffix.lower()
+    runtime = RUNTIMES[extension][0] if engine == "auto" else engine
     if runtime == "pytorch":
-        from bodyposenet.runtime import pytorch
+        from bodyposenet.runtime.engines import pytorch
 
         return pytorch.load(path, key, threads=threads, precision=precision)
-    if runtime == "openvino":
-        from bodyposenet.runtime import openvino
+    content = None
+    if extension == ".etlt":
+        from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 
-        return openvino.load(path, claimed, threads=threads, precision=precision)
-    from bodyposenet.runtime import onnx
+        content = read_etlt(path, key)
+    if runtime == "openvino":
+        from bodyposenet.runtime.engines import openvino
+
+        return openvino.load(path, claimed, threads=threads, precision=precision, content=content)
+    from bodyposenet.runtime.engines import onnx
 
     if precision != PRECISIONS[0]:
         raise BodyPoseNetError(
             f"precision {precision}: ONNX Runtime computes in that of the file",
             "Choose the engine openvino, or pytorch with the .tlt file.",
         )
-    return onnx.load(path, claimed, threads=threads)
+    return onnx.load(path, claimed, threads=threads, content=content)
+
+
+def _open_built(
+    path: Path, key: str, engine: str, threads: int | None, precision: str | None
+) -> ExportedEngine:
+    """Load an engine file on the runtime that built it."""
+    from bodyposenet.runtime.engines.engine_file import BUILD_HERE, read_engine
+
+    header, body = read_engine(path, key)
+    if engine not in ("auto", header.runtime):
+        raise BodyPoseNetError(
+            f"{path}: built by {header.runtime}, which alone runs it",
+            f"Leave --engine out, or give {header.runtime}.",
+        )
+    if header.runtime == "tensorrt" and precision not in (None, header.precision):
+        raise BodyPoseNetError(
+            f"precision {precision}: {path} was built for {header.precision}",
+            "Leave --precision out, or build another engine.",
+        )
+    try:
+        if header.runtime == "openvino":
+            from bodyposenet.runtime.engines import openvino
+
+            return openvino.load_built(path, header, body, threads=threads, precision=precision)
+        from bodyposenet.runtime.engines import tensorrt
+
+        return tensorrt.load_built(path, header, body)
+    except ImportError as error:
+        raise BodyPoseNetError(
+            f"{path}: built by {header.runtime} {header.version} for {header.device}, but "
+            f"{header.runtime} cannot be loaded here: {error}",
+            f"{BUILD_HERE}; on the one that it is for: pip install 'bodyposenet[{header.runtime}]'",
+        ) from error
 
 
 def _train_description(spec: InferenceSpec) -> ModelDescription | None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 
@@ -41,6 +42,19 @@ class Engine(Protocol):
             BodyPoseNetError: The model has no such stage, or takes no images of this size.
         """
         ...
+
+
+class ModelEngine(Engine, Protocol):
+    """The engine of a model file.
+
+    Args:
+        name: What runs it, as `--engine` takes it, and what that computes in where there is a
+            choice: `onnx`, `openvino bf16`.
+        description: What the model is.
+    """
+
+    name: str
+    description: ModelDescription
 
 
 def crop(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engine import crop, stage_index
+from bodyposenet.runtime.engines.protocol import crop, stage_index
 from bodyposenet.types import Maps
 
 CPU = torch.device("cpu")
@@ -45,6 +45,7 @@ class PyTorchEngine:
         self.description = ModelDescription(
             network.skeleton, pixels.image_scale, pixels.image_offset, network.stages
         )
+        self.name = f"pytorch {precision}"
         self._mixed = precision == "bf16"
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:

@@ -1,0 +1,1 @@
+"""Model files behind one protocol: uint8 images in, maps out, on any runtime."""

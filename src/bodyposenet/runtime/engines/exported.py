@@ -1,0 +1,191 @@
+"""The tensors of exported models on any runtime, and images as they take them.
+
+They are TAO's (reference 14.2, 14.6): one input of images, and two float32 outputs, the heatmaps
+under `HEATMAPS` and the part affinity fields under any other name; channels last or first. The
+input is float32 and normalized, or uint8 where the normalization is in the model. In a model for
+DeepStream the fields are enlarged, every cell to r x r equal ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.types import GRAY
+
+INPUT = "input_1:0"
+HEATMAPS = "heatmap_out/BiasAdd:0"
+PAFS = "paf_out/BiasAdd:0"
+ENLARGED_PAFS = "conv2d_transpose_1/BiasAdd:0"
+"""In a model for DeepStream: every cell stands there r x r times."""
+METADATA_KEY = "bodyposenet"
+"""Of the header, as JSON, in the metadata of an ONNX file."""
+
+
+class Tensor(NamedTuple):
+    """An input or an output of a model.
+
+    Args:
+        dtype: As numpy calls it; one that numpy lacks is shown as the runtime calls it.
+        shape: Sizes; None: any.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The tensors of an exported model.
+
+    Args:
+        pafs: Name of the output beside `HEATMAPS`.
+        channels_last: (N, H, W, C), else (N, C, H, W); input and outputs alike.
+        bakes_normalization: It takes uint8 pixels as they are.
+        batch: The only number of images that it takes at once; None: any.
+        fixed_shape: The only height and width that it takes; None: any.
+        channels: Of the heatmaps and of the PAFs; None: not told.
+    """
+
+    pafs: str
+    channels_last: bool
+    bakes_normalization: bool
+    batch: int | None
+    fixed_shape: tuple[int, int] | None
+    channels: tuple[int | None, int | None]
+
+    @classmethod
+    def read(
+        cls, path: str | Path, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> Signature:
+        """Recognize the tensors.
+
+        Args:
+            path: The file, for errors.
+            inputs: By name.
+            outputs: By name.
+
+        Raises:
+            BodyPoseNetError: They are not those of a body pose network; it lists what is missing.
+        """
+        if missing := [*_missing_in(inputs), *_missing_out(outputs)]:
+            raise BodyPoseNetError(
+                f"{path}: no body pose network: it takes {describe_tensors(inputs)} and "
+                f"gives {describe_tensors(outputs)}; missing: {'; '.join(missing)}",
+                "`bpnet export` writes such files.",
+            )
+        ((dtype, shape),) = inputs.values()
+        channels_last = _is_channels_last(shape)
+        height, width = _sides(shape)
+        (pafs,) = outputs.keys() - {HEATMAPS}
+        axis = 3 if channels_last else 1
+        return cls(
+            pafs,
+            channels_last,
+            bakes_normalization=dtype == "uint8",
+            batch=shape[0],
+            fixed_shape=None if height is None or width is None else (height, width),
+            channels=(outputs[HEATMAPS].shape[axis], outputs[pafs].shape[axis]),
+        )
+
+
+def _missing_in(inputs: Mapping[str, Tensor]) -> list[str]:
+    """What the input of a body pose network has, and this has not."""
+    if len(inputs) != 1:
+        return [f"one input ({INPUT}) instead of {len(inputs)}"]
+    ((dtype, shape),) = inputs.values()
+    missing = []
+    if dtype not in ("float32", "uint8"):
+        missing.append("an input of normalized float32 images, or of uint8 images")
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        missing.append("an input of shape [N, H, W, 3] or [N, 3, H, W]")
+    elif _sides(shape).count(None) == 1:
+        missing.append("an input whose height and width are both free or both fixed")
+    return missing
+
+
+def _missing_out(outputs: Mapping[str, Tensor]) -> list[str]:
+    """What the outputs of a body pose network have, and these have not."""
+    missing = []
+    if HEATMAPS not in outputs:
+        missing.append(f"an output {HEATMAPS}, one heatmap for each joint and the background")
+    if len(outputs) != 2:
+        missing.append(
+            f"two outputs, the other one {PAFS} or {ENLARGED_PAFS}, two part affinity fields for "
+            "each limb"
+        )
+    if any(dtype != "float32" or len(shape) != 4 for dtype, shape in outputs.values()):
+        missing.append("float32 outputs of four dimensions")
+    return missing
+
+
+def _is_channels_last(shape: tuple[int | None, ...]) -> bool:
+    return shape[3] == 3
+
+
+def _sides(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Height and width of the images that a model takes."""
+    return shape[1:3] if _is_channels_last(shape) else shape[2:]
+
+
+def describe_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Tensors for people."""
+    return ", ".join(
+        f"{name} {dtype} [{', '.join('?' if size is None else str(size) for size in shape)}]"
+        for name, (dtype, shape) in tensors.items()
+    )
+
+
+def prepare(
+    images: NDArray[np.uint8], description: ModelDescription, signature: Signature
+) -> NDArray[Any]:
+    """Images to the input of a model.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB, of any size.
+        description: What the model is.
+        signature: Its tensors.
+
+    Returns:
+        In the model's type and layout, of whole cells (see `normalize`).
+    """
+    inputs: NDArray[Any] = (
+        _pad(images, description.stride)
+        if signature.bakes_normalization
+        else normalize(images, description)
+    )
+    return np.ascontiguousarray(inputs if signature.channels_last else inputs.transpose(0, 3, 1, 2))
+
+
+def normalize(images: NDArray[np.uint8], description: ModelDescription) -> NDArray[np.float32]:
+    """Pixels to network input, as the network itself does it in training.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB, of any size.
+        description: Its normalization and its stride.
+
+    Returns:
+        (N, H', W', 3) float32: pixel / image_scale - image_offset. H' and W' are the next multiples
+        of the stride; what is added, at the bottom and the right, is gray.
+    """
+    pixels = _pad(images, description.stride).astype(np.float32)
+    pixels /= np.array(description.image_scale, np.float32)
+    pixels -= np.array(description.image_offset, np.float32)
+    return pixels
+
+
+def _pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Add gray at the bottom and the right, up to whole cells."""
+    height, width = images.shape[1:3]
+    padding = (-height % stride, -width % stride)
+    if not any(padding):
+        return images
+    sides = ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0))
+    return np.pad(images, sides, constant_values=GRAY)

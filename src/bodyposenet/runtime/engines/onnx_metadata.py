@@ -1,0 +1,81 @@
+"""The content of an ONNX file in, what it says of its model out; the network is skipped unread.
+
+An ONNX file is a protocol buffers message, `ModelProto`: fields one after the other, each a tag,
+which holds its number and its kind, and a value (protobuf.dev, "Encoding").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.engines.exported import METADATA_KEY
+
+_METADATA_PROPS = 14
+"""`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""
+
+_VARINT, _BYTES = 0, 2
+_SIZES = {1: 8, 5: 4}
+"""Kind of a field -> bytes of its value, where that is always the same."""
+
+
+def read_header(path: str | Path, content: bytes) -> str | None:
+    """What an ONNX file says of its model, as JSON; None: nothing.
+
+    Args:
+        path: The file, for errors.
+        content: What it holds.
+
+    Raises:
+        BodyPoseNetError: It is no ONNX.
+    """
+    try:
+        for number, field in _fields(memoryview(content)):
+            if number == _METADATA_PROPS:
+                entry = dict(_fields(field))
+                if bytes(entry.get(1, b"")).decode() == METADATA_KEY:
+                    return bytes(entry.get(2, b"")).decode()
+    except (ValueError, IndexError) as error:
+        raise BodyPoseNetError(
+            f"{path}: no ONNX, or damaged", "Export the model again (bpnet export)."
+        ) from error
+    return None
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Numbers of the fields and their values; those that are whole numbers stay encoded.
+
+    Raises:
+        ValueError: It is no message.
+        IndexError: The message is cut short.
+    """
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            _, end = _varint(message, place)
+        elif kind == _BYTES:
+            size, place = _varint(message, place)
+            end = place + size
+        elif kind in _SIZES:
+            end = place + _SIZES[kind]
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if end > len(message):
+            raise IndexError(end)
+        yield number, message[place:end]
+        place = end
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of seven bits to the byte, the lowest first, and the place behind it."""
+    value = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7

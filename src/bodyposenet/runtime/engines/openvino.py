@@ -1,0 +1,186 @@
+"""The engine on OpenVINO: an ONNX file, or what OpenVINO compiled of one, behind `Engine`.
+
+On the CPU. A compiled model is OpenVINO's own file format of the model, ready for one processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openvino
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
+from bodyposenet.runtime.engines.exported import METADATA_KEY, Tensor
+from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
+
+_DEVICE = "CPU"
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+_EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
+
+
+def load(
+    path: str | Path,
+    claimed: ModelDescription | None = None,
+    *,
+    threads: int | None = None,
+    precision: str = "fp32",
+    content: bytes | None = None,
+) -> ExportedEngine:
+    """Open an ONNX file.
+
+    Args:
+        path: The file.
+        claimed: What a train spec says of the model; counts where the file has no header.
+        threads: At most so many; None: OpenVINO chooses.
+        precision: `fp32`, or `bf16`: twice as fast on processors that have it, a little less exact.
+            OpenVINO itself would choose bf16 there, unasked.
+        content: What the file would hold, where it is not written yet or is sealed.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
+            joints are and no train spec does.
+    """
+    with _explaining(path, "read it", _EXPORT_AGAIN):
+        model = openvino.Core().read_model(str(path) if content is None else content)
+    compiled = _compile(path, model, _options(threads, precision))
+    return _engine(path, compiled, _header(model), claimed, precision)
+
+
+def build(
+    path: str | Path, content: bytes, model_header: dict[str, Any]
+) -> tuple[EngineHeader, bytes]:
+    """Compile an ONNX file for this processor.
+
+    Args:
+        path: The engine file, for errors.
+        content: Of the ONNX file.
+        model_header: What it says of the model.
+
+    Returns:
+        What the engine file says of the engine, and OpenVINO's compiled model.
+
+    Raises:
+        BodyPoseNetError: OpenVINO cannot read or compile it, or it is no body pose network.
+    """
+    version, device = _machine()
+    header = EngineHeader(
+        runtime="openvino", version=version, device=device, precision="fp32", model=model_header
+    )
+    with _explaining(path, "read it", _EXPORT_AGAIN):
+        model = openvino.Core().read_model(content)
+    compiled = _compile(path, model, _options(None, header.precision))
+    _engine(path, compiled, header.model_text, None, header.precision)  # which checks it
+    return header, compiled.export_model().getvalue()
+
+
+def load_built(
+    path: str | Path,
+    header: EngineHeader,
+    body: bytes,
+    *,
+    threads: int | None = None,
+    precision: str | None = None,
+) -> ExportedEngine:
+    """Open what `build` made.
+
+    Args:
+        path: The engine file, for errors.
+        header: What it says of the engine.
+        body: The compiled model.
+        threads: At most so many; None: OpenVINO chooses.
+        precision: See `load`; None: the header's.
+
+    Raises:
+        BodyPoseNetError: It was compiled by another version or for another processor, or is broken.
+    """
+    header.check_machine(path, *_machine())
+    precision = precision or header.precision
+    with _explaining(path, "open it", BUILD_HERE), keeping_signal_stack():
+        compiled = openvino.Core().import_model(body, _DEVICE, _options(threads, precision))
+    return _engine(path, compiled, header.model_text, None, precision)
+
+
+def _machine() -> tuple[str, str]:
+    """OpenVINO's version, and the processor's name."""
+    device = openvino.Core().get_property(_DEVICE, "FULL_DEVICE_NAME")
+    return openvino.get_version(), str(device).strip()
+
+
+def _options(threads: int | None, precision: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+    }
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return options
+
+
+def _compile(
+    path: str | Path, model: openvino.Model, options: dict[str, Any]
+) -> openvino.CompiledModel:
+    with _explaining(path, "compile it", _EXPORT_AGAIN), keeping_signal_stack():
+        return openvino.Core().compile_model(model, _DEVICE, options)
+
+
+def _engine(
+    path: str | Path,
+    compiled: openvino.CompiledModel,
+    header: str | None,
+    claimed: ModelDescription | None,
+    precision: str,
+) -> ExportedEngine:
+    inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
+    outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
+    request = compiled.create_infer_request()
+
+    def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        with _explaining(
+            path,
+            f"run it on {images.shape}",
+            "Export the model again (bpnet export), or try another input_shape.",
+        ):
+            found = request.infer([images])
+        return {name: found[name] for name in outputs}
+
+    name = f"openvino {precision}"
+    engine = wrap_model(path, inputs, outputs, header, claimed, run, name)
+    if engine.description.data_type == "int8-tensorrt":
+        logger.warning(
+            "%s is quantized for TensorRT: OpenVINO may compute it less exactly than ONNX Runtime; "
+            "for CPUs, export it with --int8_flavour cpu",
+            path,
+        )
+    return engine
+
+
+@contextmanager
+def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
+    """OpenVINO's errors as ours; what it says last is what is wrong."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise BodyPoseNetError(f"{path}: OpenVINO cannot {deed}: {reason}", remedy) from error
+
+
+def _tensor(port: openvino.ConstOutput) -> Tensor:
+    sizes = (size.get_length() if size.is_static else None for size in port.partial_shape)
+    return Tensor(port.element_type.to_dtype().name, tuple(sizes))
+
+
+def _header(model: openvino.Model) -> str | None:
+    """What the ONNX file says of the model; OpenVINO keeps it under the framework's name."""
+    if "framework" not in model.get_rt_info():
+        return None
+    value = model.get_rt_info("framework").value.get(METADATA_KEY)
+    return None if value is None else str(value)

@@ -1,0 +1,58 @@
+"""Model files with a wrong byte, or cut short, are told as such: no traceback, no wrong maps."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.engine import EngineOptions, build_engine_file
+from bodyposenet.runtime.engines.sealed_onnx import write_etlt
+from bodyposenet.runtime.models import open_engine
+from bodyposenet.specs.inference import InferenceSpec
+
+from ..runtime.contract import HEADER, write_model
+
+SEALED = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model as `m.onnx`, `m.etlt` and `m.engine`; without a key, as that takes time."""
+    folder = tmp_path_factory.mktemp("models")
+    metadata = {"bodyposenet": json.dumps(HEADER)}
+    content = write_model(folder / "m.onnx", metadata=metadata).read_bytes()
+    write_etlt(folder / "m.etlt", content)
+    build_engine_file(content, folder / "m.engine", EngineOptions("openvino"))
+    return folder
+
+
+def open_damaged(folder, name, content):
+    path = folder / f"damaged_{name}"
+    path.write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=f"damaged_{name}: ."):
+        open_engine(InferenceSpec(), str(path))
+
+
+@SEALED
+@settings(max_examples=40)
+@given(share=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_a_wrong_byte(folder, name, share, change):
+    content = bytearray((folder / name).read_bytes())
+    content[int(share * len(content))] ^= change
+    open_damaged(folder, name, bytes(content))
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.etlt", "m.engine"])
+@settings(max_examples=40)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short(folder, name, share):
+    content = (folder / name).read_bytes()
+    open_damaged(folder, name, content[: int(share * len(content))])
+
+
+@pytest.mark.parametrize("name", ["m.tlt", "m.onnx", "m.etlt", "m.engine"])
+def test_files_of_another_kind(folder, name):
+    for other in {"m.onnx", "m.etlt", "m.engine"} - {name}:
+        open_damaged(folder, name, (folder / other).read_bytes())
