@@ -1,9 +1,11 @@
-"""`bpnet export`, from the command line: the file, what is in it, and inference without torch."""
+"""`bpnet export`, from the command line: the files, what is in them, and who runs them."""
 
 import json
+import re
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,11 @@ import pytest
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import verification
 from bodyposenet.model.checkpoint import read_model
-from bodyposenet.types import Maps
+from bodyposenet.runtime.engines.engine_file import read_engine
+from bodyposenet.runtime.engines.sealed_onnx import read_etlt
+from bodyposenet.sealing import read_container
+
+INT8 = "--data_type", "int8", "--batches", "1", "--cal_image_dir", "photos"
 
 WITHOUT_TORCH = """
 import sys
@@ -21,55 +27,162 @@ raise SystemExit(main(sys.argv[1:]) or "bodyposenet.model" in sys.modules)
 """
 
 
-def sides(tensor):
-    return tensor.type.tensor_type.shape.dim
+def header(content: bytes) -> dict:
+    (prop,) = onnx.load_model_from_string(content).metadata_props
+    assert prop.key == "bodyposenet"
+    return json.loads(prop.value)
 
 
-def test_the_tensors_have_taos_names_and_free_sizes(exported):
-    model = onnx.load(str(exported / "model.onnx"))
-    onnx.checker.check_model(model, full_check=True)
-    shapes = {
-        tensor.name: [side.dim_param or side.dim_value for side in sides(tensor)]
-        for tensor in (*model.graph.input, *model.graph.output)
-    }
-    assert shapes == {
-        "input_1:0": ["batch", "8*rows", "8*columns", 3],
-        "paf_out/BiasAdd:0": ["batch", "rows", "columns", 38],
-        "heatmap_out/BiasAdd:0": ["batch", "rows", "columns", 19],
-    }
-    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+@pytest.fixture(scope="module")
+def deployable(exported, tmp_path_factory):
+    """A folder with the sealed deployable model, its engine and its deployment kit."""
+    from bodyposenet.cli import main
+
+    folder = tmp_path_factory.mktemp("deployable")
+    done = main(
+        ["export", "-m", str(exported / "model.tlt"), "-k", "key", "-t", "tfonnx",
+         "-o", str(folder / "model.etlt"), "-d", "128,128,3", "--sdk_compatible_model",
+         "--engine_file", str(folder / "model.engine"), "--engine_runtime", "openvino",
+         "--deployment_kit", str(folder / "kit"), "--max_batch_size", "8"]
+    )  # fmt: skip
+    assert done == 0
+    return folder
+
+
+@pytest.fixture
+def export(run_bpnet, exported, tmp_path, monkeypatch):
+    """Run `bpnet export` on the trained model; its plain file is at hand, which saves seconds."""
+    monkeypatch.setattr(
+        "bodyposenet.exporting.onnx.export_onnx",
+        lambda *_: (exported / "model.onnx").read_bytes(),
+    )
+
+    def run(*flags: object):
+        output = () if "-o" in flags else ("-o", tmp_path / "m.onnx")
+        model = ("-m", exported / "model.tlt", "-k", "key", "-d", "128,128,3")
+        return run_bpnet("export", *model, *output, *flags)
+
+    return run
+
+
+def be_lenient(monkeypatch, data_type, decibels):
+    """Rounding is too coarse for a network of sixty steps, on images that it does not know."""
+    tolerance = verification.Tolerance(pixels=0.5, remedy="", signal_to_noise=decibels)
+    monkeypatch.setitem(verification.TOLERANCES, data_type, tolerance)
 
 
 def test_the_header_is_the_models_and_nothing_of_the_machine_is_told(exported):
     content = (exported / "model.onnx").read_bytes()
-    (prop,) = onnx.load_model_from_string(content).metadata_props
-    assert prop.key == "bodyposenet"
-    assert json.loads(prop.value) == read_model(exported / "model.tlt", "key")[0]
+    found = header(content)
+    assert found.pop("data_type") == "fp32"
+    assert found.pop("form")["upsample_ratio"] == 1
+    assert found == read_model(exported / "model.tlt", "key")[0]
     assert b"File " not in content
     assert b".py" not in content
 
 
-def test_inference_and_evaluation_need_no_torch(exported, drawn_dataset, tmp_path):
-    folder = drawn_dataset.folder / "test"
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "inference", "-i", str(exported / "infer.yaml"),
-         "-m", str(exported / "model.onnx"), "--input_type", "dir", "--input", str(folder),
-         "-r", str(tmp_path), "--dump_visualizations"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def run_without_torch(exported, task, *flags):
+    model = "-i", exported / "infer.yaml", "-m", exported / "model.onnx"
+    command = [sys.executable, "-c", WITHOUT_TORCH, task, *model, *flags]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_inference_needs_no_torch(exported, drawn_dataset, tmp_path):
+    run_without_torch(
+        exported, "inference", "--input_type", "dir", "--input", drawn_dataset.folder / "test",
+        "-r", tmp_path, "--dump_visualizations",
+    )  # fmt: skip
     document = json.loads((tmp_path / "detections.json").read_text())
     assert sum(len(image["keypoints"]) for image in document["images"]) >= len(document["images"])
 
 
-def test_evaluate_takes_the_file(run_bpnet, exported, drawn_dataset, tmp_path):
-    done = run_bpnet(
-        "evaluate", "-i", exported / "infer.yaml", "-m", exported / "model.onnx",
-        "-d", drawn_dataset.spec, "-r", tmp_path, "--engine", "onnx", "--threads", 1,
-    )  # fmt: skip
+def test_evaluation_needs_no_torch(exported, drawn_dataset, tmp_path):
+    run_without_torch(exported, "evaluate", "-d", drawn_dataset.spec, "-r", tmp_path)
+    assert (tmp_path / "results.json").is_file()
+
+
+def test_all_files_of_a_model_give_its_ap(run_bpnet, exported, deployable, drawn_dataset, tmp_path):
+    found = {}
+    for path in (exported / "model.onnx", deployable / "model.etlt", deployable / "model.engine"):
+        done = run_bpnet(
+            "evaluate", "-i", exported / "infer.yaml", "-m", path, "-k", "key",
+            "-d", drawn_dataset.spec, "-r", tmp_path / path.suffix, "--threads", 1,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        results = json.loads((tmp_path / path.suffix / "results.json").read_text())
+        found[path.suffix] = results["kpi"]["AP_0.50:0.95_all"]
+    assert found[".onnx"] > 0.3
+    assert found == pytest.approx(dict.fromkeys(found, found[".onnx"]), abs=1e-6)
+
+
+def test_the_deployable_model_keeps_the_contract(deployable):
+    content = read_etlt(deployable / "model.etlt", "key")
+    model = onnx.load_model_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    names = [tensor.name for tensor in (*model.graph.input, *model.graph.output)]
+    assert names == ["input_1:0", "conv2d_transpose_1/BiasAdd:0", "heatmap_out/BiasAdd:0"]
+    assert header(content)["form"]["upsample_ratio"] == 4
+    assert (deployable / "kit" / "model.onnx").read_bytes() == content
+    assert read_container(deployable / "model.etlt", "key")[0]["data_type"] == "fp32"
+    assert read_engine(deployable / "model.engine", "key")[0].runtime == "openvino"
+
+
+def test_an_existing_file_is_replaced_only_where_that_is_said(export, tmp_path):
+    (tmp_path / "m.onnx").write_text("precious")
+    done = export()
+    assert done.code == 2
+    assert "m.onnx: exists already" in done.err
+    assert "--overwrite" in done.err
+    assert (tmp_path / "m.onnx").read_text() == "precious"
+    assert export("--overwrite").code == 0
+    assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "fp32"
+
+
+def test_a_name_without_extension_gets_one_and_a_plain_file_is_said_to_be_plain(export, tmp_path):
+    done = export("-o", tmp_path / "m")
     assert done.code == 0
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["kpi"]["AP_0.50:0.95_all"] > 0.3
+    assert (tmp_path / "m.onnx").is_file()
+    assert "m.onnx will be a plain file that anybody can read" in done.err
+
+
+def test_float16_and_given_photos(export, tmp_path, drawn_dataset, monkeypatch):
+    be_lenient(monkeypatch, "fp16", 20.0)
+    photos = drawn_dataset.folder / "test"
+    done = export("--data_type", "fp16", "--verify_images", photos, "-t", "tfonnx")
+    assert done.code == 0
+    assert "within 0.5 pixels" in done.out
+    assert done.out.count("3 x 128 x 128") == 1
+    assert done.out.count("2 x 128 x 128") == 1  # the folder holds six
+    assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "fp16"
+
+
+def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_dataset, monkeypatch):
+    be_lenient(monkeypatch, "int8", 8.0)
+    done = export(
+        "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "test", "--batches", 3,
+        "--batch_size", 2, "--cal_cache_file", tmp_path / "cal.bin", "--force_ptq",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "--force_ptq" not in done.err  # it is always so
+    assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-cpu"
+    assert (tmp_path / "cal.bin").is_file()
+
+
+def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_dataset, monkeypatch):
+    be_lenient(monkeypatch, "int8", 4.0)
+    images, cache = tmp_path / "chosen", tmp_path / "cal.bin"
+    cache.write_text("another model's")  # TAO's default name; used only where it is named
+    monkeypatch.chdir(tmp_path)
+    done = export(
+        "--data_type", "int8", "--cal_select", drawn_dataset.folder / "annotations" / "test.json",
+        "--cal_source_dir", drawn_dataset.folder / "test", "--cal_image_dir", images,
+        "--batches", 4, "--int8_flavour", "tensorrt",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert len(list(images.iterdir())) == 4
+    assert cache.read_text() == "another model's"
+    assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-tensorrt"
 
 
 @pytest.mark.parametrize(
@@ -78,26 +191,121 @@ def test_evaluate_takes_the_file(run_bpnet, exported, drawn_dataset, tmp_path):
         (("-t", "uff"), "--backend uff"),
         (("-d", "96,128,1"), "--input_dims 96,128,1: 1 channels"),
         (("-d", "96,128,3", "-i", "channels_first"), "96 channels"),
-        (("-o", "model.etlt"), "only .onnx files are written"),
+        (("-d", "100,4,3"), "The next are 96 or 104 for the height and 8 for the width."),
+        (("-o", "model.plan"), "neither an .onnx nor an .etlt file"),
+        (("--engine_file", "model.plan"), "no name of an engine"),
+        (("--sdk_compatible_model", "-u", "1"), "--upsample_ratio 1"),
+        (("--opt_batch_size", "4"), "more than the largest batch, 1"),
         (("-k", "wrong"), "wrong key"),
+        (("-m", "model.onnx"), "model.onnx: has been exported already"),
+        (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt: no such file"),
+        (("--verify_images", "nothere"), "--verify_images nothere: no such folder"),
+        (("-o", "kit/m.onnx", "--deployment_kit", "kit"), "kit: is, or lies in, the folder"),
+        (("--engine_file", "kit/e/m.engine", "--deployment_kit", "kit"), "kit/e: is, or lies in"),
+        (("-r", "kit", "--deployment_kit", "kit"), "kit: is, or lies in, the folder"),
+        (("--deployment_kit", "photos"), "photos: exists already"),
+        (("--deployment_kit", "photos/a.png"), "photos/a.png: is a file"),
+        ((*INT8, "--engine_file", "m.engine", "--engine_runtime", "tensorrt"), "takes no INT8 of"),
+        (("--data_type", "int8"), "INT8 needs images"),
+        (("--data_type", "int8", "--cal_image_dir", "nothere"), "nothere: no such folder"),
+        ((*INT8, "--batches", "2"), "photos: holds 1 images, 2 are to calibrate with"),
+        ((*INT8, "--float_layers", "stage1/conv1", "-s"), "--float_layers: with --strict"),
+        ((*INT8, "--float_layers", "stage1/conf1"), "There are stage1/conv1, stage1/conv"),
+        ((*INT8, "--cal_select", "val.json"), "belong together"),
+        (
+            (*INT8, "--cal_select", "val.json", "--cal_source_dir", "photos"),
+            "--cal_select val.json: no such file",
+        ),
     ],
 )
-def test_mistakes_are_told_before_any_work(run_bpnet, exported, tmp_path, flags, message):
-    done = run_bpnet(
-        "export", "-m", exported / "model.tlt", "-k", "key", "-o", tmp_path / "m.onnx",
-        "-r", tmp_path, *flags,
-    )  # fmt: skip
+def test_mistakes_are_told_before_any_work(export, tmp_path, monkeypatch, flags, message):
+    monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)  # cannot be called
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite("photos/a.png", np.zeros((8, 8, 3), np.uint8))
+    done = export(*flags)
     assert done.code == 2
     assert message in done.err
-    assert not (tmp_path / "m.onnx").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"photos", "status.json"}
 
 
-def test_a_train_spec_must_agree(run_bpnet, exported, write_train_spec, tmp_path):
+@pytest.mark.parametrize(
+    ("runtime", "package", "message"),
+    [
+        ("tensorrt", "tensorrt", "export needs the package tensorrt, which is not installed"),
+        ("openvino", "openvino", "export needs the package openvino, which is not installed"),
+        ("auto", "openvino", "neither works here"),
+    ],
+)
+def test_a_missing_runtime_is_told_before_any_work(
+    export, tmp_path, monkeypatch, runtime, package, message
+):
+    monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
+    monkeypatch.setitem(sys.modules, package, None)
+    done = export("--engine_file", tmp_path / "m.engine", "--engine_runtime", runtime)
+    assert done.code == 2
+    assert message in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_runtime_is_told_before_any_work(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    flags = "--engine_file", tmp_path / "m.engine", "--engine_runtime"
+    told = "openvino is installed but cannot be loaded: libopenvino.so is missing"
+    assert told in export(*flags, "openvino").err
+    assert "neither works here" in export(*flags, "auto").err
+
+
+def test_an_engine_that_cannot_be_built_leaves_no_file(export, tmp_path, monkeypatch):
+    def fail(*_):
+        raise BodyPoseNetError("m.engine: no kernel fits")
+
+    monkeypatch.setattr("bodyposenet.exporting.engine.build_engine_file", fail)
+    flags = "--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit"
+    assert "no kernel fits" in export(*flags).err
+    assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
+
+
+@pytest.mark.parametrize("flag", ["-o", "--engine_file", "--deployment_kit"])
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+    export, tmp_path, monkeypatch, flag
+):
+    monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
+    (tmp_path / "file").write_text("no folder")
+    name = {"-o": "m.onnx", "--engine_file": "m.engine", "--deployment_kit": "kit"}[flag]
+    done = export(flag, tmp_path / "file" / name)
+    assert done.code == 2
+    assert "file: cannot write results there" in done.err
+
+
+def test_a_folder_in_the_way_is_told(export, tmp_path):
+    (tmp_path / "m.onnx").mkdir()
+    assert "m.onnx: is a folder" in export("--overwrite").err
+
+
+def test_flags_without_effect_are_told(export):
+    done = export("--cal_image_dir", "photos", "--no-float_outputs", "-u", 2, "--force_ptq",
+                  "--engine_runtime", "openvino", "--opt_batch_size", 4, "--batch_size", 4,
+                  "--batches", 10)  # fmt: skip
+    assert done.code == 0
+    told = re.findall(r"--(\w+): without effect, it needs (.*)", done.err)
+    assert dict(told) == {
+        "cal_image_dir": "--data_type int8",
+        "float_outputs": "--data_type int8",
+        "force_ptq": "--data_type int8",
+        "upsample_ratio": "--sdk_compatible_model",
+        "engine_runtime": "--engine_file",
+        "opt_batch_size": "--engine_file or --deployment_kit",
+        "batch_size": "--data_type int8, --engine_file or --deployment_kit",
+    }
+
+
+def test_a_train_spec_must_agree(export, write_train_spec):
     spec = write_train_spec(**{"dataloader.normalization_params": {"image_scale": [255.0] * 3}})
-    done = run_bpnet(
-        "export", "-m", exported / "model.tlt", "-k", "key", "-e", spec, "-r", tmp_path,
-        "-o", tmp_path / "m.onnx",
-    )  # fmt: skip
+    done = export("-e", spec)
     assert done.code == 2
     assert "differ in image_scale" in done.err
 
@@ -109,40 +317,26 @@ def test_dimensions_are_three_sizes(run_bpnet, dims):
     assert f"argument -d/--input_dims: {dims}: not three sizes" in done.err
 
 
-class ShiftedEngine:
-    """Stands for an export gone wrong: adds something to every map."""
-
-    def __init__(self, engine, shift):
-        self.engine, self.shift = engine, np.float32(shift)
-
-    def infer(self, images, stage=None):
-        found = self.engine.infer(images, stage)
-        return [Maps(maps.heatmaps + self.shift, maps.pafs + self.shift) for maps in found]
+@pytest.mark.parametrize("flag", ["-u", "--batches", "--max_workspace_size"])
+def test_counts_are_whole_numbers(run_bpnet, flag):
+    done = run_bpnet("export", "-m", "m.tlt", flag, "0")
+    assert "0: not a whole number of at least 1" in done.err
 
 
-@pytest.mark.parametrize(
-    ("shift", "data_type", "right"),
-    [(0, "fp32", True), (1e-2, "fp32", False), (1e-2, "fp16", True), (np.nan, "fp16", False)],
-)
-def test_a_file_that_differs_from_the_network_is_not_written(exported, shift, data_type, right):
-    from bodyposenet.runtime.pytorch import CPU, load
-
-    network = load(exported / "model.tlt", "key", CPU)
-    comparisons = verification.compare(network, ShiftedEngine(network, shift), [(64, 96)])
-    if right:
-        verification.check(comparisons, data_type)
-        return
-    with pytest.raises(BodyPoseNetError, match="maps are not the network's"):
-        verification.check(comparisons, data_type)
-
-
-def test_a_wrong_export_leaves_no_file(run_bpnet, exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(verification, "LARGEST_ERRORS", {"fp32": 0.0})
-    monkeypatch.setattr(
-        "bodyposenet.exporting.onnx.export_onnx",
-        lambda *_, **__: (exported / "model.onnx").read_bytes(),
-    )
-    done = run_bpnet("export", "-m", exported / "model.tlt", "-k", "key", "-o", tmp_path / "m.onnx")
+def test_a_wrong_export_leaves_nothing(export, tmp_path, monkeypatch):
+    tolerance = verification.Tolerance(pixels=0.1, remedy="", error=-1.0)
+    monkeypatch.setattr(verification, "TOLERANCES", {"fp32": tolerance})
+    done = export("--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit")
     assert done.code == 2
     assert "no file is written" in done.err
     assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
+
+
+def test_unreadable_photos_are_an_error(export, tmp_path):
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "photos" / "b.png").write_text("no image")
+    done = export("--verify_images", tmp_path / "photos")
+    assert done.code == 2
+    assert "b.png: no image" in done.err
+    assert not (tmp_path / "m.onnx").exists()

@@ -5,51 +5,66 @@ Converted is the file and not the network, as batch normalization must be folded
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bodyposenet.exporting.graph import write_data_type
+
 
 def to_float16(content: bytes) -> bytes:
-    """Give weights and everything between input and outputs the type float16.
+    """Give weights, and everything from the first convolution to the outputs, the type float16.
 
     Args:
         content: From `export_onnx`.
 
     Returns:
-        The content of the file. Its input and outputs are float32 as before.
+        The content of the file. Its input and outputs, and a normalization inside, are as before.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
     graph = model.graph
     nodes = list(graph)
-    for name, weight in graph.initializers.items():
-        assert weight.const_value is not None
-        if weight.const_value.dtype != ir.DataType.FLOAT:  # a shape, for example
-            continue
-        weight.const_value = ir.tensor(weight.const_value.numpy().astype(np.float16), name=name)
-        weight.dtype = ir.DataType.FLOAT16
-    for node in nodes:
-        for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT:
-                value.dtype = ir.DataType.FLOAT16
-    _cast_input(graph, nodes[0])
+    start = [node.op_type for node in nodes].index("Conv")
+    _convert(nodes[start:])
+    _cast_images(graph, nodes[start], nodes[start:])
     _cast_outputs(graph)
+    write_data_type(model, "fp16")
     return ir.to_proto(model).SerializeToString()
 
 
-def _cast_input(graph: ir.Graph, first: ir.Node) -> None:
-    (images,) = graph.inputs
-    cast = _cast(images, ir.DataType.FLOAT16, "input_float16")
-    images.replace_all_uses_with(cast.outputs[0])
-    cast.replace_input_with(0, images)
+def _convert(nodes: Sequence[ir.Node]) -> None:
+    """Weights become float16, and what the nodes make of them."""
+    for node in nodes:
+        for value in node.inputs if node.op_type != "Resize" else ():  # its scales stay as they are
+            if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
+                continue
+            assert value.const_value is not None
+            weight = value.const_value.numpy().astype(np.float16)
+            value.const_value = ir.tensor(weight, name=value.name)
+            value.dtype = ir.DataType.FLOAT16
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.dtype = ir.DataType.FLOAT16
+
+
+def _cast_images(graph: ir.Graph, first: ir.Node, nodes: Sequence[ir.Node]) -> None:
+    images = first.inputs[0]
+    assert images is not None
+    cast = _cast(images, ir.DataType.FLOAT16, "images_float16")
     graph.insert_before(first, cast)
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is images:
+                node.replace_input_with(index, cast.outputs[0])
 
 
 def _cast_outputs(graph: ir.Graph) -> None:
     """The outputs keep their names, the float16 maps before them get others."""
     for index, maps in enumerate(graph.outputs):
         name = maps.name
-        maps.name = f"output_{index}_float16"
+        maps.name = f"{name}_float16"
         cast = _cast(maps, ir.DataType.FLOAT, name)
         graph.append(cast)
         graph.outputs[index] = cast.outputs[0]
@@ -57,4 +72,4 @@ def _cast_outputs(graph: ir.Graph) -> None:
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str | None) -> ir.Node:
     output = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
-    return ir.node("Cast", [value], {"to": dtype}, outputs=[output])
+    return ir.node("Cast", [value], {"to": dtype}, outputs=[output], name=name)

@@ -1,57 +1,36 @@
 """Write a trained model as ONNX, for ONNX Runtime, OpenVINO, TensorRT and others; no GPU is needed.
 
-The file takes float32 images of any multiple of 8 as height and width, normalized outside, and
-gives the last stage's maps. It is compared with the network before it is written.
+The file takes images of any multiple of 8 as height and width, and gives the last stage's maps. It
+is compared with the network, as inference runs it, before anything is written. With --engine_file
+an engine is built from it, with --deployment_kit what other programs need to run it.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bodyposenet.console import StatusFile, say
+from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.tasks.flags import add_key_argument
+from bodyposenet.tasks.export_checks import Targets, find_targets
+from bodyposenet.tasks.export_flags import add_arguments
+from bodyposenet.tasks.export_int8 import prepare, quantize
 
 if TYPE_CHECKING:
-    from bodyposenet.runtime.pytorch import PyTorchEngine
+    from collections.abc import Iterator
 
-_EXTENSION = ".onnx"
-_SECOND_SHAPE = 136, 200
-"""Height and width of a second comparison; no file may be bound to one size."""
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from bodyposenet.exporting.onnx import Form
+    from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `export` that a plain ONNX file needs (reference 1.7)."""
-    parser.add_argument(
-        "-m", "--model", metavar="FILE", required=True, help="model to export (.tlt)"
-    )
-    add_key_argument(parser)
-    parser.add_argument(
-        "-o", "--output_file", metavar="FILE", help="the .onnx file; default: beside the model"
-    )
-    parser.add_argument(
-        "-e", "--experiment_spec", metavar="FILE",
-        help="train spec; the model file knows all that it says, it must agree",
-    )  # fmt: skip
-    parser.add_argument(
-        "-t", "--backend", choices=("onnx", "tfonnx", "uff"), default="onnx",
-        help="onnx and tfonnx are the same here; uff is a format of the past",
-    )  # fmt: skip
-    parser.add_argument(
-        "-d", "--input_dims", type=_dimensions, default="256,256,3", metavar="H,W,C",
-        help="the file is compared with the network at this size; it takes any (C,H,W with "
-        "channels_first)",
-    )  # fmt: skip
-    parser.add_argument(
-        "-i", "--data_format", choices=("channels_last", "channels_first"),
-        default="channels_last", help="layout of input and outputs",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data_type", choices=("fp32", "fp16"), default="fp32",
-        help="of the weights and the calculation; input and outputs are fp32",
-    )  # fmt: skip
+__all__ = ["add_arguments", "run"]
+
+_OTHER_SHAPES = (136, 200), (96, 64)
+"""Heights and widths of further comparisons; no file may be bound to one size unasked."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -60,67 +39,126 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         BodyPoseNetError: A flag or the model is wrong, or the exported model gives other maps.
     """
-    from bodyposenet.exporting.float16 import to_float16
     from bodyposenet.exporting.onnx import export_onnx
-    from bodyposenet.exporting.verification import check, compare, table
-    from bodyposenet.files import replacing
     from bodyposenet.model.checkpoint import read_model
-    from bodyposenet.runtime import onnx, pytorch
+    from bodyposenet.runtime.engines import pytorch
 
-    if arguments.backend == "uff":
-        raise BodyPoseNetError("--backend uff: a format that nothing reads any more", "Use onnx.")
-    output = _output_file(arguments.model, arguments.output_file)
-    shape = _checked_shape(arguments.input_dims, arguments.data_format)
-    with StatusFile(arguments.results_dir or output.parent) as status:
+    if arguments.verbose:
+        logger.setLevel(logging.DEBUG)
+    targets = find_targets(arguments)
+    with StatusFile(targets.results) as status:
         header, network = read_model(arguments.model, arguments.key)
         engine = pytorch.PyTorchEngine(network, pytorch.CPU)
         _check_train_spec(arguments.experiment_spec, engine, arguments.model)
-        content = export_onnx(
-            network, header, channels_last=arguments.data_format == "channels_last"
-        )
-        if arguments.data_type == "fp16":
-            content = to_float16(content)
-        exported = onnx.load(output, content=content, on_cpu=True)
-        comparisons = compare(engine, exported, [shape, _SECOND_SHAPE])
-        say("largest difference from the network's maps, as a share of the largest value, and")
-        say("keypoints of these maps that differ by more than 0.1 pixels:")
-        say("\n".join(table(comparisons)))
-        check(comparisons, arguments.data_type)
-        with replacing(output, durable=True) as file:
+        if arguments.data_type == "int8":
+            prepare(arguments, network.widths())
+        content = export_onnx(network, header, _form(arguments, targets.device.shape))
+        content = _convert(content, arguments, targets)
+        _verify(engine, content, arguments, targets)
+        _write(content, arguments, targets)
+        status.write("RUNNING", f"exported {targets.output}")
+
+
+def _form(arguments: argparse.Namespace, shape: tuple[int, int]) -> Form:
+    from bodyposenet.exporting.onnx import Form
+
+    batch = arguments.static_batch_size
+    return Form(
+        channels_last=arguments.data_format == "channels_last",
+        upsample_ratio=arguments.upsample_ratio if arguments.sdk_compatible_model else 1,
+        static_batch_size=batch if batch > 0 else None,
+        static_shape=shape if arguments.static_input_dims else None,
+        bakes_normalization=arguments.bake_normalization,
+    )
+
+
+def _convert(content: bytes, arguments: argparse.Namespace, targets: Targets) -> bytes:
+    """The float32 file to the type of data that is asked for."""
+    if targets.data_type == "fp32":
+        return content
+    if targets.data_type == "fp16":
+        from bodyposenet.exporting.float16 import to_float16
+
+        return to_float16(content)
+    flavour = "cpu" if targets.data_type == "int8-cpu" else "tensorrt"
+    return quantize(content, arguments, targets.device.shape, flavour)
+
+
+def _verify(
+    network: PyTorchEngine, content: bytes, arguments: argparse.Namespace, targets: Targets
+) -> None:
+    """Compare the file with the network, and say how far they are apart."""
+    from bodyposenet.exporting.verification import TOLERANCES, check, compare, share_matched, table
+    from bodyposenet.runtime.engines import onnx
+
+    exported = onnx.load(targets.output, content=content, on_cpu=True)
+    tolerance = TOLERANCES[arguments.data_type]
+    comparisons = [
+        compare(network, exported, images, tolerance)
+        for images in _batches(network, exported.fixed_shape, arguments, targets.device.shape)
+    ]
+    say("largest difference from the network's maps, as a share of the largest value; how far they")
+    say(f"are above their differences; keypoints, and those within {tolerance.pixels} pixels:")
+    say("\n".join(table(comparisons)))
+    share = share_matched(comparisons)
+    if share is None:
+        logger.warning("no keypoints on these images: only the maps were compared")
+    else:
+        say(f"{share:.1%} of the keypoints are the same")
+    check(comparisons, tolerance)
+
+
+def _batches(
+    network: PyTorchEngine,
+    fixed_shape: tuple[int, int] | None,
+    arguments: argparse.Namespace,
+    shape: tuple[int, int],
+) -> Iterator[NDArray[np.uint8]]:
+    """Images to compare on: photos of a folder, or drawn people."""
+    from bodyposenet.exporting.verification import drawn_batches, photo_batches
+
+    folder, shapes = arguments.verify_images, [shape]
+    if arguments.data_type == "int8":  # made for images like those that it is calibrated with
+        folder = folder or arguments.cal_image_dir
+    elif fixed_shape is None:
+        shapes += [other for other in _OTHER_SHAPES if other != shape]
+    return photo_batches(network, folder, shapes) if folder else drawn_batches(shapes)
+
+
+def _write(content: bytes, arguments: argparse.Namespace, targets: Targets) -> None:
+    """Write the file, and what is made of it; first the engine, whose building may fail."""
+    from bodyposenet.files import replacing
+    from bodyposenet.runtime.engines.sealed_onnx import write_etlt
+
+    if targets.engine is not None:
+        _write_engine(content, arguments, targets, targets.engine)
+    if targets.is_sealed:
+        write_etlt(targets.output, content, arguments.key)
+    else:
+        with replacing(targets.output, durable=True) as file:
             file.write(content)
-        say(f"written: {output}, {len(content) / 2**20:.1f} MiB, {arguments.data_type}")
-        status.write("RUNNING", f"exported {output}")
+    say(f"written: {targets.output}, {len(content) / 2**20:.1f} MiB, {targets.data_type}")
+    if targets.kit is not None:
+        _write_kit(content, arguments.cal_cache_file, targets, targets.kit)
 
 
-def _dimensions(text: str) -> tuple[int, ...]:
-    """Three sizes, as in 288,384,3."""
-    sizes = tuple(int(size) for size in text.split(",") if size.isdecimal())
-    if len(sizes) != 3 or text.count(",") != 2 or 0 in sizes:
-        raise argparse.ArgumentTypeError(f"{text}: not three sizes, as in 288,384,3")
-    return sizes
+def _write_engine(
+    content: bytes, arguments: argparse.Namespace, targets: Targets, path: Path
+) -> None:
+    from bodyposenet.exporting.engine import EngineOptions, build_engine_file
+
+    timing_cache = Path(arguments.timing_cache) if arguments.timing_cache else None
+    options = EngineOptions(targets.runtime or "auto", targets.device, timing_cache)
+    header = build_engine_file(content, path, options, arguments.key)
+    say(f"written: {path}, {header.runtime} {header.version}, for {header.device}")
 
 
-def _checked_shape(sizes: tuple[int, ...], data_format: str) -> tuple[int, int]:
-    """Height and width of H,W,C, or of C,H,W."""
-    last = data_format == "channels_last"
-    (height, width), channels = (sizes[:2], sizes[2]) if last else (sizes[1:], sizes[0])
-    if channels != 3:
-        order = "H,W,C" if last else "C,H,W"
-        raise BodyPoseNetError(
-            f"--input_dims {','.join(map(str, sizes))}: {channels} channels, but images have 3",
-            f"With --data_format {data_format} the order is {order}.",
-        )
-    return height, width
+def _write_kit(content: bytes, cache: str | None, targets: Targets, folder: Path) -> None:
+    from bodyposenet.exporting.deployment import KitOptions, write_kit
 
-
-def _output_file(model: str, named: str | None) -> Path:
-    output = Path(named) if named else Path(model).with_suffix(_EXTENSION)
-    if output.suffix.lower() != _EXTENSION:
-        raise BodyPoseNetError(
-            f"{output}: only {_EXTENSION} files are written",
-            f"Give -o a name that ends in {_EXTENSION}.",
-        )
-    return output
+    options = KitOptions(targets.device, Path(cache) if cache else None)
+    write_kit(folder, targets.output, content, options)
+    say(f"written: {folder}, its README.md tells what the files are for")
 
 
 def _check_train_spec(path: str | None, engine: PyTorchEngine, model: str) -> None:

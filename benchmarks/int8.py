@@ -1,0 +1,151 @@
+"""INT8 on the processor: how much faster than float32, and how much of the keypoint AP it costs.
+
+python -m benchmarks.int8 [--model FILE --dataset_spec FILE --images DIR] [--threads N] [--quick]
+    [--json FILE]
+
+ONNX Runtime, from uint8 images of 320 x 448 to maps. The networks have random weights and are
+calibrated on drawn people. With a model, a dataset spec and a folder of photos to calibrate on,
+that model's keypoint AP on the test images is measured in float32 and in INT8 of both flavours; a
+person stays where INT8 finds most of the keypoints within 2 pixels of the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.evaluation.dataset import DatasetResult, evaluate_dataset, load_test_images
+from bodyposenet.exporting.int8.calibration import CalibrationSource
+from bodyposenet.exporting.int8.quantization import Quantization, quantized
+from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.model.checkpoint import describe, read_model
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.runtime.engines import onnx
+from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+
+from . import harness
+
+_SIZE = (320, 448)
+_STAGES = {"vgg": 3, "mobilenet": 2}
+"""Those of the train specs that we ship."""
+_FLAVOURS = {"": Quantization("cpu"), "_tensorrt": Quantization("tensorrt")}
+"""End of a figure's name -> how the model is quantized."""
+_PIXELS = 2.0
+
+
+def measure(arguments: argparse.Namespace) -> harness.Figures:
+    """Time the networks, and compare the AP of a model where one is given."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = 2 if arguments.quick else 8
+        write_drawn_dataset(folder, train_images=1, test_images=images, size=256, seed=0)
+        source = CalibrationSource(folder / "test", None, None, images, 1, _SIZE)
+        for architecture, stages in _STAGES.items():
+            content = _export_made_up(architecture, stages)
+            turns = (3 if architecture == "vgg" else 7) if arguments.quick else 15
+            figures |= _time(architecture, content, source, turns, arguments.threads)
+    if None not in (arguments.model, arguments.dataset_spec, arguments.images):
+        figures |= _compare_ap(arguments)
+    return figures
+
+
+def _export_made_up(architecture: str, stages: int) -> bytes:
+    """A network of the default skeleton with random weights."""
+    torch.manual_seed(0)
+    attributes = BackboneAttributes.model_validate({"architecture": architecture})
+    spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
+    network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec)
+    return export_onnx(network, describe(network))
+
+
+def _time(
+    architecture: str, content: bytes, source: CalibrationSource, turns: int, threads: int
+) -> dict[str, float]:
+    images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
+    files = {"fp32": content, "int8": quantized(content, source, _FLAVOURS[""])}
+    engines = {
+        name: onnx.load(name, content=file, threads=threads, on_cpu=True)
+        for name, file in files.items()
+    }
+    seconds = harness.take_turns(
+        {name: lambda engine=engine: engine.infer(images) for name, engine in engines.items()},
+        turns,
+    )
+    return {
+        f"speedup_{architecture}": seconds["fp32"] / seconds["int8"],
+        f"fp32_{architecture}_ms": 1e3 * seconds["fp32"],
+        f"int8_{architecture}_ms": 1e3 * seconds["int8"],
+    }
+
+
+def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
+    """The AP in float32, the share of it that INT8 loses, the share of people who stay."""
+    header, network = read_model(arguments.model, arguments.key)
+    content = export_onnx(network, header)
+    spec = InferenceSpec(input_shape=_SIZE, keep_aspect_ratio_mode="pad_image_input")
+    dataset = DatasetSpec.load(arguments.dataset_spec)
+    images = load_test_images(dataset, 40 if arguments.quick else arguments.limit)
+    count = 20 if arguments.quick else 100
+    source = CalibrationSource(arguments.images, None, None, count, 1, _SIZE)
+
+    def evaluate(file: bytes) -> DatasetResult:
+        engine = onnx.load("the model", content=file, threads=arguments.threads, on_cpu=True)
+        return evaluate_dataset(Predictor(engine, spec), dataset, images)
+
+    expected = evaluate(content)
+    figures = {"ap_fp32": expected.accuracy.ap}
+    for end, quantization in _FLAVOURS.items():
+        found = evaluate(quantized(content, source, quantization))
+        figures |= {
+            f"ap_share_lost{end}": 1 - found.accuracy.ap / max(expected.accuracy.ap, 1e-9),
+            f"poses_within_2px{end}": _share_that_stays(expected, found),
+        }
+    return figures
+
+
+def _share_that_stays(expected: DatasetResult, found: DatasetResult) -> float:
+    """Of the people that float32 finds, those whom INT8 finds too, most keypoints near enough."""
+    people = same = 0
+    for entry, other in zip(expected.images, found.images, strict=True):
+        ours, theirs = _keypoints(entry), _keypoints(other)
+        near = np.linalg.norm(ours[:, None] - theirs[None], axis=3) <= _PIXELS
+        best = near.sum(axis=2).max(axis=1, initial=0)
+        people += len(ours)
+        same += int((2 * best > np.isfinite(ours[..., 0]).sum(axis=1)).sum())
+    return same / max(people, 1)
+
+
+def _keypoints(entry: Mapping[str, Any]) -> NDArray[np.float64]:
+    """(N, K, 2) of an entry of detections.json, NaN where a joint is missing."""
+    people = len(entry["scores"])
+    points = np.array(entry["keypoints"], np.float64).reshape(people, -1 if people else 1, 2)
+    points[~points.any(axis=2)] = np.nan
+    return points
+
+
+def _flags() -> argparse.ArgumentParser:
+    flags = harness.parser("int8", __doc__)
+    flags.add_argument("--model", type=Path, metavar="FILE", help="a trained model (.tlt)")
+    flags.add_argument("--key", default="", help="of the model, if it is sealed")
+    flags.add_argument("--dataset_spec", metavar="FILE", help="whose test images are evaluated")
+    flags.add_argument("--images", type=Path, metavar="DIR", help="photos to calibrate on")
+    flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
+    flags.add_argument("--threads", type=int, default=1, metavar="N", help="of the networks")
+    return flags
+
+
+if __name__ == "__main__":
+    harness.run("int8", _flags(), measure)

@@ -1,0 +1,88 @@
+"""TensorRT's calibration cache, a text file: the ranges of tensors out, and in.
+
+    TRT-8601-EntropyCalibration2
+    input_1:0: 3c010204
+
+Behind a tensor's name stand the bytes of a float32, the first one first: the value of one step, its
+largest absolute value / 127 (reference 14.3).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.int8.ranges import LEVELS, Range
+from bodyposenet.files import replacing
+
+_TITLE = "TRT-8601-EntropyCalibration2"
+"""Of the last TensorRT whose calibration is not deprecated.
+
+Readers refuse other algorithms than their own, so that it stands here however the ranges were
+found; `Origin` tells that.
+"""
+
+_KNOWN_TITLE = re.compile(r"TRT-\d+-\w+")
+_LINE = re.compile(r"(.+): ?([0-9a-fA-F]{8})")
+
+
+def write_cache(path: Path, ranges: Mapping[str, Range]) -> bytes:
+    """Write ranges; of each, the largest absolute value.
+
+    Args:
+        path: The file.
+        ranges: By the tensor's name.
+
+    Returns:
+        What has been written.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+    """
+    lines = [
+        f"{name}: {struct.pack('>f', covered.largest / LEVELS).hex()}"
+        for name, covered in ranges.items()
+    ]
+    content = "".join(f"{line}\n" for line in (_TITLE, *lines)).encode()
+    with replacing(path, durable=True) as file:
+        file.write(content)
+    return content
+
+
+def read_cache(path: Path) -> dict[str, Range]:
+    """Read ranges; they are as far below 0 as above.
+
+    Args:
+        path: A cache of ours or of TensorRT's.
+
+    Raises:
+        BodyPoseNetError: It cannot be read or is no calibration cache.
+    """
+    try:
+        title, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    except OSError as error:
+        raise BodyPoseNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise _broken(path, "it is no text") from error
+    if not _KNOWN_TITLE.fullmatch(title.strip()):
+        raise _broken(path, f"it begins with {title[:40]!r}, not with TRT-<version>-<algorithm>")
+    ranges = {}
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        found = _LINE.fullmatch(line.strip())
+        step = struct.unpack(">f", bytes.fromhex(found[2]))[0] if found else -1.0
+        if found is None or not 0 <= step < float("inf"):
+            raise _broken(path, f"line {number} is no tensor and its step: {line[:60]!r}")
+        ranges[found[1]] = Range(-LEVELS * step, LEVELS * step)
+    return ranges
+
+
+def _broken(path: Path, problem: str) -> BodyPoseNetError:
+    return BodyPoseNetError(
+        f"{path}: no calibration cache: {problem}",
+        "Name another --cal_cache_file, or delete this one to calibrate again.",
+    )

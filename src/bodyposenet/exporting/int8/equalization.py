@@ -1,0 +1,153 @@
+"""A float32 ONNX file in, the same model with channels of like size before depthwise layers out.
+
+INT8 has one scale for all channels of a tensor; where one is a hundred times the others, these are
+lost. Between two layers with ReLU or sums, channels may be scaled, the weights before and behind
+making up for it; a depthwise convolution has a weight scale for every such channel, so that this
+costs nothing (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
+Correction", 2019). The factors are powers of two: not a bit of the maps changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bodyposenet.data.drawn import draw_scene
+from bodyposenet.exporting.int8 import initializers
+from bodyposenet.exporting.int8.watching import WatchedModel
+from bodyposenet.runtime.engines.exported import normalize
+
+_PASSING = ("Add", "MaxPool", "Relu")
+"""Operators that scaled channels pass unchanged."""
+
+_SCENES = 8
+_SHAPE = 256, 256
+"""Drawn people tell the sizes of channels as well as photos do; and the same for every run."""
+
+_SMALLEST = 2.0**-5
+"""Of a tensor's largest channel; on photos, those that seem smaller may be larger."""
+
+
+@dataclass
+class _TiedValues:
+    """Tensors whose channels can only be scaled together.
+
+    Args:
+        names: Of the tensors.
+        producers: Convolutions that they come from.
+        consumers: Convolutions that read them.
+    """
+
+    names: set[str] = field(default_factory=set)
+    producers: list[ir.Node] = field(default_factory=list)
+    consumers: list[ir.Node] = field(default_factory=list)
+
+
+def equalize(content: bytes) -> bytes:
+    """Scale the channels before depthwise convolutions to like sizes.
+
+    Args:
+        content: From `export_onnx`, float32, of any form.
+
+    Returns:
+        The content of a file whose outputs are the same, bit by bit.
+    """
+    model = ir.from_proto(onnx.load_model_from_string(content))
+    groups = list(_tied_before_depthwise(model.graph))
+    if not groups:
+        return content
+    sizes = _channel_sizes(content)
+    layers = [layer for group in groups for layer in (*group.producers, *group.consumers)]
+    parts = {
+        (layer, part): numbers
+        for layer in dict.fromkeys(layers)
+        for part in initializers.PARTS
+        if (numbers := initializers.read(layer, part)) is not None
+    }
+    for group in groups:
+        factors = _factors(group, sizes)
+        for layer in group.producers:
+            for part in initializers.PARTS:
+                if (layer, part) in parts:
+                    parts[layer, part] = (parts[layer, part].T / factors).T
+        for layer in group.consumers:
+            weight = parts[layer, "weight"]
+            axis = 0 if is_depthwise(layer) else 1
+            parts[layer, "weight"] = np.moveaxis(np.moveaxis(weight, axis, -1) * factors, -1, axis)
+    for (layer, part), numbers in parts.items():
+        initializers.change(model.graph, layer, part, numbers)
+    return ir.to_proto(model).SerializeToString()
+
+
+def _tied_before_depthwise(graph: ir.Graph) -> Iterator[_TiedValues]:
+    """The tensors that depthwise convolutions read, with all that are tied to them."""
+    visited: set[str] = set()
+    for node in graph:
+        images = node.inputs[0]
+        if is_depthwise(node) and images is not None and images.name not in visited:
+            group = _TiedValues()
+            can_be_scaled = _collect(images, group)
+            visited |= group.names
+            if can_be_scaled:
+                yield group
+
+
+def _collect(start: ir.Value, group: _TiedValues) -> bool:
+    """Follow a tensor to all that it is tied to; whether all of that can be scaled."""
+    waiting, found = [start], True
+    while waiting:
+        value = waiting.pop()
+        if str(value.name) in group.names:
+            continue
+        group.names.add(str(value.name))
+        nodes = [value.producer(), *(use.node for use in value.uses())]
+        found &= not value.is_graph_output()
+        for node in nodes:
+            if node is None:
+                found = False
+            elif node.op_type in _PASSING:
+                waiting += [each for each in (*node.inputs, *node.outputs) if each is not None]
+            elif node.op_type == "Conv" and (is_depthwise(node) or _groups(node) == 1):
+                (group.producers if node is nodes[0] else group.consumers).append(node)
+            else:
+                found = False
+    return found
+
+
+def _groups(node: ir.Node) -> int:
+    return node.attributes.get_int("group", 1)
+
+
+def is_depthwise(node: ir.Node) -> bool:
+    """Whether every channel of its output is made of the same one of its input."""
+    weight = initializers.read(node, "weight") if node.op_type == "Conv" else None
+    return weight is not None and weight.shape[:2] == (_groups(node), 1) and len(weight) > 1
+
+
+def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
+    """The largest absolute value in every channel of every tensor, on drawn people."""
+    model = WatchedModel(content)
+    height, width = model.fixed_shape or _SHAPE
+    sizes: dict[str, NDArray[np.float32]] = {}
+    for seed in range(_SCENES):
+        scene = draw_scene(np.random.default_rng(seed), height, width)[0]
+        (tensors,) = model.run(normalize(scene[None], model.description))
+        for name, values in tensors.items():
+            found = np.abs(values).max(axis=(0, 2, 3))
+            sizes[name] = np.maximum(sizes.get(name, 0), found)
+    return sizes
+
+
+def _factors(group: _TiedValues, sizes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(C,) powers of two, none above 1, that channels are divided by; the largest one's is 1.
+
+    What a ReLU cuts off counts too: a channel that is silent on drawn people may not be on photos.
+    """
+    largest = np.max([sizes[name] for name in group.names], axis=0)
+    shares = largest / (largest.max() or 1.0)
+    return np.exp2(np.ceil(np.log2(np.maximum(shares, _SMALLEST)))).astype(np.float32)

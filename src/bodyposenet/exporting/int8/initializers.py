@@ -1,0 +1,77 @@
+"""Arrays in, initializers of an ONNX graph out, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+PARTS = {"weight": 1, "bias": 2}
+"""Of a convolution -> its input."""
+
+
+def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
+    """The weight or the bias of a convolution; None where it has none.
+
+    Args:
+        layer: The convolution.
+        part: `weight` or `bias`.
+    """
+    index = PARTS[part]
+    value = layer.inputs[index] if index < len(layer.inputs) else None
+    if value is None:
+        return None
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def change(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]) -> None:
+    """Give a convolution other numbers as weight or bias, and nobody else that has the old ones.
+
+    Args:
+        graph: Holds the layer.
+        layer: The convolution.
+        part: `weight` or `bias`.
+        numbers: What it is to be.
+    """
+    value = layer.inputs[PARTS[part]]
+    assert value is not None
+    if len(value.uses()) == 1:
+        value.const_value = ir.tensor(numbers, name=value.name)
+    else:
+        replace(graph, layer, part, add(graph, f"{layer.name}.{part}/own", numbers))
+
+
+def replace(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None:
+    """Give a convolution another weight or bias; the old one goes where nobody else has it.
+
+    Args:
+        graph: Holds the layer.
+        layer: The convolution.
+        part: `weight` or `bias`.
+        value: What it is to be.
+    """
+    old = layer.inputs[PARTS[part]]
+    assert old is not None and old.name is not None
+    layer.replace_input_with(PARTS[part], value)
+    if not old.uses():  # layers may share one, such as a bias of zeros
+        del graph.initializers[old.name]
+
+
+def add(graph: ir.Graph, name: str, numbers: NDArray[np.generic]) -> ir.Value:
+    """A new initializer.
+
+    Args:
+        graph: Receives it.
+        name: No other value's.
+        numbers: What it holds.
+    """
+    tensor = ir.tensor(numbers, name=name)
+    value = ir.Value(
+        name=name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(numbers.shape),
+        const_value=tensor,
+    )
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,209 @@
+"""A float32 graph and its layers for INT8 in, the graph with QuantizeLinear/DequantizeLinear out.
+
+Two placements. `cpu`: around whatever goes into or comes out of an INT8 layer, so that runtimes
+fuse it to an integer kernel. `tensorrt`: before the convolutions only, TensorRT's rule for explicit
+quantization; what a convolution gives stays unrounded until its ReLU is fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bodyposenet.exporting.int8 import initializers
+from bodyposenet.exporting.int8.ranges import LEVELS, Range
+
+Flavour = Literal["cpu", "tensorrt"]
+
+LAYERS: dict[Flavour, tuple[str, ...]] = {
+    "cpu": ("Conv", "Add", "MaxPool", "Mul", "Sigmoid"),
+    "tensorrt": ("Conv",),
+}
+"""Operators that compute in INT8."""
+
+_LARGEST_BIAS = 2**30
+"""In INT32, with room for the products that are added."""
+
+
+class Grid(NamedTuple):
+    """The integers of a tensor: value = scale * (integer - zero_point).
+
+    Args:
+        scale: () or, one for each channel, (C,) float32.
+        zero_point: Of the same shape, in the type of the integers.
+    """
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.integer]
+
+
+def activation_grid(covered: Range, flavour: Flavour) -> Grid:
+    """UINT8 with the zero point that the range asks for, or INT8 with none for TensorRT."""
+    if flavour == "tensorrt":
+        scale = covered.largest / LEVELS or 1.0
+        return Grid(np.array(scale, np.float32), np.array(0, np.int8))
+    scale = (covered.high - covered.low) / 255 or 1.0
+    zero_point = np.clip(np.rint(-covered.low / scale), 0, 255)
+    return Grid(np.array(scale, np.float32), zero_point.astype(np.uint8))
+
+
+def quantized_values(layers: Sequence[ir.Node], flavour: Flavour) -> list[ir.Value]:
+    """The activations that pass through integers.
+
+    Args:
+        layers: Those that compute in INT8.
+        flavour: Where the integers are.
+    """
+    values = [value for layer in layers for value in _activations(layer)]
+    if flavour == "cpu":
+        values += [result(layer) for layer in layers]
+    return list(dict.fromkeys(values))
+
+
+def result(layer: ir.Node) -> ir.Value:
+    """What a layer gives: behind its ReLU, where nothing else sees what is before it."""
+    (output,) = layer.outputs
+    followers = [use.node for use in output.uses()]
+    if len(followers) == 1 and followers[0].op_type == "Relu" and not output.is_graph_output():
+        return followers[0].outputs[0]
+    return output
+
+
+def is_never_negative(value: ir.Value) -> bool:
+    """Whether it follows from the operators that a tensor has no negative values."""
+    producer = value.producer()
+    if producer is None:
+        return False
+    if producer.op_type in ("Relu", "Sigmoid"):
+        return True
+    if producer.op_type in ("Add", "Concat", "MaxPool", "Mul"):
+        return all(each is not None and is_never_negative(each) for each in producer.inputs)
+    return False
+
+
+def insert(
+    graph: ir.Graph, layers: Sequence[ir.Node], ranges: Mapping[str, Range], flavour: Flavour
+) -> None:
+    """Put activations and weights of the layers through integers.
+
+    Args:
+        graph: It is changed.
+        layers: Those that compute in INT8.
+        ranges: Of the `quantized_values`, by name.
+        flavour: Where the integers are.
+    """
+    inside = set(layers)
+    given = {result(layer) for layer in layers} if flavour == "cpu" else set()
+    grids = {
+        value: activation_grid(ranges[str(value.name)], flavour)
+        for value in quantized_values(layers, flavour)
+    }
+    for layer in layers:
+        if layer.op_type == "Conv":
+            _quantize_weights(graph, layer, grids[_activations(layer)[0]], flavour)
+    for node in [node for node in graph if node.op_type == "Conv" and node not in inside]:
+        images = node.inputs[0]
+        if images is None or images not in given or result(node) not in grids:
+            continue
+        if is_never_negative(images):
+            _keep_in_float(graph, node, images)
+    for value, grid in grids.items():
+        users = [use for use in value.uses() if value in given or use.node in inside]
+        restored = _pass_through(graph, value, grid)
+        for use in users:
+            use.node.replace_input_with(use.idx, restored)
+        if value in given and value.is_graph_output():
+            _take_over_output(graph, value, restored)
+
+
+def _activations(layer: ir.Node) -> list[ir.Value]:
+    inputs = layer.inputs[:1] if layer.op_type == "Conv" else layer.inputs
+    return [value for value in inputs if value is not None and not value.is_initializer()]
+
+
+def _pass_through(graph: ir.Graph, value: ir.Value, grid: Grid) -> ir.Value:
+    """What comes back of a value that goes through integers."""
+    name, producer = value.name, value.producer()
+    numbers = _constants(graph, str(name), grid)
+    quantize = _node("QuantizeLinear", [value, *numbers], f"{name}/quantized")
+    dequantize = _node("DequantizeLinear", [*quantize.outputs, *numbers], f"{name}/dequantized")
+    if producer is None:
+        graph.insert_before(graph[0], [quantize, dequantize])
+    else:
+        graph.insert_after(producer, [quantize, dequantize])
+    return dequantize.outputs[0]
+
+
+def _take_over_output(graph: ir.Graph, value: ir.Value, restored: ir.Value) -> None:
+    """Make a value the graph's output, under its name, in place of another."""
+    restored.shape, restored.type = value.shape, value.type
+    value.name, restored.name = f"{value.name}/exact", value.name
+    graph.outputs[graph.outputs.index(value)] = restored
+
+
+def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, flavour: Flavour) -> None:
+    """Weights become INT8 with a scale for each output channel; for the CPU, the bias INT32."""
+    weights = initializers.read(layer, "weight")
+    bias = initializers.read(layer, "bias") if flavour == "cpu" else None
+    assert weights is not None
+    steps = np.abs(weights).reshape(len(weights), -1).max(axis=1) / LEVELS
+    if bias is not None:
+        steps = np.maximum(steps, np.abs(bias) / (_LARGEST_BIAS * images.scale))
+    steps = np.where(steps == 0, 1.0, steps).astype(np.float32)
+    _store(graph, layer, "weight", _in_steps(weights, steps).astype(np.int8), steps)
+    if bias is not None:
+        steps = steps * images.scale
+        _store(graph, layer, "bias", _in_steps(bias, steps).astype(np.int32), steps)
+
+
+def _keep_in_float(graph: ir.Graph, layer: ir.Node, images: ir.Value) -> None:
+    """Put a ReLU before a layer, one that has nothing to cut off.
+
+    From 1.20 on, ONNX Runtime brings the float weights of a convolution that stands right between
+    integers to INT8 itself, with one scale for all channels.
+    """
+    relu = _node("Relu", [images], f"{layer.name}/input")
+    graph.insert_before(layer, relu)
+    layer.replace_input_with(0, relu.outputs[0])
+
+
+def _in_steps(numbers: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Numbers (C, ...) in whole steps of their channels (C,)."""
+    return np.rint(numbers / steps.reshape(-1, *(1,) * (numbers.ndim - 1)))
+
+
+def _store(
+    graph: ir.Graph,
+    layer: ir.Node,
+    part: str,
+    integers: NDArray[np.integer],
+    steps: NDArray[np.float32],
+) -> None:
+    """Exchange a weight or a bias for integers, with a scale for each output channel."""
+    name = f"{layer.name}.{part}"
+    stored = initializers.add(graph, f"{name}/integers", integers)
+    grid = Grid(steps, np.zeros(len(steps), integers.dtype))
+    inputs = [stored, *_constants(graph, name, grid)]
+    dequantize = _node("DequantizeLinear", inputs, f"{name}/dequantized", {"axis": 0})
+    graph.insert_before(layer, dequantize)
+    initializers.replace(graph, layer, part, dequantize.outputs[0])
+
+
+def _constants(graph: ir.Graph, name: str, grid: Grid) -> list[ir.Value]:
+    return [
+        initializers.add(graph, f"{name}/scale", grid.scale),
+        initializers.add(graph, f"{name}/zero_point", grid.zero_point),
+    ]
+
+
+def _node(
+    operator: str,
+    inputs: Sequence[ir.Value],
+    name: str,
+    attributes: Mapping[str, int] | None = None,
+) -> ir.Node:
+    return ir.node(operator, inputs, attributes, outputs=[ir.Value(name=name)], name=name)

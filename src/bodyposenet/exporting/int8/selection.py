@@ -1,0 +1,118 @@
+"""A COCO dataset in, a folder of images that stand for all of it out, to calibrate with.
+
+What matters is how many people an image shows and how much of them is seen; the subset has as many
+images of every kind as the dataset has, by share (the guide asks for such a subset).
+"""
+
+from __future__ import annotations
+
+import shutil
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from bodyposenet.console import logger, say
+from bodyposenet.data.coco import CocoImage, load_coco
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import make_directory
+from bodyposenet.skeleton import COCO_JOINTS
+
+_PEOPLE = (2, 3, 5, 9)
+"""Images of 1, 2, 3-4, 5-8 and more people are kinds of their own."""
+_SEEN = (1 / 3, 2 / 3)
+"""As are those whose people have few, some and most of their keypoints labelled, on average."""
+
+Kind = tuple[int, int]
+
+
+def select_images(
+    annotations: str | Path,
+    image_dir: str | Path,
+    output_dir: str | Path,
+    count: int,
+    seed: int = 0,
+    joints: tuple[str, ...] = COCO_JOINTS,
+) -> list[Path]:
+    """Copy a representative subset of a dataset's images with labelled people.
+
+    Args:
+        annotations: In COCO's keypoint format.
+        image_dir: What the file names of the annotations are relative to.
+        output_dir: Receives the copies; it is made, and must be empty.
+        count: How many images.
+        seed: The same seed selects the same images.
+        joints: That the dataset labels.
+
+    Returns:
+        The copies.
+
+    Raises:
+        BodyPoseNetError: There are fewer images with labelled people, the folder is not empty, or a
+            file cannot be read or written.
+    """
+    folder, target = Path(image_dir), make_directory(output_dir)
+    if any(target.iterdir()):
+        raise BodyPoseNetError(
+            f"{target}: is not empty, so that other images would calibrate too",
+            "Name a new folder for the selected images.",
+        )
+    images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
+    there = [image for image in images if (folder / image.file_name).is_file()]
+    if len(there) < len(images):
+        logger.warning("%s: %d images are missing", folder, len(images) - len(there))
+    if len(there) < count:
+        raise BodyPoseNetError(
+            f"{annotations}: {len(there)} images with labelled people lie in {folder}, {count} are "
+            "to be selected",
+            "Lower --batches or --batch_size, or take a larger dataset.",
+        )
+    kinds = _by_kind(there, len(joints))
+    chosen = _choose(list(kinds.values()), count, seed)
+    copies = [_copy(folder, image, target) for image in chosen]
+    say(f"selected: {count} of {len(there)} images of {len(kinds)} kinds, in {target}")
+    return copies
+
+
+def _labelled(image: CocoImage) -> list[int]:
+    """How many keypoints are labelled of each person; crowds and people without are left out."""
+    people = (person for person in image.persons if not person.is_crowd)
+    return [int((person.keypoints[:, 2] > 0).sum()) for person in people if person.num_keypoints]
+
+
+def _by_kind(images: Sequence[CocoImage], joints: int) -> dict[Kind, list[CocoImage]]:
+    kinds: dict[Kind, list[CocoImage]] = {}
+    for image in images:
+        labelled = _labelled(image)
+        seen = sum(labelled) / (len(labelled) * joints)
+        kind = bisect_right(_PEOPLE, len(labelled)), bisect_right(_SEEN, seen)
+        kinds.setdefault(kind, []).append(image)
+    return kinds
+
+
+def _choose(kinds: Sequence[list[CocoImage]], count: int, seed: int) -> list[CocoImage]:
+    """Draw from every kind its share, the largest remainders rounded up."""
+    random = np.random.default_rng(seed)
+    sizes = np.array([len(kind) for kind in kinds])
+    shares = sizes * count / sizes.sum()
+    taken = shares.astype(int)
+    taken[np.argsort(taken - shares, kind="stable")[: count - taken.sum()]] += 1
+    return [
+        kind[index]
+        for kind, number in zip(kinds, taken, strict=True)
+        for index in sorted(random.permutation(len(kind))[:number])
+    ]
+
+
+def _copy(folder: Path, image: CocoImage, target: Path) -> Path:
+    """Copy an image; folders become part of its name, as calibration does not look into them."""
+    copy = target / "_".join(PurePosixPath(image.file_name).parts)
+    try:
+        shutil.copyfile(folder / image.file_name, copy)
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{copy}: cannot be copied from {folder}: {error.strerror or error}",
+            "Free some space, or check who may read and write there.",
+        ) from error
+    return copy

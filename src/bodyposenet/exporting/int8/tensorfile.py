@@ -1,0 +1,94 @@
+"""TAO's tensorfile of calibration images (HDF5, reference 14.3): batches in, and out again.
+
+    attributes: count (of batches), shape (of a batch)
+    _tensorfile_array_key__<i>/_tensorfile_array_key_: batch i, (B, H, W, 3), normalized RGB
+
+Batches go through one by one, so that the file may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import replacing
+
+_KEY = "_tensorfile_array_key_"
+_REMEDY = "Name another --cal_data_file, or delete this one to write it again."
+
+
+def write_tensorfile(path: Path, batches: Iterable[NDArray[np.float32]]) -> None:
+    """Write batches.
+
+    Args:
+        path: The file.
+        batches: (B, H, W, 3) float32, normalized RGB.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+        ModuleNotFoundError: h5py is not installed.
+    """
+    import h5py
+
+    with replacing(path, durable=True) as file, h5py.File(file.name, "w") as tensors:
+        count = 0
+        for count, batch in enumerate(batches, start=1):
+            if count == 1:
+                tensors.attrs["shape"] = batch.shape
+            group = tensors.create_group(f"{_KEY}_{count - 1}")
+            group.create_dataset(_KEY, data=batch.astype(np.float32), compression="gzip")
+        tensors.attrs["count"] = count
+
+
+def read_tensorfile(
+    path: Path, count: int, shape: tuple[int, int]
+) -> Iterator[NDArray[np.float32]]:
+    """Read batches.
+
+    Args:
+        path: A tensorfile of ours (float32) or of TAO's (float64).
+        count: How many batches, from the first on.
+        shape: Height and width that the images must have.
+
+    Returns:
+        (B, H, W, 3) float32 each.
+
+    Raises:
+        BodyPoseNetError: It is no tensorfile or is cut off, has fewer batches, or images of another
+            size.
+        ModuleNotFoundError: h5py is not installed.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as tensors:
+            there = sum(str(name).startswith(_KEY) for name in tensors)
+            if there < count:
+                raise BodyPoseNetError(
+                    f"{path}: holds {there} batches, {count} are to calibrate with",
+                    "Lower --batches, or delete the file to write it again.",
+                )
+            for index in range(count):
+                yield _checked(path, index, tensors[f"{_KEY}_{index}/{_KEY}"], shape)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        # h5py's, for whatever is not where or what it should be.
+        raise BodyPoseNetError(f"{path}: no tensorfile, or one that is cut off", _REMEDY) from error
+
+
+def _checked(path: Path, index: int, stored: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """One batch, as float32."""
+    if len(stored.shape) != 4 or stored.shape[1:] != (*shape, 3):
+        raise BodyPoseNetError(
+            f"{path}: batch {index} has the shape {stored.shape}, but --input_dims asks for "
+            f"(N, {shape[0]}, {shape[1]}, 3)",
+            _REMEDY,
+        )
+    batch = stored[:].astype(np.float32)
+    if not np.isfinite(batch).all():
+        raise BodyPoseNetError(f"{path}: batch {index} holds values that are not finite", _REMEDY)
+    return batch

@@ -1,0 +1,92 @@
+"""Find the people in an image with the model beside this file: onnxruntime, no torch.
+
+    pip install bodyposenet
+    python run.py photo.jpg annotated.png
+
+The steps stand here one by one, for those who have to take them elsewhere. On another runtime
+(DeepStream's tensor meta, a Triton client) only `run_network` is another; `find_poses` takes the
+outputs of any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet import Poses, Skeleton, draw
+from bodyposenet.decoding import decode
+from bodyposenet.geometry import Affine
+from bodyposenet.media.source import read_image
+from bodyposenet.runtime.engines.onnx import open_session
+from bodyposenet.types import GRAY, Maps
+
+FOLDER = Path(__file__).parent
+
+
+def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], Affine]:
+    """The image in the middle of height x width pixels, and the map that takes it there."""
+    rows, columns = image.shape[:2]
+    factor = min(height / rows, width / columns)
+    left, top = (width - round(columns * factor)) // 2, (height - round(rows * factor)) // 2
+    to_network = Affine.resize(factor).then(Affine.translation(left, top))
+    pixels = to_network.warp(image, height, width, outside=GRAY, interpolation=cv2.INTER_CUBIC)
+    return pixels, to_network
+
+
+def to_tensor(pixels: NDArray[np.uint8], contract: dict[str, Any]) -> NDArray[Any]:
+    """What the network takes: (1, H, W, 3) or (1, 3, H, W), normalized unless it does that."""
+    normalization = contract["normalization"]
+    tensor = pixels[np.newaxis]
+    if not normalization["inside_the_model"]:
+        scale = np.array(normalization["image_scale"], np.float32)
+        tensor = tensor / scale - np.array(normalization["image_offset"], np.float32)
+    if contract["layout"] == "NCHW":
+        tensor = tensor.transpose(0, 3, 1, 2)
+    return np.repeat(tensor, contract["batch"] or 1, axis=0)
+
+
+def run_network(tensor: NDArray[Any], contract: dict[str, Any]) -> tuple[NDArray[Any], ...]:
+    """Heatmaps and part affinity fields of the first image, in the layout of the model."""
+    # An onnxruntime.InferenceSession; one of your own may need an option for INT8, see README.md.
+    session = open_session(FOLDER / "model.onnx", on_cpu=True)
+    names = [contract["heatmaps"]["name"], contract["pafs"]["name"]]
+    heatmaps, pafs = session.run(names, {contract["input"]["name"]: tensor})
+    return np.asarray(heatmaps)[0], np.asarray(pafs)[0]
+
+
+def find_poses(
+    heatmaps: NDArray[Any], pafs: NDArray[Any], to_network: Affine, contract: dict[str, Any]
+) -> Poses:
+    """The people of one image, in its pixels."""
+    if contract["layout"] == "NHWC":
+        heatmaps, pafs = heatmaps.transpose(2, 0, 1), pafs.transpose(2, 0, 1)
+    repeats = contract["pafs"]["repeats"]
+    maps = Maps(heatmaps, pafs[:, ::repeats, ::repeats], contract["heatmaps"]["stride"])
+    skeleton = Skeleton.from_pose_configuration(contract["skeleton"])
+    return decode(maps, skeleton).moved(to_network.inverse())
+
+
+def main() -> None:
+    """One image in; its people as JSON on the screen, and drawn into a file."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("image")
+    parser.add_argument("annotated", nargs="?", help="file that receives the drawing")
+    arguments = parser.parse_args()
+    contract = json.loads((FOLDER / "contract.json").read_text(encoding="utf-8"))
+    image = read_image(arguments.image)
+    pixels, to_network = fit(image, contract["input"]["height"], contract["input"]["width"])
+    heatmaps, pafs = run_network(to_tensor(pixels, contract), contract)
+    poses = find_poses(heatmaps, pafs, to_network, contract)
+    print(json.dumps(poses.to_dict()))
+    if arguments.annotated:
+        cv2.imwrite(arguments.annotated, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    main()

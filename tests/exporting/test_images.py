@@ -1,0 +1,51 @@
+"""The sample of photos that INT8 is calibrated with."""
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.int8.images import batched, sample_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight gray images, each of its own brightness, and one in a folder."""
+    (tmp_path / "deeper").mkdir()
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 12, 3), 10 * number, np.uint8))
+    cv2.imwrite(str(tmp_path / "deeper" / "9.png"), np.full((8, 12, 3), 90, np.uint8))
+    return tmp_path
+
+
+def shades(images):
+    return [int(image[0, 0, 0]) for image in images]
+
+
+def test_no_photo_twice_and_the_same_again(folder):
+    drawn = shades(sample_images(folder, 8))
+    assert sorted(drawn) == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert shades(sample_images(folder, 5)) == drawn[:5]
+    assert shades(sample_images(folder, 8, seed=1)) != drawn
+
+
+def test_others_take_the_place_of_those_that_cannot_be_read(folder, caplog):
+    (folder / "3.png").write_bytes(b"no image")
+    assert sorted(shades(sample_images(folder, 7))) == [0, 10, 20, 40, 50, 60, 70]
+    assert "3.png" in caplog.text
+    with pytest.raises(BodyPoseNetError, match=r"1 of 8 images cannot be read, .* 7 of the 8"):
+        list(sample_images(folder, 8))
+
+
+def test_too_few_images_are_told_before_any_is_read(folder):
+    with pytest.raises(BodyPoseNetError, match="holds 8 images, 20 are"):
+        sample_images(folder, 20)
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="no such folder"):
+        sample_images(tmp_path / "photos", 1)
+
+
+def test_batches():
+    assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]

@@ -1,0 +1,366 @@
+"""INT8 of both flavours: what is in the graph, what it gives, and where its ranges come from."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.exporting.int8.cache import read_cache
+from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
+from bodyposenet.exporting.int8.equalization import equalize
+from bodyposenet.exporting.int8.origin import fingerprint
+from bodyposenet.exporting.int8.quantization import Quantization, quantized, to_int8
+from bodyposenet.exporting.onnx import Form, export_onnx
+from bodyposenet.media.source import read_image
+from bodyposenet.model.checkpoint import read_model
+from bodyposenet.runtime.engines import onnx as onnx_engine
+from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+
+SIZE = 128, 128
+OUTPUTS = {"heatmap_out", "paf_out", "stage1/heat_branch/out", "stage1/paf_branch/out"}
+LOSE_MOST = {
+    "block_1a_conv_1", "block_1b_dwconv_1", "block_1b_conv_1", "block_2a_dwconv_1",
+    "block_2a_conv_1", "stage2/block1/conv1",
+}  # fmt: skip
+FLOAT = {"cpu": OUTPUTS | LOSE_MOST, "tensorrt": OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def content(exported):
+    return (exported / "model.onnx").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def source(drawn_dataset, tmp_path_factory):
+    """Calibration on the drawn test images; a tensorfile and a cache are kept."""
+    folder = tmp_path_factory.mktemp("calibration")
+    photos = drawn_dataset.folder / "test"
+    return CalibrationSource(
+        photos, folder / "cal.tensorfile", folder / "cal.bin", batches=3, batch_size=2, shape=SIZE
+    )
+
+
+@pytest.fixture(scope="module")
+def ranges(content, source):
+    return find_ranges(
+        equalize(content), source, "percentile", ["images"], fingerprint(content)
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(content, ranges):
+    return {
+        flavour: to_int8(equalize(content), ranges, Quantization(flavour))
+        for flavour in ("cpu", "tensorrt")
+    }
+
+
+class Graph:
+    """What is around the nodes of a file."""
+
+    def __init__(self, content):
+        graph = onnx.load_model_from_string(content).graph
+        self.nodes = {node.name: node for node in graph.node}
+        self.producer = {node.output[0]: node for node in graph.node}
+        self.numbers = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        self.outputs = {output.name for output in graph.output}
+
+    def of(self, operator):
+        return [node for node in self.nodes.values() if node.op_type == operator]
+
+    def users(self, name):
+        return [node for node in self.nodes.values() if name in node.input]
+
+    def weights(self, convolution):
+        """Integers and scales of a convolution's weights; its own weights where they are float."""
+        dequantize = self.producer.get(convolution.input[1])
+        if dequantize is None:
+            return self.numbers[convolution.input[1]], None
+        return self.numbers[dequantize.input[0]], self.numbers[dequantize.input[1]]
+
+
+def run(content, images, *, plain=False):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if plain:  # nothing is fused: the graph as it is written
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})
+
+
+def signal_to_noise(expected, found):
+    return min(
+        10 * np.log10(np.square(a).sum() / np.square(a - b).sum())
+        for a, b in zip(expected, found, strict=True)
+    )
+
+
+def photos(drawn_dataset):
+    images = [read_image(path) for path in sorted((drawn_dataset.folder / "test").iterdir())]
+    return (np.stack(images).astype(np.float32) - 128) / 256
+
+
+@pytest.mark.parametrize(("flavour", "least"), [("cpu", 11), ("tensorrt", 6)])
+def test_the_maps_are_near_the_networks(files, content, drawn_dataset, flavour, least):
+    """The network has learned for seconds only, and magnifies any noise."""
+    onnx.checker.check_model(onnx.load_model_from_string(files[flavour]), full_check=True)
+    images = photos(drawn_dataset)
+    found = run(files[flavour], images)
+    assert signal_to_noise(run(content, images), found) > least
+    assert signal_to_noise(run(files[flavour], images, plain=True), found) > least
+
+
+def test_the_header_tells_the_type(files, content):
+    header = json.loads(onnx.load_model_from_string(content).metadata_props[0].value)
+    for flavour, file in files.items():
+        found = json.loads(onnx.load_model_from_string(file).metadata_props[0].value)
+        assert found == header | {"data_type": f"int8-{flavour}"}
+        assert len(file) < 0.45 * len(content)
+
+
+def test_tensorrt_wants_no_zero_points_and_integers_before_convolutions_only(files):
+    graph = Graph(files["tensorrt"])
+    for node in (*graph.of("QuantizeLinear"), *graph.of("DequantizeLinear")):
+        zero_point = graph.numbers[node.input[2]]
+        assert zero_point.dtype == np.int8
+        assert not zero_point.any()
+    for node in graph.of("QuantizeLinear"):
+        (dequantize,) = graph.users(node.output[0])
+        users = graph.users(dequantize.output[0])
+        assert users
+        assert all(
+            user.op_type == "Conv" and user.input[0] == dequantize.output[0] for user in users
+        )
+        assert graph.producer[node.input[0]].op_type != "Conv"  # its ReLU is fused
+    for node in graph.of("Conv"):
+        weights, scales = graph.weights(node)
+        quantized_input = graph.producer[node.input[0]].op_type == "DequantizeLinear"
+        assert quantized_input == (scales is not None) == (node.name not in OUTPUTS)
+        assert graph.numbers[node.input[2]].dtype == np.float32
+        if scales is not None:
+            assert scales.shape == weights.shape[:1]
+
+
+def test_every_channel_of_the_weights_has_all_levels(files):
+    for file in files.values():
+        graph = Graph(file)
+        for node in graph.of("Conv"):
+            weights, scales = graph.weights(node)
+            if scales is not None:
+                largest = np.abs(weights.reshape(len(weights), -1).astype(int)).max(axis=1)
+                assert weights.dtype == np.int8
+                assert set(largest) <= {0, 127}
+
+
+def test_cpu_spends_no_level_on_what_a_relu_cuts_off(files):
+    graph = Graph(files["cpu"])
+    behind_relu = [
+        node for node in graph.of("QuantizeLinear")
+        if graph.producer[node.input[0]].op_type == "Relu"
+    ]  # fmt: skip
+    assert len(behind_relu) > 30
+    assert not any(graph.numbers[node.input[2]] for node in behind_relu)
+
+
+def float_convolutions(content, folder):
+    """What ONNX Runtime leaves in float, once it has fused the graph."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(folder / "optimized.onnx").graph.node
+    assert any(node.op_type == "QLinearConv" for node in nodes)
+    return {node.name for node in nodes if node.op_type in ("Conv", "FusedConv")}
+
+
+def test_onnx_runtime_computes_all_others_in_integers(files, tmp_path):
+    assert float_convolutions(files["cpu"], tmp_path) == FLOAT["cpu"]
+
+
+def in_integers(content):
+    graph = Graph(content)
+    return {
+        node.name for node in graph.of("Conv")
+        if graph.weights(node)[1] is not None and graph.weights(node)[0].dtype == np.int8
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+def test_which_layers_stay_in_float(content, ranges, flavour):
+    every = {node.name for node in Graph(content).of("Conv")}
+
+    def floats(**options):
+        return every - in_integers(to_int8(content, ranges, Quantization(flavour, **options)))
+
+    others = FLOAT[flavour] - OUTPUTS
+    assert floats() == FLOAT[flavour]
+    assert floats(strict=True) == {"heatmap_out", "paf_out"}
+    assert floats(strict=True, float_outputs=False) == set()
+    assert floats(float_outputs=False) == others
+    assert floats(float_outputs=False, float_layers=("stage2/block1/*", "block_1a_conv_1")) == {
+        *others, "block_1a_conv_1", *(f"stage2/block1/conv{k}" for k in (1, 2, 3))
+    }  # fmt: skip
+
+
+def test_float_layers_are_float_in_onnx_runtime_too(content, ranges, tmp_path):
+    """By itself it brings float weights between integers to INT8, with one scale for all."""
+    file = to_int8(content, ranges, Quantization(float_layers=("block_*_dwconv_1",)))
+    depthwise = {node.name for node in Graph(content).of("Conv") if "_dwconv_" in node.name}
+    found = float_convolutions(file, tmp_path)
+    assert found == FLOAT["cpu"] | {name for name in depthwise if name.startswith("block_")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"float_layers": ("block_1a_conv",)}, "no convolution block_1a_conv\n.*block_1a_conv_1"),
+        ({"float_layers": ("zzz",)}, r"no convolution zzz\nThere are \S+, \S+, \S+ \.\.\."),
+        ({"float_layers": ("paf_out",), "strict": True}, "cannot be float in strict mode"),
+    ],
+)
+def test_layers_that_cannot_be_float_are_told(content, ranges, options, message):
+    with pytest.raises(BodyPoseNetError, match=message):
+        to_int8(content, ranges, Quantization(**options))
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+def test_the_poses_stay(files, content, drawn_dataset, flavour):
+    dataset = DatasetSpec.load(drawn_dataset.spec)
+    spec = InferenceSpec(input_shape=SIZE)
+    expected, found = (
+        evaluate_dataset(
+            Predictor(onnx_engine.load("m", content=each, threads=1), spec),
+            dataset, load_test_images(dataset),
+        ).accuracy.ap
+        for each in (content, files[flavour])
+    )  # fmt: skip
+    assert found > 0.4 * expected > 0.1
+
+
+def test_the_cache_agrees_with_the_tensors_themselves(content, source, drawn_dataset, tmp_path):
+    whole = CalibrationSource(source.image_dir, None, tmp_path / "cal.bin", 6, 1, SIZE)
+    find_ranges(content, whole, "minmax", [], fingerprint(content))
+    cache = read_cache(tmp_path / "cal.bin")
+    images = photos(drawn_dataset)
+    assert cache["input_1:0"].high == pytest.approx(np.abs(images).max(), rel=1e-6)
+    pafs, heatmaps = run(content, images)
+    assert cache["paf_out"].high == pytest.approx(np.abs(pafs).max(), rel=1e-4)
+    assert cache["heatmap_out/BiasAdd:0"].high == pytest.approx(np.abs(heatmaps).max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+def test_what_exists_is_used_again(content, source, ranges, capsys, flavour):
+    assert source.data_file.exists()
+    again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
+    file = quantized(content, again, Quantization(flavour))
+    assert "calibration skipped" in (told := capsys.readouterr().out)
+    assert "percentile, 6 images of 128 x 128" in told
+    assert file == to_int8(equalize(content), ranges, Quantization(flavour))
+    images = CalibrationSource(None, source.data_file, None, 3, 2, SIZE)
+    assert find_ranges(equalize(content), images, "percentile", [], "") == ranges
+    assert "calibration on the images in" in capsys.readouterr().out
+
+
+def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
+    cache = tmp_path / "cal.bin"
+    cache.write_bytes(source.cache_file.read_bytes())
+    quantized(content, CalibrationSource(None, None, cache, 3, 2, SIZE), Quantization())
+    assert "does not tell which model" in caplog.text
+
+
+def test_a_cache_that_lacks_tensors_is_told(content, source, ranges, tmp_path):
+    lines = source.cache_file.read_text().splitlines()
+    (tmp_path / "cal.bin").write_text("\n".join(line for line in lines if "block_" not in line))
+    other = CalibrationSource(None, None, tmp_path / "cal.bin", 3, 2, SIZE)
+    with pytest.raises(BodyPoseNetError, match=r"lacks \d+ of the \d+ tensors.*block_2a.* more"):
+        quantized(content, other, Quantization())
+
+
+def with_other_weights(content, change):
+    """The model, the weights of its first convolution changed."""
+    model = onnx.load_model_from_string(content)
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    (weights,) = (each for each in model.graph.initializer if each.name == first.input[1])
+    weights.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weights)), weights.name))
+    return model.SerializeToString()
+
+
+def test_a_cache_of_another_model_is_told(content, source, ranges):
+    """Its layers are the same, so that nothing else would show it."""
+    trained_on = with_other_weights(content, lambda weights: weights * np.float32(1.01))
+    again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
+    with pytest.raises(BodyPoseNetError, match="holds the ranges of another model"):
+        quantized(trained_on, again, Quantization())
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_told(content, source, wrong):
+    broken = with_other_weights(content, lambda weights: np.full_like(weights, wrong))
+    plain = CalibrationSource(source.image_dir, None, None, 1, 1, SIZE)
+    with pytest.raises(BodyPoseNetError, match=r"tensor block_1a_conv_1 has .* not finite"):
+        quantized(broken, plain, Quantization())
+
+
+@pytest.mark.parametrize(
+    ("batches", "directory", "message"),
+    [
+        (7, "test", "holds 6 images, 7 are"),
+        (1, "missing", "no such folder"),
+        (1, None, "INT8 needs"),
+    ],
+)
+def test_images_that_are_not_there_are_told(
+    content, drawn_dataset, tmp_path, batches, directory, message
+):
+    folder = drawn_dataset.folder / directory if directory else None
+    source = CalibrationSource(folder, tmp_path / "t", tmp_path / "c", batches, 1, SIZE)
+    with pytest.raises(BodyPoseNetError, match=message):
+        quantized(content, source, Quantization())
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_tensorfile_needs_no_h5py(content, source, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    plain = CalibrationSource(source.image_dir, None, None, 1, 1, SIZE)
+    assert find_ranges(content, plain, "minmax", [], "")
+
+
+def test_equalizing_changes_no_bit_and_evens_out_channels(content, drawn_dataset):
+    file = equalize(content)
+    assert file != content
+    images = photos(drawn_dataset)
+    for expected, found in zip(run(content, images), run(file, images), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert equalize(file) == file
+
+
+@pytest.fixture(scope="module")
+def pixels_first(exported):
+    """The model with pixels as input, channels first, two images at a time."""
+    header, network = read_model(exported / "model.tlt", "key")
+    form = Form(channels_last=False, bakes_normalization=True, static_batch_size=2)
+    return export_onnx(network, header, form)
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+def test_other_forms(content, pixels_first, source, ranges, drawn_dataset, flavour):
+    assert fingerprint(pixels_first) == fingerprint(content)
+    images = photos(drawn_dataset)[:2]
+    pixels = np.ascontiguousarray((images * 256 + 128).astype(np.uint8).transpose(0, 3, 1, 2))
+    found = find_ranges(
+        equalize(pixels_first),
+        CalibrationSource(None, source.data_file, None, 3, 2, SIZE), "percentile", [], "",
+    )  # fmt: skip
+    assert found["block_1a_relu"].high == pytest.approx(ranges["block_1a_relu"].high, rel=1e-3)
+    file = to_int8(equalize(pixels_first), found, Quantization(flavour, float_outputs=False))
+    onnx.checker.check_model(onnx.load_model_from_string(file), full_check=True)
+    assert signal_to_noise(run(pixels_first, pixels), run(file, pixels)) > 6

@@ -1,0 +1,51 @@
+"""What lies beside a calibration cache: whether it is used for the model that it is of."""
+
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.int8.origin import Origin, digest_of, read_origin, write_origin
+
+
+@pytest.fixture
+def cache(tmp_path):
+    path = tmp_path / "cal.bin"
+    path.write_bytes(b"TRT-8601-EntropyCalibration2\n")
+    return path
+
+
+@pytest.fixture
+def origin(cache):
+    return Origin(
+        model="a", cache=digest_of(cache.read_bytes()), method="entropy", input_shape=(64, 96),
+        images=8, ranges={"input_1:0": (-0.5, 1 / 3)},
+    )  # fmt: skip
+
+
+def test_what_was_written_is_read(cache, origin):
+    write_origin(cache, origin)
+    assert (cache.parent / "cal.bin.json").is_file()
+    assert read_origin(cache, "a") == origin
+
+
+def test_caches_of_tensorrt_have_none(cache):
+    assert read_origin(cache, "a") is None
+
+
+def test_another_model_is_told(cache, origin):
+    write_origin(cache, origin)
+    with pytest.raises(BodyPoseNetError, match=r"another model\nName another .*, or delete both"):
+        read_origin(cache, "b")
+
+
+def test_a_changed_cache_is_told(cache, origin):
+    write_origin(cache, origin)
+    cache.write_bytes(cache.read_bytes() + b"input_1:0: 3c010204\n")
+    with pytest.raises(BodyPoseNetError, match=r"is not the file that .*cal.bin.json speaks of"):
+        read_origin(cache, "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"model": 1}'])
+def test_garbage_is_told(cache, content):
+    (cache.parent / "cal.bin.json").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match="does not tell where"):
+        read_origin(cache, "a")

@@ -1,0 +1,103 @@
+"""Tensorfiles: TAO's layout, larger than memory, and what cannot be used."""
+
+import sys
+import weakref
+
+import h5py
+import numpy as np
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
+
+SHAPE = 16, 24
+
+
+def batches(count=3, dtype=np.float32):
+    random = np.random.default_rng(0)
+    return [random.normal(size=(2, *SHAPE, 3)).astype(dtype) for _ in range(count)]
+
+
+def test_the_layout_is_taos(tmp_path):
+    write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
+    with h5py.File(tmp_path / "cal.tensorfile") as file:
+        assert file.attrs["count"] == 3
+        assert tuple(file.attrs["shape"]) == (2, *SHAPE, 3)
+        stored = file["_tensorfile_array_key__2"]["_tensorfile_array_key_"]
+        assert (stored.dtype, stored.compression) == (np.float32, "gzip")
+        np.testing.assert_array_equal(stored[:], batches()[2])
+
+
+def test_what_was_written_is_read(tmp_path):
+    write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
+    found = list(read_tensorfile(tmp_path / "cal.tensorfile", 2, SHAPE))
+    np.testing.assert_array_equal(found, batches()[:2])
+
+
+def test_taos_float64_is_read(tmp_path):
+    with h5py.File(tmp_path / "tao", "w") as file:
+        file.attrs["count"], file.attrs["shape"] = 1, (2, *SHAPE, 3)
+        group = file.create_group("_tensorfile_array_key__0")
+        group.create_dataset("_tensorfile_array_key_", data=batches(1, np.float64)[0])
+    (found,) = read_tensorfile(tmp_path / "tao", 1, SHAPE)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, batches(1)[0], rtol=1e-6)
+
+
+def test_batches_are_written_one_by_one(tmp_path):
+    made, alive = [], []
+
+    def stream():
+        for _ in range(6):
+            batch = np.zeros((2, *SHAPE, 3), np.float32)
+            made.append(weakref.ref(batch))
+            alive.append(sum(each() is not None for each in made))
+            yield batch
+
+    write_tensorfile(tmp_path / "cal.tensorfile", stream())
+    assert len(alive) == 6
+    assert max(alive) <= 2  # the one before is held until the next has come
+
+
+@pytest.mark.parametrize(("keep", "message"), [(0.5, "cut off"), (0.0, "cut off")])
+def test_a_truncated_file_is_told(tmp_path, keep, message):
+    path = tmp_path / "cal.tensorfile"
+    write_tensorfile(path, iter(batches()))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(BodyPoseNetError, match=message):
+        list(read_tensorfile(path, 3, SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "message"),
+    [(4, SHAPE, "holds 3 batches, 4 are"), (3, (24, 16), "has the shape .2, 16, 24, 3., but")],
+)
+def test_another_size_is_told(tmp_path, count, shape, message):
+    write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
+    with pytest.raises(BodyPoseNetError, match=message):
+        list(read_tensorfile(tmp_path / "cal.tensorfile", count, shape))
+
+
+def test_other_hdf5_is_told(tmp_path):
+    with h5py.File(tmp_path / "other", "w") as file:
+        file["_tensorfile_array_key__0"] = 1.0
+    with pytest.raises(BodyPoseNetError, match="no tensorfile"):
+        list(read_tensorfile(tmp_path / "other", 1, SHAPE))
+
+
+def test_a_failure_leaves_no_file(tmp_path):
+    def failing():
+        yield batches(1)[0]
+        raise BodyPoseNetError("a photo is missing")
+
+    with pytest.raises(BodyPoseNetError, match="a photo is missing"):
+        write_tensorfile(tmp_path / "cal.tensorfile", failing())
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_h5py_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError) as error:  # the command line tells the extra
+        write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
+    assert error.value.name == "h5py"

@@ -1,0 +1,128 @@
+"""The comparison of an export with its network: what it counts, what it refuses."""
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting import verification
+from bodyposenet.exporting.verification import TOLERANCES, Comparison, check, compare, share_matched
+from bodyposenet.model.targets import render_targets
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.types import Maps
+
+FACE, POINTS = [0, 1, 14, 15, 16, 17], [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
+FLAWLESS = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100)
+
+
+class FixedEngine:
+    """Gives the same maps for every image, those of one face, and something added."""
+
+    def __init__(self, shift: float = 0.0, added: float = 0.0):
+        self.skeleton = load_skeleton("bpnet_18joints.json")
+        self.stride, self.stages, self.fixed_shape = 8, 1, None
+        self.shift, self.added = shift, added
+
+    def infer(self, images: np.ndarray, stage: int | None = None) -> list[Maps]:
+        count, height, width = images.shape[:3]
+        places = torch.full((1, 1, 18, 2), -100.0)
+        places[0, 0, FACE] = torch.tensor(POINTS) + torch.tensor((self.shift, 0.0))
+        labelled = torch.zeros(1, 1, 18, dtype=torch.bool)
+        labelled[0, 0, FACE] = True
+        heatmaps, pafs = render_targets(places, labelled, self.skeleton, height, width)
+        maps = Maps(heatmaps[0].numpy() + np.float32(self.added), pafs[0].numpy(), 8)
+        return [maps] * count
+
+
+def images(count: int = 2) -> np.ndarray:
+    return np.zeros((count, 64, 96, 3), np.uint8)
+
+
+def test_equal_maps_have_no_error_and_all_keypoints():
+    found = compare(FixedEngine(), FixedEngine(), images(), TOLERANCES["fp32"])
+    assert found.errors == (0.0, 0.0)
+    assert found.signal_to_noise == (math.inf, math.inf)
+    assert found.matched == found.keypoints == 12
+    check([found], TOLERANCES["fp32"])
+
+
+@pytest.mark.parametrize(("data_type", "matched"), [("fp32", 0), ("fp16", 0), ("int8", 12)])
+def test_keypoints_may_move_as_far_as_the_tolerance(data_type, matched):
+    found = compare(FixedEngine(), FixedEngine(shift=1.0), images(), TOLERANCES[data_type])
+    assert found.matched == matched
+    assert found.keypoints == 24 - matched
+
+
+def test_error_and_ratio_are_those_of_the_definition():
+    network, exported = FixedEngine(), FixedEngine(added=0.01)
+    found = compare(network, exported, images(), TOLERANCES["fp16"])
+    maps = np.stack([each.heatmaps for each in network.infer(images())])
+    assert found.errors == (pytest.approx(0.01 / maps.max(), rel=1e-4), 0.0)
+    ratio = np.square(maps, dtype=float).mean() / 1e-4
+    assert found.signal_to_noise[0] == pytest.approx(10 * math.log10(ratio), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "changes", "message"),
+    [
+        ("fp32", {"errors": (2e-4, 0.0)}, "maps differ by 2.0e-04 of the largest value, 1e-04 is"),
+        ("fp32", {"errors": (math.nan, 0.0)}, "maps differ by nan"),
+        ("fp32", {"matched": 90}, "keypoints are the same in 90.0%, 98% at least are"),
+        ("fp16", {"errors": (1e-2, 1e-2), "matched": 95}, None),
+        ("fp16", {"errors": (0.0, 0.1)}, "5e-02 is allowed"),
+        ("int8", {"errors": (0.3, 0.3), "signal_to_noise": (9.0, 12.0), "matched": 50}, None),
+        ("int8", {"signal_to_noise": (12.0, 5.0)}, "maps are 5.0 dB above their differences"),
+        ("int8", {"signal_to_noise": (math.nan, 20.0)}, "maps are nan dB"),
+    ],
+)
+def test_what_is_further_away_is_refused(data_type, changes, message):
+    comparisons = [FLAWLESS, Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))]
+    comparisons.append(Comparison(**(vars(FLAWLESS) | changes)))
+    comparisons[0] = Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))
+    if message is None:
+        check(comparisons, TOLERANCES[data_type])
+        return
+    with pytest.raises(BodyPoseNetError, match=message) as error:
+        check(comparisons, TOLERANCES[data_type])
+    assert "no file is written" in error.value.what
+    assert error.value.remedy == TOLERANCES[data_type].remedy
+
+
+@pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "signal_to_noise": (5.0, 5.0)}])
+def test_without_keypoints_the_maps_count_alone(changes):
+    empty = replace(FLAWLESS, keypoints=0, matched=0, **changes)
+    assert share_matched([empty]) is None
+    assert share_matched([empty, FLAWLESS]) == 1.0
+    if not changes:
+        check([empty], TOLERANCES["fp32"])
+        return
+    for data_type in TOLERANCES:
+        with pytest.raises(BodyPoseNetError, match="its maps"):
+            check([empty], TOLERANCES[data_type])
+
+
+def test_drawn_batches_are_one_and_three_images_of_each_shape():
+    batches = list(verification.drawn_batches([(64, 96), (136, 200)]))
+    assert [batch.shape for batch in batches] == [
+        (1, 64, 96, 3), (3, 64, 96, 3), (1, 136, 200, 3), (3, 136, 200, 3),
+    ]  # fmt: skip
+
+
+def test_photos_are_fitted_into_the_shape(tmp_path):
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((50, 100, 3), 40 * number, np.uint8))
+    batches = list(verification.photo_batches(FixedEngine(), tmp_path, [(64, 96)]))
+    assert [len(batch) for batch in batches] == [1, 3, 2]
+    photo = batches[1][0]
+    assert photo.shape == (64, 96, 3)
+    assert (photo[20:40, 10:90] == 40).all()
+    assert (photo[0] == 128).all()  # the letterbox
+
+
+def test_a_folder_without_photos_is_an_error(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="holds no images"):
+        list(verification.photo_batches(FixedEngine(), tmp_path, [(64, 96)]))
