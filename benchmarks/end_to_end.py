@@ -27,13 +27,14 @@ from bodyposenet.media.source import ImageEntry, list_images, read_image
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
-from bodyposenet.runtime import detections, onnx
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime import detections
+from bodyposenet.runtime.engines import onnx
+from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.runtime.engines.pytorch import PyTorchEngine
+from bodyposenet.runtime.image_work import ImageWork
 from bodyposenet.runtime.predictor import Predictor, network_affine
-from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.tasks.inference import image_pipeline
 from bodyposenet.types import GRAY, Maps, Person
 
 from . import harness
@@ -138,7 +139,7 @@ def _rivals(
 
     def run_ours(drawings: Path | None = None) -> None:
         numbered = enumerate(ImageEntry(photo) for photo in photos)
-        entries = list(image_pipeline(predictor, drawings).run(numbered))
+        entries = list(ImageWork(drawings).pipeline(predictor).run(numbered))
         skeleton = predictor.engine.skeleton
         detections.write_detections(folder / "detections.json", skeleton, _SPEC, entries)
 

@@ -5,12 +5,11 @@ Only the module of the chosen sub-task is imported, so that `bpnet --help` answe
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 from bodyposenet.console import configure_logging, say
-from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped, closest
 from bodyposenet.tasks.command import parse_command, run_command
 
 TASKS = {
@@ -18,6 +17,7 @@ TASKS = {
     "train": "train a network",
     "evaluate": "measure a model's keypoint AP on the test data of a dataset",
     "inference": "find the people in images, write their poses and draw them",
+    "prune": "take the filters with the smallest norms out of a model",
     "export": "write a model as ONNX, for other runtimes",
     "doctor": "tell what is installed, and whether the decoder works",
     "demo": "draw a small dataset, then convert, train, evaluate and infer on it",
@@ -25,11 +25,12 @@ TASKS = {
 """Sub-tasks and what they do; `tasks/<name>.py` holds their flags and their `run`."""
 
 _EXTRAS = {
-    "torch": "train", "safetensors": "train", "simplejpeg": "train", "google_crc32c": "train",
-    "google": "train",
+    "torch": "train", "torch_pruning": "train", "safetensors": "train", "simplejpeg": "train",
+    "google_crc32c": "train", "google": "train",
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
     "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
-    "openvino": "openvino",
+    "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
+    "ray": "ray", "pyarrow": "ray", "pandas": "ray", "filelock": "ray",
 }  # fmt: skip
 """Package -> the extra that brings it."""
 
@@ -97,7 +98,7 @@ def _overview() -> str:
 
 def _run(name: str, argv: list[str]) -> int:
     if name not in TASKS:
-        close = difflib.get_close_matches(name, TASKS, n=1)
+        close = closest(name, TASKS)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
         raise BodyPoseNetError(f"there is no sub-task {name}", hint)
     try:

@@ -1,14 +1,16 @@
 """`bpnet evaluate`, from the command line: results, and data that do not fit."""
 
 import json
-from dataclasses import dataclass
+import os
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.dataset import EvaluationWork, evaluate_dataset, load_test_images
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.predictor import NetworkInput
 from bodyposenet.skeleton import Skeleton
@@ -209,6 +211,30 @@ def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):
     kpi = next(line["kpi"] for line in lines if "kpi" in line)
     assert kpi["AP_0.50:0.95_all"] == pytest.approx(2 / 3, abs=0.02)
     assert lines[-1]["status"] == "SUCCESS"
+
+
+def test_sigterm_is_told_in_the_status(run_bpnet, write_dataset, tmp_path, seer, monkeypatch):
+    def be_ended(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Seer, "infer", be_ended)
+    path = write_dataset(SIZES)
+    done = run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", tmp_path / "results")
+    assert done.code == 130
+    last = json.loads((tmp_path / "results" / "status.json").read_text().splitlines()[-1])
+    assert (last["status"], last["message"]) == ("FAILURE", "interrupted")
+
+
+def test_what_a_result_depends_on_is_in_its_key(write_dataset, tmp_path):
+    spec = DatasetSpec.load(write_dataset(SIZES))
+    image = load_test_images(spec)[0]
+    work = EvaluationWork(tmp_path / "images", CROSS.joints)
+    fewer = EvaluationWork(tmp_path / "images", CROSS.joints[:2])
+    assert work.describe() != fewer.describe()
+    before = work.key(image)
+    assert work.key(image) == before != work.key(replace(image, width=9))
+    cv2.imwrite(str(tmp_path / "images" / image.file_name), np.zeros((9, 9, 3), np.uint8))
+    assert work.key(image) != before
 
 
 def test_a_dataset_spec_is_required(run_bpnet):

@@ -1,7 +1,9 @@
 """`bpnet inference`, from the command line: images, folders, lists, and files that are none."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.resources import files
@@ -172,6 +174,87 @@ def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp
     assert not (results / "images_annotated").exists()
 
 
+def test_the_score_of_the_display_threshold_is_told(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", tmp_path)
+    assert "people: 2 (2 scored 0.6 or more)" in run_bpnet(*arguments).out
+    spec.write_text(spec.read_text() + "display_score_threshold: 0.99\n")
+    assert "people: 2 (0 scored 0.99 or more)" in run_bpnet(*arguments).out
+
+
+def test_pictures_of_a_former_run_are_removed_or_told_of(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    drawings = tmp_path / "r" / "images_annotated"
+    arguments = ("inference", "-i", spec, "-r", tmp_path / "r", "--input")
+    assert run_bpnet(*arguments, photos, "--input_type", "dir", "--dump_visualizations").code == 0
+    (drawings / "mine.png").touch()
+    told = run_bpnet(*arguments, photos / "b.png")
+    assert "not of this run: 2 pictures of a former run" in told.err
+    assert run_bpnet(*arguments, photos / "b.png", "--dump_visualizations").code == 0
+    assert {file.name for file in drawings.iterdir()} == {"0.png", "mine.png"}
+
+
+def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    drawings = tmp_path / "images_annotated"
+    photos.rename(drawings)
+    done = run_bpnet(
+        "inference", "-i", spec, "--input_type", "dir", "--input", drawings, "-r", tmp_path,
+        "--dump_visualizations",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "is where pictures of the results are drawn" in done.err
+
+
+def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch):
+    for name in "cdefghij":
+        (photos / f"{name}.png").write_bytes((photos / "b.png").read_bytes())
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    results = tmp_path / "results"
+    whole = FixedEngine.infer
+
+    def press_ctrl_c(after):
+        left = iter(range(after))
+
+        def infer(self, images, stage=None):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return whole(self, images, stage)
+
+        monkeypatch.setattr(FixedEngine, "infer", infer)
+
+    press_ctrl_c(after=9)
+    done = run_bpnet(*arguments, "-r", results)
+    assert done.code == 130
+    entries = read_detections(results)["images"]
+    assert 0 < len(entries) < 10
+    assert f"the results end after {len(entries)} of 10 images" in done.err
+    assert statuses(results)[-1] == "FAILURE"
+    press_ctrl_c(after=0)
+    assert run_bpnet(*arguments, "-r", tmp_path / "none").code == 130
+    assert not (tmp_path / "none" / "detections.json").exists()
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
+    def be_ended(found, *_):
+        yield next(found)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from found
+
+    monkeypatch.setattr("bodyposenet.tasks.inference.track", be_ended)
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    done = run_bpnet(*arguments, "-r", tmp_path / "results")
+    assert done.code == 130
+    assert len(read_detections(tmp_path / "results")["images"]) == 1
+    assert "the results end after 1 of 2 images" in done.err
+    assert statuses(tmp_path / "results")[-1] == "FAILURE"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_json_keeps_its_own_fields(run_bpnet, fixed_engine, spec, photos, tmp_path):
     content = {
         "trip": "north", "categories": "replaced",
@@ -246,7 +329,7 @@ def test_a_missing_model_is_an_error(run_bpnet, photos, tmp_path):
     assert "none.tlt: no such model file" in missing.err
 
 
-@pytest.mark.parametrize("extension", ["hdf5", "etlt", "engine", "pth"])
+@pytest.mark.parametrize("extension", ["hdf5", "pth"])
 def test_other_kinds_of_models_say_what_to_do(run_bpnet, photos, tmp_path, extension):
     model = tmp_path / f"model.{extension}"
     model.touch()

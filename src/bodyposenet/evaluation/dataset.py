@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from bodyposenet.media.source import read_image
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.runtime.scale.executor import Executor, LocalExecutor
+from bodyposenet.runtime.scale.kept_results import stamp
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -93,22 +96,85 @@ def find_people(
     predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
 ) -> list[Finding]:
     """Find the people in test images, or in a share of them; arguments as `evaluate_dataset`."""
-    folder, joints = spec.images_folder("test"), spec.person.keypoints
+    return run_evaluation(LocalExecutor(predictor), spec, images)
 
-    def read(image: CocoImage) -> NDArray[np.uint8]:
-        return read_image(folder / image.file_name, (image.height, image.width))
 
-    def describe(image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> Finding:
-        return _describe(folder / image.file_name, image, joints, pixels.shape[:2], poses)
+def run_evaluation(
+    executor: Executor, spec: DatasetSpec, images: Sequence[CocoImage]
+) -> list[Finding]:
+    """Have the people in test images found.
 
-    def skip(image: CocoImage, error: BodyPoseNetError) -> Finding:
+    Args:
+        executor: Does the work.
+        spec: The dataset.
+        images: Its test images.
+
+    Raises:
+        BodyPoseNetError: The folder of the dataset is missing.
+    """
+    work = EvaluationWork(spec.images_folder("test"), spec.person.keypoints)
+    unseen = [replace(image, persons=()) for image in images]
+    findings = executor.run(work, unseen)
+    return list(track(findings, f"evaluation on {spec.dataset}", len(images)))
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """Finds the people in test images; see `scale.executor.KeepableWork`.
+
+    Args:
+        folder: Of the images.
+        joints: The dataset's keypoints, for results in COCO's format.
+    """
+
+    folder: Path
+    joints: tuple[str, ...]
+
+    def pipeline(self, predictor: Predictor) -> Pipeline[CocoImage, Finding]:
+        """Images in, what was found in them out."""
+        return Pipeline(predictor, self._read, self._describe, self._skip)
+
+    def describe(self) -> dict[str, Any]:
+        """That people are found, and the joints of their poses in COCO's format."""
+        return {"finds": "people in test images", "joints": self.joints}
+
+    def key(self, item: CocoImage) -> str:
+        """The file, and what the annotations say of it."""
+        file = [self.folder.as_posix(), item.file_name, stamp(self.folder / item.file_name)]
+        return json.dumps([*file, item.image_id, item.height, item.width])
+
+    def store(self, result: Finding) -> dict[str, Any]:
+        """The finding's fields."""
+        return asdict(result)
+
+    def restore(self, stored: dict[str, Any]) -> Finding:
+        """The finding of these fields."""
+        return Finding(**stored)
+
+    def is_done(self, stored: dict[str, Any]) -> bool:
+        """Whether the image could be read."""
+        return not stored["unreadable"]
+
+    def _read(self, image: CocoImage) -> NDArray[np.uint8]:
+        return read_image(self.folder / image.file_name, (image.height, image.width))
+
+    def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> Finding:
+        """Poses in pixels of the size that the annotations state."""
+        path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
+        resized = ""
+        if (height, width) != (image.height, image.width):
+            poses = poses.moved(Affine.resize(image.width / width, image.height / height))
+            stated = f"{image.width} x {image.height}"
+            resized = f"{path}: is {width} x {height}, its annotations say {stated}"
+            logger.warning("%s; the poses are scaled", resized)
+        entry = detections.describe_image(path, poses, _fields(image))
+        return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
+
+    def _skip(self, image: CocoImage, error: BodyPoseNetError) -> Finding:
         logger.warning("counts as an image without detections: %s", error)
-        path = folder / image.file_name
+        path = self.folder / image.file_name
         entry = detections.describe_image(path, error.what, _fields(image))
         return Finding(entry, [], unreadable=error.what)
-
-    pipeline = Pipeline(predictor, read, describe, skip)
-    return list(track(pipeline.run(images), f"evaluation on {spec.dataset}", len(images)))
 
 
 def score_findings(
@@ -139,21 +205,6 @@ def score_findings(
         unreadable=[finding.unreadable for finding in findings if finding.unreadable],
         resized=[finding.resized for finding in findings if finding.resized],
     )
-
-
-def _describe(
-    path: Path, image: CocoImage, joints: tuple[str, ...], shape: tuple[int, ...], poses: Poses
-) -> Finding:
-    """Poses in pixels of the size that the annotations state."""
-    height, width = shape
-    resized = ""
-    if (height, width) != (image.height, image.width):
-        poses = poses.moved(Affine.resize(image.width / width, image.height / height))
-        stated = f"{image.width} x {image.height}"
-        resized = f"{path}: is {width} x {height}, its annotations say {stated}"
-        logger.warning("%s; the poses are scaled", resized)
-    entry = detections.describe_image(path, poses, _fields(image))
-    return Finding(entry, poses.to_coco(image.image_id, joints), resized=resized)
 
 
 def _fields(image: CocoImage) -> dict[str, Any]:

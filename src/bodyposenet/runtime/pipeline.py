@@ -67,6 +67,7 @@ class Pipeline(Generic[Item, Result]):
             inputs of the same shape.
 
     Attributes:
+        room: Items that wait at most on either side of the network.
         stopwatch: Seconds of `read`, `resize`, `network`, `decode`, `finish`, and of `waiting`,
             when the network had nothing to do.
     """
@@ -87,8 +88,9 @@ class Pipeline(Generic[Item, Result]):
         self._skip = skip
         self._batch = batch
         self._threads = min(max(usable_cores(), 2), _MOST_THREADS)
+        self.room = self._batch + self._threads
 
-    def run(self, items: Iterable[Item]) -> Iterator[Result]:
+    def run(self, items: Iterable[Item | None]) -> Iterator[Result]:
         """Yield the results in the order of the items.
 
         A batch and as many items as there are threads wait on either side of the network, however
@@ -97,9 +99,10 @@ class Pipeline(Generic[Item, Result]):
         results of all that came before.
 
         Args:
-            items: Are taken in the caller's thread, a few ahead.
+            items: Are taken in the caller's thread, a few ahead. None stands for none: there will
+                be more, but what is under way shall not wait for it.
         """
-        coming, room = iter(items), self._batch + self._threads
+        coming = iter(items)
         ahead: deque[Future[_Ready[Item] | _Unreadable[Item]]] = deque()
         behind: deque[Future[Result]] = deque()
         failure: Exception | None = None
@@ -107,17 +110,18 @@ class Pipeline(Generic[Item, Result]):
         try:
             while True:
                 try:
-                    for item in islice(coming, room - len(ahead)):
+                    for item in islice(coming, self.room - len(ahead)):
+                        if item is None:
+                            break
                         ahead.append(pool.submit(self._prepare, item))
                 except Exception as error:  # whatever the caller's iterator may fail with
                     coming, failure = iter(()), error
-                if not ahead:
+                if ahead:
+                    behind.extend(self._submit(self._next_batch(ahead), pool))
+                elif not behind:
                     break
-                behind.extend(self._submit(self._next_batch(ahead), pool))
-                while behind and (behind[0].done() or len(behind) > room):
+                while behind and (not ahead or behind[0].done() or len(behind) > self.room):
                     yield self._wait_for(behind.popleft())
-            while behind:
-                yield self._wait_for(behind.popleft())
             if failure is not None:
                 raise failure
         finally:

@@ -17,7 +17,7 @@ from bodyposenet.console import logger
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.mirroring import Mirror
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import GRAY, Maps, Poses

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import StatusFile, say
-from bodyposenet.tasks.flags import add_model_arguments, load_predictor
+from bodyposenet.tasks.flags import add_executor_arguments, add_model_arguments, open_executor
+from bodyposenet.tasks.interruption import sigterm_as_interrupt
 
 if TYPE_CHECKING:
     from bodyposenet.evaluation.dataset import DatasetResult
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", choices=("coco",), default="coco", help="format of the annotations"
     )
+    add_executor_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -32,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
     """
-    from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+    from bodyposenet.evaluation.dataset import load_test_images, run_evaluation, score_findings
     from bodyposenet.evaluation.report import write_report
     from bodyposenet.evaluation.summary import write_evaluation_page
     from bodyposenet.files import write_json
@@ -40,19 +42,21 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.specs.dataset import DatasetSpec
 
     results_dir = Path(arguments.results_dir or ".")
-    with StatusFile(results_dir) as status:
+    with sigterm_as_interrupt(), StatusFile(results_dir) as status:
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
-        predictor = load_predictor(arguments)
-        result = evaluate_dataset(predictor, dataset_spec, load_test_images(dataset_spec))
+        executor = open_executor(arguments, results_dir)
+        skeleton, spec = executor.skeleton, executor.spec
+        images = load_test_images(dataset_spec)
+        findings = run_evaluation(executor, dataset_spec, images)
+        result = score_findings(findings, skeleton, dataset_spec, images)
         _check_images(result, dataset_spec)
-        skeleton = predictor.engine.skeleton
-        write_detections(results_dir / FILE_NAME, skeleton, predictor.spec, result.images)
+        write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         report = write_report(results_dir, result.accuracy)
         page = write_evaluation_page(
             results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
-            model=Path(arguments.model_filename or predictor.spec.model_path or "").name,
-            spec=predictor.spec,
+            model=Path(arguments.model_filename or spec.model_path or "").name,
+            spec=spec,
         )  # fmt: skip
         _show(result)
         say(f"written: {', '.join(str(file) for file in [*report, page])}")

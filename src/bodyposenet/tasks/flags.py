@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import hashlib
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
+    from bodyposenet.runtime.engines.protocol import ModelEngine
     from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.runtime.scale.executor import Executor, OpenPredictor
 
 
 def add_key_argument(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +39,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
     parser.add_argument(
         "--engine", choices=ENGINES, default="auto",
-        help="what runs the model; auto: pytorch for .tlt, onnx (ONNX Runtime) for .onnx",
+        help="what runs the model; auto: pytorch for .tlt, onnx (ONNX Runtime) for .onnx and "
+        ".etlt, for .engine what built it",
     )  # fmt: skip
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads of the network, at most; all by default"
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS,
-        help="what pytorch and openvino compute in: fp32, the default, or bf16",
+        help="what pytorch and openvino compute in: fp32, the default, or bf16; an .engine file "
+        "has its own",
     )  # fmt: skip
 
 
@@ -49,9 +58,84 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
     Raises:
         BodyPoseNetError: The spec, the model or a flag is wrong.
     """
+    return _opener(arguments)(arguments.threads)
+
+
+def _opener(arguments: argparse.Namespace) -> OpenPredictor:
+    """Opens the predictor, here or in another process."""
     from bodyposenet.runtime.models import open_predictor
 
-    return open_predictor(
-        arguments.inference_spec, arguments.model_filename, arguments.key,
-        arguments.engine, arguments.threads, arguments.precision,
+    return partial(
+        open_predictor, arguments.inference_spec, arguments.model_filename, arguments.key,
+        arguments.engine, precision=arguments.precision,
     )  # fmt: skip
+
+
+def add_executor_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a large number of images is shared among; see `open_executor`."""
+    group = parser.add_argument_group("flags for very many images")
+    group.add_argument(
+        "--processes", type=int, metavar="N",
+        help="predictor processes that share the images, each with its share of the cores; 1 by "
+        "default, with --ray as many as the cluster has room for",
+    )  # fmt: skip
+    group.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="share the images among the machines of a Ray cluster, from one of them: auto or "
+        "host:port joins it, local starts one here; results are kept in RESULTS_DIR/parts, and a "
+        "run that was cut off goes on from there",
+    )  # fmt: skip
+    group.add_argument(
+        "--overwrite", action="store_true",
+        help="with --ray: begin again, whatever earlier runs have left in RESULTS_DIR/parts",
+    )  # fmt: skip
+
+
+def open_executor(arguments: argparse.Namespace, results_dir: Path) -> Executor:
+    """What runs the model over images, as the flags of `add_executor_arguments` say.
+
+    The model is opened here in any case: what is wrong with it is told before others try.
+
+    Raises:
+        BodyPoseNetError: The spec, the model or a flag is wrong.
+    """
+    processes = arguments.processes
+    if processes is not None and processes < 1:
+        raise BodyPoseNetError(f"--processes {processes}: at least 1")
+    if arguments.overwrite and not arguments.ray:
+        raise BodyPoseNetError("--overwrite: is for --ray", "Leave it out.")
+    predictor = load_predictor(arguments)
+    if arguments.ray:
+        return _open_cluster(arguments, predictor, results_dir / "parts")
+    if processes in (None, 1):
+        from bodyposenet.runtime.scale.executor import LocalExecutor
+
+        return LocalExecutor(predictor)
+    from bodyposenet.runtime.scale.processes import ProcessExecutor
+
+    return ProcessExecutor(
+        _opener(arguments), predictor.engine.skeleton, predictor.spec, processes, arguments.threads
+    )
+
+
+def _open_cluster(arguments: argparse.Namespace, predictor: Predictor, folder: Path) -> Executor:
+    from bodyposenet.runtime.scale.cluster import ClusterExecutor, ClusterOptions
+
+    options = ClusterOptions(arguments.ray, arguments.processes, arguments.threads or 1)
+    return ClusterExecutor(
+        _opener(arguments), predictor.engine.skeleton, predictor.spec, options, folder,
+        _manifest(arguments.model_filename, predictor), overwrite=arguments.overwrite,
+    )  # fmt: skip
+
+
+def _manifest(model: str | None, predictor: Predictor) -> dict[str, Any]:
+    """What the poses in an image depend on, beside the image and what is done with it."""
+    spec, engine = predictor.spec, cast("ModelEngine", predictor.engine)
+    with open(model or spec.existing("model_path", spec.model_path or ""), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "model": digest,
+        "description": asdict(engine.description),  # by the train spec, where the file has none
+        "inference spec": spec.model_dump(mode="json", exclude={"model_path", "train_spec"}),
+        "engine": engine.name,
+    }

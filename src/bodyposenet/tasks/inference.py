@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodyposenet.console import StatusFile, logger, say, track
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
-from bodyposenet.tasks.flags import add_model_arguments, load_predictor
+from bodyposenet.tasks.flags import (
+    add_executor_arguments,
+    add_model_arguments,
+    load_predictor,
+    open_executor,
+)
+from bodyposenet.tasks.interruption import sigterm_as_interrupt
 from bodyposenet.tasks.video import add_video_arguments, run_video
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from bodyposenet.media.source import ImageEntry
-    from bodyposenet.runtime.pipeline import Pipeline
-    from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.media.source import ImageList
+    from bodyposenet.runtime.image_work import ImageWork
+    from bodyposenet.runtime.scale.executor import Executor
     from bodyposenet.runtime.stopwatch import Stopwatch
-    from bodyposenet.types import Poses
+    from bodyposenet.specs.inference import InferenceSpec
 
 _PARTS = {
     "network": "network",
@@ -31,6 +35,10 @@ _PARTS = {
     "finish": "beside it: draw and write",
 }
 """Parts of the pipeline and how `--benchmark` calls them."""
+
+_OF_VIDEOS = {"every": 1, "track": False, "smooth": False, "poses_only": False, "show": False}
+_OF_IMAGES = {"processes": None, "ray": None, "overwrite": False, "batch": 1, "benchmark": False}
+"""Flags that do nothing for the other kind of input, and their defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmark", action="store_true", help="also tell images/s and the time of each part"
     )
+    add_executor_arguments(parser)
     add_video_arguments(parser)
 
 
@@ -70,81 +79,114 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.batch < 1:
         raise BodyPoseNetError(f"--batch {arguments.batch}: at least 1")
     results_dir = Path(arguments.results_dir or ".")
-    with StatusFile(results_dir) as status:
+    with sigterm_as_interrupt(), StatusFile(results_dir) as status:
         if arguments.input_type == "auto":
             from bodyposenet.media.kinds import tell_kind
 
             arguments.input_type = tell_kind(arguments.input, arguments.image_root_path)
-        if arguments.input_type in ("video", "webcam"):
+        is_video = arguments.input_type in ("video", "webcam")
+        _check_flags(arguments, is_video)
+        if is_video:
             run_video(arguments, load_predictor(arguments), results_dir, status)
         else:
             _run_on_images(arguments, results_dir, status)
 
 
+def _check_flags(arguments: argparse.Namespace, is_video: bool) -> None:
+    """Refuse flags that would do nothing."""
+    useless, meant_for = _OF_VIDEOS, "videos and webcams"
+    if is_video:
+        useless, meant_for = _OF_IMAGES, "images"
+    given = [
+        f"--{name}" for name, default in useless.items() if getattr(arguments, name) != default
+    ]
+    if given:
+        raise BodyPoseNetError(
+            f"{', '.join(given)}: for {meant_for} only, but --input_type is {arguments.input_type}",
+            "Leave it out, or choose another --input_type.",
+        )
+
+
 def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: StatusFile) -> None:
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
+    from bodyposenet.runtime.image_work import ImageWork
 
     images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
-    predictor = load_predictor(arguments)
-    drawings = results_dir / "images_annotated" if arguments.dump_visualizations else None
-    pipeline = image_pipeline(predictor, drawings, arguments.batch)
-    count = len(images.entries)
-    entries = list(track(pipeline.run(enumerate(images.entries)), "inference", count))
+    executor = open_executor(arguments, results_dir)
+    drawings = results_dir / "images_annotated"
+    if arguments.dump_visualizations:
+        _check_images(images, drawings)
+    work = ImageWork(drawings if arguments.dump_visualizations else None, arguments.batch)
+    entries, end = _find(executor, work, images)
     if arguments.benchmark:
-        say("\n".join(_times(pipeline.stopwatch, count)))
+        say("\n".join(_times(executor.stopwatch, len(entries))))
     result = results_dir / detections.FILE_NAME
-    skeleton, spec = predictor.engine.skeleton, predictor.spec
-    detections.write_detections(result, skeleton, spec, entries, images.fields)
-    _report(entries, result, drawings, status)
+    detections.write_detections(result, executor.skeleton, executor.spec, entries, images.fields)
+    if end is None:
+        _check_entries(entries)
+    _report(entries, executor.spec, result, work.drawings, status)
+    if end is not None:
+        logger.warning("the results end after %d of %d images", len(entries), len(images.entries))
+        raise end
+    _clear_pictures(drawings, entries, remove=work.drawings is not None)
 
 
-def image_pipeline(
-    predictor: Predictor, drawings: Path | None = None, batch: int = 1
-) -> Pipeline[tuple[int, ImageEntry], dict[str, Any]]:
-    """The work on images: numbered ones in, their entries in detections.json out.
-
-    Args:
-        predictor: Finds the people.
-        drawings: Folder that receives pictures, each named by its number; None: nothing is drawn.
-        batch: Images that the network gets at once.
-    """
-    from bodyposenet.media.draw import draw
-    from bodyposenet.media.source import read_image
-    from bodyposenet.runtime import detections
-    from bodyposenet.runtime.pipeline import Pipeline
-
-    def read(numbered: tuple[int, ImageEntry]) -> NDArray[np.uint8]:
-        return read_image(numbered[1].path)
-
-    def finish(
-        numbered: tuple[int, ImageEntry], pixels: NDArray[np.uint8], poses: Poses
-    ) -> dict[str, Any]:
-        index, image = numbered
-        entry = detections.describe_image(image.path, poses, image.fields)
-        if drawings is None:
-            return entry
-        threshold = predictor.spec.display_score_threshold
-        _write_picture(drawings / f"{index}.png", draw(pixels, poses, score_threshold=threshold))
-        return entry | {"viz_id": index}
-
-    def skip(numbered: tuple[int, ImageEntry], error: BodyPoseNetError) -> dict[str, Any]:
-        logger.warning("skipped: %s", error)
-        return detections.describe_image(numbered[1].path, error.what, numbered[1].fields)
-
-    return Pipeline(predictor, read, finish, skip, batch=batch)
+def _check_images(images: ImageList, drawings: Path) -> None:
+    """Refuse to draw over what is to be read."""
+    if any(image.path.parent.resolve() == drawings.resolve() for image in images.entries):
+        raise BodyPoseNetError(
+            f"{drawings}: is where pictures of the results are drawn",
+            "Choose another results folder (-r), or other images.",
+        )
 
 
-def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    import cv2
+def _find(
+    executor: Executor, work: ImageWork, images: ImageList
+) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:
+    """The entries of the images, and what ended it before the last one, if anything did."""
+    entries: list[dict[str, Any]] = []
+    with closing(executor.run(work, list(enumerate(images.entries)))) as found:
+        try:
+            for entry in track(found, "inference", len(images.entries)):
+                entries.append(entry)
+        except (KeyboardInterrupt, BodyPoseNetError) as end:
+            if not entries:
+                raise  # there is nothing to keep
+            return entries, end
+    return entries, None
 
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    with replacing(path) as file:
-        file.write(encoded.tobytes())
+
+def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to report on nothing."""
+    if all("error" in entry for entry in entries):
+        raise BodyPoseNetError(
+            f"none of the images could be worked on ({len(entries)}); the first: "
+            f"{entries[0]['error']}"
+        )
+
+
+def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], *, remove: bool) -> None:
+    """Remove the pictures that a former run drew of other images, or tell of them."""
+    from bodyposenet.runtime.image_work import picture_name
+
+    ours = {picture_name(entry["viz_id"]) for entry in entries if "viz_id" in entry}
+    stale = [file for file in drawings.glob("*.png") if file.stem.isdecimal()]
+    stale = [file for file in stale if file.name not in ours]
+    if not stale:
+        return
+    if remove:
+        for file in stale:
+            file.unlink(missing_ok=True)
+    done = "removed" if remove else "not of this run:"
+    logger.info("%s: %s %d pictures of a former run", drawings, done, len(stale))
 
 
 def _times(stopwatch: Stopwatch, images: int) -> list[str]:
-    """A table of the parts: their time per image, and as shares of the whole time."""
+    """A table of the parts: their time per image, and as shares of the whole time.
+
+    Other processes do not tell of parts.
+    """
     whole = stopwatch.elapsed
     rows = [
         (meaning, 1000 * seconds / images, 100 * seconds / whole)
@@ -152,25 +194,26 @@ def _times(stopwatch: Stopwatch, images: int) -> list[str]:
         if (seconds := stopwatch.seconds.get(part, 0.0))
     ]
     return [
-        f"{images / whole:.2f} images/s; parts beside the network overlap with it:",
+        f"{images / whole:.2f} images/s"
+        + ("; parts beside the network overlap with it:" if rows else ""),
         *(f"  {meaning:<28}{ms:>9.2f} ms/image{share:>8.1f} %" for meaning, ms, share in rows),
     ]
 
 
 def _report(
-    entries: list[dict[str, Any]], result: Path, drawings: Path | None, status: StatusFile
-) -> None:
-    """Say what was found; an error if nothing could be worked on."""
+    entries: Sequence[Mapping[str, Any]], spec: InferenceSpec, result: Path,
+    drawings: Path | None, status: StatusFile,
+) -> None:  # fmt: skip
+    """Say what was found."""
     failures = [entry["error"] for entry in entries if "error" in entry]
     done = len(entries) - len(failures)
-    if not done:
-        raise BodyPoseNetError(
-            f"none of the images could be worked on ({len(failures)}); the first: {failures[0]}"
-        )
-    people = sum(len(entry["scores"]) for entry in entries if "error" not in entry)
-    found = f"images: {done}, people: {people}"
-    say(f"{found}; poses in {result}" + (f", drawn in {drawings}" if drawings else ""))
+    scores = [score for entry in entries for score in entry.get("scores", [])]
+    threshold = spec.display_score_threshold
+    sure = sum(score >= threshold for score in scores)
+    found = f"images: {done}, people: {len(scores)} ({sure} scored {threshold:g} or more)"
+    drawn = f", people from that score on drawn in {drawings}" if drawings else ""
+    say(f"{found}; poses in {result}{drawn}")
     if failures:
         say(f"images that could not be worked on and were skipped: {len(failures)}")
         say("\n".join(f"  {failure}" for failure in failures))
-    status.write("RUNNING", found, images=done, people=people, skipped_images=len(failures))
+    status.write("RUNNING", found, images=done, people=len(scores), skipped_images=len(failures))

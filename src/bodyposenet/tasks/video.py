@@ -72,7 +72,7 @@ def run_video(
     _describe(arguments, predictor, video, results_dir, progress)
     _report(arguments, results_dir, progress, status)
     if interrupted and not video.is_live:
-        logger.warning("Ctrl-C: the results end after %.2f s of the video", progress.video_seconds)
+        logger.warning("the results end after %.2f s of the video", progress.video_seconds)
         raise KeyboardInterrupt
 
 

@@ -1,0 +1,1 @@
+"""Many images, on several processes of one machine or on a cluster."""

@@ -1,0 +1,115 @@
+"""Results of a long run in, files of them out, so that the next run need not begin again.
+
+The folder holds `manifest.json`, what all results depend on, and `part-00000.jsonl` and so on, with
+an object per line: `key`, what was worked on, and `result`. Of lines with one key the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import read_json, replacing, write_json
+
+_SECONDS_OF_A_PART = 30.0
+_RESULTS_OF_A_PART = 1000
+_REMEDY = "Add --overwrite to begin again, or choose another results folder (-r)."
+
+
+class Parts:
+    """The results so far.
+
+    Args:
+        folder: Holds the files; it is made.
+        manifest: What all results depend on: what JSON can hold.
+        overwrite: Begin again, whatever there is.
+
+    Attributes:
+        found: Results of earlier runs by key.
+
+    Raises:
+        BodyPoseNetError: The folder holds results that depend on something else, or is broken, or
+            cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        self._folder = folder
+        self._lines: list[str] = []
+        self._written = time.monotonic()
+        place = folder / "manifest.json"
+        files = sorted(folder.glob("part-*.jsonl"))
+        if overwrite:
+            for file in (place, *files):
+                file.unlink(missing_ok=True)
+            files = []
+        self.found = _read_parts(place, files, json.loads(json.dumps(manifest)))
+        self._next = 1 + max((int(file.stem.removeprefix("part-")) for file in files), default=-1)
+        write_json(place, manifest)
+
+    def add(self, key: str, result: str) -> None:
+        """Take in a result; it is written with others, after half a minute at the latest.
+
+        Args:
+            key: What was worked on.
+            result: A JSON object.
+        """
+        self._lines.append(f'{{"key": {json.dumps(key)}, "result": {result}}}\n')
+        late = time.monotonic() - self._written > _SECONDS_OF_A_PART
+        if late or len(self._lines) >= _RESULTS_OF_A_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has come in since the last part.
+
+        Raises:
+            BodyPoseNetError: The folder cannot be written.
+        """
+        if self._lines:
+            with replacing(self._folder / f"part-{self._next:05}.jsonl", durable=True) as file:
+                file.write("".join(self._lines).encode())
+            self._next += 1
+            self._lines.clear()
+        self._written = time.monotonic()
+
+
+def stamp(path: Path) -> list[int] | None:
+    """What another file of this name would differ in: bytes and time of the last change.
+
+    None where there is no such file.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: what no file can be called
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _read_parts(
+    place: Path, files: list[Path], manifest: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The results of earlier runs with this manifest, by key."""
+    if not files:
+        return {}
+    former = read_json(place, _REMEDY)
+    if former != manifest:
+        claims = former if isinstance(former, dict) else {}
+        differing = [key for key in manifest if claims.get(key) != manifest[key]]
+        raise BodyPoseNetError(
+            f"{place.parent}: holds the results of a run with another {', '.join(differing)}",
+            _REMEDY,
+        )
+    return {key: result for file in files for key, result in _read_lines(file)}
+
+
+def _read_lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        return [(line["key"], line["result"]) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BodyPoseNetError(f"{file}: no results, or damaged ones: {error}", _REMEDY) from error

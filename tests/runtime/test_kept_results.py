@@ -1,0 +1,75 @@
+"""Parts of a long run: written, read again, refused."""
+
+import json
+
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.scale import kept_results
+from bodyposenet.runtime.scale.kept_results import Parts, stamp
+
+MANIFEST = {"model": "abc", "inference spec": {"scales": (0.5, 1.0)}}
+
+
+def test_what_one_run_wrote_the_next_one_finds(tmp_path):
+    first = Parts(tmp_path, MANIFEST)
+    assert first.found == {}
+    first.add("a/ä.jpg", '{"scores": [0.1]}')
+    first.add("b.jpg", '{"error": "gone"}')
+    first.flush()
+    second = Parts(tmp_path, MANIFEST)
+    assert second.found == {"a/ä.jpg": {"scores": [0.1]}, "b.jpg": {"error": "gone"}}
+    second.add("b.jpg", '{"scores": []}')
+    second.flush()
+    assert Parts(tmp_path, MANIFEST).found["b.jpg"] == {"scores": []}
+    assert [path.name for path in sorted(tmp_path.glob("*.jsonl"))] == [
+        "part-00000.jsonl", "part-00001.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_part_is_written_when_it_is_full_or_late(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_results, "_RESULTS_OF_A_PART", 2)
+    run = Parts(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    assert not list(tmp_path.glob("*.jsonl"))
+    run.add("b", "{}")
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    monkeypatch.setattr(kept_results, "_SECONDS_OF_A_PART", 0.0)
+    run.add("c", "{}")
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+
+
+def test_parts_of_another_model_are_refused_or_overwritten(tmp_path):
+    run = Parts(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    run.flush()
+    other = MANIFEST | {"model": "def"}
+    with pytest.raises(BodyPoseNetError, match="the results of a run with another model") as caught:
+        Parts(tmp_path, other)
+    assert "--overwrite" in caught.value.remedy
+    assert Parts(tmp_path, MANIFEST).found == {"a": {}}
+    assert Parts(tmp_path, other, overwrite=True).found == {}
+    assert Parts(tmp_path, other).found == {}
+
+
+@pytest.mark.parametrize("content", [b'{"key": "a", "res', b"[1]", b'{"key": "a"}', b"\xff"])
+def test_damaged_parts_are_refused(tmp_path, content):
+    run = Parts(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    run.flush()
+    (tmp_path / "part-00000.jsonl").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=r"part-00000.jsonl: no results, or damaged"):
+        Parts(tmp_path, MANIFEST)
+    (tmp_path / "manifest.json").write_text(json.dumps([1]))
+    with pytest.raises(BodyPoseNetError, match="another model, inference spec"):
+        Parts(tmp_path, MANIFEST)
+
+
+def test_another_file_of_the_same_name_has_another_stamp(tmp_path):
+    file = tmp_path / "a.jpg"
+    assert stamp(file) is stamp(tmp_path / "a\0b.jpg") is None
+    file.write_text("one")
+    first = stamp(file)
+    assert stamp(file) == first
+    file.write_text("another")
+    assert stamp(file) != first
