@@ -22,7 +22,7 @@ from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import read_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec

@@ -26,7 +26,7 @@ from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
-from bodyposenet.runtime.engine import crop
+from bodyposenet.runtime.engines.protocol import crop
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec

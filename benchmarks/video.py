@@ -30,10 +30,10 @@ from bodyposenet.media.video import open_video
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
-from bodyposenet.runtime import onnx
-from bodyposenet.runtime.engine import Engine
+from bodyposenet.runtime.engines import onnx
+from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 from bodyposenet.runtime.predictor import Predictor, network_affine
-from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.tasks.video import POSES_FILE, VIDEO_FILE, add_video_arguments, run_video

@@ -29,6 +29,12 @@ ENGINE = {
     "precision": ("--precision",),
 }
 
+MANY_IMAGES = {
+    "processes": ("--processes",),
+    "ray": ("--ray",),
+    "overwrite": ("--overwrite", False),
+}
+
 FLAGS = {
     "dataset_convert": {
         "dataset_spec": ("-d", "--dataset_spec"),
@@ -54,7 +60,8 @@ FLAGS = {
         "dataset_spec": ("-d", "--dataset_spec"),
         "key": ("-k", "--key", ""),
     }
-    | ENGINE,
+    | ENGINE
+    | MANY_IMAGES,
     "inference": {
         "inference_spec": ("-i", "--inference_spec"),
         "model_filename": ("-m", "--model_filename"),
@@ -71,16 +78,59 @@ FLAGS = {
         "poses_only": ("--poses_only", False),
         "show": ("--show", False),
     }
-    | ENGINE,
+    | ENGINE
+    | MANY_IMAGES,
+    "prune": {
+        "model": ("-m", "--model"),
+        "output_file": ("-o", "--output_file"),
+        "key": ("-k", "--key", ""),
+        "normalizer": ("-n", "--normalizer", "max"),
+        "equalization_criterion": ("-eq", "--equalization_criterion", "union"),
+        "pruning_granularity": ("-pg", "--pruning_granularity", 8),
+        "pruning_threshold": ("-pth", "--pruning_threshold"),
+        "min_num_filters": ("-nf", "--min_num_filters", 16),
+        "excluded_layers": ("-el", "--excluded_layers", []),
+        "target_macs": ("--target_macs",),
+        "overwrite": ("--overwrite", False),
+        "verbose": ("-v", "--verbose", False),
+    },
     "export": {
         "model": ("-m", "--model"),
         "key": ("-k", "--key", ""),
         "output_file": ("-o", "--output_file"),
+        "overwrite": ("--overwrite", False),
         "experiment_spec": ("-e", "--experiment_spec"),
         "backend": ("-t", "--backend", "onnx"),
+        "verify_images": ("--verify_images",),
+        "verbose": ("-v", "--verbose", False),
         "input_dims": ("-d", "--input_dims", "256,256,3"),
         "data_format": ("-i", "--data_format", "channels_last"),
         "data_type": ("--data_type", "fp32"),
+        "sdk_compatible_model": ("--sdk_compatible_model", False),
+        "upsample_ratio": ("-u", "--upsample_ratio", 4),
+        "static_batch_size": ("--static_batch_size", -1),
+        "static_input_dims": ("--static_input_dims", False),
+        "bake_normalization": ("--bake_normalization", False),
+        "int8_flavour": ("--int8_flavour",),
+        "cal_image_dir": ("--cal_image_dir",),
+        "cal_data_file": ("--cal_data_file",),
+        "cal_cache_file": ("--cal_cache_file",),
+        "batches": ("--batches", 10),
+        "batch_size": ("--batch_size", 1),
+        "cal_method": ("--cal_method", "percentile"),
+        "float_outputs": ("--float_outputs", "--no-float_outputs", True),
+        "float_layers": ("--float_layers", ()),
+        "strict_type_constraints": ("-s", "--strict_type_constraints", False),
+        "force_ptq": ("--force_ptq", False),
+        "cal_select": ("--cal_select",),
+        "cal_source_dir": ("--cal_source_dir",),
+        "engine_file": ("--engine_file",),
+        "engine_runtime": ("--engine_runtime", "auto"),
+        "max_batch_size": ("--max_batch_size", 1),
+        "opt_batch_size": ("--opt_batch_size", 1),
+        "max_workspace_size": ("--max_workspace_size", 2 * 2**30),
+        "timing_cache": ("--timing_cache",),
+        "deployment_kit": ("--deployment_kit",),
     },
     "doctor": {"json": ("--json",)},
 }
@@ -91,21 +141,37 @@ REQUIRED = {
     "train": {"experiment_spec_file"},
     "evaluate": {"dataset_spec"},
     "inference": {"input"},
+    "prune": {"model", "output_file"},
     "export": {"model"},
     "doctor": set(),
 }
 
-RUNS = {"engine": ("auto", "pytorch", "onnx", "openvino"), "precision": ("fp32", "bf16")}
+RUNS = {
+    "engine": ("auto", "pytorch", "onnx", "openvino", "tensorrt"),
+    "precision": ("fp32", "bf16"),
+}
 
 CHOICES = {
     "dataset_convert": {"mode": ("train", "test")},
     "train": {},
     "evaluate": {"dataset": ("coco",)} | RUNS,
     "inference": {"input_type": ("image", "dir", "json", "video", "webcam", "auto")} | RUNS,
+    "prune": {
+        "normalizer": ("max", "L2"),
+        "equalization_criterion": (
+            "union",
+            "intersection",
+            "arithmetic_mean",
+            "geometric_mean",
+        ),
+    },
     "export": {
         "backend": ("onnx", "tfonnx", "uff"),
         "data_format": ("channels_last", "channels_first"),
-        "data_type": ("fp32", "fp16"),
+        "data_type": ("fp32", "fp16", "int8"),
+        "int8_flavour": ("cpu", "tensorrt"),
+        "cal_method": ("percentile", "entropy", "minmax"),
+        "engine_runtime": ("auto", "tensorrt", "openvino"),
     },
     "doctor": {},
 }
@@ -371,8 +437,16 @@ GUIDE = [
     " --results_dir $USER_EXPERIMENT_DIR/results/exp_m1_unpruned/infer_default"
     " --dump_visualizations -k",
     "evaluate -i inference_spec.yaml -d dataset_spec.json -m model.tlt -r results -k key",
+    "prune -m exp_m1_unpruned/bpnet_model.tlt -o exp_m1_pruned/bpnet_model.pruned-0.2.tlt"
+    " -eq union -pth 0.2 -k $KEY",
+    "export -m exp_m1_retrain/bpnet_model.tlt -o exp_m1_final/bpnet_model.etlt -k $KEY"
+    " -d 288,384,3 -e $SPECS_DIR/bpnet_retrain_m1_coco.txt -t tfonnx --data_type int8"
+    " --cal_image_dir data/train2017/ --cal_cache_file exp_m1_final/calibration.288.384.bin"
+    " --cal_data_file exp_m1_final/coco.288.384.tensorfile --batch_size 1 --batches 5000"
+    " --max_batch_size 1 --data_format channels_last"
+    " --engine_file exp_m1_final/bpnet_model.288.384.int8.engine --sdk_compatible_model",
 ]
-"""Its commands as printed, after `tao model bpnet`; the last `-k $KEY` with the variable unset."""
+"""Its commands as printed, after `tao model bpnet`; that of `inference` with $KEY unset."""
 
 
 @pytest.mark.parametrize("command", GUIDE, ids=lambda command: command.split()[0])

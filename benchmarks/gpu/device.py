@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.pytorch import choose_device
+from bodyposenet.runtime.engines.pytorch import choose_device
 from bodyposenet.specs.training import TrainSpec
 
 from .. import harness

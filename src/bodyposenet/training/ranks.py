@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bodyposenet.console import logger, mute
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
-from bodyposenet.runtime.pytorch import choose_device
+from bodyposenet.runtime.engines.pytorch import choose_device
 from bodyposenet.training.interruption import leave_with_parent
 
 Value = TypeVar("Value")

@@ -23,8 +23,8 @@ from bodyposenet.evaluation.dataset import (
 )
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
+from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 from bodyposenet.runtime.predictor import Predictor
-from bodyposenet.runtime.pytorch import PyTorchEngine
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
