@@ -127,6 +127,21 @@ def test_trains_in_bfloat16(attributes: BackboneAttributes):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    "attributes", [MOBILENET, BackboneAttributes(mtype="pooling", use_bias=True)]
+)
+def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
+    torch.manual_seed(0)
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        maps = network(network.normalize(pixels))
+    for heatmaps, pafs in zip(maps.heatmaps, maps.pafs, strict=True):
+        assert heatmaps[:, -1].sub(1).abs().mean() < 0.2
+        assert heatmaps[:, :-1].abs().mean() < 0.2
+        assert pafs.abs().mean() < 0.2
+
+
 def test_mobilenet_learns_from_its_first_steps():
     torch.manual_seed(0)
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=MOBILENET))

@@ -37,6 +37,7 @@ def rates(network, optimizer):
         f"{name}/{kind}": by_parameter[id(parameter)]
         for name, layer in layers.items()
         for kind, parameter in layer.named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -54,9 +55,21 @@ def test_own_multipliers_go_first_and_freeze_layers(network):
     own = {"block_.*": 0.0, "heatmap_out": 3.0}
     spec = momentum(grad_weights_dict=own, weight_default_value=2.0)
     found = rates(network, build_optimizer(network, spec, stagewise=False))
-    assert found["block_4b_conv_1/weight"] == found["block_4b_bn_1/bias"] == 0.0
+    assert not [name for name in found if name.startswith("block_")]
     assert found["heatmap_out/bias"] == 1.5
     assert found["paf_out/bias"] == 1.0
+
+
+def test_a_frozen_layer_can_be_trained_again(network):
+    frozen = {"block_.*": 0.0}
+    build_optimizer(network, momentum(grad_weights_dict=frozen), stagewise=False)
+    found = rates(network, build_optimizer(network, momentum(), stagewise=False))
+    assert found["block_4b_conv_1/weight"] == 0.5
+
+
+def test_freezing_all_is_an_error(network):
+    with pytest.raises(BodyPoseNetError, match="nothing would be trained"):
+        build_optimizer(network, momentum(grad_weights_dict={".*": 0.0}), stagewise=False)
 
 
 def test_a_multiplier_that_no_layer_takes_is_an_error(network):

@@ -133,8 +133,8 @@ class BodyPoseNetwork(nn.Module):
         """Fill in the first weights.
 
         vgg as the original: Glorot uniform in the backbone; the heads as `kernel_initializer` says;
-        biases 0. The pooling front, which nothing normalizes, and the mobilenet: He, "Delving Deep
-        into Rectifiers" (2015). The mobilenet's outputs begin at an empty image's maps.
+        biases 0. Our own two, the mobilenet and vgg with pooling: He, "Delving Deep into
+        Rectifiers" (2015), in the backbone, and outputs that begin at an empty image's maps.
         """
         light = self.spec.backbone_attributes.architecture == "mobilenet"
         pooling = self.spec.backbone_attributes.mtype == "pooling"
@@ -145,7 +145,7 @@ class BodyPoseNetwork(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             in_backbone = name.startswith("block_")
-            if light and name in outputs:
+            if (light or pooling) and name in outputs:
                 _begin_at_background(layer, heatmaps="heat" in name)
             elif light or (pooling and in_backbone):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -64,7 +64,8 @@ class WeightedMomentum(Block):
     learning_rate_schedule: Schedule
     """The learning rate over the training."""
     grad_weights_dict: dict[str, NonNegative] | None = None
-    """Layer name, or a regular expression on it -> multiplier; goes before the stage-wise table."""
+    """Layer name, or a regular expression on it -> multiplier; goes before the stage-wise table.
+    0 freezes a layer: its gradient is not calculated."""
     weight_default_value: NonNegative = 1.0
     """Multiplier of all other layers."""
     momentum: Probability = 0.9
@@ -87,7 +88,8 @@ class AdamW(Block):
     learning_rate_schedule: Schedule
     """The learning rate over the training."""
     grad_weights_dict: dict[str, NonNegative] | None = None
-    """Layer name, or a regular expression on it -> multiplier."""
+    """Layer name, or a regular expression on it -> multiplier. 0 freezes a layer: its gradient is
+    not calculated."""
     weight_default_value: NonNegative = 1.0
     """Multiplier of all other layers."""
     betas: tuple[Memory, Memory] = (0.9, 0.999)

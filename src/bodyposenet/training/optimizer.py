@@ -36,18 +36,27 @@ def build_optimizer(
         stagewise: Use the stage-wise multipliers.
 
     Returns:
-        An optimizer; `multiplier` of each group goes into `set_learning_rate`.
+        An optimizer; `multiplier` of each group goes into `set_learning_rate`. Parameters whose
+        multiplier is 0 are not in it, and get no gradient.
 
     Raises:
-        BodyPoseNetError: A key of grad_weights_dict names no layer.
+        BodyPoseNetError: A key of grad_weights_dict names no layer, or all multipliers are 0.
     """
     _check_names(spec.grad_weights_dict or {}, list(network.layers()))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for layer, module in network.layers().items():
         for kind, parameter in module.named_parameters(recurse=False):
             multiplier = _multiplier(layer, module, kind, spec, stagewise)
+            parameter.requires_grad_(multiplier != 0)  # what is frozen needs no gradient
+            if multiplier == 0:
+                continue
             decay = spec.weight_decay if isinstance(spec, AdamW) and parameter.ndim > 1 else 0.0
             groups.setdefault((multiplier, decay), []).append(parameter)
+    if not groups:
+        raise BodyPoseNetError(
+            "grad_weights_dict: every multiplier is 0, nothing would be trained",
+            "Give the layers that are to be trained another one.",
+        )
     parameters = [
         {"params": group, "multiplier": multiplier, "weight_decay": decay}
         for (multiplier, decay), group in groups.items()
