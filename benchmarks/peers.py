@@ -1,11 +1,12 @@
-"""A trained peer's maps, decoded by both decoders: what ours is worth on what a network says.
+"""Our model and a peer's on the same photos, machine and threads, each decoded in all our ways.
 
-python -m benchmarks.peers --images DIR --annotations A.json [--peer FILE] [--limit N] [--quick]
-    [--json FILE]
+python -m benchmarks.peers --images DIR --annotations A.json [--model FILE] [--peer FILE]
+    [--limit N] [--threads N] [--quick] [--json FILE]
 
 The peer is human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), a network of the same
-kind with the same joints and limbs. It runs through our predictor, at 368 with
-adjust_network_input, on one core. Without photos or the peer's file nothing is measured.
+kind with the same joints, in INT8 on OpenVINO. Both run through our predictor, at 368 with
+adjust_network_input, image by image in turn. Ours is the default model where no --model is given.
+Without photos or the peer's file nothing is measured.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import openvino
 from numpy.typing import NDArray
 
 from bodyposenet.console import track
-from bodyposenet.data.coco import load_coco
+from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
-from bodyposenet.runtime.engines.protocol import crop
+from bodyposenet.runtime.engines.protocol import Engine, crop
+from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
@@ -35,11 +37,11 @@ from bodyposenet.types import Maps, Poses
 
 from . import harness
 
-_PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
+PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
 _QUICK_IMAGES = 40
 
-_TO_ITS_JOINTS = Affine.translation(0, 1.15)
-"""What its keypoints lie too high, in pixels of the image."""
+_TO_OUR_JOINTS = Affine.translation(0, 1.15)
+"""What the peer's keypoints lie too high, in pixels of the image."""
 
 _WAYS: dict[str, dict[str, Any]] = {
     "tao": {"mode": "tao"},
@@ -50,9 +52,13 @@ _WAYS: dict[str, dict[str, Any]] = {
 }
 """Keys of the inference spec."""
 
-
 _SHOWN = {"ap": 0, "ap50": 1, "ap_medium": 3, "ap_large": 4}
 """Figure -> its place among the ten of an evaluation."""
+
+
+def to_our_joints(poses: Poses) -> Poses:
+    """The peer's poses where ours would be."""
+    return poses.moved(_TO_OUR_JOINTS)
 
 
 class Peer:
@@ -60,17 +66,18 @@ class Peer:
 
     Args:
         path: Its model, as OpenVINO's IR.
+        threads: Of the network.
     """
 
     stride = 8
     stages = 1
     fixed_shape: tuple[int, int] | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 1) -> None:
         self.skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
         model = openvino.Core().read_model(path)
         model.reshape([1, 3, -1, -1])
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         compiled = openvino.Core().compile_model(model, "CPU", options)
         self._request = compiled.create_infer_request()
 
@@ -85,56 +92,97 @@ class Peer:
         return maps
 
 
+class Contestant:
+    """A network, and what it finds in every way.
+
+    Args:
+        engine: The network.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.skeleton = engine.skeleton
+        self._predictors = {
+            flip_test: Predictor(engine, InferenceSpec(flip_test=flip_test))
+            for flip_test in (False, True)
+        }
+        self._results: dict[str, list[dict[str, Any]]] = {way: [] for way in _WAYS}
+        self._seconds: dict[str, list[float]] = {
+            part: [] for part in ("network", "network_flip", *(f"decode_{way}" for way in _WAYS))
+        }
+
+    def run(self, image: CocoImage, pixels: NDArray[np.uint8]) -> None:
+        """Find the people of one image in every way; maps serve all that differ in decoding."""
+        found: dict[bool, tuple[Maps, Affine]] = {}
+        for flip_test, predictor in self._predictors.items():
+            start = perf_counter()
+            found[flip_test] = predictor.maps(pixels)
+            part = "network_flip" if flip_test else "network"
+            self._seconds[part].append(perf_counter() - start)
+        for way, keys in _WAYS.items():
+            spec = InferenceSpec(**keys)
+            maps, to_network = found[spec.flip_test]
+            start = perf_counter()
+            decoded = decode(maps, self.skeleton, DecodingOptions.from_spec(spec))
+            self._seconds[f"decode_{way}"].append(perf_counter() - start)
+            poses = self.place(decoded.moved(to_network.inverse()))
+            self._results[way] += poses.to_coco(image.image_id, COCO_JOINTS)
+
+    def place(self, poses: Poses) -> Poses:
+        """Its poses where the annotations have them."""
+        return poses
+
+    def accuracy(self, way: str, images: list[CocoImage]) -> dict[str, float]:
+        """AP in one way, by figure."""
+        outcome = evaluate_poses(self._results[way], images, COCO_JOINTS, self.skeleton)
+        return {figure: outcome.values[place] for figure, place in _SHOWN.items()}
+
+    def milliseconds(self) -> dict[str, float]:
+        """Medians: of each part, and `ms` of network and decoding in one pass."""
+        parts = {f"{part}_ms": 1000 * median(taken) for part, taken in self._seconds.items()}
+        return parts | {"ms": parts["network_ms"] + parts["decode_accurate_ms"]}
+
+
+class _PeerContestant(Contestant):
+    def place(self, poses: Poses) -> Poses:
+        return to_our_joints(poses)
+
+
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Run the peer on all images, plain and with the flip test, and decode its maps in all ways."""
+    """Run both on all images, plain and with the flip test, and decode their maps in all ways."""
     if arguments.images is None or arguments.annotations is None or not arguments.peer.exists():
         print("nothing to measure: give --images, --annotations and a --peer that exists")
         return {}
     images = load_coco(arguments.annotations, COCO_JOINTS)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]
-    peer = Peer(arguments.peer)
-    results: dict[str, list[dict[str, Any]]] = {way: [] for way in _WAYS}
-    seconds: dict[str, list[float]] = {part: [] for part in ("peer", "peer_flip", *_WAYS)}
+    ours = Contestant(open_engine(InferenceSpec(), arguments.model, threads=arguments.threads))
+    peer = _PeerContestant(Peer(arguments.peer, arguments.threads))
+    read: list[float] = []
     warm_up()
     for image in track(images, "peers"):
+        start = perf_counter()
         pixels = read_image(arguments.images / image.file_name)
-        for way, poses in _find_poses(peer, pixels, seconds).items():
-            results[way] += poses.moved(_TO_ITS_JOINTS).to_coco(image.image_id, COCO_JOINTS)
-    figures: dict[str, float] = {}
-    for way, found in results.items():
-        outcome = evaluate_poses(found, images, COCO_JOINTS, peer.skeleton)
-        for name, place in _SHOWN.items():
-            figures[f"same_maps_{way}_{name}"] = outcome.values[place]
-    return figures | {f"{part}_ms": 1000 * median(taken) for part, taken in seconds.items()}
-
-
-def _find_poses(
-    peer: Peer, pixels: NDArray[np.uint8], seconds: dict[str, list[float]]
-) -> dict[str, Poses]:
-    """The poses of one image in every way; the same maps serve all that differ in decoding only."""
-    found: dict[bool, tuple[Maps, Affine]] = {}
-    for flip_test, part in ((False, "peer"), (True, "peer_flip")):
-        predictor = Predictor(peer, InferenceSpec(flip_test=flip_test))
-        start = perf_counter()
-        found[flip_test] = predictor.maps(pixels)
-        seconds[part].append(perf_counter() - start)
-    poses = {}
-    for way, keys in _WAYS.items():
-        spec = InferenceSpec(**keys)
-        maps, to_network = found[spec.flip_test]
-        start = perf_counter()
-        decoded = decode(maps, peer.skeleton, DecodingOptions.from_spec(spec))
-        seconds[way].append(perf_counter() - start)
-        poses[way] = decoded.moved(to_network.inverse())
-    return poses
+        read.append(perf_counter() - start)
+        for contestant in (ours, peer):
+            contestant.run(image, pixels)
+    figures = {"read_ms": 1000 * median(read)}
+    for name, contestant in (("ours", ours), ("peer", peer)):
+        shown = contestant.accuracy("accurate", images) | contestant.milliseconds()
+        figures |= {f"{name}_{figure}": value for figure, value in shown.items()}
+    for name, contestant in (("ours", ours), ("same_maps", peer)):
+        for way in _WAYS:
+            shown = contestant.accuracy(way, images)
+            figures |= {f"{name}_{way}_{figure}": value for figure, value in shown.items()}
+    return figures
 
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("peers", __doc__)
     flags.add_argument("--images", type=Path, help="folder of the photos")
     flags.add_argument("--annotations", type=Path, help="their COCO keypoint JSON")
-    flags.add_argument("--peer", type=Path, default=_PEER, help="its model, OpenVINO's .xml")
+    flags.add_argument("--model", metavar="FILE", help="ours; the default model without it")
+    flags.add_argument("--peer", type=Path, default=PEER, help="its model, OpenVINO's .xml")
     flags.add_argument("--limit", type=int, help="only the first so many images")
+    flags.add_argument("--threads", type=int, default=1, help="of the networks; 1 by default")
     return flags
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,7 +17,10 @@ from bodyposenet.cli import main
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.optimizer import build_optimizer
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "default_model"
@@ -127,7 +131,47 @@ def test_lost_photos_are_told_before_the_machine_is_rented(kit, home):
         kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
 
 
-def test_the_light_network_fits_into_the_kit(monkeypatch):
+@pytest.fixture(scope="module")
+def narrow():
+    spec = importlib.util.spec_from_file_location("narrow", FOLDER / "narrow.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_narrow_front_gives_what_the_whole_one_gave(narrow, monkeypatch):
+    """Filters that matter little go, and the others make up for them."""
+    monkeypatch.setattr(narrow, "FRONT", {"block_1a_conv_1": 16, "block_1b_conv_1": 16})
+    monkeypatch.setattr(narrow, "_POINTS_PER_PHOTO", 1000)
+    torch.manual_seed(0)
+    skeleton = load_skeleton("bpnet_18joints.json")
+    attributes = BackboneAttributes(mtype="pooling", use_bias=True)
+    full = BodyPoseNetwork(skeleton, ModelConfig(stages=1, backbone_attributes=attributes))
+    layers = full.layers()
+    with torch.inference_mode():
+        for name in narrow.FRONT:
+            layers[name].weight[12:] *= 0.01
+        small = BodyPoseNetwork(skeleton, full.spec, widths=narrow.FRONT)
+        photos = torch.rand(4, 3, 32, 32) - 0.5
+        narrow.narrow_front(full, small, photos)
+        wanted, found = full.backbone[:4](photos), small.backbone[:4](photos)
+    assert found.shape[1] == 16
+    distances = (found[:, :, None] - wanted[:, None]).square().mean((0, 3, 4))
+    assert distances.amin(1).mean() < 0.05 * wanted[:, :12].var()
+
+
+def test_the_light_spec_fits_its_network(narrow, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec = TrainSpec.load(FOLDER / "light.yaml")
+    assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
+    network = BodyPoseNetwork(spec.skeleton, spec.model, widths=narrow.FRONT | narrow.REST)
+    assert network.widths().items() >= (narrow.FRONT | narrow.REST).items()
+    build_optimizer(network, spec.optimizer, stagewise=False)
+    trained = {name for name, layer in network.layers().items() if layer.weight.requires_grad}
+    assert set(network.layers()) - trained == set(list(narrow.FRONT)[:4])
+
+
+def test_the_mobilenet_fits_into_the_kit(monkeypatch):
     monkeypatch.chdir(ROOT)
     spec = TrainSpec.load(FOLDER / "mobilenet.yaml")
     assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
