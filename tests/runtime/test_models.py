@@ -32,7 +32,7 @@ def test_the_file_and_the_wish_decide(exported, file, engine, kind):
         ("model.tlt", "onnx", "onnx runs no .tlt files", "bpnet export"),
         ("model.onnx", "pytorch", "pytorch runs no .onnx files", ".tlt file"),
         ("model.onnx", "tensorflow", "no engine tensorflow", "openvino"),
-        ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "an engine file built of it"),
+        ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "bpnet export --engine_file"),
         ("infer.yaml", "auto", "no model that can be run", "bpnet export"),
     ],
 )
