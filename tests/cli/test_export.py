@@ -209,6 +209,11 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         (("--data_type", "int8"), "INT8 needs images"),
         (("--data_type", "int8", "--cal_image_dir", "nothere"), "nothere: no such folder"),
         ((*INT8, "--batches", "2"), "photos: holds 1 images, 2 are to calibrate with"),
+        (
+            (*INT8, "--cal_data_file", "photos/a.png"),
+            "a.png: no tensorfile, or one that is cut off",
+        ),
+        ((*INT8, "--cal_cache_file", "photos/a.png"), "a.png: "),
         ((*INT8, "--float_layers", "stage1/conv1", "-s"), "--float_layers: with --strict"),
         ((*INT8, "--float_layers", "stage1/conf1"), "There are stage1/conv1, stage1/conv"),
         ((*INT8, "--cal_select", "val.json"), "belong together"),

@@ -23,7 +23,8 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
         shape: Height and width of the images.
 
     Raises:
-        BodyPoseNetError: There is no such folder, or too few photos in it.
+        BodyPoseNetError: There is no such folder, too few photos in it, or a file of an earlier
+            calibration is damaged or of another size.
     """
     if arguments.float_layers and arguments.strict_type_constraints:
         raise BodyPoseNetError(
@@ -39,7 +40,7 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
             f"--cal_image_dir {source.image_dir}: no such folder",
             "Give a folder of photos that stand for the model's use.",
         )
-    if any(file is not None and file.exists() for file in (source.cache_file, source.data_file)):
+    if _is_readable(source):
         return
     if source.image_dir is None:
         raise BodyPoseNetError(
@@ -50,6 +51,20 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
     from bodyposenet.exporting.int8.images import sample_images
 
     sample_images(source.image_dir, source.batches * source.batch_size)  # counts, reads none yet
+
+
+def _is_readable(source: CalibrationSource) -> bool:
+    """Whether an earlier calibration left a cache or a tensorfile, which is looked into."""
+    from bodyposenet.exporting.int8.cache import read_cache
+    from bodyposenet.exporting.int8.tensorfile import read_tensorfile
+
+    if source.cache_file is not None and source.cache_file.exists():
+        read_cache(source.cache_file)
+        return True
+    if source.data_file is not None and source.data_file.exists():
+        next(read_tensorfile(source.data_file, source.batches, source.shape))
+        return True
+    return False
 
 
 def _check_selection(arguments: argparse.Namespace) -> None:
