@@ -43,24 +43,15 @@ def build_optimizer(
         BodyPoseNetError: A key of grad_weights_dict names no layer, or all multipliers are 0.
     """
     _check_names(spec.grad_weights_dict or {}, list(network.layers()))
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for layer, module in network.layers().items():
-        for kind, parameter in module.named_parameters(recurse=False):
-            multiplier = _multiplier(layer, module, kind, spec, stagewise)
-            parameter.requires_grad_(multiplier != 0)  # what is frozen needs no gradient
-            if multiplier == 0:
-                continue
-            decay = spec.weight_decay if isinstance(spec, AdamW) and parameter.ndim > 1 else 0.0
-            groups.setdefault((multiplier, decay), []).append(parameter)
-    if not groups:
+    parameters = [
+        {"params": group, "multiplier": multiplier, "weight_decay": decay}
+        for (multiplier, decay), group in _groups(network, spec, stagewise).items()
+    ]
+    if not parameters:
         raise BodyPoseNetError(
             "grad_weights_dict: every multiplier is 0, nothing would be trained",
             "Give the layers that are to be trained another one.",
         )
-    parameters = [
-        {"params": group, "multiplier": multiplier, "weight_decay": decay}
-        for (multiplier, decay), group in groups.items()
-    ]
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
     if isinstance(spec, AdamW):
@@ -74,6 +65,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its multiple of the learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
+
+
+def _groups(
+    network: BodyPoseNetwork, spec: Optimizer, stagewise: bool
+) -> dict[tuple[float, float], list[nn.Parameter]]:
+    """Parameters by multiplier and weight decay; frozen ones need no gradient, and are left out."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for layer, module in network.layers().items():
+        for kind, parameter in module.named_parameters(recurse=False):
+            multiplier = _multiplier(layer, module, kind, spec, stagewise)
+            decay = spec.weight_decay if isinstance(spec, AdamW) and parameter.ndim > 1 else 0.0
+            parameter.requires_grad_(multiplier != 0)
+            if multiplier:
+                groups.setdefault((multiplier, decay), []).append(parameter)
+    return groups
 
 
 def _multiplier(
