@@ -40,18 +40,19 @@ def build_optimizer(
         multiplier is 0 are not in it, and get no gradient.
 
     Raises:
-        BodyPoseNetError: A key of grad_weights_dict names no layer, or all multipliers are 0.
+        BodyPoseNetError: A key of grad_weights_dict names no layer.
     """
     _check_names(spec.grad_weights_dict or {}, list(network.layers()))
+    groups = _groups(network, spec, stagewise)
+    # Where all are frozen, for the statistics of batch normalization alone, the rates are 0.
+    trained = {key: group for key, group in groups.items() if key[0]} or groups
+    for key, group in groups.items():
+        for parameter in group:
+            parameter.requires_grad_(key in trained)
     parameters = [
         {"params": group, "multiplier": multiplier, "weight_decay": decay}
-        for (multiplier, decay), group in _groups(network, spec, stagewise).items()
+        for (multiplier, decay), group in trained.items()
     ]
-    if not parameters:
-        raise BodyPoseNetError(
-            "grad_weights_dict: every multiplier is 0, nothing would be trained",
-            "Give the layers that are to be trained another one.",
-        )
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
     if isinstance(spec, AdamW):
@@ -70,15 +71,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _groups(
     network: BodyPoseNetwork, spec: Optimizer, stagewise: bool
 ) -> dict[tuple[float, float], list[nn.Parameter]]:
-    """Parameters by multiplier and weight decay; frozen ones need no gradient, and are left out."""
+    """Parameters by multiplier and weight decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for layer, module in network.layers().items():
         for kind, parameter in module.named_parameters(recurse=False):
             multiplier = _multiplier(layer, module, kind, spec, stagewise)
             decay = spec.weight_decay if isinstance(spec, AdamW) and parameter.ndim > 1 else 0.0
-            parameter.requires_grad_(multiplier != 0)
-            if multiplier:
-                groups.setdefault((multiplier, decay), []).append(parameter)
+            groups.setdefault((multiplier, decay), []).append(parameter)
     return groups
 
 
