@@ -40,7 +40,7 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
             f"--cal_image_dir {source.image_dir}: no such folder",
             "Give a folder of photos that stand for the model's use.",
         )
-    if _is_readable(source):
+    if _is_calibrated_already(source):
         return
     if source.image_dir is None:
         raise BodyPoseNetError(
@@ -53,7 +53,7 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
     sample_images(source.image_dir, source.batches * source.batch_size)  # counts, reads none yet
 
 
-def _is_readable(source: CalibrationSource) -> bool:
+def _is_calibrated_already(source: CalibrationSource) -> bool:
     """Whether an earlier calibration left a cache or a tensorfile, which is looked into."""
     from bodyposenet.exporting.int8.cache import read_cache
     from bodyposenet.exporting.int8.tensorfile import read_tensorfile
