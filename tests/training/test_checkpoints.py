@@ -23,6 +23,8 @@ from bodyposenet.training.checkpoints import (
     save_checkpoint,
     save_position,
 )
+from bodyposenet.training.muon import Muon
+from bodyposenet.training.optimizer import set_learning_rate
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 TINY = ModelConfig(
@@ -32,10 +34,17 @@ TINY = ModelConfig(
 
 def wrap(network, kind):
     network.to(memory_format=torch.channels_last)
-    groups = [{"params": list(network.parameters()), "multiplier": 1.0}]
-    make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[kind]
-    momentum = {"momentum": 0.9} if kind == "sgd" else {}
-    optimizer = make(groups, lr=0.01, fused=True, **momentum)
+    kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    groups = [{"params": group, "multiplier": 1.0} for group in (kernels, others)]
+    if kind == "muon":
+        groups[0]["momentum"] = 0.95
+        optimizer = Muon(groups, (0.9, 0.999))
+        set_learning_rate(optimizer, 0.01)
+    elif kind == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=0.01, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9, fused=True)
     return Trainee(network, optimizer, MovingAverage(network, 0.9))
 
 
@@ -60,7 +69,7 @@ def save(folder, epoch, trainee, key="", keep=3):
     save_checkpoint(folder, Position(epoch), trainee, key=key, spec="", keep=keep)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("key", ["", "secret"])
 @pytest.mark.parametrize("within", [False, True])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, within):

@@ -7,7 +7,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
-from bodyposenet.specs.optimizer import AdamW, WeightedMomentum
+from bodyposenet.specs.optimizer import AdamW, Muon, WeightedMomentum
 from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
 
 SCHEDULE = {"__class_name__": "SoftstartAnnealingLearningRateSchedule"}
@@ -102,3 +102,17 @@ def test_adamw_decays_kernels_only(network):
     for group in optimizer.param_groups:
         dimensions = {parameter.ndim for parameter in group["params"]}
         assert dimensions == ({4} if group["weight_decay"] else {1})
+
+
+def test_muon_takes_the_kernels_of_hidden_layers(network):
+    spec = Muon.model_validate({"__class_name__": "Muon", "learning_rate_schedule": SCHEDULE})
+    optimizer = build_optimizer(network, spec, stagewise=False)
+    stepped = {id(p) for g in optimizer.param_groups if "momentum" in g for p in g["params"]}
+    found = {
+        f"{name}/{kind}"
+        for name, layer in network.layers().items()
+        for kind, parameter in layer.named_parameters()
+        if id(parameter) in stepped
+    }
+    assert {"block_1a_conv_1/weight", "stage1/conv1/weight", "stage2/paf/conv6/weight"} <= found
+    assert not [name for name in found if "out" in name or "bn" in name or "bias" in name]

@@ -98,4 +98,13 @@ class AdamW(Block):
     """Share of a weight that is taken off per step, times the learning rate."""
 
 
-Optimizer = Annotated[WeightedMomentum | AdamW, Field(discriminator="class_name")]
+class Muon(AdamW):
+    """Muon for the kernels of hidden layers, AdamW for all else, at one learning rate (ours)."""
+
+    class_name: Literal["Muon"] = Field(alias="__class_name__")  # type: ignore[assignment]
+    """Chooses the class."""
+    momentum: Probability = 0.95
+    """Share of the last direction that Muon keeps."""
+
+
+Optimizer = Annotated[WeightedMomentum | AdamW | Muon, Field(discriminator="class_name")]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.specs.optimizer import AdamW, Optimizer
+from bodyposenet.specs import optimizer as specs
+from bodyposenet.training.muon import Muon
 
 # Layer name -> multiplier of the kernel and of the bias, the first match counts (reference 9).
 # The guide's "backbone 2x" holds for biases only.
@@ -23,7 +25,7 @@ _STAGEWISE = (
 
 
 def build_optimizer(
-    network: BodyPoseNetwork, spec: Optimizer, *, stagewise: bool
+    network: BodyPoseNetwork, spec: specs.Optimizer, *, stagewise: bool
 ) -> torch.optim.Optimizer:
     """The optimizer of a spec.
 
@@ -45,17 +47,16 @@ def build_optimizer(
     _check_names(spec.grad_weights_dict or {}, list(network.layers()))
     groups = _groups(network, spec, stagewise)
     # Where all are frozen, for the statistics of batch normalization alone, the rates are 0.
-    trained = {key: group for key, group in groups.items() if key[0]} or groups
-    for key, group in groups.items():
+    trained = {kind: group for kind, group in groups.items() if kind.multiplier} or groups
+    for kind, group in groups.items():
         for parameter in group:
-            parameter.requires_grad_(key in trained)
-    parameters = [
-        {"params": group, "multiplier": multiplier, "weight_decay": decay}
-        for (multiplier, decay), group in trained.items()
-    ]
+            parameter.requires_grad_(kind in trained)
+    parameters = [kind.options() | {"params": group} for kind, group in trained.items()]
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
-    if isinstance(spec, AdamW):
+    if isinstance(spec, specs.Muon):
+        return Muon(parameters, spec.betas)
+    if isinstance(spec, specs.AdamW):
         return torch.optim.AdamW(parameters, lr=0.0, betas=spec.betas, fused=fused)
     return torch.optim.SGD(
         parameters, lr=0.0, momentum=spec.momentum, nesterov=spec.use_nesterov, fused=fused
@@ -68,21 +69,41 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["multiplier"]
 
 
+class _Kind(NamedTuple):
+    """What the parameters of a group have in common."""
+
+    multiplier: float
+    weight_decay: float
+    momentum: float | None
+    """Muon's; None: another optimizer steps on them."""
+
+    def options(self) -> dict[str, float]:
+        """What torch's optimizers keep with a group."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
 def _groups(
-    network: BodyPoseNetwork, spec: Optimizer, stagewise: bool
-) -> dict[tuple[float, float], list[nn.Parameter]]:
-    """Parameters by multiplier and weight decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    network: BodyPoseNetwork, spec: specs.Optimizer, stagewise: bool
+) -> dict[_Kind, list[nn.Parameter]]:
+    """Parameters by kind. Muon is for what maps hidden values to hidden values."""
+    outputs = set(network.outputs())
+    groups: dict[_Kind, list[nn.Parameter]] = {}
     for layer, module in network.layers().items():
-        for kind, parameter in module.named_parameters(recurse=False):
-            multiplier = _multiplier(layer, module, kind, spec, stagewise)
-            decay = spec.weight_decay if isinstance(spec, AdamW) and parameter.ndim > 1 else 0.0
-            groups.setdefault((multiplier, decay), []).append(parameter)
+        mixes_channels = isinstance(module, nn.Conv2d) and module.groups == 1
+        for name, parameter in module.named_parameters(recurse=False):
+            is_kernel = parameter.ndim > 1
+            is_hidden = is_kernel and mixes_channels and layer not in outputs
+            kind = _Kind(
+                _multiplier(layer, module, name, spec, stagewise),
+                spec.weight_decay if isinstance(spec, specs.AdamW) and is_kernel else 0.0,
+                spec.momentum if isinstance(spec, specs.Muon) and is_hidden else None,
+            )
+            groups.setdefault(kind, []).append(parameter)
     return groups
 
 
 def _multiplier(
-    layer: str, module: nn.Module, kind: str, spec: Optimizer, stagewise: bool
+    layer: str, module: nn.Module, kind: str, spec: specs.Optimizer, stagewise: bool
 ) -> float:
     """Of a parameter: grad_weights_dict first, then the stage-wise table, then the default."""
     for pattern, multiplier in (spec.grad_weights_dict or {}).items():
