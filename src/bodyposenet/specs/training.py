@@ -44,7 +44,9 @@ class Distillation(Block):
     """Learn from a trained network as well (ours)."""
 
     teacher: str
-    """A trained model of ours (`.tlt`) with the same skeleton; `-k` opens it where it is sealed."""
+    """A trained model of ours, `.tlt` or exported, or a Python file whose function `open_teacher()`
+    opens any other; joints and limbs that it lacks are learned from the labels alone. `-k` opens
+    it where it is sealed."""
     weight: Probability = 0.5
     """Share of the loss that compares with the teacher's maps; the labels have the rest."""
 

@@ -21,7 +21,7 @@ from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.start import Start, prepare_start
 from bodyposenet.training.step import Step, mixed_precision
-from bodyposenet.training.supervision import load_teacher
+from bodyposenet.training.teacher import load_teacher
 from bodyposenet.training.validation import Validation
 
 

@@ -18,7 +18,8 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch
 from bodyposenet.training.checkpoints import Trainee
 from bodyposenet.training.ranks import Ranks
-from bodyposenet.training.supervision import Labels, Teacher, read_images
+from bodyposenet.training.supervision import Labels, read_images
+from bodyposenet.training.teacher import Teacher
 
 
 class StepResult(NamedTuple):

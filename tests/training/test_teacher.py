@@ -1,0 +1,116 @@
+"""Which of a teacher's maps become targets, and where teachers come from."""
+
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.model.checkpoint import describe, save_model
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.teacher import Teacher, load_teacher
+
+CPU = torch.device("cpu")
+ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
+FINGER = Skeleton("finger", ("knuckle", "tip"), ((0, 1),))
+TINY = ModelConfig(
+    backbone_attributes=BackboneAttributes(architecture="mobilenet", width=0.125), stages=1
+)
+
+
+def counting(skeleton):
+    """Says 0, 1, 2 ... in its heatmaps, 10, 11, ... in its PAFs."""
+
+    def infer(images):
+        maps = [
+            torch.arange(first, first + count).float()[None, :, None, None].expand(1, -1, 2, 2)
+            for first, count in ((0, skeleton.heatmap_channels), (10, skeleton.paf_channels))
+        ]
+        return maps[0], maps[1]
+
+    return infer
+
+
+def taught(theirs, ours):
+    targets = Teacher(counting(theirs), theirs, ours, 0.5, CPU)(torch.zeros(1, 16, 16, 3))
+    return [
+        [
+            float(value) if mask else None
+            for value, mask in zip(maps[0, :, 0, 0], known, strict=True)
+        ]
+        for maps, known in (
+            (targets.heatmaps, targets.heatmap_mask.flatten()),
+            (targets.pafs, targets.paf_mask.flatten()),
+        )
+    ]
+
+
+def test_the_same_skeleton_is_taught_as_it_is():
+    assert taught(ARM, ARM) == [[0, 1, 2, 3], [10, 11, 12, 13]]
+
+
+def test_joints_and_limbs_go_by_name_and_direction():
+    ours = Skeleton("hand", ("wrist", "elbow", "thumb", "shoulder"), ((0, 1), (0, 2), (3, 1)))
+    heatmaps, pafs = taught(ARM, ours)
+    assert heatmaps == [2, 1, None, 0, None]  # without the thumb, its background is another
+    assert pafs == [-12, -13, None, None, 10, 11]
+
+
+@pytest.fixture
+def spec(write_train_spec):
+    def load(teacher):
+        return TrainSpec.load(write_train_spec(distillation={"teacher": str(teacher)}))
+
+    return load
+
+
+@pytest.fixture
+def network(spec):
+    torch.manual_seed(0)
+    return BodyPoseNetwork(spec("none.tlt").skeleton, TINY).eval()
+
+
+def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
+    save_model(tmp_path / "model.tlt", network)
+    (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
+    images = torch.randint(256, (2, 40, 48, 3), dtype=torch.uint8)
+    by_network, by_engine = (
+        load_teacher(spec(tmp_path / name), "", CPU)(images) for name in ("model.tlt", "model.onnx")
+    )
+    with torch.no_grad():
+        maps = network(network.normalize(images))
+    assert torch.equal(by_network.heatmaps, maps.heatmaps[-1])
+    torch.testing.assert_close(by_engine.pafs, maps.pafs[-1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(by_engine.heatmaps, maps.heatmaps[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_python_file_opens_any_other(spec, network, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
+    (tmp_path / "teacher.py").write_text(
+        "from pathlib import Path\n"
+        "from bodyposenet.runtime.engines import onnx\n"
+        "def open_teacher():\n"
+        "    return onnx.load(Path(__file__).with_name('model.onnx'))\n"
+    )
+    teacher = load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
+    assert teacher.limbs == len(network.skeleton.limbs)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "open_teacher"), ("import nothing_such", "nothing_such"), ("1 +", "SyntaxError")],
+)
+def test_a_python_file_that_fails_says_why(spec, tmp_path, text, told):
+    (tmp_path / "teacher.py").write_text(text)
+    with pytest.raises(BodyPoseNetError, match=told) as caught:
+        load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
+    assert "distillation.teacher" in caught.value.what
+    assert "must define open_teacher()" in caught.value.remedy
+
+
+def test_a_teacher_of_other_joints_is_an_error(spec, tmp_path):
+    save_model(tmp_path / "finger.tlt", BodyPoseNetwork(FINGER, TINY))
+    with pytest.raises(BodyPoseNetError, match="knows none of the limbs"):
+        load_teacher(spec(tmp_path / "finger.tlt"), "", CPU)
