@@ -134,22 +134,21 @@ class BodyPoseNetwork(nn.Module):
 
         vgg as the original: Glorot uniform in the backbone; the heads as `kernel_initializer` says;
         biases 0. Our own two, the mobilenet and vgg with pooling: He, "Delving Deep into
-        Rectifiers" (2015), in the backbone, and outputs that begin at an empty image's maps.
+        Rectifiers" (2015), and outputs that begin at an empty image's maps.
         """
-        light = self.spec.backbone_attributes.architecture == "mobilenet"
-        pooling = self.spec.backbone_attributes.mtype == "pooling"
+        attributes = self.spec.backbone_attributes
+        ours = attributes.architecture == "mobilenet" or attributes.mtype == "pooling"
         outputs = self.outputs()
         for name, layer in self.layers().items():
             if not isinstance(layer, nn.Conv2d):
                 continue
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-            in_backbone = name.startswith("block_")
-            if (light or pooling) and name in outputs:
+            if ours and name in outputs:
                 _begin_at_background(layer, heatmaps="heat" in name)
-            elif light or (pooling and in_backbone):
+            elif ours:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            elif in_backbone or self.spec.kernel_initializer == "xavier":
+            elif name.startswith("block_") or self.spec.kernel_initializer == "xavier":
                 nn.init.xavier_uniform_(layer.weight)
             else:
                 nn.init.normal_(layer.weight, std=0.01)
