@@ -1,7 +1,7 @@
 """Our model and a peer's on the same photos, machine and threads, each decoded in all our ways.
 
 python -m benchmarks.peers --images DIR --annotations A.json [--model FILE] [--peer FILE]
-    [--limit N] [--threads N] [--quick] [--json FILE]
+    [--engine NAME] [--limit N] [--threads N] [--quick] [--json FILE]
 
 The peer is human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), a network of the same
 kind with the same joints, in INT8 on OpenVINO. Both run through our predictor, at 368 with
@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from bodyposenet.console import track
@@ -27,21 +26,19 @@ from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
-from bodyposenet.runtime.engines.protocol import Engine, crop
+from bodyposenet.runtime.choices import ENGINES
+from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.types import Maps, Poses
+from examples.default_model.peer import OFFSET, Peer
 
 from . import harness
 
 PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
 _QUICK_IMAGES = 40
-
-_TO_OUR_JOINTS = Affine.translation(0, 1.15)
-"""What the peer's keypoints lie too high, in pixels of the image."""
 
 _WAYS: dict[str, dict[str, Any]] = {
     "tao": {"mode": "tao"},
@@ -58,38 +55,7 @@ _SHOWN = {"ap": 0, "ap50": 1, "ap_medium": 3, "ap_large": 4}
 
 def to_our_joints(poses: Poses) -> Poses:
     """The peer's poses where ours would be."""
-    return poses.moved(_TO_OUR_JOINTS)
-
-
-class Peer:
-    """The peer's network behind `Engine`.
-
-    Args:
-        path: Its model, as OpenVINO's IR.
-        threads: Of the network.
-    """
-
-    stride = 8
-    stages = 1
-    fixed_shape: tuple[int, int] | None = None
-
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self.skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
-        model = openvino.Core().read_model(path)
-        model.reshape([1, 3, -1, -1])
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-        compiled = openvino.Core().compile_model(model, "CPU", options)
-        self._request = compiled.create_infer_request()
-
-    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
-        """Run the network on images of whole cells, one by one."""
-        maps = []
-        for image in images:
-            blue_first = np.ascontiguousarray(image[None, :, :, ::-1].transpose(0, 3, 1, 2))
-            found = self._request.infer([blue_first.astype(np.float32)])
-            heatmaps, pafs = found["Mconv7_stage2_L2"], found["Mconv7_stage2_L1"]
-            maps += crop(heatmaps, pafs, len(image), image.shape[1], self.stride)
-        return maps
+    return poses.moved(Affine.translation(0, OFFSET))
 
 
 class Contestant:
@@ -154,7 +120,11 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         return {}
     images = load_coco(arguments.annotations, COCO_JOINTS)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]
-    ours = Contestant(open_engine(InferenceSpec(), arguments.model, threads=arguments.threads))
+    ours = Contestant(
+        open_engine(
+            InferenceSpec(), arguments.model, engine=arguments.engine, threads=arguments.threads
+        )
+    )
     peer = _PeerContestant(Peer(arguments.peer, arguments.threads))
     read: list[float] = []
     warm_up()
@@ -180,6 +150,9 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--images", type=Path, help="folder of the photos")
     flags.add_argument("--annotations", type=Path, help="their COCO keypoint JSON")
     flags.add_argument("--model", metavar="FILE", help="ours; the default model without it")
+    flags.add_argument(
+        "--engine", choices=ENGINES, default="openvino", help="of ours; the peer's by default"
+    )
     flags.add_argument("--peer", type=Path, default=PEER, help="its model, OpenVINO's .xml")
     flags.add_argument("--limit", type=int, help="only the first so many images")
     flags.add_argument("--threads", type=int, default=1, help="of the networks; 1 by default")

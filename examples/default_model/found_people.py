@@ -4,7 +4,7 @@ python -m examples.default_model.found_people --images data/coco-train-more/imag
     -o data/found/coco-train-more.json
 
 The file goes to `dataset_convert --pseudo_labels`: it stands in for the people that the data leave
-unlabelled. The peer and how it is run are those of `benchmarks.peers`.
+unlabelled.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.peers import PEER, Peer, to_our_joints
+from benchmarks.peers import to_our_joints
 from bodyposenet.console import say, track
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.runtime.detections import describe_image, write_detections
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
+from examples.default_model.peer import PEER, Peer
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -27,10 +28,10 @@ _STOPPED = 75
 """Exit code of `bpnet train`, and of this script: the state is saved, the same command goes on."""
 _PATIENCE = 60.0
 """Seconds that the training has for saving its state."""
-_MOST_BYTES = 16 * 2**20
-"""Of a file that is handed over; larger ones are left out, which is said."""
+_CUT = re.compile(r"(.+)\.cut(\d+)")
+"""Name of a piece of a file."""
 _MANIFEST = "kit.json"
-_OF_A_PIECE = ("model.epoch-*.tlt", "*.state", "events.out.tfevents.*")
+_OF_A_PIECE = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
 """Names that differ from piece to piece: only the newest of them stay."""
 
 
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", allow_abbrev=False, help="make the kit; needs bodyposenet")
     pack.add_argument("-e", "--experiment_spec_file", type=Path, required=True, metavar="FILE")
     pack.add_argument("--kit", type=Path, required=True, metavar="DIR", help="receives the parts")
+    pack.add_argument(
+        "--more", type=Path, nargs="+", default=[], metavar="FILE", help="files to bring along"
+    )
     pack.add_argument("--packages", type=Path, metavar="DIR", help="of pip install --target DIR")
     pack.add_argument("--max-mb", type=float, default=60, metavar="N", help="a part; 60 by default")
     train = commands.add_parser("train", allow_abbrev=False, help="train a piece")
@@ -66,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, purpose in folders.items():
         needed = name != "state"
         train.add_argument(f"--{name}", type=Path, required=needed, metavar="DIR", help=purpose)
+    train.add_argument(
+        "--max-mb", type=float, default=16, metavar="N",
+        help="a file that comes back; larger ones are cut; 16 by default",
+    )  # fmt: skip
     train.add_argument("--minutes", type=float, default=8, metavar="N", help="8 by default")
     return parser
 
@@ -82,7 +90,7 @@ def pack(arguments: argparse.Namespace) -> int:
         spec = TrainSpec.load(arguments.experiment_spec_file)
         spec_name = _name_in_kit(arguments.experiment_spec_file)
         content = {spec_name: arguments.experiment_spec_file}
-        content |= {_name_in_kit(path): path for path in files_of(spec)}
+        content |= {_name_in_kit(path): path for path in [*files_of(spec), *arguments.more]}
     except BodyPoseNetError as error:
         _fail(error.what, error.remedy)
     missing = [path for path in content.values() if not path.is_file()]
@@ -103,12 +111,12 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def _tree(folder: Path, name: str) -> dict[str, Path]:
-    """The files below a folder, named as if it were `name`."""
+    """The files below a folder, named as if it were `name`; no trained models."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path
         for path in paths
-        if "__pycache__" not in path.parts
+        if "__pycache__" not in path.parts and path.suffix != ".onnx"
     }
 
 
@@ -167,7 +175,7 @@ def train(arguments: argparse.Namespace, flags: list[str]) -> int:
     with subprocess.Popen([*command, *flags], cwd=files, env=environment) as training:
         signal.signal(signal.SIGTERM, lambda *_: training.terminate())  # the machine is taken away
         code = _wait(training, end)
-    kept = _hand_over(results, arguments.out)
+    kept = _hand_over(results, arguments.out, int(arguments.max_mb * 1e6))
     return code if kept or code == 0 else 1
 
 
@@ -204,6 +212,10 @@ def _put_back(state: Path, results: Path) -> None:
     events.mkdir(parents=True)
     for path in state.glob("*"):  # the first piece finds nothing there
         shutil.copy(path, events if path.name.startswith("events.") else arriving)
+    cuts = [cut for path in arriving.iterdir() if (cut := _CUT.fullmatch(path.name))]
+    for cut in sorted(cuts, key=lambda cut: int(cut[2])):
+        with (arriving / cut[1]).open("ab") as whole:
+            whole.write((arriving / cut[0]).read_bytes())
     arriving.rename(results)
 
 
@@ -221,7 +233,7 @@ def _wait(training: subprocess.Popen[bytes], end: float) -> int:
     return _STOPPED if code < 0 else code  # a signal took it before it could answer
 
 
-def _hand_over(results: Path, out: Path) -> bool:
+def _hand_over(results: Path, out: Path, most_bytes: int) -> bool:
     """Copy the results that matter, in place of those of the piece before.
 
     Returns:
@@ -232,31 +244,37 @@ def _hand_over(results: Path, out: Path) -> bool:
     events = sorted((results / "events").glob("events.*"))
     if events:  # event files are sequences of records: put together they are one
         chosen[events[0].name] = b"".join(path.read_bytes() for path in events)
-    for name, content in list(chosen.items()):
-        if len(content) > _MOST_BYTES:
-            print(f"left out: {name}, {len(content) / 1e6:.1f} MB", file=sys.stderr)
-            del chosen[name]
-        else:
-            _write(out / name, content)
     if not any(name.endswith(".state") for name in chosen):
         print("there is no new state to go on from", file=sys.stderr)
         return False
+    handed = dict(cut for file in chosen.items() for cut in _cut(*file, most_bytes))
+    for name, content in handed.items():
+        _write(out / name, content)
     for pattern in _OF_A_PIECE:
         for old in out.glob(pattern):
-            if old.name not in chosen:
+            if old.name not in handed:
                 old.unlink()
     return True
 
 
+def _cut(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """A file as it is, or the pieces of a larger one."""
+    if len(content) <= most_bytes:
+        yield name, content
+        return
+    for number, start in enumerate(range(0, len(content), most_bytes), 1):
+        yield f"{name}.cut{number}", content[start : start + most_bytes]
+
+
 def _newest(results: Path) -> list[Path]:
-    """At most seven files: with them a training goes on, and can be looked at."""
+    """At most six files: with them a training goes on, and can be looked at."""
     models = set(results.glob("model.epoch-*.tlt"))
     final = set(results.glob("*.tlt")) - models
     last = sorted(models, key=lambda path: int(path.stem.rpartition("-")[2]))[-1:]
     within = results / "latest.state"  # where there is one, it is furthest
     states = [within] if within.exists() else [path.with_suffix(".state") for path in last]
     others = [results / name for name in ("status.json", "experiment_spec.yaml", "report.html")]
-    return [path for path in (*states, *last, *final, *others) if path.exists()]
+    return [path for path in (*states, *(final or last), *others) if path.exists()]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -39,8 +39,8 @@ REST = {
     "channel_reduction_conv": 96,
     **{f"stage1/conv{layer}": 96 for layer in (1, 2, 3)},
     **{f"stage1/{branch}/conv4": 128 for branch in ("paf", "cmap")},
-    **{f"stage2/conv{layer}": 48 for layer in (1, 2, 3, 4, 5)},
-    **{f"stage2/{branch}/conv6": 96 for branch in ("paf", "cmap")},
+    **{f"stage2/conv{layer}": 96 for layer in (1, 2, 3, 4, 5)},
+    **{f"stage2/{branch}/conv6": 128 for branch in ("paf", "cmap")},
 }  # fmt: skip
 """Filters of the layers that begin fresh."""
 
