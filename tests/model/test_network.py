@@ -193,6 +193,16 @@ def test_vgg_starts_as_the_original_does():
     assert layers["stage2/conv1"].weight.abs().max().item() == pytest.approx(glorot, rel=0.01)
 
 
+def test_vgg_with_pooling_starts_with_hes_deviations():
+    torch.manual_seed(0)
+    pooling = BackboneAttributes(mtype="pooling", use_bias=True)
+    layers = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=pooling)).layers()
+    for name in ("block_4a_conv_1", "stage1/conv2", "stage2/conv3"):
+        weight = layers[name].weight
+        he = (2 / weight[0].numel()) ** 0.5
+        assert weight.std().item() == pytest.approx(he, rel=0.02)
+
+
 @pytest.mark.parametrize("attributes", [BackboneAttributes(), MOBILENET], ids=["vgg", "mobilenet"])
 def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
     spec = ModelConfig(stages=3, backbone_attributes=attributes)

@@ -425,6 +425,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
         ("data_format: channels_last", "data_format: channels_first", "model.data_format"),
         ("image_encoding: jpg", "image_encoding: png", "dataloader.image_config.image_encoding"),
         ("architecture: vgg", "architecture: mobilenet", "model.kernel_initializer"),
+        ("mtype: default", "mtype: pooling", "model.kernel_initializer"),
         ("use_bias: False", "use_bias: True", "model.backbone_attributes.use_bias"),
         ("pretrained_weights: null", "pretrained_weights: a.tlt", "pretrained_weights"),
     ],

@@ -185,8 +185,11 @@ def test_a_state_that_is_none_is_an_error(tmp_path):
         last_checkpoint(tmp_path, "")
 
 
-def test_the_state_of_another_optimizer_is_an_error(tmp_path):
-    save(tmp_path, 1, trained("adamw"))
+@pytest.mark.parametrize(
+    ("kind", "other"), [("adamw", "sgd"), ("adamw", "muon"), ("muon", "adamw"), ("sgd", "muon")]
+)
+def test_the_state_of_another_optimizer_is_an_error(tmp_path, kind, other):
+    save(tmp_path, 1, trained(kind))
     checkpoint = last_checkpoint(tmp_path, "")
     with pytest.raises(BodyPoseNetError, match="another optimizer"):
-        checkpoint.restore(wrap(checkpoint.network, "sgd"))
+        checkpoint.restore(wrap(checkpoint.network, other))

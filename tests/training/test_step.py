@@ -91,8 +91,8 @@ def test_a_teacher_of_full_weight_is_all_that_counts(make_step):
     network = trainee.network
 
     def teacher(weight):
-        skeleton, device = network.skeleton, torch.device("cpu")
-        return Teacher(lambda images: answer(network, images), skeleton, skeleton, weight, device)
+        skeleton, cpu = network.skeleton, torch.device("cpu")
+        return Teacher(lambda images: answer(network, images), skeleton, skeleton, weight, cpu, cpu)
 
     step, trainee, batch = make_step(teacher=teacher(1.0))
     assert float(step([batch]).losses.total) > 0  # the first stage differs from the last

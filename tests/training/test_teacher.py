@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.exporting.onnx import Form, export_onnx
 from bodyposenet.model.checkpoint import describe, save_model
+from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -34,7 +35,7 @@ def counting(skeleton):
 
 
 def taught(theirs, ours):
-    targets = Teacher(counting(theirs), theirs, ours, 0.5, CPU)(torch.zeros(1, 16, 16, 3))
+    targets = Teacher(counting(theirs), theirs, ours, 0.5, CPU, CPU)(torch.zeros(1, 16, 16, 3))
     return [
         [
             float(value) if mask else None
@@ -56,6 +57,19 @@ def test_joints_and_limbs_go_by_name_and_direction():
     heatmaps, pafs = taught(ARM, ours)
     assert heatmaps == [2, 1, None, 0, None]  # without the thumb, its background is another
     assert pafs == [-12, -13, None, None, 10, 11]
+
+
+def test_what_the_teacher_lacks_is_left_to_the_labels():
+    ours = Skeleton("hand", ("wrist", "elbow", "thumb", "shoulder"), ((0, 1), (0, 2), (3, 1)))
+    teacher = Teacher(counting(ARM), ARM, ours, 0.75, CPU, CPU)
+    one = torch.ones(())
+    labels = Targets(torch.zeros(1, 5, 2, 2), torch.zeros(1, 6, 2, 2), one, one)
+    left, taught = teacher.leave(labels), teacher(torch.zeros(1, 16, 16, 3))
+    for mask, rest in (
+        (taught.heatmap_mask, left.heatmap_mask), (taught.paf_mask, left.paf_mask)
+    ):  # fmt: skip
+        torch.testing.assert_close(mask.square() + rest.square(), torch.ones_like(rest))
+    assert taught.paf_mask.square().flatten().tolist() == [0.75, 0.75, 0, 0, 0.75, 0.75]
 
 
 @pytest.fixture
@@ -89,10 +103,15 @@ def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
 def test_a_python_file_opens_any_other(spec, network, tmp_path):
     (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
     (tmp_path / "teacher.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
         "from pathlib import Path\n"
         "from bodyposenet.runtime.engines import onnx\n"
+        "@dataclass\n"
+        "class Mine:\n"
+        "    path: Path\n"
         "def open_teacher():\n"
-        "    return onnx.load(Path(__file__).with_name('model.onnx'))\n"
+        "    return onnx.load(Mine(Path(__file__).with_name('model.onnx')).path)\n"
     )
     teacher = load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
     assert teacher.limbs == len(network.skeleton.limbs)
@@ -100,17 +119,29 @@ def test_a_python_file_opens_any_other(spec, network, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("", "open_teacher"), ("import nothing_such", "nothing_such"), ("1 +", "SyntaxError")],
+    [
+        ("", "open_teacher"),
+        ("import nothing_such", "nothing_such"),
+        ("1 +", "SyntaxError"),
+        ("def open_teacher():\n    pass\n", "gives NoneType"),
+    ],
 )
 def test_a_python_file_that_fails_says_why(spec, tmp_path, text, told):
     (tmp_path / "teacher.py").write_text(text)
     with pytest.raises(BodyPoseNetError, match=told) as caught:
         load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
     assert "distillation.teacher" in caught.value.what
-    assert "must define open_teacher()" in caught.value.remedy
+    assert "open_teacher()" in caught.value.remedy or "an Engine" in caught.value.remedy
 
 
 def test_a_teacher_of_other_joints_is_an_error(spec, tmp_path):
     save_model(tmp_path / "finger.tlt", BodyPoseNetwork(FINGER, TINY))
     with pytest.raises(BodyPoseNetError, match="knows none of the limbs"):
         load_teacher(spec(tmp_path / "finger.tlt"), "", CPU)
+
+
+def test_a_teacher_of_another_size_is_an_error(spec, network, tmp_path):
+    content = export_onnx(network, describe(network), Form(static_shape=(40, 48)))
+    (tmp_path / "static.onnx").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match="takes images of 40 x 48, but they are"):
+        load_teacher(spec(tmp_path / "static.onnx"), "", CPU)

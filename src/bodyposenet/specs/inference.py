@@ -16,7 +16,7 @@ class InferenceSpec(Spec):
     """How images become network inputs and maps become poses."""
 
     model_path: str | None = None
-    """The model, where `-m` is not given."""
+    """The model, where `-m` is not given; null: the default model."""
     train_spec: str | None = None
     """The train spec; models of ours know all that it says, where it is given it must agree."""
     input_shape: tuple[Count, Count] = (368, 368)

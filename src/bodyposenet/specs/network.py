@@ -67,7 +67,8 @@ class ModelConfig(Block):
     bias_regularization_factor: NonNegative = 0.0
     """Of their biases."""
     kernel_initializer: str = "random_normal"
-    """Of the heads of vgg. xavier: Glorot uniform; anything else: normal with deviation 0.01."""
+    """Of the heads of vgg without pooling. xavier: Glorot uniform; anything else: normal with
+    deviation 0.01."""
     stage1_kernel_sizes: tuple[Count, ...] = (3, 3, 3)
     """vgg only. One convolution each, in the initial stage."""
     stageT_kernel_sizes: tuple[Count, ...] = (7, 7, 7, 7, 7)  # noqa: N815 (TAO's name)
@@ -75,12 +76,14 @@ class ModelConfig(Block):
     add_final_c128_conv: Any = ignored("the original reads it and does nothing with it")
 
     def without_effect(self) -> dict[str, str]:
-        """Keys of vgg, for mobilenet; a layout of the data that is not torch's."""
+        """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
         reasons = {}
         if self.backbone_attributes.architecture == "mobilenet":
             for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
                 reasons[name] = "the stages of mobilenet are fixed"
             reasons["kernel_initializer"] = "mobilenet has its own initial weights"
+        elif self.backbone_attributes.mtype == "pooling":
+            reasons["kernel_initializer"] = "vgg with pooling has its own initial weights"
         if self.data_format == "channels_first":
             reasons["data_format"] = "torch chooses its own layout"
         return reasons

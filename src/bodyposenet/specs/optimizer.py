@@ -99,11 +99,14 @@ class AdamW(Block):
 
 
 class Muon(AdamW):
-    """Muon for the kernels of hidden layers, AdamW for all else, at one learning rate (ours)."""
+    """Muon for kernels that mix channels, AdamW for all else, at one learning rate (ours).
+
+    The outputs' kernels and those of depthwise convolutions are AdamW's.
+    """
 
     class_name: Literal["Muon"] = Field(alias="__class_name__")  # type: ignore[assignment]
     """Chooses the class."""
-    momentum: Probability = 0.95
+    momentum: Memory = 0.95
     """Share of the last direction that Muon keeps."""
 
 

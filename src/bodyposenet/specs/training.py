@@ -45,10 +45,11 @@ class Distillation(Block):
 
     teacher: str
     """A trained model of ours, `.tlt` or exported, or a Python file whose function `open_teacher()`
-    opens any other; joints and limbs that it lacks are learned from the labels alone. `-k` opens
-    it where it is sealed."""
+    opens any other; joints and limbs that it lacks are learned from the labels. `-k` opens it where
+    it is sealed."""
     weight: Probability = 0.5
-    """Share of the loss that compares with the teacher's maps; the labels have the rest."""
+    """Share of the loss that compares with the teacher's maps, for joints and limbs that it knows;
+    the labels have the rest."""
 
 
 class TrainSpec(Spec):

@@ -1,4 +1,4 @@
-"""Muon: momentum whose singular values are made equal, for the kernels of hidden layers.
+"""Muon: momentum whose singular values are made equal, for kernels that mix channels.
 
 Keller Jordan, "Muon: An optimizer for hidden layers in neural networks" (2024); the size of a step
 is that of "Muon is Scalable for LLM Training" (Liu et al. 2025), so that AdamW's learning rates
@@ -64,7 +64,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
         matrix: (rows, columns).
 
     Returns:
-        The same shape and dtype; of an empty gradient, zeros.
+        The same shape and dtype; zeros for a matrix of zeros.
     """
     first, third, fifth = _COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]

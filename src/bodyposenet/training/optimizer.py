@@ -85,18 +85,19 @@ class _Kind(NamedTuple):
 def _groups(
     network: BodyPoseNetwork, spec: specs.Optimizer, stagewise: bool
 ) -> dict[_Kind, list[nn.Parameter]]:
-    """Parameters by kind. Muon is for what maps hidden values to hidden values."""
+    """Parameters by kind. Muon steps on kernels that mix channels, but for those of the outputs."""
     outputs = set(network.outputs())
+    momentum = spec.momentum if isinstance(spec, specs.Muon) else None
     groups: dict[_Kind, list[nn.Parameter]] = {}
     for layer, module in network.layers().items():
         mixes_channels = isinstance(module, nn.Conv2d) and module.groups == 1
+        is_for_muon = mixes_channels and layer not in outputs
         for name, parameter in module.named_parameters(recurse=False):
             is_kernel = parameter.ndim > 1
-            is_hidden = is_kernel and mixes_channels and layer not in outputs
             kind = _Kind(
                 _multiplier(layer, module, name, spec, stagewise),
                 spec.weight_decay if isinstance(spec, specs.AdamW) and is_kernel else 0.0,
-                spec.momentum if isinstance(spec, specs.Muon) and is_hidden else None,
+                momentum if is_for_muon and is_kernel else None,
             )
             groups.setdefault(kind, []).append(parameter)
     return groups

@@ -1,4 +1,7 @@
-"""Batches in, one step of the optimizer done, losses out; nothing in it waits for the device."""
+"""Batches in, one step of the optimizer done, losses out.
+
+Nothing in it waits for the device, unless a teacher runs on the processor.
+"""
 
 from __future__ import annotations
 
@@ -82,17 +85,22 @@ class Step:
     def _losses(self, batch: Batch, forward: nn.Module) -> Losses:
         """The losses of a batch that is on the device."""
         network, spec = self._trainee.network, self._spec
+        teacher, labels = self._teacher, self._labels(batch)
         images = read_images(batch)
+        # A teacher on the processor has its copy before the device is busy with the network.
+        asked = images.to(teacher.place) if teacher else images
         with torch.autocast(self._device.type, self._precision, self._precision is not None):
             maps = forward(network.normalize(images))
-            taught = self._teacher(images) if self._teacher else None
+            taught = teacher(asked) if teacher else None
         focal = spec.loss.focal_loss_params
-        heat, paf = stage_losses(maps.heatmaps, maps.pafs, self._labels(batch), focal)
+        heat, paf = stage_losses(maps.heatmaps, maps.pafs, labels, focal)
         total = torch.stack(heat + paf).sum()
-        if self._teacher is not None and taught is not None:
-            by_teacher = stage_losses(maps.heatmaps, maps.pafs, taught)
-            share = self._teacher.weight
-            total = (1 - share) * total + share * torch.stack(by_teacher[0] + by_teacher[1]).sum()
+        if teacher is not None and taught is not None:
+            learned = [
+                *stage_losses(maps.heatmaps, maps.pafs, teacher.leave(labels), focal),
+                *stage_losses(maps.heatmaps, maps.pafs, taught),
+            ]
+            total = torch.stack([loss for losses in learned for loss in losses]).sum()
         total = total / len(batch)
         if not spec.load_graph:
             penalty = regularization(network.layers().values(), spec.model)

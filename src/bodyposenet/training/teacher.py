@@ -7,7 +7,9 @@ on the training's device; any other model, and what a Python file of the user op
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +30,8 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 
 _PLACE = "distillation.teacher"
+_MODULE = "bodyposenet_teacher"
+"""What Python knows a user's file as."""
 
 Infer = Callable[[Tensor], tuple[Tensor, Tensor]]
 """(B, H, W, 3) uint8 images to heatmaps (B, K + 1, h, w) and PAFs (B, 2 L, h, w)."""
@@ -42,18 +46,21 @@ class Teacher:
         infer: Runs it.
         theirs: What its maps are of.
         ours: What the maps of the network that learns are of.
-        weight: Share of the loss that compares with its maps.
+        weight: Share of the loss of a map that compares with the teacher's, where it has one.
         device: Of the training.
+        place: Where it takes images.
     """
 
     def __init__(
-        self, infer: Infer, theirs: Skeleton, ours: Skeleton, weight: float, device: torch.device
-    ) -> None:
-        self.weight = weight
+        self, infer: Infer, theirs: Skeleton, ours: Skeleton, weight: float,
+        device: torch.device, place: torch.device,
+    ) -> None:  # fmt: skip
+        self.place = place
         self._infer = infer
         self._device = device
         self._heatmaps = _heatmap_channels(theirs, ours).to(device)
         self._pafs = _paf_channels(theirs, ours).to(device)
+        self._shares = [weight * channels.known for channels in (self._heatmaps, self._pafs)]
 
     @property
     def limbs(self) -> int:
@@ -61,13 +68,29 @@ class Teacher:
         return int(self._pafs.known.sum()) // 2
 
     def __call__(self, images: Tensor) -> Targets:
-        """The last stage's maps of images, (B, H, W, 3) uint8, as targets."""
+        """Its last stage's maps as targets, with the share of the loss that they have.
+
+        Args:
+            images: (B, H, W, 3) uint8, at its `place`.
+        """
         with torch.no_grad():
             heatmaps, pafs = self._infer(images)
         return Targets(
             self._heatmaps.take(heatmaps.to(self._device)), self._pafs.take(pafs.to(self._device)),
-            self._heatmaps.known, self._pafs.known,
+            *(share.sqrt() for share in self._shares),
         )  # fmt: skip
+
+    def leave(self, labels: Targets) -> Targets:
+        """The labels' targets with the share of the loss that remains for them.
+
+        The loss squares the masks, hence the roots.
+        """
+        heatmaps, pafs = ((1 - share).sqrt() for share in self._shares)
+        return replace(
+            labels,
+            heatmap_mask=labels.heatmap_mask * heatmaps,
+            paf_mask=labels.paf_mask * pafs,
+        )
 
 
 class _Channels(NamedTuple):
@@ -127,18 +150,18 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
     """The teacher that a train spec names; None where it names none.
 
     Raises:
-        BodyPoseNetError: The model cannot be opened, knows no limb, or has cells of another size.
+        BodyPoseNetError: The model cannot be opened, knows no limb, or takes no such images.
     """
     if spec.distillation is None:
         return None
     path, weight = spec.existing(_PLACE, spec.distillation.teacher), spec.distillation.weight
     if path.suffix == ".tlt":
         network = load_model(path, key)
-        infer, theirs = _by_network(network, device), network.skeleton
+        infer, theirs, place = _by_network(network, device), network.skeleton, device
     else:
         engine = _open(spec, path, key)
-        infer, theirs = _by_engine(engine), engine.skeleton
-    teacher = Teacher(infer, theirs, spec.skeleton, weight, device)
+        infer, theirs, place = _by_engine(engine), engine.skeleton, torch.device("cpu")
+    teacher = Teacher(infer, theirs, spec.skeleton, weight, device, place)
     limbs = teacher.limbs
     if not limbs:
         spec.fail(
@@ -147,7 +170,7 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
             "Name a model whose joints have the same names.",
         )
     logger.info(
-        "%s teaches %d of %d limbs: the training loss is %g from its maps and %g from the labels",
+        "%s teaches %d of %d limbs: of their loss %g is from its maps and %g from the labels",
         path, limbs, len(spec.skeleton.limbs), weight, 1 - weight,
     )  # fmt: skip
     return teacher
@@ -166,7 +189,7 @@ def _by_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
 
 def _by_engine(engine: Engine) -> Infer:
     def infer(images: Tensor) -> tuple[Tensor, Tensor]:
-        found = engine.infer(images.cpu().numpy())
+        found = engine.infer(images.numpy())
         heatmaps, pafs = [maps.heatmaps for maps in found], [maps.pafs for maps in found]
         return torch.from_numpy(np.stack(heatmaps)), torch.from_numpy(np.stack(pafs))
 
@@ -177,10 +200,20 @@ def _open(spec: TrainSpec, path: Path, key: str) -> Engine:
     """Open an exported model, or what the user's own file opens.
 
     Raises:
-        BodyPoseNetError: It cannot be opened, or has cells of another size.
+        BodyPoseNetError: It cannot be opened, or takes no images of the training's.
     """
-    own = path.suffix == ".py"
-    engine = _call_open_teacher(spec, path) if own else open_engine(InferenceSpec(), str(path), key)
+    if path.suffix == ".py":
+        engine = _open_own(spec, path)
+    else:
+        engine = open_engine(InferenceSpec(), str(path), key, threads=torch.get_num_threads())
+    size = spec.dataloader.image_config.image_dims
+    if engine.fixed_shape not in (None, (size.height, size.width)):
+        height, width = engine.fixed_shape
+        spec.fail(
+            _PLACE,
+            f"{path} takes images of {height} x {width}, but they are {size.height} x {size.width}",
+            "Export it without --static_input_dims, or change image_config.image_dims.",
+        )
     if engine.stride != BodyPoseNetwork.stride:
         spec.fail(
             _PLACE,
@@ -190,19 +223,27 @@ def _open(spec: TrainSpec, path: Path, key: str) -> Engine:
     return engine
 
 
-def _call_open_teacher(spec: TrainSpec, path: Path) -> Engine:
+def _open_own(spec: TrainSpec, path: Path) -> Engine:
     """What the function `open_teacher` of a Python file gives."""
-    described = spec_from_file_location(path.stem, path)
+    described = spec_from_file_location(_MODULE, path)
     assert described is not None and described.loader is not None  # it ends in .py
-    module = module_from_spec(described)
+    module = sys.modules[_MODULE] = module_from_spec(described)
     try:
         described.loader.exec_module(module)
-        return module.open_teacher()
+        engine = module.open_teacher()
+        is_engine = all(hasattr(engine, name) for name in ("skeleton", "stride", "infer"))
     except BodyPoseNetError:
         raise
     except Exception as error:  # of any kind: the code is the user's
         spec.fail(
             _PLACE,
             f"{path}: {type(error).__name__}: {error}",
-            "It must define open_teacher(), which gives an Engine (runtime.engines.protocol).",
+            "The file must define open_teacher(), which must open a network.",
         )
+    if not is_engine:
+        spec.fail(
+            _PLACE,
+            f"{path}: open_teacher() gives {type(engine).__name__}",
+            "It must give an Engine (runtime.engines.protocol).",
+        )
+    return engine
