@@ -33,7 +33,7 @@ from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps, Poses
-from examples.default_model.peer import OFFSET, Peer
+from examples.default_model.peer import Peer, to_our_joints
 
 from . import harness
 
@@ -51,11 +51,6 @@ _WAYS: dict[str, dict[str, Any]] = {
 
 _SHOWN = {"ap": 0, "ap50": 1, "ap_medium": 3, "ap_large": 4}
 """Figure -> its place among the ten of an evaluation."""
-
-
-def to_our_joints(poses: Poses) -> Poses:
-    """The peer's poses where ours would be."""
-    return poses.moved(Affine.translation(0, OFFSET))
 
 
 class Contestant:
@@ -151,8 +146,9 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--annotations", type=Path, help="their COCO keypoint JSON")
     flags.add_argument("--model", metavar="FILE", help="ours; the default model without it")
     flags.add_argument(
-        "--engine", choices=ENGINES, default="openvino", help="of ours; the peer's by default"
-    )
+        "--engine", choices=ENGINES, default="openvino",
+        help="runs ours; openvino by default, as for the peer",
+    )  # fmt: skip
     flags.add_argument("--peer", type=Path, default=PEER, help="its model, OpenVINO's .xml")
     flags.add_argument("--limit", type=int, help="only the first so many images")
     flags.add_argument("--threads", type=int, default=1, help="of the networks; 1 by default")

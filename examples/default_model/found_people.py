@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.peers import to_our_joints
 from bodyposenet.console import say, track
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.runtime.detections import describe_image, write_detections
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
-from examples.default_model.peer import PEER, Peer
+from examples.default_model.peer import PEER, Peer, to_our_joints
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ piece goes on, on the same machine or a fresh one.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -28,8 +29,8 @@ _STOPPED = 75
 """Exit code of `bpnet train`, and of this script: the state is saved, the same command goes on."""
 _PATIENCE = 60.0
 """Seconds that the training has for saving its state."""
-_CUT = re.compile(r"(.+)\.cut(\d+)")
-"""Name of a piece of a file."""
+_CUT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{8})\.cut(?P<number>\d+)of(?P<count>\d+)")
+"""Name of a piece of a file; pieces of one file have one digest."""
 _MANIFEST = "kit.json"
 _OF_A_PIECE = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
 """Names that differ from piece to piece: only the newest of them stay."""
@@ -111,12 +112,12 @@ def pack(arguments: argparse.Namespace) -> int:
 
 
 def _tree(folder: Path, name: str) -> dict[str, Path]:
-    """The files below a folder, named as if it were `name`; no trained models."""
+    """The files below a folder, named as if it were `name`."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path
         for path in paths
-        if "__pycache__" not in path.parts and path.suffix != ".onnx"
+        if not {"__pycache__", "default_model"} & set(path.relative_to(folder).parts)
     }
 
 
@@ -212,11 +213,22 @@ def _put_back(state: Path, results: Path) -> None:
     events.mkdir(parents=True)
     for path in state.glob("*"):  # the first piece finds nothing there
         shutil.copy(path, events if path.name.startswith("events.") else arriving)
-    cuts = [cut for path in arriving.iterdir() if (cut := _CUT.fullmatch(path.name))]
-    for cut in sorted(cuts, key=lambda cut: int(cut[2])):
-        with (arriving / cut[1]).open("ab") as whole:
-            whole.write((arriving / cut[0]).read_bytes())
+    _join(arriving)
     arriving.rename(results)
+
+
+def _join(folder: Path) -> None:
+    """Put the pieces of files together, where all of them have arrived."""
+    pieces: dict[tuple[str, str, int], dict[int, Path]] = {}
+    for path in folder.iterdir():
+        if cut := _CUT.fullmatch(path.name):
+            file = cut["name"], cut["digest"], int(cut["count"])
+            pieces.setdefault(file, {})[int(cut["number"])] = path
+    for (name, _, count), paths in pieces.items():
+        if len(paths) == count:
+            _write(folder / name, b"".join(paths[n].read_bytes() for n in sorted(paths)))
+        for path in paths.values():
+            path.unlink()
 
 
 def _wait(training: subprocess.Popen[bytes], end: float) -> int:
@@ -262,19 +274,22 @@ def _cut(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, byte
     if len(content) <= most_bytes:
         yield name, content
         return
-    for number, start in enumerate(range(0, len(content), most_bytes), 1):
-        yield f"{name}.cut{number}", content[start : start + most_bytes]
+    starts = range(0, len(content), most_bytes)
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    for number, start in enumerate(starts, 1):
+        cut = f"{name}.{digest}.cut{number}of{len(starts)}"
+        yield cut, content[start : start + most_bytes]
 
 
 def _newest(results: Path) -> list[Path]:
-    """At most six files: with them a training goes on, and can be looked at."""
+    """At most seven files: with them a training goes on, and can be looked at."""
     models = set(results.glob("model.epoch-*.tlt"))
     final = set(results.glob("*.tlt")) - models
     last = sorted(models, key=lambda path: int(path.stem.rpartition("-")[2]))[-1:]
     within = results / "latest.state"  # where there is one, it is furthest
     states = [within] if within.exists() else [path.with_suffix(".state") for path in last]
     others = [results / name for name in ("status.json", "experiment_spec.yaml", "report.html")]
-    return [path for path in (*states, *(final or last), *others) if path.exists()]
+    return [path for path in (*states, *last, *final, *others) if path.exists()]
 
 
 def _write(path: Path, content: bytes) -> None:

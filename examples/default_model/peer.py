@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+import torch
 from numpy.typing import NDArray
 
+from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import crop
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
-from bodyposenet.types import Maps
+from bodyposenet.types import Maps, Poses
 
 PEER = Path("data/hpe0001/hpe0001_int8.xml")
 """Its network in INT8; the .bin lies beside it."""
@@ -51,6 +53,11 @@ class Peer:
         return crop(heatmaps, pafs, *images.shape[1:3], self.stride)
 
 
+def to_our_joints(poses: Poses) -> Poses:
+    """The peer's poses where ours would be."""
+    return poses.moved(Affine.translation(0, OFFSET))
+
+
 class _Lowered(Peer):
     """Its maps moved down to where our joints are."""
 
@@ -68,5 +75,5 @@ def _lower(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def open_teacher() -> Peer:
-    """Called by `train`."""
-    return _Lowered(PEER)
+    """Called by `train`; on its share of the cores."""
+    return _Lowered(PEER, torch.get_num_threads())

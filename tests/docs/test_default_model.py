@@ -106,14 +106,28 @@ def test_a_training_goes_on_on_another_machine(kit, home):
     assert (home / "three" / "files" / "src" / "bodyposenet" / "cli.py").exists()
     names = {path.name for path in Path("out").iterdir()}
     last = f"model.epoch-{EPOCHS}"
-    pieces = {f"{last}.state.cut1", f"{last}.state.cut2"}
-    assert {"bpnet_model.tlt", "experiment_spec.yaml"} | pieces <= names
+    assert {"bpnet_model.tlt", f"{last}.tlt", "experiment_spec.yaml"} <= names
     assert len(names) <= 8
-    assert not {"latest.state", "latest.state.cut1", f"{last}.tlt"} & names
+    assert not {"latest.state", "model.epoch-3.tlt"} & names
+    cuts = sorted(name for name in names if ".cut" in name)
+    assert [name.partition(".cut")[2] for name in cuts] == ["1of2", "2of2"]
+    assert all(name.startswith(f"{last}.state.") for name in cuts)
     events = EventAccumulator("out")  # one file of all pieces
     events.Reload()
     steps = [event.step for event in events.Scalars("total_loss")]
     assert set(steps) == set(range(1, steps[-1] + 1))
+    assert piece("four")[0] == 0  # what was cut is whole again: there is nothing left to do
+    assert epochs() == list(range(1, EPOCHS + 1))
+
+
+def test_pieces_that_did_not_all_arrive_are_left_out(kit, tmp_path):
+    content = bytes(range(256))
+    old, new = dict(kit._cut("a", content, 100)), dict(kit._cut("a", content[::-1], 100))
+    for name, piece in [*list(old.items())[1:], *new.items()]:
+        (tmp_path / name).write_bytes(piece)
+    kit._join(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == content[::-1]
 
 
 def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home):
