@@ -9,7 +9,7 @@ PYTEST_FLAGS ?= -n 2
 .PHONY: help demo test lint style types bench clean
 
 help:
-	@echo "make demo   draw a small dataset, train on it, show skeletons on unseen pictures"
+	@echo "make demo   find the person in a photo; draw a small dataset, train on it, show skeletons"
 	@echo "make test   run the tests"
 	@echo "make lint   make style and make types"
 	@echo "make style  formatting, lint and the direction of imports"

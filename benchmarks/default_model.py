@@ -1,11 +1,11 @@
-"""The default model at three sizes: keypoint AP and ms of the network, float16 beside INT8.
+"""The default model at three sizes: keypoint AP and ms of the network, on every engine.
 
 python -m benchmarks.default_model --dataset_spec FILE [--model FILE] [--limit N] [--threads N]
     [--quick] [--json FILE]
 
-Both files of the package on ONNX Runtime, on the processor, images padded to the size; with the
-model that they were exported from, also that one on PyTorch. The flip test is at the last size, in
-INT8. Without a dataset spec nothing is measured.
+Both files of the package on ONNX Runtime, that in INT8 also on OpenVINO, images padded to the size;
+with the model that they were exported from, that one on PyTorch as well. The flip test is at the
+last size, in INT8. Without a dataset spec nothing is measured.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.runtime.default_model import FOLDER, ON_CPU, ON_GPU
-from bodyposenet.runtime.engines import onnx
 from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
@@ -26,7 +26,12 @@ from bodyposenet.specs.inference import InferenceSpec
 from . import harness
 
 _SIZES = ((224, 320), (288, 384), (320, 448))
-_FILES = {"int8": ON_CPU, "fp16": ON_GPU}
+_RIVALS = {
+    "int8": ("onnx", ON_CPU),
+    "int8_openvino": ("openvino", ON_CPU),
+    "fp16": ("onnx", ON_GPU),
+}
+"""Name -> engine and file."""
 _QUICK_IMAGES = 20
 
 
@@ -37,14 +42,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         return {}
     dataset = DatasetSpec.load(arguments.dataset_spec)
     images = load_test_images(dataset, _QUICK_IMAGES if arguments.quick else arguments.limit)
-    engines: dict[str, Engine] = {
-        name: onnx.load(FOLDER / file, threads=arguments.threads, on_cpu=True)
-        for name, file in _FILES.items()
-    }
+    files = {name: (engine, str(FOLDER / file)) for name, (engine, file) in _RIVALS.items()}
     if arguments.model is not None:
-        from bodyposenet.runtime.engines import pytorch
-
-        engines["fp32"] = pytorch.load(arguments.model, "", threads=arguments.threads)
+        files["fp32"] = "pytorch", arguments.model
+    engines: dict[str, Engine] = {
+        name: open_engine(InferenceSpec(), file, engine=engine, threads=arguments.threads)
+        for name, (engine, file) in files.items()
+    }
 
     def ap(engine: Engine, size: tuple[int, int], flip_test: bool = False) -> float:
         spec = InferenceSpec(
@@ -73,7 +77,7 @@ def _milliseconds(name: str, engines: dict[str, Engine], size: tuple[int, int]) 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("default_model", __doc__)
     flags.add_argument("--dataset_spec", type=Path, metavar="FILE", help="whose test images count")
-    flags.add_argument("--model", type=Path, metavar="FILE", help="the .tlt of the two files")
+    flags.add_argument("--model", metavar="FILE", help="the .tlt of the two files")
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
     flags.add_argument("--threads", type=int, metavar="N", help="of the network; all by default")
     return flags

@@ -231,13 +231,19 @@ def test_options_of_numpy(tlt):
     assert bodyposenet.load(tlt, train_spec=Path("lost.yaml"), **options)
 
 
-def test_no_model(tmp_path):
-    with pytest.raises(BodyPoseNetError, match="no model is given"):
-        bodyposenet.load()
+def test_without_a_model_the_default_model_is_opened():
+    find_poses = bodyposenet.load(input_shape=(64, 96))
+    assert find_poses.skeleton.name == "bpnet_18_joints_22_limbs"
+    assert len(find_poses(np.full((64, 96, 3), 128, np.uint8))) == 0  # nobody in plain gray
+
+
+def test_wrong_models(tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"lost\.tlt: no such model file"):
         bodyposenet.load(tmp_path / "lost.tlt")
     with pytest.raises(BodyPoseNetError, match="there is no engine tensorflow"):
-        bodyposenet.load(tmp_path / "lost.tlt", engine="tensorflow")
+        bodyposenet.load(engine="tensorflow")
+    with pytest.raises(BodyPoseNetError, match="an empty name: no such model file"):
+        bodyposenet.load("")
 
 
 def test_a_model_without_its_runtime(tlt, monkeypatch):

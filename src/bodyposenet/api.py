@@ -12,7 +12,8 @@ import numpy as np
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.pixels import Image, to_pixels
-from bodyposenet.runtime.models import open_engine
+from bodyposenet.runtime.default_model import INFERENCE_SPEC
+from bodyposenet.runtime.models import find_model, open_engine
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
@@ -56,31 +57,29 @@ def load(
 
     Args:
         model: A model file: `.tlt` (needs torch), `.onnx`, `.etlt`, or an `.engine` file that was
-            built on this machine.
+            built on this machine. None: the default model, which comes with the package.
         key: Key of a sealed file.
         engine: What runs it; None or `auto`: what suits the file.
         threads: Of the network, at most; None: as many as the engine likes.
         precision: What the engine computes in; None: fp32, or what an engine file was built for.
         **options: How images become network inputs and maps become poses: keys of the inference
-            spec, with its defaults.
+            spec, with its defaults, or with those of the default model.
 
     Returns:
         A function from images to poses.
 
     Raises:
-        BodyPoseNetError: No model is given, it cannot be opened or run, or an option is wrong.
+        BodyPoseNetError: The model cannot be opened or run, or an option is wrong.
     """
-    spec = InferenceSpec.from_source(_Arguments(options))
+    given: dict[str, Any] = dict(options)
     if model is None:
-        raise BodyPoseNetError(
-            "no model is given, and the package brings none along yet",
-            "Name a model file: bodyposenet.load('model.onnx').",
-        )
-    path, engine = os.fspath(model), engine or "auto"
+        given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
+    spec = InferenceSpec.from_source(_Arguments(given))
+    engine = engine or "auto"
+    path = find_model(spec, None if model is None else os.fspath(model), engine)
     try:
-        return PoseEstimator(
-            Predictor(open_engine(spec, path, key or "", engine, threads, precision), spec)
-        )
+        opened = open_engine(spec, str(path), key or "", engine, threads, precision)
+        return PoseEstimator(Predictor(opened, spec))
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
             f"{path}: what would run it needs {error.name}, which is not installed",

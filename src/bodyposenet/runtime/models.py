@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
+from bodyposenet.runtime.default_model import INFERENCE_SPEC, default_model
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
@@ -40,8 +41,8 @@ def open_predictor(
     """The predictor that a command line asks for.
 
     Args:
-        inference_spec: An inference spec; None: the defaults.
-        model: A model file; None: the spec's `model_path`.
+        inference_spec: An inference spec; None: the defaults, or those of the default model.
+        model: A model file; None: the spec's `model_path`, else the default model.
         key: Key of a sealed file.
         engine: See `open_engine`.
         threads: See `open_engine`.
@@ -50,7 +51,10 @@ def open_predictor(
     Raises:
         BodyPoseNetError: The spec or the model is missing or wrong.
     """
-    spec = InferenceSpec.load(inference_spec) if inference_spec else InferenceSpec()
+    if inference_spec is None and model is None:
+        spec = InferenceSpec.load(INFERENCE_SPEC)
+    else:
+        spec = InferenceSpec.load(inference_spec) if inference_spec else InferenceSpec()
     return Predictor(open_engine(spec, model, key, engine, threads, precision), spec)
 
 
@@ -68,19 +72,19 @@ def open_engine(
         spec: Its `model_path` counts where `model` is not given. Its `train_spec`, where it is
             given and exists, must agree with the model; it describes one that has no header, such
             as NVIDIA's own ONNX files.
-        model: A model file (`-m`).
+        model: A model file (`-m`); see `find_model`.
         key: Key of a sealed file.
         engine: One of `ENGINES`.
         threads: Of the network, at most; None: the runtime chooses.
         precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
 
     Raises:
-        BodyPoseNetError: No model is named; the file is missing, broken, sealed with another key,
+        BodyPoseNetError: The file is missing, broken, sealed with another key,
             built on another machine or of a kind that does not run there; the train spec describes
             another model; the model lacks the stage of the spec; or an option is wrong.
     """
     _check_options(engine, threads, precision)
-    path = _model_path(spec, model)
+    path = find_model(spec, model, engine)
     _check_runtime(path, engine)
     claimed = _train_description(spec)
     if path.suffix.lower() == ".engine":
@@ -98,6 +102,28 @@ def open_engine(
     return opened
 
 
+def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> Path:
+    """The file that the user means: `model`, else the spec's `model_path`, else the default model.
+
+    Raises:
+        BodyPoseNetError: The file that is named is missing.
+    """
+    if model is not None:
+        if not Path(model).is_file():
+            raise BodyPoseNetError(
+                f"{model or 'an empty name'}: no such model file",
+                "Check the path; it is relative to the working directory. Without a name the "
+                "default model runs.",
+            )
+        return Path(model)
+    if spec.model_path is None:
+        return default_model(engine)
+    path = spec.existing("model_path", spec.model_path)
+    if not path.is_file():
+        spec.fail("model_path", f"{path} is a folder", "Name the model file in it.")
+    return path
+
+
 def _check_options(engine: str, threads: int | None, precision: str | None) -> None:
     if engine not in ENGINES:
         raise BodyPoseNetError(f"there is no engine {engine}", f"There are: {', '.join(ENGINES)}.")
@@ -110,24 +136,6 @@ def _check_options(engine: str, threads: int | None, precision: str | None) -> N
         raise BodyPoseNetError(
             f"there is no precision {precision}", f"There are: {', '.join(PRECISIONS)}."
         )
-
-
-def _model_path(spec: InferenceSpec, model: str | None) -> Path:
-    if model:
-        if not Path(model).is_file():
-            raise BodyPoseNetError(
-                f"{model}: no such model file",
-                "Check the path; it is relative to the working directory.",
-            )
-        return Path(model)
-    if not spec.model_path:
-        raise BodyPoseNetError(
-            "no model is named", "Give -m MODEL.tlt, or model_path in the inference spec."
-        )
-    path = spec.existing("model_path", spec.model_path)
-    if not path.is_file():
-        spec.fail("model_path", f"{path} is a folder", "Name the model file in it.")
-    return path
 
 
 def _check_runtime(path: Path, engine: str) -> None:

@@ -1,4 +1,4 @@
-"""Draw a small dataset of people, then convert, train, evaluate and infer on it.
+"""Find the person in a photo; then draw a dataset, convert, train, evaluate and infer on it.
 
 `bpnet demo -r demo` takes minutes on two cores. It prints every command that it runs: the same
 commands work on real data.
@@ -53,17 +53,18 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.results_dir)
     with StatusFile(folder) as status:
         _write_specs(folder, arguments)
-        say(f"drawing {arguments.images} images to train on, {arguments.test_images} to test on")
+        _run("inference", _on_photo(folder))
+        say(f"\ndrawing {arguments.images} images to train on, {arguments.test_images} to test on")
         write_drawn_dataset(
             folder / "data", arguments.images, arguments.test_images, _SIZE, arguments.seed
         )
         for name, argv in _commands(folder):
-            say(f"\n$ bpnet {shlex.join([name, *argv])}")
-            run_command(name, parse_command(name, argv))
+            _run(name, argv)
         reached, perfect = _reached_ap(folder), _perfect_ap(folder)
         status.write("RUNNING", "demo", kpi={"AP": reached, "AP_of_perfect_maps": perfect})
     say(
-        f"\nunseen images with the people that were found: {folder}/inference/images_annotated\n"
+        f"\nthe photo, with whom the default model found: {folder}/photo/images_annotated\n"
+        f"unseen images with the people that were found: {folder}/inference/images_annotated\n"
         f"keypoint AP on these {arguments.test_images} images: {reached:.3f} "
         f"(perfect maps of them reach {perfect:.3f})"
     )
@@ -90,6 +91,20 @@ def _write_specs(folder: Path, arguments: argparse.Namespace) -> None:
             )
         with replacing(path) as file:
             file.write(text.encode())
+
+
+def _run(name: str, argv: list[str]) -> None:
+    """Run a sub-task, and say how one would type it."""
+    say(f"\n$ bpnet {shlex.join([name, *argv])}")
+    run_command(name, parse_command(name, argv))
+
+
+def _on_photo(folder: Path) -> list[str]:
+    """Arguments of `inference`; the photo is one of the US Navy, and comes with matplotlib."""
+    from matplotlib.cbook import get_sample_data
+
+    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return ["--input", str(photo), "-r", f"{folder}/photo"]
 
 
 def _commands(folder: Path) -> list[tuple[str, list[str]]]:

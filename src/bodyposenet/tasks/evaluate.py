@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.evaluation.report import write_report
     from bodyposenet.evaluation.summary import write_evaluation_page
     from bodyposenet.files import write_json
+    from bodyposenet.runtime.default_model import default_model
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
     from bodyposenet.specs.dataset import DatasetSpec
 
@@ -53,10 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
         write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         report = write_report(results_dir, result.accuracy)
+        model = arguments.model_filename or spec.model_path or default_model(arguments.engine)
         page = write_evaluation_page(
             results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
-            model=Path(arguments.model_filename or spec.model_path or "").name,
-            spec=spec,
+            model=Path(model).name, spec=spec,
         )  # fmt: skip
         _show(result)
         say(f"written: {', '.join(str(file) for file in [*report, page])}")

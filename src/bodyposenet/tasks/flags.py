@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
 
@@ -30,11 +31,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The inference spec, the model, its key, and what runs it; see `load_predictor`."""
     parser.add_argument(
         "-i", "--inference_spec", metavar="FILE",
-        help="inference spec (YAML); without it, the defaults",
+        help="inference spec (YAML); without it, the defaults, or those of the default model",
     )  # fmt: skip
     parser.add_argument(
         "-m", "--model_filename", metavar="FILE",
-        help="model to run; goes before model_path of the inference spec",
+        help="model to run; goes before model_path of the inference spec; without both, the "
+        "default model, which comes with the package",
     )  # fmt: skip
     add_key_argument(parser)
     parser.add_argument(
@@ -58,7 +60,10 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
     Raises:
         BodyPoseNetError: The spec, the model or a flag is wrong.
     """
-    return _opener(arguments)(arguments.threads)
+    predictor = _opener(arguments)(arguments.threads)
+    if arguments.model_filename is None and predictor.spec.model_path is None:
+        logger.info("no model is named (-m): the default model finds the people")
+    return predictor
 
 
 def _opener(arguments: argparse.Namespace) -> OpenPredictor:
@@ -130,8 +135,10 @@ def _open_cluster(arguments: argparse.Namespace, predictor: Predictor, folder: P
 
 def _manifest(model: str | None, predictor: Predictor) -> dict[str, Any]:
     """What the poses in an image depend on, beside the image and what is done with it."""
+    from bodyposenet.runtime.models import find_model
+
     spec, engine = predictor.spec, cast("ModelEngine", predictor.engine)
-    with open(model or spec.existing("model_path", spec.model_path or ""), "rb") as file:
+    with find_model(spec, model).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": digest,

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--dump_visualizations", action="store_true",
-        help="also draw the people: RESULTS_DIR/images_annotated",
+        help="also draw the people, in RESULTS_DIR/images_annotated; always so for a single image",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=int, default=1, metavar="N",
@@ -115,9 +115,8 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
     executor = open_executor(arguments, results_dir)
     drawings = results_dir / "images_annotated"
-    if arguments.dump_visualizations:
-        _check_images(images, drawings)
-    work = ImageWork(drawings if arguments.dump_visualizations else None, arguments.batch)
+    draws = _draws(arguments, images, drawings)
+    work = ImageWork(drawings if draws else None, arguments.batch)
     entries, end = _find(executor, work, images)
     if arguments.benchmark:
         say("\n".join(_times(executor.stopwatch, len(entries))))
@@ -129,16 +128,26 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     if end is not None:
         logger.warning("the results end after %d of %d images", len(entries), len(images.entries))
         raise end
-    _clear_pictures(drawings, entries, remove=work.drawings is not None)
+    _clear_pictures(drawings, entries, remove=arguments.dump_visualizations)
 
 
-def _check_images(images: ImageList, drawings: Path) -> None:
-    """Refuse to draw over what is to be read."""
-    if any(image.path.parent.resolve() == drawings.resolve() for image in images.entries):
+def _draws(arguments: argparse.Namespace, images: ImageList, drawings: Path) -> bool:
+    """Whether the people are drawn: where that is asked for, and of a single image.
+
+    Raises:
+        BodyPoseNetError: What is to be read would be drawn over.
+    """
+    reads_drawings = any(
+        image.path.parent.resolve() == drawings.resolve() for image in images.entries
+    )
+    if not arguments.dump_visualizations:
+        return arguments.input_type == "image" and not reads_drawings
+    if reads_drawings:
         raise BodyPoseNetError(
             f"{drawings}: is where pictures of the results are drawn",
             "Choose another results folder (-r), or other images.",
         )
+    return True
 
 
 def _find(

@@ -28,7 +28,7 @@ from bodyposenet.model.checkpoint import (
 )
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.training.averaging import MovingAverage
-from bodyposenet.training.muon import Muon
+from bodyposenet.training.optimizer import state_entries
 
 _STATE = "training state"
 _WITHIN_EPOCH = "latest.state"
@@ -166,22 +166,13 @@ class Checkpoint:
             if tensor.shape == owner.shape:  # fused optimizers take the memory layout for granted
                 tensor = torch.empty_like(owner).copy_(tensor)
             state.setdefault(numbers[owner], {})[entry] = tensor
-        expected = [_entries(optimizer, group) for group in groups for _ in group["params"]]
+        expected = [state_entries(optimizer, group) for group in groups for _ in group["params"]]
         if any(set(entries) != expected[number] for number, entries in state.items()):
             raise BodyPoseNetError(
                 f"{self.path}: comes from another optimizer",
                 "Keep the optimizer of the train spec, or choose another results folder (-r).",
             )
         optimizer.load_state_dict(content | {"state": state})
-
-
-def _entries(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> set[str]:
-    """What an optimizer remembers of a parameter of a group."""
-    if isinstance(optimizer, torch.optim.SGD):
-        return {"momentum_buffer"}
-    if isinstance(optimizer, Muon) and "momentum" in group:
-        return {"step", "exp_avg"}
-    return {"step", "exp_avg", "exp_avg_sq"}
 
 
 def list_checkpoints(results_dir: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -67,6 +67,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its multiple of the learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
+
+
+def state_entries(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> set[str]:
+    """Names of what an optimizer remembers of a parameter of a group."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer"}
+    if isinstance(optimizer, Muon) and "momentum" in group:
+        return {"step", "exp_avg"}
+    return {"step", "exp_avg", "exp_avg_sq"}
 
 
 class _Kind(NamedTuple):

@@ -86,13 +86,17 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
-    has_cuda = _CUDA[0] in onnxruntime.get_available_providers()
-    providers = [_CUDA, _CPU] if has_cuda and not on_cpu else [_CPU]
+    providers = [_CUDA, _CPU] if has_cuda() and not on_cpu else [_CPU]
     session = _read(path, content, options, providers)
     if _overflows(path, session):
         options.add_session_config_entry(_EXACT_BYTES, "1")
         session = _read(path, content, options, providers)
     return session
+
+
+def has_cuda() -> bool:
+    """Whether ONNX Runtime was built for GPUs."""
+    return _CUDA[0] in onnxruntime.get_available_providers()
 
 
 def header_of(session: onnxruntime.InferenceSession) -> str | None:

@@ -1,0 +1,25 @@
+"""The model that comes with the package: which of its files runs here, and how."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
+"""Its files and MODEL_CARD.md."""
+
+ON_CPU, ON_GPU = "light-int8.onnx", "light-fp16.onnx"
+INFERENCE_SPEC = FOLDER / "infer_spec.yaml"
+"""What holds where the user gives neither a model nor an inference spec."""
+
+
+def default_model(engine: str = "auto") -> Path:
+    """The file for this machine: INT8, or float16 where ONNX Runtime drives a GPU.
+
+    Args:
+        engine: What will run it, one of `choices.ENGINES`.
+    """
+    from bodyposenet.runtime.engines.onnx import has_cuda
+
+    on_gpu = engine in ("auto", "onnx") and has_cuda()
+    return FOLDER / (ON_GPU if on_gpu else ON_CPU)

@@ -1,0 +1,56 @@
+"""The model that comes with the package."""
+
+import onnxruntime
+import pytest
+
+from bodyposenet.runtime import default_model
+from bodyposenet.runtime.models import find_model, open_engine, open_predictor
+from bodyposenet.specs.inference import InferenceSpec
+
+MOST_BYTES = 14_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "data_type"), [(default_model.ON_CPU, "int8-cpu"), (default_model.ON_GPU, "fp16")]
+)
+def test_both_files_run(name, data_type):
+    engine = open_engine(InferenceSpec(), str(default_model.FOLDER / name), threads=1)
+    assert engine.description.data_type == data_type
+    assert len(engine.skeleton.limbs) == 22
+
+
+def test_they_are_small_and_described():
+    files = {file.name: file.stat().st_size for file in default_model.FOLDER.iterdir()}
+    models = {default_model.ON_CPU, default_model.ON_GPU}
+    assert set(files) == models | {"MODEL_CARD.md", default_model.INFERENCE_SPEC.name}
+    assert sum(files.values()) < MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("CPUExecutionProvider", default_model.ON_CPU),
+        ("CUDAExecutionProvider", default_model.ON_GPU),
+    ],
+)
+def test_the_machine_chooses(monkeypatch, provider, name):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    assert default_model.default_model().name == name
+
+
+def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):
+    own = InferenceSpec.load(default_model.INFERENCE_SPEC)
+    assert own.multi_scale_inference
+    assert open_predictor(None, None, "").spec.model_dump() == own.model_dump()
+    (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
+    given = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
+    assert (given.input_shape, given.multi_scale_inference) == ((64, 64), False)
+    named = open_predictor(None, str(default_model.default_model()), "").spec
+    assert named.model_dump() == InferenceSpec().model_dump()
+
+
+def test_a_model_that_is_named_goes_first(tmp_path):
+    (tmp_path / "own.onnx").touch()
+    spec = InferenceSpec(model_path=str(tmp_path / "own.onnx"))
+    assert find_model(spec, None) == tmp_path / "own.onnx"
+    assert find_model(InferenceSpec(), None) == default_model.default_model()
