@@ -51,10 +51,8 @@ def open_predictor(
     Raises:
         BodyPoseNetError: The spec or the model is missing or wrong.
     """
-    if inference_spec is None and model is None:
-        spec = InferenceSpec.load(INFERENCE_SPEC)
-    else:
-        spec = InferenceSpec.load(inference_spec) if inference_spec else InferenceSpec()
+    chosen = inference_spec or (INFERENCE_SPEC if model is None else None)
+    spec = InferenceSpec.load(chosen) if chosen else InferenceSpec()
     return Predictor(open_engine(spec, model, key, engine, threads, precision), spec)
 
 
@@ -79,9 +77,9 @@ def open_engine(
         precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
 
     Raises:
-        BodyPoseNetError: The file is missing, broken, sealed with another key,
-            built on another machine or of a kind that does not run there; the train spec describes
-            another model; the model lacks the stage of the spec; or an option is wrong.
+        BodyPoseNetError: The file is missing, broken, sealed with another key, built on another
+            machine or of a kind that does not run there; the train spec describes another model;
+            the model lacks the stage of the spec; or an option is wrong.
     """
     _check_options(engine, threads, precision)
     path = find_model(spec, model, engine)
