@@ -13,7 +13,8 @@ from torch.nn import functional
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.model.weights import VGG19_FEATURE_SCALE, load_pretrained
+from bodyposenet.model.vgg19 import VGG19_FEATURE_SCALE
+from bodyposenet.model.weights import load_pretrained
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
@@ -183,6 +184,25 @@ class TestVgg19:
             ours = network_features(network, pixels)
             theirs = vgg19_features(weights, pixels) / VGG19_FEATURE_SCALE
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3 * theirs.max().item())
+
+    def test_the_file_of_keras_applications_is_the_same(self, tmp_path: Path, weights: dict):
+        with h5py.File(tmp_path / "vgg19.h5", "w") as file:
+            for name in (*VGG19, "conv5_1"):
+                block, layer = name.removeprefix("conv").split("_")
+                group = file.create_group(f"block{block}_conv{layer}")
+                weight = weights.get(f"{name}.weight", torch.zeros(8, 8, 3, 3))
+                bias = weights.get(f"{name}.bias", torch.zeros(8))
+                group[f"{Path(group.name).name}_W_1:0"] = weight.permute(2, 3, 1, 0).numpy()
+                group[f"{Path(group.name).name}_b_1:0"] = bias.numpy()
+        save_file(weights, tmp_path / "vgg19.safetensors")
+        networks = [vgg_network(mtype="pooling") for _ in range(2)]
+        report = load_pretrained(networks[0], tmp_path / "vgg19.h5")
+        load_pretrained(networks[1], tmp_path / "vgg19.safetensors")
+        assert len(report.loaded) == 16
+        assert report.unused == ("conv5_1.weight", "conv5_1.bias")
+        for name in report.loaded:
+            ours, theirs = (network.state_dict()[f"backbone.{name}"] for network in networks)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
     @pytest.mark.shared_data
     def test_features_are_those_of_the_real_vgg19(self, shared: Path):

@@ -17,27 +17,16 @@ from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import read_tensors, tensors_of
-from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.vgg19 import is_vgg19, vgg19_front
 from bodyposenet.sealing import HDF5_MAGIC
 
-# Keras' names of a layer's variables; kernels are (rows, columns, in, out) there.
+# Keras' names of a layer's variables, at last its VGG19's; kernels are (rows, columns, in, out).
 _KERAS_PARTS = {
     "kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias",
     "moving_mean": "running_mean", "moving_variance": "running_var",
+    "W_1": "weight", "b_1": "bias",
 }  # fmt: skip
-
-# The convolutions of VGG19's front and the layers of the pooling backbone that they are.
-_VGG19_LAYERS = {
-    "conv1_1": "block_1a_conv_1", "conv1_2": "block_1b_conv_1",
-    "conv2_1": "block_2a_conv_1", "conv2_2": "block_2b_conv_1",
-    "conv3_1": "block_3a_conv_1", "conv3_2": "block_3b_conv_1",
-    "conv3_3": "block_3c_conv_1", "conv3_4": "block_3d_conv_1",
-    "conv4_1": "block_4a_conv_1", "conv4_2": "block_4b_conv_1",
-}  # fmt: skip
-VGG19_FEATURE_SCALE = 256.0
-"""The features of VGG19's front are divided by this: then they are around 1."""
-
-_VGG19_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 @dataclass(frozen=True)
@@ -79,8 +68,8 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
 
     Args:
         network: Is changed.
-        path: A model of ours (`.tlt`), a Keras file of TAO 5 (`.hdf5`, `.h5`), or the front of
-            VGG19 (`.safetensors`; keys `conv1_1.weight` ..., made for BGR pixels minus the mean).
+        path: A model of ours (`.tlt`), a Keras file of TAO 5 (`.hdf5`, `.h5`), or VGG19: that of
+            Keras Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
         key: Key of a sealed model.
 
     Raises:
@@ -91,9 +80,11 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
     if _starts_as_hdf5(path) or path.suffix.lower() in (".hdf5", ".h5"):
         theirs = _read_keras(path, list(network.layers()))
     elif path.suffix.lower() == ".safetensors":
-        theirs = _read_vgg19(path, network)
+        theirs = _read_safetensors(path)
     else:
         _, theirs = read_tensors(path, key)
+    if is_vgg19(theirs):
+        theirs = vgg19_front(theirs, network, path)
     report = _copy(own, theirs)
     if not report.loaded:
         raise BodyPoseNetError(
@@ -138,7 +129,8 @@ def _read_keras(path: Path, layers: list[str]) -> dict[str, Tensor]:
     """The variables of a Keras HDF5 file, by our names, in torch's order of axes.
 
     A variable's path ends in `<layer>/kernel:0`; the layer's own name may hold slashes, and groups
-    of any depth (`model_weights`, a nested model) may come before it.
+    of any depth (`model_weights`, a nested model) may come before it. In the files of Keras
+    Applications the variable repeats the layer: `block1_conv1/block1_conv1_W_1:0`.
     """
     import h5py
 
@@ -160,65 +152,18 @@ def _read_keras(path: Path, layers: list[str]) -> dict[str, Tensor]:
     for place, value in variables.items():
         scope, _, variable = place.rpartition("/")
         owners = [name for name in layers if f"/{scope}".endswith(f"/{name}")]
-        part = variable.partition(":")[0]
+        part = variable.partition(":")[0].removeprefix(f"{scope}_")
         name = f"{max(owners, key=len, default=scope)}.{_KERAS_PARTS.get(part, part)}"
         axes = (3, 2, 0, 1) if value.ndim == 4 else range(value.ndim)
         tensors[name] = torch.from_numpy(np.ascontiguousarray(value.transpose(axes)))
     return tensors
 
 
-def _read_vgg19(path: Path, network: BodyPoseNetwork) -> dict[str, Tensor]:
-    """The front of VGG19, for RGB input normalized as the network does it."""
-    attributes = network.spec.backbone_attributes
-    if attributes.architecture != "vgg" or attributes.mtype != "pooling":
-        raise BodyPoseNetError(
-            f"{path}: the weights of VGG19 fit only its own layout",
-            "Set architecture: vgg and mtype: pooling in model.backbone_attributes.",
-        )
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise BodyPoseNetError(
             f"{path}: not a readable safetensors file: {error}",
             "Copy it again; it may be cut short.",
         ) from error
-    renamed = {}
-    for name, tensor in tensors.items():
-        layer, _, part = name.rpartition(".")
-        renamed[f"{_VGG19_LAYERS.get(layer, layer)}.{part}"] = tensor.float()
-    weight, bias = (f"{_VGG19_LAYERS['conv1_1']}.{part}" for part in ("weight", "bias"))
-    if weight in renamed and bias in renamed:
-        renamed[weight], renamed[bias] = fold_vgg19_input(
-            renamed[weight], renamed[bias], network.normalization
-        )
-        # ReLU and max pooling pass factors on: smaller first weights and biases give the same
-        # features, only smaller. VGG's are in the hundreds, where fresh layers would diverge.
-        renamed[weight] /= VGG19_FEATURE_SCALE
-        for name in renamed:
-            if name.endswith(".bias"):
-                renamed[name] /= VGG19_FEATURE_SCALE
-    return renamed
-
-
-def fold_vgg19_input(
-    weight: Tensor, bias: Tensor, normalization: Normalization
-) -> tuple[Tensor, Tensor]:
-    """Make a first convolution on BGR pixels minus VGG's mean take normalized RGB.
-
-    With u = x / scale - offset the old input x - mean is scale u + (scale offset - mean): the
-    scale goes into the weight, the constant into the bias. At the image's border, where zeros are
-    padded, they now stand for the pixel scale x offset (gray) instead of the mean.
-
-    Args:
-        weight: (out, 3, k, k), input channels BGR.
-        bias: (out,).
-        normalization: How the network's input is made.
-
-    Returns:
-        The new weight, input channels RGB, and the new bias.
-    """
-    weight = weight.flip(1)
-    scale = torch.tensor(normalization.image_scale)
-    offset = torch.tensor(normalization.image_offset)
-    shift = scale * offset - torch.tensor(_VGG19_MEAN_BGR).flip(0)
-    return weight * scale.view(1, 3, 1, 1), bias + torch.einsum("oikl,i->o", weight, shift)

@@ -81,7 +81,7 @@ class TrainSpec(Spec):
     random_seed: Seed = 42
     """Of initial weights, order and augmentation."""
     pretrained_weights: str | None = None
-    """.tlt, Keras .hdf5 or .safetensors (a VGG19 front)."""
+    """.tlt, TAO 5's .hdf5, or VGG19: Keras' own .h5, or .safetensors."""
     load_graph: bool = False
     """Take the layer widths from pretrained_weights too (pruned networks); regularization is off
     then."""
