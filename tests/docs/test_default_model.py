@@ -1,7 +1,8 @@
-"""The training kit: packed here, trained elsewhere, in pieces."""
+"""The default model's recipe: data, first weights, specs, the kit for other machines."""
 
 import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bodyposenet.cli import main
 from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.media.source import read_image
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -27,13 +29,18 @@ FOLDER = ROOT / "examples" / "default_model"
 EPOCHS = 12
 
 
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def kit(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
-    spec = importlib.util.spec_from_file_location("kit", FOLDER / "kit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("kit")
 
 
 @pytest.fixture
@@ -148,10 +155,7 @@ def test_lost_photos_are_told_before_the_machine_is_rented(kit, home):
 
 @pytest.fixture(scope="module")
 def narrow():
-    spec = importlib.util.spec_from_file_location("narrow", FOLDER / "narrow.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("narrow")
 
 
 def test_a_narrow_front_gives_what_the_whole_one_gave(narrow, monkeypatch):
@@ -197,3 +201,42 @@ def test_the_specs_of_one_network_agree(monkeypatch):
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)
 def test_dataset_specs_load(path):
     assert DatasetSpec.load(path).dataset == path.stem
+
+
+def test_a_subset_of_coco_is_shrunk_with_its_annotations(tmp_path, monkeypatch):
+    """As the dataset that it comes from, half as large."""
+    whole = write_drawn_dataset(tmp_path / "drawn", train_images=4, test_images=2, size=96, seed=1)
+    coco = tmp_path / "coco"
+    (coco / "annotations").mkdir(parents=True)
+    for split, mode in (("train2017", "train"), ("val2017", "test")):
+        images_dir = DatasetSpec.load(whole).images_folder(mode)
+        shutil.copytree(images_dir, coco / split)
+        annotations = DatasetSpec.load(whole).annotations(mode)
+        shutil.copy(annotations, coco / "annotations" / f"person_keypoints_{split}.json")
+    subset = load_script("coco_subset")
+    theirs = json.loads((coco / "annotations" / "person_keypoints_train2017.json").read_text())
+    ids = [image["id"] for image in theirs["images"]][:3]
+    sets = {"few": {"long_side": 48, "annotations": {"train.json": {"train2017": ids}}}}
+    (tmp_path / "sets.yaml").write_text(yaml.safe_dump(sets))
+    monkeypatch.setattr(subset, "SETS", tmp_path / "sets.yaml")
+    monkeypatch.setattr(sys, "argv", ["", "--coco", str(coco), "-o", str(tmp_path / "out")])
+    subset.main()
+    ours = json.loads((tmp_path / "out" / "few" / "annotations" / "train.json").read_text())
+    assert [image["id"] for image in ours["images"]] == ids
+    for image in ours["images"]:
+        pixels = read_image(tmp_path / "out" / "few" / "images" / image["file_name"])
+        assert pixels.shape[:2] == (image["height"], image["width"]) == (48, 48)
+    people = [person for person in theirs["annotations"] if person["image_id"] in ids]
+    assert len(people) == len(ours["annotations"]) > 0
+    for small, person in zip(ours["annotations"], people, strict=True):
+        assert small["bbox"] == pytest.approx([value / 2 for value in person["bbox"]])
+        assert small["area"] == pytest.approx(person["area"] / 4)
+        assert small["keypoints"][::3] == pytest.approx([x / 2 for x in person["keypoints"][::3]])
+        assert small["keypoints"][2::3] == person["keypoints"][2::3]
+
+
+def test_a_crowd_is_masked_by_its_box():
+    crowd = {"bbox": [10, 20, 30, 40], "area": 600, "keypoints": [0] * 51}
+    crowd["segmentation"] = {"counts": [5, 10], "size": [100, 100]}
+    small = load_script("coco_subset").shrink(crowd, 0.5)
+    assert small["segmentation"] == [[5, 10, 20, 10, 20, 30, 5, 30]]
