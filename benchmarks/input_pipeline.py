@@ -28,7 +28,7 @@ from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.mask_files import encode_png
-from bodyposenet.data.photos import PhotoReader, divisor_for
+from bodyposenet.data.photo_reader import PhotoReader, divisor_for
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine

@@ -172,7 +172,7 @@ def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, m
             raise KeyboardInterrupt  # reaches the main thread where it waits for the picture
         return pixels
 
-    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
+    monkeypatch.setattr("bodyposenet.runtime.video_recording.draw", draw)
     results = tmp_path / "results"
     with pytest.raises(KeyboardInterrupt):
         run(movie, results)

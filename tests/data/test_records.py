@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 import pytest
 
-from bodyposenet.data.example import encode_example
 from bodyposenet.data.records import (
     RecordSet,
     decode_record,
@@ -14,6 +13,7 @@ from bodyposenet.data.records import (
     read_records,
     write_records,
 )
+from bodyposenet.data.tf_example import encode_example
 from bodyposenet.data.tfrecord import encode_frame
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Record

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bodyposenet.data.example import Features, encode_example
+from bodyposenet.data.tf_example import Features, encode_example
 from bodyposenet.data.tfrecord import (
     FrameReader,
     encode_frame,

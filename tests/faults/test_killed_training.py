@@ -74,8 +74,8 @@ def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp
 def test_an_unforeseen_exception_ends_a_training_that_has_workers(write_train_spec, tmp_path):
     spec = write_train_spec(**{"dataloader.workers": 1})
     broken = (
-        "import sys; from bodyposenet import cli; from bodyposenet.training.report import Report; "
-        "Report.step = lambda *_, **__: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from bodyposenet import cli; from bodyposenet.training import progress; "
+        "progress.Progress.step = lambda *_, **__: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", broken, "train", "-e", str(spec), "-r", str(tmp_path / "run")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=100)

@@ -12,11 +12,11 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.batches import Batch, Batches
 from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.labels import Labels, read_images
 from bodyposenet.training.memory import find_largest, step_within_memory
 from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.step import Step
-from bodyposenet.training.supervision import Labels, read_images
 from bodyposenet.training.teacher import Teacher
 
 CPU = Ranks(torch.device("cpu"))

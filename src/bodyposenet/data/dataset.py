@@ -18,7 +18,7 @@ from bodyposenet.data.augmentation import draw_variation, sample_affine
 from bodyposenet.data.colors import color_matrix, draw_colors
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.mask_files import read_mask
-from bodyposenet.data.photos import PhotoReader, divisor_for, shrunk_size
+from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.data.records import RecordSet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.detections import FoundPeople
+from bodyposenet.data.found_people import FoundPeople
 from bodyposenet.data.masks import Region, draw_regions
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Person

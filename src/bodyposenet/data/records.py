@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.example import Features, encode_example
+from bodyposenet.data.tf_example import Features, encode_example
 from bodyposenet.data.tfrecord import FrameReader, encode_frame, read_frames, scan_frames
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing

@@ -2,6 +2,6 @@
 
 from bodyposenet.evaluation.joint_errors import JointError
 from bodyposenet.evaluation.keypoint_ap import METRICS, KeypointAP, Metric, evaluate_poses
-from bodyposenet.evaluation.report import write_report
+from bodyposenet.evaluation.result_files import write_result_files
 
-__all__ = ["METRICS", "JointError", "KeypointAP", "Metric", "evaluate_poses", "write_report"]
+__all__ = ["METRICS", "JointError", "KeypointAP", "Metric", "evaluate_poses", "write_result_files"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.decoding import decode
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.photos import fit_photos
+from bodyposenet.exporting.fitted_photos import fit_photos
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.types import Maps

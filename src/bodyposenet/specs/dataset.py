@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from bodyposenet.specs.category import KeypointCategory
+from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Block, Spec, ignored
 from bodyposenet.types import Visibility
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.category import KeypointCategory
+from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Spec
 
 DEFAULT_POSE_CONFIGURATION = "bpnet_18joints.json"

@@ -153,7 +153,7 @@ def _read_images(
 def _add_found_people(
     arguments: argparse.Namespace, spec: DatasetSpec, dataset: CocoDataset
 ) -> Added:
-    from bodyposenet.data.detections import read_detections
+    from bodyposenet.data.found_people import read_detections
     from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people
 
     labelling = PseudoLabelling.from_spec(spec, *_pseudo_scores(arguments))

@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
         BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
     """
     from bodyposenet.evaluation.dataset import load_test_images, run_evaluation, score_findings
-    from bodyposenet.evaluation.report import write_report
-    from bodyposenet.evaluation.summary import write_evaluation_page
+    from bodyposenet.evaluation.html_report import write_evaluation_page
+    from bodyposenet.evaluation.result_files import write_result_files
     from bodyposenet.files import write_json
     from bodyposenet.runtime.default_model import default_model
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace) -> None:
         _check_images(result, dataset_spec)
         write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
-        report = write_report(results_dir, result.accuracy)
+        files = write_result_files(results_dir, result.accuracy)
         model = arguments.model_filename or spec.model_path or default_model(arguments.engine)
         page = write_evaluation_page(
             results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
             model=Path(model).name, spec=spec,
         )  # fmt: skip
         _show(result)
-        say(f"written: {', '.join(str(file) for file in [*report, page])}")
+        say(f"written: {', '.join(str(file) for file in [*files, page])}")
         status.write("RUNNING", "evaluation", kpi=result.accuracy.kpis())
 
 

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.model.checkpoint import describe, read_model, tensors_of, write_tensors
     from bodyposenet.pruning.graph import keep_filters
     from bodyposenet.pruning.ranking import rank_filters
-    from bodyposenet.pruning.report import table
+    from bodyposenet.pruning.table import table
 
     _check_numbers(arguments)
     output = _output_file(arguments.output_file, overwrite=arguments.overwrite)

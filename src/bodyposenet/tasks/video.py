@@ -19,9 +19,9 @@ from bodyposenet.files import replacing
 if TYPE_CHECKING:
     from bodyposenet.media.video import Frame, Video
     from bodyposenet.media.window import Window
-    from bodyposenet.runtime.following import Follower, FramePoses
     from bodyposenet.runtime.predictor import Predictor
-    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.video_following import Follower, FramePoses
+    from bodyposenet.runtime.video_recording import Recorder
 
 POSES_FILE = "detections.jsonl"
 VIDEO_FILE = "annotated.mp4"
@@ -97,8 +97,8 @@ def _record(
     """Work through the video and leave whole files; whether Ctrl-C ended it."""
     from bodyposenet.media.mp4 import Mp4Writer
     from bodyposenet.media.window import Window
-    from bodyposenet.runtime.following import Follower
-    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.video_following import Follower
+    from bodyposenet.runtime.video_recording import Recorder
 
     follower = Follower(
         predictor, every=arguments.every, tracks=arguments.track or arguments.smooth,

@@ -22,8 +22,8 @@ from bodyposenet.training.interruption import StopSignals
 from bodyposenet.training.memory import step_within_memory
 from bodyposenet.training.optimizer import set_learning_rate
 from bodyposenet.training.preparation import Training, prepare_training
+from bodyposenet.training.progress import Progress
 from bodyposenet.training.ranks import Ranks
-from bodyposenet.training.report import Report
 from bodyposenet.training.schedule import learning_rate
 
 
@@ -64,9 +64,9 @@ def train(
             file.write(spec.text.encode())
     done = training.start.position
     steps = training.steps_per_epoch, training.steps_done
-    with Report(spec, folder, *steps, status) as report:
-        loop = _Loop(training, report, stop)
-        known = ranks.any(report.was_validated(done.epoch))  # the first rank knows
+    with Progress(spec, folder, *steps, status) as progress:
+        loop = _Loop(training, progress, stop)
+        known = ranks.any(progress.was_validated(done.epoch))  # the first rank knows
         if training.start.resumed and not known and not done.samples:
             loop.validate(done.epoch)  # the run ended between the checkpoint and that
         with worker_deaths_explained():
@@ -85,13 +85,13 @@ class _Loop:
 
     Args:
         training: What is trained, on what, and how far it is.
-        report: Follows it.
+        progress: Follows it.
         stop: What may ask for its end.
     """
 
-    def __init__(self, training: Training, report: Report, stop: StopSignals) -> None:
+    def __init__(self, training: Training, progress: Progress, stop: StopSignals) -> None:
         self._training = training
-        self._report = report
+        self._progress = progress
         self._stop = stop
         self._saved = time.monotonic()
         self._done = training.steps_done
@@ -110,7 +110,7 @@ class _Loop:
             if self._done < last:
                 samples = self._done % per_epoch * training.batches.samples_per_step
                 self._save_if_asked(Position(epoch - 1, samples))
-        self._report.end_epoch(epoch)
+        self._progress.end_epoch(epoch)
 
     def save_epoch(self, epoch: int) -> None:
         """Save the checkpoint of an epoch, where one is due, and stop, where that was asked."""
@@ -138,7 +138,7 @@ class _Loop:
             self._save(Position(epoch))
             raise
         if result is not None:
-            self._report.validated(epoch, result)
+            self._progress.validated(epoch, result)
 
     def _step(self) -> None:
         training, spec = self._training, self._training.spec
@@ -156,7 +156,7 @@ class _Loop:
         if training.trainee.average is not None:
             training.trainee.average.update(self._done - first)
         self._done += 1
-        self._report.step(
+        self._progress.step(
             self._done, result.losses, rate, samples=training.batches.samples_per_step,
             waited=waited, gradient_norm=result.gradient_norm,
             without_mask=sum(batch.without_mask for batch in batches),

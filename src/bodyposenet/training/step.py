@@ -20,8 +20,8 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch
 from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.labels import Labels, read_images
 from bodyposenet.training.ranks import Ranks
-from bodyposenet.training.supervision import Labels, read_images
 from bodyposenet.training.teacher import Teacher
 
 

@@ -29,10 +29,10 @@ from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, Batches
+from bodyposenet.training.labels import Labels
 from bodyposenet.training.pictures import draw_predictions
 from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import unvaried, validation_samples
-from bodyposenet.training.supervision import Labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger, say, track
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.fitted_photos import fit_photos
 from bodyposenet.exporting.int8.cache import read_cache, write_cache
 from bodyposenet.exporting.int8.images import batched, sample_images
 from bodyposenet.exporting.int8.origin import Origin, digest_of, read_origin, write_origin
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.int8.watching import WatchedModel
-from bodyposenet.exporting.photos import fit_photos
 from bodyposenet.runtime.engines import onnx as onnx_engine
 from bodyposenet.runtime.engines.exported import normalize
 

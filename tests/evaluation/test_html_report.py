@@ -8,7 +8,7 @@ import pytest
 
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.evaluation.dataset import DatasetResult
-from bodyposenet.evaluation.summary import choose_samples, write_evaluation_page
+from bodyposenet.evaluation.html_report import choose_samples, write_evaluation_page
 from bodyposenet.runtime.detections import describe_image
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec

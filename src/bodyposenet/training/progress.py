@@ -27,7 +27,7 @@ from bodyposenet.training.pace import Pace
 from bodyposenet.training.validation import ValidationResult
 
 
-class Report:
+class Progress:
     """Follows a training; a context manager that closes the event file.
 
     Args:
@@ -64,7 +64,7 @@ class Report:
         self._rate = 0.0
         self._without_mask: int | None = 0
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> Progress:
         if self._status is not None:
             versions = {
                 "bodyposenet": __version__,
@@ -177,7 +177,7 @@ class Report:
                 "RUNNING", "validation", validated_epoch=epoch, kpi=kpi, accuracy=accuracy
             )
             if self._results_dir is not None:
-                from bodyposenet.training.summary import write_training_page  # matplotlib
+                from bodyposenet.training.html_report import write_training_page  # matplotlib
 
                 write_training_page(
                     self._results_dir, self._spec.text, self._status, result.picture

@@ -1,4 +1,4 @@
-"""write_report: the files of an evaluation."""
+"""write_result_files: the files of an evaluation."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation import evaluate_poses, write_report
+from bodyposenet.evaluation import evaluate_poses, write_result_files
 from bodyposenet.skeleton import COCO_JOINTS
 
 from .scenes import COCO, random_scene, read
@@ -21,7 +21,7 @@ def outcome():
 
 
 def test_the_csv_has_the_layout_of_tao(tmp_path, outcome):
-    path, *_ = write_report(tmp_path, outcome)
+    path, *_ = write_result_files(tmp_path, outcome)
     with open(path) as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["", "metric", "IoU", "area", "maxDets", "score"]
@@ -31,7 +31,7 @@ def test_the_csv_has_the_layout_of_tao(tmp_path, outcome):
 
 
 def test_the_json_says_it_all_without_nan(tmp_path, outcome):
-    _, path, *_ = write_report(tmp_path / "new" / "folder", outcome)
+    _, path, *_ = write_result_files(tmp_path / "new" / "folder", outcome)
     values = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert values["kpi"] == outcome.kpis()
     assert values["people"] == outcome.people
@@ -39,8 +39,8 @@ def test_the_json_says_it_all_without_nan(tmp_path, outcome):
 
 
 def test_the_plots_are_pictures_and_the_same_each_time(tmp_path, outcome):
-    first = write_report(tmp_path / "a", outcome)[2:]
-    second = write_report(tmp_path / "b", outcome)[2:]
+    first = write_result_files(tmp_path / "a", outcome)[2:]
+    second = write_result_files(tmp_path / "b", outcome)[2:]
     assert [path.name for path in first] == ["pr_curve.png", "keypoint_errors.png"]
     for one, other in zip(first, second, strict=True):
         assert cv2.imread(str(one)).std() > 10
@@ -49,7 +49,7 @@ def test_the_plots_are_pictures_and_the_same_each_time(tmp_path, outcome):
 
 def test_a_report_on_nothing_is_written_too(tmp_path):
     nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
-    paths = write_report(tmp_path, nothing)
+    paths = write_result_files(tmp_path, nothing)
     assert all(path.stat().st_size for path in paths)
     values = json.loads(paths[1].read_text(), parse_constant=pytest.fail)
     assert values["kpi"]["AP_0.50:0.95_all"] is None
@@ -58,4 +58,4 @@ def test_a_report_on_nothing_is_written_too(tmp_path):
 def test_a_folder_that_is_a_file_is_an_error(tmp_path, outcome):
     (tmp_path / "file").touch()
     with pytest.raises(BodyPoseNetError, match="cannot be written"):
-        write_report(tmp_path / "file", outcome)
+        write_result_files(tmp_path / "file", outcome)

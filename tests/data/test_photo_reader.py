@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.data.photos import PhotoReader, divisor_for, shrunk_size
+from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 

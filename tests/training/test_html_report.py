@@ -6,7 +6,7 @@ import pytest
 from bodyposenet.console import StatusFile
 from bodyposenet.evaluation import METRICS
 from bodyposenet.training.history import History
-from bodyposenet.training.summary import write_training_page
+from bodyposenet.training.html_report import write_training_page
 
 from ..evaluation.pages import Page
 

@@ -1,4 +1,4 @@
-"""Report: what a training says, and that it looks at the device only when something is due."""
+"""Progress: what a training says, and that it looks at the device only when something is due."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from bodyposenet.model.loss import Losses
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.source import Source
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.report import Report
+from bodyposenet.training.progress import Progress
 from bodyposenet.training.validation import ValidationResult
 
 from ..evaluation.scenes import COCO, random_scene, read
@@ -38,20 +38,20 @@ def losses(total, device="cpu"):
     return Losses(torch.full((), float(total), device=device), parts, parts)
 
 
-def follow(report, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0):
+def follow(progress, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0):
     for step in steps:
-        report.step(
+        progress.step(
             step, losses(total), 1e-3, samples=8, waited=waited,
             gradient_norm=None if norm is None else torch.tensor(norm), without_mask=without_mask,
         )  # fmt: skip
 
 
 @pytest.fixture
-def open_report(tmp_path):
-    """Open a report on a folder: `open_report(first_step=4, summary_every_n_steps=1)`."""
+def open_progress(tmp_path):
+    """Follow a training in a folder: `open_progress(first_step=4, summary_every_n_steps=1)`."""
 
     def make(first_step=0, **values):
-        return Report(spec(**values), tmp_path, STEPS, first_step, StatusFile(tmp_path))
+        return Progress(spec(**values), tmp_path, STEPS, first_step, StatusFile(tmp_path))
 
     return make
 
@@ -74,22 +74,22 @@ def read_events(folder):
     return events
 
 
-def test_no_step_looks_at_the_device_unless_something_is_due(open_report):
+def test_no_step_looks_at_the_device_unless_something_is_due(open_progress):
     """Tensors of the device `meta` hold no values: looking at one is an error."""
-    with open_report(summary_every_n_steps=3) as report:
+    with open_progress(summary_every_n_steps=3) as progress:
         for step in (1, 2):
-            report.step(
+            progress.step(
                 step, losses(1, "meta"), 1e-3, samples=8, waited=0.0,
                 gradient_norm=torch.empty((), device="meta"),
             )  # fmt: skip
         with pytest.raises((RuntimeError, NotImplementedError)):
-            report.step(3, losses(1, "meta"), 1e-3, samples=8, waited=0.0, gradient_norm=None)
+            progress.step(3, losses(1, "meta"), 1e-3, samples=8, waited=0.0, gradient_norm=None)
 
 
-def test_all_scalars_are_written_when_they_are_due(open_report, tmp_path):
-    with open_report(summary_every_n_steps=2) as report:
-        follow(report, range(1, STEPS + 1))
-        report.end_epoch(1)
+def test_all_scalars_are_written_when_they_are_due(open_progress, tmp_path):
+    with open_progress(summary_every_n_steps=2) as progress:
+        follow(progress, range(1, STEPS + 1))
+        progress.end_epoch(1)
     events = read_events(tmp_path)
     assert set(events.Tags()["scalars"]) == SCALARS
     assert [event.step for event in events.Scalars("gradient_norm")] == [2, 4]
@@ -98,22 +98,22 @@ def test_all_scalars_are_written_when_they_are_due(open_report, tmp_path):
     assert events.Scalars("images_per_s")[1].value > 0
 
 
-def test_gradients_whose_norm_nobody_took_have_no_scalar(open_report, tmp_path):
-    with open_report(summary_every_n_steps=1) as report:
-        follow(report, [1], norm=None)
+def test_gradients_whose_norm_nobody_took_have_no_scalar(open_progress, tmp_path):
+    with open_progress(summary_every_n_steps=1) as progress:
+        follow(progress, [1], norm=None)
     assert set(read_events(tmp_path).Tags()["scalars"]) == SCALARS - {"gradient_norm"}
 
 
-def test_a_resume_within_an_epoch_writes_no_step_twice(open_report, tmp_path, validation):
-    with open_report(summary_every_n_steps=1) as report:
-        follow(report, range(1, STEPS + 1))
-        report.end_epoch(1)
-        report.validated(1, validation)
-        follow(report, range(STEPS + 1, STEPS + 4))
-    with open_report(STEPS + 1, summary_every_n_steps=1) as report:  # two steps are done again
-        follow(report, range(STEPS + 2, 2 * STEPS + 1))
-        report.end_epoch(2)
-        report.validated(2, validation)
+def test_a_resume_within_an_epoch_writes_no_step_twice(open_progress, tmp_path, validation):
+    with open_progress(summary_every_n_steps=1) as progress:
+        follow(progress, range(1, STEPS + 1))
+        progress.end_epoch(1)
+        progress.validated(1, validation)
+        follow(progress, range(STEPS + 1, STEPS + 4))
+    with open_progress(STEPS + 1, summary_every_n_steps=1) as progress:  # two steps are done again
+        follow(progress, range(STEPS + 2, 2 * STEPS + 1))
+        progress.end_epoch(2)
+        progress.validated(2, validation)
     events = read_events(tmp_path)
     for name in SCALARS:
         assert [event.step for event in events.Scalars(name)] == list(range(1, 2 * STEPS + 1))
@@ -122,13 +122,13 @@ def test_a_resume_within_an_epoch_writes_no_step_twice(open_report, tmp_path, va
     assert [event.step for event in events.Images("validation/predictions")] == [STEPS, 2 * STEPS]
 
 
-def test_an_epochs_line_holds_its_means(open_report, lines):
-    with open_report() as report:
+def test_an_epochs_line_holds_its_means(open_progress, lines):
+    with open_progress() as progress:
         for step, total in enumerate((1.0, 2.0, 3.0, 6.0), start=1):
-            follow(report, [step], total)
-        report.end_epoch(1)
-        follow(report, range(5, 9), total=10.0)
-        report.end_epoch(2)
+            follow(progress, [step], total)
+        progress.end_epoch(1)
+        follow(progress, range(5, 9), total=10.0)
+        progress.end_epoch(2)
     first, second = [line for line in lines() if "graphical" in line]
     assert first["graphical"]["loss"] == pytest.approx(3.0)
     assert second["graphical"]["loss"] == pytest.approx(10.0)
@@ -138,66 +138,68 @@ def test_an_epochs_line_holds_its_means(open_report, lines):
     assert (first["epoch"], first["max_epoch"]) == (1, 3)
 
 
-def test_a_validations_line_holds_the_whole_table(open_report, lines, validation):
-    with open_report() as report:
-        assert not report.was_validated(1)
-        report.validated(1, validation)
-        assert report.was_validated(1)
+def test_a_validations_line_holds_the_whole_table(open_progress, lines, validation):
+    with open_progress() as progress:
+        assert not progress.was_validated(1)
+        progress.validated(1, validation)
+        assert progress.was_validated(1)
     (line,) = [line for line in lines() if "kpi" in line]
     assert line["kpi"] == {"validation_loss": 0.25, "AP_drawn": validation.ap["drawn"].ap}
     assert line["accuracy"] == {"drawn": validation.ap["drawn"].kpis()}
 
 
-def test_a_run_begins_with_its_versions(open_report, lines):
-    with open_report():
+def test_a_run_begins_with_its_versions(open_progress, lines):
+    with open_progress():
         pass
     assert lines()[0]["versions"]["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize("total", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_found_when_something_is_due(open_report, total):
-    with open_report(summary_every_n_steps=3) as report:
-        follow(report, [1], total)
-        follow(report, [2])
+def test_a_loss_that_is_no_number_is_found_when_something_is_due(open_progress, total):
+    with open_progress(summary_every_n_steps=3) as progress:
+        follow(progress, [1], total)
+        follow(progress, [2])
         with pytest.raises(BodyPoseNetError, match=r"the loss is (nan|inf) by step 3"):
-            follow(report, [3])
+            follow(progress, [3])
 
 
-def test_a_loss_that_is_no_number_does_not_outlive_its_epoch(open_report):
-    with open_report(summary_every_n_steps=100) as report:
-        follow(report, [1], math.nan)
+def test_a_loss_that_is_no_number_does_not_outlive_its_epoch(open_progress):
+    with open_progress(summary_every_n_steps=100) as progress:
+        follow(progress, [1], math.nan)
         with pytest.raises(BodyPoseNetError, match="the loss is nan"):
-            report.end_epoch(1)
+            progress.end_epoch(1)
 
 
 def test_beside_the_first_process_nothing_is_said_but_the_loss_is_checked(caplog, validation):
     caplog.set_level("INFO", "bodyposenet")
-    with Report(spec(summary_every_n_steps=2, log_every_n_secs=1e-9), None, 4, 0, None) as report:
-        follow(report, range(1, 5), without_mask=1)
-        report.end_epoch(1)
-        report.validated(1, validation)
-        assert not report.was_validated(1)
+    with Progress(
+        spec(summary_every_n_steps=2, log_every_n_secs=1e-9), None, 4, 0, None
+    ) as progress:
+        follow(progress, range(1, 5), without_mask=1)
+        progress.end_epoch(1)
+        progress.validated(1, validation)
+        assert not progress.was_validated(1)
         with pytest.raises(BodyPoseNetError, match="the loss is nan"):
-            follow(report, [5, 6], math.nan)
+            follow(progress, [5, 6], math.nan)
     assert caplog.text == ""
 
 
-def test_lines_tell_the_speed_and_waiting_that_is_worth_saying(open_report, caplog):
+def test_lines_tell_the_speed_and_waiting_that_is_worth_saying(open_progress, caplog):
     caplog.set_level("INFO", "bodyposenet")
-    with open_report(log_every_n_secs=1e-9) as report:
-        follow(report, [1])
+    with open_progress(log_every_n_secs=1e-9) as progress:
+        follow(progress, [1])
         assert "step 1/4: loss 2," in caplog.text
         assert "images/s" in caplog.text
         assert "waiting" not in caplog.text
-        follow(report, [2], waited=60.0)
+        follow(progress, [2], waited=60.0)
         assert "100% of the time waiting for data" in caplog.text
 
 
-def test_samples_without_a_mask_file_are_counted_once(open_report, caplog):
-    with open_report() as report:
-        follow(report, range(1, 5), without_mask=2)
-        report.end_epoch(1)
-        follow(report, range(5, 9), without_mask=2)
-        report.end_epoch(2)
+def test_samples_without_a_mask_file_are_counted_once(open_progress, caplog):
+    with open_progress() as progress:
+        follow(progress, range(1, 5), without_mask=2)
+        progress.end_epoch(1)
+        follow(progress, range(5, 9), without_mask=2)
+        progress.end_epoch(2)
     assert caplog.text.count("8 samples of the epoch had no mask file") == 1
     assert caplog.text.count("no mask file") == 1

@@ -12,7 +12,7 @@ from bodyposenet.evaluation.keypoint_ap import METRICS, MOST_POSES, KeypointAP
 from bodyposenet.files import replacing, write_json
 
 
-def write_report(folder: str | Path, outcome: KeypointAP) -> list[Path]:
+def write_result_files(folder: str | Path, outcome: KeypointAP) -> list[Path]:
     """Write the files of an evaluation.
 
     Args:

@@ -19,7 +19,7 @@ from bodyposenet.media.draw import draw
 from bodyposenet.media.labels import label_tracks
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Frame
-from bodyposenet.runtime.following import FramePoses
+from bodyposenet.runtime.video_following import FramePoses
 from bodyposenet.types import Poses
 
 _BEHIND = 1
