@@ -9,6 +9,7 @@ is in `coco_subset.yaml`.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import yaml
 from cv2.typing import MatLike
 
 from bodyposenet.console import say, track
+from bodyposenet.ending import exit_code_of
 from bodyposenet.files import make_directory, read_json, replacing, write_json
 from bodyposenet.media.source import read_image
 
@@ -115,4 +117,4 @@ def shrink(person: dict[str, Any], scale: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of("coco_subset.py", main))

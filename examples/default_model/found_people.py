@@ -1,7 +1,6 @@
 """Photos in, the people that a peer's network finds in them out, for `dataset_convert`.
 
-python -m examples.default_model.found_people --images data/coco-train-more/images
-    -o data/found/coco-train-more.json
+python -m examples.default_model.found_people --images data/coco-train-more/images -o data/more.json
 
 The file goes to `dataset_convert --pseudo_labels`: it stands in for the people that the data leave
 unlabelled.
@@ -10,9 +9,11 @@ unlabelled.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from bodyposenet.console import say, track
+from bodyposenet.ending import exit_code_of
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.runtime.detections import describe_image, write_detections
 from bodyposenet.runtime.predictor import Predictor
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of("found_people.py", main))

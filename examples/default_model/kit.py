@@ -300,7 +300,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _fail(what: str, remedy: str) -> NoReturn:
-    raise SystemExit(f"error: {what}\n       {remedy}")
+    print(f"error: {what}\n       {remedy}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Pruning for Accelerating Very Deep Neural Networks", He, Zhang, Sun 2017). What 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bodyposenet.console import say
+from bodyposenet.ending import exit_code_of
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.model.network import BodyPoseNetwork
@@ -155,4 +157,4 @@ def _read_squares(folder: Path, seed: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of("narrow.py", main))

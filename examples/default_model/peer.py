@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import openvino
-import torch
 from numpy.typing import NDArray
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import crop
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -31,6 +30,9 @@ class Peer:
     Args:
         path: OpenVINO's .xml.
         threads: At most so many; 0: OpenVINO chooses.
+
+    Raises:
+        BodyPoseNetError: The file is missing.
     """
 
     stride = 8
@@ -38,6 +40,12 @@ class Peer:
     fixed_shape: tuple[int, int] | None = None
 
     def __init__(self, path: Path, threads: int = 0) -> None:
+        import openvino  # here, so that --help needs none
+
+        if not path.is_file():
+            raise BodyPoseNetError(
+                f"{path}: no such file", "examples/default_model/README.md tells what it is."
+            )
         self.skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
         model = openvino.Core().read_model(path)
         model.reshape([-1, 3, -1, -1])
@@ -76,4 +84,6 @@ def _lower(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def open_teacher() -> Peer:
     """Called by `train`; on its share of the cores."""
+    import torch
+
     return _Lowered(PEER, torch.get_num_threads())

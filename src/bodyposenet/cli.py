@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from bodyposenet.console import configure_logging, say
-from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped, closest
+from bodyposenet.ending import exit_code_of
+from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.tasks.command import parse_command, run_command
 
 TASKS = {
@@ -24,15 +25,8 @@ TASKS = {
 }
 """Sub-tasks and what they do; `tasks/<name>.py` holds their flags and their `run`."""
 
-_EXTRAS = {
-    "torch": "train", "torch_pruning": "train", "safetensors": "train", "simplejpeg": "train",
-    "google_crc32c": "train", "google": "train",
-    "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
-    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
-    "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
-    "ray": "ray", "pyarrow": "ray", "pandas": "ray", "filelock": "ray",
-}  # fmt: skip
-"""Package -> the extra that brings it."""
+_STATUS = {0: "PASS", 2: "FAIL"}
+"""Exit code -> what TAO's commands say at their end; one that was asked to stop says neither."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0; 2 after an error that the user can mend; 75 where a signal stopped a training
-        whose state is saved; 130 after Ctrl-C.
+        Exit code, see `exit_code_of`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
@@ -54,20 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(f"bodyposenet {__version__}")
         return 0
-    try:
-        return _run(argv[0], argv[1:])
-    except BodyPoseNetError as error:
-        say(f"error: {error.what}", error=True)
-        if error.remedy:
-            say(f"       {error.remedy}", error=True)
-        say("Execution status: FAIL")
-        return 2
-    except Stopped as stop:
-        say(str(stop), error=True)
-        return STOPPED
-    except KeyboardInterrupt:
-        say("interrupted", error=True)
-        return 130
+    code = exit_code_of(argv[0], lambda: _run(argv[0], argv[1:]))
+    if code in _STATUS:
+        say(f"Execution status: {_STATUS[code]}")
+    return code
 
 
 def tao() -> int:
@@ -96,25 +79,14 @@ def _overview() -> str:
     )
 
 
-def _run(name: str, argv: list[str]) -> int:
+def _run(name: str, argv: list[str]) -> None:
     if name not in TASKS:
         close = closest(name, TASKS)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
         raise BodyPoseNetError(f"there is no sub-task {name}", hint)
-    try:
-        arguments = parse_command(name, argv)
-        configure_logging(arguments.log_level, arguments.log_file)
-        run_command(name, arguments)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in _EXTRAS:
-            raise
-        raise BodyPoseNetError(
-            f"{name} needs the package {package}, which is not installed",
-            f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
-        ) from error
-    say("Execution status: PASS")
-    return 0
+    arguments = parse_command(name, argv)
+    configure_logging(arguments.log_level, arguments.log_file)
+    run_command(name, arguments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import shutil
 import signal
 import subprocess
@@ -91,7 +92,7 @@ def test_a_training_goes_on_on_another_machine(kit, home):
 
     waiting = [part.rename(home / part.name) for part in others]  # parts may come one by one
     code, err = piece("one")
-    assert (code, f"1 of {len(others) + 1} parts" in err) == (1, True), err
+    assert (code, f"1 of {len(others) + 1} parts" in err) == (2, True), err
     for part in waiting:
         part.rename(home / "kit" / part.name)
 
@@ -137,20 +138,41 @@ def test_pieces_that_did_not_all_arrive_are_left_out(kit, tmp_path):
     assert (tmp_path / "a").read_bytes() == content[::-1]
 
 
-def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home):
+def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home, capsys):
     spec = yaml.safe_load(Path("train.yaml").read_text())
     spec["dataloader"]["dataset_config"]["root_data_path"] = str(home / "data")
     Path("train.yaml").write_text(yaml.safe_dump(spec))
-    with pytest.raises(SystemExit, match="relative to the folder that you pack from"):
+    with pytest.raises(SystemExit) as ended:
         kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+    assert ended.value.code == 2
+    assert "relative to the folder that you pack from" in capsys.readouterr().err
 
 
-def test_lost_photos_are_told_before_the_machine_is_rented(kit, home):
+def test_lost_photos_are_told_before_the_machine_is_rented(kit, home, capsys):
     Path("data/train/000003.jpg").unlink()
-    with pytest.raises(
-        SystemExit, match=r"1 files are missing; the first is data.train.000003\.jpg"
-    ):
+    with pytest.raises(SystemExit) as ended:
         kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+    assert ended.value.code == 2
+    lost = Path("data/train/000003.jpg")
+    assert f"1 files are missing; the first is {lost}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "told"),
+    [
+        ("narrow", f"-e {FOLDER}/light.yaml --weights w.h5 --images . -o m.tlt", "w.h5: cannot be"),
+        ("found_people", "--images . -o found.json", "needs the package openvino, which is not"),
+        ("coco_subset", "--coco . -o out", "person_keypoints_train2017.json: cannot be read"),
+    ],
+)
+def test_scripts_end_as_the_command_line_does(name, flags, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(sys, "argv", [name, *flags.split()])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

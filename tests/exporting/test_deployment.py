@@ -281,6 +281,15 @@ def test_the_example_finds_the_same_people_without_torch(tmp_path, picture):
     assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
 
 
+def test_the_example_names_a_photo_that_is_not_there(tmp_path):
+    run = subprocess.run(
+        [sys.executable, make_kit(tmp_path) / "run.py", "nope.jpg"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: nope.jpg")
+
+
 @pytest.mark.parametrize(
     "model",
     [{"repeats": 1, "pafs": "paf_out/BiasAdd:0"}, {"channels_last": False}, FIXED,

@@ -102,7 +102,7 @@ def _starts_as_hdf5(path: Path) -> bool:
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be read: {error.strerror}",
-            "Check pretrained_weights in the train spec.",
+            "Check the path; it is relative to the working directory.",
         ) from error
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from bodyposenet import Poses, Skeleton, draw
 from bodyposenet.decoding import decode
+from bodyposenet.ending import exit_code_of
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime.engines.onnx import open_session
@@ -89,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code_of("run.py", main))

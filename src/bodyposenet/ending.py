@@ -1,0 +1,63 @@
+"""A command's work in, its exit code out: what a user can mend is told in two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bodyposenet.console import say
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
+
+_EXTRAS = {
+    "torch": "train", "torch_pruning": "train", "safetensors": "train", "simplejpeg": "train",
+    "google_crc32c": "train", "google": "train",
+    "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
+    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
+    "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
+    "ray": "ray", "pyarrow": "ray", "pandas": "ray", "filelock": "ray",
+}  # fmt: skip
+"""Package -> the extra that brings it."""
+
+
+def exit_code_of(name: str, work: Callable[[], object]) -> int:
+    """Do the work of a command or a script.
+
+    Args:
+        name: Its name.
+        work: What it does.
+
+    Returns:
+        Exit code: 0; 2 after an error that the user can mend, a missing package among them; 75
+        where a signal stopped a training whose state is saved; 130 after Ctrl-C.
+    """
+    try:
+        _do(name, work)
+    except BodyPoseNetError as error:
+        say(f"error: {error.what}", error=True)
+        if error.remedy:
+            say(f"       {error.remedy}", error=True)
+        return 2
+    except Stopped as stop:
+        say(str(stop), error=True)
+        return STOPPED
+    except KeyboardInterrupt:
+        say("interrupted", error=True)
+        return 130
+    return 0
+
+
+def _do(name: str, work: Callable[[], object]) -> None:
+    """Do it.
+
+    Raises:
+        BodyPoseNetError: As the work, or a package of an extra is missing.
+    """
+    try:
+        work()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise BodyPoseNetError(
+            f"{name} needs the package {package}, which is not installed",
+            f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
+        ) from error
