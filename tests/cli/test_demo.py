@@ -1,8 +1,11 @@
 """`bpnet demo`, in a size that takes seconds."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import pytest
+
+from bodyposenet.runtime import installation
 
 
 @pytest.fixture
@@ -30,6 +33,20 @@ def test_the_demo_goes_all_the_way(tiny_demo, tmp_path):
 
     other = tiny_demo("--seed", 5)
     assert other.code == 2 and "belongs to a demo with other settings" in other.err
+
+
+def test_missing_packages_are_told_before_any_work(tiny_demo, tmp_path, monkeypatch):
+    def version(package):
+        if package in ("torch", "matplotlib"):
+            raise PackageNotFoundError
+        return "1.0"
+
+    monkeypatch.setattr(installation, "version", version)
+    result = tiny_demo()
+    assert result.code == 2
+    assert "demo needs packages that are not installed: matplotlib, torch" in result.err
+    assert "pip install 'bodyposenet[demo]'" in result.err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_numbers_below_one_are_an_error(tiny_demo):

@@ -16,11 +16,14 @@ from string import Template
 from bodyposenet.console import StatusFile, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
+from bodyposenet.runtime.installation import list_packages
 from bodyposenet.tasks.command import parse_command, run_command
 
 _SIZE = 192
 """Height and width of the drawn images."""
 _SPECS = ("train.yaml", "inference.yaml")
+_EXTRAS = ("eval", "train")
+"""Those that `bodyposenet[demo]` brings."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the sub-task.
 
     Raises:
-        BodyPoseNetError: The folder holds another demo, or cannot be written.
+        BodyPoseNetError: A package is missing, the folder holds another demo, or it cannot be
+            written.
     """
     from bodyposenet.data.drawn import write_drawn_dataset
 
     for flag in ("images", "test_images", "epochs"):
         if getattr(arguments, flag) < 1:
             raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 1")
+    _check_packages()
     folder = Path(arguments.results_dir)
     with StatusFile(folder) as status:
         _write_specs(folder, arguments)
@@ -68,6 +73,21 @@ def run(arguments: argparse.Namespace) -> None:
         f"keypoint AP on these {arguments.test_images} images: {reached:.3f} "
         f"(perfect maps of them reach {perfect:.3f})"
     )
+
+
+def _check_packages() -> None:
+    """Make sure that the last of the sub-tasks will find its packages too.
+
+    Raises:
+        BodyPoseNetError: Some are missing.
+    """
+    needed = [package for package in list_packages() if package.extra in _EXTRAS]
+    missing = [package.name for package in needed if not package.version]
+    if missing:
+        raise BodyPoseNetError(
+            f"demo needs packages that are not installed: {', '.join(missing)}",
+            "pip install 'bodyposenet[demo]'",
+        )
 
 
 def _write_specs(folder: Path, arguments: argparse.Namespace) -> None:
