@@ -149,6 +149,10 @@ def _foreign(path: Path, data: bytes) -> BodyPoseNetError:
             f"{path}: a Keras file, not a model of bodyposenet",
             "Use it as pretrained_weights, with load_graph: false.",
         )
+    if path.suffix.lower() == ".onnx":
+        return BodyPoseNetError(
+            f"{path}: has been exported already", "Give the .tlt file that train wrote."
+        )
     return BodyPoseNetError(
         f"{path}: not a file of bodyposenet",
         "NVIDIA's own .tlt, .etlt and .engine files cannot be opened: train or export here.",

@@ -78,7 +78,13 @@ def test_a_threshold_below_all_norms_is_told(prune):
     result, path = prune("-pth", 0)
     assert result.code == 0
     assert "no filter was pruned: the least norm is 0." in result.err
-    assert path.exists()
+    assert f"written: {path}, the same network" in result.out
+
+
+def test_a_model_that_was_exported_is_told(prune, exported):
+    result, _ = prune(model=exported / "model.onnx")
+    assert result.code == 2
+    assert "model.onnx: has been exported already" in result.err
 
 
 def test_the_other_sub_tasks_take_the_file(prune, run_bpnet, exported, drawn_dataset, tmp_path):

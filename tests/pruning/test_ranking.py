@@ -66,14 +66,15 @@ def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(mobi
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_the_threshold_for_a_share_is_the_smallest_that_leaves_it(mobilenet, share):
+def test_the_threshold_for_a_share_leaves_the_largest_network_and_is_short(mobilenet, share):
     ranking = rank_filters(mobilenet, RULE)
     threshold = find_threshold(mobilenet, ranking, share)
     whole = cost_of(mobilenet).macs
     assert cost_of(mobilenet, ranking.widths(threshold)).macs <= share * whole
     norms = ranking.norms()
-    smaller = norms[norms < threshold][-1]
+    smaller = norms[norms <= threshold][-2]
     assert cost_of(mobilenet, ranking.widths(smaller)).macs > share * whole
+    assert len(str(threshold)) < 10
 
 
 def test_a_share_out_of_reach_is_an_error_that_tells_the_least(mobilenet):

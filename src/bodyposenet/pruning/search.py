@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 from bodyposenet.errors import BodyPoseNetError
@@ -11,10 +12,10 @@ from bodyposenet.pruning.ranking import Ranking
 
 
 def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> float:
-    """The smallest threshold that leaves at most this share of the multiply-accumulates.
+    """The threshold of the largest network with at most this share of the multiply-accumulates.
 
     The larger the threshold, the fewer filters any layer keeps: a bisection over the norms finds
-    the largest network that fits.
+    the network. All thresholds from its norm up to the next give it; of these it is the shortest.
 
     Args:
         network: The network before pruning.
@@ -26,7 +27,8 @@ def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> 
     """
     whole = cost_of(network).macs
     # At the largest norm no filter would stand out any more (see `check_threshold`).
-    thresholds = [0.0, *ranking.norms()[:-1]]
+    norms = ranking.norms()
+    thresholds = [0.0, *norms[:-1]]
 
     def spared(threshold: float) -> float:
         return 1 - cost_of(network, ranking.widths(threshold)).macs / whole
@@ -39,4 +41,10 @@ def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> 
             "Ask for more, lower --min_num_filters and --pruning_granularity, or exclude fewer "
             "layers.",
         )
-    return float(thresholds[place])
+    return _shortest(float(thresholds[place]), float(norms[place]))
+
+
+def _shortest(least: float, limit: float) -> float:
+    """The number from `least` to below `limit` with the fewest decimals."""
+    rounded = (math.ceil(least * 10**digits) / 10**digits for digits in range(1, 16))
+    return next((number for number in rounded if least <= number < limit), least)

@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
         threshold = _choose_threshold(arguments, network, ranking)
         pruned = keep_filters(network, ranking.kept(threshold))
         say("\n".join(table(network, pruned, ranking, norms=arguments.verbose)))
+        outcome = f"pruned at the threshold {threshold!r}"
         if pruned.widths() == network.widths():
+            outcome = "the same network"
             logger.warning(
                 "no filter was pruned: the least norm is %.3g, and layers keep multiples of %d; "
                 "--target_macs finds a threshold",
@@ -108,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
         narrowed = describe(pruned, epoch=header["epoch"], spec=header["spec"])
         narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
         write_tensors(output, narrowed, tensors_of(pruned), key=arguments.key)
-        say(f"written: {output}, pruned at the threshold {threshold!r}")
+        say(f"written: {output}, {outcome}")
         status.write("RUNNING", f"pruned {output}")
 
 
