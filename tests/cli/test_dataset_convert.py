@@ -58,6 +58,7 @@ def test_records_masks_and_a_summary(convert, tmp_path):
     ):  # fmt: skip
         assert told in lines
     assert "Execution status: PASS" in result.out
+    assert f"{tmp_path / 'masks'}: 2 masks" in result.err
 
 
 def test_the_status_file_lies_beside_the_records_or_in_the_results_folder(convert, tmp_path):

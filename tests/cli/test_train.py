@@ -62,8 +62,25 @@ def test_a_run_in_two_parts_equals_one_in_one_part(train, tmp_path):
     (parts / "bpnet_model.tlt").unlink()
     result, _ = train("parts", num_epoch=4)
     assert "resuming after epoch 2" in result.err
+    assert "nothing is left" not in result.err
     for name in ("model.epoch-4.tlt", "model.epoch-4.state", "bpnet_model.tlt"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_training_that_is_done_says_so(train):
+    _, results = train("run")
+    model = (results / "bpnet_model.tlt").read_bytes()
+    result, _ = train("run")
+    assert result.code == 0, result.err
+    assert "nothing is left to train: num_epoch is 2, and all are done" in result.err
+    assert (results / "bpnet_model.tlt").read_bytes() == model
+
+
+def test_sizes_that_are_no_whole_cells_are_padded_and_told(train):
+    dims = {"height": 60, "width": 64}
+    result, _ = train("run", num_epoch=1, **{"dataloader.image_config.image_dims": dims})
+    assert result.code == 0, result.err
+    assert "image_dims 60 x 64: gray is added" in result.err
 
 
 def test_the_same_run_gives_the_same_bytes_with_any_number_of_workers(train):

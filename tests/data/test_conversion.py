@@ -69,7 +69,9 @@ def test_the_least_area_is_a_product_and_meets_the_segmentation(choose):
     small = person(2, bbox=beside(200), area=99.9)
     mains, left_out = choose(narrow, small)
     assert mains == [1]
-    assert left_out == {"people without a record of their own: smaller than 100 pixels": 1}
+    keys = "min_acceptable_height x min_acceptable_width"
+    told = f"people without a record of their own: smaller than 100 pixels ({keys})"
+    assert left_out == {told: 1}
 
 
 def test_an_empty_box_is_no_centre(choose):

@@ -220,7 +220,7 @@ def test_compiling_is_said_once_and_only_of_our_functions(caplog):
         announcement.on_start(event)
         announcement.on_end(event)
     assert [record.message for record in caplog.records if "compiling" in record.message] == [
-        "compiling the decoder, once per installation: it may take half a minute"
+        "compiling what the decoder uses for the first time: it may take half a minute"
     ]
 
 

@@ -85,7 +85,9 @@ def choose_main_persons(
         if person.num_keypoints < params.min_acceptable_kpts:
             reason = f"fewer than {params.min_acceptable_kpts:g} labelled keypoints"
         elif person.area < least_area:
-            reason = f"smaller than {least_area:g} pixels"
+            reason = (
+                f"smaller than {least_area:g} pixels (min_acceptable_height x min_acceptable_width)"
+            )
         elif min(person.box[2:]) <= 0:
             reason = "an empty box"
         elif any(_is_close(person, persons[other], params) for other in chosen):

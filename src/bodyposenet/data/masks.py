@@ -21,7 +21,7 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from bodyposenet.console import track
+from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.errors import BodyPoseNetError
@@ -188,6 +188,7 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
         deque(track(map(write, plans), "masks", len(plans)), maxlen=0)
     else:
         _write_in_parallel(write, plans, processes)
+    logger.info("%s: %d masks", folder, len(plans))
     boxes = sum(plan.boxes for plan in plans)
     return {"masks": len(plans), "people masked by their box, for want of a segmentation": boxes}
 

@@ -54,7 +54,9 @@ class _Announcement(Listener):
         ours = dispatcher.py_func.__module__.startswith("bodyposenet.")
         if ours and not self._said:
             self._said = True
-            logger.info("compiling the decoder, once per installation: it may take half a minute")
+            logger.info(
+                "compiling what the decoder uses for the first time: it may take half a minute"
+            )
 
     def on_end(self, event: Event) -> None:
         pass

@@ -14,7 +14,7 @@ Triple = tuple[float, float, float]
 
 
 class ImageDims(Block):
-    """Size of the network's input in training."""
+    """Size of the network's input in training; gray is added up to multiples of 8."""
 
     height: Count = 256
     """Rows."""
@@ -47,7 +47,7 @@ class PoseConfig(Block):
     )
     """The only class."""
     target_shape: tuple[Count, Count] | None = None
-    """Rows and columns of the maps; image_dims / 8 by default, and nothing else fits."""
+    """Rows and columns of the maps; image_dims / 8, rounded up, by default; nothing else fits."""
     pose_config_path: str = DEFAULT_POSE_CONFIGURATION
     """A pose configuration file, or the bare name of one that comes with the package."""
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataloader import ImageDims
+from bodyposenet.specs.network import STRIDE
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.agreement import check_same_facts
 from bodyposenet.training.averaging import MovingAverage
@@ -76,6 +78,7 @@ def prepare_training(
     torch.backends.cudnn.benchmark = ranks.device.type == "cuda"
     if ranks.device.type == "cpu":
         logger.info("no GPU is there: training on the CPU")
+    _tell_padding(spec.dataloader.image_config.image_dims)
     start = prepare_start(spec, results_dir, key)
     _check_ranks(ranks, start, results_dir)
     dataset_specs = spec.dataset_specs()
@@ -105,6 +108,14 @@ def prepare_training(
         sum(part.numel() for part in trainee.network.parameters()) / 1e6,
     )  # fmt: skip
     return training
+
+
+def _tell_padding(dims: ImageDims) -> None:
+    if dims.height % STRIDE or dims.width % STRIDE:
+        logger.info(
+            "image_dims %d x %d: gray is added, up to whole cells of %d x %d pixels",
+            dims.height, dims.width, STRIDE, STRIDE,
+        )  # fmt: skip
 
 
 def _check_ranks(ranks: Ranks, start: Start, results_dir: Path) -> None:

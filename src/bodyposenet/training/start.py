@@ -57,6 +57,8 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
         done = last.position
         within = f" and {done.samples} samples" if done.samples else ""
         logger.info("resuming after epoch %d%s from %s", done.epoch, within, last.path)
+        if done.epoch == spec.num_epoch:
+            logger.info("nothing is left to train: num_epoch is %d, and all are done", done.epoch)
         return Start(last.network, last, done, first, resumed=True)
     if tuning.is_finetune_exp:
         assert tuning.checkpoint_path is not None  # checked by the spec
