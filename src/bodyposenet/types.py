@@ -22,6 +22,9 @@ GRAY = 128
 VALID = 255
 """What a mask holds where training counts; 0 where it does not."""
 
+DRAWN_SCORE = 0.6
+"""Least score of the people who are drawn, where nothing else is said."""
+
 _PEOPLE_SHOWN = 3
 """How many people of `Poses` its repr tells one by one."""
 

@@ -166,7 +166,7 @@ def test_ctrl_c_leaves_whole_files(movie, tmp_path, capsys):
 def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(pixels, poses):
+    def draw(pixels, poses, **_):
         drawn.append(poses)
         if len(drawn) == 5:
             raise KeyboardInterrupt  # reaches the main thread where it waits for the picture

@@ -94,7 +94,15 @@ def test_people_of_a_low_score_may_be_left_out():
     both = replace(both, scores=np.array([0.6, 0.59], np.float32))
     drawn = changed(image, draw(image, both, score_threshold=float(np.float32(0.6))))
     assert drawn[:50, :50].any() and not drawn[50:, 50:].any()
-    assert changed(image, draw(image, both))[50:, 50:].any()
+    assert changed(image, draw(image, both, score_threshold=0))[50:, 50:].any()
+    np.testing.assert_array_equal(draw(image, both), draw(image, both, score_threshold=0.6))
+
+
+def test_a_list_of_people_is_no_poses():
+    people = poses([[10, 50], [90, 50], [50, 10]])
+    with pytest.raises(BodyPoseNetError, match="a list is no Poses") as error:
+        draw(canvas(), list(people))
+    assert "poses[[0, 2]]" in error.value.remedy
 
 
 def test_lines_grow_with_the_image():

@@ -154,7 +154,8 @@ def _draw_small(
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     shrink = Affine.resize(columns / image.shape[1], rows / image.shape[0])
     small = shrink.warp(image, rows, columns, outside=GRAY)
-    return draw(small, _poses(entry, skeleton).moved(Affine.resize(columns / width, rows / height)))
+    poses = _poses(entry, skeleton).moved(Affine.resize(columns / width, rows / height))
+    return draw(small, poses, score_threshold=0)
 
 
 def _poses(entry: Mapping[str, Any], skeleton: Skeleton) -> Poses:

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.pixels import Image, to_pixels
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Poses
+from bodyposenet.types import DRAWN_SCORE, Poses
 
 Color = tuple[int, int, int]
 
@@ -45,7 +46,7 @@ class _Pen:
     joint: float
 
 
-def draw(image: Image, poses: Poses, *, score_threshold: float = 0.0) -> NDArray[np.uint8]:
+def draw(image: Image, poses: Poses, *, score_threshold: float = DRAWN_SCORE) -> NDArray[np.uint8]:
     """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
 
     Lines grow with the image and are finer on small people; what the network is less sure of is
@@ -61,8 +62,13 @@ def draw(image: Image, poses: Poses, *, score_threshold: float = 0.0) -> NDArray
         (H, W, 3) uint8, RGB.
 
     Raises:
-        BodyPoseNetError: What is given is no image, or its file cannot be read.
+        BodyPoseNetError: What is given is no image or no poses, or the image's file cannot be read.
     """
+    if not isinstance(poses, Poses):
+        raise BodyPoseNetError(
+            f"a {type(poses).__name__} is no Poses",
+            "Give what the model found, or some of it by an index: poses[[0, 2]].",
+        )
     canvas = to_pixels(image).copy()
     poses = poses[poses.scores >= score_threshold]
     extents = [_extent(points) for points in poses.keypoints]

@@ -88,6 +88,6 @@ class Recorder:
 
     def _draw(self, pixels: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
         if poses.track_ids is None:
-            return draw(pixels, poses[poses.scores >= self._score_threshold])
+            return draw(pixels, poses, score_threshold=self._score_threshold)
         shown = poses[poses.track_ids >= 0]
-        return label_tracks(draw(pixels, shown), shown)
+        return label_tracks(draw(pixels, shown, score_threshold=0), shown)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bodyposenet.specs.loading import Spec
 from bodyposenet.specs.numbers import Count, Positive, Probability
+from bodyposenet.types import DRAWN_SCORE
 
 AspectRatioMode = Literal["pad_image_input", "adjust_network_input"]
 
@@ -42,7 +43,7 @@ class InferenceSpec(Spec):
     """Average the maps of the image and its mirror image (ours): better poses, twice the time."""
     complete_pose: bool = False
     """Infer joints that were not found from the rest of the body, marked as such (ours)."""
-    display_score_threshold: Probability = 0.6
+    display_score_threshold: Probability = DRAWN_SCORE
     """Least score of the people who are drawn (ours); all of them are written."""
 
     def without_effect(self) -> dict[str, str]:

@@ -35,7 +35,7 @@ def draw_predictions(
         said = Maps(_array(maps.heatmaps[-1][row]), _array(maps.pafs[-1][row]), network.stride)
         poses = decode(said, network.skeleton, DecodingOptions())
         panels = [
-            draw(image, poses),
+            draw(image, poses, score_threshold=0),
             _overlay(image, _joint_strength(_array(targets.heatmaps[row]))),
             _overlay(image, _joint_strength(said.heatmaps)),
             _overlay(image, _limb_strength(_array(targets.pafs[row]))),
