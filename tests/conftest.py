@@ -64,7 +64,7 @@ def run_bpnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult
     def run(*argv: object) -> CommandResult:
         try:
             code = main([str(argument) for argument in argv])
-        except SystemExit as end:  # argparse: --help, or flags that it does not know
+        except SystemExit as end:  # --help
             code = int(end.code or 0)
         captured = capsys.readouterr()
         return CommandResult(code, captured.out, captured.err)

@@ -11,6 +11,7 @@ import pytest
 
 from bodyposenet import __version__, cli
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.tasks.parser import Parser
 
 ALL = {
     "results_dir": ("-r", "--results_dir"),
@@ -189,7 +190,7 @@ def parser_of(monkeypatch):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(argparse.ArgumentParser, "parse_args", catch)
+            patch.setattr(Parser, "parse", catch)
             cli.main([name])
         return caught[0]
 
@@ -266,10 +267,26 @@ def test_unknown_sub_tasks(capsys):
 
 
 def test_flags_are_not_abbreviated(capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "-e", "spec.yaml", "--result", "out"])
-    assert ended.value.code == 2
-    assert "unrecognized arguments: --result" in capsys.readouterr().err
+    assert cli.main(["train", "-e", "spec.yaml", "--result", "out"]) == 2
+    assert "there is no flag --result" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "what", "remedy"),
+    [
+        (["--inptu", "a.jpg"], "there is no flag --inptu", "Did you mean --input? See"),
+        (["--input", "a.jpg", "-e", "x"], "there is no flag -e", "See"),
+        (["--input", "a.jpg", "b.jpg", "c.jpg"], "b.jpg: belongs to no flag, like 1 more",
+         "Give the folder in place of many files; see"),
+        (["--x"], "there is no flag --x", "See"),
+        ([], "the following arguments are required: --input", "See"),
+        (["--input", "a.jpg", "--batch", "x"], "argument --batch: invalid int value: 'x'", "See"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_flags_take_two_lines(capsys, argv, what, remedy):
+    assert cli.main(["inference", *argv]) == 2
+    told = capsys.readouterr().err
+    assert told == f"error: {what}\n       {remedy} bpnet inference --help.\n"
 
 
 @pytest.fixture

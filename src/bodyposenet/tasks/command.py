@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.tasks.parser import Parser
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -20,16 +21,17 @@ def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
         argv: What follows the name.
 
     Raises:
-        SystemExit: A flag is unknown or lacks its value, or --help was asked for.
+        BodyPoseNetError: A flag is unknown or missing, or its value is wrong.
+        SystemExit: --help was asked for.
     """
     task = import_module(f"bodyposenet.tasks.{name}")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"bpnet {name}", description=task.__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     task.add_arguments(parser)
     _add_launcher_arguments(parser)
-    return parser.parse_args(argv, argparse.Namespace(argv=tuple(argv)))
+    return parser.parse(argv)
 
 
 def run_command(name: str, arguments: argparse.Namespace) -> None:
@@ -52,8 +54,10 @@ def _add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that TAO's launcher takes for every sub-task (reference 1.1)."""
     group = parser.add_argument_group("flags of every sub-task")
     group.add_argument(
-        "-r", "--results_dir", metavar="DIR", help="folder of status.json and the results"
-    )
+        "-r", "--results_dir", metavar="DIR",
+        help="folder of status.json and the results; by default, in inference and evaluate the "
+        "working directory, in train the spec's checkpoint_dir, else the folder of the output file",
+    )  # fmt: skip
     group.add_argument(
         "-l", "-ll", "--log_level", choices=_LOG_LEVELS, default="INFO",
         help="least level of log lines",
