@@ -213,6 +213,7 @@ def test_a_model_file_is_opened(tlt):
     [
         ({"input_shap": (64, 64)}, "input_shap: unknown key, did you mean input_shape"),
         ({"input_shape": (64, 0)}, "input_shape.1: .*greater than or equal to 1"),
+        ({"input_shape": 320}, r"input_shape: .*, as in \[368, 368\] \(got 320\)"),
         ({"mode": "fast"}, "mode: "),
         ({"flip_test": 1}, "flip_test: "),
         ({"paf_threshold": float("nan")}, "paf_threshold: "),

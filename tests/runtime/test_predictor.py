@@ -214,8 +214,10 @@ def test_upsampling_has_no_effect_on_the_accurate_mode(tmp_path, caplog):
     (line,) = caplog.messages
     assert "infer.yaml:1: output_upsampling_factor has no effect" in line
     caplog.clear()
+    (tmp_path / "usual.yaml").write_text("output_upsampling_factor: [8, 8]\n")
     (tmp_path / "tao.yaml").write_text("output_upsampling_factor: [4, 4]\nmode: tao\n")
     with caplog.at_level("INFO", "bodyposenet"):
+        InferenceSpec.load(tmp_path / "usual.yaml")
         InferenceSpec.load(tmp_path / "tao.yaml")
     assert not caplog.messages
 

@@ -102,6 +102,14 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     assert lines[2].endswith("paf_treshold: unknown key, did you mean paf_threshold?")
 
 
+def test_a_wrong_value_in_a_list_is_told_once(tmp_path):
+    (tmp_path / "infer.yaml").write_text("scales: [a]\n")
+    with pytest.raises(BodyPoseNetError) as caught:
+        InferenceSpec.load(tmp_path / "infer.yaml")
+    (line,) = caught.value.what.splitlines()
+    assert 'infer.yaml:1: scales.0: Input should be a valid number (got "a")' in line
+
+
 def test_channels_must_fit_the_skeleton(mistake):
     error = mistake("heat_channels: 19", "heat_channels: 18")
     assert f"train.yaml:{line_of('heat_channels')}: model.heat_channels: 18 does not fit" in error

@@ -47,8 +47,11 @@ class InferenceSpec(Spec):
     """Least score of the people who are drawn (ours); all of them are written."""
 
     def without_effect(self) -> dict[str, str]:
-        """What only the other decoder does."""
+        """What only the other decoder does, where it is not the default."""
         if self.mode == "tao":
             why = "only the mode accurate completes poses"
             return {"complete_pose": why} if self.complete_pose else {}
+        usual = type(self).model_fields["output_upsampling_factor"].default
+        if self.output_upsampling_factor == usual:
+            return {}
         return {"output_upsampling_factor": "the mode accurate needs no upsampling"}

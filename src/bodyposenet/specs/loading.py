@@ -134,13 +134,19 @@ def _mention(line: str) -> None:
 
 def _explain(source: Source, model: type[Block], error: ValidationError) -> BodyPoseNetError:
     """All problems of a file in one error, a line each."""
-    lines = []
-    for problem in error.errors():
+    lines, problems = [], error.errors()
+    for problem in problems:
+        if any(_is_within(other["loc"], problem["loc"]) for other in problems):
+            continue  # a list whose values are wrong is "too short" besides
         location, message = source.written(problem["loc"]), _message(model, problem)
         if problem["type"].startswith("union_tag"):
             location = (*location, "__class_name__")
         lines.append(str(source.error(location, message)))
     return BodyPoseNetError("\n".join(lines))
+
+
+def _is_within(location: Location, outer: Location) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _message(model: type[Block], problem: ErrorDetails) -> str:
@@ -154,6 +160,8 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
         context = problem.get("ctx", {})
         return f"unknown class {context['tag']!r}; there are {context['expected_tags']}"
     message = problem["msg"].removeprefix("Value error, ")
+    if kind == "tuple_type":
+        message += _example(model, problem["loc"])
     if isinstance(value, dict):
         return message
     got = json.dumps(value, default=str)
@@ -166,14 +174,29 @@ def suggestion(word: str | int, words: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
+def _example(model: type[Block], location: Location) -> str:
+    """`, as in ...` with the default of a list; nothing where it has none."""
+    for block in _blocks_around(model, location):
+        info = block.model_fields.get(str(location[-1]))
+        if info is not None and isinstance(info.default, tuple) and info.default:
+            return f", as in {json.dumps(info.default)}"
+    return ""
+
+
 def _keys_beside(model: type[Block], location: Location) -> list[str]:
     """The keys of all blocks that the location may lead to."""
+    blocks = _blocks_around(model, location)
+    return [info.alias or name for block in blocks for name, info in block.model_fields.items()]
+
+
+def _blocks_around(model: type[Block], location: Location) -> list[type[Block]]:
+    """The blocks that may hold the last part of the location."""
     blocks = [model]
     for part in location[:-1]:
         fields = [block.model_fields[part] for block in blocks if part in block.model_fields]  # type: ignore[index]
         if fields:
             blocks = [found for field in fields for found in _blocks_in(field.annotation)]
-    return [info.alias or name for block in blocks for name, info in block.model_fields.items()]
+    return blocks
 
 
 def _blocks_in(annotation: Any) -> list[type[Block]]:
