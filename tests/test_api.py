@@ -203,6 +203,7 @@ def test_an_error_says_which_image(model):
 
 def test_a_model_file_is_opened(tlt):
     model = bodyposenet.load(tlt, input_shape=(64, 64))
+    assert repr(model) == "PoseEstimator(model.tlt on pytorch fp32, input 64 x 64)"
     assert len(model.skeleton.joints) == 18
     poses = model(row_of_dots())
     assert poses.skeleton is model.skeleton

@@ -13,7 +13,7 @@ import numpy as np
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.pixels import Image, to_pixels
 from bodyposenet.runtime.default_model import INFERENCE_SPEC
-from bodyposenet.runtime.models import find_model, open_engine
+from bodyposenet.runtime.models import build_predictor, find_model
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
@@ -78,8 +78,7 @@ def load(
     engine = engine or "auto"
     path = find_model(spec, None if model is None else os.fspath(model), engine)
     try:
-        opened = open_engine(spec, str(path), key or "", engine, threads, precision)
-        return PoseEstimator(Predictor(opened, spec))
+        return PoseEstimator(build_predictor(spec, path, key or "", engine, threads, precision))
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
             f"{path}: what would run it needs {error.name}, which is not installed",
@@ -96,6 +95,13 @@ class PoseEstimator:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
+
+    def __repr__(self) -> str:
+        engine, spec = self._predictor.engine, self._predictor.spec
+        model = Path(spec.model_path or "").name
+        runtime = getattr(engine, "name", type(engine).__name__)
+        rows, columns = spec.input_shape
+        return f"PoseEstimator({model or 'a model'} on {runtime}, input {rows} x {columns})"
 
     @property
     def skeleton(self) -> Skeleton:

@@ -185,8 +185,10 @@ def test_joints_are_matched_by_name(write_dataset, tmp_path):
 @pytest.fixture
 def seer(monkeypatch):
     """The command with `Seer` in place of a model."""
-    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_, **__: SeeingEngine())
-    monkeypatch.setattr("bodyposenet.runtime.models.Predictor", Seer)
+    models = "bodyposenet.runtime.models"
+    monkeypatch.setattr(f"{models}.find_model", lambda _, model, *__: Path(model or "model.tlt"))
+    monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: SeeingEngine())
+    monkeypatch.setattr(f"{models}.Predictor", Seer)
 
 
 def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):

@@ -51,7 +51,9 @@ class FixedEngine:
 
 @pytest.fixture
 def fixed_engine(monkeypatch):
-    monkeypatch.setattr("bodyposenet.runtime.models.open_engine", lambda *_, **__: FixedEngine())
+    models = "bodyposenet.runtime.models"
+    monkeypatch.setattr(f"{models}.find_model", lambda _, model, *__: Path(model or "fixed.tlt"))
+    monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: FixedEngine())
 
 
 @pytest.fixture
@@ -97,6 +99,7 @@ def test_a_folder_of_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     assert document["categories"][0]["keypoints"] == list(CROSS.joints)
     assert document["keypoint_names"] == list(CROSS.joints)
     assert document["inference_spec"]["input_shape"] == [160, 160]
+    assert document["inference_spec"]["model_path"] == "m.tlt"
     first, second = document["images"]
     assert first["full_image_path"] == (photos / "a.JPG").as_posix()
     assert [first["viz_id"], second["viz_id"]] == [0, 1]

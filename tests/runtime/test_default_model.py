@@ -3,6 +3,7 @@
 import onnxruntime
 import pytest
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime import default_model
 from bodyposenet.runtime.models import find_model, open_engine, open_predictor
 from bodyposenet.specs.inference import InferenceSpec
@@ -41,12 +42,23 @@ def test_the_machine_chooses(monkeypatch, provider, name):
 def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):
     own = InferenceSpec.load(default_model.INFERENCE_SPEC)
     assert own.multi_scale_inference
-    assert open_predictor(None, None, "").spec.model_dump() == own.model_dump()
+    assert settings(open_predictor(None, None, "").spec) == settings(own)
     (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
     given = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
     assert (given.input_shape, given.multi_scale_inference) == ((64, 64), False)
     named = open_predictor(None, str(default_model.default_model()), "").spec
-    assert named.model_dump() == InferenceSpec().model_dump()
+    assert settings(named) == settings(InferenceSpec())
+
+
+def settings(spec):
+    return spec.model_dump(exclude={"model_path"})
+
+
+@pytest.mark.parametrize("engine", ["pytorch", "tensorrt"])
+def test_engines_that_do_not_run_it_are_told_where_its_tlt_file_is(engine):
+    with pytest.raises(BodyPoseNetError, match=f"the default model: {engine} runs no") as error:
+        open_engine(InferenceSpec(), engine=engine)
+    assert "examples/default_model/light.tlt" in error.value.remedy
 
 
 def test_a_model_that_is_named_goes_first(tmp_path):

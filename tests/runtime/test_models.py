@@ -63,6 +63,16 @@ def test_a_model_that_is_not_there():
     assert "relative to the working directory" in error.value.remedy
 
 
+def test_a_folder_or_nothing_is_no_model(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="is a folder\nName the model file in it"):
+        open_engine(InferenceSpec(), str(tmp_path))
+    (tmp_path / "infer.yaml").write_text('model_path: ""\n')
+    with pytest.raises(
+        BodyPoseNetError, match=r"infer\.yaml:1: model_path: is empty\nName a model"
+    ):
+        open_predictor(str(tmp_path / "infer.yaml"), None, "")
+
+
 def test_an_exported_model_lacks_the_early_stages(exported, tmp_path):
     (tmp_path / "infer.yaml").write_text("output_stage_to_use: 1\n")
     arguments = str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), ""

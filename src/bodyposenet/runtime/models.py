@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
-from bodyposenet.runtime.default_model import INFERENCE_SPEC, default_model
+from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, default_model
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
@@ -28,6 +28,14 @@ _REMEDIES = {
     ".engine": "Leave --engine out: the runtime that built an engine runs it.",
 }
 """Extension -> what to do where another runtime is asked for."""
+
+_REMEDY_OF_DEFAULT = (
+    "Its .tlt file is examples/default_model/light.tlt of the repository: give that to PyTorch, "
+    "or build TensorRT's engine of it (bpnet export --engine_file)."
+)
+"""The same for the default model, beside which no .tlt file lies."""
+
+_NAME_THE_FILE = "Name the model file in it."
 
 
 def open_predictor(
@@ -53,7 +61,21 @@ def open_predictor(
     """
     chosen = inference_spec or (INFERENCE_SPEC if model is None else None)
     spec = InferenceSpec.load(chosen) if chosen else InferenceSpec()
-    return Predictor(open_engine(spec, model, key, engine, threads, precision), spec)
+    path = find_model(spec, model, engine)
+    return build_predictor(spec, path, key, engine, threads, precision)
+
+
+def build_predictor(
+    spec: InferenceSpec, path: Path, key: str, engine: str, threads: int | None,
+    precision: str | None,
+) -> Predictor:  # fmt: skip
+    """The predictor of a model file, whose spec names that file; the rest as in `open_engine`.
+
+    Raises:
+        BodyPoseNetError: See `open_engine`.
+    """
+    opened = open_engine(spec, str(path), key, engine, threads, precision)
+    return Predictor(opened, spec.model_copy(update={"model_path": path.as_posix()}))
 
 
 def open_engine(
@@ -107,6 +129,8 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
         BodyPoseNetError: The file that is named is missing.
     """
     if model is not None:
+        if model and Path(model).is_dir():
+            raise BodyPoseNetError(f"{model}: is a folder", _NAME_THE_FILE)
         if not Path(model).is_file():
             raise BodyPoseNetError(
                 f"{model or 'an empty name'}: no such model file",
@@ -115,10 +139,13 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
             )
         return Path(model)
     if spec.model_path is None:
+        logger.info("no model is named (-m): the default model finds the people")
         return default_model(engine)
+    if not spec.model_path:
+        spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
     path = spec.existing("model_path", spec.model_path)
     if not path.is_file():
-        spec.fail("model_path", f"{path} is a folder", "Name the model file in it.")
+        spec.fail("model_path", f"{path} is a folder", _NAME_THE_FILE)
     return path
 
 
@@ -148,6 +175,9 @@ def _check_runtime(path: Path, engine: str) -> None:
             else "Give a .tlt file of `bpnet train`, or what `bpnet export` wrote.",
         )
     if engine not in ("auto", *runtimes):
+        if path.parent == FOLDER:
+            what = f"the default model: {engine} runs no {extension} files"
+            raise BodyPoseNetError(what, _REMEDY_OF_DEFAULT)
         raise BodyPoseNetError(f"{path}: {engine} runs no {extension} files", _REMEDIES[extension])
 
 

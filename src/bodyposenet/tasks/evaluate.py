@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.evaluation.html_report import write_evaluation_page
     from bodyposenet.evaluation.result_files import write_result_files
     from bodyposenet.files import write_json
-    from bodyposenet.runtime.default_model import default_model
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
+    from bodyposenet.runtime.models import find_model
     from bodyposenet.specs.dataset import DatasetSpec
 
     results_dir = Path(arguments.results_dir or ".")
@@ -54,10 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
         write_detections(results_dir / FILE_NAME, skeleton, spec, result.images)
         write_json(results_dir / "detections_coco_format.json", result.results, indent=None)
         files = write_result_files(results_dir, result.accuracy)
-        model = arguments.model_filename or spec.model_path or default_model(arguments.engine)
         page = write_evaluation_page(
             results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
-            model=Path(model).name, spec=spec,
+            model=find_model(spec, None).name, spec=spec,
         )  # fmt: skip
         _show(result)
         say(f"written: {', '.join(str(file) for file in [*files, page])}")

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
 
@@ -60,10 +59,7 @@ def load_predictor(arguments: argparse.Namespace) -> Predictor:
     Raises:
         BodyPoseNetError: The spec, the model or a flag is wrong.
     """
-    predictor = _opener(arguments)(arguments.threads)
-    if arguments.model_filename is None and predictor.spec.model_path is None:
-        logger.info("no model is named (-m): the default model finds the people")
-    return predictor
+    return _opener(arguments)(arguments.threads)
 
 
 def _opener(arguments: argparse.Namespace) -> OpenPredictor:
@@ -129,16 +125,16 @@ def _open_cluster(arguments: argparse.Namespace, predictor: Predictor, folder: P
     options = ClusterOptions(arguments.ray, arguments.processes, arguments.threads or 1)
     return ClusterExecutor(
         _opener(arguments), predictor.engine.skeleton, predictor.spec, options, folder,
-        _manifest(arguments.model_filename, predictor), overwrite=arguments.overwrite,
+        _manifest(predictor), overwrite=arguments.overwrite,
     )  # fmt: skip
 
 
-def _manifest(model: str | None, predictor: Predictor) -> dict[str, Any]:
+def _manifest(predictor: Predictor) -> dict[str, Any]:
     """What the poses in an image depend on, beside the image and what is done with it."""
     from bodyposenet.runtime.models import find_model
 
     spec, engine = predictor.spec, cast("ModelEngine", predictor.engine)
-    with find_model(spec, model).open("rb") as file:
+    with find_model(spec, None).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": digest,
