@@ -113,11 +113,10 @@ def test_names_that_no_file_can_have_are_errors(tmp_path, name):
 
 def test_text_and_missing_files_are_errors(tmp_path):
     (tmp_path / "a.jpg").write_text("no image at all")
-    for name in ("a.jpg", "b.jpg"):
-        with pytest.raises(BodyPoseNetError, match=name):
+    for name in ("a.jpg", "b.jpg", "."):
+        with pytest.raises(BodyPoseNetError, match=name) as error:
             read_image(tmp_path / name)
-    with pytest.raises(BodyPoseNetError):
-        read_image(tmp_path)
+        assert error.value.remedy
 
 
 def test_a_folder_lists_its_images_sorted(tmp_path):

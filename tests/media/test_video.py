@@ -285,11 +285,21 @@ def test_kinds_of_input(tmp_path):
 
 
 def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
-    (tmp_path / "a.dat").write_bytes(b"neither")
-    with pytest.raises(BodyPoseNetError, match="neither an image"):
-        tell_kind(str(tmp_path / "a.dat"))
-    with pytest.raises(BodyPoseNetError, match="no such file"):
-        tell_kind(str(tmp_path / "none.mp4"))
+    for name in ("a.dat", "a\udcff"):
+        (tmp_path / name).write_bytes(b"neither")
+        with pytest.raises(BodyPoseNetError, match="neither an image"):
+            tell_kind(str(tmp_path / name))
+    for name in ("none.mp4", 5000 * "x"):
+        with pytest.raises(BodyPoseNetError, match="no such file"):
+            tell_kind(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a\udcff.mp4"])
+def test_what_is_no_video_is_our_error_alone(tmp_path, capfd, name):
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
+    with pytest.raises(BodyPoseNetError, match="no video, or a damaged one"):
+        open_video(tmp_path / name)
+    assert "VIDEOIO" not in capfd.readouterr().err  # OpenCV's own line
 
 
 def test_numbers_stand_above_heads():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import cv2
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.source import IMAGE_EXTENSIONS
+from bodyposenet.media.source import IMAGE_EXTENSIONS, read_image
+from bodyposenet.media.video import name_for_opencv, open_capture
 
 InputKind = Literal["image", "dir", "json", "video", "webcam"]
 
@@ -28,20 +30,43 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
     Raises:
         BodyPoseNetError: There is no such file, or it is of no kind that is known.
     """
-    path = Path(source)
-    if path.is_dir():
-        return "dir"
-    if not path.exists() and (source.isdecimal() or "://" in source):
+    path, image = Path(source), Path(root, source)
+    if _exists(path):
+        if path.is_dir():
+            return "dir"
+        if path.is_fifo():
+            return "image"  # nothing else can be read from a pipe
+        if path.is_file():
+            return _kind_of_file(path)
+    elif source.isdecimal() or "://" in source:
         return "webcam"
-    if path.is_file():
-        return _kind_of_file(path)
-    image = Path(root, source)
-    if image.is_file() and _kind_of_file(image) == "image":
+    if _exists(image) and image.is_file() and _kind_of_file(image) == "image":
         return "image"
     raise BodyPoseNetError(
         f"{source}: no such file or folder",
         "Check --input; only images are looked for in --image_root_path.",
     )
+
+
+def check_image(path: Path) -> None:
+    """Read the only image of a run: what is wrong with it is told before a model is opened.
+
+    Raises:
+        BodyPoseNetError: It cannot be read, perhaps because it is another kind of input.
+    """
+    if _exists(path) and path.is_fifo():
+        return  # it can be read only once
+    try:
+        read_image(path)
+    except BodyPoseNetError as error:
+        kind = tell_kind(str(path))
+        if kind == "image":
+            raise
+        raise BodyPoseNetError(error.what, f"Give --input_type {kind}, or auto.") from error
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (a Path would fail at a name that is too long)
 
 
 _EXTENSIONS: dict[InputKind, tuple[str, ...]] = {
@@ -60,12 +85,18 @@ def _kind_of_file(path: Path) -> InputKind:
 
 
 def _kind_by_content(path: Path) -> InputKind:
-    if cv2.haveImageReader(str(path)):
+    name = name_for_opencv(path)
+    if cv2.haveImageReader(name):
         return "image"
-    with open(path, "rb") as file:
-        if file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
-            return "json"
-    if cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).isOpened():
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(100)
+    except OSError as error:
+        problem = f"{path}: cannot be read: {error.strerror or error}"
+        raise BodyPoseNetError(problem, "Check its permissions.") from error
+    if beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return "json"
+    if open_capture(name, cv2.CAP_FFMPEG).isOpened():
         return "video"
     raise BodyPoseNetError(
         f"{path}: neither an image nor a JSON nor a video that can be read",

@@ -21,6 +21,8 @@ InputType = Literal["image", "dir", "json"]
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """What counts as an image in a folder, in either case; elsewhere the content decides."""
 
+_AGAIN = "Copy or download it again."
+
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -43,17 +45,23 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
     """
     try:
         content = Path(path).read_bytes()
+    except IsADirectoryError as error:
+        raise BodyPoseNetError(f"{path}: is a folder", "Name an image in it.") from error
     except OSError as error:
-        raise BodyPoseNetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        problem = f"{path}: cannot be read: {error.strerror or error}"
+        raise BodyPoseNetError(problem, "Check the path and its permissions.") from error
     except ValueError as error:  # "a\0b.jpg", for example
-        raise BodyPoseNetError(f"{str(path)!r}: no name of a file") from error
+        raise BodyPoseNetError(f"{str(path)!r}: no name of a file", "Rename the file.") from error
     if not content:
-        raise BodyPoseNetError(f"{path}: the file is empty")
+        raise BodyPoseNetError(f"{path}: the file is empty", _AGAIN)
     if is_cut_off(content):
-        raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)")
+        raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)", _AGAIN)
     image = _decode(content, cv2.IMREAD_COLOR)
     if image is None:
-        raise BodyPoseNetError(f"{path}: no image, or a damaged one")
+        raise BodyPoseNetError(
+            f"{path}: no image, or a damaged one",
+            "Give an image that OpenCV reads: JPEG, PNG, BMP, WebP and others.",
+        )
     if size is not None and image.shape[:2] != size:
         stored = _decode(content, _AS_STORED)
         if stored is not None and stored.shape[:2] == size:

@@ -159,6 +159,25 @@ def _take(queue: Queue[Frame | _End]) -> Frame | _End:
             return queue.get(timeout=0.1)
 
 
+def name_for_opencv(path: str | Path) -> str:
+    """A path as text; OpenCV crashes at names that are none, and finds no file by this one."""
+    return str(path).encode(errors="replace").decode()
+
+
+def open_capture(*source: str | int) -> cv2.VideoCapture:
+    """What OpenCV and FFmpeg read a video with; that they cannot, our errors say instead of them.
+
+    Args:
+        *source: The arguments of `cv2.VideoCapture`.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; it is read only once
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(*source)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
 def open_video(path: str | Path) -> Video:
     """Open a video file.
 
@@ -168,7 +187,7 @@ def open_video(path: str | Path) -> Video:
     if not Path(path).is_file():
         raise BodyPoseNetError(f"{path}: no such video file", "Check --input.")
     # Without the backend's name, "a_001.jpg" would be a video of all images that are so numbered.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BodyPoseNetError(f"{path}: no video, or a damaged one", _REMEDY)
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -196,7 +215,7 @@ def open_camera(source: str) -> Video:
         )
     capture = None
     with suppress(cv2.error, ValueError):  # a number with more digits than a camera can have
-        capture = cv2.VideoCapture(int(source) if is_number else source)
+        capture = open_capture(int(source) if is_number else source)
     if capture is None or not capture.isOpened():
         raise BodyPoseNetError(
             f"webcam {source}: cannot be opened",
@@ -209,7 +228,7 @@ def open_camera(source: str) -> Video:
 
 def _measured_rate(path: str | Path) -> float:
     """Frames per second, by the time stamps of the first frames."""
-    capture, stamps = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), []
+    capture, stamps = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG), []
     while len(stamps) < _FRAMES_TO_MEASURE and capture.grab():
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
     capture.release()
