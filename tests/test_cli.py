@@ -66,7 +66,7 @@ FLAGS = {
     "inference": {
         "inference_spec": ("-i", "--inference_spec"),
         "model_filename": ("-m", "--model_filename"),
-        "input_type": ("--input_type", "image"),
+        "input_type": ("--input_type", "auto"),
         "input": ("--input",),
         "image_root_path": ("--image_root_path", ""),
         "key": ("-k", "--key", ""),

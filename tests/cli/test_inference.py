@@ -8,12 +8,14 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
 
 from bodyposenet.media.source import read_image
+from bodyposenet.runtime.default_model import default_model
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps
@@ -123,11 +125,51 @@ def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, 
 
 
 def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
-    arguments = ("inference", "-i", spec, "--input_type", "auto", "-r", tmp_path / "results")
-    assert "images: 2," in run_bpnet(*arguments, "--input", photos).out
-    assert "images: 1," in run_bpnet(*arguments, "--input", photos / "b.png").out
-    missing = run_bpnet(*arguments, "--input", tmp_path / "none")
-    assert missing.code == 2 and "no such file or folder" in missing.err
+    arguments = ("inference", "-i", spec, "-r", tmp_path / "results", "--input")
+    hint = "--dump_visualizations draws them"
+    several, one = run_bpnet(*arguments, photos), run_bpnet(*arguments, photos / "b.png")
+    assert "images: 2," in several.out and hint in several.err
+    assert "images: 1," in one.out and hint not in one.err
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "what", "remedy"),
+    [
+        ("none.png", (), "no such file or folder", "Check --input"),
+        ("none.png", ("--input_type", "image"), "no such file or folder", "Check --input"),
+        ("text.png", (), "no image, or a damaged one", "Give an image that OpenCV reads"),
+        ("empty.png", (), "the file is empty", "Copy or download it again"),
+        (".", ("--input_type", "image"), "is a folder", "Give --input_type dir, or auto"),
+        ("a.mp4", ("--input_type", "image"), "no image", "Give --input_type video, or auto"),
+    ],
+)
+def test_one_image_that_cannot_be_read_is_one_error_with_a_remedy(
+    run_bpnet, tmp_path, name, flags, what, remedy
+):
+    for file in ("text.png", "a.mp4"):
+        (tmp_path / file).write_text("no image")
+    (tmp_path / "empty.png").touch()
+    done = run_bpnet("inference", "--input", tmp_path / name, "-r", tmp_path / "r", *flags)
+    assert done.code == 2
+    first, second = done.err.splitlines()  # nothing of a model: it was not opened
+    assert first.startswith(f"error: {tmp_path / name}: {what}")
+    assert remedy in second
+
+
+def test_an_empty_input_is_told(run_bpnet, tmp_path):
+    done = run_bpnet("inference", "--input", "", "-r", tmp_path)
+    assert done.code == 2 and done.err.startswith("error: --input is empty\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_an_image_may_come_from_a_pipe(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    image = (photos / "b.png").read_bytes()
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(image,), daemon=True)
+    writer.start()
+    done = run_bpnet("inference", "-i", spec, "--input", tmp_path / "pipe", "-r", tmp_path / "r")
+    assert done.code == 0, done.err
+    assert (tmp_path / "r" / "images_annotated" / "0.png").exists()
 
 
 def test_the_benchmark_tells_the_time_of_every_part(
@@ -191,12 +233,26 @@ def test_pictures_of_a_former_run_are_removed_or_told_of(
 ):
     drawings = tmp_path / "r" / "images_annotated"
     arguments = ("inference", "-i", spec, "-r", tmp_path / "r", "--input")
-    assert run_bpnet(*arguments, photos, "--input_type", "dir", "--dump_visualizations").code == 0
-    (drawings / "mine.png").touch()
+    assert run_bpnet(*arguments, photos, "--dump_visualizations").code == 0
+    for name in ("mine.png", "2.png"):  # of somebody else, and of a run that was killed
+        (drawings / name).touch()
     told = run_bpnet(*arguments, photos / "b.png")
-    assert "not of this run: 1 pictures of a former run" in told.err
-    assert run_bpnet(*arguments, photos / "b.png", "--dump_visualizations").code == 0
-    assert {file.name for file in drawings.iterdir()} == {"0.png", "mine.png"}
+    assert "removed 1 pictures of the former run" in told.err
+    assert "1 pictures are of other runs" in told.err
+    assert {file.name for file in drawings.iterdir()} == {"0.png", "2.png", "mine.png"}
+
+
+def test_a_file_that_is_no_list_of_pictures_removes_none(
+    run_bpnet, fixed_engine, spec, photos, tmp_path
+):
+    drawings = tmp_path / "images_annotated"
+    drawings.mkdir()
+    (drawings / "1.png").touch()
+    for content in ("{", "[3]", '{"images": 3}', '{"images": [3, {"viz_id": "../b"}]}'):
+        (tmp_path / "detections.json").write_text(content)
+        done = run_bpnet("inference", "-i", spec, "-r", tmp_path, "--input", photos / "b.png")
+        assert done.code == 0
+        assert {file.name for file in drawings.iterdir()} == {"0.png", "1.png"}
 
 
 def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, photos, tmp_path):
@@ -333,7 +389,9 @@ def test_one_image_needs_no_more_than_its_name(run_bpnet, photos, tmp_path):
     )
     assert done.code == 0, done.err
     assert "the default model finds the people" in done.err
-    entry = read_detections(tmp_path / "results")["images"][0]
+    document = read_detections(tmp_path / "results")
+    assert Path(document["inference_spec"]["model_path"]) == default_model()
+    entry = document["images"][0]
     picture = cv2.imread(str(tmp_path / "results/images_annotated" / f"{entry['viz_id']}.png"))
     assert picture.shape == cv2.imread(str(photos / "b.png")).shape
 

@@ -10,16 +10,22 @@ missing); `viz_id`, the number of its picture, if there is one. An image that co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bodyposenet.files import write_json
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import read_json, write_json
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Poses
 
 FILE_NAME = "detections.json"
+
+
+def picture_name(number: int) -> str:
+    """Name of the picture of an image."""
+    return f"{number}.png"
 
 
 def describe_image(path: Path, found: Poses | str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,3 +69,20 @@ def write_detections(
         "images": list(images),
     }
     write_json(path, document)
+
+
+def pictures_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the pictures that entries of `images` tell of."""
+    return {picture_name(entry["viz_id"]) for entry in entries if "viz_id" in entry}
+
+
+def read_pictures(path: Path) -> set[str]:
+    """Names of the pictures that a file of a former run tells of; none where there is no such file.
+
+    Args:
+        path: Where it was written.
+    """
+    try:
+        return pictures_of(read_json(path)["images"])
+    except (BodyPoseNetError, KeyError, TypeError):  # none, or not one of ours
+        return set()

@@ -47,7 +47,7 @@ class ImageWork:
             entry = detections.describe_image(image.path, poses, image.fields)
             if self.drawings is None:
                 return entry
-            path = self.drawings / picture_name(number)
+            path = self.drawings / detections.picture_name(number)
             _write_picture(path, draw(pixels, poses, score_threshold=threshold))
             return entry | {"viz_id": number}
 
@@ -79,12 +79,7 @@ class ImageWork:
     def _picture(self, entry: dict[str, Any]) -> list[int] | None:
         if self.drawings is None or "viz_id" not in entry:
             return None
-        return stamp(self.drawings / picture_name(entry["viz_id"]))
-
-
-def picture_name(number: int) -> str:
-    """Name of the picture of an image."""
-    return f"{number}.png"
+        return stamp(self.drawings / detections.picture_name(entry["viz_id"]))
 
 
 def _read(numbered: Numbered) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument(
         "--input_type", choices=("image", "dir", "json", "video", "webcam", "auto"),
-        default="image",
+        default="auto",
         help="what --input is: an image, a folder of images, a JSON that names images, a video, "
-        "the number of a camera; or auto, to tell by what is there",
+        "the number of a camera; or auto, the default, to tell by what is there",
     )  # fmt: skip
     parser.add_argument("--input", required=True, metavar="PATH", help="the input")
     parser.add_argument(
@@ -80,16 +80,28 @@ def run(arguments: argparse.Namespace) -> None:
         raise BodyPoseNetError(f"--batch {arguments.batch}: at least 1")
     results_dir = Path(arguments.results_dir or ".")
     with sigterm_as_interrupt(), StatusFile(results_dir) as status:
-        if arguments.input_type == "auto":
-            from bodyposenet.media.kinds import tell_kind
-
-            arguments.input_type = tell_kind(arguments.input, arguments.image_root_path)
+        arguments.input_type = _input_type(arguments)
         is_video = arguments.input_type in ("video", "webcam")
         _check_flags(arguments, is_video)
         if is_video:
             run_video(arguments, load_predictor(arguments), results_dir, status)
         else:
             _run_on_images(arguments, results_dir, status)
+
+
+def _input_type(arguments: argparse.Namespace) -> str:
+    """What `--input` is.
+
+    Raises:
+        BodyPoseNetError: It is nothing that is there.
+    """
+    if not arguments.input:
+        raise BodyPoseNetError("--input is empty", "Name an image, a folder, a JSON or a video.")
+    if arguments.input_type != "auto":
+        return arguments.input_type
+    from bodyposenet.media.kinds import tell_kind
+
+    return tell_kind(arguments.input, arguments.image_root_path)
 
 
 def _check_flags(arguments: argparse.Namespace, is_video: bool) -> None:
@@ -102,17 +114,21 @@ def _check_flags(arguments: argparse.Namespace, is_video: bool) -> None:
     ]
     if given:
         raise BodyPoseNetError(
-            f"{', '.join(given)}: for {meant_for} only, but --input_type is {arguments.input_type}",
+            f"{', '.join(given)}: for {meant_for} only, but the input is of the type "
+            f"{arguments.input_type}",
             "Leave it out, or choose another --input_type.",
         )
 
 
 def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: StatusFile) -> None:
+    from bodyposenet.media.kinds import check_image
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
     from bodyposenet.runtime.image_work import ImageWork
 
     images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
+    if arguments.input_type == "image":
+        check_image(images.entries[0].path)
     executor = open_executor(arguments, results_dir)
     drawings = results_dir / "images_annotated"
     draws = _draws(arguments, images, drawings)
@@ -121,6 +137,7 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     if arguments.benchmark:
         say("\n".join(_times(executor.stopwatch, len(entries))))
     result = results_dir / detections.FILE_NAME
+    former = detections.read_pictures(result)
     detections.write_detections(result, executor.skeleton, executor.spec, entries, images.fields)
     if end is None:
         _check_entries(entries)
@@ -128,7 +145,9 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     if end is not None:
         logger.warning("the results end after %d of %d images", len(entries), len(images.entries))
         raise end
-    _clear_pictures(drawings, entries, remove=arguments.dump_visualizations)
+    _clear_pictures(drawings, entries, former)
+    if not draws and arguments.input_type != "image":
+        logger.info("the people are not drawn: --dump_visualizations draws them")
 
 
 def _draws(arguments: argparse.Namespace, images: ImageList, drawings: Path) -> bool:
@@ -169,26 +188,27 @@ def _find(
 def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
     """Refuse to report on nothing."""
     if all("error" in entry for entry in entries):
-        raise BodyPoseNetError(
-            f"none of the images could be worked on ({len(entries)}); the first: "
-            f"{entries[0]['error']}"
-        )
+        problem = entries[0]["error"]
+        if len(entries) > 1:
+            problem = f"none of the {len(entries)} images could be worked on; the first: {problem}"
+        raise BodyPoseNetError(problem, "The warnings above say what to do.")
 
 
-def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], *, remove: bool) -> None:
-    """Remove the pictures that a former run drew of other images, or tell of them."""
-    from bodyposenet.runtime.image_work import picture_name
+def _clear_pictures(
+    drawings: Path, entries: Sequence[Mapping[str, Any]], former: Collection[str]
+) -> None:
+    """Remove the pictures that the former detections.json listed; tell of what nobody lists."""
+    from bodyposenet.runtime.detections import pictures_of
 
-    ours = {picture_name(entry["viz_id"]) for entry in entries if "viz_id" in entry}
-    stale = [file for file in drawings.glob("*.png") if file.stem.isdecimal()]
-    stale = [file for file in stale if file.name not in ours]
-    if not stale:
-        return
-    if remove:
-        for file in stale:
-            file.unlink(missing_ok=True)
-    done = "removed" if remove else "not of this run:"
-    logger.info("%s: %s %d pictures of a former run", drawings, done, len(stale))
+    ours = pictures_of(entries)
+    others = [file for file in drawings.glob("*.png") if file.name not in ours]
+    stale = [file for file in others if file.name in former]
+    for file in stale:
+        file.unlink(missing_ok=True)
+    if stale:
+        logger.info("%s: removed %d pictures of the former run", drawings, len(stale))
+    if unknown := sum(file.stem.isdecimal() for file in others) - len(stale):
+        logger.info("%s: %d pictures are of other runs", drawings, unknown)
 
 
 def _times(stopwatch: Stopwatch, images: int) -> list[str]:
