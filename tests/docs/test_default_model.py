@@ -215,7 +215,7 @@ def test_the_light_spec_fits_its_network(narrow, monkeypatch):
 def test_the_specs_of_one_network_agree(monkeypatch):
     monkeypatch.chdir(ROOT)
     specs = [TrainSpec.load(path) for path in sorted(FOLDER.glob("light*.yaml"))]
-    assert len(specs) == 3
+    assert len(specs) == 4
     assert all(spec.model == specs[0].model for spec in specs)
     assert all(spec.skeleton == specs[0].skeleton for spec in specs)
 
