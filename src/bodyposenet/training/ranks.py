@@ -7,6 +7,7 @@ machines. Each has its own share of the data, all have the same weights.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ _TOLD = {"WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 _PATIENCE = timedelta(minutes=10)
 """How long the processes wait for one another to begin."""
+
+_SECONDS_TO_LET_GO = 0.2
+"""Gloo's threads hold the last tensors a moment longer than the ranks need them, and abort a
+process whose Python ends meanwhile (github.com/pytorch/pytorch/issues/190489)."""
 
 _LOST = ("gloo", "nccl", "connection", "socket", "store")
 """What the errors of torch's backends speak of when another process has gone."""
@@ -121,6 +126,7 @@ def join_ranks() -> Iterator[Ranks]:
     try:
         yield ranks
         dist.destroy_process_group()
+        time.sleep(_SECONDS_TO_LET_GO)
     except (BodyPoseNetError, RuntimeError) as error:
         failure = error if isinstance(error, BodyPoseNetError) else _explain(error, ranks)
         if failure is None:
