@@ -22,6 +22,7 @@ from cv2.typing import MatLike
 
 from bodyposenet.console import say, track
 from bodyposenet.ending import exit_code_of
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, read_json, replacing, write_json
 from bodyposenet.media.source import read_image
 
@@ -52,12 +53,25 @@ class Split:
     """One of COCO's two sets."""
 
     photos: Path
+    annotations: Path
     content: dict[str, Any]
     """Of the annotation file."""
 
+    def image(self, image_id: int) -> dict[str, Any]:
+        """What the annotation file says of an image.
+
+        Raises:
+            BodyPoseNetError: It does not know it.
+        """
+        if image_id not in self._images:
+            raise BodyPoseNetError(
+                f"{self.annotations}: has no image {image_id}",
+                "Give COCO 2017's own file, with all of its images.",
+            )
+        return self._images[image_id]
+
     @cached_property
-    def images(self) -> dict[int, dict[str, Any]]:
-        """By id."""
+    def _images(self) -> dict[int, dict[str, Any]]:
         return {image["id"]: image for image in self.content["images"]}
 
     @cached_property
@@ -71,7 +85,7 @@ class Split:
 
 def _read_split(folder: Path, split: str) -> Split:
     path = folder / "annotations" / f"person_keypoints_{split}.json"
-    return Split(folder / split, read_json(path, "Download COCO 2017's annotations."))
+    return Split(folder / split, path, read_json(path, "Download COCO 2017's annotations."))
 
 
 def _write_photos(
@@ -82,7 +96,7 @@ def _write_photos(
     images, people = [], []
     for split_name, image_id in track(photos, f"writing {folder}"):
         split = coco[split_name]
-        image = split.images[image_id]
+        image = split.image(image_id)
         scale = min(1.0, long_side / max(image["width"], image["height"]))
         size = (round(image["width"] * scale), round(image["height"] * scale))
         pixels = read_image(split.photos / image["file_name"], (image["height"], image["width"]))

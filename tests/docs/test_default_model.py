@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bodyposenet.cli import main
 from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.source import read_image
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.dataset import DatasetSpec
@@ -255,6 +256,10 @@ def test_a_subset_of_coco_is_shrunk_with_its_annotations(tmp_path, monkeypatch):
         assert small["area"] == pytest.approx(person["area"] / 4)
         assert small["keypoints"][::3] == pytest.approx([x / 2 for x in person["keypoints"][::3]])
         assert small["keypoints"][2::3] == person["keypoints"][2::3]
+    sets["few"]["annotations"]["train.json"]["train2017"].append(10**9)
+    (tmp_path / "sets.yaml").write_text(yaml.safe_dump(sets))
+    with pytest.raises(BodyPoseNetError, match="has no image 1000000000"):
+        subset.main()
 
 
 def test_a_crowd_is_masked_by_its_box():
