@@ -65,7 +65,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 def _make_up_model(path: Path, architecture: str) -> Path:
     """A network of the default skeleton with random weights."""
     torch.manual_seed(0)
-    attributes = BackboneAttributes.model_validate({"architecture": architecture})
+    attributes = BackboneAttributes.model_validate(
+        {"architecture": harness.ARCHITECTURES[architecture]}
+    )
     stages = 3 if architecture == "vgg" else 2  # those of the train specs that we ship
     spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
     save_model(path, BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec))

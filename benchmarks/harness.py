@@ -19,6 +19,9 @@ from bodyposenet.runtime.installation import describe_system
 
 Figures = Mapping[str, float]
 
+ARCHITECTURES = {"vgg": "vgg", "mobilenet": "lightweight_openpose"}
+"""Name in the figures, which stays so that they can be compared -> architecture."""
+
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The flags that every benchmark has; a benchmark adds its own.

@@ -4,7 +4,8 @@ python -m benchmarks.install [--quick] [--json FILE]
 
 pip installs this folder, without extras, into a fresh virtual environment; that needs a package
 index. The first pose is that of a process of its own, from its start to its end: cold, when the
-decoder has to be compiled, and warm. The model is the mobilenet with random weights, as ONNX.
+decoder has to be compiled, and warm. The model is lightweight
+OpenPose with random weights, as ONNX.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _size_mb(folder: Path) -> float:
 
 def _write_model(path: Path, width: float) -> None:
     torch.manual_seed(0)
-    attributes = BackboneAttributes(architecture="mobilenet", width=width)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=width)
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     network = BodyPoseNetwork(skeleton, ModelConfig(stages=2, backbone_attributes=attributes))
     path.write_bytes(export_onnx(network, describe(network)))

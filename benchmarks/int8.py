@@ -65,7 +65,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 def _export_made_up(architecture: str, stages: int) -> bytes:
     """A network of the default skeleton with random weights."""
     torch.manual_seed(0)
-    attributes = BackboneAttributes.model_validate({"architecture": architecture})
+    attributes = BackboneAttributes.model_validate(
+        {"architecture": harness.ARCHITECTURES[architecture]}
+    )
     spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
     network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec)
     return export_onnx(network, describe(network))

@@ -26,7 +26,7 @@ from . import harness
 
 SHIPPED_SPECS = {
     "vgg": "bpnet_train_m1_coco.yaml",
-    "mobilenet": "bpnet_train_mobilenet_coco.yaml",
+    "mobilenet": "bpnet_train_lightweight_openpose_coco.yaml",
 }
 """Architecture -> the train spec that comes with the package."""
 

@@ -1,4 +1,4 @@
-"""A minute of video through the mobilenet network: frames/s, memory, and what comes out.
+"""A minute of video through lightweight OpenPose: frames/s, memory, and what comes out.
 
 python -m benchmarks.video [--engine onnx|pytorch] [--quick] [--json FILE]
 

@@ -41,8 +41,8 @@ FILES: dict[str, tuple[type[Spec], str]] = {
         TrainSpec,
         "YAML; of `train`. Examples: "
         "[bpnet_train_m1_coco.yaml](../src/bodyposenet/resources/specs/bpnet_train_m1_coco.yaml), "
-        "[bpnet_train_mobilenet_coco.yaml]"
-        "(../src/bodyposenet/resources/specs/bpnet_train_mobilenet_coco.yaml).",
+        "[bpnet_train_lightweight_openpose_coco.yaml]"
+        "(../src/bodyposenet/resources/specs/bpnet_train_lightweight_openpose_coco.yaml).",
     ),
     "Inference spec": (
         InferenceSpec,

@@ -161,7 +161,7 @@ def _tiny(folder: Path) -> dict[str, Any]:
             },
         },
         "model": {
-            "backbone_attributes": {"architecture": "mobilenet", "width": 0.125},
+            "backbone_attributes": {"architecture": "lightweight_openpose", "width": 0.125},
             "stages": 2,
             "kernel_regularization_factor": 1e-4,
         },

@@ -19,7 +19,7 @@ STEPS = 60
 def overfit(dataset_spec: Path) -> BodyPoseNetwork:
     """Train on all test images at once; they must be of one size."""
     torch.manual_seed(0)
-    attributes = BackboneAttributes(architecture="mobilenet", width=0.25)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.25)
     network = BodyPoseNetwork(
         load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=attributes)
     ).train()

@@ -71,7 +71,7 @@ def row_of_dots(x=30, y=40, height=96, width=128):
 def tlt(tmp_path_factory):
     """A tiny network with random weights."""
     torch.manual_seed(0)
-    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     config = ModelConfig(stages=1, backbone_attributes=attributes)
     path = tmp_path_factory.mktemp("model") / "model.tlt"
     save_model(path, BodyPoseNetwork(load_skeleton("bpnet_18joints.json"), config))

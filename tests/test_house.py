@@ -45,8 +45,7 @@ def test_what_the_package_offers_is_there_when_asked_for():
         bodyposenet.lod  # noqa: B018
 
 
-def test_modules_say_what_they_do_and_stay_short():
+def test_modules_say_what_they_are_for():
     for path in sorted(SOURCE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert text.lstrip().startswith('"""') or not text.strip(), f"{path} says nothing"
-        assert text.count("\n") <= 300, f"{path} is too long"

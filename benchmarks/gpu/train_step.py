@@ -2,9 +2,9 @@
 
 python -m benchmarks.gpu.train_step [--device NAME] [--quick] [--json FILE]
 
-vgg with 3 stages, and the mobilenet, at 256 x 256 in bfloat16. The share of the matrix rate (model
-FLOPs utilization) is 3 x the FLOPs of a forward pass over the time of a step, against a large
-matrix product on the same device in the same run.
+vgg with 3 stages, and lightweight OpenPose (`mobilenet` in the figures), at 256 x 256 in bfloat16.
+The share of the matrix rate (model FLOPs utilization) is 3 x the FLOPs of a forward pass over the
+time of a step, against a large matrix product on the same device in the same run.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ from bodyposenet.files import replacing
 
 FORMAT_VERSION = 1
 
+METADATA_KEY = "bodyposenet"
+"""Of the same header in the metadata of an ONNX file, which is closed by other means."""
+
 # The high first byte and the line ends show up files that were sent as text, as in PNG.
 _MAGIC = b"\x8fBPNET\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -428,7 +428,7 @@ def models(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    backbone = BackboneAttributes(architecture="mobilenet", width=0.25)
+    backbone = BackboneAttributes(architecture="lightweight_openpose", width=0.25)
     config = ModelConfig(backbone_attributes=backbone, stages=1)
     network = BodyPoseNetwork(CROSS, config, Normalization())
     save_model(folder / "plain.tlt", network)

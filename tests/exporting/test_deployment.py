@@ -310,7 +310,8 @@ def test_the_example_runs_models_of_every_form(tmp_path, picture, capsys, monkey
 
 def test_a_real_export_tells_its_form(tmp_path):
     spec = ModelConfig(
-        backbone_attributes=BackboneAttributes(architecture="mobilenet", width=0.125), stages=1
+        backbone_attributes=BackboneAttributes(architecture="lightweight_openpose", width=0.125),
+        stages=1,
     )
     network = BodyPoseNetwork(SKELETON, spec)
     form = Form(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))

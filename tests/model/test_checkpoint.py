@@ -21,7 +21,7 @@ TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)), (0.
 
 
 def small_network(**options: object) -> BodyPoseNetwork:
-    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     spec = ModelConfig(stages=2, backbone_attributes=attributes)
     network = BodyPoseNetwork(TOY, spec, **options)
     network.train()(torch.rand(2, 3, 16, 16))  # moves the statistics from their first values

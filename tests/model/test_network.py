@@ -11,7 +11,7 @@ from bodyposenet.specs.pose import load_skeleton
 
 BODY = load_skeleton("bpnet_18joints.json")
 TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)))
-MOBILENET = BackboneAttributes(architecture="mobilenet", width=0.25)
+LIGHTWEIGHT = BackboneAttributes(architecture="lightweight_openpose", width=0.25)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -65,8 +65,8 @@ def test_attention_adds_its_parameters_to_the_later_stages():
     assert names == {f"stage{t}/{kind}/attention_conv" for t in (2, 3) for kind in ("paf", "cmap")}
 
 
-def test_mobilenet_is_light():
-    attributes = BackboneAttributes(architecture="mobilenet")
+def test_lightweight_openpose_is_light():
+    attributes = BackboneAttributes(architecture="lightweight_openpose")
     network = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
     assert 3.5e6 < count_parameters(network) < 4.5e6
     assert count_macs(network, 256) <= 5e9
@@ -107,7 +107,7 @@ def test_use_bias_of_the_model_is_that_of_the_heads():
 @pytest.mark.parametrize("stages", range(1, 7))
 @pytest.mark.parametrize("skeleton", [TOY, BODY], ids=["toy", "body"])
 def test_every_stage_gives_both_maps(stages: int, skeleton: Skeleton):
-    spec = ModelConfig(stages=stages, backbone_attributes=MOBILENET)
+    spec = ModelConfig(stages=stages, backbone_attributes=LIGHTWEIGHT)
     network = BodyPoseNetwork(skeleton, spec).eval()
     maps = network(torch.zeros(2, 3, 16, 24))
     assert network.stages == len(maps.heatmaps) == len(maps.pafs) == stages
@@ -115,7 +115,9 @@ def test_every_stage_gives_both_maps(stages: int, skeleton: Skeleton):
     assert {m.shape for m in maps.pafs} == {(2, skeleton.paf_channels, 2, 3)}
 
 
-@pytest.mark.parametrize("attributes", [BackboneAttributes(), MOBILENET], ids=["vgg", "mobilenet"])
+@pytest.mark.parametrize(
+    "attributes", [BackboneAttributes(), LIGHTWEIGHT], ids=["vgg", "lightweight"]
+)
 def test_trains_in_bfloat16(attributes: BackboneAttributes):
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
     # Not smaller: on maps of 2 x 2 cells torch 2.13's bfloat16 gradient of a 7 x 7 convolution is
@@ -128,7 +130,7 @@ def test_trains_in_bfloat16(attributes: BackboneAttributes):
 
 
 @pytest.mark.parametrize(
-    "attributes", [MOBILENET, BackboneAttributes(mtype="pooling", use_bias=True)]
+    "attributes", [LIGHTWEIGHT, BackboneAttributes(mtype="pooling", use_bias=True)]
 )
 def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
     torch.manual_seed(0)
@@ -142,9 +144,9 @@ def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
         assert pafs.abs().mean() < 0.2
 
 
-def test_mobilenet_learns_from_its_first_steps():
+def test_lightweight_openpose_learns_from_its_first_steps():
     torch.manual_seed(0)
-    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=MOBILENET))
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=LIGHTWEIGHT))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     heat, paf = torch.rand(4, 4, 4, 4), torch.rand(4, 4, 4, 4)
@@ -163,7 +165,7 @@ def test_mobilenet_learns_from_its_first_steps():
 def test_images_are_normalized_and_padded_with_gray():
     normalization = Normalization((255.0, 128.0, 256.0), (0.0, 1.0, 0.5))
     network = BodyPoseNetwork(
-        TOY, ModelConfig(stages=1, backbone_attributes=MOBILENET), normalization
+        TOY, ModelConfig(stages=1, backbone_attributes=LIGHTWEIGHT), normalization
     )
     images = torch.randint(0, 256, (2, 10, 19, 3), dtype=torch.uint8)
     inputs = network.normalize(images)
@@ -176,7 +178,7 @@ def test_images_are_normalized_and_padded_with_gray():
 
 
 def test_gray_is_zero_with_the_default_normalization():
-    network = BodyPoseNetwork(TOY, ModelConfig(stages=1, backbone_attributes=MOBILENET))
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=1, backbone_attributes=LIGHTWEIGHT))
     inputs = network.normalize(torch.full((1, 8, 8, 3), 128, dtype=torch.uint8))
     assert not inputs.any()
 
@@ -203,12 +205,14 @@ def test_vgg_with_pooling_starts_with_hes_deviations():
         assert weight.std().item() == pytest.approx(he, rel=0.02)
 
 
-@pytest.mark.parametrize("attributes", [BackboneAttributes(), MOBILENET], ids=["vgg", "mobilenet"])
+@pytest.mark.parametrize(
+    "attributes", [BackboneAttributes(), LIGHTWEIGHT], ids=["vgg", "lightweight"]
+)
 def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
     spec = ModelConfig(stages=3, backbone_attributes=attributes)
     widths = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
-    if attributes.architecture == "mobilenet":
-        widths |= {"context_c_conv_1": 24}  # the two sides of a sum
+    if attributes is LIGHTWEIGHT:
+        widths |= {"context_c_conv_1": 24}  # the sides of a sum are of one width
     layers = (network := BodyPoseNetwork(TOY, spec, widths=widths)).layers()
     assert layers["stage1/paf_branch/out"].in_channels == 40
     assert layers["stage2/heat_branch/out"].in_channels == 8
@@ -217,7 +221,7 @@ def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttribu
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_an_image_alone_gives_what_it_gives_in_a_batch(size: int):
-    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=MOBILENET)).eval()
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=LIGHTWEIGHT)).eval()
     images = torch.rand(3, 3, size, size)
     with torch.inference_mode():
         batch, alone = network(images), network(images[1:2])

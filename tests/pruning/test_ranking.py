@@ -14,30 +14,30 @@ from .test_graph import RULE, make_network
 
 
 @pytest.fixture(scope="module")
-def mobilenet():
-    return make_network("mobilenet")
+def lightweight():
+    return make_network("lightweight")
 
 
-def test_outputs_and_excluded_layers_stay_whole_and_those_tied_to_them(mobilenet):
-    ranking = rank_filters(mobilenet, RULE, ["context_a_dwconv_1", "stage1/bn2"])
+def test_outputs_and_excluded_layers_stay_whole_and_those_tied_to_them(lightweight):
+    ranking = rank_filters(lightweight, RULE, ["context_a_dwconv_1", "stage2/block1/bn3"])
     widths = ranking.widths(0.99)
-    assert not widths.keys() & set(mobilenet.outputs())
+    assert not widths.keys() & set(lightweight.outputs())
     assert ranking.whole["paf_out"] == "output"
     assert ranking.whole["context_a_dwconv_1"] == "excluded"
     assert ranking.whole["channel_reduction_conv"] == "as context_a_dwconv_1"
-    assert ranking.whole["stage1/conv2"] == "as stage1/bn2"
+    assert ranking.whole["stage2/block1/conv1"] == "as stage2/block1/bn3"
     assert widths["stage1/conv1"] < 16
-    assert widths.keys() | ranking.whole.keys() == mobilenet.widths().keys()
+    assert widths.keys() | ranking.whole.keys() == lightweight.widths().keys()
 
 
-def test_an_unknown_layer_is_an_error_with_the_closest_names(mobilenet):
+def test_an_unknown_layer_is_an_error_with_the_closest_names(lightweight):
     with pytest.raises(BodyPoseNetError, match="no layer is named stage1/conv9") as caught:
-        rank_filters(mobilenet, RULE, ["stage1/conv9"])
+        rank_filters(lightweight, RULE, ["stage1/conv9"])
     assert "stage1/conv1" in caught.value.remedy
 
 
 def test_weights_that_are_no_numbers_are_an_error():
-    network = make_network("mobilenet")
+    network = make_network("lightweight")
     with torch.no_grad():
         network.layers()["stage1/conv1"].weight[0] = torch.nan
     with pytest.raises(BodyPoseNetError, match="the weights of stage1/conv1 are not all finite"):
@@ -45,41 +45,41 @@ def test_weights_that_are_no_numbers_are_an_error():
 
 
 @pytest.mark.parametrize("rule", [Rule(granularity=65), Rule(granularity=1, min_num_filters=64)])
-def test_a_rule_that_prunes_nothing_is_an_error(mobilenet, rule):
+def test_a_rule_that_prunes_nothing_is_an_error(lightweight, rule):
     with pytest.raises(BodyPoseNetError, match="have 64 filters at most"):
-        rank_filters(mobilenet, rule)
+        rank_filters(lightweight, rule)
 
 
-def test_nothing_is_left_to_prune(mobilenet):
+def test_nothing_is_left_to_prune(lightweight):
     with pytest.raises(BodyPoseNetError, match="nothing can be pruned"):
-        rank_filters(mobilenet, RULE, list(mobilenet.widths()))
+        rank_filters(lightweight, RULE, list(lightweight.widths()))
 
 
-def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(mobilenet):
-    ranking = rank_filters(mobilenet, RULE)
+def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(lightweight):
+    ranking = rank_filters(lightweight, RULE)
     with pytest.raises(BodyPoseNetError, match="--pruning_threshold 1: no filter") as caught:
         check_threshold(ranking, 1.0)
     assert "norms are 0." in caught.value.remedy
     assert "--normalizer L2" in caught.value.remedy
     check_threshold(ranking, 0.99)
-    check_threshold(rank_filters(mobilenet, Rule("L2")), 1.0)
+    check_threshold(rank_filters(lightweight, Rule("L2")), 1.0)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_the_threshold_for_a_share_leaves_the_largest_network_and_is_short(mobilenet, share):
-    ranking = rank_filters(mobilenet, RULE)
-    threshold = find_threshold(mobilenet, ranking, share)
-    whole = cost_of(mobilenet).macs
-    assert cost_of(mobilenet, ranking.widths(threshold)).macs <= share * whole
+def test_the_threshold_for_a_share_leaves_the_largest_network_and_is_short(lightweight, share):
+    ranking = rank_filters(lightweight, RULE)
+    threshold = find_threshold(lightweight, ranking, share)
+    whole = cost_of(lightweight).macs
+    assert cost_of(lightweight, ranking.widths(threshold)).macs <= share * whole
     norms = ranking.norms()
     smaller = norms[norms <= threshold][-2]
-    assert cost_of(mobilenet, ranking.widths(smaller)).macs > share * whole
+    assert cost_of(lightweight, ranking.widths(smaller)).macs > share * whole
     assert len(str(threshold)) < 10
 
 
-def test_a_share_out_of_reach_is_an_error_that_tells_the_least(mobilenet):
+def test_a_share_out_of_reach_is_an_error_that_tells_the_least(lightweight):
     with pytest.raises(BodyPoseNetError, match=r"the least that is possible is 0\.\d+"):
-        find_threshold(mobilenet, rank_filters(mobilenet, Rule(min_num_filters=16)), 0.01)
+        find_threshold(lightweight, rank_filters(lightweight, Rule(min_num_filters=16)), 0.01)
 
 
 def test_costs_are_those_of_the_pruned_network():

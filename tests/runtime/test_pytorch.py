@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def network() -> BodyPoseNetwork:
     torch.manual_seed(0)
-    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     return BodyPoseNetwork(TOY, ModelConfig(stages=3, backbone_attributes=attributes))
 
 

@@ -90,7 +90,9 @@ def test_pose_configuration_of_tao():
     assert skeleton.limbs[-1] == (15, 17)
 
 
-@pytest.mark.parametrize("name", ["bpnet_train_m1_coco.yaml", "bpnet_train_mobilenet_coco.yaml"])
+@pytest.mark.parametrize(
+    "name", ["bpnet_train_m1_coco.yaml", "bpnet_train_lightweight_openpose_coco.yaml"]
+)
 def test_shipped_train_specs_name_files_that_are_there(name):
     spec = TrainSpec.load(RESOURCES / "specs" / name)
     assert spec.dataset_specs()["coco"].person.num_joints == 17

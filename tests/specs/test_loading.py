@@ -66,7 +66,7 @@ def line_of(text: str, source: str = TRAIN) -> int:
          "dataloader.augmentation_config.spatial_aug_params.rotate_deg_max",
          "Input should be a finite number (got NaN)"),
         ("architecture: vgg", "architecture: resnet", "model.backbone_attributes.architecture",
-         "Input should be 'vgg' or 'mobilenet' (got \"resnet\")"),
+         "Input should be 'vgg' or 'lightweight_openpose' (got \"resnet\")"),
         ("WeightedMomentumOptimizer", "SGD", "optimizer.__class_name__",
          "unknown class 'SGD'; there are 'WeightedMomentumOptimizer', 'AdamW'"),
         ("  __class_name__: WeightedMomentumOptimizer\n", "", "optimizer.__class_name__",
@@ -432,7 +432,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
     [
         ("data_format: channels_last", "data_format: channels_first", "model.data_format"),
         ("image_encoding: jpg", "image_encoding: png", "dataloader.image_config.image_encoding"),
-        ("architecture: vgg", "architecture: mobilenet", "model.kernel_initializer"),
+        ("architecture: vgg", "architecture: lightweight_openpose", "model.kernel_initializer"),
         ("mtype: default", "mtype: pooling", "model.kernel_initializer"),
         ("use_bias: False", "use_bias: True", "model.backbone_attributes.use_bias"),
         ("pretrained_weights: null", "pretrained_weights: a.tlt", "pretrained_weights"),
@@ -441,7 +441,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
 def test_wishes_without_effect_are_named(tmp_path, caplog, old, new, place):
     text = TRAIN.replace(old, new, 1)
     if "use_bias" in new:
-        text = text.replace("architecture: vgg", "architecture: mobilenet")
+        text = text.replace("architecture: vgg", "architecture: lightweight_openpose")
     if "pretrained" in new:
         text = text.replace(FINETUNING, FINETUNING.replace("False", "True").replace("null", "a"))
     path = tmp_path / "train.yaml"
@@ -464,7 +464,7 @@ def test_the_deviation_of_gaussian_fields_has_an_effect_on_them(tmp_path, caplog
 
 def test_keys_of_the_other_architecture_are_named(tmp_path, caplog):
     path = tmp_path / "train.yaml"
-    text = TRAIN.replace("architecture: vgg", "architecture: mobilenet")
+    text = TRAIN.replace("architecture: vgg", "architecture: lightweight_openpose")
     path.write_text(
         text.replace("stages: 3\n", "stages: 3\n  stageT_kernel_sizes: [7, 7]\n"
                      "  stage1_kernel_sizes: [3]\n")

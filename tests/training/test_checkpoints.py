@@ -28,7 +28,8 @@ from bodyposenet.training.optimizer import set_learning_rate
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 TINY = ModelConfig(
-    backbone_attributes=BackboneAttributes(architecture="mobilenet", width=0.125), stages=1
+    backbone_attributes=BackboneAttributes(architecture="lightweight_openpose", width=0.125),
+    stages=1,
 )
 
 

@@ -76,7 +76,7 @@ def test_the_average_follows_the_formula():
 
 
 def tiny():
-    attributes = BackboneAttributes(architecture="mobilenet", width=0.125)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     arm = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
     return arm, ModelConfig(backbone_attributes=attributes, stages=1)
 

@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 FINGER = Skeleton("finger", ("knuckle", "tip"), ((0, 1),))
 TINY = ModelConfig(
-    backbone_attributes=BackboneAttributes(architecture="mobilenet", width=0.125), stages=1
+    backbone_attributes=BackboneAttributes(architecture="lightweight_openpose", width=0.125),
+    stages=1,
 )
 
 

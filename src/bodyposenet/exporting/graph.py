@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from bodyposenet.runtime.engines.exported import METADATA_KEY
+from bodyposenet.sealing import METADATA_KEY
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Where the exporter notes a node's modules, the outermost first, and at last its own name."""

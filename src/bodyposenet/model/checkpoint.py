@@ -7,6 +7,8 @@ so that nothing else is needed to run it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,24 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
 
 _KIND = "model"
+_UPDATE = "Update bodyposenet (pip install -U bodyposenet), or use the version of the file."
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """What is needed to build a network, without its weights.
+
+    Args:
+        skeleton: Sets the number of maps.
+        spec: The model block of the train spec.
+        normalization: How pixels become the network's input.
+        widths: Convolution's TAO name -> output channels.
+    """
+
+    skeleton: Skeleton
+    spec: ModelConfig
+    normalization: Normalization
+    widths: Mapping[str, int]
 
 
 def write_tensors(
@@ -157,10 +177,19 @@ def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
         )
 
 
-def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
+def read_description(path: str | Path, header: dict[str, Any]) -> NetworkDescription:
+    """Read what a header says of its network.
+
+    Args:
+        path: Where it comes from, for errors.
+        header: As `describe` makes it.
+
+    Raises:
+        BodyPoseNetError: This version does not know such a network.
+    """
     try:
         normalization = {name: tuple(v) for name, v in header["normalization"].items()}
-        return BodyPoseNetwork(
+        return NetworkDescription(
             Skeleton.from_pose_configuration(header["skeleton"]),
             ModelConfig.model_validate_json(json.dumps(header["network"])),
             Normalization(**normalization),
@@ -169,5 +198,18 @@ def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         raise BodyPoseNetError(
             f"{path}: this version cannot build its network: {error}",
-            "Update bodyposenet (pip install -U bodyposenet).",
+            _UPDATE,
+        ) from error
+
+
+def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
+    description = read_description(path, header)
+    try:
+        return BodyPoseNetwork(
+            description.skeleton, description.spec, description.normalization, description.widths
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"{path}: this version cannot build its network: {error}",
+            _UPDATE,
         ) from error

@@ -1,4 +1,4 @@
-"""Layers in a row under the names that TAO gives them, with the widths that a pruned file says."""
+"""Layers in a row under TAO's names, of the usual widths or those of a pruned model."""
 
 from __future__ import annotations
 
@@ -52,10 +52,12 @@ class Chain:
         )
         self.channels = channels
 
-    def depthwise(self, name: str, *, stride: int = 1, dilation: int = 1) -> None:
-        """Add a 3x3 convolution of each channel by itself, without bias."""
+    def depthwise(
+        self, name: str, *, stride: int = 1, dilation: int = 1, bias: bool = False
+    ) -> None:
+        """Add a 3x3 convolution of each channel by itself."""
         self._layers[name] = nn.Conv2d(
-            self.channels, self.channels, 3, stride, dilation, dilation, self.channels, bias=False
+            self.channels, self.channels, 3, stride, dilation, dilation, self.channels, bias=bias
         )
 
     def norm(self, name: str, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -65,6 +67,10 @@ class Chain:
     def relu(self, name: str) -> None:
         """Add a ReLU."""
         self._layers[name] = nn.ReLU(inplace=True)
+
+    def elu(self, name: str) -> None:
+        """Add an ELU."""
+        self._layers[name] = nn.ELU(inplace=True)
 
 
 class Residual(nn.Module):

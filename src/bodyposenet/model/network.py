@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bodyposenet.model.backbones import build_backbone
+from bodyposenet.model.architectures import build_backbone
 from bodyposenet.model.stages import build_stage
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE, ModelConfig
@@ -133,20 +133,20 @@ class BodyPoseNetwork(nn.Module):
         """Fill in the first weights.
 
         vgg as the original: Glorot uniform in the backbone; the heads as `kernel_initializer` says;
-        biases 0. Our own two, the mobilenet and vgg with pooling: He, "Delving Deep into
-        Rectifiers" (2015), and outputs that begin at an empty image's maps.
+        biases 0. All others: He, "Delving Deep into Rectifiers" (2015), and
+        outputs that begin at an empty image's maps.
         """
         attributes = self.spec.backbone_attributes
-        ours = attributes.architecture == "mobilenet" or attributes.mtype == "pooling"
+        is_original = attributes.architecture == "vgg" and attributes.mtype == "default"
         outputs = self.outputs()
         for name, layer in self.layers().items():
             if not isinstance(layer, nn.Conv2d):
                 continue
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-            if ours and name in outputs:
+            if not is_original and name in outputs:
                 _begin_at_background(layer, heatmaps="heat" in name)
-            elif ours:
+            elif not is_original:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             elif name.startswith("block_") or self.spec.kernel_initializer == "xavier":
                 nn.init.xavier_uniform_(layer.weight)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bodyposenet.model.backbones import scaled
-from bodyposenet.model.layers import Chain, Gated, Residual, Widths
+from bodyposenet.model.architectures import add_trunk
+from bodyposenet.model.layers import Chain, Gated, Widths
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
 
-_TRUNK = 128
 _FIRST_HIDDEN, _LATER_HIDDEN = 512, 128
-_LIGHT_KERNELS = (3, 3, 3)
-_LIGHT_BLOCKS = 5
 
 # Kind -> the branch's name in its output, the output's name in the last stage, and the activation
 # of the self-attention.
@@ -60,48 +57,12 @@ def build_stage(
         widths: Output channels of narrowed convolutions.
     """
     trunk = Chain(channels, widths)
-    if spec.backbone_attributes.architecture == "mobilenet":
-        depth = _add_light_trunk(trunk, number, scaled(_TRUNK, spec.backbone_attributes))
-    else:
-        depth = _add_trunk(trunk, number, spec)
+    depth = add_trunk(trunk, number, spec)
     return Stage(
         trunk.build(),
         _build_branch(trunk, "cmap", number, depth + 1, skeleton.heatmap_channels, spec),
         _build_branch(trunk, "paf", number, depth + 1, skeleton.paf_channels, spec),
     )
-
-
-def _add_trunk(trunk: Chain, number: int, spec: ModelConfig) -> int:
-    """TAO's row of convolutions; returns how many."""
-    kernels = spec.stage1_kernel_sizes if number == 1 else spec.stageT_kernel_sizes
-    for layer, kernel in enumerate(kernels, start=1):
-        trunk.conv(f"stage{number}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
-        trunk.relu(f"stage{number}/conv{layer}/relu")
-    return len(kernels)
-
-
-def _add_light_trunk(trunk: Chain, number: int, channels: int) -> int:
-    """A row of 3x3 convolutions in stage 1, of residual blocks later; returns how many."""
-    if number == 1:
-        for layer, kernel in enumerate(_LIGHT_KERNELS, start=1):
-            _add_normalized(trunk, "stage1", layer, channels, kernel)
-        return len(_LIGHT_KERNELS)
-    for block in range(1, _LIGHT_BLOCKS + 1):
-        name = f"stage{number}/block{block}"
-        _add_normalized(trunk, name, 1, channels, 1)
-        body = Chain(trunk.channels, trunk.widths)
-        _add_normalized(body, name, 2, channels, 3)
-        _add_normalized(body, name, 3, channels, 3, dilation=2)
-        trunk.add(name, Residual(body.build()))
-    return _LIGHT_BLOCKS
-
-
-def _add_normalized(
-    chain: Chain, prefix: str, layer: int, channels: int, kernel: int, dilation: int = 1
-) -> None:
-    chain.conv(f"{prefix}/conv{layer}", channels, kernel, dilation=dilation, bias=False)
-    chain.norm(f"{prefix}/bn{layer}")
-    chain.relu(f"{prefix}/conv{layer}/relu")
 
 
 def _build_branch(
@@ -121,9 +82,8 @@ def _build_branch(
     prefix = f"stage{number}/{kind}"
     hidden = _FIRST_HIDDEN if number == 1 else _LATER_HIDDEN
     branch = Chain(trunk.channels, trunk.widths)
-    branch.conv(
-        f"{prefix}/conv{layer}", scaled(hidden, spec.backbone_attributes), 1, bias=spec.use_bias
-    )
+    channels = spec.backbone_attributes.scaled(hidden)
+    branch.conv(f"{prefix}/conv{layer}", channels, 1, bias=spec.use_bias)
     branch.relu(f"{prefix}/conv{layer}/relu")
     if spec.use_self_attention and number > 1:
         gate = Chain(branch.channels, branch.widths)

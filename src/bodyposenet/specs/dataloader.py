@@ -95,6 +95,9 @@ class SpatialAugParams(Block):
     """Largest rotation, in degrees."""
     rotate_deg_min: float | None = None
     """Smallest rotation; null: minus the largest."""
+    rotate_any_prob: Probability = 0.0
+    """Share of samples that are turned by any angle instead, up to 180 degrees to either side, for
+    people who lie or stand on their heads (ours)."""
     zoom_prob: Probability = 0.0
     """Share of samples that are zoomed."""
     zoom_ratio_min: Positive = 1.0
@@ -119,6 +122,9 @@ class SpatialAugParams(Block):
     """Smallest shift of the center; null: minus the largest."""
     target_person_scale: Positive = 0.6
     """person_centric: height of the main person's box, as a share of the network's height."""
+    largest_enlargement: Positive | None = None
+    """No image is enlarged by more than this factor, whatever mode and zoom ask for: what is
+    enlarged is blurred (ours); null: no limit."""
 
     @model_validator(mode="after")
     def _ranges(self) -> SpatialAugParams:

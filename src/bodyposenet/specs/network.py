@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bodyposenet.specs.loading import Block, ignored
 from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Stages
@@ -13,29 +13,50 @@ STRIDE = 8
 """Input pixels per cell of the maps, of every architecture."""
 
 
+_VARIANTS = {"vgg": ("default", "pooling"), "lightweight_openpose": ("default", "open_model_zoo")}
+
+
 class BackboneAttributes(Block):
     """The feature extractor (reference 7)."""
 
-    architecture: Literal["vgg", "mobilenet"] = "vgg"
-    """vgg: TAO's network; mobilenet: a light one for CPUs and edge devices (ours)."""
-    mtype: Literal["default", "pooling"] = "default"
-    """vgg only. default: strided convolutions with batch normalization; pooling: the classic VGG19
-    front, into which ImageNet weights fit (ours)."""
+    architecture: Literal["vgg", "lightweight_openpose"] = "vgg"
+    """vgg: TAO's network; lightweight_openpose: a fast one for CPUs and edge devices, for which
+    there are public weights (Osokin 2018; ours)."""
+    mtype: Literal["default", "pooling", "open_model_zoo"] = "default"
+    """default, of vgg: strided convolutions with batch normalization; of lightweight_openpose: the
+    published network. pooling: vgg with the classic VGG19 front, which ImageNet weights fit (ours).
+    open_model_zoo: lightweight_openpose as human-pose-estimation-0001 has it (ours)."""
     use_bias: bool = False
     """vgg with mtype default: bias of the backbone; must be that of the pretrained weights."""
     width: Positive = 1.0
-    """mobilenet only: multiplier of all channel counts (ours)."""
+    """lightweight_openpose only: multiplier of all channel counts (ours)."""
+    batch_norm: bool = True
+    """lightweight_openpose only. false: no batch normalization, as in weights where it was folded
+    into the convolutions (ours)."""
     nlayers: Any = ignored("the number of layers is fixed by the architecture")
+
+    @model_validator(mode="after")
+    def _variant_exists(self) -> BackboneAttributes:
+        if self.mtype not in _VARIANTS[self.architecture]:
+            variants = " or ".join(_VARIANTS[self.architecture])
+            raise ValueError(f"mtype of {self.architecture} must be {variants}, not {self.mtype}")
+        return self
+
+    def scaled(self, channels: int) -> int:
+        """Multiply a number of channels by `width`, and round it to a multiple of 8."""
+        if self.architecture == "vgg":
+            return channels
+        return max(8, round(channels * self.width / 8) * 8)
 
     def without_effect(self) -> dict[str, str]:
         """Keys of the other architecture, where they are not the default."""
         reasons = {}
         if self.architecture == "vgg" and self.width != 1:
             reasons["width"] = "the widths of vgg are fixed"
-        if self.architecture == "mobilenet" and self.mtype != "default":
-            reasons["mtype"] = "mobilenet has one variant"
-        if self.architecture == "mobilenet" and self.use_bias:
-            reasons["use_bias"] = "the backbone of mobilenet has no bias"
+        if self.architecture == "vgg" and not self.batch_norm:
+            reasons["batch_norm"] = "mtype says whether a vgg has batch normalization"
+        if self.architecture == "lightweight_openpose" and self.use_bias:
+            reasons["use_bias"] = "it follows from batch_norm"
         if self.architecture == "vgg" and self.mtype == "pooling" and not self.use_bias:
             reasons["use_bias"] = "the pooling variant has biases"
         return reasons
@@ -78,10 +99,10 @@ class ModelConfig(Block):
     def without_effect(self) -> dict[str, str]:
         """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
         reasons = {}
-        if self.backbone_attributes.architecture == "mobilenet":
+        if self.backbone_attributes.architecture == "lightweight_openpose":
             for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
-                reasons[name] = "the stages of mobilenet are fixed"
-            reasons["kernel_initializer"] = "mobilenet has its own initial weights"
+                reasons[name] = "the stages of lightweight_openpose are fixed"
+            reasons["kernel_initializer"] = "lightweight_openpose has its own initial weights"
         elif self.backbone_attributes.mtype == "pooling":
             reasons["kernel_initializer"] = "vgg with pooling has its own initial weights"
         if self.data_format == "channels_first":

@@ -22,6 +22,9 @@ from bodyposenet.specs.optimizer import Optimizer
 from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
 from bodyposenet.specs.source import Source
 
+DEFAULT_WEIGHTS = "default"
+"""Name of the package's own model in `pretrained_weights`."""
+
 
 class FinetuningConfig(Block):
     """Start from the weights and the optimizer of a checkpoint (reference 10.3)."""
@@ -81,10 +84,12 @@ class TrainSpec(Spec):
     random_seed: Seed = 42
     """Of initial weights, order and augmentation."""
     pretrained_weights: str | None = None
-    """.tlt, TAO 5's .hdf5, or VGG19: Keras' own .h5, or .safetensors."""
+    """default: the package's own model; .tlt or .onnx of ours; TAO 5's .hdf5; lightweight OpenPose
+    as the Open Model Zoo's .xml or Osokin's .pth; VGG19 as Keras' .h5 or .safetensors. Joints and
+    limbs match by name."""
     load_graph: bool = False
-    """Take the layer widths from pretrained_weights too (pruned networks); regularization is off
-    then."""
+    """Take the network's architecture and widths from pretrained_weights too (pruned networks, the
+    default model); regularization is off then."""
     finetuning_config: FinetuningConfig = FinetuningConfig()
     """Start from the weights and the optimizer of a checkpoint."""
     use_stagewise_lr_multipliers: bool = False

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from bodyposenet.console import logger
-from bodyposenet.model.checkpoint import read_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.model.weights import load_pretrained
-from bodyposenet.specs.training import TrainSpec
+from bodyposenet.model.pretrained import WeightReport, build_pretrained, load_pretrained
+from bodyposenet.runtime.default_model import FOLDER, ON_GPU
+from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
 from bodyposenet.training.agreement import (
     check_agreement,
     check_same_spec,
@@ -91,12 +91,11 @@ def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
 def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
     if spec.pretrained_weights is None:
         return _build_network(spec)
-    path = spec.existing("pretrained_weights", spec.pretrained_weights)
+    path = _pretrained_path(spec, spec.pretrained_weights)
     if spec.load_graph:
-        header, network = read_model(path, key)
-        check_agreement(network, spec, path)
-        kind = ", a pruned model" if "pruned" in header else ""
-        logger.info("graph and weights from %s%s; regularization is off", path, kind)
+        network, report = build_pretrained(path, key, spec.skeleton, normalization(spec))
+        _log(report, path)
+        logger.info("graph and weights from %s; regularization is off", path)
         ours, theirs = spec.model.model_dump(), network.spec.model_dump()
         differing = [key for key in spec.model.model_fields_set if ours[key] != theirs[key]]
         if differing:
@@ -104,11 +103,22 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
         return network
     network = _build_network(spec)
     report = load_pretrained(network, path, key)
-    for line in report.lines():
-        logger.info("%s: %s", path, line)
+    _log(report, path)
     if report.mismatched:
         logger.warning("%s: if this model was pruned, load_graph: true takes its widths", path)
     return network
+
+
+def _pretrained_path(spec: TrainSpec, name: str) -> Path:
+    """The file that a spec names; the package's own model under the name DEFAULT_WEIGHTS."""
+    if name == DEFAULT_WEIGHTS and spec.find(name) is None:
+        return FOLDER / ON_GPU
+    return spec.existing("pretrained_weights", name)
+
+
+def _log(report: WeightReport, path: Path) -> None:
+    for line in report.lines():
+        logger.info("%s: %s", path, line)
 
 
 def _build_network(spec: TrainSpec) -> BodyPoseNetwork:

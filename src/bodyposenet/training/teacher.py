@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
@@ -58,9 +58,11 @@ class Teacher:
         self.place = place
         self._infer = infer
         self._device = device
-        self._heatmaps = _heatmap_channels(theirs, ours).to(device)
-        self._pafs = _paf_channels(theirs, ours).to(device)
-        self._shares = [weight * channels.known for channels in (self._heatmaps, self._pafs)]
+        self._heatmaps = match_heatmaps(theirs, ours, keep_background=False).to(device)
+        self._pafs = match_pafs(theirs, ours).to(device)
+        self._shares = [
+            weight * channels.known[:, None, None] for channels in (self._heatmaps, self._pafs)
+        ]
 
     @property
     def limbs(self) -> int:
@@ -76,7 +78,8 @@ class Teacher:
         with torch.no_grad():
             heatmaps, pafs = self._infer(images)
         return Targets(
-            self._heatmaps.take(heatmaps.to(self._device)), self._pafs.take(pafs.to(self._device)),
+            _take(self._heatmaps, heatmaps.to(self._device)),
+            _take(self._pafs, pafs.to(self._device)),
             *(share.sqrt() for share in self._shares),
         )  # fmt: skip
 
@@ -93,57 +96,9 @@ class Teacher:
         )
 
 
-class _Channels(NamedTuple):
-    """Which of the teacher's maps is meant by each of ours.
-
-    Args:
-        source: (C,) index of the teacher's map; any, where it has none.
-        sign: (C, 1, 1) what its values are multiplied by.
-        known: (C, 1, 1) 1 where it has one, else 0.
-    """
-
-    source: Tensor
-    sign: Tensor
-    known: Tensor
-
-    @classmethod
-    def of(cls, pairs: list[tuple[int, float] | None]) -> _Channels:
-        """From the index and the sign of every map; None where the teacher has none."""
-        source, sign = zip(*(pair or (0, 1.0) for pair in pairs), strict=True)
-        known = [float(pair is not None) for pair in pairs]
-        return cls(
-            torch.tensor(source),
-            torch.tensor(sign)[:, None, None],
-            torch.tensor(known)[:, None, None],
-        )
-
-    def to(self, device: torch.device) -> _Channels:
-        """The same on a device."""
-        return _Channels(*(values.to(device) for values in self))
-
-    def take(self, maps: Tensor) -> Tensor:
-        """(B, C', h, w) maps of the teacher, (B, C, h, w) float32 in our order."""
-        return maps.float()[:, self.source] * self.sign
-
-
-def _heatmap_channels(theirs: Skeleton, ours: Skeleton) -> _Channels:
-    """Joints by name; the background where both have the same joints."""
-    joints = {joint: (index, 1.0) for index, joint in enumerate(theirs.joints)}
-    same = set(theirs.joints) == set(ours.joints)
-    background = (len(theirs.joints), 1.0) if same else None
-    return _Channels.of([*(joints.get(joint) for joint in ours.joints), background])
-
-
-def _paf_channels(theirs: Skeleton, ours: Skeleton) -> _Channels:
-    """Limbs by the names of their ends; one that runs the other way has the opposite sign."""
-    limbs: dict[tuple[str, str], tuple[int, float]] = {}
-    for index, (start, end) in enumerate(theirs.limbs):
-        limbs[theirs.joints[end], theirs.joints[start]] = index, -1.0
-        limbs[theirs.joints[start], theirs.joints[end]] = index, 1.0
-    found = [limbs.get((ours.joints[start], ours.joints[end])) for start, end in ours.limbs]
-    return _Channels.of(
-        [limb and (2 * limb[0] + axis, limb[1]) for limb in found for axis in (0, 1)]
-    )
+def _take(channels: ChannelMap, maps: Tensor) -> Tensor:
+    """(B, C', h, w) maps of the teacher -> (B, C, h, w) float32 in our order."""
+    return maps.float()[:, channels.source] * channels.sign[:, None, None]
 
 
 def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | None:

@@ -13,7 +13,8 @@ import onnx
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.device import DeviceOptions
 from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engines.exported import HEATMAPS, METADATA_KEY, Signature, Tensor
+from bodyposenet.runtime.engines.exported import HEATMAPS, Signature, Tensor
+from bodyposenet.sealing import METADATA_KEY
 
 _DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 _IMAGE_CHANNELS = 3

@@ -25,8 +25,6 @@ HEATMAPS = "heatmap_out/BiasAdd:0"
 PAFS = "paf_out/BiasAdd:0"
 ENLARGED_PAFS = "conv2d_transpose_1/BiasAdd:0"
 """In a model for DeepStream: every cell stands there r x r times."""
-METADATA_KEY = "bodyposenet"
-"""Of the header, as JSON, in the metadata of an ONNX file."""
 
 
 class Tensor(NamedTuple):

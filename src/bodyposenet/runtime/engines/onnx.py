@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engines.exported import METADATA_KEY, Tensor
+from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
 from bodyposenet.runtime.engines.processor import sums_bytes_in_16_bits
+from bodyposenet.sealing import METADATA_KEY
 
 Provider = tuple[str, dict[str, str]]
 """A device as ONNX Runtime calls it, and its options."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.runtime.engines.exported import METADATA_KEY
+from bodyposenet.sealing import METADATA_KEY
 
 _METADATA_PROPS = 14
 """`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""

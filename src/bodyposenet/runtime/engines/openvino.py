@@ -17,9 +17,10 @@ from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
-from bodyposenet.runtime.engines.exported import METADATA_KEY, Tensor
+from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
 from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
+from bodyposenet.sealing import METADATA_KEY
 
 _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}

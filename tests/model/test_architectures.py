@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bodyposenet.model.backbones import build_backbone
+from bodyposenet.model.architectures import build_backbone
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
 
@@ -15,17 +15,17 @@ def model_config(**attributes: object) -> ModelConfig:
 ARCHITECTURES = [
     {"architecture": "vgg"},
     {"architecture": "vgg", "mtype": "pooling"},
-    {"architecture": "mobilenet", "width": 0.25},
+    {"architecture": "lightweight_openpose", "width": 0.25},
 ]
 
 
-@pytest.mark.parametrize("attributes", ARCHITECTURES, ids=["vgg", "pooling", "mobilenet"])
+@pytest.mark.parametrize("attributes", ARCHITECTURES, ids=["vgg", "pooling", "lightweight"])
 @pytest.mark.parametrize("size", [(8, 8), (16, 40)])
 def test_features_are_an_eighth_of_the_input(attributes: dict, size: tuple[int, int]):
     backbone, channels = build_backbone(model_config(**attributes), {})
     features = backbone.eval()(torch.zeros(1, 3, *size))
     assert features.shape == (1, channels, size[0] // 8, size[1] // 8)
-    assert channels == (32 if attributes["architecture"] == "mobilenet" else 128)
+    assert channels == (32 if attributes["architecture"] == "lightweight_openpose" else 128)
 
 
 def test_vgg_pads_strided_convolutions_as_tensorflow_does():
@@ -62,8 +62,8 @@ def test_pooling_vgg_is_vgg19():
 
 
 @pytest.mark.parametrize("width", [0.1, 0.33, 0.5, 1.0, 1.25])
-def test_mobilenet_channels_are_multiples_of_eight(width: float):
-    backbone, _ = build_backbone(model_config(architecture="mobilenet", width=width), {})
+def test_lightweight_openpose_channels_are_multiples_of_eight(width: float):
+    backbone, _ = build_backbone(model_config(architecture="lightweight_openpose", width=width), {})
     convs = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
     assert all(conv.out_channels % 8 == 0 for conv in convs)
 

@@ -1,0 +1,46 @@
+"""The network architectures, one module each: a backbone, and the trunks of its stages.
+
+What all of them share, the branches that give the maps, is in `model.stages`.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bodyposenet.model.architectures import lightweight_openpose, vgg
+from bodyposenet.model.layers import Chain, Widths
+from bodyposenet.specs.network import ModelConfig
+
+
+def build_backbone(spec: ModelConfig, widths: Widths) -> tuple[nn.Sequential, int]:
+    """Build the feature extractor.
+
+    Args:
+        spec: The model block of the train spec.
+        widths: Output channels of narrowed convolutions.
+
+    Returns:
+        (N, 3, 8 h, 8 w) normalized images -> (N, C, h, w) features, never negative; and C.
+    """
+    chain = Chain(3, widths)
+    if spec.backbone_attributes.architecture == "lightweight_openpose":
+        lightweight_openpose.add_backbone(chain, spec)
+    else:
+        vgg.add_backbone(chain, spec)
+    return chain.build(), chain.channels
+
+
+def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+    """Add the layers that both branches of a stage share.
+
+    Args:
+        chain: What the trunk is appended to.
+        stage: Number of the stage, from 1.
+        spec: The model block of the train spec.
+
+    Returns:
+        The number of the trunk's last layer, which TAO's names of the branches go on from.
+    """
+    if spec.backbone_attributes.architecture == "lightweight_openpose":
+        return lightweight_openpose.add_trunk(chain, stage, spec)
+    return vgg.add_trunk(chain, stage, spec)

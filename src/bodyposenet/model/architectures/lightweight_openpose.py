@@ -1,0 +1,104 @@
+"""Lightweight OpenPose: "Real-time 2D Multi-Person Pose Estimation on CPU" (Osokin 2018).
+
+MobileNet v1 with its last strides turned into dilation, a context module of separable convolutions,
+and residual blocks in the refinement stages. `default` is the published network
+(Daniil-Osokin/lightweight-human-pose-estimation.pytorch), `open_model_zoo` is Intel's
+human-pose-estimation-0001, whose context module has ELU throughout and one more 1x1 convolution.
+Layers carry TAO-like names: `block_*` is MobileNet, all else belongs to the heads.
+"""
+
+from __future__ import annotations
+
+from bodyposenet.model.layers import Chain, Residual
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+
+# Block, output channels, stride, dilation.
+BLOCKS = (
+    ("1b", 64, 1, 1),
+    ("2a", 128, 2, 1), ("2b", 128, 1, 1),
+    ("3a", 256, 2, 1), ("3b", 256, 1, 1),
+    ("4a", 512, 1, 1), ("4b", 512, 1, 2),
+    ("4c", 512, 1, 1), ("4d", 512, 1, 1), ("4e", 512, 1, 1), ("4f", 512, 1, 1),
+)  # fmt: skip
+"""The separable blocks behind `block_1a`."""
+
+CONTEXT_BLOCKS = "abc"
+REFINEMENT_BLOCKS = 5
+
+_STEM = 32
+_FEATURES = 128
+_INITIAL_CONVOLUTIONS = 3
+
+
+def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+    """Add MobileNet and the context module."""
+    attributes = spec.backbone_attributes
+    channels = attributes.scaled(_STEM)
+    _add_convolution(chain, "block_1a", channels, 3, attributes, stride=2)
+    for block, outputs, stride, dilation in BLOCKS:
+        name = f"block_{block}"
+        chain.depthwise(
+            f"{name}_dwconv_1", stride=stride, dilation=dilation, bias=not attributes.batch_norm
+        )
+        if attributes.batch_norm:
+            chain.norm(f"{name}_dwbn_1")
+        chain.relu(f"{name}_dwrelu")
+        _add_convolution(chain, name, attributes.scaled(outputs), 1, attributes)
+    _add_context(chain, spec)
+
+
+def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+    """Add a row of convolutions in stage 1, residual blocks later; returns how many."""
+    attributes = spec.backbone_attributes
+    channels = attributes.scaled(_FEATURES)
+    if stage == 1:
+        for layer in range(1, _INITIAL_CONVOLUTIONS + 1):
+            chain.conv(f"stage1/conv{layer}", channels, bias=spec.use_bias)
+            chain.relu(f"stage1/conv{layer}/relu")
+        return _INITIAL_CONVOLUTIONS
+    for number in range(1, REFINEMENT_BLOCKS + 1):
+        name = f"stage{stage}/block{number}"
+        chain.conv(f"{name}/conv1", channels, 1, bias=spec.use_bias)
+        chain.relu(f"{name}/conv1/relu")
+        body = Chain(chain.channels, chain.widths)
+        for layer, dilation in ((2, 1), (3, 2)):
+            body.conv(f"{name}/conv{layer}", channels, dilation=dilation, bias=spec.use_bias)
+            if attributes.batch_norm:
+                body.norm(f"{name}/bn{layer}")
+            body.relu(f"{name}/conv{layer}/relu")
+        chain.add(name, Residual(body.build()))
+    return REFINEMENT_BLOCKS
+
+
+def _add_convolution(
+    chain: Chain, name: str, channels: int, kernel: int, attributes: BackboneAttributes,
+    stride: int = 1,
+) -> None:  # fmt: skip
+    chain.conv(f"{name}_conv_1", channels, kernel, stride=stride, bias=not attributes.batch_norm)
+    if attributes.batch_norm:
+        chain.norm(f"{name}_bn_1")
+    chain.relu(f"{name}_relu")
+
+
+def _add_context(chain: Chain, spec: ModelConfig) -> None:
+    """Reduce the channels, and widen the receptive field by separable convolutions."""
+    attributes, bias = spec.backbone_attributes, spec.use_bias
+    channels = attributes.scaled(_FEATURES)
+    is_intel = attributes.mtype == "open_model_zoo"
+    chain.conv("channel_reduction_conv", channels, 1, bias=bias)
+    if is_intel:
+        chain.elu("channel_reduction_conv/elu")
+    else:
+        chain.relu("channel_reduction_conv/relu")
+    body = Chain(chain.channels, chain.widths)
+    if is_intel:
+        body.conv("context_reduce_conv", channels, 1, bias=bias)
+        body.elu("context_reduce_conv/elu")
+    for block in CONTEXT_BLOCKS:
+        body.depthwise(f"context_{block}_dwconv_1", bias=bias)
+        body.elu(f"context_{block}_dwelu")
+        body.conv(f"context_{block}_conv_1", channels, 1, bias=bias)
+        body.elu(f"context_{block}_elu")
+    chain.add("context", Residual(body.build()))
+    chain.conv("context_conv", channels, bias=bias)
+    chain.relu("context_conv/relu")

@@ -1,0 +1,63 @@
+"""TAO's network: VGG19's first blocks and rows of convolutions, under TAO's layer names.
+
+`default` is the original's (strided convolutions with batch normalization), `pooling` is VGG19's
+front as published (Simonyan and Zisserman 2015), which ImageNet weights fit.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bodyposenet.model.layers import Chain
+from bodyposenet.specs.network import ModelConfig
+
+# Block, output channels, stride. Blocks 1 to 4 are VGG19's; block 6 is TAO's, its index on purpose.
+_BLOCKS = (
+    ("1a", 64, 1), ("1b", 64, 1),
+    ("2a", 128, 2), ("2b", 128, 1),
+    ("3a", 256, 2), ("3b", 256, 1), ("3c", 256, 1), ("3d", 256, 1),
+    ("4a", 512, 2), ("4b", 512, 1),
+    ("6a", 256, 1),
+)  # fmt: skip
+_FEATURES = 128
+_TRUNK = 128
+
+
+def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+    """Add VGG19's blocks 1 to 4, TAO's block 6 and the channel reduction."""
+    if spec.backbone_attributes.mtype == "pooling":
+        _add_pooling_blocks(chain)
+    else:
+        _add_strided_blocks(chain, spec.backbone_attributes.use_bias)
+    chain.conv("channel_reduction_conv", _FEATURES, bias=spec.use_bias)
+    chain.relu("channel_reduction_conv/relu")
+
+
+def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+    """Add a stage's row of convolutions; returns how many."""
+    kernels = spec.stage1_kernel_sizes if stage == 1 else spec.stageT_kernel_sizes
+    for layer, kernel in enumerate(kernels, start=1):
+        chain.conv(f"stage{stage}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
+        chain.relu(f"stage{stage}/conv{layer}/relu")
+    return len(kernels)
+
+
+def _add_strided_blocks(chain: Chain, bias: bool) -> None:
+    """Strided convolutions with batch normalization (Keras' defaults)."""
+    for block, channels, stride in _BLOCKS:
+        # TensorFlow's "same" pads even sizes at stride 2 by nothing before and one after.
+        if stride == 2:
+            chain.add(f"block_{block}_pad", nn.ZeroPad2d((0, 1, 0, 1)))
+        padding = 0 if stride == 2 else 1
+        chain.conv(f"block_{block}_conv_1", channels, stride=stride, padding=padding, bias=bias)
+        chain.norm(f"block_{block}_bn_1", eps=1e-3, momentum=0.01)
+        chain.relu(f"block_{block}_relu")
+
+
+def _add_pooling_blocks(chain: Chain) -> None:
+    """2x2 max pooling, biases, no batch normalization."""
+    for block, channels, stride in _BLOCKS:
+        if stride == 2:
+            chain.add(f"block_{block}_pool", nn.MaxPool2d(2))
+        chain.conv(f"block_{block}_conv_1", channels)
+        chain.relu(f"block_{block}_relu")

@@ -1,0 +1,309 @@
+"""Pretrained weights: read them from files of many formats, and copy them into a network.
+
+What matches by name and shape is copied; what does not is reported, never skipped silently. The
+channels of the maps match by the names of joints and limbs, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
+from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import lightweight_openpose, open_model_zoo, own, vgg19
+from bodyposenet.model.pretrained.keras import read_keras
+from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
+from bodyposenet.sealing import HDF5_MAGIC
+from bodyposenet.skeleton import Skeleton
+
+_FIRST = "block_1a_conv_1"
+"""The first convolution of every architecture."""
+
+_PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What came of loading weights, by tensor name (`block_1a_conv_1.weight`).
+
+    Args:
+        loaded: Copied.
+        missing: The network has them, the file does not: they keep their first values.
+        mismatched: Name -> shape in the file and in the network: they keep their first values.
+        unused: The file has them, the network does not.
+        new_maps: Joints and limbs that the file does not know: their channels keep their first
+            values.
+        notes: What was changed while reading.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    unused: tuple[str, ...]
+    new_maps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """One line per kind that is not empty, for the log."""
+        mismatched = [
+            f"{name} ({'x'.join(map(str, theirs))} in the file, {'x'.join(map(str, ours))} here)"
+            for name, (theirs, ours) in self.mismatched.items()
+        ]
+        kinds = {
+            "missing in the file": self.missing,
+            "of another shape": mismatched,
+            "unknown to the network": self.unused,
+        }
+        lines = [f"{len(self.loaded)} tensors loaded", *self.notes]
+        if self.new_maps:
+            lines.append(f"new joints and limbs: {', '.join(self.new_maps)}")
+        return lines + [
+            f"{len(names)} tensors {kind}: {', '.join(names)}"
+            for kind, names in kinds.items()
+            if names
+        ]
+
+
+def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -> WeightReport:
+    """Copy the weights of a file that match by name and shape into the network.
+
+    Args:
+        network: Is changed.
+        path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
+            Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
+            Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); a Keras file of
+            TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras Applications (`.h5`), or `.safetensors`
+            with the keys `conv1_1.weight` ...
+        key: Key of a sealed model.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, is of another architecture, or nothing in it
+            matches.
+    """
+    path = Path(path)
+    weights = _read(path, key, network)
+    _check_backbone(weights, network, path)
+    report = _copy(weights, network)
+    if not any(name.endswith(".weight") for name in report.loaded):
+        raise BodyPoseNetError(
+            f"{path}: none of its {len(weights.tensors)} tensors fits a layer of the network by "
+            "name and shape",
+            "Check that model.backbone_attributes in the train spec describes the same network.",
+        )
+    return report
+
+
+def build_pretrained(
+    path: str | Path, key: str, skeleton: Skeleton, normalization: Normalization
+) -> tuple[BodyPoseNetwork, WeightReport]:
+    """Build the network that a file of weights is of, for a skeleton, and copy the weights.
+
+    Args:
+        path: As for `load_pretrained`, but for files that hold weights only (Keras, VGG19).
+        key: Key of a sealed model.
+        skeleton: What the network is to predict; channels of other joints and limbs start anew.
+        normalization: The input that the network is to take.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, holds weights only, or this version cannot
+            build its network.
+    """
+    path = Path(path)
+    weights = _read(path, key, None)
+    if weights.spec is None:
+        raise BodyPoseNetError(
+            f"{path}: holds weights only, not the architecture that load_graph takes from it",
+            "Set load_graph: false, and describe the network in model of the train spec.",
+        )
+    maps = {"heatmap_out", "paf_out"}
+    widths = {
+        name: width
+        for name, width in weights.widths.items()
+        if name not in maps and not name.endswith("_branch/out")
+    }
+    network = BodyPoseNetwork(skeleton, weights.spec, normalization, widths)
+    report = _copy(weights, network)
+    wrong = [*report.missing, *report.mismatched, *report.unused]
+    if wrong:
+        raise BodyPoseNetError(
+            f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
+            "The file was edited, or exported from a network with batch normalization that cannot "
+            "be taken apart again: give its .tlt file.",
+        )
+    return network, report
+
+
+def _read(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWeights:
+    """Read weights of any format; None as the network: for a network of the file's own kind."""
+    suffix = path.suffix.lower()
+    if _starts_as_hdf5(path) or suffix in (".hdf5", ".h5"):
+        tensors = read_keras(path, network.layers() if network else ())
+        return vgg19.convert(tensors) if vgg19.is_vgg19(tensors) else PretrainedWeights(tensors)
+    if suffix == ".onnx":
+        return own.read_onnx(path)
+    if suffix == ".xml":
+        return _of_lightweight_openpose(open_model_zoo.read_ir(path), network)
+    if suffix in _PYTORCH_SUFFIXES:
+        return _of_lightweight_openpose(lightweight_openpose.read_checkpoint(path), network)
+    if suffix == ".safetensors":
+        tensors = _read_safetensors(path)
+        if vgg19.is_vgg19(tensors):
+            return vgg19.convert(tensors)
+        if lightweight_openpose.is_lightweight_openpose(tensors):
+            return _of_lightweight_openpose(tensors, network)
+        return PretrainedWeights(tensors)
+    return own.read_tlt(path, key)
+
+
+def _of_lightweight_openpose(
+    tensors: Mapping[str, Tensor], network: BodyPoseNetwork | None
+) -> PretrainedWeights:
+    keep_norms = network is not None and network.spec.backbone_attributes.batch_norm
+    return lightweight_openpose.convert(
+        tensors, keep_norms=keep_norms, keep_widths=network is not None
+    )
+
+
+def _starts_as_hdf5(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{path}: cannot be read: {error.strerror}",
+            "Check the path; it is relative to the working directory.",
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise BodyPoseNetError(
+            f"{path}: not a readable safetensors file: {error}",
+            "Copy it again; it may be cut short.",
+        ) from error
+
+
+def _check_backbone(weights: PretrainedWeights, network: BodyPoseNetwork, path: Path) -> None:
+    """Refuse weights that fit another kind of network only."""
+    theirs, ours = weights.backbone, network.spec.backbone_attributes
+    if theirs is None:
+        return
+    keys = {"architecture", "mtype"}
+    if theirs.architecture == "lightweight_openpose":
+        keys.add("batch_norm")
+    needed = {key: getattr(theirs, key) for key in sorted(keys)}
+    differing = {key: value for key, value in needed.items() if getattr(ours, key) != value}
+    if differing:
+        given = ", ".join(f"{key}: {getattr(ours, key)}" for key in differing)
+        raise BodyPoseNetError(
+            f"{path}: weights for {', '.join(f'{key}: {value}' for key, value in needed.items())}; "
+            f"the network has {given}",
+            "Set these in model.backbone_attributes"
+            + (", or load_graph: true." if weights.spec is not None else "."),
+        )
+
+
+def _copy(weights: PretrainedWeights, network: BodyPoseNetwork) -> WeightReport:
+    """Copy what matches, the maps' channels by the names of joints and limbs."""
+    own = tensors_of(network)
+    theirs, new_maps = _with_our_maps(weights, network, own)
+    theirs = _with_our_input(weights, network.normalization, theirs)
+    # A counter of training steps, which Keras does not keep and nothing reads.
+    names = [name for name in own if not name.endswith(".num_batches_tracked")]
+    found = [name for name in names if name in theirs]
+    loaded = [name for name in found if own[name].shape == theirs[name].shape]
+    for name in loaded:
+        own[name].copy_(theirs[name])
+    return WeightReport(
+        loaded=tuple(loaded),
+        missing=tuple(name for name in names if name not in theirs),
+        mismatched={
+            name: (tuple(theirs[name].shape), tuple(own[name].shape))
+            for name in found
+            if name not in loaded
+        },
+        unused=tuple(name for name in theirs if name not in own),
+        new_maps=new_maps,
+        notes=weights.notes,
+    )
+
+
+def _with_our_input(
+    weights: PretrainedWeights, normalization: Normalization, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Make the first convolution take our input."""
+    weight, bias = f"{_FIRST}.weight", f"{_FIRST}.bias"
+    before = weights.normalization
+    if before in (None, normalization) or weight not in tensors or bias not in tensors:
+        return dict(tensors)
+    changed = change_normalization(tensors[weight], tensors[bias], before, normalization)
+    return {**tensors, **dict(zip((weight, bias), changed, strict=True))}
+
+
+def _with_our_maps(
+    weights: PretrainedWeights, network: BodyPoseNetwork, own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Bring the channels of the maps into our order, and name the joints and limbs that are new."""
+    tensors = dict(weights.tensors)
+    theirs, ours = weights.skeleton, network.skeleton
+    if theirs is None or (theirs.joints, theirs.limbs) == (ours.joints, ours.limbs):
+        return tensors, ()
+    heatmaps = match_heatmaps(theirs, ours, keep_background=True)
+    pafs = match_pafs(theirs, ours)
+    for layer in network.outputs():
+        channels = heatmaps if "heat" in layer else pafs
+        for part in ("weight", "bias"):
+            name = f"{layer}.{part}"
+            if name in tensors and name in own:
+                tensors[name] = _take(tensors[name], channels, own[name])
+    inputs = ChannelMap(
+        *(torch.cat(pair) for pair in zip(heatmaps, _behind(pafs, theirs), strict=True))
+    )
+    for stage in network.stage_list[1:]:
+        name = f"{_first_convolution(stage, network)}.weight"
+        if name in tensors and name in own:
+            tensors[name] = _take_inputs(tensors[name], inputs, theirs)
+    names = [
+        *ours.joints,
+        *(f"{ours.joints[start]} - {ours.joints[end]}" for start, end in ours.limbs),
+    ]
+    known = [*heatmaps.known[:-1].tolist(), *pafs.known[::2].tolist()]
+    return tensors, tuple(name for name, there in zip(names, known, strict=True) if not there)
+
+
+def _behind(pafs: ChannelMap, theirs: Skeleton) -> ChannelMap:
+    """The fields' channels where they stand behind the heatmaps."""
+    return pafs._replace(source=pafs.source + theirs.heatmap_channels)
+
+
+def _first_convolution(stage: nn.Module, network: BodyPoseNetwork) -> str:
+    """The layer of a stage that reads the maps of the stage before."""
+    first = next(module for module in stage.modules() if isinstance(module, nn.Conv2d))
+    return next(name for name, layer in network.layers().items() if layer is first)
+
+
+def _take(theirs: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
+    """(C', ...) -> (C, ...): our output channels; new ones as they are in a fresh network."""
+    shape = (-1, *(1,) * (theirs.ndim - 1))
+    known = channels.known.view(shape).bool()
+    if theirs.shape[1:] != fresh.shape[1:]:
+        return theirs  # reported as mismatched
+    return torch.where(known, theirs[channels.source] * channels.sign.view(shape), fresh)
+
+
+def _take_inputs(weight: Tensor, maps: ChannelMap, theirs: Skeleton) -> Tensor:
+    """(O, F + M', k, k) -> (O, F + M, k, k): behind the F features our maps; new ones weigh 0."""
+    features = weight.shape[1] - theirs.heatmap_channels - theirs.paf_channels
+    behind = weight[:, features:][:, maps.source] * (maps.sign * maps.known).view(1, -1, 1, 1)
+    return torch.cat([weight[:, :features], behind], dim=1)

@@ -1,0 +1,95 @@
+"""Weights of our own models: `.tlt` files, and float models that `export` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import read_description, read_tensors
+from bodyposenet.model.pretrained.weights import PretrainedWeights
+from bodyposenet.sealing import METADATA_KEY
+from bodyposenet.specs.network import ModelConfig
+
+
+def read_tlt(path: Path, key: str) -> PretrainedWeights:
+    """Read a `.tlt` file.
+
+    Raises:
+        BodyPoseNetError: The file cannot be opened, or holds something else.
+    """
+    header, tensors = read_tensors(path, key)
+    if "network" not in header:  # tensors that describe no network
+        return PretrainedWeights(tensors)
+    description = read_description(path, header)
+    return PretrainedWeights(
+        tensors,
+        normalization=description.normalization,
+        skeleton=description.skeleton,
+        spec=description.spec,
+        widths=description.widths,
+        notes=("it was pruned",) if "pruned" in header else (),
+    )
+
+
+def read_onnx(path: Path) -> PretrainedWeights:
+    """Read a float model that `export` wrote; batch normalization is folded in such a file.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, is not an export of ours, or is quantized.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise BodyPoseNetError(
+            f"{path}: reading it needs the package onnx: {error}",
+            "pip install 'bodyposenet[export]'",
+        ) from error
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+    except (DecodeError, OSError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"{path}: not a readable ONNX file: {error}", "Copy it again; it may be cut short."
+        ) from error
+    header = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
+    if header is None:
+        raise BodyPoseNetError(
+            f"{path}: not an ONNX file that `bpnet export` wrote: its header is missing",
+            "Give such a file, or the .tlt file of the model.",
+        )
+    content = json.loads(header)
+    if str(content.get("data_type", "")).startswith("int8"):
+        raise BodyPoseNetError(
+            f"{path}: quantized to INT8; a training cannot start from integers",
+            "Give the fp32 or fp16 export of the model, or its .tlt file.",
+        )
+    description = read_description(path, content)
+    layers = set(description.widths)
+    tensors = {
+        initializer.name: torch.from_numpy(
+            onnx.numpy_helper.to_array(initializer).astype(np.float32)
+        )
+        for initializer in model.graph.initializer
+        if initializer.name.rpartition(".")[0] in layers
+    }
+    return PretrainedWeights(
+        tensors,
+        normalization=description.normalization,
+        skeleton=description.skeleton,
+        spec=_without_norms(description.spec),
+        widths=description.widths,
+    )
+
+
+def _without_norms(spec: ModelConfig) -> ModelConfig:
+    """The spec of the network whose batch normalization is folded."""
+    attributes = spec.backbone_attributes
+    if attributes.architecture == "vgg":
+        return spec
+    folded = attributes.model_copy(update={"batch_norm": False})
+    return spec.model_copy(update={"backbone_attributes": folded})
