@@ -90,3 +90,28 @@ def test_translation_ratios_are_shares_of_the_image():
     )
     drawn = draw_variation(params, 100, 200, np.random.default_rng(0))
     assert drawn.shift == (100.0, 50.0)
+
+
+def test_some_samples_are_turned_by_any_angle():
+    params = SpatialAugParams(rotate_deg_max=5.0, rotate_any_prob=0.25)
+    random = np.random.default_rng(0)
+    degrees = np.array([draw_variation(params, 10, 10, random).degrees for _ in range(2000)])
+    far = np.abs(degrees) > 5
+    assert 0.2 < far.mean() < 0.3
+    assert degrees.min() < -170 and degrees.max() > 170
+
+
+@pytest.mark.parametrize("mode", ["person_centric", "standard", "standard_with_fixed_aspect_ratio"])
+def test_no_image_is_enlarged_beyond_the_limit(mode):
+    """What would be is drawn smaller as a whole: its middle and its aspect stay."""
+    limited = config(mode, largest_enlargement=1.3)
+    for size in (96, 512):
+        plain, held = (
+            sample_affine(each, Variation(), record(), size, size)
+            for each in (config(mode), limited)
+        )
+        sides, held_sides = (np.linalg.norm(each.matrix[:, :2], axis=0) for each in (plain, held))
+        assert held_sides.max() == pytest.approx(min(sides.max(), 1.3))
+        assert held_sides[0] / held_sides[1] == pytest.approx(sides[0] / sides[1])
+        middle = plain.inverse().apply(np.array([(size - 1) / 2] * 2))
+        np.testing.assert_allclose(held.apply(middle), [(size - 1) / 2] * 2)

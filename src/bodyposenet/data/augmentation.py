@@ -58,6 +58,8 @@ def draw_variation(
     zoomed = random.random() < params.zoom_prob
     zoom = _uniform(random, params.zoom_ratio_min, params.zoom_ratio_max)
     degrees = _uniform(random, params.rotate_deg_min, params.rotate_deg_max)
+    if params.rotate_any_prob and random.random() < params.rotate_any_prob:
+        degrees = _uniform(random, -180.0, 180.0)
     return Variation(flip_lr, flip_tb, degrees, (shift_x, shift_y), zoom if zoomed else 1.0)
 
 
@@ -94,12 +96,17 @@ def sample_affine(
         scale_x, scale_y = width / record.width, height / record.height
         if config.spatial_augmentation_mode == "standard":
             scale_x = scale_y = min(scale_x, scale_y)
+    scale_x, scale_y = scale_x / variation.zoom, scale_y / variation.zoom
+    limit = config.spatial_aug_params.largest_enlargement
+    if limit is not None and max(scale_x, scale_y) > limit:
+        excess = max(scale_x, scale_y) / limit
+        scale_x, scale_y = scale_x / excess, scale_y / excess
     shift_x, shift_y = variation.shift
     flip = Affine.scaling(-1.0 if variation.flip_lr else 1.0, -1.0 if variation.flip_tb else 1.0)
     return (
         Affine.translation(-(center_x + shift_x), -(center_y + shift_y))
         .then(Affine.rotation(variation.degrees))
-        .then(Affine.scaling(scale_x / variation.zoom, scale_y / variation.zoom))
+        .then(Affine.scaling(scale_x, scale_y))
         .then(flip)
         .then(Affine.translation((width - 1) / 2, (height - 1) / 2))
     )
