@@ -158,3 +158,16 @@ def test_outside_has_its_value(shape):
     assert (drawn[:, :10] == 128).all()
     assert (drawn[5:35, 10:50] == 200).all()
     assert (drawn[36:] == 128).all()
+
+
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(5, 8), (1, 3), (7, 7)])
+def test_quarter_turns_are_exact(turns, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    expected = np.rot90(image, turns)
+    turn = Affine.quarter_turns(turns, *size)
+    turned = turn.warp(image, *expected.shape[:2], outside=0)
+    np.testing.assert_array_equal(turned, expected)
+    y, x = 0, size[1] - 1
+    column, row = turn.apply(np.array([x, y], float)).astype(int)
+    np.testing.assert_array_equal(expected[row, column], image[y, x])

@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     scales: tuple[float, ...]
     mode: Literal["accurate", "tao"]
     flip_test: bool
+    rotation_test: bool
     complete_pose: bool
     display_score_threshold: float
 

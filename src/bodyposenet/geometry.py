@@ -46,6 +46,26 @@ class Affine:
         y = x if y is None else y
         return cls(np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]]))
 
+    @classmethod
+    def quarter_turns(cls, turns: int, height: int, width: int) -> Affine:
+        """Turn an image counterclockwise by whole quarter turns, as `numpy.rot90` does.
+
+        The map is exact: pixel centers map to pixel centers.
+
+        Args:
+            turns: Quarter turns; negative ones turn clockwise.
+            height: Of the image before the turn, in pixels.
+            width: Of the image before the turn, in pixels.
+        """
+        right, bottom = width - 1, height - 1
+        matrices = (
+            [[1, 0, 0], [0, 1, 0]],
+            [[0, 1, 0], [-1, 0, right]],
+            [[-1, 0, right], [0, -1, bottom]],
+            [[0, -1, bottom], [1, 0, 0]],
+        )
+        return cls(np.array(matrices[turns % 4], np.float64))
+
     def then(self, following: Affine) -> Affine:
         """The map that applies this one first and `following` second."""
         matrix = following.matrix[:, :2] @ self.matrix

@@ -126,7 +126,7 @@ class Tracker:
         """
         expected = np.stack([track.expected(time) for track in self._tracks])
         doubt = np.array([1 + _DOUBT_PER_SECOND * (time - track.time) for track in self._tracks])
-        areas = np.maximum(_areas(expected)[:, None], _areas(points)[None]) * doubt[:, None]
+        areas = np.maximum(pose_areas(expected)[:, None], pose_areas(points)[None]) * doubt[:, None]
         squares = ((expected[:, None] - points[None]) ** 2).sum(axis=-1)
         exponents = squares / (2 * areas[..., None] * self._deviations**2)
         agreement = np.exp(-np.nan_to_num(exponents, nan=np.inf)).sum(axis=-1)
@@ -175,8 +175,17 @@ class _Track:
         self.time = time
 
 
-def _areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P,) area of the box around each person's joints; never less than that of a slender one."""
+def pose_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Estimate the areas of people for OKS, by the boxes around their joints.
+
+    A box never counts for less than that of a slender person of the same height.
+
+    Args:
+        points: (P, K, 2) joints in pixels, NaN where they are missing.
+
+    Returns:
+        (P,) areas in square pixels.
+    """
     missing = np.isnan(points)
     low = np.where(missing, np.inf, points).min(axis=1)
     high = np.where(missing, -np.inf, points).max(axis=1)

@@ -19,6 +19,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.mirroring import Mirror
+from bodyposenet.runtime.rotation import TURNS, merge_turns
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import GRAY, Maps, Poses
 
@@ -31,7 +32,7 @@ class NetworkInput(NamedTuple):
 
     Args:
         pixels: (h, w, 3) uint8, RGB; whole cells, the rest at the right and the bottom is gray.
-        to_network: The map from the image's pixels to these.
+        to_network: The map from the image's pixels to these; with `rotation_test` it may turn.
     """
 
     pixels: NDArray[np.uint8]
@@ -62,6 +63,10 @@ class Predictor:
         if engine.fixed_shape is not None:
             self.spec = _bind(spec, engine.fixed_shape)
         self._mirror = Mirror(engine.skeleton) if spec.flip_test else None
+        self._turns = TURNS if spec.rotation_test else (0,)
+        self._scales = [1.0]
+        if self.spec.multi_scale_inference:
+            self._scales = sorted(set(self.spec.scales), reverse=True)
         self._options = DecodingOptions.from_spec(spec)
 
     def __call__(self, image: NDArray[np.uint8]) -> Poses:
@@ -80,15 +85,20 @@ class Predictor:
     def maps(self, image: NDArray[np.uint8]) -> tuple[Maps, Affine]:
         """The network's maps, and the map from image pixels to the input that they belong to.
 
+        They are of the image as it is, whatever `rotation_test` says.
+
         Args:
             image: (H, W, 3) uint8, RGB.
         """
-        inputs = self.prepare(image)
+        inputs = [self._prepare_at(image, 0, scale) for scale in self._scales]
         (maps,) = self.infer([inputs])
         return _average(inputs, maps), inputs[0].to_network
 
     def prepare(self, image: NDArray[np.uint8]) -> list[NetworkInput]:
-        """Warp an image to the network's input; with `multi_scale_inference`, the largest first.
+        """Warp an image to the network's input.
+
+        With `multi_scale_inference` there are several inputs, the largest first; with
+        `rotation_test` those of the image are followed by those of each turned image.
 
         Args:
             image: (H, W, 3) uint8, RGB.
@@ -96,10 +106,9 @@ class Predictor:
         Raises:
             BodyPoseNetError: The image is so narrow that an adjusted input would be absurdly long.
         """
-        if not self.spec.multi_scale_inference:
-            return [self._prepare_at(image, 1.0)]
-        scales = sorted(set(self.spec.scales), reverse=True)
-        return [self._prepare_at(image, scale) for scale in scales]
+        return [
+            self._prepare_at(image, turns, scale) for turns in self._turns for scale in self._scales
+        ]
 
     def infer(self, batch: Sequence[Sequence[NetworkInput]]) -> list[list[Maps]]:
         """Run the network, with `flip_test` on the mirrored inputs too.
@@ -110,14 +119,14 @@ class Predictor:
         Returns:
             The maps of each image's inputs.
         """
-        by_scale = [
-            self._infer_at(np.stack([network_input.pixels for network_input in scale]))
-            for scale in zip(*batch, strict=True)
+        by_input = [
+            self._infer_at(np.stack([network_input.pixels for network_input in images]))
+            for images in zip(*batch, strict=True)
         ]
-        return [list(maps) for maps in zip(*by_scale, strict=True)]
+        return [list(maps) for maps in zip(*by_input, strict=True)]
 
     def find_poses(self, inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Poses:
-        """Decode the maps of one image.
+        """Decode the maps of one image; with `rotation_test`, merge what its turns show.
 
         Args:
             inputs: What `prepare` made of it.
@@ -126,11 +135,21 @@ class Predictor:
         Returns:
             Poses in image pixels.
         """
-        poses = decode(_average(inputs, maps), self.engine.skeleton, self._options)
-        return poses.moved(inputs[0].to_network.inverse())
+        by_turn = []
+        for first in range(0, len(inputs), len(self._scales)):
+            chosen = slice(first, first + len(self._scales))
+            averaged = _average(inputs[chosen], maps[chosen])
+            poses = decode(averaged, self.engine.skeleton, self._options)
+            by_turn.append(poses.moved(inputs[first].to_network.inverse()))
+        return merge_turns(by_turn) if len(by_turn) > 1 else by_turn[0]
 
-    def _prepare_at(self, image: NDArray[np.uint8], scale: float) -> NetworkInput:
-        to_network, shape = network_affine(image.shape[0], image.shape[1], self.spec, scale=scale)
+    def _prepare_at(self, image: NDArray[np.uint8], turns: int, scale: float) -> NetworkInput:
+        height, width = image.shape[:2]
+        turn = Affine.quarter_turns(turns, height, width)
+        if turns % 2:
+            height, width = width, height
+        to_network, shape = network_affine(height, width, self.spec, scale=scale)
+        to_network = turn.then(to_network)
         pixels = to_network.warp(image, *shape, outside=GRAY, interpolation=cv2.INTER_CUBIC)
         below, beside = (-side % self.engine.stride for side in shape)
         if below or beside:
