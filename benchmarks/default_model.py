@@ -1,11 +1,13 @@
-"""The default model at three sizes: keypoint AP and ms of the network, on every engine.
+"""The default model at several sizes: keypoint AP and ms of the network, on every engine.
 
-python -m benchmarks.default_model --dataset_spec FILE [--model FILE] [--limit N] [--threads N]
-    [--quick] [--json FILE]
+python -m benchmarks.default_model --dataset_spec FILE [--model FILE] [--rotate DEG ...]
+    [--limit N] [--threads N] [--quick] [--json FILE]
 
-Both files of the package on ONNX Runtime, that in INT8 also on OpenVINO, images padded to the size;
-with the model that they were exported from, that one on PyTorch as well. The flip test is at the
-last size, in INT8. Without a dataset spec nothing is measured.
+Both files of the package on ONNX Runtime, that in INT8 also on OpenVINO: images padded to three
+sizes, and adjusted to 368. With the model that they were exported from, that one on PyTorch as
+well. The options of the inference spec and --rotate are measured in INT8 on ONNX Runtime, at 368
+adjusted. --rotate turns images and annotations counterclockwise, and evaluates with and without
+`rotation_test`. Without a dataset spec nothing is measured.
 """
 
 from __future__ import annotations
@@ -24,8 +26,24 @@ from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 
 from . import harness
+from .rotated import ANGLES, evaluate_rotated
 
-_SIZES = ((224, 320), (288, 384), (320, 448))
+_ADJUSTED = InferenceSpec(input_shape=(368, 368), keep_aspect_ratio_mode="adjust_network_input")
+_SPECS = {
+    f"{height}x{width}": InferenceSpec(
+        input_shape=(height, width), keep_aspect_ratio_mode="pad_image_input"
+    )
+    for height, width in ((224, 320), (288, 384), (320, 448))
+} | {"368_adjusted": _ADJUSTED}
+"""Name of an input size -> how images become inputs of it."""
+_TIMED_SHAPES = {"368_adjusted": (368, 496)}
+"""The input that a photo of 4:3 is adjusted to, in whole cells; others are of their input_shape."""
+_OPTIONS = {
+    "flip_int8_ap": "flip_test",
+    "complete_pose_int8_ap": "complete_pose",
+    "rotation_test_int8_ap": "rotation_test",
+}
+"""Figure -> the key of the inference spec that is switched on."""
 _RIVALS = {
     "int8": ("onnx", ON_CPU),
     "int8_openvino": ("openvino", ON_CPU),
@@ -50,18 +68,20 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         for name, (engine, file) in files.items()
     }
 
-    def ap(engine: Engine, size: tuple[int, int], flip_test: bool = False) -> float:
-        spec = InferenceSpec(
-            input_shape=size, keep_aspect_ratio_mode="pad_image_input", flip_test=flip_test
-        )
-        return evaluate_dataset(Predictor(engine, spec), dataset, images).accuracy.ap
-
     figures: dict[str, float] = {}
-    for size in _SIZES:
-        name = f"{size[0]}x{size[1]}"
-        figures |= {f"{name}_{kind}_ap": ap(engine, size) for kind, engine in engines.items()}
-        figures |= _milliseconds(name, engines, size)
-    figures["flip_int8_ap"] = ap(engines["int8"], _SIZES[-1], flip_test=True)
+    for name, spec in _SPECS.items():
+        for kind, engine in engines.items():
+            found = evaluate_dataset(Predictor(engine, spec), dataset, images)
+            figures[f"{name}_{kind}_ap"] = found.accuracy.ap
+        figures |= _milliseconds(name, engines, _TIMED_SHAPES.get(name, spec.input_shape))
+    for figure, option in _OPTIONS.items():
+        predictor = Predictor(engines["int8"], _ADJUSTED.model_copy(update={option: True}))
+        figures[figure] = evaluate_dataset(predictor, dataset, images).accuracy.ap
+    for degrees in arguments.rotate:
+        for name, rotation_test in (("ap", False), ("rotation_test_ap", True)):
+            spec = _ADJUSTED.model_copy(update={"rotation_test": rotation_test})
+            found = evaluate_rotated(Predictor(engines["int8"], spec), dataset, images, degrees)
+            figures[f"rotate{degrees}_{name}"] = found.ap
     return figures
 
 
@@ -78,6 +98,10 @@ def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("default_model", __doc__)
     flags.add_argument("--dataset_spec", type=Path, metavar="FILE", help="whose test images count")
     flags.add_argument("--model", metavar="FILE", help="the .tlt of the two files")
+    flags.add_argument(
+        "--rotate", type=int, nargs="+", choices=ANGLES, default=[], metavar="DEG",
+        help="evaluate on images turned by 90, 180 or 270 degrees counterclockwise too",
+    )  # fmt: skip
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
     flags.add_argument("--threads", type=int, metavar="N", help="of the network; all by default")
     return flags

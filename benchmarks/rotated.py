@@ -1,0 +1,114 @@
+"""Evaluation on rotated images: how well people are found who lie or stand on their heads.
+
+Images and annotations are turned in memory by 90, 180 or 270 degrees counterclockwise, without any
+resampling, so only the orientation of the people changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger, track
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation import KeypointAP, evaluate_poses
+from bodyposenet.geometry import Affine
+from bodyposenet.media.source import read_image
+from bodyposenet.runtime.pipeline import Pipeline
+from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.types import Person, Poses
+
+ANGLES = (90, 180, 270)
+"""Degrees, counterclockwise."""
+
+_EDGES = Affine.translation(-0.5, -0.5)
+"""From coordinates in which pixel 0 begins at 0, those of boxes, to those of its center at 0."""
+
+
+def rotate_pixels(pixels: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
+    """Turn an image counterclockwise.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        degrees: A multiple of 90.
+    """
+    return np.ascontiguousarray(np.rot90(pixels, degrees // 90))
+
+
+def rotate_annotations(image: CocoImage, degrees: int) -> CocoImage:
+    """Turn the annotations of an image as `rotate_pixels` turns its pixels.
+
+    Keypoints are points, at whole numbers in the centers of pixels; boxes enclose pixels, from edge
+    to edge. Areas stay; segmentations, which the evaluation of keypoints does not use, are dropped.
+
+    Args:
+        image: The image and its people.
+        degrees: A multiple of 90, counterclockwise.
+    """
+    turns = degrees // 90
+    turn = Affine.quarter_turns(turns, image.height, image.width)
+    height, width = (image.width, image.height) if turns % 2 else (image.height, image.width)
+    people = tuple(_rotate_person(person, turn) for person in image.persons)
+    return replace(image, height=height, width=width, persons=people)
+
+
+def _rotate_person(person: Person, turn: Affine) -> Person:
+    keypoints = np.column_stack([turn.apply(person.keypoints[:, :2]), person.keypoints[:, 2]])
+    x, y, width, height = person.box
+    corners = np.array([[x, y], [x + width, y + height]])
+    corners = _EDGES.then(turn).then(_EDGES.inverse()).apply(corners)
+    left, top = corners.min(axis=0).tolist()
+    right, bottom = corners.max(axis=0).tolist()
+    box = (left, top, right - left, bottom - top)
+    return replace(person, keypoints=keypoints, box=box, segmentation=None)
+
+
+def evaluate_rotated(
+    predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage], degrees: int
+) -> KeypointAP:
+    """Measure the keypoint AP on rotated images.
+
+    Args:
+        predictor: Finds the people.
+        spec: The dataset.
+        images: Its test images, as they are; those that cannot be read count as without detections.
+        degrees: A multiple of 90, counterclockwise.
+
+    Raises:
+        BodyPoseNetError: The folder of the dataset is missing.
+    """
+    folder, joints = spec.images_folder("test"), spec.person.keypoints
+
+    def read(image: CocoImage) -> NDArray[np.uint8]:
+        pixels = read_image(folder / image.file_name, (image.height, image.width))
+        return rotate_pixels(pixels, degrees)
+
+    def to_coco(image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> list[dict[str, Any]]:
+        annotated = rotate_annotations(image, degrees)
+        height, width = pixels.shape[:2]  # of the file; the annotations may state another size
+        resize = Affine.resize(annotated.width / width, annotated.height / height)
+        return poses.moved(resize).to_coco(image.image_id, joints)
+
+    def skip(image: CocoImage, error: BodyPoseNetError) -> list[dict[str, Any]]:
+        logger.warning("Counts as an image without detections: %s", error)
+        return []
+
+    found = Pipeline(predictor, read, to_coco, skip).run(images)
+    results = [
+        result for each in track(found, f"rotated by {degrees}", len(images)) for result in each
+    ]
+    flags = spec.visibility_flags.classes()
+    return evaluate_poses(
+        results,
+        [rotate_annotations(image, degrees) for image in images],
+        joints,
+        predictor.engine.skeleton,
+        sigmas=spec.person.sigmas,
+        labelled_flags=[flag for flag, meaning in flags.items() if meaning.is_labelled],
+    )
