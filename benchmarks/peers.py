@@ -1,12 +1,13 @@
 """Our model and a peer's on the same photos, machine and threads, each decoded in all our ways.
 
 python -m benchmarks.peers --images DIR --annotations A.json [--model FILE] [--peer FILE]
-    [--engine NAME] [--limit N] [--threads N] [--quick] [--json FILE]
+    [--engine NAME] [--input_size N] [--limit N] [--threads N] [--quick] [--json FILE]
 
 The peer is human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), a network of the same
-kind with the same joints, in INT8 on OpenVINO. Both run through our predictor, at 368 with
-adjust_network_input, image by image in turn. Ours is the default model where no --model is given.
-Without photos or the peer's file nothing is measured.
+kind with the same joints, in INT8 on OpenVINO. Both run through our predictor, with the short side
+at --input_size (adjust_network_input), image by image in turn; joints are compared as they are.
+Ours is the default model where no --model is given. Without photos or the peer's file nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Maps, Poses
-from examples.default_model.peer import Peer, to_our_joints
+from bodyposenet.types import Maps
 
 from . import harness
+from .peer import Peer
 
 PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
 _QUICK_IMAGES = 40
@@ -58,12 +59,20 @@ class Contestant:
 
     Args:
         engine: The network.
+        input_size: Least height and width of its input; the longer side follows the image.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, input_size: int) -> None:
         self.skeleton = engine.skeleton
         self._predictors = {
-            flip_test: Predictor(engine, InferenceSpec(flip_test=flip_test))
+            flip_test: Predictor(
+                engine,
+                InferenceSpec(
+                    input_shape=(input_size, input_size),
+                    keep_aspect_ratio_mode="adjust_network_input",
+                    flip_test=flip_test,
+                ),
+            )
             for flip_test in (False, True)
         }
         self._results: dict[str, list[dict[str, Any]]] = {way: [] for way in _WAYS}
@@ -85,12 +94,8 @@ class Contestant:
             start = perf_counter()
             decoded = decode(maps, self.skeleton, DecodingOptions.from_spec(spec))
             self._seconds[f"decode_{way}"].append(perf_counter() - start)
-            poses = self.place(decoded.moved(to_network.inverse()))
+            poses = decoded.moved(to_network.inverse())
             self._results[way] += poses.to_coco(image.image_id, COCO_JOINTS)
-
-    def place(self, poses: Poses) -> Poses:
-        """Its poses where the annotations have them."""
-        return poses
 
     def accuracy(self, way: str, images: list[CocoImage]) -> dict[str, float]:
         """AP in one way, by figure."""
@@ -103,11 +108,6 @@ class Contestant:
         return parts | {"ms": parts["network_ms"] + parts["decode_accurate_ms"]}
 
 
-class _PeerContestant(Contestant):
-    def place(self, poses: Poses) -> Poses:
-        return to_our_joints(poses)
-
-
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Run both on all images, plain and with the flip test, and decode their maps in all ways."""
     if arguments.images is None or arguments.annotations is None or not arguments.peer.exists():
@@ -115,12 +115,11 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         return {}
     images = load_coco(arguments.annotations, COCO_JOINTS)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]
-    ours = Contestant(
-        open_engine(
-            InferenceSpec(), arguments.model, engine=arguments.engine, threads=arguments.threads
-        )
+    engine = open_engine(
+        InferenceSpec(), arguments.model, engine=arguments.engine, threads=arguments.threads
     )
-    peer = _PeerContestant(Peer(arguments.peer, arguments.threads))
+    ours = Contestant(engine, arguments.input_size)
+    peer = Contestant(Peer(arguments.peer, arguments.threads), arguments.input_size)
     read: list[float] = []
     warm_up()
     for image in track(images, "peers"):
@@ -150,6 +149,10 @@ def _flags() -> argparse.ArgumentParser:
         help="runs ours; openvino by default, as for the peer",
     )  # fmt: skip
     flags.add_argument("--peer", type=Path, default=PEER, help="its model, OpenVINO's .xml")
+    flags.add_argument(
+        "--input_size", type=int, default=368, metavar="N",
+        help="short side of the network input; 368 by default",
+    )  # fmt: skip
     flags.add_argument("--limit", type=int, help="only the first so many images")
     flags.add_argument("--threads", type=int, default=1, help="of the networks; 1 by default")
     return flags

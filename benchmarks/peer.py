@@ -1,0 +1,55 @@
+"""The peer's network, human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), as an engine.
+
+It has our 18 joints and the first 19 of our 22 limbs, in INT8 on OpenVINO.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.engines.protocol import crop
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.types import Maps
+
+
+class Peer:
+    """The network as it is published: RGB images of any size, maps of 8 x 8 pixels per cell.
+
+    Args:
+        path: OpenVINO's .xml; the .bin lies beside it.
+        threads: Of the network, at most; 0: OpenVINO chooses.
+
+    Raises:
+        BodyPoseNetError: The file is missing.
+    """
+
+    stride = 8
+    stages = 1
+    fixed_shape: tuple[int, int] | None = None
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        import openvino  # here, so that --help needs none
+
+        if not path.is_file():
+            raise BodyPoseNetError(
+                f"File not found: {path}",
+                "Give human-pose-estimation-0001 of the Open Model Zoo, .xml and .bin.",
+            )
+        self.skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+        model = openvino.Core().read_model(path)
+        model.reshape([-1, 3, -1, -1])
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        compiled = openvino.Core().compile_model(model, "CPU", options)
+        self._request = compiled.create_infer_request()
+
+    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
+        """Run the network on (N, H, W, 3) uint8 RGB images whose sides are whole cells."""
+        height, width = images.shape[1:3]
+        blue_first = np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))
+        found = self._request.infer([blue_first.astype(np.float32)])
+        heatmaps, pafs = found["Mconv7_stage2_L2"], found["Mconv7_stage2_L1"]
+        return crop(heatmaps, pafs, height, width, self.stride)
