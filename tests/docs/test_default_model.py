@@ -1,7 +1,8 @@
-"""The default model's recipe: data, first weights, specs, the kit for other machines."""
+"""The default model's recipe: data, weights, specs, gates, the kit for other machines."""
 
 import importlib.util
 import json
+import re
 import runpy
 import shutil
 import signal
@@ -10,25 +11,35 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bodyposenet.cli import main
+from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.source import read_image
-from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.checkpoint import load_model, save_model
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import build_pretrained
+from bodyposenet.runtime import default_model
+from bodyposenet.skeleton import COCO_JOINTS, oks_sigmas
 from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.optimizer import build_optimizer
+from bodyposenet.types import Person
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "default_model"
 EPOCHS = 12
+BODY = load_skeleton("bpnet_18joints.json")
+BODY_SIGMAS = oks_sigmas(COCO_JOINTS)
 
 
 def load_script(name):
@@ -161,7 +172,7 @@ def test_lost_photos_are_told_before_the_machine_is_rented(kit, home, capsys):
 @pytest.mark.parametrize(
     ("name", "flags", "told"),
     [
-        ("narrow", f"-e {FOLDER}/light.yaml --weights w.h5 --images . -o m.tlt", "w.h5: cannot be"),
+        ("convert_weights", "--weights w.pth -o m.tlt", "w.pth"),
         ("found_people", "--images . -o found.json", "needs the package openvino, which is not"),
         ("coco_subset", "--coco . -o out", "person_keypoints_train2017.json: cannot be read"),
     ],
@@ -176,49 +187,94 @@ def test_scripts_end_as_the_command_line_does(name, flags, told, tmp_path, monke
     assert told in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def narrow():
-    return load_script("narrow")
-
-
-def test_a_narrow_front_gives_what_the_whole_one_gave(narrow, monkeypatch):
-    """Filters that matter little go, and the others make up for them."""
-    monkeypatch.setattr(narrow, "FRONT", {"block_1a_conv_1": 16, "block_1b_conv_1": 16})
-    monkeypatch.setattr(narrow, "_POINTS_PER_PHOTO", 1000)
-    torch.manual_seed(0)
-    skeleton = load_skeleton("bpnet_18joints.json")
-    attributes = BackboneAttributes(mtype="pooling", use_bias=True)
-    full = BodyPoseNetwork(skeleton, ModelConfig(stages=1, backbone_attributes=attributes))
-    layers = full.layers()
-    with torch.inference_mode():
-        for name in narrow.FRONT:
-            layers[name].weight[12:] *= 0.01
-        small = BodyPoseNetwork(skeleton, full.spec, widths=narrow.FRONT)
-        photos = torch.rand(4, 3, 32, 32) - 0.5
-        narrow.narrow_front(full, small, photos)
-        wanted, found = full.backbone[:4](photos), small.backbone[:4](photos)
-    assert found.shape[1] == 16
-    distances = (found[:, :, None] - wanted[:, None]).square().mean((0, 3, 4))
-    assert distances.amin(1).mean() < 0.05 * wanted[:, :12].var()
-
-
-def test_the_light_spec_fits_its_network(narrow, monkeypatch):
+def test_the_train_spec_trains_what_it_says(monkeypatch):
+    """The first blocks stay as they are, MobileNet's others learn at half the rate."""
     monkeypatch.chdir(ROOT)
-    spec = TrainSpec.load(FOLDER / "light.yaml")
+    spec = TrainSpec.load(FOLDER / "train.yaml")
     assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
-    network = BodyPoseNetwork(spec.skeleton, spec.model, widths=narrow.FRONT | narrow.REST)
-    assert network.widths().items() >= (narrow.FRONT | narrow.REST).items()
-    build_optimizer(network, spec.optimizer, stagewise=False)
-    trained = {name for name, layer in network.layers().items() if layer.weight.requires_grad}
-    assert set(network.layers()) - trained == set(list(narrow.FRONT)[:4])
+    network, _ = build_pretrained(
+        default_model.FOLDER / default_model.ON_GPU, "", spec.skeleton, Normalization()
+    )
+    assert network.spec.backbone_attributes == spec.model.backbone_attributes
+    optimizer = build_optimizer(network, spec.optimizer, stagewise=False)
+    layers = network.layers()
+    frozen = {name for name, layer in layers.items() if not layer.weight.requires_grad}
+    assert frozen == {name for name in layers if re.match(r"block_[123]", name)}
+    assert {group["multiplier"] for group in optimizer.param_groups} == {0.5, 1.0}
 
 
-def test_the_specs_of_one_network_agree(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    specs = [TrainSpec.load(path) for path in sorted(FOLDER.glob("light*.yaml"))]
-    assert len(specs) == 4
-    assert all(spec.model == specs[0].model for spec in specs)
-    assert all(spec.skeleton == specs[0].skeleton for spec in specs)
+@pytest.fixture
+def weights(tmp_path):
+    return export_default(tmp_path / "a.tlt")
+
+
+def export_default(path, factor=1.0):
+    """The default model as a .tlt file, its last layer times a factor."""
+    network, _ = build_pretrained(
+        default_model.FOLDER / default_model.ON_GPU, "", BODY, Normalization()
+    )
+    with torch.no_grad():
+        network.layers()["paf_out"].weight.mul_(factor)
+    save_model(path, network)
+    return path
+
+
+def run_script(name, monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, flags)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    return ended.value.code
+
+
+def test_weights_are_averaged_and_halved(weights, tmp_path, monkeypatch):
+    other = export_default(tmp_path / "b.tlt", factor=3.0)
+    flags = ("--weights", other, "--average_with", weights, "--share", 0.25, "--half")
+    assert run_script("convert_weights", monkeypatch, *flags, "-o", tmp_path / "c.tlt") == 0
+    first, mixed = load_model(weights).layers(), load_model(tmp_path / "c.tlt").layers()
+    torch.testing.assert_close(
+        mixed["paf_out"].weight, 1.5 * first["paf_out"].weight, rtol=1e-3, atol=1e-4
+    )
+    size = (tmp_path / "c.tlt").stat().st_size
+    assert size < 0.51 * weights.stat().st_size
+
+
+def test_models_of_other_widths_have_no_average(weights, tmp_path, monkeypatch, capsys):
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
+    small = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
+    save_model(tmp_path / "small.tlt", small)
+    flags = ("--weights", weights, "--average_with", tmp_path / "small.tlt", "-o", tmp_path / "c")
+    assert run_script("convert_weights", monkeypatch, *flags) == 2
+    assert "small.tlt" in capsys.readouterr().err
+
+
+def test_gates_compare_a_checkpoint_with_its_start(drawn_dataset, exported, monkeypatch, capsys):
+    """A model is no better than itself; what is measured is kept beside it."""
+    model = exported / "model.onnx"
+    specs = ("--val", drawn_dataset.spec, "--sharp", drawn_dataset.spec)
+    assert run_script("gates", monkeypatch, model, "--start", model, *specs, "--threads", 1) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert "FAIL" in rows["val_256_ap"] and "ok" in rows["val_368_ap_large"]
+    kept = json.loads((exported / "model.onnx.gates.json").read_text())
+    assert set(rows) <= set(kept)
+
+
+def test_offsets_are_those_of_people_who_were_found():
+    """In network pixels, of joints that are labelled and found."""
+    joints = np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 2.0)])
+    joints[3, 2] = 0
+    people = tuple(
+        Person(joints + shift, (shift, shift, 68, 85), 3000.0, False, None, 16, 1)
+        for shift in (0.0, 200.0)
+    )
+    image = CocoImage(7, "a.jpg", 184, 368, people)
+    pose = {
+        "image_id": 7, "score": 1.0, "category_id": 1,
+        "keypoints": (joints + np.array([1.0, -2.0, 0.0])).ravel().tolist(),
+    }  # fmt: skip
+    spec = InferenceSpec(input_shape=(368, 368))
+    offsets = load_script("gates").find_offsets([pose], [image], spec, np.array(BODY_SIGMAS))
+    np.testing.assert_allclose(offsets, np.tile([2.0, -4.0], (16, 1)))
+    assert len(load_script("gates").find_offsets([], [image], spec, np.array(BODY_SIGMAS))) == 0
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)

@@ -17,7 +17,7 @@ MOST_BYTES = 14_000_000
 def test_both_files_run(name, data_type):
     engine = open_engine(InferenceSpec(), str(default_model.FOLDER / name), threads=1)
     assert engine.description.data_type == data_type
-    assert len(engine.skeleton.limbs) == 22
+    assert len(engine.skeleton.limbs) == 19
 
 
 def test_they_are_small_and_described():
@@ -41,11 +41,11 @@ def test_the_machine_chooses(monkeypatch, provider, name):
 
 def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):
     own = InferenceSpec.load(default_model.INFERENCE_SPEC)
-    assert own.multi_scale_inference
+    assert own.complete_pose
     assert settings(open_predictor(None, None, "").spec) == settings(own)
     (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
     given = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
-    assert (given.input_shape, given.multi_scale_inference) == ((64, 64), False)
+    assert (given.input_shape, given.complete_pose) == ((64, 64), False)
     named = open_predictor(None, str(default_model.default_model()), "").spec
     assert settings(named) == settings(InferenceSpec())
 
@@ -58,7 +58,7 @@ def settings(spec):
 def test_engines_that_do_not_run_it_are_told_where_its_tlt_file_is(engine):
     with pytest.raises(BodyPoseNetError, match=f"the default model: {engine} runs no") as error:
         open_engine(InferenceSpec(), engine=engine)
-    assert "examples/default_model/light.tlt" in error.value.remedy
+    assert "examples/default_model/convert_weights.py" in error.value.remedy
 
 
 def test_a_model_that_is_named_goes_first(tmp_path):

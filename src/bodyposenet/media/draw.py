@@ -30,6 +30,9 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _HOLE = 0.6
 """Radius of the hole in an inferred joint, as a share of the joint's."""
 
+_INFERRED_LIMB = 0.4
+"""Width of a limb that ends in an inferred joint, as a share of the others'."""
+
 
 @dataclass(frozen=True)
 class _Pen:
@@ -50,8 +53,8 @@ def draw(image: Image, poses: Poses, *, score_threshold: float = DRAWN_SCORE) ->
     """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
 
     Lines grow with the image and are finer on small people; what the network is less sure of is
-    fainter, and joints that were not found but inferred are rings. Larger people are drawn over
-    smaller ones.
+    fainter, and joints that were not found but inferred are rings at thin limbs. Larger people are
+    drawn over smaller ones.
 
     Args:
         image: A path, an array (H, W, 3) uint8 RGB, or a PIL image; it stays as it is.
@@ -97,20 +100,25 @@ def _draw_person(canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen
     limbs = {k: limb for k, limb in enumerate(skeleton.limbs) if found[list(limb)].all()}
     opacities = _opacities(poses.keypoint_scores[person])
     sizes = _sizes(points, list(limbs.values()), pen)
+    inferred = poses.inferred[person] if poses.inferred is not None else np.zeros(len(found), bool)
+    widths = {
+        k: pen.limb * min(sizes[start], sizes[end])
+        * (_INFERRED_LIMB if inferred[[start, end]].any() else 1.0)
+        for k, (start, end) in limbs.items()
+    }  # fmt: skip
     layer = _Layer(canvas, points[found], margin=pen.joint + pen.outline + 2)
-    for start, end in limbs.values():
-        width = pen.limb * min(sizes[start], sizes[end]) + 2 * pen.outline
+    for k, (start, end) in limbs.items():
+        width = widths[k] + 2 * pen.outline
         opacity = min(opacities[start], opacities[end])
         layer.line(points[start], points[end], width, _OUTLINE, opacity)
     for k, (start, end) in limbs.items():
-        width = pen.limb * min(sizes[start], sizes[end])
-        layer.line(points[start], points[end], width, skeleton.colors[k])
+        layer.line(points[start], points[end], widths[k], skeleton.colors[k])
     colors = _joint_colors(skeleton)
     for k in np.flatnonzero(found):
         radius = pen.joint * sizes[k]
         layer.dot(points[k], radius + pen.outline, _OUTLINE, opacities[k])
         layer.dot(points[k], radius, colors[k])
-        if poses.inferred is not None and poses.inferred[person, k]:
+        if inferred[k]:
             layer.dot(points[k], _HOLE * radius, colors[k], opacity=0.0)
     layer.lay_over(canvas)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
 """Its files and MODEL_CARD.md."""
 
-ON_CPU, ON_GPU = "light-int8.onnx", "light-fp16.onnx"
+ON_CPU, ON_GPU = "default-int8.onnx", "default-fp16.onnx"
 INFERENCE_SPEC = FOLDER / "infer_spec.yaml"
 """What holds where the user gives neither a model nor an inference spec."""
 

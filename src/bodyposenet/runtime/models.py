@@ -30,8 +30,8 @@ _REMEDIES = {
 """Extension -> what to do where another runtime is asked for."""
 
 _REMEDY_OF_DEFAULT = (
-    "Its .tlt file is examples/default_model/light.tlt of the repository: give that to PyTorch, "
-    "or build TensorRT's engine of it (bpnet export --engine_file)."
+    "Make its .tlt file with examples/default_model/convert_weights.py of the repository: PyTorch "
+    "runs that, and bpnet export --engine_file builds TensorRT's engine of it."
 )
 """The same for the default model, beside which no .tlt file lies."""
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import read_description, read_tensors
+from bodyposenet.model.checkpoint import read_description, read_tensors, tensors_of
+from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.sealing import METADATA_KEY
 from bodyposenet.specs.network import ModelConfig
@@ -69,19 +70,30 @@ def read_onnx(path: Path) -> PretrainedWeights:
             "Give the fp32 or fp16 export of the model, or its .tlt file.",
         )
     description = read_description(path, content)
-    layers = set(description.widths)
+    # By the nodes, which carry the layers' names: layers of equal biases share one initializer.
+    constants = {constant.name: constant for constant in model.graph.initializer}
     tensors = {
-        initializer.name: torch.from_numpy(
-            onnx.numpy_helper.to_array(initializer).astype(np.float32)
+        f"{node.name}.{part}": torch.from_numpy(
+            onnx.numpy_helper.to_array(constants[name]).astype(np.float32)
         )
-        for initializer in model.graph.initializer
-        if initializer.name.rpartition(".")[0] in layers
+        for node in model.graph.node
+        if node.op_type == "Conv"
+        for part, name in zip(("weight", "bias"), node.input[1:], strict=False)
+        if name in constants
     }
+    spec = _without_norms(description.spec)
+    with torch.device("meta"):
+        network = BodyPoseNetwork(
+            description.skeleton, spec, description.normalization, description.widths
+        )
+    for name, tensor in tensors_of(network).items():
+        if name.endswith(".bias"):  # the exporter drops biases that are all 0
+            tensors.setdefault(name, torch.zeros(tensor.shape))
     return PretrainedWeights(
         tensors,
         normalization=description.normalization,
         skeleton=description.skeleton,
-        spec=_without_norms(description.spec),
+        spec=spec,
         widths=description.widths,
     )
 

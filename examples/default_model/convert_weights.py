@@ -1,0 +1,80 @@
+r"""Bring weights into a model file of ours: published ones, or those of a training.
+
+python -m examples.default_model.convert_weights --weights human-pose-estimation-0001.xml \
+    -o import.tlt
+python -m examples.default_model.convert_weights --weights runs/default_model/model.epoch-3.tlt \
+    --average_with import.tlt --share 0.5 --half -o checkpoint.tlt
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bodyposenet.console import say
+from bodyposenet.ending import exit_code_of
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import describe, tensors_of, write_tensors
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import build_pretrained
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+
+
+def main() -> None:
+    """Read the weights, average them with others if asked for, and write the model."""
+    arguments = _flags().parse_args()
+    network = _read(arguments.weights, arguments.pose_config)
+    tensors = tensors_of(network)
+    if arguments.average_with is not None:
+        others = tensors_of(_read(arguments.average_with, arguments.pose_config))
+        if {name: t.shape for name, t in others.items()} != {
+            name: t.shape for name, t in tensors.items()
+        }:
+            raise BodyPoseNetError(
+                f"{arguments.average_with}: not the same network as {arguments.weights}",
+                "Give two models of one architecture and the same widths.",
+            )
+        tensors = {
+            name: tensor.lerp(others[name], 1 - arguments.share) for name, tensor in tensors.items()
+        }
+    if arguments.half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    write_tensors(arguments.output_file, describe(network), tensors)
+    say(f"written: {arguments.output_file}")
+
+
+def _read(path: Path, pose_config: str) -> BodyPoseNetwork:
+    network, report = build_pretrained(path, "", load_skeleton(pose_config), Normalization())
+    for line in report.lines():
+        say(f"{path}: {line}")
+    return network
+
+
+def _flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument(
+        "--weights", required=True, type=Path, metavar="FILE",
+        help="what pretrained_weights of a train spec reads: .xml, .pth, .tlt, .onnx",
+    )  # fmt: skip
+    flags.add_argument(
+        "--pose_config", default=DEFAULT_POSE_CONFIGURATION, metavar="FILE",
+        help="joints and limbs of the model; those that the weights lack start anew",
+    )  # fmt: skip
+    flags.add_argument(
+        "--average_with", type=Path, metavar="FILE",
+        help="weights of the same network, as those that the training started from",
+    )  # fmt: skip
+    flags.add_argument(
+        "--share", type=float, default=0.5,
+        help="of --weights in the average; 0.5 by default",
+    )  # fmt: skip
+    flags.add_argument("--half", action="store_true", help="write float16: half the size")
+    flags.add_argument("-o", "--output_file", required=True, type=Path, metavar="FILE")
+    return flags
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of("convert_weights.py", main))

@@ -1,0 +1,209 @@
+"""Measure what a checkpoint must keep or gain before it may become the default model.
+
+python -m examples.default_model.gates runs/default_model/model.epoch-1.tlt --start import.tlt
+
+The photos of val are shrunk and blurred when they are enlarged, which hides or invents gains; so
+three figures count: val at 256 (not enlarged) and at 368, and sharp photos at 368. All at one size,
+adjusted, mode accurate, in float.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import say
+from bodyposenet.data.coco import CocoImage
+from bodyposenet.ending import exit_code_of
+from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.joint_errors import match_people
+from bodyposenet.runtime.models import open_engine
+from bodyposenet.runtime.predictor import Predictor, network_affine
+from bodyposenet.skeleton import oks_sigmas
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+
+Figures = dict[str, float]
+
+_AP, _AP_LARGE = 0, 4
+"""Places of the figures among COCO's ten."""
+
+
+class Gate(NamedTuple):
+    """What a figure must be, compared with that of the start.
+
+    Args:
+        figure: Name of the figure.
+        rule: For people.
+        passes: (checkpoint's figure, start's figure) -> whether it is good enough.
+    """
+
+    figure: str
+    rule: str
+    passes: Callable[[float, float], bool]
+
+
+GATES = (
+    Gate("val_256_ap", "above the start", lambda now, start: now > start),
+    Gate("val_368_ap", "above the start", lambda now, start: now > start),
+    Gate("val_368_ap_large", "not below the start", lambda now, start: now >= start),
+    Gate("sharp_368_ap", "at most .015 below the start", lambda now, start: now >= start - 0.015),
+    Gate("sharp_dx", "nearer to 0 than the start", lambda now, start: abs(now) <= abs(start)),
+    Gate("sharp_dy", "nearer to 0 than the start", lambda now, start: abs(now) < abs(start)),
+)
+
+
+def main() -> None:
+    """Measure the checkpoints, compare them with the start, and print a table."""
+    arguments = _flags().parse_args()
+    start = _measured(arguments.start, arguments)
+    table = {str(model): _measured(model, arguments) for model in arguments.models}
+    say(f"{'':>18}  {'start':>8}" + "".join(f"  {Path(name).stem[-14:]:>14}" for name in table))
+    for gate in GATES:
+        cells = [
+            f"{figures[gate.figure]:+9.4f} {'ok  ' if _passes(gate, figures, start) else 'FAIL'}"
+            for figures in table.values()
+        ]
+        say(f"{gate.figure:>18}  {start[gate.figure]:+8.4f}  {'  '.join(cells)}  {gate.rule}")
+
+
+def _passes(gate: Gate, figures: Figures, start: Figures) -> bool:
+    return gate.passes(figures[gate.figure], start[gate.figure])
+
+
+def _measured(model: Path, arguments: argparse.Namespace) -> Figures:
+    """The figures of a model; those that were measured before lie beside it."""
+    kept = model.with_name(f"{model.name}.gates.json")
+    if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime and not arguments.limit:
+        return json.loads(kept.read_text())
+    figures = measure(model, arguments.val, arguments.sharp, arguments.limit, arguments.threads)
+    if not arguments.limit:
+        kept.write_text(json.dumps(figures))
+    return figures
+
+
+def measure(
+    model: Path, val: Path, sharp: Path, limit: int | None = None, threads: int | None = None
+) -> Figures:
+    """Evaluate a model on both sets.
+
+    Args:
+        model: Any model file of ours.
+        val: Dataset spec of the validation photos.
+        sharp: Dataset spec of the sharp photos.
+        limit: Only the first so many photos of each.
+        threads: Of the network.
+
+    Returns:
+        AP by set and size, and the median offsets of the joints on sharp photos, in network pixels.
+    """
+    engine = open_engine(InferenceSpec(), str(model), threads=threads)
+    figures: Figures = {}
+    for name, path, size in (("val", val, 256), ("val", val, 368), ("sharp", sharp, 368)):
+        dataset = DatasetSpec.load(path)
+        images = load_test_images(dataset, limit)
+        spec = InferenceSpec(input_shape=(size, size))
+        found = evaluate_dataset(Predictor(engine, spec), dataset, images)
+        figures[f"{name}_{size}_ap"] = found.accuracy.values[_AP]
+        figures[f"{name}_{size}_ap_large"] = found.accuracy.values[_AP_LARGE]
+        if name == "sharp":
+            sigmas = np.array(dataset.person.sigmas or oks_sigmas(dataset.person.keypoints))
+            offsets = find_offsets(found.results, images, spec, sigmas)
+            middle = np.median(offsets, axis=0) if len(offsets) else np.full(2, np.nan)
+            figures["sharp_dx"], figures["sharp_dy"] = middle.tolist()
+    return figures
+
+
+def find_offsets(
+    results: Sequence[Mapping[str, Any]],
+    images: Sequence[CocoImage],
+    spec: InferenceSpec,
+    sigmas: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Compare the joints of people who were found (OKS >= .5) with their labels.
+
+    Args:
+        results: Poses in COCO's result format.
+        images: The images and their people.
+        spec: Tells the size of the network's input.
+        sigmas: OKS sigmas of the joints.
+
+    Returns:
+        (J, 2) network pixels from the labels to the found joints.
+    """
+    found = [np.zeros((0, 2)), *_offsets(results, images, spec, sigmas)]
+    return np.concatenate(found)
+
+
+def _offsets(
+    results: Sequence[Mapping[str, Any]],
+    images: Sequence[CocoImage],
+    spec: InferenceSpec,
+    sigmas: NDArray[np.float64],
+) -> Iterator[NDArray[np.float64]]:
+    """(J, 2) of every matched person."""
+    by_image: dict[int, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    for image in images:
+        poses = sorted(by_image.get(image.image_id, []), key=lambda pose: -pose["score"])
+        people = [
+            {
+                "keypoints": person.keypoints, "area": person.area,
+                "iscrowd": person.is_crowd, "num_keypoints": person.num_keypoints,
+            }
+            for person in image.persons
+        ]  # fmt: skip
+        if not poses or not people:
+            continue
+        scale = network_affine(image.height, image.width, spec)[0].scale
+        oks = np.array([[_oks(pose, person, sigmas) for person in people] for pose in poses])
+        for person, pose in match_people(oks, people, poses):
+            truth = np.reshape(person["keypoints"], (-1, 3))
+            found = np.reshape(pose["keypoints"], (-1, 3))
+            both = (truth[:, 2] > 0) & (found[:, 2] > 0)
+            yield scale * (found[both, :2] - truth[both, :2])
+
+
+def _oks(pose: Mapping[str, Any], person: Mapping[str, Any], sigmas: NDArray[np.float64]) -> float:
+    """COCO's object keypoint similarity."""
+    truth, found = np.reshape(person["keypoints"], (-1, 3)), np.reshape(pose["keypoints"], (-1, 3))
+    labelled = truth[:, 2] > 0
+    if not labelled.any():
+        return 0.0
+    squared = ((truth[:, :2] - found[:, :2]) ** 2).sum(axis=1)
+    exponent = squared / (2 * (2 * sigmas) ** 2 * max(float(person["area"]), 1.0))
+    return float(np.exp(-exponent[labelled]).mean())
+
+
+def _flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument("models", nargs="+", type=Path, metavar="FILE", help="checkpoints")
+    flags.add_argument(
+        "--start", required=True, type=Path, metavar="FILE", help="what they started from"
+    )
+    specs = Path("examples")
+    flags.add_argument(
+        "--val", type=Path, default=specs / "coco_person.json", metavar="FILE",
+        help="dataset spec of the validation photos",
+    )  # fmt: skip
+    flags.add_argument(
+        "--sharp", type=Path, default=specs / "default_model" / "coco_sharp.json", metavar="FILE",
+        help="dataset spec of the sharp photos",
+    )  # fmt: skip
+    flags.add_argument("--limit", type=int, metavar="N", help="only the first N photos of each")
+    flags.add_argument("--threads", type=int, metavar="N", help="of the network")
+    return flags
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of("gates.py", main))

@@ -1,0 +1,121 @@
+"""Models of ours as the start of a training, for the same skeleton and for another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.onnx import PLAIN, Form, export_onnx
+from bodyposenet.model.checkpoint import describe, load_model, save_model
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import build_pretrained
+from bodyposenet.runtime.default_model import FOLDER, ON_CPU, ON_GPU
+from bodyposenet.sealing import METADATA_KEY
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+
+ARM = Skeleton("arm", ("shoulder", "elbow", "hand"), ((0, 1), (1, 2)))
+HAND = Skeleton("hand", ("finger", "hand", "elbow"), ((2, 1), (1, 0)))
+
+
+def random_network(skeleton: Skeleton = ARM, widths: dict | None = None) -> BodyPoseNetwork:
+    torch.manual_seed(0)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
+    network = BodyPoseNetwork(
+        skeleton, ModelConfig(stages=2, backbone_attributes=attributes), widths=widths
+    )
+    for name, tensor in network.state_dict().items():
+        if name.endswith(("running_mean", ".bias")) and "context" not in name:
+            tensor.normal_(std=0.1)
+    return network.eval()
+
+
+def maps_of(network: BodyPoseNetwork) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        maps = network.eval()(torch.rand(1, 3, 32, 40) - 0.5)
+    return [maps.heatmaps[-1], maps.pafs[-1]]
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> Path:
+    network = random_network(widths={"block_4f_conv_1": 24, "stage1/conv2": 8})
+    save_model(tmp_path / "m.tlt", network, key="key")
+    return tmp_path / "m.tlt"
+
+
+def test_widths_come_along(pruned: Path):
+    network, report = build_pretrained(pruned, "key", ARM, Normalization())
+    assert network.widths() == load_model(pruned, "key").widths()
+    assert not report.new_maps
+    for ours, theirs in zip(maps_of(network), maps_of(load_model(pruned, "key")), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_another_skeleton_keeps_what_it_shares(pruned: Path):
+    network, report = build_pretrained(pruned, "key", HAND, Normalization())
+    assert report.new_maps == ("finger", "hand - finger")
+    assert network.widths()["block_4f_conv_1"] == 24
+    theirs, ours = load_model(pruned, "key").layers(), network.layers()
+    heat = "stage1/heat_branch/out"
+    torch.testing.assert_close(ours[heat].weight[1:3], theirs[heat].weight[[2, 1]])
+    paf = "stage1/paf_branch/out"
+    torch.testing.assert_close(ours[paf].weight[:2], theirs[paf].weight[2:4])
+
+
+def export(network: BodyPoseNetwork, path: Path, form: Form = PLAIN) -> Path:
+    path.write_bytes(export_onnx(network, describe(network), form))
+    return path
+
+
+def test_an_export_is_taken_apart_again(tmp_path: Path):
+    """Batch normalization is folded in it, and biases that are 0 are left out."""
+    network = random_network()
+    path = export(network, tmp_path / "m.onnx", Form(bakes_normalization=True))
+    again, report = build_pretrained(path, "", ARM, Normalization())
+    assert not again.spec.backbone_attributes.batch_norm
+    assert not (report.missing or report.mismatched or report.unused)
+    for ours, theirs in zip(maps_of(again), maps_of(network), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_other_onnx_files_are_errors(tmp_path: Path):
+    path = tmp_path / "m.onnx"
+    for content in (b"", b"no model"):
+        path.write_bytes(content)
+        with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+            build_pretrained(path, "", ARM, Normalization())
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([node], "g", [value], [out])
+    onnx.save(onnx.helper.make_model(graph), path)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+        build_pretrained(path, "", ARM, Normalization())
+
+
+def test_the_default_model_can_be_trained_on():
+    body = load_skeleton("bpnet_18joints.json")
+    network, report = build_pretrained(FOLDER / ON_GPU, "", body, Normalization())
+    assert not (report.new_maps or report.missing or report.mismatched)
+    assert all(np.isfinite(tensor.detach().numpy()).all() for tensor in network.parameters())
+    with pytest.raises(BodyPoseNetError, match="INT8"):
+        build_pretrained(FOLDER / ON_CPU, "", body, Normalization())
+
+
+def test_an_edited_header_is_an_error(tmp_path: Path):
+    path = export(random_network(), tmp_path / "m.onnx")
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = json.dumps(json.loads(entry.value) | {"network": {"stages": "many"}})
+    onnx.save(model, path)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+        build_pretrained(path, "", ARM, Normalization())
