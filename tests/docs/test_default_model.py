@@ -173,7 +173,6 @@ def test_lost_photos_are_told_before_the_machine_is_rented(kit, home, capsys):
     ("name", "flags", "told"),
     [
         ("convert_weights", "--weights w.pth -o m.tlt", "w.pth"),
-        ("found_people", "--images . -o found.json", "needs the package openvino, which is not"),
         ("coco_subset", "--coco . -o out", "person_keypoints_train2017.json: cannot be read"),
     ],
 )
