@@ -230,6 +230,12 @@ def test_a_person_over_the_border_keeps_what_lies_inside(add):
         (person(bbox=[0.0, 0.0, 160.0, 120.0]), True),  # inside, and a quarter of its size
         (person(bbox=[40.0, 20.0, 40.0, 80.0]), False),
         (person(bbox=ELSEWHERE), False),
+        (person(flags=(2, 0, 0)) | {"bbox": [24.0, 15.0, 12.0, 12.0]}, True),  # its head only
+        (
+            person(bbox=[30.0, 20.0, 40.0, 80.0], flags=(2, 0, 0))
+            | {"bbox": [44.0, 15.0, 12.0, 12.0]},
+            False,
+        ),
         (unlabelled(1, bbox=[0.0, 0.0, 100.0, 120.0]), True),
         (unlabelled(1, bbox=[70.0, 0.0, 90.0, 120.0], **CROWD), False),
         (unlabelled(1, bbox=[0.0, 0.0, 160.0, 120.0], **CROWD), False),  # outside of its polygon

@@ -39,6 +39,11 @@ _LEAST_INSIDE = 0.7
 _LEAST_SIZE = 0.1
 """... unless its own box is smaller than this share of that one: a child before an adult."""
 
+# Many people are annotated in part, such as the head above a counter, and a model completes them:
+# then neither the boxes overlap enough nor do enough keypoints lie within.
+_SAME_DISTANCE = 0.1
+"""The same where the median distance of common keypoints is at most this share of its side."""
+
 
 @dataclass(frozen=True)
 class PseudoLabelling:
@@ -90,7 +95,9 @@ def add_found_people(
     Nothing is made of a found person that is annotated already, or is the same as a surer found
     one, or lies in a crowd (70 % of its keypoints). It is the same as another person if the IoU of
     their boxes is 0.5, or if 70 % of its keypoints lie in that box and its own is not far smaller
-    (a tenth of the area): a child before an adult is somebody else.
+    (a tenth of the area): a child before an adult is somebody else. It is also the same as an
+    annotated person whose keypoints are close to its own: the median distance of those that both
+    have is at most a tenth of the longer side of its box.
 
     But where an annotated person without keypoints has that IoU with a found one that is sure, and
     that is the same as no other, it takes over those keypoints instead of being masked.
@@ -228,7 +235,8 @@ def _compare(
     others[:, 2:] += others[:, :2]
     is_crowd = np.array([person.is_crowd for person in image.persons], bool)
     has_keypoints = np.array([person.num_keypoints > 0 for person in image.persons], bool)
-    is_same = _same_people(candidates.points, candidates.boxes, others) & ~is_crowd
+    is_same = _same_people(candidates.points, candidates.boxes, others)
+    is_same = (is_same | _same_keypoints(image, candidates)) & ~is_crowd
     in_crowd = _in_crowds(image, candidates.points)
     ious = _ious(candidates.boxes, others)
     is_free = ~in_crowd & ~(is_same & has_keypoints).any(axis=1)
@@ -251,6 +259,19 @@ def _same_people(
     share = inside.all(axis=3).sum(axis=2) / (~np.isnan(at[..., 0])).sum(axis=2)
     is_large = _areas(boxes)[:, None] >= _LEAST_SIZE * _areas(others)
     return (_ious(boxes, others) >= _SAME_IOU) | (share >= _LEAST_INSIDE) & is_large
+
+
+def _same_keypoints(image: CocoImage, candidates: _Candidates) -> NDArray[np.bool_]:
+    """(F, A) whether a found person has its keypoints where an annotated one has them."""
+    same = np.zeros((len(candidates.points), len(image.persons)), bool)
+    sides = (candidates.boxes[:, 2:] - candidates.boxes[:, :2]).max(axis=1, initial=0)
+    for index, person in enumerate(image.persons):
+        points = person.keypoints[:, :2]
+        distances = np.linalg.norm(candidates.points - points, axis=2)
+        distances[:, ~points.any(axis=1)] = np.nan  # not labelled
+        for found in np.flatnonzero(~np.isnan(distances).all(axis=1)):
+            same[found, index] = np.nanmedian(distances[found]) <= _SAME_DISTANCE * sides[found]
+    return same
 
 
 def _ious(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
