@@ -11,7 +11,7 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.teacher import Teacher, load_teacher
+from bodyposenet.training.teacher import Teacher, leave_rest, load_teacher
 
 CPU = torch.device("cpu")
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
@@ -65,7 +65,8 @@ def test_what_the_teacher_lacks_is_left_to_the_labels():
     teacher = Teacher(counting(ARM), ARM, ours, 0.75, CPU, CPU)
     one = torch.ones(())
     labels = Targets(torch.zeros(1, 5, 2, 2), torch.zeros(1, 6, 2, 2), one, one)
-    left, taught = teacher.leave(labels), teacher(torch.zeros(1, 16, 16, 3))
+    taught = teacher(torch.zeros(1, 16, 16, 3))
+    left = leave_rest(labels, taught)
     for mask, rest in (
         (taught.heatmap_mask, left.heatmap_mask), (taught.paf_mask, left.paf_mask)
     ):  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.mask_files import read_mask
 from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.data.records import RecordSet
+from bodyposenet.data.teacher_maps import SampleMaps, TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import JointMap, Skeleton
@@ -70,6 +72,12 @@ class Sample:
             not vary.
         blur: () float32, standard deviation in network pixels, 0 for none; None as above.
         unreadable: What was wrong with the samples that this one replaces.
+        teacher_heatmaps: (K + 1, h, w) float16, what a teacher says of the sample; None, like
+            the next two, without precomputed teacher maps.
+        teacher_pafs: (2 L, h, w) float16.
+        teacher_cells: (h, w) bool, the cells where the teacher's maps count.
+        without_maps: How many photos had no teacher maps.
+        out_of_scale: How many samples were too large or too small for their teacher maps.
     """
 
     image: NDArray[np.uint8]
@@ -81,6 +89,22 @@ class Sample:
     color: NDArray[np.float32] | None = None
     blur: NDArray[np.float32] | None = None
     unreadable: tuple[BodyPoseNetError, ...] = ()
+    teacher_heatmaps: NDArray[np.float16] | None = None
+    teacher_pafs: NDArray[np.float16] | None = None
+    teacher_cells: NDArray[np.bool_] | None = None
+    without_maps: int = 0
+    out_of_scale: int = 0
+
+    def with_teacher(self, maps: SampleMaps) -> Sample:
+        """Return the sample with what a teacher says of it."""
+        return replace(
+            self,
+            teacher_heatmaps=maps.heatmaps,
+            teacher_pafs=maps.pafs,
+            teacher_cells=maps.cells,
+            without_maps=int(maps.is_missing),
+            out_of_scale=int(maps.is_out_of_scale),
+        )
 
 
 class SampleSet:
@@ -94,6 +118,7 @@ class SampleSet:
         width: Of the network input.
         seed: Of all random numbers.
         cache: Keeps decoded images; None: they are decoded every time.
+        teacher_maps: Maps of a teacher for the photos, moved into the samples; None: no teacher.
     """
 
     def __init__(
@@ -105,6 +130,7 @@ class SampleSet:
         width: int,
         seed: int,
         cache: ImageCache | None = None,
+        teacher_maps: TeacherMaps | None = None,
     ) -> None:
         self._records = records
         self._sources = sources
@@ -114,10 +140,11 @@ class SampleSet:
         self._size = (height, width)
         self._seed = seed
         self._cache = cache
+        self._teacher_maps = teacher_maps
         self._photos = PhotoReader()
 
     def with_augmentation(self, augmentation: AugmentationConfig) -> SampleSet:
-        """The same records, varied otherwise."""
+        """Return the same records with another augmentation, without teacher maps."""
         height, width = self._size
         return SampleSet(
             self._records, self._sources, augmentation, height, width, self._seed, self._cache
@@ -184,7 +211,17 @@ class SampleSet:
                 known[mirrored],
             )
         color, blur = self._color_and_blur(random)
-        return Sample(image, mask, keypoints, labelled, known, without_mask, color, blur)
+        sample = Sample(image, mask, keypoints, labelled, known, without_mask, color, blur)
+        if self._teacher_maps is None:
+            return sample
+        maps = self._teacher_maps.sample(
+            source.root / record.image_path,
+            (record.height, record.width),
+            to_input,
+            self._size,
+            flip_lr=variation.flip_lr,
+        )
+        return sample.with_teacher(maps)
 
     def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
         height, width, divisor = record.height, record.width, divisor_for(to_input)
@@ -241,10 +278,15 @@ def stack(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetE
         _stacked([sample.color for sample in good]),
         _stacked([sample.blur for sample in good]),
         tuple(error for sample in good for error in sample.unreadable),
+        _stacked([sample.teacher_heatmaps for sample in good]),
+        _stacked([sample.teacher_pafs for sample in good]),
+        _stacked([sample.teacher_cells for sample in good]),
+        sum(sample.without_maps for sample in good),
+        sum(sample.out_of_scale for sample in good),
     )
 
 
-def _stacked(arrays: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _stacked(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     """One array with a leading B, or None where the samples have none."""
     there = [array for array in arrays if array is not None]
     return np.stack(there) if there else None

@@ -44,15 +44,24 @@ class FinetuningConfig(Block):
 
 
 class Distillation(Block):
-    """Learn from a trained network as well (ours)."""
+    """Learn from a trained network as well: from a `teacher`, or from `maps` (ours)."""
 
-    teacher: str
+    teacher: str | None = None
     """A trained model of ours, `.tlt` or exported, or a Python file whose function `open_teacher()`
-    opens any other; joints and limbs that it lacks are learned from the labels. `-k` opens it where
-    it is sealed."""
+    opens any other, run on every sample; joints and limbs that it lacks are learned from the
+    labels. `-k` opens it where it is sealed."""
+    maps: str | None = None
+    """A folder of maps that a teacher made of whole photos beforehand; they are moved into each
+    sample. Exactly one of teacher and maps must be given."""
     weight: Probability = 0.5
     """Share of the loss that compares with the teacher's maps, for joints and limbs that it knows;
     the labels have the rest."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Distillation:
+        if (self.teacher is None) == (self.maps is None):
+            raise ValueError("needs exactly one of teacher and maps")
+        return self
 
 
 class TrainSpec(Spec):

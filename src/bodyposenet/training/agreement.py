@@ -18,7 +18,7 @@ _FREE = {
     "validation_every_n_epoch", "max_ckpt_to_keep", "pretrained_weights",
     "finetuning_config.is_finetune_exp", "finetuning_config.checkpoint_path",
     "torch_compile", "final_model_name", "validation_max_images", "inference_spec",
-    "distillation.teacher", "key", "evaluator", "hooks",
+    "distillation.teacher", "distillation.maps", "key", "evaluator", "hooks",
     "dataloader.shuffle_buffer_size", "dataloader.dataset_config", "dataloader.workers",
     "dataloader.pose_config", "dataloader.image_cache_dir", "dataloader.max_unreadable_share",
 }  # fmt: skip

@@ -44,6 +44,12 @@ class Batch:
         blur: (B,) float32, deviation in network pixels; None with `color`.
         without_mask: How many records had no mask file.
         unreadable: Why other records took the place of some.
+        teacher_heatmaps: (B, K + 1, h, w) float16, precomputed maps of a teacher; None, like the
+            next two, where there are none.
+        teacher_pafs: (B, 2 L, h, w) float16.
+        teacher_cells: (B, h, w) bool, where the teacher's maps count.
+        without_maps: How many photos had no teacher maps.
+        out_of_scale: How many samples were too large or too small for their teacher maps.
     """
 
     image: Tensor
@@ -55,6 +61,11 @@ class Batch:
     blur: Tensor | None = None
     without_mask: int = 0
     unreadable: tuple[BodyPoseNetError, ...] = ()
+    teacher_heatmaps: Tensor | None = None
+    teacher_pafs: Tensor | None = None
+    teacher_cells: Tensor | None = None
+    without_maps: int = 0
+    out_of_scale: int = 0
 
     @classmethod
     def of(cls, samples: Sequence[Sample | BodyPoseNetError]) -> Self | BodyPoseNetError:

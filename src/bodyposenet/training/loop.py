@@ -160,6 +160,8 @@ class _Loop:
             self._done, result.losses, rate, samples=training.batches.samples_per_step,
             waited=waited, gradient_norm=result.gradient_norm,
             without_mask=sum(batch.without_mask for batch in batches),
+            without_maps=sum(batch.without_maps for batch in batches),
+            out_of_scale=sum(batch.out_of_scale for batch in batches),
         )  # fmt: skip
 
     def _save_if_asked(self, position: Position) -> None:

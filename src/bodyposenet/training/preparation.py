@@ -23,7 +23,12 @@ from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.start import Start, prepare_start
 from bodyposenet.training.step import Step, mixed_precision
-from bodyposenet.training.teacher import load_teacher
+from bodyposenet.training.teacher import (
+    PrecomputedTeacher,
+    Teacher,
+    load_teacher,
+    open_teacher_maps,
+)
 from bodyposenet.training.validation import Validation
 
 
@@ -83,12 +88,15 @@ def prepare_training(
     _check_ranks(ranks, start, results_dir)
     dataset_specs = spec.dataset_specs()
     sources = dataset_sources(spec, dataset_specs)
-    samples, loader = training_samples(spec, sources), spec.dataloader
-    facts = {
+    teacher_maps = open_teacher_maps(spec)
+    samples, loader = training_samples(spec, sources, teacher_maps), spec.dataloader
+    facts: dict[str, int | bool] = {
         "records": len(samples),
         "--use_amp": use_amp,
         "finetuning_config.ckpt_epoch_num": start.schedule_start,
     }
+    if teacher_maps is not None:  # the folder may move, its model and settings may not change
+        facts["teacher maps"] = teacher_maps.folder.digest
     if start.checkpoint is not None and start.resumed:
         check_same_facts(facts, start.checkpoint, results_dir)
     precision = mixed_precision(ranks.device) if use_amp else None
@@ -99,7 +107,9 @@ def prepare_training(
         most_unreadable=loader.max_unreadable_share,
     )  # fmt: skip
     validation = Validation(spec, dataset_specs, sources, samples, trainee.result, ranks)
-    teacher = load_teacher(spec, key, ranks.device)
+    teacher: Teacher | PrecomputedTeacher | None = load_teacher(spec, key, ranks.device)
+    if teacher_maps is not None and spec.distillation is not None:
+        teacher = PrecomputedTeacher(teacher_maps, spec.distillation.weight, ranks.device)
     step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
     training = Training(spec, results_dir, key, ranks, start, trainee, step, batches, validation)
     logger.info(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +26,12 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.history import History
 from bodyposenet.training.pace import Pace
 from bodyposenet.training.validation import ValidationResult
+
+_NO_MASK = "had no mask file: all of their image counts"
+_NO_MAPS = "had no teacher maps (distillation.maps): learned from their labels alone"
+_OUT_OF_SCALE = (
+    "were too large or too small for their photo's teacher maps: learned from their labels alone"
+)
 
 
 class Progress:
@@ -62,7 +69,7 @@ class Progress:
         self._unseen: Tensor | None = None
         self._loss_sum, self._loss_count = 0.0, 0
         self._rate = 0.0
-        self._without_mask: int | None = 0
+        self._without: Counter[str] | None = Counter()
 
     def __enter__(self) -> Progress:
         if self._status is not None:
@@ -88,6 +95,8 @@ class Progress:
         waited: float,
         gradient_norm: Tensor | None,
         without_mask: int = 0,
+        without_maps: int = 0,
+        out_of_scale: int = 0,
     ) -> None:
         """Follow one step of the optimizer.
 
@@ -99,6 +108,8 @@ class Progress:
             waited: Seconds that it waited for data.
             gradient_norm: Of all gradients together, on the device.
             without_mask: Samples that had no mask file.
+            without_maps: Samples whose photo had no teacher maps.
+            out_of_scale: Samples that were too large or too small for their teacher maps.
 
         Raises:
             BodyPoseNetError: The loss is no number any more.
@@ -107,8 +118,10 @@ class Progress:
         self._unseen = losses.total if self._unseen is None else self._unseen + losses.total
         for pace in (self._epoch_pace, self._summary_pace):
             pace.add(samples, waited)
-        if self._without_mask is not None:
-            self._without_mask += without_mask
+        if self._without is not None:
+            self._without += Counter(
+                {_NO_MASK: without_mask, _NO_MAPS: without_maps, _OUT_OF_SCALE: out_of_scale}
+            )
         ends_epoch = step % self._steps_per_epoch == 0
         summary_due = ends_epoch or step % self._spec.summary_every_n_steps == 0
         line_due = time.monotonic() - self._last_line >= self._spec.log_every_n_secs
@@ -146,7 +159,7 @@ class Progress:
                     "data_wait_share": round(pace.wait_share, 4),
                 },
             )  # fmt: skip
-        self._warn_of_masks()
+        self._warn_of_missing_files()
         self._begin_epoch()
 
     def was_validated(self, epoch: int) -> bool:
@@ -234,14 +247,12 @@ class Progress:
         if self._writer is not None:
             logger.info("%s", line)
 
-    def _warn_of_masks(self) -> None:
+    def _warn_of_missing_files(self) -> None:
         """Once, after the first epoch of the run: all of them tell the same."""
-        if self._without_mask and self._writer is not None:
-            logger.warning(
-                "%d samples of the epoch had no mask file: all of their image counts",
-                self._without_mask,
-            )
-        self._without_mask = None
+        if self._without and self._writer is not None:
+            for what, samples in self._without.items():
+                logger.warning("%d samples of the epoch %s", samples, what)
+        self._without = None
 
     def _eta(self) -> float:
         """Seconds to go, at the pace of this run."""

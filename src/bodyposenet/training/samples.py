@@ -10,6 +10,7 @@ from bodyposenet.console import logger
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.records import RecordSet
+from bodyposenet.data.teacher_maps import TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.dataset import DatasetSpec
@@ -51,12 +52,17 @@ def dataset_sources(
     return sources
 
 
-def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet:
+def training_samples(
+    spec: TrainSpec,
+    sources: Mapping[str, DatasetSource],
+    teacher_maps: TeacherMaps | None = None,
+) -> SampleSet:
     """The samples to train on.
 
     Args:
         spec: The train spec.
         sources: Where the images lie, by dataset.
+        teacher_maps: Precomputed maps of a teacher that come with the samples.
 
     Raises:
         BodyPoseNetError: Record files are missing, broken or empty.
@@ -73,7 +79,7 @@ def training_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> S
             "%s have no partner on the other side: mirrored images keep them as they are",
             ", ".join(spec.skeleton.unpaired),
         )
-    return _sample_set(spec, records, sources, augmentation)
+    return _sample_set(spec, records, sources, augmentation, teacher_maps)
 
 
 def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet | None:
@@ -112,12 +118,14 @@ def _sample_set(
     records: RecordSet,
     sources: Mapping[str, DatasetSource],
     augmentation: AugmentationConfig,
+    teacher_maps: TeacherMaps | None = None,
 ) -> SampleSet:
     dims, folder = spec.dataloader.image_config.image_dims, spec.dataloader.image_cache_dir
     cache = None if folder is None else ImageCache(Path(folder))
     return SampleSet(
-        records, sources, augmentation, dims.height, dims.width, spec.random_seed, cache
-    )
+        records, sources, augmentation, dims.height, dims.width, spec.random_seed, cache,
+        teacher_maps,
+    )  # fmt: skip
 
 
 def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[str, list[Path]]]:

@@ -22,7 +22,7 @@ from bodyposenet.training.batches import Batch
 from bodyposenet.training.checkpoints import Trainee
 from bodyposenet.training.labels import Labels, read_images
 from bodyposenet.training.ranks import Ranks
-from bodyposenet.training.teacher import Teacher
+from bodyposenet.training.teacher import PrecomputedTeacher, Teacher, leave_rest
 
 
 class StepResult(NamedTuple):
@@ -55,7 +55,7 @@ class Step:
         ranks: Ranks,
         *,
         precision: torch.dtype | None = None,
-        teacher: Teacher | None = None,
+        teacher: Teacher | PrecomputedTeacher | None = None,
     ) -> None:
         self._spec = spec
         self._trainee = trainee
@@ -88,16 +88,18 @@ class Step:
         teacher, labels = self._teacher, self._labels(batch)
         images = read_images(batch)
         # A teacher on the processor has its copy before the device is busy with the network.
-        asked = images.to(teacher.place) if teacher else images
+        asked = images.to(teacher.place) if isinstance(teacher, Teacher) else images
         with torch.autocast(self._device.type, self._precision, self._precision is not None):
             maps = forward(network.normalize(images))
-            taught = teacher(asked) if teacher else None
+            taught = teacher(asked) if isinstance(teacher, Teacher) else None
+        if isinstance(teacher, PrecomputedTeacher):
+            taught = teacher(batch)
         focal = spec.loss.focal_loss_params
         heat, paf = stage_losses(maps.heatmaps, maps.pafs, labels, focal)
         total = torch.stack(heat + paf).sum()
-        if teacher is not None and taught is not None:
+        if taught is not None:
             learned = [
-                *stage_losses(maps.heatmaps, maps.pafs, teacher.leave(labels), focal),
+                *stage_losses(maps.heatmaps, maps.pafs, leave_rest(labels, taught), focal),
                 *stage_losses(maps.heatmaps, maps.pafs, taught),
             ]
             total = torch.stack([loss for losses in learned for loss in losses]).sum()

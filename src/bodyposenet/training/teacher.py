@@ -1,8 +1,9 @@
-"""A trained network whose maps join the targets.
+"""Distillation: a trained network whose maps join the targets.
 
-Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015). A `.tlt` file runs
-on the training's device; any other model, and what a Python file of the user opens, runs behind
-`Engine`.
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015). A teacher runs on
+every sample, or its maps of whole photos were computed beforehand (`data.teacher_maps`). A `.tlt`
+file runs on the training's device; any other model, and what a Python file of the user opens, runs
+behind `Engine`.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ import torch
 from torch import Tensor
 
 from bodyposenet.console import logger
+from bodyposenet.data.teacher_maps import HEADER_FILE, ChannelTable, MapFolder, TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.batches import Batch
 
 _PLACE = "distillation.teacher"
+_MAPS_PLACE = "distillation.maps"
 _MODULE = "bodyposenet_teacher"
 """What Python knows a user's file as."""
 
@@ -83,17 +88,54 @@ class Teacher:
             *(share.sqrt() for share in self._shares),
         )  # fmt: skip
 
-    def leave(self, labels: Targets) -> Targets:
-        """The labels' targets with the share of the loss that remains for them.
 
-        The loss squares the masks, hence the roots.
+class PrecomputedTeacher:
+    """A teacher whose maps come with the samples.
+
+    They count on the cells that lie in the photo, also where nobody is labelled.
+
+    Args:
+        maps: What the samples bring.
+        weight: Share of the loss of a map that compares with the teacher's, where it has one.
+        device: Of the training.
+    """
+
+    def __init__(self, maps: TeacherMaps, weight: float, device: torch.device) -> None:
+        self._shares = [
+            weight * torch.from_numpy(known).to(device).float()[:, None, None]
+            for known in (maps.known_heatmaps, maps.known_pafs)
+        ]
+
+    def __call__(self, batch: Batch) -> Targets:
+        """Return the teacher's maps as targets, with the share of the loss that they have.
+
+        Args:
+            batch: With teacher maps, on the device.
         """
-        heatmaps, pafs = ((1 - share).sqrt() for share in self._shares)
-        return replace(
-            labels,
-            heatmap_mask=labels.heatmap_mask * heatmaps,
-            paf_mask=labels.paf_mask * pafs,
+        assert batch.teacher_heatmaps is not None
+        assert batch.teacher_pafs is not None
+        assert batch.teacher_cells is not None
+        cells = batch.teacher_cells[:, None].float()
+        return Targets(
+            batch.teacher_heatmaps.float(),
+            batch.teacher_pafs.float(),
+            *((share * cells).sqrt() for share in self._shares),
         )
+
+
+def leave_rest(labels: Targets, taught: Targets) -> Targets:
+    """Return the labels' targets with the share of the loss that a teacher leaves to them.
+
+    The loss squares the masks, hence the roots.
+    """
+    heatmaps, pafs = (
+        (1 - mask.square()).clamp(min=0).sqrt() for mask in (taught.heatmap_mask, taught.paf_mask)
+    )
+    return replace(
+        labels,
+        heatmap_mask=labels.heatmap_mask * heatmaps,
+        paf_mask=labels.paf_mask * pafs,
+    )
 
 
 def _take(channels: ChannelMap, maps: Tensor) -> Tensor:
@@ -102,12 +144,12 @@ def _take(channels: ChannelMap, maps: Tensor) -> Tensor:
 
 
 def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | None:
-    """The teacher that a train spec names; None where it names none.
+    """The teacher that a train spec runs on every sample; None where it names none.
 
     Raises:
         BodyPoseNetError: The model cannot be opened, knows no limb, or takes no such images.
     """
-    if spec.distillation is None:
+    if spec.distillation is None or spec.distillation.teacher is None:
         return None
     path, weight = spec.existing(_PLACE, spec.distillation.teacher), spec.distillation.weight
     if path.suffix == ".tlt":
@@ -129,6 +171,67 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
         path, limbs, len(spec.skeleton.limbs), weight, 1 - weight,
     )  # fmt: skip
     return teacher
+
+
+def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
+    """Open the precomputed teacher maps that a train spec names; None where it names none.
+
+    Raises:
+        BodyPoseNetError: The folder is missing, damaged or empty, or shares no limb with the spec.
+    """
+    if spec.distillation is None or spec.distillation.maps is None:
+        return None
+    path, weight = spec.existing(_MAPS_PLACE, spec.distillation.maps), spec.distillation.weight
+    if not path.is_dir():
+        spec.fail(_MAPS_PLACE, f"{path} is not a folder", f"Name the folder of {HEADER_FILE}.")
+    folder = MapFolder.open(path)
+    photos = len(folder)
+    if not photos:
+        spec.fail(_MAPS_PLACE, f"{path} holds no maps", "Compute them: docs/training.md tells how.")
+    loader = spec.dataloader
+    height = loader.image_config.image_dims.height
+    options = TargetOptions.from_spec(loader.label_processor_config, height)
+    ours = spec.skeleton
+    maps = TeacherMaps(
+        folder,
+        _tables(folder.skeleton, ours),
+        _tables(folder.skeleton, _mirrored(ours)),
+        sigma=options.heatmap_sigma / options.stride,
+        half_width=options.paf_half_width,
+    )
+    limbs = int(maps.known_pafs.sum()) // 2
+    if not limbs:
+        spec.fail(
+            _MAPS_PLACE,
+            f"{path} has maps of none of the limbs of the pose configuration",
+            "Name maps of a model whose joints have the same names.",
+        )
+    logger.info(
+        "%s: maps of %d photos teach %d of %d limbs: of their loss %g is from the maps and %g from "
+        "the labels",
+        path, photos, limbs, len(ours.limbs), weight, 1 - weight,
+    )  # fmt: skip
+    return maps
+
+
+def _tables(theirs: Skeleton, ours: Skeleton) -> tuple[ChannelTable, ChannelTable]:
+    heatmaps, pafs = match_heatmaps(theirs, ours, keep_background=False), match_pafs(theirs, ours)
+    return _table(heatmaps), _table(pafs)
+
+
+def _table(channels: ChannelMap) -> ChannelTable:
+    return ChannelTable(
+        channels.source.numpy(), channels.sign.numpy(), channels.known.numpy().astype(bool)
+    )
+
+
+def _mirrored(skeleton: Skeleton) -> Skeleton:
+    """The skeleton with each joint's name exchanged for that of the other side.
+
+    In a mirrored sample the left hand is what the teacher, in the photo, calls the right one.
+    """
+    joints = tuple(skeleton.joints[other] for other in skeleton.mirrored)
+    return Skeleton(skeleton.name, joints, skeleton.limbs, completing=())
 
 
 def _by_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
