@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bodyposenet.data.records import read_records
+from bodyposenet.data.teacher_maps import HEADER_FILE, MapFolder
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
@@ -22,6 +23,10 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
     yield from _named_files(spec)
     dataset_specs = spec.dataset_specs()
     sources = dataset_sources(spec, dataset_specs)
+    maps = None
+    if spec.distillation and spec.distillation.maps:
+        maps = MapFolder.open(spec.existing("distillation.maps", spec.distillation.maps))
+        yield maps.path / HEADER_FILE
     for path in _record_files(spec):
         yield path
         for record in read_records(path):
@@ -34,6 +39,8 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
             yield root / record.image_path
             if (root / record.mask_path).is_file():
                 yield root / record.mask_path
+            if maps is not None and maps.file_of(root / record.image_path).is_file():
+                yield maps.file_of(root / record.image_path)
     for dataset_spec in dataset_specs.values():
         yield from _test_data(dataset_spec, spec.validation_max_images)
 

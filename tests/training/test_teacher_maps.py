@@ -79,7 +79,7 @@ def test_maps_of_whole_photos_teach_as_the_network_itself(make_spec, teacher, tm
     for ours, theirs in (
         (batch.teacher_heatmaps, answer.heatmaps[-1]), (batch.teacher_pafs, answer.pafs[-1])
     ):  # fmt: skip
-        assert (ours.float() - theirs).abs().max() < 0.55 / 127 * theirs.abs().max()
+        assert (ours - theirs).abs().max() < 0.55 / 127 * theirs.abs().max()
     assert loss_of_maps == pytest.approx(loss, rel=0.002)
     difference = (found - expected).norm() / expected.norm()
     assert difference < 0.01

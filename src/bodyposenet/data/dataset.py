@@ -72,9 +72,9 @@ class Sample:
             not vary.
         blur: () float32, standard deviation in network pixels, 0 for none; None as above.
         unreadable: What was wrong with the samples that this one replaces.
-        teacher_heatmaps: (K + 1, h, w) float16, what a teacher says of the sample; None, like
+        teacher_heatmaps: (K + 1, h, w) float32, what a teacher says of the sample; None, like
             the next two, without precomputed teacher maps.
-        teacher_pafs: (2 L, h, w) float16.
+        teacher_pafs: (2 L, h, w) float32.
         teacher_cells: (h, w) bool, the cells where the teacher's maps count.
         without_maps: How many photos had no teacher maps.
         out_of_scale: How many samples were too large or too small for their teacher maps.
@@ -89,8 +89,8 @@ class Sample:
     color: NDArray[np.float32] | None = None
     blur: NDArray[np.float32] | None = None
     unreadable: tuple[BodyPoseNetError, ...] = ()
-    teacher_heatmaps: NDArray[np.float16] | None = None
-    teacher_pafs: NDArray[np.float16] | None = None
+    teacher_heatmaps: NDArray[np.float32] | None = None
+    teacher_pafs: NDArray[np.float32] | None = None
     teacher_cells: NDArray[np.bool_] | None = None
     without_maps: int = 0
     out_of_scale: int = 0

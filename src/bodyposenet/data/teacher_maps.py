@@ -259,15 +259,15 @@ class SampleMaps:
     """What a teacher says of one training sample.
 
     Args:
-        heatmaps: (K + 1, h, w) float16, on the cells of the sample.
-        pafs: (2 L, h, w) float16.
+        heatmaps: (K + 1, h, w) float32, on the cells of the sample.
+        pafs: (2 L, h, w) float32.
         cells: (h, w) bool, the cells where they count.
         is_missing: Whether the photo has no maps.
         is_out_of_scale: Whether the sample is too large or too small for the photo's maps.
     """
 
-    heatmaps: NDArray[np.float16]
-    pafs: NDArray[np.float16]
+    heatmaps: NDArray[np.float32]
+    pafs: NDArray[np.float32]
     cells: NDArray[np.bool_]
     is_missing: bool = False
     is_out_of_scale: bool = False
@@ -368,7 +368,7 @@ class TeacherMaps:
         self, rows: int, columns: int, *, is_missing: bool = False, is_out_of_scale: bool = False
     ) -> SampleMaps:
         heatmaps, pafs = (
-            np.zeros((len(known), rows, columns), np.float16)
+            np.zeros((len(known), rows, columns), np.float32)
             for known in (self.known_heatmaps, self.known_pafs)
         )
         cells = np.zeros((rows, columns), bool)
@@ -463,11 +463,17 @@ def _take_longest(fields: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray
 
 def _turn(values: NDArray[np.float32], linear: NDArray[np.float64]) -> NDArray[np.float32]:
     """(2 L, h, w): vectors as a linear map turns them, with the lengths that they had."""
-    fields = values.reshape(-1, 2, *values.shape[1:])
-    turned = np.einsum("ij,ljhw->lihw", linear.astype(np.float32), fields, optimize=True)
-    lengths = np.hypot(turned[:, 0], turned[:, 1])
-    factor = np.hypot(fields[:, 0], fields[:, 1]) / np.maximum(lengths, np.float32(1e-9))
-    return (turned * factor[:, None]).reshape(values.shape)
+    scale = math.sqrt(abs(np.linalg.det(linear)))
+    (xx, xy), (yx, yy) = (linear / scale).astype(np.float32)
+    x, y = values[0::2], values[1::2]
+    turned = np.empty_like(values)
+    turned[0::2], turned[1::2] = xx * x + xy * y, yx * x + yy * y
+    if not np.allclose(linear @ linear.T, scale**2 * np.eye(2), rtol=0, atol=_ROUNDING * scale**2):
+        lengths = np.hypot(turned[0::2], turned[1::2])  # stretched: they depend on the direction
+        factors = np.hypot(x, y) / np.maximum(lengths, np.float32(1e-9))
+        turned[0::2] *= factors
+        turned[1::2] *= factors
+    return turned
 
 
 def _cells_within(

@@ -44,9 +44,9 @@ class Batch:
         blur: (B,) float32, deviation in network pixels; None with `color`.
         without_mask: How many records had no mask file.
         unreadable: Why other records took the place of some.
-        teacher_heatmaps: (B, K + 1, h, w) float16, precomputed maps of a teacher; None, like the
+        teacher_heatmaps: (B, K + 1, h, w) float32, precomputed maps of a teacher; None, like the
             next two, where there are none.
-        teacher_pafs: (B, 2 L, h, w) float16.
+        teacher_pafs: (B, 2 L, h, w) float32.
         teacher_cells: (B, h, w) bool, where the teacher's maps count.
         without_maps: How many photos had no teacher maps.
         out_of_scale: How many samples were too large or too small for their teacher maps.

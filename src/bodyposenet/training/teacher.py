@@ -117,8 +117,8 @@ class PrecomputedTeacher:
         assert batch.teacher_cells is not None
         cells = batch.teacher_cells[:, None].float()
         return Targets(
-            batch.teacher_heatmaps.float(),
-            batch.teacher_pafs.float(),
+            batch.teacher_heatmaps,
+            batch.teacher_pafs,
             *((share * cells).sqrt() for share in self._shares),
         )
 
