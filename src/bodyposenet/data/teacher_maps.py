@@ -379,7 +379,8 @@ class TeacherMaps:
     ) -> NDArray[np.float32]:
         table = self._tables[flip_lr][0]
         source = table.source[self.known_heatmaps]
-        values = stored.heatmaps[source] * np.float32(stored.steps[0])
+        values = stored.heatmaps[source].astype(np.float32)
+        values *= stored.steps[0]
         has_background = bool(self.known_heatmaps[-1])
         if has_background:  # where people are, as in the other channels
             values[-1] = 1 - values[-1]
@@ -396,7 +397,8 @@ class TeacherMaps:
     ) -> NDArray[np.float32]:
         table = self._tables[flip_lr][1]
         source, sign = table.source[self.known_pafs], table.sign[self.known_pafs]
-        values = stored.pafs[source] * (sign * np.float32(stored.steps[1]))[:, None, None]
+        values = stored.pafs[source].astype(np.float32)
+        values *= (sign * np.float32(stored.steps[1]))[:, None, None]
         missing = self._half_width * (1 / moving.scale - 1)
         if round(missing) >= 1:
             values = widen_pafs(values, round(missing))
@@ -483,7 +485,8 @@ def _cells_within(
     grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(float)
     points = to_cells.inverse().apply(grid)
     height, width = size
-    return ((points >= -0.5) & (points <= (width - 0.5, height - 0.5))).all(axis=-1)
+    x, y = points[..., 0], points[..., 1]
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
 def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
