@@ -54,8 +54,8 @@ def write_model(
         helper.make_node("Add", ["image", "tiny"], ["sum"]),
         helper.make_node("Reshape", ["sum", "same shape"], ["whole"]),
         helper.make_node("AveragePool", ["whole"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("Conv", ["cells", "heat"], ["heatmaps"]),
-        helper.make_node("Conv", ["cells", "paf"], ["fields"]),
+        helper.make_node("Conv", ["cells", "heat"], ["heatmaps"], name="heat"),
+        helper.make_node("Conv", ["cells", "paf"], ["fields"], name="paf"),
         helper.make_node("ConvTranspose", ["fields", "all"], ["pafs"], strides=[repeats, repeats]),
     ]
     kind = "Transpose" if channels_last else "Identity"
