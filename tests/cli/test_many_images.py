@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -82,27 +83,35 @@ def test_flags_that_would_do_nothing_are_refused(
     assert message in done.err
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_path, monkeypatch):
-    image = sorted(photos.iterdir())[0]
-    for number in range(60):
-        (photos / f"more_{number:02}.png").symlink_to(image.resolve())
+    """Nobody can read the last image: it is a pipe, so that the run cannot end before the kill."""
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    paths = [*map(str, sorted(photos.iterdir()) * 10), str(pipe)]
+    (tmp_path / "list.json").write_text(json.dumps(paths))
 
     def kill_one(found, *_):
-        for count, entry in enumerate(found):
-            if count == 3:
-                multiprocessing.active_children()[0].kill()
-            yield entry
+        try:
+            for count, entry in enumerate(found):
+                if count == 3:
+                    multiprocessing.active_children()[0].kill()
+                yield entry
+        finally:  # the other process may hold the pipe, and shall end
+            end = os.open(pipe, os.O_RDWR)
+            pipe.unlink()
+            os.close(end)
 
     monkeypatch.setattr("bodyposenet.tasks.inference.track", kill_one)
     done = run_bpnet(
-        "inference", *model, "--input_type", "dir", "--input", photos, "--processes", 2,
-        "-r", tmp_path / "r",
+        "inference", *model, "--input_type", "json", "--input", tmp_path / "list.json",
+        "--processes", 2, "-r", tmp_path / "r",
     )  # fmt: skip
     assert done.code == 2
     assert "a predictor process died (exit code" in done.err
     entries = read(tmp_path / "r", "detections.json")["images"]
-    assert 3 < len(entries) < 67
-    assert f"the results end after {len(entries)} of 67 images" in done.err
+    assert 3 < len(entries) < len(paths)
+    assert f"the results end after {len(entries)} of {len(paths)} images" in done.err
     last = (tmp_path / "r" / "status.json").read_text().splitlines()[-1]
     assert json.loads(last)["status"] == "FAILURE"
 
