@@ -272,6 +272,8 @@ def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, pho
 def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch):
     for name in "cdefghij":
         (photos / f"{name}.png").write_bytes((photos / "b.png").read_bytes())
+    # Many cores would wait for the first result when the tenth image is already interrupted.
+    monkeypatch.setattr("bodyposenet.runtime.pipeline.usable_cores", lambda: 2)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     results = tmp_path / "results"
     whole = FixedEngine.infer

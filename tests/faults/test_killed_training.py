@@ -1,7 +1,6 @@
 """kill -9 at any moment of a training: run again, it ends with the bits of an undisturbed run."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bodyposenet.training.checkpoints import last_checkpoint
+from bodyposenet.training.checkpoints import Position, last_checkpoint
+from bodyposenet.training.progress import Progress
 
 PROCESSES = Path("/proc")
 
@@ -22,46 +22,46 @@ def commands():
             yield file.read_text().replace("\0", " ")
 
 
-def start(spec, results, stderr=subprocess.DEVNULL):
-    command = [
-        sys.executable,
-        "-m",
-        "bodyposenet.cli",
-        "train",
-        "-e",
-        str(spec),
-        "-r",
-        str(results),
-    ]
+KILLED = """
+import os, signal, sys
+from bodyposenet import cli
+
+name, count = sys.argv[1], int(sys.argv[2])
+
+def kill(event, arguments):
+    global count
+    if event == "os.rename" and os.fspath(arguments[1]).endswith(name):
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+sys.exit(cli.main(sys.argv[3:]))
+"""
+"""A file is complete when it takes its name; killed before that, the run has not written it."""
+
+
+def start(spec, results, code=None, stderr=subprocess.DEVNULL):
+    program = ["-m", "bodyposenet.cli"] if code is None else ["-c", *code]
+    command = [sys.executable, *program, "train", "-e", str(spec), "-r", str(results)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
 
-def kill(run, results, seconds, *, after):
-    """Kill a run some seconds after such a file is there; whether it had not ended by itself."""
-    while run.poll() is None and not list(results.glob(after)):
-        time.sleep(0.02)
-    time.sleep(seconds)
-    if run.poll() is None:
-        run.send_signal(signal.SIGKILL)
-    return run.wait() == -signal.SIGKILL
-
-
-def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp_path):
-    changes = {"num_epoch": 12, "validation_every_n_epoch": 4, "max_ckpt_to_keep": 2}
-    changes |= {"ema_decay": 0.9, "checkpoint_n_epoch": 3, "checkpoint_every_n_secs": 0.01}
+def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp_path, run_bpnet):
+    changes = {"num_epoch": 6, "validation_every_n_epoch": 2, "max_ckpt_to_keep": 2}
+    changes |= {"ema_decay": 0.9, "checkpoint_n_epoch": 2, "checkpoint_every_n_secs": 1e-6}
     spec = write_train_spec(**changes, **{"dataloader.workers": 1, "dataloader.batch_size": 2})
-    assert start(spec, tmp_path / "undisturbed").wait() == 0
+    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "undisturbed").code == 0
 
-    moments, results = random.Random(0), tmp_path / "killed"
-    assert kill(start(spec, results), results, 0.1, after="events/*")
-    for _ in range(3):
-        seconds = moments.uniform(0.0, 0.4)
-        kill(start(spec, results), results, seconds, after="*.state")
-    assert start(spec, results).wait() == 0
-    for name in ("bpnet_model.tlt", "model.epoch-12.tlt", "model.epoch-12.state"):
-        assert (results / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
-    assert not list(results.glob(".*.tmp"))
-    assert not (results / "latest.state").exists()
+    undisturbed, results = tmp_path / "undisturbed", tmp_path / "killed"
+    for name, count in (("latest.state", 1), ("model.epoch-4.tlt", 1)):
+        assert start(spec, results, (KILLED, name, str(count))).wait() == -signal.SIGKILL
+    assert not (results / "model.epoch-4.tlt").exists()  # but its state is there
+    assert run_bpnet("train", "-e", spec, "-r", results).code == 0
+    for name in ("bpnet_model.tlt", "model.epoch-6.tlt", "model.epoch-6.state"):
+        assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
+    names, expected = ({path.name for path in each.iterdir()} for each in (results, undisturbed))
+    assert names == expected
     if PROCESSES.is_dir():
         for _ in range(100):  # workers look for their parent once a second
             left = [process for process in commands() if str(results) in process]
@@ -103,24 +103,28 @@ def test_a_worker_that_dies_is_a_clear_error(write_train_spec, tmp_path):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
-    write_train_spec, tmp_path, name
+    write_train_spec, run_bpnet, tmp_path, monkeypatch
 ):
     changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
-    changes |= {"dataloader.batch_size": 1, "summary_every_n_steps": 1, "log_every_n_secs": 1e-6}
-    spec, results = write_train_spec(**changes), tmp_path / "run"
-    with start(spec, results, stderr=subprocess.PIPE) as run:
-        for line in run.stderr:
-            if "step 3/" in line:
-                run.send_signal(getattr(signal, name))
-            last = line
-    assert run.returncode == 75
-    assert last == f"stopped by {name}; the same command goes on from here\n"
-    position = last_checkpoint(results, "").position
-    assert position.epoch == 0 and position.samples >= 3
+    spec = write_train_spec(**changes, **{"dataloader.batch_size": 1})
+    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "undisturbed").code == 0
+    step = Progress.step
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
 
-    assert start(spec, results).wait() == 0
-    assert start(spec, tmp_path / "undisturbed").wait() == 0
-    for file in ("bpnet_model.tlt", "model.epoch-2.state"):
-        assert (results / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
+        def step_and_signal(self, done, *rest, number=number, **named):
+            step(self, done, *rest, **named)
+            if done == 3:
+                signal.raise_signal(number)
+
+        results = tmp_path / number.name
+        with monkeypatch.context() as patched:
+            patched.setattr(Progress, "step", step_and_signal)
+            stopped = run_bpnet("train", "-e", spec, "-r", results)
+        assert stopped.code == 75
+        told = f"stopped by {number.name}; the same command goes on from here"
+        assert stopped.err.splitlines()[-1] == told
+        assert last_checkpoint(results, "").position == Position(0, samples=3)
+        assert run_bpnet("train", "-e", spec, "-r", results).code == 0
+        for file in ("bpnet_model.tlt", "model.epoch-2.state"):
+            assert (results / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bodyposenet.training.checkpoints import last_checkpoint
+from bodyposenet.training.checkpoints import Position, last_checkpoint
 
 from . import rank_gradients
 
@@ -24,6 +24,28 @@ from bodyposenet.training import launch
 launch.check_gpus = lambda count: None
 sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
 """
+
+WAITS_AT_STEP_3 = """
+import signal, sys, time
+from bodyposenet import cli
+from bodyposenet.training import progress
+
+step, received = progress.Progress.step, []
+
+def step_and_wait(self, number, *rest, **named):
+    if number == 1:
+        handle = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda *told: (handle(*told), received.append(told)))
+    step(self, number, *rest, **named)
+    while number == 3 and not received:
+        time.sleep(0.01)
+
+progress.Progress.step = step_and_wait
+sys.exit(cli.main(sys.argv[1:]))
+"""
+START_TWO_THAT_WAIT = START_TWO.replace(
+    "sys.exit", f"launch.COMMAND = ('-c', {WAITS_AT_STEP_3!r})\nsys.exit"
+)
 
 TOO_LARGE = """
 import sys
@@ -89,62 +111,53 @@ def test_two_ranks_give_the_gradients_of_one_with_twice_the_batch(write_train_sp
         assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * float(mine.abs().max()) + 1e-6)
 
 
-def test_two_machines_train_one_model_and_validate_every_image_once(
+def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bits(
     write_train_spec, run_bpnet, tmp_path
 ):
-    """Two "machines" on loopback, as the documentation tells it."""
-    changes = {"num_epoch": 2, "ema_decay": 0.9, "dataloader.batch_size": 3}
-    spec, results = write_train_spec(**changes), tmp_path / "run"
+    """Two "machines" on loopback, as the documentation tells it; then two ranks of one machine."""
+    changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
+    changes |= {"ema_decay": 0.9, "dataloader.batch_size": 1, "log_every_n_secs": 1e-6}
+    spec, undisturbed = write_train_spec(**changes), tmp_path / "undisturbed"
     port = free_port()
     machines = [
         start(
             *TORCHRUN, "--nnodes", 2, "--node_rank", number, "--nproc_per_node", 1,
             "--master_addr", "127.0.0.1", "--master_port", port,
-            "-m", "bodyposenet.cli", "train", "-e", spec, "-r", results, "--multi-node",
+            "-m", "bodyposenet.cli", "train", "-e", spec, "-r", undisturbed, "--multi-node",
         )
         for number in range(2)
     ]  # fmt: skip
     outputs = [machine.communicate()[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     first, second = outputs
-    assert "epoch 2/2" in first and "6 samples per step" in first
+    assert "epoch 2/2" in first and "2 samples per step" in first
     assert "epoch" not in second and "PASS" not in second
-    lines = lines_of(results)
+    lines = lines_of(undisturbed)
     assert [line["status"] for line in lines].count("STARTED") == 1
-    (together,) = [line["kpi"] for line in lines if "kpi" in line]
 
-    # One process alone makes the same validation up.
-    status = results / "status.json"
-    kept = [line for line in lines if "kpi" not in line]
-    status.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    assert run_bpnet("train", "-e", spec, "-r", results).code == 0
-    (alone,) = [line["kpi"] for line in lines_of(results) if "kpi" in line]
-    assert together == pytest.approx(alone)
-
-
-def test_two_ranks_stopped_within_an_epoch_end_with_the_bits_of_an_undisturbed_run(
-    write_train_spec, tmp_path
-):
-    changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
-    changes |= {"ema_decay": 0.9, "dataloader.batch_size": 1, "log_every_n_secs": 1e-6}
-    spec, results = write_train_spec(**changes), tmp_path / "run"
-    output = ""
-    with start(*two_ranks(spec, results)) as launcher:
+    results, output = tmp_path / "run", ""
+    with start(*two_ranks(spec, results, START_TWO_THAT_WAIT)) as launcher:
         for line in launcher.stdout:
             output += line
             if "step 3/" in line:
                 launcher.send_signal(signal.SIGTERM)
     assert launcher.returncode == 75, output
     assert output.count("stopped by SIGTERM; the same command goes on from here") == 1
-    position = last_checkpoint(results, "").position
-    assert position.epoch == 0 and position.samples >= 6
-
-    for folder in (results, tmp_path / "undisturbed"):
-        launcher = start(*two_ranks(spec, folder))
-        output, _ = launcher.communicate()
-        assert launcher.returncode == 0, output
+    assert last_checkpoint(results, "").position == Position(0, samples=6)
+    launcher = start(*two_ranks(spec, results))
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 0, output
     for name in ("bpnet_model.tlt", "model.epoch-2.state"):
-        assert (results / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+        assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
+
+    # Together they have validated every image once: one process alone finds the same.
+    (together,) = [line["kpi"] for line in lines if "kpi" in line]
+    status = undisturbed / "status.json"
+    kept = [line for line in lines if "kpi" not in line]
+    status.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert run_bpnet("train", "-e", spec, "-r", undisturbed).code == 0
+    (alone,) = [line["kpi"] for line in lines_of(undisturbed) if "kpi" in line]
+    assert together == pytest.approx(alone)
 
 
 def test_ranks_end_with_one_that_dies_and_with_their_launcher(write_train_spec, tmp_path):
@@ -180,8 +193,8 @@ def test_a_batch_that_two_ranks_cannot_hold_is_one_clear_error(write_train_spec,
     assert "Traceback" not in output
 
 
-def two_ranks(spec, results):
-    return sys.executable, "-c", START_TWO, "-e", spec, "-r", results
+def two_ranks(spec, results, code=START_TWO):
+    return sys.executable, "-c", code, "-e", spec, "-r", results
 
 
 def wait_for_epochs(launcher, results, count):
