@@ -13,18 +13,20 @@ from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 
-STEPS = 60
+STEPS = 100
 
 
 def overfit(dataset_spec: Path) -> BodyPoseNetwork:
     """Train on all test images at once; they must be of one size."""
     torch.manual_seed(0)
-    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.25)
+    attributes = BackboneAttributes(
+        architecture="lightweight_openpose", mtype="open_model_zoo", batch_norm=False, width=0.25
+    )
     network = BodyPoseNetwork(
         load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=attributes)
     ).train()
     inputs, heatmaps, pafs = batch(network, DatasetSpec.load(dataset_spec))
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(STEPS):
         stages = zip(*network(inputs), strict=True)
         loss = sum((h - heatmaps).square().sum() + (p - pafs).square().sum() for h, p in stages)

@@ -235,7 +235,7 @@ def test_options_of_numpy(tlt):
 
 def test_without_a_model_the_default_model_is_opened():
     find_poses = bodyposenet.load(input_shape=(64, 96))
-    assert find_poses.skeleton.name == "bpnet_18_joints_22_limbs"
+    assert find_poses.skeleton.name == "bpnet_18_joints"
     assert len(find_poses(np.full((64, 96, 3), 128, np.uint8))) == 0  # nobody in plain gray
 
 
