@@ -18,7 +18,17 @@ from bodyposenet.sealing import METADATA_KEY
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Where the exporter notes a node's modules, the outermost first, and at last its own name."""
 
+_NETWORK = "network"
+"""The module whose own nodes join features and maps."""
+
 _SIDES = "rows", "columns"
+
+_PARTS = {
+    "Conv": ("input", "weight", "bias"),
+    "Clip": ("input", "min", "max"),
+    "Slice": ("input", "starts", "ends", "axes", "steps"),
+}
+"""Names of what operators read; others have one constant."""
 
 
 def name_layers(graph: ir.Graph) -> None:
@@ -29,12 +39,17 @@ def name_layers(graph: ir.Graph) -> None:
     """
     stages = count(2)  # the maps of each stage before the last are joined to the features
     layers = [
-        f"stage{next(stages)}/concat" if node.op_type == "Concat" else _layer(node)
+        f"stage{next(stages)}/concat"
+        if node.op_type == "Concat" and _module(node) == _NETWORK
+        else _layer(node)
         for node in graph
     ]
-    nodes_of = Counter(layers)
+    nodes_of, taken = Counter(layers), Counter[str]()
     for node, layer in zip(graph, layers, strict=True):
         name = layer if nodes_of[layer] == 1 else f"{layer}/{node.op_type.lower()}"
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}_{taken[name]}"
         node.name = name
         (output,) = node.outputs
         if not output.is_graph_output():
@@ -47,15 +62,23 @@ def _layer(node: ir.Node) -> str:
         weight = node.inputs[1]
         assert weight is not None and weight.name is not None
         return weight.name.removesuffix(".weight").rpartition(".")[2]
-    *_, module, _ = ast.literal_eval(node.metadata_props[_SCOPES])
-    if module:
+    (output,) = node.outputs
+    if output.dtype == ir.DataType.INT64:
+        return "sizes"
+    if module := _module(node):
         return module.rpartition(".")[2]
-    (output,) = node.outputs  # outside of all modules: only the layout changes
+    # outside of all modules: only the layout changes
     return str(output.name).removesuffix(":0") if output.is_graph_output() else "images"
 
 
+def _module(node: ir.Node) -> str:
+    """The innermost module of a node; empty outside of all."""
+    *_, module, _ = ast.literal_eval(node.metadata_props[_SCOPES])
+    return str(module)
+
+
 def _name_weights(node: ir.Node, name: str) -> None:
-    parts = ("", "weight", "bias") if node.op_type == "Conv" else ("", "constant", "constant")
+    parts = _PARTS.get(node.op_type, ("constant",) * len(node.inputs))
     for value, part in zip(node.inputs, parts, strict=False):
         if value is not None and value.is_initializer():
             value.name = f"{name}.{part}"

@@ -53,11 +53,21 @@ class Chain:
         self.channels = channels
 
     def depthwise(
-        self, name: str, *, stride: int = 1, dilation: int = 1, bias: bool = False
+        self,
+        name: str,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: int | None = None,
+        bias: bool = False,
     ) -> None:
-        """Add a 3x3 convolution of each channel by itself."""
+        """Add a convolution of each channel by itself, padded as `conv` is."""
+        channels = self.channels
+        if padding is None:
+            padding = dilation * (kernel // 2)
         self._layers[name] = nn.Conv2d(
-            self.channels, self.channels, 3, stride, dilation, dilation, self.channels, bias=bias
+            channels, channels, kernel, stride, padding, dilation, channels, bias=bias
         )
 
     def norm(self, name: str, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -67,6 +77,10 @@ class Chain:
     def relu(self, name: str) -> None:
         """Add a ReLU."""
         self._layers[name] = nn.ReLU(inplace=True)
+
+    def relu6(self, name: str) -> None:
+        """Add a ReLU that ends at 6."""
+        self._layers[name] = nn.ReLU6(inplace=True)
 
     def elu(self, name: str) -> None:
         """Add an ELU."""

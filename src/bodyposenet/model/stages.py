@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bodyposenet.model.architectures import add_trunk
+from bodyposenet.model.architectures import add_trunk, branch_channels
 from bodyposenet.model.layers import Chain, Gated, Widths
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
-
-_FIRST_HIDDEN, _LATER_HIDDEN = 512, 128
 
 # Kind -> the branch's name in its output, the output's name in the last stage, and the activation
 # of the self-attention.
@@ -80,9 +78,8 @@ def _build_branch(
     """
     branch_name, final_name, activation = _BRANCHES[kind]
     prefix = f"stage{number}/{kind}"
-    hidden = _FIRST_HIDDEN if number == 1 else _LATER_HIDDEN
     branch = Chain(trunk.channels, trunk.widths)
-    channels = spec.backbone_attributes.scaled(hidden)
+    channels = branch_channels(number, spec)
     branch.conv(f"{prefix}/conv{layer}", channels, 1, bias=spec.use_bias)
     branch.relu(f"{prefix}/conv{layer}/relu")
     if spec.use_self_attention and number > 1:

@@ -13,26 +13,31 @@ STRIDE = 8
 """Input pixels per cell of the maps, of every architecture."""
 
 
-_VARIANTS = {"vgg": ("default", "pooling"), "lightweight_openpose": ("default", "open_model_zoo")}
+_VARIANTS = {
+    "vgg": ("default", "pooling"),
+    "lightweight_openpose": ("default", "open_model_zoo"),
+    "movenet": ("default",),
+}
 
 
 class BackboneAttributes(Block):
     """The feature extractor (reference 7)."""
 
-    architecture: Literal["vgg", "lightweight_openpose"] = "vgg"
+    architecture: Literal["vgg", "lightweight_openpose", "movenet"] = "vgg"
     """vgg: TAO's network; lightweight_openpose: a fast one for CPUs and edge devices, for which
-    there are public weights (Osokin 2018; ours)."""
+    there are public weights (Osokin 2018; ours); movenet: a faster one on MoveNet's trunk, whose
+    heads are to be trained (ours)."""
     mtype: Literal["default", "pooling", "open_model_zoo"] = "default"
-    """default, of vgg: strided convolutions with batch normalization; of lightweight_openpose: the
-    published network. pooling: vgg with the classic VGG19 front, which ImageNet weights fit (ours).
+    """default, of vgg: strided convolutions with batch normalization; of the others: the published
+    network. pooling: vgg with the classic VGG19 front, which ImageNet weights fit (ours).
     open_model_zoo: lightweight_openpose as human-pose-estimation-0001 has it (ours)."""
     use_bias: bool = False
     """vgg with mtype default: bias of the backbone; must be that of the pretrained weights."""
     width: Positive = 1.0
-    """lightweight_openpose only: multiplier of all channel counts (ours)."""
+    """lightweight_openpose and movenet: multiplier of all channel counts (ours)."""
     batch_norm: bool = True
-    """lightweight_openpose only. false: no batch normalization, as in weights where it was folded
-    into the convolutions (ours)."""
+    """lightweight_openpose and movenet. false: no batch normalization, as in weights where it was
+    folded into the convolutions (ours)."""
     nlayers: Any = ignored("the number of layers is fixed by the architecture")
 
     @model_validator(mode="after")
@@ -49,13 +54,13 @@ class BackboneAttributes(Block):
         return max(8, round(channels * self.width / 8) * 8)
 
     def without_effect(self) -> dict[str, str]:
-        """Keys of the other architecture, where they are not the default."""
+        """Keys of other architectures, where they are not the default."""
         reasons = {}
         if self.architecture == "vgg" and self.width != 1:
             reasons["width"] = "the widths of vgg are fixed"
         if self.architecture == "vgg" and not self.batch_norm:
             reasons["batch_norm"] = "mtype says whether a vgg has batch normalization"
-        if self.architecture == "lightweight_openpose" and self.use_bias:
+        if self.architecture != "vgg" and self.use_bias:
             reasons["use_bias"] = "it follows from batch_norm"
         if self.architecture == "vgg" and self.mtype == "pooling" and not self.use_bias:
             reasons["use_bias"] = "the pooling variant has biases"
@@ -99,10 +104,11 @@ class ModelConfig(Block):
     def without_effect(self) -> dict[str, str]:
         """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
         reasons = {}
-        if self.backbone_attributes.architecture == "lightweight_openpose":
+        architecture = self.backbone_attributes.architecture
+        if architecture != "vgg":
             for name in ("stage1_kernel_sizes", "stageT_kernel_sizes"):
-                reasons[name] = "the stages of lightweight_openpose are fixed"
-            reasons["kernel_initializer"] = "lightweight_openpose has its own initial weights"
+                reasons[name] = f"the stages of {architecture} are fixed"
+            reasons["kernel_initializer"] = f"{architecture} has its own initial weights"
         elif self.backbone_attributes.mtype == "pooling":
             reasons["kernel_initializer"] = "vgg with pooling has its own initial weights"
         if self.data_format == "channels_first":

@@ -65,10 +65,10 @@ def quantized_values(layers: Sequence[ir.Node], flavour: Flavour) -> list[ir.Val
 
 
 def result(layer: ir.Node) -> ir.Value:
-    """What a layer gives: behind its ReLU, where nothing else sees what is before it."""
+    """What a layer gives: behind its ReLU or ReLU6, where nothing else sees what is before it."""
     (output,) = layer.outputs
     followers = [use.node for use in output.uses()]
-    if len(followers) == 1 and followers[0].op_type == "Relu" and not output.is_graph_output():
+    if len(followers) == 1 and not output.is_graph_output() and _is_relu(followers[0]):
         return followers[0].outputs[0]
     return output
 
@@ -78,11 +78,19 @@ def is_never_negative(value: ir.Value) -> bool:
     producer = value.producer()
     if producer is None:
         return False
-    if producer.op_type in ("Relu", "Sigmoid"):
+    if _is_relu(producer) or producer.op_type == "Sigmoid":
         return True
     if producer.op_type in ("Add", "Concat", "MaxPool", "Mul"):
         return all(each is not None and is_never_negative(each) for each in producer.inputs)
     return False
+
+
+def _is_relu(node: ir.Node) -> bool:
+    """Whether a node is a ReLU, or one with an upper end."""
+    if node.op_type != "Clip":
+        return node.op_type == "Relu"
+    least = node.inputs[1]
+    return least is not None and least.const_value is not None and least.const_value.numpy() == 0
 
 
 def insert(

@@ -119,7 +119,16 @@ def _int8_layers(graph: ir.Graph, quantization: Quantization) -> list[ir.Node]:
     if quantization.flavour == "cpu" and not quantization.strict:
         in_float |= _lose_most(convolutions)
     operators = LAYERS[quantization.flavour]
-    return [node for node in nodes if node.op_type in operators and node not in in_float]
+    return [
+        node
+        for node in nodes
+        if node.op_type in operators and node not in in_float and _computes_in_float(node)
+    ]
+
+
+def _computes_in_float(node: ir.Node) -> bool:
+    """False for the arithmetic of sizes."""
+    return node.outputs[0].dtype == ir.DataType.FLOAT
 
 
 def _named(convolutions: list[ir.Node], quantization: Quantization) -> set[ir.Node]:
@@ -169,5 +178,11 @@ def _gives_maps(convolution: ir.Node, strict: bool) -> bool:
         convolution: The layer.
         strict: Whether those do not count that the next stage reads.
     """
-    followers = {use.node.op_type for use in convolution.outputs[0].uses()}
-    return followers <= _ARRANGING - ({"Concat"} if strict else set())
+    arranging = _ARRANGING - ({"Concat"} if strict else set())
+    waiting = [convolution]
+    while waiting:
+        followers = [use.node for use in waiting.pop().outputs[0].uses()]
+        if any(node.op_type not in arranging for node in followers):
+            return False
+        waiting += [node for node in followers if node.op_type != "Concat"]
+    return True

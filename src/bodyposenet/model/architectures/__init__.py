@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from bodyposenet.model.architectures import lightweight_openpose, vgg
+from bodyposenet.model.architectures import lightweight_openpose, movenet, vgg
 from bodyposenet.model.layers import Chain, Widths
 from bodyposenet.specs.network import ModelConfig
+
+_MODULES = {"vgg": vgg, "lightweight_openpose": lightweight_openpose, "movenet": movenet}
 
 
 def build_backbone(spec: ModelConfig, widths: Widths) -> tuple[nn.Sequential, int]:
@@ -23,10 +25,7 @@ def build_backbone(spec: ModelConfig, widths: Widths) -> tuple[nn.Sequential, in
         (N, 3, 8 h, 8 w) normalized images -> (N, C, h, w) features, never negative; and C.
     """
     chain = Chain(3, widths)
-    if spec.backbone_attributes.architecture == "lightweight_openpose":
-        lightweight_openpose.add_backbone(chain, spec)
-    else:
-        vgg.add_backbone(chain, spec)
+    _MODULES[spec.backbone_attributes.architecture].add_backbone(chain, spec)
     return chain.build(), chain.channels
 
 
@@ -41,6 +40,11 @@ def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
     Returns:
         The number of the trunk's last layer, which TAO's names of the branches go on from.
     """
-    if spec.backbone_attributes.architecture == "lightweight_openpose":
-        return lightweight_openpose.add_trunk(chain, stage, spec)
-    return vgg.add_trunk(chain, stage, spec)
+    return _MODULES[spec.backbone_attributes.architecture].add_trunk(chain, stage, spec)
+
+
+def branch_channels(stage: int, spec: ModelConfig) -> int:
+    """Channels of the hidden convolutions of a stage's branches."""
+    attributes = spec.backbone_attributes
+    initial, later = _MODULES[attributes.architecture].BRANCH_CHANNELS
+    return attributes.scaled(initial if stage == 1 else later)

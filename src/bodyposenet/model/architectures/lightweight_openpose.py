@@ -29,6 +29,9 @@ _STEM = 32
 _FEATURES = 128
 _INITIAL_CONVOLUTIONS = 3
 
+BRANCH_CHANNELS = 512, 128
+"""Of the hidden convolutions of both branches: in stage 1, and later."""
+
 
 def add_backbone(chain: Chain, spec: ModelConfig) -> None:
     """Add MobileNet and the context module."""

@@ -22,6 +22,9 @@ _BLOCKS = (
 _FEATURES = 128
 _TRUNK = 128
 
+BRANCH_CHANNELS = 512, 128
+"""Of the hidden convolutions of both branches: in stage 1, and later."""
+
 
 def add_backbone(chain: Chain, spec: ModelConfig) -> None:
     """Add VGG19's blocks 1 to 4, TAO's block 6 and the channel reduction."""

@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.model.pretrained import lightweight_openpose, open_model_zoo, own, vgg19
+from bodyposenet.model.pretrained import (
+    lightweight_openpose,
+    movenet,
+    open_model_zoo,
+    own,
+    vgg19,
+)
 from bodyposenet.model.pretrained.keras import read_keras
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
 from bodyposenet.sealing import HDF5_MAGIC
 from bodyposenet.skeleton import Skeleton
-
-_FIRST = "block_1a_conv_1"
-"""The first convolution of every architecture."""
 
 _PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
 
@@ -80,8 +82,8 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
         network: Is changed.
         path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
             Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
-            Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); a Keras file of
-            TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras Applications (`.h5`), or `.safetensors`
+            Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); MoveNet's trunk
+            (`.safetensors`); a Keras file of TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras Applications (`.h5`), or `.safetensors`
             with the keys `conv1_1.weight` ...
         key: Key of a sealed model.
 
@@ -108,7 +110,7 @@ def build_pretrained(
     """Build the network that a file of weights is of, for a skeleton, and copy the weights.
 
     Args:
-        path: As for `load_pretrained`, but for files that hold weights only (Keras, VGG19).
+        path: As for `load_pretrained`, but for files that hold weights only (Keras, VGG19, MoveNet).
         key: Key of a sealed model.
         skeleton: What the network is to predict; channels of other joints and limbs start anew.
         normalization: The input that the network is to take.
@@ -155,11 +157,13 @@ def _read(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWe
     if suffix in _PYTORCH_SUFFIXES:
         return _of_lightweight_openpose(lightweight_openpose.read_checkpoint(path), network)
     if suffix == ".safetensors":
-        tensors = _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
         if vgg19.is_vgg19(tensors):
             return vgg19.convert(tensors)
         if lightweight_openpose.is_lightweight_openpose(tensors):
             return _of_lightweight_openpose(tensors, network)
+        if movenet.is_movenet(tensors):
+            return _of_movenet(tensors, metadata, path)
         return PretrainedWeights(tensors)
     return own.read_tlt(path, key)
 
@@ -173,6 +177,18 @@ def _of_lightweight_openpose(
     )
 
 
+def _of_movenet(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
+) -> PretrainedWeights:
+    try:
+        return movenet.convert(tensors, metadata)
+    except ValueError as error:
+        raise BodyPoseNetError(
+            f"{path}: unusable metadata: {error}",
+            "Write the factor of the pixels there as text, such as '0.00784'.",
+        ) from error
+
+
 def _starts_as_hdf5(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -184,9 +200,12 @@ def _starts_as_hdf5(path: Path) -> bool:
         ) from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors, as float32, and the metadata."""
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise BodyPoseNetError(
             f"{path}: not a readable safetensors file: {error}",
@@ -200,7 +219,7 @@ def _check_backbone(weights: PretrainedWeights, network: BodyPoseNetwork, path: 
     if theirs is None:
         return
     keys = {"architecture", "mtype"}
-    if theirs.architecture == "lightweight_openpose":
+    if theirs.architecture != "vgg":
         keys.add("batch_norm")
     needed = {key: getattr(theirs, key) for key in sorted(keys)}
     differing = {key: value for key, value in needed.items() if getattr(ours, key) != value}
@@ -218,7 +237,7 @@ def _copy(weights: PretrainedWeights, network: BodyPoseNetwork) -> WeightReport:
     """Copy what matches, the maps' channels by the names of joints and limbs."""
     own = tensors_of(network)
     theirs, new_maps = _with_our_maps(weights, network, own)
-    theirs = _with_our_input(weights, network.normalization, theirs)
+    theirs = _with_our_input(weights, network, theirs)
     # A counter of training steps, which Keras does not keep and nothing reads.
     names = [name for name in own if not name.endswith(".num_batches_tracked")]
     found = [name for name in names if name in theirs]
@@ -240,14 +259,15 @@ def _copy(weights: PretrainedWeights, network: BodyPoseNetwork) -> WeightReport:
 
 
 def _with_our_input(
-    weights: PretrainedWeights, normalization: Normalization, tensors: Mapping[str, Tensor]
+    weights: PretrainedWeights, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Make the first convolution take our input."""
-    weight, bias = f"{_FIRST}.weight", f"{_FIRST}.bias"
-    before = weights.normalization
-    if before in (None, normalization) or weight not in tensors or bias not in tensors:
+    first = _first_convolution(network.backbone, network)
+    weight, bias = f"{first}.weight", f"{first}.bias"
+    before, after = weights.normalization, network.normalization
+    if before in (None, after) or weight not in tensors or bias not in tensors:
         return dict(tensors)
-    changed = change_normalization(tensors[weight], tensors[bias], before, normalization)
+    changed = change_normalization(tensors[weight], tensors[bias], before, after)
     return {**tensors, **dict(zip((weight, bias), changed, strict=True))}
 
 
@@ -287,9 +307,9 @@ def _behind(pafs: ChannelMap, theirs: Skeleton) -> ChannelMap:
     return pafs._replace(source=pafs.source + theirs.heatmap_channels)
 
 
-def _first_convolution(stage: nn.Module, network: BodyPoseNetwork) -> str:
-    """The layer of a stage that reads the maps of the stage before."""
-    first = next(module for module in stage.modules() if isinstance(module, nn.Conv2d))
+def _first_convolution(part: nn.Module, network: BodyPoseNetwork) -> str:
+    """The layer of the backbone or a stage that reads what goes in there."""
+    first = next(module for module in part.modules() if isinstance(module, nn.Conv2d))
     return next(name for name, layer in network.layers().items() if layer is first)
 
 

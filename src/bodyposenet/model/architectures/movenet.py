@@ -1,0 +1,205 @@
+"""MoveNet's trunk with stages for part affinity fields, for a network faster than the others.
+
+The trunk is that of MoveNet MultiPose (Google, 2021): MobileNetV2 (Sandler et al. 2018) of 1.5
+times the usual width, and the upper levels of its feature pyramid (Lin et al. 2017). Its own heads
+are not there: light stages of separable convolutions take their place.
+Layers named `block_*` are MobileNetV2, `fpn_*` is the pyramid, all else belongs to the heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bodyposenet.model.layers import Chain, Residual, Widths
+from bodyposenet.specs.network import ModelConfig
+
+# Expansion, output channels, blocks, stride of the first block.
+_GROUPS = (
+    (1, 24, 1, 1), (6, 40, 2, 2), (6, 48, 3, 2),
+    (6, 96, 4, 2), (6, 144, 3, 1), (6, 240, 3, 2), (6, 480, 1, 1),
+)  # fmt: skip
+_STEM, _LAST = 48, 1280
+_LEVEL32, _LEVEL16, _LEVEL8 = 64, 32, 24
+
+BRANCH_CHANNELS = 128, 128
+"""Of the hidden convolutions of both branches: in stage 1, and later."""
+
+_FEATURES = 128
+_INITIAL_BLOCKS = 3
+_REFINEMENT_BLOCKS = 3
+
+
+class Enlarge(nn.Module):
+    """Enlarges features to the cells of finer ones, by bilinear interpolation.
+
+    Convolutions of stride 2 round sizes up, so that what is enlarged may be up to `factor - 1`
+    cells larger at the right and the bottom; these are cut off.
+
+    Args:
+        factor: Cells of the finer features per cell.
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = float(factor)
+
+    def forward(self, features: Tensor, finer: Tensor) -> Tensor:
+        """(N, C, h, w) to the height and width of `finer`."""
+        large = functional.interpolate(
+            features, scale_factor=self.factor, mode="bilinear", align_corners=False
+        )
+        return large.narrow(2, 0, finer.shape[2]).narrow(3, 0, finer.shape[3])
+
+
+class Pyramid(nn.Module):
+    """MobileNetV2 and its feature pyramid: features of strides 8, 16 and 32, together at stride 8.
+
+    Args:
+        widths: Output channels of narrowed convolutions.
+        spec: The model block of the train spec.
+    """
+
+    def __init__(self, widths: Widths, spec: ModelConfig) -> None:
+        super().__init__()
+        scaled = spec.backbone_attributes.scaled
+        stride8 = Chain(3, widths)
+        stride8.add("block_stem_pad", nn.ZeroPad2d((0, 1, 0, 1)))
+        _add_convolution(stride8, "block_stem", scaled(_STEM), spec, kernel=3, stride=2)
+        _add_groups(stride8, 0, 3, spec)
+        stride16 = Chain(stride8.channels, widths)
+        _add_groups(stride16, 3, 4, spec)
+        deep16 = Chain(stride16.channels, widths)
+        _add_groups(deep16, 4, 5, spec)
+        stride32 = Chain(deep16.channels, widths)
+        _add_groups(stride32, 5, 7, spec)
+        _add_convolution(stride32, "block_last", scaled(_LAST), spec)
+        stride32.conv("fpn_lateral32_conv", scaled(_LEVEL32), 1)
+        lateral16 = Chain(stride16.channels, widths)
+        lateral16.conv("fpn_lateral16_conv", scaled(_LEVEL32), 1)
+        level16 = Chain(lateral16.channels, widths)
+        _add_separable(level16, "fpn_fuse16", scaled(_LEVEL16))
+        lateral8 = Chain(stride8.channels, widths)
+        lateral8.conv("fpn_lateral8_conv", scaled(_LEVEL16), 1)
+        level8 = Chain(lateral8.channels, widths)
+        _add_separable(level8, "fpn_fuse8", scaled(_LEVEL8))
+
+        self.channels = sum(part.channels for part in (stride8, deep16, stride32, level8))
+        self.stride8 = stride8.build()
+        self.stride16 = stride16.build()
+        self.deep16 = deep16.build()
+        self.stride32 = stride32.build()
+        self.fpn_enlarge32 = Enlarge(2)
+        self.lateral16 = lateral16.build()
+        self.level16 = level16.build()
+        self.fpn_enlarge16 = Enlarge(2)
+        self.lateral8 = lateral8.build()
+        self.level8 = level8.build()
+        self.enlarge16 = Enlarge(2)
+        self.enlarge32 = Enlarge(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, 8 h, 8 w) normalized images -> (N, C, h, w); h and w may be odd."""
+        stride8 = self.stride8(images)
+        stride16 = self.stride16(stride8)
+        deep16 = self.deep16(stride16)
+        stride32 = self.stride32(deep16)
+        level16 = self.level16(self.fpn_enlarge32(stride32, stride16) + self.lateral16(stride16))
+        level8 = self.level8(self.fpn_enlarge16(level16, stride8) + self.lateral8(stride8))
+        coarse = [self.enlarge16(deep16, stride8), self.enlarge32(stride32, stride8)]
+        return torch.cat([stride8, *coarse, level8], dim=1)
+
+
+def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+    """Add the trunk and the channel reduction."""
+    pyramid = Pyramid(chain.widths, spec)
+    chain.add("pyramid", pyramid)
+    chain.channels = pyramid.channels
+    channels = spec.backbone_attributes.scaled(_FEATURES)
+    chain.conv("channel_reduction_conv", channels, 1, bias=spec.use_bias)
+    chain.relu("channel_reduction_conv/relu")
+
+
+def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+    """Add residual separable convolutions, behind a 1x1 convolution in the refinement stages.
+
+    Returns:
+        The number of the last convolution.
+    """
+    channels, last = spec.backbone_attributes.scaled(_FEATURES), _INITIAL_BLOCKS
+    first, kernel = 1, 3
+    if stage > 1:
+        chain.conv(f"stage{stage}/conv1", channels, 1, bias=spec.use_bias)
+        chain.relu(f"stage{stage}/conv1/relu")
+        first, last, kernel = 2, 1 + _REFINEMENT_BLOCKS, 5
+    for layer in range(first, last + 1):
+        body = Chain(chain.channels, chain.widths)
+        body.depthwise(f"stage{stage}/dwconv{layer}", kernel, bias=spec.use_bias)
+        body.relu(f"stage{stage}/dwconv{layer}/relu")
+        body.conv(f"stage{stage}/conv{layer}", channels, 1, bias=spec.use_bias)
+        body.relu(f"stage{stage}/conv{layer}/relu")
+        chain.add(f"stage{stage}/block{layer}", Residual(body.build()))
+    return last
+
+
+def _add_groups(chain: Chain, first: int, end: int, spec: ModelConfig) -> None:
+    """Add the inverted residual blocks of some groups."""
+    number = sum(blocks for _, _, blocks, _ in _GROUPS[:first])
+    for expansion, channels, blocks, stride in _GROUPS[first:end]:
+        channels = spec.backbone_attributes.scaled(channels)
+        # TensorFlow's "same" pads even sizes by nothing before and one after. Odd ones, which begin
+        # behind stride 8, need one more for the last cell; even ones never see it.
+        pad = 1 if first == 0 else 2
+        _add_block(chain, number, expansion, channels, spec, pad if stride == 2 else None)
+        for repeated in range(number + 1, number + blocks):
+            body = Chain(chain.channels, chain.widths)
+            _add_block(body, repeated, expansion, channels, spec)
+            chain.add(f"block_{repeated}", Residual(body.build()))
+        number += blocks
+
+
+def _add_block(
+    chain: Chain, number: int, expansion: int, channels: int, spec: ModelConfig,
+    halving_pad: int | None = None,
+) -> None:  # fmt: skip
+    """Add an expansion, a depthwise convolution and a linear projection.
+
+    Args:
+        chain: What the block is appended to.
+        number: Of the block, from 0.
+        expansion: Channels of the depthwise convolution per channel that goes in.
+        channels: Channels that come out.
+        spec: The model block of the train spec.
+        halving_pad: Rows and columns of zeros behind the image for a stride of 2; None: stride 1.
+    """
+    name, has_norms = f"block_{number}", spec.backbone_attributes.batch_norm
+    if expansion > 1:
+        _add_convolution(chain, f"{name}_expand", chain.channels * expansion, spec)
+    if halving_pad is None:
+        chain.depthwise(f"{name}_dwconv", bias=not has_norms)
+    else:
+        chain.add(f"{name}_pad", nn.ZeroPad2d((0, halving_pad, 0, halving_pad)))
+        chain.depthwise(f"{name}_dwconv", stride=2, padding=0, bias=not has_norms)
+    if has_norms:
+        chain.norm(f"{name}_dwbn")
+    chain.relu6(f"{name}_dwrelu")
+    chain.conv(f"{name}_project_conv", channels, 1, bias=not has_norms)
+    if has_norms:
+        chain.norm(f"{name}_project_bn")
+
+
+def _add_convolution(
+    chain: Chain, name: str, channels: int, spec: ModelConfig, kernel: int = 1, stride: int = 1
+) -> None:
+    has_norms = spec.backbone_attributes.batch_norm
+    chain.conv(f"{name}_conv", channels, kernel, stride=stride, padding=0, bias=not has_norms)
+    if has_norms:
+        chain.norm(f"{name}_bn")
+    chain.relu6(f"{name}_relu")
+
+
+def _add_separable(chain: Chain, name: str, channels: int) -> None:
+    chain.depthwise(f"{name}_dwconv")
+    chain.conv(f"{name}_conv", channels, 1)
+    chain.relu(f"{name}_relu")
