@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bodyposenet import files
-from bodyposenet.model.checkpoint import load_model, read_tensors
+from bodyposenet.model.checkpoint import load_model, read_tensors, tensors_of
+from bodyposenet.model.pretrained import load_pretrained
+
+from ..model.pretrained.movenet_files import tiny_file
 
 
 def tensors(path, key=""):
@@ -183,6 +187,41 @@ def test_load_graph_takes_widths_and_weights_from_the_file(train):
     for name, layer in load_model(path).layers().items():
         if isinstance(layer, torch.nn.Conv2d):
             assert torch.equal(ours[name].weight, layer.weight)
+
+
+def test_the_heads_of_movenet_are_trained_on_a_frozen_trunk(train, run_bpnet, tmp_path):
+    tiny_file(tmp_path / "trunk.safetensors")
+    movenet = {"architecture": "movenet", "width": 0.125, "batch_norm": False}
+    changes = {
+        "pretrained_weights": str(tmp_path / "trunk.safetensors"),
+        "model.backbone_attributes": movenet,
+        "optimizer": FLAT | {"grad_weights_dict": {"(block|fpn)_.*": 0.0}},
+        "model.kernel_regularization_factor": 0.0,
+        "num_epoch": 1,
+    }
+    result, results = train("heads", **changes)
+    assert result.code == 0, result.err
+    assert "stage2/conv1.weight" in result.err  # named as missing
+    assert "heads.heatmap.1.conv.weight" in result.err  # named as unused
+    network = load_model(results / "bpnet_model.tlt")
+    ours, start = tensors_of(network), deepcopy(network)
+    load_pretrained(start, tmp_path / "trunk.safetensors")
+    for name, tensor in tensors_of(start).items():
+        if name.startswith(("block_", "fpn_")):
+            assert torch.equal(ours[name], tensor)
+    pruned = tmp_path / "pruned.tlt"
+    result = run_bpnet(
+        "prune", "-m", results / "bpnet_model.tlt", "-o", pruned, "-nf", 4, "-pg", 4, "-pth", 0.7
+    )
+    assert result.code == 0, result.err
+    assert load_model(pruned).widths()["block_9_dwconv"] < network.widths()["block_9_dwconv"]
+    again = {
+        "pretrained_weights": str(pruned), "load_graph": True, "num_epoch": 1,
+        "model.backbone_attributes": movenet,
+    }  # fmt: skip
+    result, results = train("retrained", **again)
+    assert result.code == 0, result.err
+    assert load_model(results / "bpnet_model.tlt").widths() == load_model(pruned).widths()
 
 
 def test_another_normalization_than_the_models_is_an_error(train):

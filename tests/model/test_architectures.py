@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from bodyposenet.model.architectures import build_backbone
+from bodyposenet.model.architectures.movenet import Enlarge
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
 
@@ -16,16 +18,23 @@ ARCHITECTURES = [
     {"architecture": "vgg"},
     {"architecture": "vgg", "mtype": "pooling"},
     {"architecture": "lightweight_openpose", "width": 0.25},
+    {"architecture": "movenet", "width": 0.25},
+    {"architecture": "movenet", "width": 0.25, "batch_norm": False},
 ]
 
 
-@pytest.mark.parametrize("attributes", ARCHITECTURES, ids=["vgg", "pooling", "lightweight"])
-@pytest.mark.parametrize("size", [(8, 8), (16, 40)])
+@pytest.mark.parametrize(
+    "attributes",
+    ARCHITECTURES,
+    ids=["vgg", "pooling", "lightweight", "movenet", "movenet without norms"],
+)
+@pytest.mark.parametrize("size", [(8, 8), (16, 40), (24, 56), (64, 104)])
 def test_features_are_an_eighth_of_the_input(attributes: dict, size: tuple[int, int]):
     backbone, channels = build_backbone(model_config(**attributes), {})
     features = backbone.eval()(torch.zeros(1, 3, *size))
     assert features.shape == (1, channels, size[0] // 8, size[1] // 8)
-    assert channels == (32 if attributes["architecture"] == "lightweight_openpose" else 128)
+    assert channels == (128 if attributes["architecture"] == "vgg" else 32)
+    assert features.min() >= 0
 
 
 def test_vgg_pads_strided_convolutions_as_tensorflow_does():
@@ -61,11 +70,37 @@ def test_pooling_vgg_is_vgg19():
     assert all(layer.bias is not None for layer in backbone if isinstance(layer, nn.Conv2d))
 
 
+@pytest.mark.parametrize("architecture", ["lightweight_openpose", "movenet"])
 @pytest.mark.parametrize("width", [0.1, 0.33, 0.5, 1.0, 1.25])
-def test_lightweight_openpose_channels_are_multiples_of_eight(width: float):
-    backbone, _ = build_backbone(model_config(architecture="lightweight_openpose", width=width), {})
+def test_channels_are_multiples_of_eight(architecture: str, width: float):
+    backbone, _ = build_backbone(model_config(architecture=architecture, width=width), {})
     convs = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
     assert all(conv.out_channels % 8 == 0 for conv in convs)
+
+
+@pytest.mark.parametrize(("factor", "size"), [(2, (5, 8)), (2, (6, 7)), (4, (9, 10)), (4, (1, 3))])
+def test_cells_stay_where_they_are_when_features_are_enlarged(factor: int, size: tuple[int, int]):
+    """What is behind the finer features is cut off, and moves nothing."""
+    coarse = torch.rand(2, 3, *(-(-side // factor) for side in size))
+    found = Enlarge(factor)(coarse, torch.zeros(1, 1, *size))
+    whole = functional.interpolate(coarse, scale_factor=float(factor), mode="bilinear")
+    torch.testing.assert_close(found, whole[:, :, : size[0], : size[1]], rtol=0, atol=0)
+
+
+def test_movenet_takes_the_far_side_of_odd_sizes_into_account():
+    """A change in the last cell of any size reaches the last features of every stride."""
+    torch.manual_seed(0)
+    backbone, _ = build_backbone(model_config(architecture="movenet", width=0.25), {})
+    pyramid = backbone.eval().pyramid
+    with torch.inference_mode():
+        for size in ((72, 104), (80, 88), (96, 72)):
+            images = torch.rand(1, 3, *size)
+            changed = images.clone()
+            changed[..., -8:, -8:] = 5 * torch.randn(1, 3, 8, 8)
+            before, after = pyramid.stride8(images), pyramid.stride8(changed)
+            for part in (pyramid.stride16, pyramid.deep16, pyramid.stride32):
+                before, after = part(before), part(after)
+                assert (before != after)[..., -1, -1].any()
 
 
 def test_widths_narrow_layers_and_those_that_follow():

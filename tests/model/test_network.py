@@ -12,6 +12,7 @@ from bodyposenet.specs.pose import load_skeleton
 BODY = load_skeleton("bpnet_18joints.json")
 TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)))
 LIGHTWEIGHT = BackboneAttributes(architecture="lightweight_openpose", width=0.25)
+MOVENET = BackboneAttributes(architecture="movenet", width=0.25)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -72,6 +73,22 @@ def test_lightweight_openpose_is_light():
     assert count_macs(network, 256) <= 5e9
 
 
+def test_movenet_is_lighter():
+    attributes = BackboneAttributes(architecture="movenet", batch_norm=False)
+    network = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
+    assert 4.5e6 < count_parameters(network) < 5.5e6
+    assert count_macs(network, 256) <= 1.25e9
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_every_layer_of_movenet_has_a_name_of_its_own(batch_norm: bool):
+    attributes = BackboneAttributes(architecture="movenet", width=0.125, batch_norm=batch_norm)
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=3, backbone_attributes=attributes))
+    kinds = nn.Conv2d | nn.BatchNorm2d
+    assert len(network.layers()) == sum(isinstance(each, kinds) for each in network.modules())
+    assert {"heatmap_out", "paf_out", "stage2/paf_branch/out"} <= network.layers().keys()
+
+
 def test_layers_carry_the_originals_names():
     names = list(BodyPoseNetwork(TOY, ModelConfig(stages=2)).layers())
     assert names[:4] == ["block_1a_conv_1", "block_1a_bn_1", "block_1b_conv_1", "block_1b_bn_1"]
@@ -116,7 +133,9 @@ def test_every_stage_gives_both_maps(stages: int, skeleton: Skeleton):
 
 
 @pytest.mark.parametrize(
-    "attributes", [BackboneAttributes(), LIGHTWEIGHT], ids=["vgg", "lightweight"]
+    "attributes",
+    [BackboneAttributes(), LIGHTWEIGHT, MOVENET],
+    ids=["vgg", "lightweight", "movenet"],
 )
 def test_trains_in_bfloat16(attributes: BackboneAttributes):
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
@@ -130,7 +149,7 @@ def test_trains_in_bfloat16(attributes: BackboneAttributes):
 
 
 @pytest.mark.parametrize(
-    "attributes", [LIGHTWEIGHT, BackboneAttributes(mtype="pooling", use_bias=True)]
+    "attributes", [LIGHTWEIGHT, MOVENET, BackboneAttributes(mtype="pooling", use_bias=True)]
 )
 def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
     torch.manual_seed(0)
@@ -144,9 +163,10 @@ def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
         assert pafs.abs().mean() < 0.2
 
 
-def test_lightweight_openpose_learns_from_its_first_steps():
+@pytest.mark.parametrize("attributes", [LIGHTWEIGHT, MOVENET], ids=["lightweight", "movenet"])
+def test_our_own_networks_learn_from_their_first_steps(attributes: BackboneAttributes):
     torch.manual_seed(0)
-    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=LIGHTWEIGHT))
+    network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     heat, paf = torch.rand(4, 4, 4, 4), torch.rand(4, 4, 4, 4)
@@ -206,13 +226,18 @@ def test_vgg_with_pooling_starts_with_hes_deviations():
 
 
 @pytest.mark.parametrize(
-    "attributes", [BackboneAttributes(), LIGHTWEIGHT], ids=["vgg", "lightweight"]
+    "attributes",
+    [BackboneAttributes(), LIGHTWEIGHT, MOVENET],
+    ids=["vgg", "lightweight", "movenet"],
 )
 def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
     spec = ModelConfig(stages=3, backbone_attributes=attributes)
     widths = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
     if attributes is LIGHTWEIGHT:
         widths |= {"context_c_conv_1": 24}  # the sides of a sum are of one width
+    if attributes is MOVENET:
+        widths |= {f"stage1/conv{layer}": 24 for layer in (1, 2, 3)}
+        widths |= {"stage2/cmap/conv5": 8}
     layers = (network := BodyPoseNetwork(TOY, spec, widths=widths)).layers()
     assert layers["stage1/paf_branch/out"].in_channels == 40
     assert layers["stage2/heat_branch/out"].in_channels == 8

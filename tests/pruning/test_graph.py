@@ -29,6 +29,13 @@ NETWORKS = {
     "lightweight": {
         "stages": 2, "backbone_attributes": {"architecture": "lightweight_openpose", "width": 0.125}
     },
+    "movenet": {
+        "stages": 2, "backbone_attributes": {"architecture": "movenet", "width": 0.125}
+    },
+    "movenet without norms": {
+        "stages": 2,
+        "backbone_attributes": {"architecture": "movenet", "width": 0.125, "batch_norm": False},
+    },
     "lightweight attention": {
         "stages": 3, "use_self_attention": True,
         "backbone_attributes": {"architecture": "lightweight_openpose", "width": 0.125},
@@ -114,13 +121,13 @@ def test_a_skeleton_of_many_limbs():
     check_exact(make_network("vgg", CHAIN), 0.8)
 
 
-@pytest.mark.parametrize("kind", ["attention", "lightweight"])
+@pytest.mark.parametrize("kind", ["attention", "lightweight", "movenet"])
 def test_a_pruned_network_can_be_pruned_again(kind):
     once = check_exact(make_network(kind), 0.8)
     check_exact(once, 0.85)
 
 
-@pytest.mark.parametrize("kind", ["attention", "lightweight"])
+@pytest.mark.parametrize("kind", ["attention", "lightweight", "movenet"])
 def test_a_file_keeps_the_widths(kind, tmp_path):
     network = make_network(kind)
     pruned = keep_filters(network, rank_filters(network, RULE).kept(0.8))
@@ -157,3 +164,11 @@ def test_sums_products_and_depthwise_convolutions_tie_layers():
     assert residual == ("stage2/block1/conv1", "stage2/block1/conv3", "stage2/block1/bn3")
     assert groups["stage2/cmap/conv6"] == ("stage2/cmap/conv6", "stage2/cmap/attention_conv")
     assert groups["paf_out"] == ("paf_out",)
+
+
+def test_levels_of_a_pyramid_tie_layers():
+    groups = {group[0]: group for group in tied_layers(make_network("movenet without norms"))}
+    level = ("fpn_lateral32_conv", "fpn_lateral16_conv", "fpn_fuse16_dwconv")
+    assert groups["fpn_lateral32_conv"] == level
+    residual = ("block_10_project_conv", "block_11_project_conv", "block_12_project_conv")
+    assert groups["block_10_project_conv"] == residual

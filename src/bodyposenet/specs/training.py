@@ -94,8 +94,8 @@ class TrainSpec(Spec):
     """Of initial weights, order and augmentation."""
     pretrained_weights: str | None = None
     """default: the package's own model; .tlt or .onnx of ours; TAO 5's .hdf5; lightweight OpenPose
-    as the Open Model Zoo's .xml or Osokin's .pth; VGG19 as Keras' .h5 or .safetensors. Joints and
-    limbs match by name."""
+    as the Open Model Zoo's .xml or Osokin's .pth; VGG19 as Keras' .h5 or .safetensors; MoveNet's
+    trunk as .safetensors. Joints and limbs match by name."""
     load_graph: bool = False
     """Take the network's architecture and widths from pretrained_weights too (pruned networks, the
     default model); regularization is off then."""

@@ -18,13 +18,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.model.pretrained import (
-    lightweight_openpose,
-    movenet,
-    open_model_zoo,
-    own,
-    vgg19,
-)
+from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
 from bodyposenet.model.pretrained.keras import read_keras
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
 from bodyposenet.sealing import HDF5_MAGIC
@@ -83,8 +77,8 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
         path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
             Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
             Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); MoveNet's trunk
-            (`.safetensors`); a Keras file of TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras Applications (`.h5`), or `.safetensors`
-            with the keys `conv1_1.weight` ...
+            (`.safetensors`); a Keras file of TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras
+            Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
         key: Key of a sealed model.
 
     Raises:
@@ -110,7 +104,8 @@ def build_pretrained(
     """Build the network that a file of weights is of, for a skeleton, and copy the weights.
 
     Args:
-        path: As for `load_pretrained`, but for files that hold weights only (Keras, VGG19, MoveNet).
+        path: As for `load_pretrained`, but for files that hold weights only (Keras,
+            VGG19, MoveNet).
         key: Key of a sealed model.
         skeleton: What the network is to predict; channels of other joints and limbs start anew.
         normalization: The input that the network is to take.

@@ -62,7 +62,7 @@ def convert(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Pretr
     return PretrainedWeights(
         ours,
         backbone=BackboneAttributes(architecture="movenet", batch_norm=False),
-        normalization=Normalization((1 / scale,) * 3, (1.0,) * 3),
+        normalization=Normalization((1 / scale, 1 / scale, 1 / scale), (1.0, 1.0, 1.0)),
     )
 
 

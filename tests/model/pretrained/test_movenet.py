@@ -1,0 +1,150 @@
+"""MoveNet's trunk, in our network."""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import build_pretrained, load_pretrained
+from bodyposenet.model.pretrained.movenet import LEVEL32_SCALE
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+
+from .movenet_files import SCALE, features, tiny_file
+
+BODY = load_skeleton("bpnet_18joints.json")
+PIXELS = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0)).float()
+
+
+def network_of(
+    normalization: Normalization = Normalization(), width: float = 0.125, batch_norm: bool = False
+) -> BodyPoseNetwork:
+    attributes = BackboneAttributes(architecture="movenet", width=width, batch_norm=batch_norm)
+    spec = ModelConfig(stages=2, backbone_attributes=attributes)
+    return BodyPoseNetwork(BODY, spec, normalization).eval()
+
+
+def normalization_of(scale: float) -> Normalization:
+    """The trunk's own: pixel * scale - 1."""
+    return Normalization((1 / scale,) * 3, (1.0,) * 3)
+
+
+def trunk_of(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return network.backbone.pyramid(pixels / network.image_scale - network.image_offset)
+
+
+def at_stride8(stride8: Tensor, deep16: Tensor, level32: Tensor, level8: Tensor) -> Tensor:
+    """A trunk's features as our heads read them."""
+    deep16 = functional.interpolate(deep16, scale_factor=2.0, mode="bilinear")
+    level32 = functional.interpolate(level32, scale_factor=4.0, mode="bilinear")
+    return torch.cat([stride8, deep16, level32 / LEVEL32_SCALE, level8], dim=1)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    tiny_file(tmp_path / "trunk.safetensors")
+    return tmp_path / "trunk.safetensors"
+
+
+def test_the_features_are_those_of_the_file(tmp_path: Path):
+    tensors = tiny_file(tmp_path / "trunk.safetensors")
+    network = network_of(normalization_of(SCALE))
+    load_pretrained(network, tmp_path / "trunk.safetensors")
+    expected = at_stride8(*features(tensors, PIXELS))
+    torch.testing.assert_close(trunk_of(network, PIXELS), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "normalization", [Normalization(), Normalization((255.0, 128.0, 64.0), (0.5, 1.0, 2.0))]
+)
+def test_the_first_layer_takes_our_normalization(weights: Path, normalization: Normalization):
+    own, ours = network_of(normalization_of(SCALE)), network_of(normalization)
+    for network in (own, ours):
+        load_pretrained(network, weights)
+    # Not at the image's border: what is padded there stands for other pixels.
+    with torch.inference_mode():
+        theirs, found = (
+            network.layers()["block_stem_conv"](PIXELS / network.image_scale - network.image_offset)
+            for network in (own, ours)
+        )
+    torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_loaded_missing_and_unused_is_named(weights: Path):
+    network = network_of()
+    report = load_pretrained(network, weights)
+    trunk = {name for name in network.layers() if name.startswith(("block_", "fpn_"))}
+    assert {name.rpartition(".")[0] for name in report.loaded} == trunk
+    heads = network.layers().keys() - trunk
+    assert {name.rpartition(".")[0] for name in report.missing} == heads
+    assert not report.mismatched
+    assert {"lateral4.conv.weight", "heads.heatmap.1.conv.bias"} <= set(report.unused)
+    assert all(name.startswith(("lateral4.", "fuse4.", "heads.")) for name in report.unused)
+
+
+def test_another_width_is_told(weights: Path):
+    report = load_pretrained(network_of(width=0.25), weights)
+    assert "block_16_project_conv.weight" in report.mismatched
+
+
+def test_norms_are_refused(weights: Path):
+    with pytest.raises(BodyPoseNetError, match="batch_norm"):
+        load_pretrained(network_of(batch_norm=True), weights)
+
+
+def test_it_fits_no_other_architecture(weights: Path):
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
+    network = BodyPoseNetwork(BODY, ModelConfig(backbone_attributes=attributes))
+    with pytest.raises(BodyPoseNetError, match="movenet"):
+        load_pretrained(network, weights)
+
+
+def test_it_holds_no_whole_network(weights: Path):
+    with pytest.raises(BodyPoseNetError, match="load_graph"):
+        build_pretrained(weights, "", BODY, Normalization())
+
+
+@pytest.mark.parametrize("scale", ["none", "0", "-1", "nan"])
+def test_an_unusable_scale_is_an_error(tmp_path: Path, scale: str):
+    tiny_file(tmp_path / "trunk.safetensors", {"scale": scale})
+    with pytest.raises(BodyPoseNetError, match=r"trunk\.safetensors"):
+        load_pretrained(network_of(), tmp_path / "trunk.safetensors")
+
+
+def test_without_metadata_pixels_go_from_minus_1_to_1(tmp_path: Path):
+    tiny_file(tmp_path / "trunk.safetensors", {})
+    network = network_of(normalization_of(2 / 255))
+    load_pretrained(network, tmp_path / "trunk.safetensors")
+    told = network_of(normalization_of(2 / 255))
+    tiny_file(tmp_path / "told.safetensors", {"scale": str(2 / 255)})
+    load_pretrained(told, tmp_path / "told.safetensors")
+    torch.testing.assert_close(trunk_of(network, PIXELS), trunk_of(told, PIXELS))
+
+
+@pytest.mark.shared_data
+def test_the_real_trunk_is_the_published_one(shared: Path):
+    """Against a plain module of the same weights, which is equal to the published graph."""
+    folder = shared / "weights" / "movenet"
+    spec = spec_from_file_location("movenet_trunk", folder / "movenet_trunk.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = folder / "movenet_multipose_trunk_fp16.safetensors"
+    reference = module.MoveNetTrunk.load(path)
+    network = network_of(normalization_of(reference.scale), width=1.0)
+    report = load_pretrained(network, path)
+    assert len(report.loaded) == 116 and not report.mismatched
+    pixels = torch.nn.functional.interpolate(PIXELS, scale_factor=2.0)
+    with torch.inference_mode():
+        theirs = reference.features(pixels)
+        block5 = reference.blocks[5](reference.blocks[4](reference.blocks[3](theirs["c4"])))
+        expected = at_stride8(block5, theirs["c16b"], theirs["p32"], theirs["p8"])
+    torch.testing.assert_close(trunk_of(network, pixels), expected, rtol=0, atol=1e-4)
