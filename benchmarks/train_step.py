@@ -2,7 +2,7 @@
 
 python -m benchmarks.train_step [--quick] [--json FILE]
 
-The light network at 256 x 256, on drawn 640 x 480 photos, with one process that makes samples.
+Lightweight OpenPose at 256 x 256, on drawn 640 x 480 photos, with one process that makes samples.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from google.protobuf.message import DecodeError
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import read_description, read_tensors, tensors_of
@@ -42,15 +44,6 @@ def read_onnx(path: Path) -> PretrainedWeights:
     Raises:
         BodyPoseNetError: The file cannot be read, is not an export of ours, or is quantized.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise BodyPoseNetError(
-            f"{path}: reading it needs the package onnx: {error}",
-            "pip install 'bodyposenet[export]'",
-        ) from error
-    from google.protobuf.message import DecodeError
-
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError) as error:
