@@ -20,7 +20,7 @@ from bodyposenet.runtime.installation import describe_system
 Figures = Mapping[str, float]
 
 ARCHITECTURES = {"vgg": "vgg", "mobilenet": "lightweight_openpose"}
-"""Name in the figures, which stays so that they can be compared -> architecture."""
+"""Name in the figures -> architecture; until 2026-11-28 `mobilenet` was a network of ours."""
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:

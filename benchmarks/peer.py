@@ -1,6 +1,6 @@
 """The peer's network, human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), as an engine.
 
-It has our 18 joints and the first 19 of our 22 limbs, in INT8 on OpenVINO.
+It has the joints and limbs of bpnet_18joints, in INT8 on OpenVINO.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from bodyposenet.data.teacher_maps import HEADER_FILE, MapFolder
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.specs.training import TrainSpec
+from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
 from bodyposenet.training.samples import dataset_sources, record_files
 
 
@@ -55,11 +55,12 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
         "distillation.teacher": spec.distillation and spec.distillation.teacher,
     }
     for place, path in optional.items():
-        if path:
+        if path and not (place == "pretrained_weights" and path == DEFAULT_WEIGHTS):
             found = spec.existing(place, path)
             yield found
-            if found.with_suffix(".state").is_file():  # of a checkpoint
-                yield found.with_suffix(".state")
+            companion = found.with_suffix(".bin" if found.suffix == ".xml" else ".state")
+            if companion.is_file():  # an IR's weights, a checkpoint's state
+                yield companion
     pose = spec.find(spec.dataloader.pose_config.pose_config_path)
     if pose is not None:  # else it is one that comes with the package
         yield pose

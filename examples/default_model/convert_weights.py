@@ -16,14 +16,16 @@ from bodyposenet.console import say
 from bodyposenet.ending import exit_code_of
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import describe, tensors_of, write_tensors
-from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import build_pretrained
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.specs.pose import load_skeleton
 
 
 def main() -> None:
     """Read the weights, average them with others if asked for, and write the model."""
     arguments = _flags().parse_args()
+    if not 0 <= arguments.share <= 1:
+        raise BodyPoseNetError(f"--share {arguments.share}: must be from 0 to 1")
     network = _read(arguments.weights, arguments.pose_config)
     tensors = tensors_of(network)
     if arguments.average_with is not None:
@@ -36,16 +38,23 @@ def main() -> None:
                 "Give two models of one architecture and the same widths.",
             )
         tensors = {
-            name: tensor.lerp(others[name], 1 - arguments.share) for name, tensor in tensors.items()
+            name: tensor.lerp(others[name], 1 - arguments.share)
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in tensors.items()
         }
     if arguments.half:
-        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+        tensors = {
+            name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
     write_tensors(arguments.output_file, describe(network), tensors)
     say(f"written: {arguments.output_file}")
 
 
-def _read(path: Path, pose_config: str) -> BodyPoseNetwork:
-    network, report = build_pretrained(path, "", load_skeleton(pose_config), Normalization())
+def _read(path: Path, pose_config: str | None) -> BodyPoseNetwork:
+    skeleton = load_skeleton(pose_config) if pose_config else None
+    network, report = build_pretrained(path, skeleton=skeleton)
     for line in report.lines():
         say(f"{path}: {line}")
     return network
@@ -60,8 +69,8 @@ def _flags() -> argparse.ArgumentParser:
         help="what pretrained_weights of a train spec reads: .xml, .pth, .tlt, .onnx",
     )  # fmt: skip
     flags.add_argument(
-        "--pose_config", default=DEFAULT_POSE_CONFIGURATION, metavar="FILE",
-        help="joints and limbs of the model; those that the weights lack start anew",
+        "--pose_config", metavar="FILE",
+        help="joints and limbs of the model, new ones start small; default: those of the weights",
     )  # fmt: skip
     flags.add_argument(
         "--average_with", type=Path, metavar="FILE",

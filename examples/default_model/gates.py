@@ -10,7 +10,6 @@ adjusted, mode accurate, in float.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.ending import exit_code_of
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.evaluation.joint_errors import match_people
+from bodyposenet.files import read_json, write_json
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import oks_sigmas
@@ -55,8 +55,8 @@ GATES = (
     Gate("val_368_ap", "above the start", lambda now, start: now > start),
     Gate("val_368_ap_large", "not below the start", lambda now, start: now >= start),
     Gate("sharp_368_ap", "at most .015 below the start", lambda now, start: now >= start - 0.015),
-    Gate("sharp_dx", "nearer to 0 than the start", lambda now, start: abs(now) <= abs(start)),
-    Gate("sharp_dy", "nearer to 0 than the start", lambda now, start: abs(now) < abs(start)),
+    Gate("sharp_dx", "not farther from 0", lambda now, start: abs(now) <= abs(start)),
+    Gate("sharp_dy", "nearer to 0", lambda now, start: abs(now) < abs(start)),
 )
 
 
@@ -81,11 +81,13 @@ def _passes(gate: Gate, figures: Figures, start: Figures) -> bool:
 def _measured(model: Path, arguments: argparse.Namespace) -> Figures:
     """The figures of a model; those that were measured before lie beside it."""
     kept = model.with_name(f"{model.name}.gates.json")
-    if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime and not arguments.limit:
-        return json.loads(kept.read_text())
+    sets = {"val": str(arguments.val), "sharp": str(arguments.sharp), "limit": arguments.limit}
+    if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime:
+        content = read_json(kept, "Remove it to measure again.")
+        if content["sets"] == sets:
+            return content["figures"]
     figures = measure(model, arguments.val, arguments.sharp, arguments.limit, arguments.threads)
-    if not arguments.limit:
-        kept.write_text(json.dumps(figures))
+    write_json(kept, {"sets": sets, "figures": figures})
     return figures
 
 

@@ -13,7 +13,14 @@ from bodyposenet import cli
 
 ROOT = Path(__file__).parents[2]
 TEXTS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(
+            path
+            for folder in ("docs", "benchmarks", "examples", "src")
+            for path in (ROOT / folder).rglob("*.md")
+        ),
+    ]
 )
 EXAMPLES = sorted((ROOT / "src" / "bodyposenet" / "resources" / "specs").glob("*.yaml"))
 
@@ -38,9 +45,23 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_links_lead_somewhere(path):
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
-    lost = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
-    assert not lost
+    targets = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", path.read_text())
+    inside = [
+        (path.parent / file if file else path, part) for file, part in targets if "://" not in file
+    ]
+    assert not [file for file, _ in inside if not file.exists()]
+    assert not [(file, part) for file, part in inside if part and part not in headings(file)]
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors of a text's headings."""
+    found = re.findall(r"(?m)^#+ (.+)$", path.read_text())
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_nothing_is_left_to_fill_in(path):
+    assert not re.findall(r"(?m)^[A-Z]+_[A-Z]+\.?$", path.read_text())
 
 
 @pytest.mark.parametrize("path", [p for p in TEXTS if p.name != "specs.md"], ids=name_of)
@@ -82,7 +103,8 @@ def test_make_targets_exist():
 def test_scripts_that_are_named_exist():
     for text, words in commands():
         if words[0].endswith("python") and words[1] != "-m":
-            assert (ROOT / words[1]).exists(), f"{text}: {words}"
+            places = (ROOT, (ROOT / text).parent)
+            assert any((place / words[1]).exists() for place in places), f"{text}: {words}"
 
 
 def test_spec_page_is_current():

@@ -43,8 +43,12 @@ _ROUNDING = 1e-6
 _SMALLEST_BLUR = 0.25
 """Widening by a Gaussian of fewer cells than this changes nothing that could be measured."""
 
-_COMPUTE_AGAIN = "Compute the maps again: python -m examples.default_model.teacher_maps."
-_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_COMPUTE_AGAIN = "Compute the maps again (docs/training.md, distillation)."
+_READ_ERRORS = (
+    AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
+    ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy and zipfile raise on damaged files."""
 
 
 class PhotoStamp(NamedTuple):
@@ -144,6 +148,11 @@ class MapFolder:
                     f"{path}: holds teacher maps that differ in {', '.join(differing)}",
                     "Choose another folder, or remove this one.",
                 )
+        elif any(path.glob("*.npz")):
+            raise BodyPoseNetError(
+                f"{path}: holds maps of an unknown teacher: {HEADER_FILE} is missing",
+                "Choose another folder, or remove the maps.",
+            )
         else:
             write_json(path / HEADER_FILE, header)
         return cls(path, header)
@@ -230,11 +239,19 @@ class MapFolder:
         except _READ_ERRORS as error:
             raise _damaged(path, str(error)) from error
         channels = self.skeleton.heatmap_channels, self.skeleton.paf_channels
+        if heatmaps.ndim != 3 or pafs.ndim != 3:
+            raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
+        if not math.isfinite(heat_step) or not math.isfinite(paf_step):
+            raise _damaged(path, "steps that are not finite")
         if (len(heatmaps), len(pafs)) != channels or heatmaps.shape[1:] != pafs.shape[1:]:
             raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
-        if heatmaps.dtype != np.int8 or pafs.dtype != np.int8 or heatmaps.ndim != 3:
+        if heatmaps.dtype != np.int8 or pafs.dtype != np.int8:
             raise _damaged(path, f"maps of type {heatmaps.dtype} and {pafs.dtype}")
-        if matrix.shape != (2, 3) or not abs(np.linalg.det(matrix[:, :2])) > 0:
+        if (
+            matrix.shape != (2, 3)
+            or not np.isfinite(matrix).all()
+            or not abs(np.linalg.det(matrix[:, :2])) > 0
+        ):
             raise _damaged(path, "to_cells cannot be inverted")
         _check_stamp(path, photo, found, PhotoStamp(height, width, _file_size(photo)))
         return PhotoMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))

@@ -154,7 +154,7 @@ def build_network(
     Raises:
         BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
     """
-    network = _build(path, header)
+    network = build_described(path, read_description(path, header))
     own = tensors_of(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [
         name for name, tensor in own.items() if tensor.shape != tensors[name].shape
@@ -189,27 +189,37 @@ def read_description(path: str | Path, header: dict[str, Any]) -> NetworkDescrip
     """
     try:
         normalization = {name: tuple(v) for name, v in header["normalization"].items()}
+        widths = {str(name): int(width) for name, width in header["widths"].items()}
+        if any(width < 1 for width in widths.values()):
+            raise ValueError("a layer has no output channels")
         return NetworkDescription(
             Skeleton.from_pose_configuration(header["skeleton"]),
             ModelConfig.model_validate_json(json.dumps(header["network"])),
             Normalization(**normalization),
-            header["widths"],
+            widths,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # pydantic's: ValueError
         raise BodyPoseNetError(
             f"{path}: this version cannot build its network: {error}",
             _UPDATE,
         ) from error
 
 
-def _build(path: str | Path, header: dict[str, Any]) -> BodyPoseNetwork:
-    description = read_description(path, header)
+def build_described(path: str | Path, description: NetworkDescription) -> BodyPoseNetwork:
+    """Build a network with fresh weights.
+
+    Args:
+        path: Where the description comes from, for errors.
+        description: Of the network.
+
+    Raises:
+        BodyPoseNetError: There is no such network.
+    """
     try:
         return BodyPoseNetwork(
             description.skeleton, description.spec, description.normalization, description.widths
         )
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BodyPoseNetError(
-            f"{path}: this version cannot build its network: {error}",
-            _UPDATE,
+            f"{path}: this version cannot build its network: {error}", _UPDATE
         ) from error

@@ -9,6 +9,9 @@ FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
 """Its files and MODEL_CARD.md."""
 
 ON_CPU, ON_GPU = "default-int8.onnx", "default-fp16.onnx"
+WEIGHTS = FOLDER / ON_GPU
+"""The file in float, which a training can start from."""
+
 INFERENCE_SPEC = FOLDER / "infer_spec.yaml"
 """What holds where the user gives neither a model nor an inference spec."""
 

@@ -49,7 +49,7 @@ class ModelDescription:
         skeleton: What its maps are of.
         image_scale: Divides red, green and blue (0 to 255).
         image_offset: Is taken off afterwards.
-        stages: How many it has; the last one's maps are the best.
+        stages: How many it has; the last one's maps are the best. None where that is not known.
         stride: Pixels per cell of the maps.
         data_type: What an exported file computes in: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
     """
@@ -57,7 +57,7 @@ class ModelDescription:
     skeleton: Skeleton
     image_scale: Triple
     image_offset: Triple
-    stages: int
+    stages: int | None
     stride: int = STRIDE
     data_type: str = "fp32"
 
@@ -98,7 +98,8 @@ class ModelDescription:
             BodyPoseNetError: The pose configuration is missing or wrong.
         """
         pixels = spec.dataloader.normalization_params
-        return cls(spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages)
+        stages = None if spec.load_graph else spec.model.stages  # else those of another file
+        return cls(spec.skeleton, pixels.image_scale, pixels.image_offset, stages)
 
     def differences(self, other: ModelDescription) -> list[str]:
         """In what two models differ; names, sigmas and data types do not count."""
@@ -109,4 +110,8 @@ class ModelDescription:
             "image_offset": (self.image_offset, other.image_offset),
             "stages": (self.stages, other.stages),
         }
-        return [name for name, (ours, theirs) in pairs.items() if ours != theirs]
+        return [
+            name
+            for name, (ours, theirs) in pairs.items()
+            if ours != theirs and None not in (ours, theirs)
+        ]

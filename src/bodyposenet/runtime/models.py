@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
-from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, default_model
+from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
@@ -30,7 +30,8 @@ _REMEDIES = {
 """Extension -> what to do where another runtime is asked for."""
 
 _REMEDY_OF_DEFAULT = (
-    "Make its .tlt file with examples/default_model/convert_weights.py of the repository: PyTorch "
+    "Make its .tlt file in a checkout of the repository (python -m "
+    f"examples.default_model.convert_weights --weights {WEIGHTS} -o default.tlt): PyTorch "
     "runs that, and bpnet export --engine_file builds TensorRT's engine of it."
 )
 """The same for the default model, beside which no .tlt file lies."""

@@ -40,6 +40,13 @@ class BackboneAttributes(Block):
     folded into the convolutions (ours)."""
     nlayers: Any = ignored("the number of layers is fixed by the architecture")
 
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _not_replaced(cls, name: Any) -> Any:
+        if name == "mobilenet":
+            raise ValueError("mobilenet was replaced by lightweight_openpose: train that one")
+        return name
+
     @model_validator(mode="after")
     def _variant_exists(self) -> BackboneAttributes:
         if self.mtype not in _VARIANTS[self.architecture]:

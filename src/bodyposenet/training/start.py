@@ -10,7 +10,7 @@ import torch
 from bodyposenet.console import logger
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import WeightReport, build_pretrained, load_pretrained
-from bodyposenet.runtime.default_model import FOLDER, ON_GPU
+from bodyposenet.runtime.default_model import WEIGHTS
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
 from bodyposenet.training.agreement import (
     check_agreement,
@@ -111,8 +111,8 @@ def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
 
 def _pretrained_path(spec: TrainSpec, name: str) -> Path:
     """The file that a spec names; the package's own model under the name DEFAULT_WEIGHTS."""
-    if name == DEFAULT_WEIGHTS and spec.find(name) is None:
-        return FOLDER / ON_GPU
+    if name == DEFAULT_WEIGHTS:
+        return WEIGHTS
     return spec.existing("pretrained_weights", name)
 
 

@@ -87,7 +87,26 @@ class TestCheckpoint:
         with pytest.raises(BodyPoseNetError, match=checkpoint.name):
             load_pretrained(network_of(), checkpoint)
 
-    @pytest.mark.parametrize("content", [{"state_dict": {"fc.weight": torch.zeros(2)}}, [1]])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"model.4.3.weight": None},
+            {"model.5.1.running_var": None},
+            {"model.0.0.weight": torch.zeros(8)},
+            {"model.6.0.weight": torch.zeros(3, 3)},
+            {"refinement_stages.11.trunk.0.initial.0.weight": torch.zeros(1, 1, 1, 1)},
+        ],
+    )
+    def test_a_part_of_a_network_is_an_error(self, tmp_path: Path, change: dict):
+        tensors = {**random_tensors(False, True), **change}
+        whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        torch.save({"state_dict": whole}, tmp_path / "part.pth")
+        with pytest.raises(BodyPoseNetError, match=r"part\.pth"):
+            build_pretrained(tmp_path / "part.pth")
+
+    @pytest.mark.parametrize(
+        "content", [{"state_dict": {"fc.weight": torch.zeros(2)}}, {"state_dict": [1]}, [1]]
+    )
     def test_another_network_is_an_error(self, tmp_path: Path, content: object):
         torch.save(content, tmp_path / "resnet.pth")
         with pytest.raises(BodyPoseNetError, match=r"resnet\.pth"):

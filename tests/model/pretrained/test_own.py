@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,15 @@ import torch
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import PLAIN, Form, export_onnx
-from bodyposenet.model.checkpoint import describe, load_model, save_model
+from bodyposenet.model.checkpoint import (
+    describe,
+    load_model,
+    read_tensors,
+    save_model,
+    write_tensors,
+)
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.model.pretrained import build_pretrained
+from bodyposenet.model.pretrained import build_pretrained, load_pretrained
 from bodyposenet.runtime.default_model import FOLDER, ON_CPU, ON_GPU
 from bodyposenet.sealing import METADATA_KEY
 from bodyposenet.skeleton import Skeleton
@@ -110,12 +115,66 @@ def test_the_default_model_can_be_trained_on():
         build_pretrained(FOLDER / ON_CPU, "", body, Normalization())
 
 
+@pytest.mark.parametrize("attributes", [{}, {"batch_norm": False}, {"mtype": "open_model_zoo"}])
+def test_the_default_model_into_another_variant_is_refused(attributes: dict):
+    """Else its kernels would stand behind fresh batch normalization, without their biases."""
+    backbone = BackboneAttributes(architecture="lightweight_openpose", **attributes)
+    network = BodyPoseNetwork(
+        load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=backbone)
+    )
+    with pytest.raises(BodyPoseNetError, match=ON_GPU):
+        load_pretrained(network, FOLDER / ON_GPU)
+
+
+def test_a_vgg_export_whose_norms_are_folded_is_refused(tmp_path: Path):
+    narrow = {"block_1a_conv_1": 8, "block_1b_conv_1": 8}
+    path = export(BodyPoseNetwork(ARM, ModelConfig(stages=1), widths=narrow), tmp_path / "m.onnx")
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+        build_pretrained(path)
+
+
+def test_without_a_skeleton_it_is_that_of_the_file(pruned: Path):
+    network, report = build_pretrained(pruned, "key")
+    assert network.skeleton == load_model(pruned, "key").skeleton and not report.new_maps
+
+
+def test_norms_cannot_take_over_another_normalization(pruned: Path):
+    with pytest.raises(BodyPoseNetError, match="normalization_params") as error:
+        build_pretrained(pruned, "key", ARM, Normalization((255.0,) * 3))
+    assert "m.tlt" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": [8]}, {"widths": {"block_4f_conv_1": -8}}, {"widths": {"block_4f_conv_1": "x"}},
+        {"network": {"stages": 2, "backbone_attributes": {"architecture": "mobilenet"}}},
+        {"skeleton": {}}, {"normalization": None},
+    ],
+)  # fmt: skip
+def test_damaged_headers_are_errors(pruned: Path, change: dict):
+    header, tensors = read_tensors(pruned, "key")
+    write_tensors(pruned, header | change, tensors)
+    with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
+        build_pretrained(pruned)
+
+
+def test_tensors_that_do_not_fit_the_header_are_an_error(pruned: Path):
+    header, tensors = read_tensors(pruned, "key")
+    for name in ("heatmap_out.weight", "stage2/block1/conv1.weight"):
+        write_tensors(pruned, header, tensors | {name: tensors[name][:1, :1]})
+        with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
+            build_pretrained(pruned, skeleton=HAND)
+
+
 def test_an_edited_header_is_an_error(tmp_path: Path):
     path = export(random_network(), tmp_path / "m.onnx")
     model = onnx.load(path)
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
-            entry.value = json.dumps(json.loads(entry.value) | {"network": {"stages": "many"}})
-    onnx.save(model, path)
-    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
-        build_pretrained(path, "", ARM, Normalization())
+            header = entry
+    for content in ('{"network": {"stages": "many"}}', "[]", "{"):
+        header.value = content
+        onnx.save(model, path)
+        with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+            build_pretrained(path, "", ARM, Normalization())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
-from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.checkpoint import NetworkDescription, build_described, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
 from bodyposenet.model.pretrained.keras import read_keras
@@ -29,7 +29,7 @@ _PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
 
 @dataclass(frozen=True)
 class WeightReport:
-    """What came of loading weights, by tensor name (`block_1a_conv_1.weight`).
+    """The outcome of loading weights, by tensor name (`block_1a_conv_1.weight`).
 
     Args:
         loaded: Copied.
@@ -88,7 +88,7 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
     path = Path(path)
     weights = _read(path, key, network)
     _check_backbone(weights, network, path)
-    report = _copy(weights, network)
+    report = _copy(weights, network, path)
     if not any(name.endswith(".weight") for name in report.loaded):
         raise BodyPoseNetError(
             f"{path}: none of its {len(weights.tensors)} tensors fits a layer of the network by "
@@ -99,16 +99,20 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
 
 
 def build_pretrained(
-    path: str | Path, key: str, skeleton: Skeleton, normalization: Normalization
+    path: str | Path,
+    key: str = "",
+    skeleton: Skeleton | None = None,
+    normalization: Normalization | None = None,
 ) -> tuple[BodyPoseNetwork, WeightReport]:
-    """Build the network that a file of weights is of, for a skeleton, and copy the weights.
+    """Build the network that a file of weights is of, and copy the weights.
 
     Args:
         path: As for `load_pretrained`, but for files that hold weights only (Keras,
             VGG19, MoveNet).
         key: Key of a sealed model.
-        skeleton: What the network is to predict; channels of other joints and limbs start anew.
-        normalization: The input that the network is to take.
+        skeleton: What the network is to predict; joints and limbs that the file does not know
+            start anew. None: what the file's network predicts.
+        normalization: The input that the network is to take. None: that of the file's network.
 
     Raises:
         BodyPoseNetError: The file cannot be read, holds weights only, or this version cannot
@@ -127,8 +131,16 @@ def build_pretrained(
         for name, width in weights.widths.items()
         if name not in maps and not name.endswith("_branch/out")
     }
-    network = BodyPoseNetwork(skeleton, weights.spec, normalization, widths)
-    report = _copy(weights, network)
+    skeleton = skeleton or weights.skeleton
+    if skeleton is None:
+        raise BodyPoseNetError(
+            f"{path}: of a skeleton that is not known", "Name the pose configuration of the file."
+        )
+    description = NetworkDescription(
+        skeleton, weights.spec, normalization or weights.normalization or Normalization(), widths
+    )
+    network = build_described(path, description)
+    report = _copy(weights, network, path)
     wrong = [*report.missing, *report.mismatched, *report.unused]
     if wrong:
         raise BodyPoseNetError(
@@ -148,15 +160,15 @@ def _read(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWe
     if suffix == ".onnx":
         return own.read_onnx(path)
     if suffix == ".xml":
-        return _of_lightweight_openpose(open_model_zoo.read_ir(path), network)
+        return _of_lightweight_openpose(open_model_zoo.read_ir(path), network, path)
     if suffix in _PYTORCH_SUFFIXES:
-        return _of_lightweight_openpose(lightweight_openpose.read_checkpoint(path), network)
+        return _of_lightweight_openpose(lightweight_openpose.read_checkpoint(path), network, path)
     if suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
         if vgg19.is_vgg19(tensors):
             return vgg19.convert(tensors)
         if lightweight_openpose.is_lightweight_openpose(tensors):
-            return _of_lightweight_openpose(tensors, network)
+            return _of_lightweight_openpose(tensors, network, path)
         if movenet.is_movenet(tensors):
             return _of_movenet(tensors, metadata, path)
         return PretrainedWeights(tensors)
@@ -164,12 +176,18 @@ def _read(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWe
 
 
 def _of_lightweight_openpose(
-    tensors: Mapping[str, Tensor], network: BodyPoseNetwork | None
+    tensors: Mapping[str, Tensor], network: BodyPoseNetwork | None, path: Path
 ) -> PretrainedWeights:
     keep_norms = network is not None and network.spec.backbone_attributes.batch_norm
-    return lightweight_openpose.convert(
-        tensors, keep_norms=keep_norms, keep_widths=network is not None
-    )
+    try:
+        return lightweight_openpose.convert(
+            tensors, keep_norms=keep_norms, keep_widths=network is not None
+        )
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"{path}: not a whole network of lightweight OpenPose: {type(error).__name__}: {error}",
+            "Copy the file again; it may be another variant, or have lost layers.",
+        ) from error
 
 
 def _of_movenet(
@@ -228,46 +246,58 @@ def _check_backbone(weights: PretrainedWeights, network: BodyPoseNetwork, path: 
         )
 
 
-def _copy(weights: PretrainedWeights, network: BodyPoseNetwork) -> WeightReport:
+def _copy(weights: PretrainedWeights, network: BodyPoseNetwork, path: Path) -> WeightReport:
     """Copy what matches, the maps' channels by the names of joints and limbs."""
-    own = tensors_of(network)
-    theirs, new_maps = _with_our_maps(weights, network, own)
-    theirs = _with_our_input(weights, network, theirs)
+    ours = tensors_of(network)
+    theirs, new_maps = _with_our_maps(weights, network, ours)
+    theirs = _with_our_input(weights, network, theirs, path)
     # A counter of training steps, which Keras does not keep and nothing reads.
-    names = [name for name in own if not name.endswith(".num_batches_tracked")]
+    names = [name for name in ours if not name.endswith(".num_batches_tracked")]
     found = [name for name in names if name in theirs]
-    loaded = [name for name in found if own[name].shape == theirs[name].shape]
+    loaded = [name for name in found if ours[name].shape == theirs[name].shape]
     for name in loaded:
-        own[name].copy_(theirs[name])
+        ours[name].copy_(theirs[name])
     return WeightReport(
         loaded=tuple(loaded),
         missing=tuple(name for name in names if name not in theirs),
         mismatched={
-            name: (tuple(theirs[name].shape), tuple(own[name].shape))
+            name: (tuple(theirs[name].shape), tuple(ours[name].shape))
             for name in found
             if name not in loaded
         },
-        unused=tuple(name for name in theirs if name not in own),
+        unused=tuple(name for name in theirs if name not in ours),
         new_maps=new_maps,
         notes=weights.notes,
     )
 
 
 def _with_our_input(
-    weights: PretrainedWeights, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]
+    weights: PretrainedWeights,
+    network: BodyPoseNetwork,
+    tensors: Mapping[str, Tensor],
+    path: Path,
 ) -> dict[str, Tensor]:
-    """Make the first convolution take our input."""
+    """Make the first convolution take our input.
+
+    Raises:
+        BodyPoseNetError: It has no bias that could take over a constant.
+    """
     first = _first_convolution(network.backbone, network)
     weight, bias = f"{first}.weight", f"{first}.bias"
     before, after = weights.normalization, network.normalization
-    if before in (None, after) or weight not in tensors or bias not in tensors:
+    if before is None or before == after or weight not in tensors:
         return dict(tensors)
+    if bias not in tensors or tensors[weight].shape[1:2] != (3,):
+        raise BodyPoseNetError(
+            f"{path}: was trained with {before}, which is to be {after}",
+            "Use the normalization_params that the model was trained with.",
+        )
     changed = change_normalization(tensors[weight], tensors[bias], before, after)
     return {**tensors, **dict(zip((weight, bias), changed, strict=True))}
 
 
 def _with_our_maps(
-    weights: PretrainedWeights, network: BodyPoseNetwork, own: Mapping[str, Tensor]
+    weights: PretrainedWeights, network: BodyPoseNetwork, fresh: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Bring the channels of the maps into our order, and name the joints and limbs that are new."""
     tensors = dict(weights.tensors)
@@ -280,14 +310,15 @@ def _with_our_maps(
         channels = heatmaps if "heat" in layer else pafs
         for part in ("weight", "bias"):
             name = f"{layer}.{part}"
-            if name in tensors and name in own:
-                tensors[name] = _take(tensors[name], channels, own[name])
+            expected = theirs.heatmap_channels if "heat" in layer else theirs.paf_channels
+            if name in fresh and len(tensors.get(name, ())) == expected:
+                tensors[name] = _take(tensors[name], channels, fresh[name])
     inputs = ChannelMap(
         *(torch.cat(pair) for pair in zip(heatmaps, _behind(pafs, theirs), strict=True))
     )
     for stage in network.stage_list[1:]:
         name = f"{_first_convolution(stage, network)}.weight"
-        if name in tensors and name in own:
+        if name in tensors and tensors[name].ndim == 4:
             tensors[name] = _take_inputs(tensors[name], inputs, theirs)
     names = [
         *ours.joints,
@@ -320,5 +351,7 @@ def _take(theirs: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
 def _take_inputs(weight: Tensor, maps: ChannelMap, theirs: Skeleton) -> Tensor:
     """(O, F + M', k, k) -> (O, F + M, k, k): behind the F features our maps; new ones weigh 0."""
     features = weight.shape[1] - theirs.heatmap_channels - theirs.paf_channels
+    if features < 0:
+        return weight  # reported as mismatched
     behind = weight[:, features:][:, maps.source] * (maps.sign * maps.known).view(1, -1, 1, 1)
     return torch.cat([weight[:, :features], behind], dim=1)

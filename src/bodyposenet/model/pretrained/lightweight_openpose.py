@@ -36,7 +36,8 @@ _GRANULARITY = 8
 
 def is_lightweight_openpose(tensors: Mapping[str, Tensor]) -> bool:
     """Whether the tensors of a file are lightweight OpenPose's, by their names."""
-    return "cpm.align.0.weight" in tensors and "model.0.0.weight" in tensors
+    first = tensors.get("model.0.0.weight")
+    return "cpm.align.0.weight" in tensors and first is not None and first.ndim == 4
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -59,12 +60,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "Files that run code when they are opened are not read. Save the state_dict alone: "
             "torch.save({'state_dict': network.state_dict()}, path).",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # of many kinds, on damaged files
         raise BodyPoseNetError(
             f"{path}: not a readable PyTorch file: {_first_line(error)}",
             "Copy it again; it may be cut short.",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    state = state if isinstance(state, dict) else {}
     tensors = {
         str(name).removeprefix("module."): value.float()
         for name, value in state.items()
@@ -99,7 +101,7 @@ def convert(
         (
             int(found[1])
             for name in tensors
-            if (found := re.match(r"refinement_stages\.(\d)", name))
+            if (found := re.match(r"refinement_stages\.(\d+)", name))
         ),
         default=-1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from google.protobuf.message import DecodeError
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import read_description, read_tensors, tensors_of
-from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.checkpoint import build_described, read_description, read_tensors, tensors_of
 from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.sealing import METADATA_KEY
 from bodyposenet.specs.network import ModelConfig
+
+_EXPORT_AGAIN = "Export the model again, or give its .tlt file."
 
 
 def read_tlt(path: Path, key: str) -> PretrainedWeights:
@@ -30,6 +32,7 @@ def read_tlt(path: Path, key: str) -> PretrainedWeights:
     description = read_description(path, header)
     return PretrainedWeights(
         tensors,
+        backbone=description.spec.backbone_attributes,
         normalization=description.normalization,
         skeleton=description.skeleton,
         spec=description.spec,
@@ -56,7 +59,12 @@ def read_onnx(path: Path) -> PretrainedWeights:
             f"{path}: not an ONNX file that `bpnet export` wrote: its header is missing",
             "Give such a file, or the .tlt file of the model.",
         )
-    content = json.loads(header)
+    try:
+        content = json.loads(header)
+    except ValueError as error:
+        raise BodyPoseNetError(f"{path}: its header is damaged: {error}", _EXPORT_AGAIN) from error
+    if not isinstance(content, dict):
+        raise BodyPoseNetError(f"{path}: its header is damaged: not an object", _EXPORT_AGAIN)
     if str(content.get("data_type", "")).startswith("int8"):
         raise BodyPoseNetError(
             f"{path}: quantized to INT8; a training cannot start from integers",
@@ -65,25 +73,27 @@ def read_onnx(path: Path) -> PretrainedWeights:
     description = read_description(path, content)
     # By the nodes, which carry the layers' names: layers of equal biases share one initializer.
     constants = {constant.name: constant for constant in model.graph.initializer}
-    tensors = {
-        f"{node.name}.{part}": torch.from_numpy(
-            onnx.numpy_helper.to_array(constants[name]).astype(np.float32)
-        )
-        for node in model.graph.node
-        if node.op_type == "Conv"
-        for part, name in zip(("weight", "bias"), node.input[1:], strict=False)
-        if name in constants
-    }
-    spec = _without_norms(description.spec)
+    try:
+        tensors = {
+            f"{node.name}.{part}": torch.from_numpy(
+                onnx.numpy_helper.to_array(constants[name]).astype(np.float32)
+            )
+            for node in model.graph.node
+            if node.op_type == "Conv"
+            for part, name in zip(("weight", "bias"), node.input[1:], strict=False)
+            if name in constants
+        }
+    except (TypeError, ValueError) as error:
+        raise BodyPoseNetError(f"{path}: damaged weights: {error}", _EXPORT_AGAIN) from error
+    spec = _without_norms(path, description.spec)
     with torch.device("meta"):
-        network = BodyPoseNetwork(
-            description.skeleton, spec, description.normalization, description.widths
-        )
+        network = build_described(path, replace(description, spec=spec))
     for name, tensor in tensors_of(network).items():
         if name.endswith(".bias"):  # the exporter drops biases that are all 0
             tensors.setdefault(name, torch.zeros(tensor.shape))
     return PretrainedWeights(
         tensors,
+        backbone=spec.backbone_attributes,
         normalization=description.normalization,
         skeleton=description.skeleton,
         spec=spec,
@@ -91,10 +101,15 @@ def read_onnx(path: Path) -> PretrainedWeights:
     )
 
 
-def _without_norms(spec: ModelConfig) -> ModelConfig:
+def _without_norms(path: Path, spec: ModelConfig) -> ModelConfig:
     """The spec of the network whose batch normalization is folded."""
     attributes = spec.backbone_attributes
     if attributes.architecture == "vgg":
+        if attributes.mtype == "default":
+            raise BodyPoseNetError(
+                f"{path}: batch normalization of this vgg is folded into its convolutions",
+                "Give its .tlt file: a vgg is trained with batch normalization.",
+            )
         return spec
     folded = attributes.model_copy(update={"batch_norm": False})
     return spec.model_copy(update={"backbone_attributes": folded})
