@@ -1,4 +1,4 @@
-"""A train spec in, the files that its training opens out: what `kit.py pack` packs."""
+"""List the files that a training opens, for `kit.py pack`."""
 
 from __future__ import annotations
 

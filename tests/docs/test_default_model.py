@@ -160,6 +160,18 @@ def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home, capsys):
     assert "relative to the folder that you pack from" in capsys.readouterr().err
 
 
+def test_all_that_a_start_needs_is_packed(kit, home, write_train_spec):
+    """An IR's weights lie beside it; the package's own model travels with the code."""
+    for name in ("net.xml", "net.bin", "other.bin"):
+        Path(name).touch()
+    contents = load_script("contents")
+    for start, expected in (("net.xml", {"net.xml", "net.bin"}), ("default", set())):
+        spec = yaml.safe_load(Path("train.yaml").read_text()) | {"pretrained_weights": start}
+        Path("train.yaml").write_text(yaml.safe_dump(spec))
+        files = {str(path) for path in contents.files_of(TrainSpec.load(Path("train.yaml")))}
+        assert files & {"net.xml", "net.bin", "other.bin", "default"} == expected
+
+
 def test_lost_photos_are_told_before_the_machine_is_rented(kit, home, capsys):
     Path("data/train/000003.jpg").unlink()
     with pytest.raises(SystemExit) as ended:

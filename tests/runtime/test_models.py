@@ -89,6 +89,15 @@ def test_a_train_spec_must_agree_with_the_header(exported, write_train_spec, tmp
         open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
 
 
+def test_a_spec_with_load_graph_does_not_state_the_stages(exported, write_train_spec, tmp_path):
+    """Those of the file count: what the spec's model block has is of no effect."""
+    start = {"pretrained_weights": str(exported / "model.onnx"), "load_graph": True}
+    spec = write_train_spec(**start, **{"model.stages": 1})
+    (tmp_path / "infer.yaml").write_text(f"train_spec: {spec}\n")
+    inference = InferenceSpec.load(tmp_path / "infer.yaml")
+    assert open_engine(inference, str(exported / "model.onnx"), threads=1).stages == 2
+
+
 def test_a_train_spec_that_is_gone_is_no_error(exported, tmp_path, caplog):
     (tmp_path / "infer.yaml").write_text("train_spec: /elsewhere/train.yaml\n")
     open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")

@@ -57,7 +57,11 @@ PLAIN = Form()
 
 
 class _Normalization(nn.Module):
-    """Pixels to the network's input, as `BodyPoseNetwork.normalize` does it."""
+    """Pixels to the network's input, as `BodyPoseNetwork.normalize` does it.
+
+    Numbers that are the same for all channels are written as one: ONNX Runtime takes ten times as
+    long with three along the last axis.
+    """
 
     scale: Tensor
     offset: Tensor
@@ -65,8 +69,9 @@ class _Normalization(nn.Module):
     def __init__(self, network: BodyPoseNetwork, channels_last: bool) -> None:
         super().__init__()
         shape = (1, 1, 1, 3) if channels_last else (1, 3, 1, 1)
-        self.register_buffer("scale", network.image_scale.view(shape))
-        self.register_buffer("offset", network.image_offset.view(shape))
+        for name, values in (("scale", network.image_scale), ("offset", network.image_offset)):
+            is_same = bool((values == values.flatten()[0]).all())
+            self.register_buffer(name, values.flatten()[0] if is_same else values.view(shape))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.to(torch.float32) / self.scale - self.offset
