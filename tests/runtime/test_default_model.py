@@ -58,7 +58,7 @@ def settings(spec):
 def test_engines_that_do_not_run_it_are_told_where_its_tlt_file_is(engine):
     with pytest.raises(BodyPoseNetError, match=f"the default model: {engine} runs no") as error:
         open_engine(InferenceSpec(), engine=engine)
-    assert "examples/default_model/convert_weights.py" in error.value.remedy
+    assert "convert_weights" in error.value.remedy
 
 
 def test_a_model_that_is_named_goes_first(tmp_path):
