@@ -138,7 +138,11 @@ def test_train_goes_on_with_the_pruned_graph(
 
 def test_train_without_load_graph_tells_of_it(prune, run_bpnet, write_train_spec, tmp_path):
     _, path = prune("-pth", 0.9)
-    changes = {"model.backbone_attributes.width": 0.25, "num_epoch": 1}
+    kind = {
+        "architecture": "lightweight_openpose", "mtype": "open_model_zoo", "batch_norm": False,
+        "width": 0.25,
+    }  # fmt: skip
+    changes = {"model.backbone_attributes": kind, "num_epoch": 1}
     spec = write_train_spec(pretrained_weights=str(path), **changes)
     trained = run_bpnet("train", "-e", spec, "-r", tmp_path / "run", "-k", "key")
     assert trained.code == 0, trained.err
