@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="to evaluate on; 200 by default",
     )  # fmt: skip
     parser.add_argument(
-        "--epochs", type=int, default=4, metavar="N", help="to train for; 4 by default"
+        "--epochs", type=int, default=1, metavar="N", help="to train for; 1 by default"
     )
 
 
