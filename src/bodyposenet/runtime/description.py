@@ -49,17 +49,19 @@ class ModelDescription:
         skeleton: What its maps are of.
         image_scale: Divides red, green and blue (0 to 255).
         image_offset: Is taken off afterwards.
-        stages: How many it has; the last one's maps are the best. None where that is not known.
+        stages: How many it has; the last one's maps are the best.
         stride: Pixels per cell of the maps.
         data_type: What an exported file computes in: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
+        knows_stages: False for a train spec with load_graph, whose network is another file's.
     """
 
     skeleton: Skeleton
     image_scale: Triple
     image_offset: Triple
-    stages: int | None
+    stages: int
     stride: int = STRIDE
     data_type: str = "fp32"
+    knows_stages: bool = True
 
     @classmethod
     def from_header(cls, path: str | Path, text: str) -> ModelDescription:
@@ -98,8 +100,10 @@ class ModelDescription:
             BodyPoseNetError: The pose configuration is missing or wrong.
         """
         pixels = spec.dataloader.normalization_params
-        stages = None if spec.load_graph else spec.model.stages  # else those of another file
-        return cls(spec.skeleton, pixels.image_scale, pixels.image_offset, stages)
+        return cls(
+            spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages,
+            knows_stages=not spec.load_graph,
+        )  # fmt: skip
 
     def differences(self, other: ModelDescription) -> list[str]:
         """In what two models differ; names, sigmas and data types do not count."""
@@ -113,5 +117,5 @@ class ModelDescription:
         return [
             name
             for name, (ours, theirs) in pairs.items()
-            if ours != theirs and None not in (ours, theirs)
+            if ours != theirs and (name != "stages" or (self.knows_stages and other.knows_stages))
         ]

@@ -28,7 +28,7 @@ from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 _FIRST = "block_1a_conv_1"
-_NORMALIZATION = Normalization((256.0,) * 3, (0.5,) * 3)
+_NORMALIZATION = Normalization((256.0, 256.0, 256.0), (0.5, 0.5, 0.5))
 _NORM_EPS = 1e-5
 _GRANULARITY = 8
 """Kernels are fastest with multiples of so many channels."""
