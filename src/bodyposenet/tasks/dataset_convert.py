@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bodyposenet.specs.dataset import DatasetSpec
 
 # Scores of the decoder are 1 - 1 / (sum of a person's joints and limbs), 0.375 at least: 0.9 is a
-# sum of 10, half a body or more. Of what an earlier default model found in COCO's photos, 93 in 100 people
-# of at least 0.9 were right (OKS 0.5 with an annotated one), from there down to 0.5 44 in 100.
+# sum of 10, half a body or more. Of what an earlier default model found in COCO's photos, 93 in 100
+# people of at least 0.9 were right (OKS 0.5 with an annotated one), from there down to 0.5 44.
 _PSEUDO_SCORE_HIGH, _PSEUDO_SCORE_LOW = 0.9, 0.5
 
 

@@ -220,6 +220,19 @@ class TestVgg19:
             ours, theirs = (network.state_dict()[f"backbone.{name}"] for network in networks)
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"conv1_1.weight": torch.zeros(64)},
+            {"conv1_1.weight": torch.zeros(64, 4, 3, 3)},
+            {"conv1_1.bias": torch.zeros(3)},
+        ],
+    )
+    def test_a_first_layer_that_is_none_is_an_error(self, tmp_path, weights, damage):
+        save_file(weights | damage, tmp_path / "vgg19.safetensors")
+        with pytest.raises(BodyPoseNetError, match=r"vgg19\.safetensors"):
+            load_pretrained(vgg_network(mtype="pooling"), tmp_path / "vgg19.safetensors")
+
     @pytest.mark.shared_data
     def test_features_are_those_of_the_real_vgg19(self, shared: Path):
         path = shared / "weights" / "vgg19_front_fp16.safetensors"
