@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.channels import ChannelMap
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, replacing, write_json
 from bodyposenet.geometry import Affine
@@ -257,20 +258,6 @@ class MapFolder:
         return PhotoMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))
 
 
-class ChannelTable(NamedTuple):
-    """Where each of C channels comes from, as `model.channels.ChannelMap` in NumPy.
-
-    Args:
-        source: (C,) index of the teacher's channel.
-        sign: (C,) float32, -1 for limbs that the teacher lists from end to start.
-        known: (C,) bool, False for channels that the teacher lacks.
-    """
-
-    source: NDArray[np.intp]
-    sign: NDArray[np.float32]
-    known: NDArray[np.bool_]
-
-
 @dataclass(frozen=True, eq=False)
 class SampleMaps:
     """What a teacher says of one training sample.
@@ -323,7 +310,7 @@ class TeacherMaps:
 
     Args:
         folder: The maps.
-        plain: Tables of the heatmaps and of the PAFs.
+        plain: Where our heatmaps and PAFs come from among the teacher's.
         mirrored: The same for samples that were flipped from left to right.
         sigma: Standard deviation of the targets' Gaussians, in cells.
         half_width: Half width of the targets' limbs, in cells.
@@ -332,8 +319,8 @@ class TeacherMaps:
     def __init__(
         self,
         folder: MapFolder,
-        plain: tuple[ChannelTable, ChannelTable],
-        mirrored: tuple[ChannelTable, ChannelTable],
+        plain: tuple[ChannelMap, ChannelMap],
+        mirrored: tuple[ChannelMap, ChannelMap],
         *,
         sigma: float,
         half_width: float,

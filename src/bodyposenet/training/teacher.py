@@ -9,19 +9,20 @@ behind `Engine`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.console import logger
-from bodyposenet.data.teacher_maps import HEADER_FILE, ChannelTable, MapFolder, TeacherMaps
+from bodyposenet.data.teacher_maps import HEADER_FILE, MapFolder, TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
@@ -63,16 +64,15 @@ class Teacher:
         self.place = place
         self._infer = infer
         self._device = device
-        self._heatmaps = match_heatmaps(theirs, ours, keep_background=False).to(device)
-        self._pafs = match_pafs(theirs, ours).to(device)
-        self._shares = [
-            weight * channels.known[:, None, None] for channels in (self._heatmaps, self._pafs)
-        ]
+        heatmaps, pafs = _match(theirs, ours)
+        self._known_pafs = pafs.known
+        self._take_heatmaps, self._take_pafs = _Take(heatmaps, device), _Take(pafs, device)
+        self._shares = _shares(weight, (heatmaps.known, pafs.known), device)
 
     @property
     def limbs(self) -> int:
         """How many of our limbs it knows."""
-        return int(self._pafs.known.sum()) // 2
+        return int(self._known_pafs.sum()) // 2
 
     def __call__(self, images: Tensor) -> Targets:
         """Its last stage's maps as targets, with the share of the loss that they have.
@@ -83,8 +83,8 @@ class Teacher:
         with torch.no_grad():
             heatmaps, pafs = self._infer(images)
         return Targets(
-            _take(self._heatmaps, heatmaps.to(self._device)),
-            _take(self._pafs, pafs.to(self._device)),
+            self._take_heatmaps(heatmaps.to(self._device)),
+            self._take_pafs(pafs.to(self._device)),
             *(share.sqrt() for share in self._shares),
         )  # fmt: skip
 
@@ -101,10 +101,7 @@ class PrecomputedTeacher:
     """
 
     def __init__(self, maps: TeacherMaps, weight: float, device: torch.device) -> None:
-        self._shares = [
-            weight * torch.from_numpy(known).to(device).float()[:, None, None]
-            for known in (maps.known_heatmaps, maps.known_pafs)
-        ]
+        self._shares = _shares(weight, (maps.known_heatmaps, maps.known_pafs), device)
 
     def __call__(self, batch: Batch) -> Targets:
         """Return the teacher's maps as targets, with the share of the loss that they have.
@@ -138,9 +135,33 @@ def leave_rest(labels: Targets, taught: Targets) -> Targets:
     )
 
 
-def _take(channels: ChannelMap, maps: Tensor) -> Tensor:
-    """(B, C', h, w) maps of the teacher -> (B, C, h, w) float32 in our order."""
-    return maps.float()[:, channels.source] * channels.sign[:, None, None]
+class _Take:
+    """Brings a teacher's maps, on a device, into our order.
+
+    Args:
+        channels: Where ours come from.
+        device: Of the maps.
+    """
+
+    def __init__(self, channels: ChannelMap, device: torch.device) -> None:
+        self._source = torch.from_numpy(channels.source).to(device)
+        self._sign = torch.from_numpy(channels.sign).to(device)[:, None, None]
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """(B, C', h, w) maps of the teacher -> (B, C, h, w) float32."""
+        return maps.float()[:, self._source] * self._sign
+
+
+def _shares(
+    weight: float, known: Sequence[NDArray[np.bool_]], device: torch.device
+) -> list[Tensor]:
+    """(C, 1, 1) of each kind of maps: the teacher's share of the loss, 0 where it has no map."""
+    return [weight * torch.from_numpy(each).to(device).float()[:, None, None] for each in known]
+
+
+def _match(theirs: Skeleton, ours: Skeleton) -> tuple[ChannelMap, ChannelMap]:
+    """Match heatmaps and PAFs; a background of other joints is another one."""
+    return match_heatmaps(theirs, ours, keep_background=False), match_pafs(theirs, ours)
 
 
 def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | None:
@@ -194,8 +215,8 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
     ours = spec.skeleton
     maps = TeacherMaps(
         folder,
-        _tables(folder.skeleton, ours),
-        _tables(folder.skeleton, _mirrored(ours)),
+        _match(folder.skeleton, ours),
+        _match(folder.skeleton, _mirrored(ours)),
         sigma=options.heatmap_sigma / options.stride,
         half_width=options.paf_half_width,
     )
@@ -212,17 +233,6 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
         path, photos, limbs, len(ours.limbs), weight, 1 - weight,
     )  # fmt: skip
     return maps
-
-
-def _tables(theirs: Skeleton, ours: Skeleton) -> tuple[ChannelTable, ChannelTable]:
-    heatmaps, pafs = match_heatmaps(theirs, ours, keep_background=False), match_pafs(theirs, ours)
-    return _table(heatmaps), _table(pafs)
-
-
-def _table(channels: ChannelMap) -> ChannelTable:
-    return ChannelTable(
-        channels.source.numpy(), channels.sign.numpy(), channels.known.numpy().astype(bool)
-    )
 
 
 def _mirrored(skeleton: Skeleton) -> Skeleton:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.model.checkpoint import tensors_of
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
@@ -135,10 +136,10 @@ def _with_our_maps(
         for part in ("weight", "bias"):
             name = f"{layer}.{part}"
             expected = theirs.heatmap_channels if "heat" in layer else theirs.paf_channels
-            if name in fresh and len(tensors.get(name, ())) == expected:
+            if name in fresh and name in tensors and tensors[name].shape[:1] == (expected,):
                 tensors[name] = _take(tensors[name], channels, fresh[name])
     inputs = ChannelMap(
-        *(torch.cat(pair) for pair in zip(heatmaps, _behind(pafs, theirs), strict=True))
+        *(np.concatenate(pair) for pair in zip(heatmaps, _behind(pafs, theirs), strict=True))
     )
     for stage in network.stage_list[1:]:
         name = f"{_first_convolution(stage, network)}.weight"
@@ -166,10 +167,10 @@ def _first_convolution(part: nn.Module, network: BodyPoseNetwork) -> str:
 def _take(theirs: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
     """(C', ...) -> (C, ...): our output channels; new ones as they are in a fresh network."""
     shape = (-1, *(1,) * (theirs.ndim - 1))
-    known = channels.known.view(shape).bool()
     if theirs.shape[1:] != fresh.shape[1:]:
         return theirs  # reported as mismatched
-    return torch.where(known, theirs[channels.source] * channels.sign.view(shape), fresh)
+    source, sign, known = (torch.from_numpy(values) for values in channels)
+    return torch.where(known.view(shape), theirs[source] * sign.view(shape), fresh)
 
 
 def _take_inputs(weight: Tensor, maps: ChannelMap, theirs: Skeleton) -> Tensor:
@@ -177,5 +178,6 @@ def _take_inputs(weight: Tensor, maps: ChannelMap, theirs: Skeleton) -> Tensor:
     features = weight.shape[1] - theirs.heatmap_channels - theirs.paf_channels
     if features < 0:
         return weight  # reported as mismatched
-    behind = weight[:, features:][:, maps.source] * (maps.sign * maps.known).view(1, -1, 1, 1)
+    source, sign, known = (torch.from_numpy(values) for values in maps)
+    behind = weight[:, features:][:, source] * (sign * known).view(1, -1, 1, 1)
     return torch.cat([weight[:, :features], behind], dim=1)

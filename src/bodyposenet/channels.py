@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from bodyposenet.skeleton import Skeleton
 
@@ -15,18 +15,14 @@ class ChannelMap(NamedTuple):
     """Where each of C channels comes from.
 
     Args:
-        source: (C,) int64, index of the other skeleton's channel; 0 where there is none.
+        source: (C,) index of the other skeleton's channel; 0 where there is none.
         sign: (C,) float32, 1, or -1 for a limb that the other skeleton lists from end to start.
-        known: (C,) float32, 1 where the other skeleton has the channel, else 0.
+        known: (C,) bool, whether the other skeleton has the channel.
     """
 
-    source: Tensor
-    sign: Tensor
-    known: Tensor
-
-    def to(self, device: torch.device) -> ChannelMap:
-        """Return the same on a device."""
-        return ChannelMap(*(values.to(device) for values in self))
+    source: NDArray[np.int64]
+    sign: NDArray[np.float32]
+    known: NDArray[np.bool_]
 
 
 def match_heatmaps(theirs: Skeleton, ours: Skeleton, *, keep_background: bool) -> ChannelMap:
@@ -64,5 +60,5 @@ def match_pafs(theirs: Skeleton, ours: Skeleton) -> ChannelMap:
 def _channel_map(pairs: Sequence[tuple[int, float] | None]) -> ChannelMap:
     """Build the map from index and sign of every channel."""
     source, sign = zip(*(pair or (0, 1.0) for pair in pairs), strict=True)
-    known = [float(pair is not None) for pair in pairs]
-    return ChannelMap(torch.tensor(source), torch.tensor(sign), torch.tensor(known))
+    known = [pair is not None for pair in pairs]
+    return ChannelMap(np.array(source), np.array(sign, np.float32), np.array(known))
