@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
 from bodyposenet.data.records import read_records
-from bodyposenet.data.teacher_maps import HEADER_FILE, MapFolder
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec

@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from bodyposenet.data.dataset import DatasetSource, SampleSet, stack
+from bodyposenet.data.map_folder import HEADER_FILE, MapFolder, PhotoStamp
 from bodyposenet.data.records import RecordSet, write_records
-from bodyposenet.data.teacher_maps import (
-    HEADER_FILE,
-    LARGEST_ENLARGEMENT,
-    LARGEST_REDUCTION,
-    MapFolder,
-    PhotoStamp,
-)
+from bodyposenet.data.teacher_maps import LARGEST_ENLARGEMENT, LARGEST_REDUCTION
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.model.targets import render_targets

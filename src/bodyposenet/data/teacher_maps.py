@@ -1,36 +1,22 @@
-"""Precomputed teacher maps: a folder of network maps of whole photos, for distillation.
+"""Precomputed teacher maps in training samples, for distillation.
 
-`training.teacher_maps` computes them once. In training each sample takes the maps of its photo
-through its own affine map, so that rotated, mirrored and scaled crops get the teacher's output
-without running the teacher. The format of the folder is described in docs/files.md.
+Each sample takes the maps of its photo (`data.map_folder`) through its own affine map, so that
+rotated, mirrored and scaled crops get the teacher's output without running the teacher.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.channels import ChannelMap
-from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import read_json, replacing, write_json
+from bodyposenet.data.map_folder import MapFolder, PhotoMaps
 from bodyposenet.geometry import Affine
-from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE
-from bodyposenet.specs.pose import PoseConfiguration
-from bodyposenet.types import Maps
-
-HEADER_FILE = "teacher_maps.json"
-"""The file of a folder that describes all maps in it."""
 
 LARGEST_ENLARGEMENT = 1.5
 """Maps that a sample would enlarge more than this are not used."""
@@ -38,224 +24,9 @@ LARGEST_ENLARGEMENT = 1.5
 LARGEST_REDUCTION = 3.0
 """Maps that a sample would shrink more than this are not used."""
 
-_FORMAT = 1
-_LEVELS = 127
 _ROUNDING = 1e-6
 _SMALLEST_BLUR = 0.25
 """Widening by a Gaussian of fewer cells than this changes nothing that could be measured."""
-
-_COMPUTE_AGAIN = "Compute the maps again (docs/training.md, distillation)."
-_READ_ERRORS = (
-    AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
-    ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What NumPy and zipfile raise on damaged files."""
-
-
-class PhotoStamp(NamedTuple):
-    """What identifies a photo beside its name.
-
-    Args:
-        height: In pixels.
-        width: In pixels.
-        file_size: Of the image file, in bytes.
-    """
-
-    height: int
-    width: int
-    file_size: int
-
-
-@dataclass(frozen=True, eq=False)
-class PhotoMaps:
-    """The quantized maps of one photo.
-
-    Args:
-        heatmaps: (K + 1, h, w) int8.
-        pafs: (2 L, h, w) int8.
-        steps: The heatmaps' and the PAFs' value of one quantization level.
-        to_cells: The affine map from photo pixels to cells.
-    """
-
-    heatmaps: NDArray[np.int8]
-    pafs: NDArray[np.int8]
-    steps: tuple[float, float]
-    to_cells: Affine
-
-
-class MapFolder:
-    """A folder of precomputed teacher maps, one file per photo.
-
-    Args:
-        path: The folder.
-        header: Content of its header file.
-
-    Raises:
-        BodyPoseNetError: The header is damaged, or of a newer format.
-    """
-
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path = path
-        self.header = dict(header)
-        if header.get("format") != _FORMAT:
-            raise BodyPoseNetError(
-                f"{path / HEADER_FILE}: unsupported format {header.get('format')!r}, expected "
-                f"{_FORMAT}",
-                _COMPUTE_AGAIN,
-            )
-        try:
-            configuration = PoseConfiguration.model_validate_json(json.dumps(header["skeleton"]))
-            self.skeleton = Skeleton.from_pose_configuration(configuration.model_dump())
-        except (KeyError, ValueError) as error:
-            raise BodyPoseNetError(
-                f"{path / HEADER_FILE}: the skeleton is missing or damaged: {error}", _COMPUTE_AGAIN
-            ) from error
-
-    @classmethod
-    def open(cls, path: Path) -> MapFolder:
-        """Open a folder for reading.
-
-        Raises:
-            BodyPoseNetError: The header is missing or damaged.
-        """
-        header = read_json(path / HEADER_FILE, _COMPUTE_AGAIN)
-        if not isinstance(header, dict):
-            raise BodyPoseNetError(f"{path / HEADER_FILE}: expected an object", _COMPUTE_AGAIN)
-        return cls(path, header)
-
-    @classmethod
-    def create(cls, path: Path, skeleton: Skeleton, origin: Mapping[str, Any]) -> MapFolder:
-        """Open a folder for writing; one that holds maps of the same origin is continued.
-
-        Args:
-            path: The folder, made if it does not exist.
-            skeleton: Of the maps.
-            origin: The model and the settings that make the maps, as JSON values.
-
-        Raises:
-            BodyPoseNetError: It holds maps of another origin, or cannot be written.
-        """
-        header = {
-            "format": _FORMAT,
-            **json.loads(json.dumps(origin)),
-            "skeleton": skeleton.to_pose_configuration(),
-        }
-        if (path / HEADER_FILE).exists():
-            former = cls.open(path).header
-            keys = sorted(header.keys() | former.keys())
-            differing = [key for key in keys if header.get(key) != former.get(key)]
-            if differing:
-                raise BodyPoseNetError(
-                    f"{path}: holds teacher maps that differ in {', '.join(differing)}",
-                    "Choose another folder, or remove this one.",
-                )
-        elif any(path.glob("*.npz")):
-            raise BodyPoseNetError(
-                f"{path}: holds maps of an unknown teacher: {HEADER_FILE} is missing",
-                "Choose another folder, or remove the maps.",
-            )
-        else:
-            write_json(path / HEADER_FILE, header)
-        return cls(path, header)
-
-    @property
-    def digest(self) -> int:
-        """A checksum of the header: folders of other models or settings have another one."""
-        return zlib.crc32(json.dumps(self.header, sort_keys=True).encode())
-
-    def __len__(self) -> int:
-        """Return the number of photos with maps."""
-        return sum(1 for _ in self.path.glob("*.npz"))
-
-    def file_of(self, photo: Path) -> Path:
-        """Return the path of a photo's maps, whether they exist or not."""
-        return self.path / f"{photo.name}.npz"
-
-    def write(self, photo: Path, stamp: PhotoStamp, maps: Maps, to_cells: Affine) -> None:
-        """Write the maps of a photo, replacing the file atomically.
-
-        Args:
-            photo: The image file; its name counts.
-            stamp: Of the photo.
-            maps: Of the whole photo.
-            to_cells: The affine map from photo pixels to the maps' cells.
-
-        Raises:
-            BodyPoseNetError: The maps are not finite, or the file cannot be written.
-        """
-        heatmaps, heat_step = _quantize(photo, maps.heatmaps)
-        pafs, paf_step = _quantize(photo, maps.pafs)
-        with replacing(self.file_of(photo)) as file:
-            np.savez_compressed(
-                file,
-                heatmaps=heatmaps,
-                pafs=pafs,
-                steps=np.array([heat_step, paf_step]),
-                to_cells=to_cells.matrix,
-                photo=np.array(stamp, np.int64),
-            )
-
-    def has(self, photo: Path, stamp: PhotoStamp) -> bool:
-        """Return whether the maps of a photo are there; a damaged file counts as missing.
-
-        Raises:
-            BodyPoseNetError: There are maps of another photo of the same name.
-        """
-        path = self.file_of(photo)
-        if not path.exists():
-            return False
-        try:
-            # Of its bytes: NumPy leaves a damaged file open.
-            with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as content:
-                found = content["photo"].tolist()
-                _ = content["heatmaps"], content["pafs"]  # checksums
-        except _READ_ERRORS:
-            return False
-        _check_stamp(path, photo, found, stamp)
-        return True
-
-    def read(self, photo: Path, height: int, width: int) -> PhotoMaps | None:
-        """Read the maps of a photo.
-
-        Args:
-            photo: The image file.
-            height: Of the photo, as its record states.
-            width: Of the photo, as its record states.
-
-        Returns:
-            The maps, or None if the folder has none of this photo.
-
-        Raises:
-            BodyPoseNetError: The file is damaged, or of another photo of the same name.
-        """
-        path = self.file_of(photo)
-        try:
-            with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as content:
-                found = content["photo"].tolist()
-                heatmaps, pafs = content["heatmaps"], content["pafs"]
-                heat_step, paf_step = content["steps"].tolist()
-                matrix = content["to_cells"]
-        except FileNotFoundError:
-            return None
-        except _READ_ERRORS as error:
-            raise _damaged(path, str(error)) from error
-        channels = self.skeleton.heatmap_channels, self.skeleton.paf_channels
-        if heatmaps.ndim != 3 or pafs.ndim != 3:
-            raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
-        if not math.isfinite(heat_step) or not math.isfinite(paf_step):
-            raise _damaged(path, "steps that are not finite")
-        if (len(heatmaps), len(pafs)) != channels or heatmaps.shape[1:] != pafs.shape[1:]:
-            raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
-        if heatmaps.dtype != np.int8 or pafs.dtype != np.int8:
-            raise _damaged(path, f"maps of type {heatmaps.dtype} and {pafs.dtype}")
-        if (
-            matrix.shape != (2, 3)
-            or not np.isfinite(matrix).all()
-            or not abs(np.linalg.det(matrix[:, :2])) > 0
-        ):
-            raise _damaged(path, "to_cells cannot be inverted")
-        _check_stamp(path, photo, found, PhotoStamp(height, width, _file_size(photo)))
-        return PhotoMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))
 
 
 @dataclass(frozen=True, eq=False)
@@ -493,38 +264,3 @@ def _cells_within(
     height, width = size
     x, y = points[..., 0], points[..., 1]
     return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-
-
-def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Round to 255 levels, 0 exactly one of them; the value of one level."""
-    highest = float(np.abs(values).max(initial=0))
-    if not math.isfinite(highest):
-        raise BodyPoseNetError(
-            f"{photo}: the teacher's maps are not finite", "Check the model on this photo."
-        )
-    step = highest / _LEVELS or 1.0
-    return np.rint(values / np.float32(step)).astype(np.int8), step
-
-
-def _file_size(photo: Path) -> int:
-    try:
-        return photo.stat().st_size
-    except (OSError, ValueError) as error:
-        raise BodyPoseNetError(
-            f"{photo}: cannot be read: {getattr(error, 'strerror', error)}",
-            "Check the path and its permissions.",
-        ) from error
-
-
-def _check_stamp(path: Path, photo: Path, found: list[int], expected: PhotoStamp) -> None:
-    if found != list(expected):
-        raise BodyPoseNetError(
-            f"{path}: made of a photo of (height, width, bytes) {tuple(found)}, but {photo} has "
-            f"{tuple(expected)}",
-            "Remove the file and compute the maps again, from the train spec (-e) if photos are "
-            "turned by EXIF. Photos of several datasets must have different names.",
-        )
-
-
-def _damaged(path: Path, why: str) -> BodyPoseNetError:
-    return BodyPoseNetError(f"{path}: damaged teacher maps: {why}", f"Remove it. {_COMPUTE_AGAIN}")

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.console import logger
-from bodyposenet.data.teacher_maps import HEADER_FILE, MapFolder, TeacherMaps
+from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
+from bodyposenet.data.teacher_maps import TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets

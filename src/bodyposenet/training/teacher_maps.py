@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger, track
+from bodyposenet.data.map_folder import MapFolder, PhotoStamp
 from bodyposenet.data.records import read_records
-from bodyposenet.data.teacher_maps import MapFolder, PhotoStamp
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import claiming, make_directory
 from bodyposenet.geometry import Affine
