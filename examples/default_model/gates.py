@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,10 @@ from bodyposenet.console import say
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.ending import exit_code_of
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
-from bodyposenet.evaluation.joint_errors import match_people
+from bodyposenet.evaluation.joint_errors import Match
 from bodyposenet.files import read_json, write_json
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.runtime.predictor import Predictor, network_affine
-from bodyposenet.skeleton import oks_sigmas
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 
@@ -84,7 +83,7 @@ def _measured(model: Path, arguments: argparse.Namespace) -> Figures:
     sets = {"val": str(arguments.val), "sharp": str(arguments.sharp), "limit": arguments.limit}
     if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime:
         content = read_json(kept, "Remove it to measure again.")
-        if content["sets"] == sets:
+        if isinstance(content, dict) and content.get("sets") == sets:
             return content["figures"]
     figures = measure(model, arguments.val, arguments.sharp, arguments.limit, arguments.threads)
     write_json(kept, {"sets": sets, "figures": figures})
@@ -116,73 +115,34 @@ def measure(
         figures[f"{name}_{size}_ap"] = found.accuracy.values[_AP]
         figures[f"{name}_{size}_ap_large"] = found.accuracy.values[_AP_LARGE]
         if name == "sharp":
-            sigmas = np.array(dataset.person.sigmas or oks_sigmas(dataset.person.keypoints))
-            offsets = find_offsets(found.results, images, spec, sigmas)
+            offsets = find_offsets(found.accuracy.matches, images, spec)
             middle = np.median(offsets, axis=0) if len(offsets) else np.full(2, np.nan)
             figures["sharp_dx"], figures["sharp_dy"] = middle.tolist()
     return figures
 
 
 def find_offsets(
-    results: Sequence[Mapping[str, Any]],
-    images: Sequence[CocoImage],
-    spec: InferenceSpec,
-    sigmas: NDArray[np.float64],
+    matches: Sequence[Match], images: Sequence[CocoImage], spec: InferenceSpec
 ) -> NDArray[np.float64]:
-    """Compare the joints of people who were found (OKS >= .5) with their labels.
+    """Compare the joints of people who were found with their labels.
 
     Args:
-        results: Poses in COCO's result format.
-        images: The images and their people.
+        matches: People and their poses, of an evaluation.
+        images: The images that were evaluated.
         spec: Tells the size of the network's input.
-        sigmas: OKS sigmas of the joints.
 
     Returns:
         (J, 2) network pixels from the labels to the found joints.
     """
-    found = [np.zeros((0, 2)), *_offsets(results, images, spec, sigmas)]
-    return np.concatenate(found)
-
-
-def _offsets(
-    results: Sequence[Mapping[str, Any]],
-    images: Sequence[CocoImage],
-    spec: InferenceSpec,
-    sigmas: NDArray[np.float64],
-) -> Iterator[NDArray[np.float64]]:
-    """(J, 2) of every matched person."""
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
-    for result in results:
-        by_image.setdefault(result["image_id"], []).append(result)
-    for image in images:
-        poses = sorted(by_image.get(image.image_id, []), key=lambda pose: -pose["score"])
-        people = [
-            {
-                "keypoints": person.keypoints, "area": person.area,
-                "iscrowd": person.is_crowd, "num_keypoints": person.num_keypoints,
-            }
-            for person in image.persons
-        ]  # fmt: skip
-        if not poses or not people:
-            continue
-        scale = network_affine(image.height, image.width, spec)[0].scale
-        oks = np.array([[_oks(pose, person, sigmas) for person in people] for pose in poses])
-        for person, pose in match_people(oks, people, poses):
-            truth = np.reshape(person["keypoints"], (-1, 3))
-            found = np.reshape(pose["keypoints"], (-1, 3))
-            both = (truth[:, 2] > 0) & (found[:, 2] > 0)
-            yield scale * (found[both, :2] - truth[both, :2])
-
-
-def _oks(pose: Mapping[str, Any], person: Mapping[str, Any], sigmas: NDArray[np.float64]) -> float:
-    """COCO's object keypoint similarity."""
-    truth, found = np.reshape(person["keypoints"], (-1, 3)), np.reshape(pose["keypoints"], (-1, 3))
-    labelled = truth[:, 2] > 0
-    if not labelled.any():
-        return 0.0
-    squared = ((truth[:, :2] - found[:, :2]) ** 2).sum(axis=1)
-    exponent = squared / (2 * (2 * sigmas) ** 2 * max(float(person["area"]), 1.0))
-    return float(np.exp(-exponent[labelled]).mean())
+    scales = {
+        image.image_id: network_affine(image.height, image.width, spec)[0].scale for image in images
+    }
+    offsets = [np.zeros((0, 2))]
+    for person, pose in matches:
+        truth, found = (np.reshape(each["keypoints"], (-1, 3)) for each in (person, pose))
+        both = (truth[:, 2] > 0) & (found[:, 2] > 0)
+        offsets.append(scales[person["image_id"]] * (found[both, :2] - truth[both, :2]))
+    return np.concatenate(offsets)
 
 
 def _flags() -> argparse.ArgumentParser:

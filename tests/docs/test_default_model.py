@@ -21,12 +21,13 @@ from bodyposenet.cli import main
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.media.source import read_image
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import build_pretrained
 from bodyposenet.runtime import default_model
-from bodyposenet.skeleton import COCO_JOINTS, oks_sigmas
+from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -39,7 +40,6 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "default_model"
 EPOCHS = 12
 BODY = load_skeleton("bpnet_18joints.json")
-BODY_SIGMAS = oks_sigmas(COCO_JOINTS)
 
 
 def load_script(name):
@@ -283,9 +283,10 @@ def test_offsets_are_those_of_people_who_were_found():
         "keypoints": (joints + np.array([1.0, -2.0, 0.0])).ravel().tolist(),
     }  # fmt: skip
     spec = InferenceSpec(input_shape=(368, 368))
-    offsets = load_script("gates").find_offsets([pose], [image], spec, np.array(BODY_SIGMAS))
-    np.testing.assert_allclose(offsets, np.tile([2.0, -4.0], (16, 1)))
-    assert len(load_script("gates").find_offsets([], [image], spec, np.array(BODY_SIGMAS))) == 0
+    for results, expected in (([pose], np.tile([2.0, -4.0], (16, 1))), ([], np.zeros((0, 2)))):
+        matches = evaluate_poses(results, [image], COCO_JOINTS, BODY).matches
+        offsets = load_script("gates").find_offsets(matches, [image], spec)
+        np.testing.assert_allclose(offsets, expected)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.ground_truth import PERSON, detections, ground_truth
-from bodyposenet.evaluation.joint_errors import JointError, match_people, measure_joints
+from bodyposenet.evaluation.joint_errors import JointError, Match, match_people, measure_joints
 from bodyposenet.skeleton import Skeleton, oks_sigmas
 
 MOST_POSES = 20
@@ -56,6 +56,7 @@ class KeypointAP:
         precision: (10, 101) precision at OKS thresholds .50, .55, ... .95 (rows) and at recalls
             0, .01, ... 1; -1 where there is no ground truth.
         joint_errors: One per keypoint of the dataset.
+        matches: The people who were found (OKS >= 0.5) and their poses, as COCO's annotations.
         left_out: Keypoints that the dataset labels and the skeleton lacks; they did not count.
         images: How many were evaluated.
         people: How many annotated people count: with labelled keypoints, no crowds.
@@ -65,6 +66,7 @@ class KeypointAP:
     values: tuple[float, ...]
     precision: NDArray[np.float64]
     joint_errors: tuple[JointError, ...]
+    matches: tuple[Match, ...]
     left_out: tuple[str, ...]
     images: int
     people: int
@@ -130,10 +132,12 @@ def evaluate_poses(
     evaluator = _evaluator(truth, detections(results, image_ids), sigmas or oks_sigmas(joints))
     if images:
         evaluator.run()
+    matches = _matches(evaluator)
     return KeypointAP(
         values=tuple(float(value) for value in evaluator.stats) if images else (-1.0,) * 10,
         precision=evaluator.eval["precision"][:, :, 0, 0, 0] if images else -np.ones((10, 101)),
-        joint_errors=_joint_errors(evaluator, joints),
+        joint_errors=measure_joints(matches, joints),
+        matches=matches,
         left_out=tuple(joint for joint in joints if joint not in skeleton.joints),
         images=len(images),
         people=sum(_is_evaluated(person) for person in truth["annotations"]),
@@ -174,12 +178,11 @@ def _is_evaluated(person: Mapping[str, Any]) -> bool:
     return person["num_keypoints"] > 0 and not person["iscrowd"]
 
 
-def _joint_errors(evaluator: COCOeval_faster, joints: Sequence[str]) -> tuple[JointError, ...]:
+def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
     people, poses = evaluator.cocoGt.imgToAnns, evaluator.cocoDt.imgToAnns
-    matches = [
+    return tuple(
         match
         for (image_id, _), oks in evaluator.ious.items()
         if len(oks)
         for match in match_people(np.asarray(oks), people[image_id], poses[image_id])
-    ]
-    return measure_joints(matches, joints)
+    )

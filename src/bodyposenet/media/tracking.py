@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Poses
 
@@ -52,7 +53,7 @@ class Tracker:
         new_track_score: float = 0.6,
         least_similarity: float = 0.2,
     ) -> None:
-        self._deviations = 2 * np.array(skeleton.sigmas)
+        self._sigmas = np.array(skeleton.sigmas)
         self._memory = memory
         self._new_track_score = new_track_score
         self._least_similarity = least_similarity
@@ -127,11 +128,8 @@ class Tracker:
         expected = np.stack([track.expected(time) for track in self._tracks])
         doubt = np.array([1 + _DOUBT_PER_SECOND * (time - track.time) for track in self._tracks])
         areas = np.maximum(pose_areas(expected)[:, None], pose_areas(points)[None]) * doubt[:, None]
-        squares = ((expected[:, None] - points[None]) ** 2).sum(axis=-1)
-        exponents = squares / (2 * areas[..., None] * self._deviations**2)
-        agreement = np.exp(-np.nan_to_num(exponents, nan=np.inf)).sum(axis=-1)
-        enough = min(_ENOUGH_JOINTS, len(self._deviations))
-        return agreement, np.maximum((~np.isnan(squares)).sum(axis=-1), enough)
+        agreement, common = compare_poses(expected, points, areas, self._sigmas)
+        return agreement, np.maximum(common, min(_ENOUGH_JOINTS, len(self._sigmas)))
 
 
 class _Track:
@@ -173,21 +171,3 @@ class _Track:
         expected = self.expected(time)
         self._points = np.where(missing[:, None], expected, points)
         self.time = time
-
-
-def pose_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimate the areas of people for OKS, by the boxes around their joints.
-
-    A box never counts for less than that of a slender person of the same height.
-
-    Args:
-        points: (P, K, 2) joints in pixels, NaN where they are missing.
-
-    Returns:
-        (P,) areas in square pixels.
-    """
-    missing = np.isnan(points)
-    low = np.where(missing, np.inf, points).min(axis=1)
-    high = np.where(missing, -np.inf, points).max(axis=1)
-    sides = np.maximum(high - low, 1.0)  # one joint, or none
-    return np.maximum(sides.prod(axis=1), (sides.max(axis=1) / 2) ** 2)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.media.tracking import pose_areas
+from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.types import Poses
 
 TURNS = (0, 1, -1)
@@ -76,9 +76,6 @@ def _similarities(poses: Poses) -> NDArray[np.float64]:
     if poses.inferred is not None:
         points[poses.inferred] = np.nan
     areas = pose_areas(points)
-    areas = np.maximum(areas[:, None], areas)
-    squares = ((points[:, None] - points) ** 2).sum(axis=-1)
-    exponents = squares / (2 * areas[..., None] * (2 * np.array(poses.skeleton.sigmas)) ** 2)
-    similarity = np.exp(-np.nan_to_num(exponents, nan=np.inf)).sum(axis=-1)
-    enough = min(_MIN_JOINTS, len(poses.skeleton.joints))
-    return similarity / np.maximum((~np.isnan(squares)).sum(axis=-1), enough)
+    areas, sigmas = np.maximum(areas[:, None], areas), np.array(poses.skeleton.sigmas)
+    similarity, common = compare_poses(points, points, areas, sigmas)
+    return similarity / np.maximum(common, min(_MIN_JOINTS, len(sigmas)))
