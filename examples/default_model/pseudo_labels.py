@@ -110,7 +110,14 @@ class Thunder:
                 f"{path}: ONNX Runtime cannot load this file: {error}",
                 "Give --refine the ONNX file of MoveNet Thunder.",
             ) from error
-        self._input = self._session.get_inputs()[0].name
+        images, *more = self._session.get_inputs()
+        if more or images.shape[1:] != [_CROP_SIZE, _CROP_SIZE, 3] or "uint8" not in images.type:
+            raise BodyPoseNetError(
+                f"{path}: takes {images.type} {images.shape}, not a uint8 crop of {_CROP_SIZE} x "
+                f"{_CROP_SIZE} x 3",
+                "Give --refine the ONNX file of MoveNet Thunder.",
+            )
+        self._input = images.name
 
     def __call__(self, crop: NDArray[np.uint8]) -> NDArray[np.floating]:
         """Estimate the person in a crop; see `PersonEstimator`."""

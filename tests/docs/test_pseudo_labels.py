@@ -15,6 +15,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.found_people import read_detections
 from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.default_model import FOLDER, ON_CPU
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
@@ -161,6 +162,11 @@ def test_thunder_answers_in_pixels_of_the_crop(tmp_path):
     write_thunder(tmp_path / "thunder.onnx", answer)
     found = pseudo_labels.Thunder(tmp_path / "thunder.onnx")(np.zeros((256, 256, 3), np.uint8))
     np.testing.assert_allclose(found, np.tile([127.5, 63.5, 0.9], (17, 1)), rtol=1e-6)
+
+
+def test_another_network_is_no_thunder():
+    with pytest.raises(BodyPoseNetError, match=ON_CPU):
+        pseudo_labels.Thunder(FOLDER / ON_CPU)
 
 
 def test_a_wrong_file_of_thunder_is_named(tmp_path):
