@@ -24,6 +24,19 @@ class ChannelMap(NamedTuple):
     sign: NDArray[np.float32]
     known: NDArray[np.bool_]
 
+    def followed_by(self, other: ChannelMap, offset: int) -> ChannelMap:
+        """Return the map of these channels and, behind them, those of another map.
+
+        Args:
+            other: The channels that follow.
+            offset: Channels of the other skeleton that lie before those of `other`.
+        """
+        return ChannelMap(
+            np.concatenate([self.source, other.source + offset]),
+            np.concatenate([self.sign, other.sign]),
+            np.concatenate([self.known, other.known]),
+        )
+
 
 def match_heatmaps(theirs: Skeleton, ours: Skeleton, *, keep_background: bool) -> ChannelMap:
     """Match heatmaps by the names of the joints.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -138,9 +137,7 @@ def _with_our_maps(
             expected = theirs.heatmap_channels if "heat" in layer else theirs.paf_channels
             if name in fresh and name in tensors and tensors[name].shape[:1] == (expected,):
                 tensors[name] = _take(tensors[name], channels, fresh[name])
-    inputs = ChannelMap(
-        *(np.concatenate(pair) for pair in zip(heatmaps, _behind(pafs, theirs), strict=True))
-    )
+    inputs = heatmaps.followed_by(pafs, theirs.heatmap_channels)
     for stage in network.stage_list[1:]:
         name = f"{_first_convolution(stage, network)}.weight"
         if name in tensors and tensors[name].ndim == 4:
@@ -151,11 +148,6 @@ def _with_our_maps(
     ]
     known = [*heatmaps.known[:-1].tolist(), *pafs.known[::2].tolist()]
     return tensors, tuple(name for name, there in zip(names, known, strict=True) if not there)
-
-
-def _behind(pafs: ChannelMap, theirs: Skeleton) -> ChannelMap:
-    """The fields' channels where they stand behind the heatmaps."""
-    return pafs._replace(source=pafs.source + theirs.heatmap_channels)
 
 
 def _first_convolution(part: nn.Module, network: BodyPoseNetwork) -> str:
