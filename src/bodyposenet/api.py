@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack, overload
 
@@ -79,23 +80,42 @@ def load(
     engine = engine or "auto"
     path = find_model(spec, None if model is None else os.fspath(model), engine)
     try:
-        return PoseEstimator(build_predictor(spec, path, key or "", engine, threads, precision))
+        predictor = build_predictor(spec, path, key or "", engine, threads, precision)
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
             f"{path}: what would run it needs {error.name}, which is not installed",
             "bpnet doctor tells how to install it; an .onnx file needs nothing more.",
         ) from error
+    again = partial(
+        load, None if model is None else path.absolute(), key, engine,
+        threads=threads, precision=precision, **options,
+    )  # fmt: skip
+    return PoseEstimator(predictor, again)
 
 
 class PoseEstimator:
     """Finds the people in images; `load` makes it.
 
+    Any number of threads may share one. Where it is pickled, its file's path, the options and the
+    key are, and the model is opened again where it arrives.
+
     Args:
         predictor: Network and decoder.
+        reopen: Opens the same model in another process; None: it cannot be pickled.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(
+        self, predictor: Predictor, reopen: Callable[[], PoseEstimator] | None = None
+    ) -> None:
         self._predictor = predictor
+        self._reopen = reopen
+
+    def __reduce__(self) -> tuple[Callable[[], PoseEstimator], tuple[()]]:
+        if self._reopen is None:
+            raise BodyPoseNetError(
+                f"{self!r} cannot be pickled", "Open the model with load() where it is needed."
+            )
+        return self._reopen, ()
 
     def __repr__(self) -> str:
         engine, spec = self._predictor.engine, self._predictor.spec

@@ -6,7 +6,9 @@ That TensorRT itself does what the stand-in does has not been tried.
 import importlib
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 
@@ -69,6 +71,15 @@ def test_a_built_plan_gives_the_maps(cuda, form, tmp_path):
     assert len(cuda.memory) == 3  # one piece for every tensor
     del engine
     assert not cuda.memory
+
+
+def test_threads_that_share_a_plan_take_turns(cuda, tmp_path):
+    build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)
+    engine = run(tmp_path / "m.engine")
+    batches = [np.roll(images(2, 24, 40), number, axis=2) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda pixels: check_maps(engine, pixels), batches * 20):
+            pass
 
 
 def test_the_file_says_what_it_was_built_for(cuda, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import openvino
@@ -142,13 +143,16 @@ def _engine(
 ) -> ExportedEngine:
     inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
     outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
-    request = compiled.create_infer_request()
+    requests = _RequestPool(compiled)
 
     def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        with _explaining(
-            path,
-            f"run it on {images.shape}",
-            "Export the model again (bpnet export), or try another input_shape.",
+        with (
+            _explaining(
+                path,
+                f"run it on {images.shape}",
+                "Export the model again (bpnet export), or try another input_shape.",
+            ),
+            requests.borrow() as request,
         ):
             found = request.infer([images])
         return {name: found[name] for name in outputs}
@@ -162,6 +166,32 @@ def _engine(
             path,
         )
     return engine
+
+
+class _RequestPool:
+    """Infer requests of a compiled model, for any number of threads.
+
+    A request holds the tensors of one inference: threads that share one get each other's outputs.
+
+    Args:
+        compiled: The model.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self._compiled = compiled
+        self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+
+    @contextmanager
+    def borrow(self) -> Iterator[openvino.InferRequest]:
+        """Lend a request to one call; a new one is created where all are in use."""
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            yield request
+        finally:
+            self._idle.put(request)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Engine(Protocol):
     fixed_shape: tuple[int, int] | None
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
-        """Run the network.
+        """Run the network; any number of threads may call this at once.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, of any height and width but for `fixed_shape`.

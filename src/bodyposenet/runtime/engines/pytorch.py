@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import threading
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime.description import ModelDescription
@@ -35,6 +37,7 @@ class PyTorchEngine:
         precision: str = "fp32",
     ) -> None:
         self.device = device or choose_device()
+        _check_process(self.device)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval()
         self.skeleton = network.skeleton
@@ -50,11 +53,12 @@ class PyTorchEngine:
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
         """Run the network; see `Engine.infer`."""
+        _check_process(self.device)
         index = stage_index(stage, self.stages)
         height, width = images.shape[1:3]
         with (
             torch.inference_mode(),
-            _without_tf32(),
+            _WITHOUT_TF32,
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed),
         ):
             # A copy, as torch takes neither read-only arrays nor mirrored views.
@@ -65,15 +69,56 @@ class PyTorchEngine:
         return crop(heatmaps, pafs, height, width, self.stride)
 
 
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """On a GPU, convolutions would else round float32 to 10 bits; for training that is enough."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+class _WithoutTf32:
+    """Turns TF32 off: on a GPU, convolutions would round float32 to 10 bits.
+
+    The setting is the whole process's. Threads that run at the same time share the context: the
+    first one in turns it off, the last one out restores what was set before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_WITHOUT_TF32 = _WithoutTf32()
+
+
+@cache
+def _first_process() -> int:
+    """Return the process that first called this, also in processes forked off it."""
+    return os.getpid()
+
+
+def _check_process(device: torch.device) -> None:
+    """Refuse to run where PyTorch would wait forever for threads that a fork did not copy.
+
+    Raises:
+        BodyPoseNetError: This process was forked off one that has run PyTorch, and would use more
+            than one thread, or a GPU.
+    """
+    in_fork = _first_process() != os.getpid()
+    if in_fork and (device != CPU or torch.get_num_threads() > 1):
+        raise BodyPoseNetError(
+            "PyTorch cannot run in this process: it was forked off one that had opened a model, "
+            "and PyTorch's threads do not survive a fork",
+            "Open the model after the fork, in the worker process only; or start processes with "
+            'multiprocessing.get_context("spawn"); or, on the CPU, give load(..., threads=1).',
+        )
 
 
 def choose_device() -> torch.device:
@@ -105,4 +150,6 @@ def load(
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    device = device or choose_device()
+    _check_process(device)  # building the network runs PyTorch already
     return PyTorchEngine(load_model(path, key), device, precision)

@@ -9,6 +9,7 @@ has NOT been run on a GPU: the tests run it on stand-ins for both packages.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,7 +183,7 @@ def _save_timing_cache(config: Any, file: Path) -> None:
 
 
 class _Plan:
-    """Runs a plan; not from two threads at once.
+    """Runs a plan, for one thread at a time: the others wait for its context and its memory.
 
     Args:
         path: The engine file, for errors.
@@ -206,6 +207,7 @@ class _Plan:
         self.inputs = {name: self._input(name) for name in takes}
         self.outputs = {name: self._output(name) for name in names if name not in takes}
         self._memory = {name: _Memory() for name in names}
+        self._lock = threading.Lock()
         self._stream = _checked(cuda.cudaStreamCreate())
         weakref.finalize(self, cuda.cudaStreamDestroy, self._stream)
 
@@ -213,9 +215,11 @@ class _Plan:
         """An array for the input, of any number of images -> the outputs by name."""
         (name,) = self.inputs
         most = self._engine.get_tensor_profile_shape(name, 0)[2][0]
-        parts = [
-            self._run(name, images[start : start + most]) for start in range(0, len(images), most)
-        ]
+        with self._lock:
+            parts = [
+                self._run(name, images[start : start + most])
+                for start in range(0, len(images), most)
+            ]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
     def _run(self, name: str, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
