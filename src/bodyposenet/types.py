@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from bodyposenet.geometry import Affine
 
 
+HEATMAP_SIGMA = 7.0
+"""Standard deviation of a joint's Gaussian in the heatmaps, in network input pixels, where neither
+a train spec nor a model gives another."""
+
 GRAY = 128
 """What the network's input is padded with; with the default normalization it becomes 0."""
 
@@ -115,11 +119,13 @@ class Maps:
         heatmaps: (K + 1, h, w) float32, one per joint and the background last.
         pafs: (2 L, h, w) float32, x and y of each limb's part affinity field.
         stride: Input pixels per cell.
+        heatmap_sigma: Standard deviation of a joint's Gaussian, in input pixels.
     """
 
     heatmaps: NDArray[np.float32]
     pafs: NDArray[np.float32]
     stride: int = 8
+    heatmap_sigma: float = HEATMAP_SIGMA
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec,
     train_spec = write_train_spec(
         **{
             "dataloader.pose_config": {"pose_config_path": str(pose)},
+            "dataloader.label_processor_config": {"heatmap_gaussian_sigma": 9},
             "model.heat_channels": 6,
             "model.paf_channels": 8,
             f"{config}.root_data_path": str(folder),
@@ -52,6 +53,7 @@ def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec,
     assert result.code == 0, result.err
     model = tmp_path / "run" / "bpnet_model.tlt"
     assert load_model(model).skeleton == load_skeleton(pose)
+    assert load_model(model).heatmap_sigma == 9
 
     spec = tmp_path / "infer.yaml"
     thresholds = {"heatmap_threshold": 0.01, "paf_threshold": 0.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bodyposenet.model.targets import render_targets
+from bodyposenet.model.targets import TargetOptions, render_targets
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 
@@ -37,15 +37,20 @@ def random_people(rng: np.random.Generator, joints: int, count: int) -> np.ndarr
     return people
 
 
-def perfect_maps(people: np.ndarray, skeleton: Skeleton, labelled=None) -> Maps:
-    """What a perfect network would say of (P, K, 2) people."""
+def perfect_maps(
+    people: np.ndarray,
+    skeleton: Skeleton,
+    labelled=None,
+    size: tuple[int, int] | None = None,
+    options: TargetOptions = TargetOptions(),
+) -> Maps:
+    """The maps that a perfect network gives for (P, K, 2) people in an input of that size."""
     labelled = np.ones(people.shape[:2], bool) if labelled is None else labelled
-    width = len(people) * (PERSON_SIZE + 24)
     heatmaps, pafs = render_targets(
         torch.tensor(people, dtype=torch.float32)[None],
         torch.tensor(labelled)[None],
         skeleton,
-        PERSON_SIZE,
-        width,
+        *(size or (PERSON_SIZE, len(people) * (PERSON_SIZE + 24))),
+        options,
     )
-    return Maps(heatmaps[0].numpy(), pafs[0].numpy())
+    return Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride, options.heatmap_sigma)

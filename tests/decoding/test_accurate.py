@@ -15,6 +15,7 @@ from bodyposenet.decoding import DecodingOptions, compiling, decode, warm_up
 from bodyposenet.decoding.bodies import person_scores
 from bodyposenet.decoding.grouping import group_parts
 from bodyposenet.decoding.sub_pixel_peaks import MOST_PEAKS, find_peaks
+from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
@@ -55,6 +56,27 @@ def test_perfect_maps_of_random_people_give_them_back(seed, joints, count):
 
 
 @pytest.mark.parametrize(
+    ("sigma", "stride"), [(7, 8), (3.5, 8), (14, 8), (28, 8), (7, 4), (7, 16), (14, 4)]
+)
+@given(seed=st.integers(0, 2**32 - 1), margin=st.floats(0, 1))
+@settings(max_examples=10)
+def test_the_width_of_the_gaussians_and_the_stride_are_those_of_the_maps(
+    sigma, stride, seed, margin
+):
+    rng = np.random.default_rng(seed)
+    skeleton = random_skeleton(rng, 12)
+    people = random_people(rng, 12, 2) * stride / 8
+    people -= people.min(axis=(0, 1)) - margin * stride  # the outermost joints lie at the borders
+    width, height = (int(side) for side in people.max(axis=(0, 1)) + 1 + margin * stride)
+    options = TargetOptions(stride=stride, heatmap_sigma=sigma)
+    maps = perfect_maps(people, skeleton, size=(height, width), options=options)
+    poses = from_left_to_right(decode(maps, skeleton))
+    assert len(poses) == 2
+    assert np.abs(poses.keypoints - people).max() < 0.5
+    assert poses.keypoint_scores.min() > 0.95
+
+
+@pytest.mark.parametrize(
     "name", ["bpnet_18joints.json", "bpnet_18joints_22limbs.json", "coco_17joints.json"]
 )
 def test_the_shipped_skeletons_come_back(name):
@@ -66,27 +88,27 @@ def test_the_shipped_skeletons_come_back(name):
 
 @given(x=st.floats(0, 11), y=st.floats(0, 8), top=st.floats(0.2, 1))
 def test_a_bell_is_found_between_the_cells_up_to_the_border(x, y, top):
-    points, scores, first = find_peaks(bell(9, 12, x, y, top)[None], 0.05)
+    points, scores, first = find_peaks(bell(9, 12, x, y, top)[None], 0.05, 7 / 8)
     np.testing.assert_allclose(points, [[x, y]], atol=0.01)
     np.testing.assert_allclose(scores, [top], atol=0.01)
     assert first.tolist() == [0, 1]
 
 
 def test_a_bell_half_a_cell_outside_is_found_too():
-    points, _, _ = find_peaks(bell(9, 12, 5, -0.5)[None], 0.05)
+    points, _, _ = find_peaks(bell(9, 12, 5, -0.5)[None], 0.05, 7 / 8)
     np.testing.assert_allclose(points, [[5, -0.5]], atol=0.01)
 
 
 def test_the_first_of_equal_cells_is_the_peak():
     plateau = np.zeros((1, 9, 9), np.float32)
     plateau[0, 3:5, 3:5] = 0.5
-    points, _, _ = find_peaks(plateau, 0.1)
+    points, _, _ = find_peaks(plateau, 0.1, 7 / 8)
     assert np.floor(points).tolist() == [[3, 3]]
 
 
 def test_of_too_many_peaks_the_highest_are_kept():
     noise = np.random.default_rng(0).random((2, 80, 80), np.float32)
-    points, scores, first = find_peaks(noise, 0.0)
+    points, scores, first = find_peaks(noise, 0.0, 7 / 8)
     assert first.tolist() == [0, MOST_PEAKS, 2 * MOST_PEAKS]
     assert scores.min() > 0.8
     assert len(points) == 2 * MOST_PEAKS

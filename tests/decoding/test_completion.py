@@ -107,7 +107,7 @@ def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
     heatmaps = np.zeros((18, 45, 45), np.float32)
     row, column = np.rint(body[wrist, ::-1] + 1).astype(int)
     heatmaps[wrist, row, column] = 0.04
-    complete = infer_joints(bodies_of(part), heatmaps, model)
+    complete = infer_joints(bodies_of(part), heatmaps, model, 7 / 8)
     assert complete.points[0, wrist].tolist() == [column, row]
     assert complete.scores[0, wrist] == pytest.approx(0.04)
     assert np.abs(complete.points[0, knee] - body[knee]).max() < 1
@@ -122,7 +122,7 @@ def test_heat_that_belongs_to_somebody_is_left_to_them(model):
     row, column = np.rint(body[wrist, ::-1]).astype(int)
     heatmaps[wrist, row, column] = 0.9
     neighbor = only(body, [wrist])
-    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model)
+    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model, 7 / 8)
     assert complete.scores[0, wrist] <= 0.01
 
 

@@ -31,11 +31,13 @@ def small_network(**options: object) -> BodyPoseNetwork:
 @pytest.mark.parametrize("key", ["", "key"])
 def test_a_loaded_model_does_what_the_saved_one_did(tmp_path: Path, key: str):
     normalization = Normalization((255.0, 254.0, 253.0), (0.1, 0.2, 0.3))
-    network = small_network(normalization=normalization).to(memory_format=torch.channels_last)
+    network = small_network(normalization=normalization, heatmap_sigma=3.5)
+    network = network.to(memory_format=torch.channels_last)
     save_model(tmp_path / "m.tlt", network, key=key, epoch=7, spec="num_epoch: 9")
     loaded = load_model(tmp_path / "m.tlt", key).eval()
     assert loaded.skeleton == TOY
     assert loaded.normalization == normalization
+    assert loaded.heatmap_sigma == 3.5
     assert loaded.spec == network.spec
     image = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -108,6 +110,9 @@ def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
         ),
         ({"normalization": {"mean": [1]}}, "cannot build"),
         ({"widths": {"stage2/paf/conv6": 3}}, "do not fit"),
+        ({"stride": 16}, "stride of 16"),
+        ({"heatmap_sigma": 0}, "heatmap_sigma"),
+        ({"heatmap_sigma": None}, "cannot build"),
     ],
 )
 def test_a_header_that_does_not_fit_is_an_error(tmp_path: Path, change: dict, message: str):

@@ -116,11 +116,27 @@ def test_the_header_says_what_the_model_is(tmp_path):
     assert onnx.load(path).description == KNOWN
 
 
+def test_maps_carry_the_sigma_of_the_header(tmp_path):
+    header = json.dumps(HEADER | {"heatmap_sigma": 3.5})
+    engine = onnx.load(write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header}))
+    (maps,) = engine.infer(images(1, 16, 16))
+    assert (maps.stride, maps.heatmap_sigma) == (8, 3.5)
+    assert engine.description.differences(KNOWN) == ["heatmap_gaussian_sigma"]
+
+
+def test_a_header_without_sigma_and_stride_means_7_and_8(tmp_path):
+    header = json.dumps({key: value for key, value in HEADER.items() if key != "stride"})
+    engine = onnx.load(write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header}))
+    (maps,) = engine.infer(images(1, 16, 16))
+    assert (maps.stride, maps.heatmap_sigma) == (8, 7.0)
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
         ("stride", 0),
         ("stride", "8"),
+        ("heatmap_sigma", 0),
         ("network.stages", 0),
         ("normalization.image_scale", [256, 0, 256]),
         ("normalization.image_offset", [0.5]),

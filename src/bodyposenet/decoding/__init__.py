@@ -97,8 +97,9 @@ def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = Non
             heatmaps, pafs, skeleton, *options.thresholds, options.upsampling, maps.stride
         )
     return decode_accurate(
-        heatmaps, pafs, skeleton, *options.thresholds, options.complete_pose, maps.stride
-    )
+        heatmaps, pafs, skeleton, *options.thresholds, options.complete_pose,
+        maps.stride, maps.heatmap_sigma,
+    )  # fmt: skip
 
 
 def warm_up() -> None:

@@ -17,7 +17,7 @@ from bodyposenet.decoding.limb_scores import find_connections
 from bodyposenet.decoding.sub_pixel_peaks import find_peaks
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Poses
+from bodyposenet.types import HEATMAP_SIGMA, Poses
 
 _LEAST_PARTS = 3
 
@@ -30,6 +30,7 @@ def decode_accurate(
     paf_threshold: float,
     complete_pose: bool = False,
     stride: int = 8,
+    heatmap_sigma: float = HEATMAP_SIGMA,
 ) -> Poses:
     """Find the people in the maps of one image.
 
@@ -41,6 +42,7 @@ def decode_accurate(
         paf_threshold: A PAF sample must agree with the limb's direction by more than this.
         complete_pose: Join what is left of a body, and infer its missing joints.
         stride: Network input pixels per cell.
+        heatmap_sigma: Standard deviation of a joint's Gaussian, in network input pixels.
 
     Returns:
         The bodies of at least three parts (all parts of a skeleton that has fewer joints), best
@@ -48,7 +50,8 @@ def decode_accurate(
         of its peak, that of an inferred one the heatmap there; a person's grows with the sum of
         its peaks and connections (`person_scores`).
     """
-    bodies = _find_bodies(heatmaps, pafs, skeleton, heatmap_threshold, paf_threshold)
+    sigma = heatmap_sigma / stride
+    bodies = _find_bodies(heatmaps, pafs, skeleton, heatmap_threshold, paf_threshold, sigma)
     model = body_model(skeleton.joints) if complete_pose else None
     if model is not None:
         bodies = merge_fragments(bodies, model)
@@ -58,7 +61,7 @@ def decode_accurate(
     inferred = None
     if model is not None:
         found = bodies.found
-        bodies = infer_joints(bodies, heatmaps, model)
+        bodies = infer_joints(bodies, heatmaps, model, sigma)
         inferred = bodies.found & ~found
     return Poses(
         bodies.points.astype(np.float32),
@@ -75,11 +78,12 @@ def _find_bodies(
     skeleton: Skeleton,
     heatmap_threshold: float,
     paf_threshold: float,
+    sigma: float,
 ) -> Bodies:
     """All bodies that connections make, however few parts they have."""
     limbs = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
     completing = np.isin(np.arange(len(limbs)), skeleton.completing or ())
-    places, heights, first = find_peaks(heatmaps, heatmap_threshold)
+    places, heights, first = find_peaks(heatmaps, heatmap_threshold, sigma)
     connections, strengths = find_connections(pafs, limbs, places, heights, first, paf_threshold)
     parts, totals = group_parts(
         connections, strengths, limbs, completing, heights, len(skeleton.joints)

@@ -21,6 +21,9 @@ _MOST_DOUBT = 1.0
 # probable place, with this as its score.
 _LEAST_HEAT = 0.01
 
+_OCCUPIED = 2.0
+"""Standard deviations of a joint's Gaussian within which the heatmap is that joint's alone."""
+
 
 def merge_fragments(bodies: Bodies, model: BodyModel) -> Bodies:
     """Join bodies that have no joint in common and fit together.
@@ -44,7 +47,9 @@ def merge_fragments(bodies: Bodies, model: BodyModel) -> Bodies:
     return Bodies(points, scores, totals).take(alive)
 
 
-def infer_joints(bodies: Bodies, heatmaps: NDArray[np.float32], model: BodyModel) -> Bodies:
+def infer_joints(
+    bodies: Bodies, heatmaps: NDArray[np.float32], model: BodyModel, sigma: float
+) -> Bodies:
     """Give bodies the joints that they miss.
 
     A joint goes to where the heatmap, weighted by the probability of the place, is highest and no
@@ -54,21 +59,23 @@ def infer_joints(bodies: Bodies, heatmaps: NDArray[np.float32], model: BodyModel
         bodies: Best first.
         heatmaps: (K, h, w), without the background.
         model: Where joints may be.
+        sigma: Standard deviation of a joint's Gaussian in the heatmaps, in cells.
     """
     points, scores = bodies.points.copy(), bodies.scores.copy()
+    reach = max(int(_OCCUPIED * sigma), 1)
     free = heatmaps.copy()
     found = bodies.found
     for body, joint in np.argwhere(found):
-        _occupy(free[joint], points[body, joint])
+        _occupy(free[joint], points[body, joint], reach)
     for body in range(min(len(points), _MOST_BODIES)):
         guess = model.guess(bodies.points[body])
         if guess is None:
             continue
         for joint in np.flatnonzero(model.known & ~found[body]):
             points[body, joint], scores[body, joint] = _likeliest_place(
-                free[joint], guess.points[joint], guess.deviations[joint]
+                free[joint], guess.points[joint], guess.deviations[joint], sigma
             )
-            _occupy(free[joint], points[body, joint])
+            _occupy(free[joint], points[body, joint], reach)
     return Bodies(points, scores, bodies.totals)
 
 
@@ -105,7 +112,7 @@ def _misfits(
 
 
 def _likeliest_place(
-    heatmap: NDArray[np.float32], center: NDArray[np.float64], deviation: float
+    heatmap: NDArray[np.float32], center: NDArray[np.float64], deviation: float, sigma: float
 ) -> tuple[NDArray[np.float64], float]:
     """Where heat times the probability of the place is highest, and the heat there."""
     across, down = (
@@ -116,13 +123,13 @@ def _likeliest_place(
     row, column = divmod(int(likelihood.argmax()), heatmap.shape[1])
     if likelihood[row, column] < _LEAST_HEAT:
         return center, _LEAST_HEAT
-    x = column + offset(heatmap[row], column)
-    y = row + offset(heatmap[:, column], row)
+    x = column + offset(heatmap[row], column, sigma)
+    y = row + offset(heatmap[:, column], row, sigma)
     return np.array([x, y]), min(float(heatmap[row, column]), 1.0)
 
 
-def _occupy(heatmap: NDArray[np.float32], point: NDArray[np.float64]) -> None:
-    """Take the heat away from the 3x3 cells around a joint that belongs to somebody."""
+def _occupy(heatmap: NDArray[np.float32], point: NDArray[np.float64], reach: int) -> None:
+    """Clear the heatmap around a joint that belongs to somebody, up to so many cells away."""
     column, row = np.rint(point).astype(int)
-    if row > -2 and column > -2:
-        heatmap[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = 0
+    rows, columns = (slice(max(i - reach, 0), max(i + reach + 1, 0)) for i in (row, column))
+    heatmap[rows, columns] = 0

@@ -13,26 +13,24 @@ MOST_PEAKS = 128
 """Peaks that are kept per joint, the highest. A sound heatmap has one per person; a noisy one has
 one at every fourth cell, and the pairs of two joints are the square of that."""
 
-# The logarithm of less heat than this is the logarithm of this.
-_LEAST_HEAT = 1e-4
-
-# Of the bell that targets are drawn with: a standard deviation of 7 pixels, in cells of 8.
-_VARIANCE = (7 / 8) ** 2
+_LEAST_HEAT = 1e-3
+"""Targets are 0 below this; a lower value does not tell how far away the joint is."""
 
 
 @compiled
 def find_peaks(
-    heatmaps: NDArray[np.float32], threshold: float
+    heatmaps: NDArray[np.float32], threshold: float, sigma: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Find the peaks of every joint's heatmap.
 
     A cell is a peak if it is the highest of the 3x3 cells around it, the first of equals, and
-    exceeds the threshold. The joint lies up to half a cell beside (see `offset`), where the heat
-    is as much higher as the bell of a target would be.
+    exceeds the threshold. The joint lies up to half a cell beside (see `offset`), where the
+    heatmap is as much higher as the Gaussian of a target would be.
 
     Args:
         heatmaps: (K, h, w), without the background.
         threshold: What a cell must exceed.
+        sigma: Standard deviation of a joint's Gaussian, in cells.
 
     Returns:
         Points (P, 2), x and y in cells; scores (P,), the heights of the peaks, at most 1; and first
@@ -47,8 +45,9 @@ def find_peaks(
     for joint in range(joints):
         heatmap = heatmaps[joint]
         for row, column in _highest_cells(heatmap, threshold):
-            x, y = offset(heatmap[row], column), offset(heatmap[:, column], row)
-            height = heatmap[row, column] * math.exp((x * x + y * y) / (2 * _VARIANCE))
+            x = offset(heatmap[row], column, sigma)
+            y = offset(heatmap[:, column], row, sigma)
+            height = heatmap[row, column] * math.exp((x * x + y * y) / (2 * sigma * sigma))
             points[count, 0], points[count, 1] = column + x, row + y
             scores[count] = min(height, 1.0)
             count += 1
@@ -90,16 +89,17 @@ def _is_highest(values: NDArray[np.float32], row: int, column: int) -> bool:
 
 
 @compiled
-def offset(line: NDArray[np.float32], cell: int) -> float:
+def offset(line: NDArray[np.float32], cell: int, sigma: float) -> float:
     """How far beside the center of its cell a peak lies, along one axis.
 
     It is the vertex of the parabola through the logarithms of three cells, which is exact for a
-    bell. At the map's border one of the three is missing; there the bell's width is taken for
-    known, and two cells are enough.
+    Gaussian. Where one of the three is missing (at the map's border) or too low to tell (beside a
+    narrow Gaussian), the known width of the Gaussian makes two cells enough.
 
     Args:
         line: (n,) the row or column of the heatmap.
         cell: Index of the peak in it.
+        sigma: Standard deviation of a joint's Gaussian, in cells.
 
     Returns:
         In cells, within -.5 to .5, or to 1 beyond the center of a border cell.
@@ -110,10 +110,16 @@ def offset(line: NDArray[np.float32], cell: int) -> float:
     center = math.log(max(line[cell], _LEAST_HEAT))
     before = math.log(max(line[max(cell - 1, 0)], _LEAST_HEAT))
     after = math.log(max(line[min(cell + 1, last)], _LEAST_HEAT))
+    towards_after = 0.5 + sigma * sigma * (after - center)
+    towards_before = 0.5 + sigma * sigma * (before - center)
     if cell == 0:
-        return min(max(0.5 + _VARIANCE * (after - center), -1.0), 0.5)
+        return min(max(towards_after, -1.0), 0.5)
     if cell == last:
-        return max(min(_VARIANCE * (center - before) - 0.5, 1.0), -0.5)
+        return -min(max(towards_before, -1.0), 0.5)
+    if line[cell - 1] < _LEAST_HEAT <= line[cell + 1]:
+        return min(max(towards_after, 0.0), 0.5)
+    if line[cell + 1] < _LEAST_HEAT <= line[cell - 1]:
+        return -min(max(towards_before, 0.0), 0.5)
     curvature = before - 2 * center + after
     if curvature >= 0:
         return 0.0

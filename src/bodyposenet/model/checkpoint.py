@@ -7,6 +7,7 @@ so that nothing else is needed to run it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.sealing import read_container, write_container
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.network import ModelConfig
+from bodyposenet.specs.network import STRIDE, ModelConfig
+from bodyposenet.types import HEATMAP_SIGMA
 
 _KIND = "model"
 _UPDATE = "Update bodyposenet (pip install -U bodyposenet), or use the version of the file."
@@ -35,12 +37,14 @@ class NetworkDescription:
         spec: The model block of the train spec.
         normalization: How pixels become the network's input.
         widths: Convolution's TAO name -> output channels.
+        heatmap_sigma: Standard deviation of a joint's Gaussian, in network pixels.
     """
 
     skeleton: Skeleton
     spec: ModelConfig
     normalization: Normalization
     widths: Mapping[str, int]
+    heatmap_sigma: float = HEATMAP_SIGMA
 
 
 def write_tensors(
@@ -95,6 +99,7 @@ def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dic
             "image_offset": list(network.normalization.image_offset),
         },
         "stride": network.stride,
+        "heatmap_sigma": network.heatmap_sigma,
         "epoch": epoch,
         "spec": spec,
     }
@@ -192,11 +197,17 @@ def read_description(path: str | Path, header: dict[str, Any]) -> NetworkDescrip
         widths = {str(name): int(width) for name, width in header["widths"].items()}
         if any(width < 1 for width in widths.values()):
             raise ValueError("a layer has no output channels")
+        if header.get("stride", STRIDE) != STRIDE:
+            raise ValueError(f"a stride of {header['stride']}, not {STRIDE}")
+        heatmap_sigma = float(header.get("heatmap_sigma", HEATMAP_SIGMA))
+        if not 0 < heatmap_sigma < math.inf:
+            raise ValueError(f"heatmap_sigma {heatmap_sigma}")
         return NetworkDescription(
             Skeleton.from_pose_configuration(header["skeleton"]),
             ModelConfig.model_validate_json(json.dumps(header["network"])),
             Normalization(**normalization),
             widths,
+            heatmap_sigma,
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:  # pydantic's: ValueError
         raise BodyPoseNetError(
@@ -217,7 +228,11 @@ def build_described(path: str | Path, description: NetworkDescription) -> BodyPo
     """
     try:
         return BodyPoseNetwork(
-            description.skeleton, description.spec, description.normalization, description.widths
+            description.skeleton,
+            description.spec,
+            description.normalization,
+            description.widths,
+            description.heatmap_sigma,
         )
     except (AttributeError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BodyPoseNetError(

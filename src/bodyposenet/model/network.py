@@ -15,7 +15,7 @@ from bodyposenet.model.architectures import build_backbone
 from bodyposenet.model.stages import build_stage
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE, ModelConfig
-from bodyposenet.types import GRAY
+from bodyposenet.types import GRAY, HEATMAP_SIGMA
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class BodyPoseNetwork(nn.Module):
         spec: The model block of the train spec; its channel counts give way to the skeleton's.
         normalization: How pixels become the network's input.
         widths: Convolution's TAO name -> output channels, for a network that was pruned.
+        heatmap_sigma: Standard deviation of a joint's Gaussian in the heatmaps that it is trained
+            on, in network pixels.
     """
 
     stride = STRIDE
@@ -58,6 +60,7 @@ class BodyPoseNetwork(nn.Module):
         spec: ModelConfig,
         normalization: Normalization = Normalization(),
         widths: Mapping[str, int] | None = None,
+        heatmap_sigma: float = HEATMAP_SIGMA,
     ) -> None:
         super().__init__()
         maps = {
@@ -67,6 +70,7 @@ class BodyPoseNetwork(nn.Module):
         self.skeleton = skeleton
         self.spec = spec.model_copy(update=maps)
         self.normalization = normalization
+        self.heatmap_sigma = heatmap_sigma
         for name in ("image_scale", "image_offset"):
             values = torch.tensor(getattr(normalization, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import LabelProcessorConfig
 from bodyposenet.specs.network import STRIDE
+from bodyposenet.types import HEATMAP_SIGMA
 
 _SMALLEST_HEAT = 0.001
 
@@ -39,7 +40,7 @@ class TargetOptions:
     """
 
     stride: int = STRIDE
-    heatmap_sigma: float = 7.0
+    heatmap_sigma: float = HEATMAP_SIGMA
     paf_half_width: float = 1.0
     paf_sigma: float | None = None
 

@@ -14,6 +14,7 @@ from bodyposenet.specs.network import STRIDE
 from bodyposenet.specs.numbers import Count, Positive
 from bodyposenet.specs.pose import PoseConfiguration
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.types import HEATMAP_SIGMA
 
 Triple = tuple[float, float, float]
 
@@ -37,7 +38,8 @@ class _Header(_Part):
     skeleton: PoseConfiguration
     normalization: _Normalization
     network: _Network
-    stride: Count
+    stride: Count = STRIDE
+    heatmap_sigma: Positive = HEATMAP_SIGMA
     data_type: str = "fp32"
 
 
@@ -51,6 +53,7 @@ class ModelDescription:
         image_offset: Is taken off afterwards.
         stages: How many it has; the last one's maps are the best.
         stride: Pixels per cell of the maps.
+        heatmap_sigma: Standard deviation of a joint's Gaussian in the heatmaps, in pixels.
         data_type: What an exported file computes in: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
         knows_stages: False for a train spec with load_graph, whose network is another file's.
     """
@@ -60,6 +63,7 @@ class ModelDescription:
     image_offset: Triple
     stages: int
     stride: int = STRIDE
+    heatmap_sigma: float = HEATMAP_SIGMA
     data_type: str = "fp32"
     knows_stages: bool = True
 
@@ -89,6 +93,7 @@ class ModelDescription:
             header.normalization.image_offset,
             header.network.stages,
             header.stride,
+            header.heatmap_sigma,
             header.data_type,
         )
 
@@ -102,6 +107,7 @@ class ModelDescription:
         pixels = spec.dataloader.normalization_params
         return cls(
             spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages,
+            heatmap_sigma=spec.dataloader.label_processor_config.heatmap_gaussian_sigma,
             knows_stages=not spec.load_graph,
         )  # fmt: skip
 
@@ -112,6 +118,7 @@ class ModelDescription:
             "limbs": (self.skeleton.limbs, other.skeleton.limbs),
             "image_scale": (self.image_scale, other.image_scale),
             "image_offset": (self.image_offset, other.image_offset),
+            "heatmap_gaussian_sigma": (self.heatmap_sigma, other.heatmap_sigma),
             "stages": (self.stages, other.stages),
         }
         return [

@@ -6,6 +6,8 @@ horizontal component of every part affinity field is turned round.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ class Mirror:
         fields = mirrored.pafs.reshape(pafs.shape)[self._mirrored_limbs, :, :, ::-1]
         pafs[self._limbs] += fields * self._directions[..., None, None]
         pafs[self._limbs] /= 2
-        return Maps(heatmaps, pafs.reshape(plain.pafs.shape), plain.stride)
+        return replace(plain, heatmaps=heatmaps, pafs=pafs.reshape(plain.pafs.shape))
 
 
 def _mirrored_joints(skeleton: Skeleton) -> list[int]:

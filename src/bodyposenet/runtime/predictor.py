@@ -7,6 +7,7 @@ steps prepare, infer and find_poses can be called one by one, as `runtime.pipeli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -189,8 +190,8 @@ def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
     """
     if len(maps) == 1:
         return maps[0]
-    heatmaps, pafs, stride = maps[0].heatmaps.copy(), maps[0].pafs.copy(), maps[0].stride
-    cells = _cells_to_network(stride)
+    heatmaps, pafs = maps[0].heatmaps.copy(), maps[0].pafs.copy()
+    cells = _cells_to_network(maps[0].stride)
     for (_, to_network), smaller in zip(inputs[1:], maps[1:], strict=True):
         to_first = to_network.inverse().then(inputs[0].to_network)
         to_cells = cells.then(to_first).then(cells.inverse())
@@ -198,7 +199,7 @@ def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
         pafs += to_cells.resample(smaller.pafs, *pafs.shape[1:])
     heatmaps /= len(maps)
     pafs /= len(maps)
-    return Maps(heatmaps, pafs, stride)
+    return replace(maps[0], heatmaps=heatmaps, pafs=pafs)
 
 
 def network_affine(

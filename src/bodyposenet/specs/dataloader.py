@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from bodyposenet.specs.loading import Block, ignored
 from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Whole
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
+from bodyposenet.types import HEATMAP_SIGMA
 
 Triple = tuple[float, float, float]
 
@@ -207,8 +208,8 @@ class LabelProcessorConfig(Block):
     paf_weighting: Literal["hard", "gaussian"] = "hard"
     """hard: the original's strip of unit vectors; gaussian: their length falls off from the limb
     (ours)."""
-    heatmap_gaussian_sigma: Positive = 7.0
-    """Deviation of a joint's peak, in network pixels."""
+    heatmap_gaussian_sigma: Positive = HEATMAP_SIGMA
+    """Deviation of a joint's peak, in network pixels; the model keeps it for its decoder."""
     paf_ortho_dist_thresh: Positive = 1.0
     """Half width of a limb's strip, in cells."""
 

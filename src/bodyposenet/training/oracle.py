@@ -56,6 +56,6 @@ def decode_perfect_maps(
     heatmaps, pafs = render_targets(
         keypoints, torch.tensor(labelled)[None], skeleton, height, width, options
     )
-    maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride)
+    maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride, options.heatmap_sigma)
     poses = decode(maps, skeleton, DecodingOptions.from_spec(spec))
     return poses.moved(to_network.inverse())

@@ -25,14 +25,17 @@ def draw_predictions(
         images: (B, H, W, 3) uint8 RGB, the inputs.
         targets: What the network should say.
         maps: What it says.
-        network: Its skeleton and stride.
+        network: Its skeleton, stride and sigma.
 
     Returns:
         (rows x H, 5 x W, 3) uint8 RGB.
     """
     rows = []
     for row, image in enumerate(images[:_MOST_ROWS]):
-        said = Maps(_array(maps.heatmaps[-1][row]), _array(maps.pafs[-1][row]), network.stride)
+        said = Maps(
+            _array(maps.heatmaps[-1][row]), _array(maps.pafs[-1][row]),
+            network.stride, network.heatmap_sigma,
+        )  # fmt: skip
         poses = decode(said, network.skeleton, DecodingOptions())
         panels = [
             draw(image, poses, score_threshold=0),

@@ -146,6 +146,7 @@ def _build_trainee(
     facts: Mapping[str, int | bool],
 ) -> Trainee:
     network = start.network
+    network.heatmap_sigma = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
     if spec.sync_batch_norm and ranks.count > 1:
         if ranks.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)  # exchanges the layers within

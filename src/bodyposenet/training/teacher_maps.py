@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,7 +156,7 @@ def _compute(predictor: Predictor, pixels: NDArray[np.uint8]) -> tuple[Maps, Aff
     heatmaps, pafs = (
         moving.resample(channels, rows, columns) for channels in (maps.heatmaps, maps.pafs)
     )
-    return Maps(heatmaps, pafs, maps.stride), to_cells
+    return replace(maps, heatmaps=heatmaps, pafs=pafs), to_cells
 
 
 def _check_names(photos: Iterable[Photo]) -> None:

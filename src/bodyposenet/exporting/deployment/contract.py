@@ -90,7 +90,11 @@ class Contract:
                 "image_offset": list(self.description.image_offset),
                 "inside_the_model": self.images.dtype == "uint8",
             },
-            "heatmaps": {"name": self.heatmaps.name, "stride": self.description.stride},
+            "heatmaps": {
+                "name": self.heatmaps.name,
+                "stride": self.description.stride,
+                "sigma": self.description.heatmap_sigma,
+            },
             "pafs": {"name": self.pafs.name, "repeats": self.upsample_ratio},
             "skeleton": self.description.skeleton.to_pose_configuration(),
         }

@@ -69,7 +69,8 @@ def find_poses(
     if contract["layout"] == "NHWC":
         heatmaps, pafs = heatmaps.transpose(2, 0, 1), pafs.transpose(2, 0, 1)
     repeats = contract["pafs"]["repeats"]
-    maps = Maps(heatmaps, pafs[:, ::repeats, ::repeats], contract["heatmaps"]["stride"])
+    stride, sigma = contract["heatmaps"]["stride"], contract["heatmaps"]["sigma"]
+    maps = Maps(heatmaps, pafs[:, ::repeats, ::repeats], stride, sigma)
     skeleton = Skeleton.from_pose_configuration(contract["skeleton"])
     return decode(maps, skeleton).moved(to_network.inverse())
 

@@ -80,7 +80,8 @@ class ExportedEngine:
             heatmaps, pafs = heatmaps.transpose(0, 3, 1, 2), pafs.transpose(0, 3, 1, 2)
         repeats = self._repeats(heatmaps.shape[2:], pafs.shape[2:], height, width)
         pafs = pafs[:, :, ::repeats, ::repeats]
-        return crop(heatmaps[:count], pafs[:count], height, width, self.stride)
+        sigma = self.description.heatmap_sigma
+        return crop(heatmaps[:count], pafs[:count], height, width, self.stride, sigma)
 
     def _repeats(
         self, heatmap: tuple[int, ...], paf: tuple[int, ...], height: int, width: int

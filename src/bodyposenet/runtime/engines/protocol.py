@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Maps
+from bodyposenet.types import HEATMAP_SIGMA, Maps
 
 
 class Engine(Protocol):
@@ -63,6 +63,7 @@ def crop(
     height: int,
     width: int,
     stride: int,
+    heatmap_sigma: float = HEATMAP_SIGMA,
 ) -> list[Maps]:
     """Cut a batch of maps to the cells that images of height x width reach into.
 
@@ -72,6 +73,7 @@ def crop(
         height: Of the images before they were padded.
         width: Of the images before they were padded.
         stride: Pixels per cell.
+        heatmap_sigma: Standard deviation of a joint's Gaussian, in pixels.
     """
     rows, columns = -(-height // stride), -(-width // stride)
     return [
@@ -79,6 +81,7 @@ def crop(
             np.ascontiguousarray(heatmap[:, :rows, :columns], dtype=np.float32),
             np.ascontiguousarray(paf[:, :rows, :columns], dtype=np.float32),
             stride,
+            heatmap_sigma,
         )
         for heatmap, paf in zip(heatmaps, pafs, strict=True)
     ]

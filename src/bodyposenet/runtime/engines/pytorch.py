@@ -46,8 +46,9 @@ class PyTorchEngine:
         self.fixed_shape: tuple[int, int] | None = None
         pixels = network.normalization
         self.description = ModelDescription(
-            network.skeleton, pixels.image_scale, pixels.image_offset, network.stages
-        )
+            network.skeleton, pixels.image_scale, pixels.image_offset, network.stages,
+            network.stride, network.heatmap_sigma,
+        )  # fmt: skip
         self.name = f"pytorch {precision}"
         self._mixed = precision == "bf16"
 
@@ -66,7 +67,7 @@ class PyTorchEngine:
             maps = self.network(self.network.normalize(pixels))
             heatmaps = maps.heatmaps[index].float().cpu().numpy()
             pafs = maps.pafs[index].float().cpu().numpy()
-        return crop(heatmaps, pafs, height, width, self.stride)
+        return crop(heatmaps, pafs, height, width, self.stride, self.network.heatmap_sigma)
 
 
 class _WithoutTf32:
