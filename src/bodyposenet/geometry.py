@@ -86,6 +86,11 @@ class Affine:
         """How many target pixels one source pixel is wide (geometric mean of both axes)."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether the target shows a mirror image, in which left and right change places."""
+        return float(np.linalg.det(self.matrix[:, :2])) < 0
+
     def apply(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map points, (..., 2) in source pixels, to target pixels; NaN stays NaN."""
         return points @ self.matrix[:, :2].T + self.matrix[:, 2]

@@ -21,7 +21,8 @@ HEATMAP_SIGMA = 7.0
 a train spec nor a model gives another."""
 
 GRAY = 128
-"""What the network's input is padded with; with the default normalization it becomes 0."""
+"""What fills the network's input where the image does not reach, in training as in inference; with
+the default normalization it becomes 0."""
 
 VALID = 255
 """What a mask holds where training counts; 0 where it does not."""

@@ -158,7 +158,8 @@ CROPS = {
     "flipped": {"flip_lr_prob": 1.0},
     "rotated": {"rotate_deg_min": 25.0, "rotate_deg_max": 25.0},
     "lying": {"rotate_deg_min": -90.0, "rotate_deg_max": -90.0, "flip_lr_prob": 1.0},
-    "upside_down": {"flip_tb_prob": 1.0},
+    "flipped_vertically": {"flip_tb_prob": 1.0},
+    "upside_down": {"flip_lr_prob": 1.0, "flip_tb_prob": 1.0},
     "shifted": {"translate_min_x": 31.0, "translate_max_x": 31.0},
     "rotated_flipped": {"rotate_deg_min": 40.0, "rotate_deg_max": 40.0, "flip_lr_prob": 1.0},
 }

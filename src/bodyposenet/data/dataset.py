@@ -27,9 +27,7 @@ from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import JointMap, Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.types import VALID, Record
-
-_OUTSIDE_IMAGE = 127
+from bodyposenet.types import GRAY, VALID, Record
 
 _MOST_TRIES = 10
 """So many samples in a row that cannot be read are no single broken files any more."""
@@ -203,7 +201,7 @@ class SampleSet:
         mask, without_mask = self._warped_mask(source.root / record.mask_path, record, to_input)
         keypoints, labelled = _people(record, source, to_input)
         known = source.joint_map.known
-        if variation.flip_lr:
+        if to_input.mirrors:
             mirrored = list(source.joint_map.skeleton.mirrored)
             keypoints, labelled, known = (
                 keypoints[:, mirrored],
@@ -215,11 +213,7 @@ class SampleSet:
         if self._teacher_maps is None:
             return sample
         maps = self._teacher_maps.sample(
-            source.root / record.image_path,
-            (record.height, record.width),
-            to_input,
-            self._size,
-            flip_lr=variation.flip_lr,
+            source.root / record.image_path, (record.height, record.width), to_input, self._size
         )
         return sample.with_teacher(maps)
 
@@ -232,7 +226,7 @@ class SampleSet:
             size = shrunk_size(height, width, divisor)
             pixels = self._cache.pixels(path, divisor, size, decode)
         to_input = Affine.resize(divisor).then(to_input)
-        return to_input.warp(pixels, *self._size, outside=_OUTSIDE_IMAGE)
+        return to_input.warp(pixels, *self._size, outside=GRAY)
 
     def _warped_mask(
         self, path: Path, record: Record, to_input: Affine

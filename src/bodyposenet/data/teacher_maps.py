@@ -52,7 +52,7 @@ class TeacherMaps:
     """Moves the maps of whole photos into training samples.
 
     Peaks and fields arrive where the sample's own targets are: heatmaps are moved, the vectors of
-    PAFs are also rotated or mirrored, and keep their length. In samples that were flipped, left
+    PAFs are also rotated or mirrored, and keep their length. In mirrored samples, left
     and right channels are swapped, as in the labels.
 
     **Scale.** The teacher has drawn Gaussians and limbs of a fixed width in its own input. In a
@@ -82,7 +82,7 @@ class TeacherMaps:
     Args:
         folder: The maps.
         plain: Where our heatmaps and PAFs come from among the teacher's.
-        mirrored: The same for samples that were flipped from left to right.
+        mirrored: The same for samples that show a mirror image.
         sigma: Standard deviation of the targets' Gaussians, in cells.
         half_width: Half width of the targets' limbs, in cells.
     """
@@ -108,8 +108,6 @@ class TeacherMaps:
         size: tuple[int, int],
         to_input: Affine,
         input_size: tuple[int, int],
-        *,
-        flip_lr: bool,
     ) -> SampleMaps:
         """Return the maps of a sample.
 
@@ -118,7 +116,6 @@ class TeacherMaps:
             size: Height and width of the photo.
             to_input: The sample's affine map, from photo pixels to network pixels.
             input_size: Height and width of the network input.
-            flip_lr: Whether the sample is mirrored, so that left and right change places.
 
         Raises:
             BodyPoseNetError: The file is damaged, or of another photo of the same name.
@@ -136,8 +133,9 @@ class TeacherMaps:
         ):
             return self._nothing(rows, columns, is_out_of_scale=True)
         maps = self._nothing(rows, columns)
-        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, moving, maps, flip_lr)
-        maps.pafs[self.known_pafs] = self._pafs(stored, moving, maps, flip_lr)
+        tables = self._tables[to_input.mirrors]
+        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, moving, maps, tables[0])
+        maps.pafs[self.known_pafs] = self._pafs(stored, moving, maps, tables[1])
         maps.cells[:] = _cells_within(size, to_cells, rows, columns)
         return maps
 
@@ -152,9 +150,8 @@ class TeacherMaps:
         return SampleMaps(heatmaps, pafs, cells, is_missing, is_out_of_scale)
 
     def _heatmaps(
-        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, flip_lr: bool
+        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
-        table = self._tables[flip_lr][0]
         source = table.source[self.known_heatmaps]
         values = stored.heatmaps[source].astype(np.float32)
         values *= stored.steps[0]
@@ -170,9 +167,8 @@ class TeacherMaps:
         return moved
 
     def _pafs(
-        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, flip_lr: bool
+        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
-        table = self._tables[flip_lr][1]
         source, sign = table.source[self.known_pafs], table.sign[self.known_pafs]
         values = stored.pafs[source].astype(np.float32)
         values *= (sign * np.float32(stored.steps[1]))[:, None, None]

@@ -89,9 +89,10 @@ class SpatialAugParams(Block):
     """How samples are flipped, turned, moved and sized (reference 5)."""
 
     flip_lr_prob: Probability = 0.0
-    """Share of samples that are mirrored left to right."""
+    """Share of samples that are mirrored left to right; sides (left_, right_) are swapped."""
     flip_tb_prob: Probability = 0.0
-    """Share of samples that are turned upside down."""
+    """Share of samples that are mirrored top to bottom; sides are swapped unless the sample is
+    mirrored left to right as well."""
     rotate_deg_max: float = 0.0
     """Largest rotation, in degrees."""
     rotate_deg_min: float | None = None

@@ -74,7 +74,8 @@ def training_samples(
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
     augmentation = spec.dataloader.augmentation_config
-    if spec.skeleton.unpaired and augmentation.spatial_aug_params.flip_lr_prob:
+    params = augmentation.spatial_aug_params
+    if spec.skeleton.unpaired and (params.flip_lr_prob or params.flip_tb_prob):
         logger.warning(
             "%s have no partner on the other side: mirrored images keep them as they are",
             ", ".join(spec.skeleton.unpaired),
