@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.specs.loading import Block, Spec
+from bodyposenet.specs.loading import Block, NullIsDefault, Spec
 from bodyposenet.specs.pose import PoseConfiguration
 from bodyposenet.specs.training import TrainSpec
 
@@ -99,7 +99,7 @@ def table(block: type[Block], paths: list[str]) -> str:
     for name, info in block.model_fields.items():
         key = info.alias or name
         cells = (
-            f"`{key}`", type_in_words(info.annotation, info.metadata), default_of(info),
+            f"`{key}`", type_of(info), default_of(info),
             meaning_of(info, meanings.get(name, ""), key),
         )  # fmt: skip
         rows.append("| " + " | ".join(cells) + " |")
@@ -141,6 +141,13 @@ def default_of(info: FieldInfo) -> str:
     if isinstance(default, Block):
         return "below"
     return f"`{json.dumps(default)}`" if default != "" else '`""`'
+
+
+def type_of(info: FieldInfo) -> str:
+    """The type of a key, and whether it takes null."""
+    words = type_in_words(info.annotation, info.metadata)
+    takes_null = any(isinstance(part, NullIsDefault) for part in info.metadata)
+    return f"{words} or null" if takes_null else words
 
 
 def type_in_words(annotation: Any, constraints: typing.Sequence[Any] = ()) -> str:

@@ -115,3 +115,63 @@ def test_no_image_is_enlarged_beyond_the_limit(mode):
         assert held_sides[0] / held_sides[1] == pytest.approx(sides[0] / sides[1])
         middle = plain.inverse().apply(np.array([(size - 1) / 2] * 2))
         np.testing.assert_allclose(held.apply(middle), [(size - 1) / 2] * 2)
+
+
+def original_map(size, target, degrees, shift, zoom, flip_lr, flip_tb):
+    """The original's map of its standard modes (reference 5.3) as a function of pixel centers.
+
+    Of an image whose shape is the target's, or that is not turned: others it shears. Its zoom
+    enlarges, ours makes smaller.
+    """
+    corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]) - 0.5
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    corners = (corners @ np.array([[cos, -sin], [sin, cos]]) - shift / size) * zoom + 0.5
+    if flip_lr:
+        corners = corners[[3, 2, 1, 0]]
+    if flip_tb:
+        corners = corners[[1, 0, 3, 2]]
+    top_left, bottom_left, _, top_right = corners * size
+    axes = np.stack([top_right - top_left, bottom_left - top_left], axis=1) / target
+    return lambda points: np.linalg.solve(axes, (points + 0.5 - top_left).T).T - 0.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "degrees"),
+    [
+        ("standard", (120, 120), 30.0),
+        ("standard_with_fixed_aspect_ratio", (120, 120), 30.0),
+        ("standard_with_fixed_aspect_ratio", (200, 100), 0.0),
+    ],
+)
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True)])
+def test_standard_modes_move_people_as_the_original_does(mode, size, degrees, flips):
+    shift, zoom = (17.0, -9.0), 1.25
+    variation = Variation(*flips, degrees=degrees, shift=shift, zoom=zoom)
+    image = record(width=size[0], height=size[1])
+    ours = sample_affine(config(mode), variation, image, 256, 256)
+    theirs = original_map(np.array(size), np.array([256, 256]), degrees, shift, zoom, *flips)
+    points = np.array([[0.0, 0.0], [50.0, 20.0], [119.0, 99.0]])
+    np.testing.assert_allclose(ours.apply(points), theirs(points), atol=1e-9)
+
+
+def test_a_shift_moves_the_crop_of_a_person_but_the_image_in_standard_modes():
+    moved = {}
+    for mode in ("person_centric", "standard", "standard_with_fixed_aspect_ratio"):
+        plain, shifted = (
+            sample_affine(config(mode), Variation(shift=shift), record(), 256, 256).apply(
+                np.array([100.0, 50.0])
+            )
+            for shift in ((0.0, 0.0), (10.0, 0.0))
+        )
+        moved[mode] = np.sign(shifted - plain).tolist()
+    assert moved["person_centric"] == [-1, 0]
+    assert moved["standard"] == moved["standard_with_fixed_aspect_ratio"] == [1, 0]
+
+
+@pytest.mark.parametrize(("given", "low"), [({}, 0.0), ({"translate_ratio_min": None}, -0.5)])
+def test_translation_ratios_begin_at_nothing_as_in_the_original(given, low):
+    params = SpatialAugParams(use_translate_ratio=True, translate_ratio_max=0.5, **given)
+    random = np.random.default_rng(0)
+    drawn = [draw_variation(params, 100, 100, random).shift[0] / 100 for _ in range(200)]
+    assert min(drawn) == pytest.approx(low, abs=0.02)
+    assert max(drawn) == pytest.approx(0.5, abs=0.02)

@@ -56,6 +56,22 @@ def test_vgg_counts_are_the_originals(stages: int, parameters: int, convolutions
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == convolutions
 
 
+@pytest.mark.parametrize(
+    ("stages", "parameters", "convolutions"), [(3, 25_965_035, 50), (6, 52_319_510, 92)]
+)
+def test_counts_of_the_network_with_separate_branches_are_the_originals(
+    stages: int, parameters: int, convolutions: int
+):
+    spec = ModelConfig.model_validate({"__class_name__": "BpNetModel", "stages": stages})
+    with torch.device("meta"):
+        network = BodyPoseNetwork(BODY, spec)
+    assert count_parameters(network) == parameters
+    assert len(network.widths()) == convolutions
+    assert {"stage1/paf_branch/conv1", "stage2/heat_branch/conv6", "paf_out"} < set(
+        network.widths()
+    )
+
+
 def test_attention_adds_its_parameters_to_the_later_stages():
     with torch.device("meta"):
         plain, attentive = (

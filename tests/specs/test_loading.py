@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataloader import ColorAugParams, SpatialAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import PoseConfiguration, load_skeleton
-from bodyposenet.specs.training import TrainSpec
+from bodyposenet.specs.training import FinetuningConfig, TrainSpec
 
 EXAMPLES = Path(str(files("bodyposenet") / "resources" / "specs"))
 TRAIN = (EXAMPLES / "bpnet_train_m1_coco.yaml").read_text()
@@ -66,7 +67,10 @@ def line_of(text: str, source: str = TRAIN) -> int:
          "dataloader.augmentation_config.spatial_aug_params.rotate_deg_max",
          "Input should be a finite number (got NaN)"),
         ("architecture: vgg", "architecture: resnet", "model.backbone_attributes.architecture",
-         "Input should be 'vgg', 'lightweight_openpose' or 'movenet' (got \"resnet\")"),
+         "resnet, which NVIDIA does not document, is not there: write vgg, TAO's documented "
+         "network, or lightweight_openpose (got \"resnet\")"),
+        ("architecture: vgg", "architecture: resnext", "model.backbone_attributes.architecture",
+         "Input should be 'vgg', 'lightweight_openpose' or 'movenet' (got \"resnext\")"),
         ("WeightedMomentumOptimizer", "SGD", "optimizer.__class_name__",
          "unknown class 'SGD'; there are 'WeightedMomentumOptimizer', 'AdamW'"),
         ("  __class_name__: WeightedMomentumOptimizer\n", "", "optimizer.__class_name__",
@@ -403,7 +407,7 @@ IGNORED = {
 def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
     text = TRAIN.replace("loss:\n  __class_name__: BpNetLoss\n", "")
     text = text.replace("    use_bias: False\n", "    use_bias: False\n    nlayers: 19\n")
-    text = text.replace("stages: 3\n", "stages: 3\n  add_final_c128_conv: False\n")
+    text = text.replace("    nlayers: 19\n", "    nlayers: 19\n    add_final_c128_conv: False\n")
     text = text.replace("identity_spatial_aug_params: null", "identity_spatial_aug_params: {a: 1}")
     text = text.replace("last_step: null", "last_step: 1000")
     path = tmp_path / "train.yaml"
@@ -419,7 +423,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
             "dataloader.augmentation_config.identity_spatial_aug_params",
             "dataloader.label_processor_config.paf_gaussian_sigma",
             "dataloader.shuffle_buffer_size",
-            "model.add_final_c128_conv",
+            "model.backbone_attributes.add_final_c128_conv",
             "model.backbone_attributes.nlayers",
             "optimizer.learning_rate_schedule.last_step",
         ]
@@ -582,3 +586,78 @@ def test_test_data_may_be_left_out_until_it_is_needed(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(BodyPoseNetError, match="test_data: is missing"):
         DatasetSpec.load(path).split("test")
+
+
+NULLS = {
+    "dataloader.dataset_config.val_records_folder_path": "",
+    "dataloader.dataset_config.val_records_path": (),
+    "dataloader.augmentation_config.spatial_aug_params": SpatialAugParams(),
+    "dataloader.augmentation_config.spatial_augmentation_mode": "person_centric",
+    "dataloader.augmentation_config.color_aug_params": ColorAugParams(),
+    "finetuning_config": FinetuningConfig(),
+    "model.stage1_kernel_sizes": (3, 3, 3),
+    "model.stageT_kernel_sizes": (7, 7, 7, 7, 7),
+}
+
+
+def value_at(block, place: str):
+    for part in place.split("."):
+        block = block[part] if isinstance(block, dict) else getattr(block, part)
+    return block
+
+
+@pytest.mark.parametrize("place", NULLS)
+def test_null_means_the_default_where_the_original_takes_it(tmp_path, place):
+    content = yaml.safe_load(TRAIN)
+    outer, _, key = place.rpartition(".")
+    (value_at(content, outer) if outer else content)[key] = None
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert value_at(TrainSpec.load(path), place) == NULLS[place]
+
+
+def test_null_means_the_default_in_an_inference_spec(tmp_path):
+    path = tmp_path / "infer.yaml"
+    path.write_text("scales: null\noutput_upsampling_factor: null\n")
+    spec, usual = InferenceSpec.load(path), InferenceSpec()
+    assert spec.scales == usual.scales
+    assert spec.output_upsampling_factor == usual.output_upsampling_factor
+
+
+def test_null_stays_an_error_elsewhere(mistake):
+    error = mistake("num_epoch: 100", "num_epoch: null")
+    assert f":{line_of('num_epoch')}: num_epoch: " in error
+
+
+@pytest.mark.parametrize("block", ["augmentation_config", "label_processor_config"])
+def test_a_block_beside_the_dataloader_is_told_at_its_own_line(tmp_path, block):
+    """The guide prints these two beside the dataloader, of which they are a part."""
+    content = yaml.safe_load(TRAIN)
+    moved = content["dataloader"].pop(block)
+    text = f"{yaml.safe_dump(content)}{block}:\n  wrong: 1\n"
+    text += "".join(f"  {line}\n" for line in yaml.safe_dump(moved).splitlines())
+    path = tmp_path / "train.yaml"
+    path.write_text(text)
+    with pytest.raises(BodyPoseNetError) as caught:
+        TrainSpec.load(path)
+    assert f"train.yaml:{line_of('  wrong: 1', text)}: {block}.wrong: " in caught.value.what
+    path.write_text(text.replace("  wrong: 1\n", ""))
+    assert TrainSpec.load(path).dataloader == TrainSpec.load(write_train(tmp_path)).dataloader
+
+
+def write_train(folder: Path) -> Path:
+    path = folder / "sample.yaml"
+    path.write_text(TRAIN)
+    return path
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [("", True), ("mode: tao\n", False)])
+def test_a_spec_of_tao_is_told_once_which_decoder_runs(tmp_path, caplog, mode, is_told):
+    path = tmp_path / "infer.yaml"
+    path.write_text(f"train_spec: train.yaml\n{mode}")
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        InferenceSpec.load(path)
+        InferenceSpec.load(path)
+    told = [record.getMessage() for record in caplog.records if "decoder" in record.getMessage()]
+    assert len(told) == is_told
+    assert all("accurate" in line and "mode: tao" in line for line in told)

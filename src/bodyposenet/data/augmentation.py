@@ -24,7 +24,7 @@ class Variation:
         flip_lr: Mirror left to right.
         flip_tb: Mirror top to bottom.
         degrees: Turn by this angle.
-        shift: (x, y), where to look beside the centre, in pixels of the source image.
+        shift: (x, y) in pixels of the source image, see `sample_affine`.
         zoom: Draw smaller by this factor.
     """
 
@@ -72,6 +72,9 @@ def sample_affine(
     the input's height; standard fits the whole image in; standard_with_fixed_aspect_ratio
     stretches it to the input.
 
+    As in the original, a shift of x moves the centre of a person_centric crop by x, so that the
+    people go the other way; in the standard modes it moves the image, by as much whatever the zoom.
+
     Args:
         config: Mode and person scale.
         variation: The random part.
@@ -102,6 +105,8 @@ def sample_affine(
         excess = max(scale_x, scale_y) / limit
         scale_x, scale_y = scale_x / excess, scale_y / excess
     shift_x, shift_y = variation.shift
+    if config.spatial_augmentation_mode != "person_centric":
+        shift_x, shift_y = -shift_x * variation.zoom, -shift_y * variation.zoom
     flip = Affine.scaling(-1.0 if variation.flip_lr else 1.0, -1.0 if variation.flip_tb else 1.0)
     return (
         Affine.translation(-(center_x + shift_x), -(center_y + shift_y))

@@ -1,7 +1,7 @@
 """The stages: features (from stage 2 on with the maps before them) in, heatmaps and PAFs out.
 
 A stage is a trunk and two branches of 1x1 convolutions, `cmap` (heatmaps) and `paf`, under TAO's
-names (reference 7.1).
+names (reference 7.1). In a BpNetModel there is no trunk: each branch has a row of convolutions.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bodyposenet.model.architectures import add_trunk, branch_channels
+from bodyposenet.model.architectures.vgg import add_row
 from bodyposenet.model.layers import Chain, Gated, Widths
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
@@ -25,7 +26,7 @@ class Stage(nn.Module):
     """One estimate of both kinds of maps.
 
     Args:
-        trunk: What both branches share.
+        trunk: What both branches share; empty in a BpNetModel.
         cmap: Trunk -> heatmaps.
         paf: Trunk -> part affinity fields.
     """
@@ -55,33 +56,38 @@ def build_stage(
         widths: Output channels of narrowed convolutions.
     """
     trunk = Chain(channels, widths)
-    depth = add_trunk(trunk, number, spec)
+    depth = 0 if spec.class_name == "BpNetModel" else add_trunk(trunk, number, spec)
     return Stage(
         trunk.build(),
-        _build_branch(trunk, "cmap", number, depth + 1, skeleton.heatmap_channels, spec),
-        _build_branch(trunk, "paf", number, depth + 1, skeleton.paf_channels, spec),
+        _build_branch(trunk, "cmap", number, depth, skeleton.heatmap_channels, spec),
+        _build_branch(trunk, "paf", number, depth, skeleton.paf_channels, spec),
     )
 
 
 def _build_branch(
-    trunk: Chain, kind: str, number: int, layer: int, outputs: int, spec: ModelConfig
+    trunk: Chain, kind: str, number: int, depth: int, outputs: int, spec: ModelConfig
 ) -> nn.Sequential:
     """A hidden 1x1 convolution, TAO's self-attention from stage 2 on, and the output.
+
+    In a BpNetModel a row of convolutions comes before them.
 
     Args:
         trunk: What the branch follows.
         kind: `cmap` or `paf`.
         number: Of the stage, from 1.
-        layer: Of the hidden convolution, in TAO's count.
+        depth: Layers of the trunk, which TAO's names go on from.
         outputs: Channels of the maps.
         spec: The model block of the train spec.
     """
     branch_name, final_name, activation = _BRANCHES[kind]
     prefix = f"stage{number}/{kind}"
     branch = Chain(trunk.channels, trunk.widths)
+    if spec.class_name == "BpNetModel":
+        prefix = f"stage{number}/{branch_name}"
+        depth = add_row(branch, prefix, number, spec)
     channels = branch_channels(number, spec)
-    branch.conv(f"{prefix}/conv{layer}", channels, 1, bias=spec.use_bias)
-    branch.relu(f"{prefix}/conv{layer}/relu")
+    branch.conv(f"{prefix}/conv{depth + 1}", channels, 1, bias=spec.use_bias)
+    branch.relu(f"{prefix}/conv{depth + 1}/relu")
     if spec.use_self_attention and number > 1:
         gate = Chain(branch.channels, branch.widths)
         gate.conv(f"{prefix}/attention_conv", branch.channels, bias=spec.use_bias)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from bodyposenet.specs.loading import Block, ignored
+from bodyposenet.specs.loading import Block, NullIsDefault, ignored
 from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Whole
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
 from bodyposenet.types import HEATMAP_SIGMA
@@ -62,9 +62,9 @@ class DatasetConfig(Block):
     """Folder of the training records."""
     train_records_path: tuple[str, ...] = Field(min_length=1)
     """Record files to train on; file patterns (`train-fold-*`) are allowed."""
-    val_records_folder_path: str = ""
+    val_records_folder_path: Annotated[str, NullIsDefault()] = ""
     """Folder of the validation records."""
-    val_records_path: tuple[str, ...] = ()
+    val_records_path: Annotated[tuple[str, ...], NullIsDefault()] = ()
     """Record files to compute the validation loss on."""
     dataset_specs: dict[str, str] = Field(min_length=1)
     """Dataset name -> dataset spec file."""
@@ -107,21 +107,20 @@ class SpatialAugParams(Block):
     zoom_ratio_max: Positive = 1.0
     """Largest zoom; over 1 the image is drawn smaller (zoomed out), in every mode."""
     translate_max_x: float = 0.0
-    """Largest shift of the crop's center to the right, in pixels of the source image: the people
-    move to the left."""
+    """Largest shift, in pixels of the source image. person_centric: of the crop's center to the
+    right, so that the people move to the left; else of the people to the right."""
     translate_min_x: float | None = None
-    """Smallest shift of the center to the right; null: minus the largest."""
+    """Smallest shift; null: minus the largest."""
     translate_max_y: float = 0.0
-    """Largest shift of the crop's center down, in pixels of the source image: the people move
-    up."""
+    """The same downwards: the people move up with person_centric, else down."""
     translate_min_y: float | None = None
-    """Smallest shift of the center down; null: minus the largest."""
+    """Smallest shift; null: minus the largest."""
     use_translate_ratio: bool = False
     """Shift by translate_ratio instead of pixels."""
     translate_ratio_max: float = 0.0
-    """Largest shift of the center, as a share of the source image's width and height."""
-    translate_ratio_min: float | None = None
-    """Smallest shift of the center; null: minus the largest."""
+    """Largest shift, as a share of the source image's width and height."""
+    translate_ratio_min: float | None = 0.0
+    """Smallest shift; null: minus the largest."""
     target_person_scale: Positive = 0.6
     """person_centric: height of the main person's box, as a share of the network's height."""
     largest_enlargement: Positive | None = None
@@ -179,26 +178,16 @@ class AugmentationConfig(Block):
         default="AugmentationConfig", alias="__class_name__"
     )
     """The only class."""
-    spatial_augmentation_mode: (
-        Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"] | None
-    ) = "person_centric"
+    spatial_augmentation_mode: Annotated[
+        Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"], NullIsDefault()
+    ] = "person_centric"
     """person_centric: around the main person; standard: around the middle of the image, its aspect
     ratio kept; standard_with_fixed_aspect_ratio: the whole image, stretched to the input."""
-    spatial_aug_params: SpatialAugParams = SpatialAugParams()
+    spatial_aug_params: Annotated[SpatialAugParams, NullIsDefault()] = SpatialAugParams()
     """How samples are flipped, turned, moved and sized."""
     identity_spatial_aug_params: Any = ignored("the original does not support it either")
-    color_aug_params: ColorAugParams = ColorAugParams()
-    """How their colors vary (ours); null: not at all."""
-
-    @field_validator("color_aug_params", mode="before")
-    @classmethod
-    def _no_colors(cls, params: Any) -> Any:
-        return {} if params is None else params
-
-    @field_validator("spatial_augmentation_mode", mode="after")
-    @classmethod
-    def _default_mode(cls, mode: str | None) -> str:
-        return mode or "person_centric"
+    color_aug_params: Annotated[ColorAugParams, NullIsDefault()] = ColorAugParams()
+    """How their colors vary (ours)."""
 
 
 class LabelProcessorConfig(Block):

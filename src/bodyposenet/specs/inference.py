@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bodyposenet.specs.loading import Spec
+from bodyposenet.specs.loading import NullIsDefault, Spec, mention
 from bodyposenet.specs.numbers import Count, Positive, Probability
 from bodyposenet.types import DRAWN_SCORE
 
@@ -26,7 +26,7 @@ class InferenceSpec(Spec):
     """pad_image_input, adjust_network_input, or null to stretch."""
     output_stage_to_use: Count | None = None
     """Counted from 1; null: the last."""
-    output_upsampling_factor: tuple[Count, Count] = (8, 8)
+    output_upsampling_factor: Annotated[tuple[Count, Count], NullIsDefault()] = (8, 8)
     """Of the maps before decoding, vertical and horizontal."""
     heatmap_threshold: Probability | None = None
     """Least height of a peak; null: that of the mode, .05 (accurate) or .1 (tao)."""
@@ -35,7 +35,9 @@ class InferenceSpec(Spec):
     (accurate) or .05 (tao)."""
     multi_scale_inference: bool = False
     """Average the maps of several scales."""
-    scales: tuple[Positive, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1), NullIsDefault()] = (
+        0.5, 1.0, 1.5, 2.0,
+    )  # fmt: skip
     """The scales, as factors of input_shape."""
     mode: Literal["accurate", "tao"] = "accurate"
     """The decoder (ours): `accurate`, our own; `tao`, the original's."""
@@ -48,6 +50,14 @@ class InferenceSpec(Spec):
     """Infer joints that were not found from the rest of the body, marked as such (ours)."""
     display_score_threshold: Probability = DRAWN_SCORE
     """Least score of the people who are drawn (ours); all of them are written."""
+
+    def check(self) -> None:
+        """A spec made for TAO names no decoder: say which one runs."""
+        if "mode" not in self.model_fields_set and self.train_spec is not None:
+            mention(
+                f"{self._source.path}: no mode is given, so the decoder is {self.mode}; "
+                "mode: tao gives the original's poses"
+            )
 
     def without_effect(self) -> dict[str, str]:
         """What only the other decoder does, where it is not the default."""

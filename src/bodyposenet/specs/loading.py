@@ -6,14 +6,38 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, ClassVar, NoReturn, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticUseDefault, core_schema
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.specs.source import Location, Source
+
+
+class NullIsDefault:
+    """Marks a key whose null means its default: `Annotated[T, NullIsDefault()]`."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Take null beside what the type takes, and replace it."""
+        nullable = core_schema.nullable_schema(handler(source))
+        return core_schema.no_info_after_validator_function(_default_for_null, nullable)
+
+
+def _default_for_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticUseDefault
+    return value
 
 
 class Block(BaseModel):
@@ -35,6 +59,9 @@ class Block(BaseModel):
 class Spec(Block):
     """A whole spec file."""
 
+    beside: ClassVar[dict[str, str]] = {}
+    """Blocks that may also stand at the top of the file -> the block of which they are a part."""
+
     _source: Source = PrivateAttr(default_factory=lambda: Source(Path("spec"), ""))
 
     @classmethod
@@ -53,7 +80,7 @@ class Spec(Block):
         Raises:
             BodyPoseNetError: It is broken, or a value in it is wrong.
         """
-        content = cls.arrange(source.content())
+        content = cls.arrange(source)
         try:
             text = json.dumps(content)
         except (TypeError, ValueError) as error:
@@ -65,13 +92,23 @@ class Spec(Block):
             raise _explain(source, cls, error) from error
         spec._source = source
         for location, reason in _ignored(spec, ()):
-            _mention(f"{source.place(location)} has no effect: {reason}")
+            mention(f"{source.place(location)} has no effect: {reason}")
         spec.check()
         return spec
 
     @classmethod
-    def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Move blocks that users may write in more than one place; override it."""
+    def arrange(cls, source: Source) -> dict[str, Any]:
+        """The content of a file, with the blocks that stand `beside` others in their place.
+
+        Raises:
+            BodyPoseNetError: The file is broken.
+        """
+        content = source.content()
+        for name, outer in cls.beside.items():
+            block = content.get(outer)
+            if name in content and isinstance(block, dict) and name not in block:
+                content[outer] = block | {name: content.pop(name)}
+                source.moved[outer, name] = (name,)
         return content
 
     def check(self) -> None:
@@ -127,8 +164,8 @@ def ignored(reason: str) -> Any:
 
 
 @cache
-def _mention(line: str) -> None:
-    """Log a line; cached, because one run may load the same spec several times."""
+def mention(line: str) -> None:
+    """Log a line once, however often a run loads the spec that it is about."""
     logger.info("%s", line)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bodyposenet.specs.loading import Block, ignored
+from bodyposenet.specs.loading import Block, NullIsDefault, ignored
 from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Stages
 
 STRIDE = 8
@@ -39,12 +39,18 @@ class BackboneAttributes(Block):
     """lightweight_openpose and movenet. false: no batch normalization, as in weights where it was
     folded into the convolutions (ours)."""
     nlayers: Any = ignored("the number of layers is fixed by the architecture")
+    add_final_c128_conv: Any = ignored("channel_reduction_conv is always there, as in the original")
 
     @field_validator("architecture", mode="before")
     @classmethod
-    def _not_replaced(cls, name: Any) -> Any:
+    def _is_there(cls, name: Any) -> Any:
         if name == "mobilenet":
             raise ValueError("mobilenet was replaced by lightweight_openpose: train that one")
+        if name in ("helnet", "resnet"):
+            raise ValueError(
+                f"{name}, which NVIDIA does not document, is not there: write vgg, TAO's "
+                "documented network, or lightweight_openpose"
+            )
         return name
 
     @model_validator(mode="after")
@@ -77,8 +83,11 @@ class BackboneAttributes(Block):
 class ModelConfig(Block):
     """The network."""
 
-    class_name: Literal["BpNetLiteModel"] = Field(default="BpNetLiteModel", alias="__class_name__")
-    """The only class."""
+    class_name: Literal["BpNetLiteModel", "BpNetModel"] = Field(
+        default="BpNetLiteModel", alias="__class_name__"
+    )
+    """BpNetLiteModel: heatmaps and PAFs share the first convolutions of a stage. BpNetModel, vgg
+    only: they share none, as in the original's larger network, which the guide does not mention."""
     backbone_attributes: BackboneAttributes = BackboneAttributes()
     """The feature extractor."""
     stages: Stages = 3
@@ -102,11 +111,12 @@ class ModelConfig(Block):
     kernel_initializer: str = "random_normal"
     """Of the heads of vgg without pooling. xavier: Glorot uniform; anything else: normal with
     deviation 0.01."""
-    stage1_kernel_sizes: tuple[Count, ...] = (3, 3, 3)
+    stage1_kernel_sizes: Annotated[tuple[Count, ...], NullIsDefault()] = (3, 3, 3)
     """vgg only. One convolution each, in the initial stage."""
-    stageT_kernel_sizes: tuple[Count, ...] = (7, 7, 7, 7, 7)  # noqa: N815 (TAO's name)
+    stageT_kernel_sizes: Annotated[tuple[Count, ...], NullIsDefault()] = (  # noqa: N815 (TAO's name)
+        7, 7, 7, 7, 7,
+    )  # fmt: skip
     """vgg only. One convolution each, in every refinement stage."""
-    add_final_c128_conv: Any = ignored("the original reads it and does nothing with it")
 
     def without_effect(self) -> dict[str, str]:
         """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
@@ -121,6 +131,13 @@ class ModelConfig(Block):
         if self.data_format == "channels_first":
             reasons["data_format"] = "torch chooses its own layout"
         return reasons
+
+    @model_validator(mode="after")
+    def _class_fits(self) -> ModelConfig:
+        architecture = self.backbone_attributes.architecture
+        if self.class_name == "BpNetModel" and architecture != "vgg":
+            raise ValueError(f"BpNetModel is for vgg: {architecture} has BpNetLiteModel's stages")
+        return self
 
     @field_validator("stage1_kernel_sizes", "stageT_kernel_sizes")
     @classmethod

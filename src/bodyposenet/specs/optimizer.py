@@ -18,21 +18,19 @@ class SoftStartAnnealing(Block):
     soft_start: Probability = 0.05
     """Share of the training after which the rate has risen to base_learning_rate."""
     annealing: Probability = 0.5
-    """Share of the training after which it falls again."""
+    """Share of the training after which it falls, also where soft_start is not over."""
     base_learning_rate: Positive = 2e-5
     """The highest rate."""
     min_learning_rate: Positive = Field(
         default=8e-8, validation_alias=AliasChoices("min_learning_rate", "minimum_learning_rate")
     )
-    """The rate at the start and at the end."""
+    """The rate at the start and at the end; not 0, as it rises and falls exponentially."""
     last_step: Any = ignored("it is computed from the data, as in the original")
 
     @model_validator(mode="after")
     def _order(self) -> SoftStartAnnealing:
         if self.min_learning_rate > self.base_learning_rate:
             raise ValueError("min_learning_rate is more than base_learning_rate")
-        if self.soft_start > self.annealing:
-            raise ValueError("soft_start is more than annealing")
         return self
 
 
@@ -47,7 +45,7 @@ class ExponentialDecay(Block):
     """Epochs in which the rate falls by decay_rate."""
     decay_rate: Positive = 0.333
     """Factor per decay_epochs."""
-    min_learning_rate: Positive = 8.18938e-08
+    min_learning_rate: NonNegative = 8.18938e-08
     """The rate never falls below."""
     staircase: bool = False
     """Fall in steps, once per decay_epochs."""

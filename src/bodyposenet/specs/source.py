@@ -27,6 +27,8 @@ class Source:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.text = text
+        self.moved: dict[Location, Location] = {}
+        """Blocks that the content has in another place: place -> place in the file."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -79,13 +81,13 @@ class Source:
 
     def place(self, location: Location) -> str:
         """A place in the file: `file:line: path`."""
-        path = ".".join(str(part) for part in location)
+        path = ".".join(str(part) for part in self._in_file(location))
         return f"{self.path}:{self.line(location)}: {path}"
 
     def line(self, location: Location) -> int:
         """Line of the deepest part of the location that the file holds, from 1."""
         node, line = self._node, 1
-        for part in location:
+        for part in self._in_file(location):
             found = _child(node, part)
             if found is None:
                 break
@@ -94,6 +96,7 @@ class Source:
 
     def written(self, location: Location) -> Location:
         """The location without the parts between, which are in no file (pydantic's own)."""
+        location = self._in_file(location)
         node, parts = self._node, list(location[-1:])
         for part in location[:-1]:
             found = _child(node, part)
@@ -120,6 +123,13 @@ class Source:
                 return self.text[: starts[place]] + self.text[[*starts, end][place + 1] :]
         rest = {name: value for name, value in content.items() if name != key}
         return json.dumps(rest, indent=2) + "\n"
+
+    def _in_file(self, location: Location) -> Location:
+        """The location as the file has it."""
+        for place, written in self.moved.items():
+            if location[: len(place)] == place:
+                return (*written, *location[len(place) :])
+        return location
 
     def _parse(self) -> Any:
         if self.path.suffix.lower() == ".json":

@@ -6,7 +6,7 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.specs.loading import Block, Spec, ignored, suggestion
+from bodyposenet.specs.loading import Block, NullIsDefault, Spec, ignored, suggestion
 from bodyposenet.specs.network import STRIDE, LossConfig, ModelConfig
 from bodyposenet.specs.numbers import Count, Memory, Positive, Probability, Seed, Whole
 from bodyposenet.specs.optimizer import Optimizer
@@ -67,6 +67,8 @@ class Distillation(Block):
 class TrainSpec(Spec):
     """The whole training."""
 
+    beside: ClassVar = {"augmentation_config": "dataloader", "label_processor_config": "dataloader"}
+
     class_name: Literal["BpNetTrainer"] = Field(default="BpNetTrainer", alias="__class_name__")
     """The only class."""
     checkpoint_dir: str | None = None
@@ -99,7 +101,7 @@ class TrainSpec(Spec):
     load_graph: bool = False
     """Take the network's architecture and widths from pretrained_weights too (pruned networks, the
     default model); regularization is off then."""
-    finetuning_config: FinetuningConfig = FinetuningConfig()
+    finetuning_config: Annotated[FinetuningConfig, NullIsDefault()] = FinetuningConfig()
     """Start from the weights and the optimizer of a checkpoint."""
     use_stagewise_lr_multipliers: bool = False
     """Learning rate x 4 in the refinement stages, and x 2 for biases."""
@@ -162,21 +164,10 @@ class TrainSpec(Spec):
         Files that it names are not looked for.
         """
         try:
-            content = cls.arrange(Source(Path("spec.yaml"), text).content())
+            content = cls.arrange(Source(Path("spec.yaml"), text))
             return cls.model_validate_json(json.dumps(content))
         except (BodyPoseNetError, TypeError, ValueError):
             return None
-
-    @classmethod
-    def arrange(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Two blocks of the dataloader may stand beside it, as the guide prints them."""
-        dataloader = content.get("dataloader")
-        if not isinstance(dataloader, dict):
-            return content
-        blocks = {"augmentation_config", "label_processor_config"} - set(dataloader)
-        moved = {key: value for key, value in content.items() if key in blocks}
-        rest = {key: value for key, value in content.items() if key not in moved}
-        return rest | {"dataloader": dataloader | moved}
 
     def check(self) -> None:
         """Maps, channels, datasets and the start fit one another.

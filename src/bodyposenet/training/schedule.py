@@ -23,10 +23,10 @@ def learning_rate(schedule: Schedule, step: int, last_step: int, steps_per_epoch
 
 def _soft_start_annealing(schedule: SoftStartAnnealing, progress: float) -> float:
     """Rate = min (base / min)^t; t rises to 1 over soft_start and falls to 0 after annealing."""
-    if progress < schedule.soft_start:
-        t = progress / schedule.soft_start
-    elif progress > schedule.annealing:
+    if progress > schedule.annealing:
         t = (1 - progress) / (1 - schedule.annealing)
+    elif progress < schedule.soft_start:
+        t = progress / schedule.soft_start
     else:
         t = 1.0
     low = schedule.min_learning_rate

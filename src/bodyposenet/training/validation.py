@@ -146,6 +146,10 @@ def _inference_spec(spec: TrainSpec) -> InferenceSpec:
     """The settings of the AP: the named inference spec, or the training size with padding."""
     if spec.inference_spec is not None:
         return InferenceSpec.load(spec.existing("inference_spec", spec.inference_spec))
+    logger.info(
+        "the AP while training is that of the decoder accurate; an inference_spec with mode: tao "
+        "measures that of the original's"
+    )
     dims = spec.dataloader.image_config.image_dims
     return InferenceSpec(
         input_shape=(dims.height, dims.width), keep_aspect_ratio_mode="pad_image_input"

@@ -38,10 +38,15 @@ def add_backbone(chain: Chain, spec: ModelConfig) -> None:
 
 def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
     """Add a stage's row of convolutions; returns how many."""
+    return add_row(chain, f"stage{stage}", stage, spec)
+
+
+def add_row(chain: Chain, prefix: str, stage: int, spec: ModelConfig) -> int:
+    """Add a row of convolutions of a stage, named `<prefix>/conv1` ...; returns how many."""
     kernels = spec.stage1_kernel_sizes if stage == 1 else spec.stageT_kernel_sizes
     for layer, kernel in enumerate(kernels, start=1):
-        chain.conv(f"stage{stage}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
-        chain.relu(f"stage{stage}/conv{layer}/relu")
+        chain.conv(f"{prefix}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
+        chain.relu(f"{prefix}/conv{layer}/relu")
     return len(kernels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import tensors_of
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
+from bodyposenet.model.stages import Stage
 from bodyposenet.skeleton import Skeleton
 
 
@@ -104,7 +105,7 @@ def _with_our_input(
     Raises:
         BodyPoseNetError: It has no bias that could take over a constant.
     """
-    first = _first_convolution(network.backbone, network)
+    first = next(_first_convolutions(network.backbone, network))
     weight, bias = f"{first}.weight", f"{first}.bias"
     before, after = weights.normalization, network.normalization
     if before is None or before == after or weight not in tensors:
@@ -139,9 +140,10 @@ def _with_our_maps(
                 tensors[name] = _take(tensors[name], channels, fresh[name])
     inputs = heatmaps.followed_by(pafs, theirs.heatmap_channels)
     for stage in network.stage_list[1:]:
-        name = f"{_first_convolution(stage, network)}.weight"
-        if name in tensors and tensors[name].ndim == 4:
-            tensors[name] = _take_inputs(tensors[name], inputs, theirs)
+        for layer in _first_convolutions(stage, network):
+            name = f"{layer}.weight"
+            if name in tensors and tensors[name].ndim == 4:
+                tensors[name] = _take_inputs(tensors[name], inputs, theirs)
     names = [
         *ours.joints,
         *(f"{ours.joints[start]} - {ours.joints[end]}" for start, end in ours.limbs),
@@ -150,10 +152,17 @@ def _with_our_maps(
     return tensors, tuple(name for name, there in zip(names, known, strict=True) if not there)
 
 
-def _first_convolution(part: nn.Module, network: BodyPoseNetwork) -> str:
-    """The layer of the backbone or a stage that reads what goes in there."""
-    first = next(module for module in part.modules() if isinstance(module, nn.Conv2d))
-    return next(name for name, layer in network.layers().items() if layer is first)
+def _first_convolutions(part: nn.Module, network: BodyPoseNetwork) -> Iterator[str]:
+    """The layers of the backbone or a stage that read what goes in there.
+
+    Of a stage without a trunk that are two, the first of either branch.
+    """
+    branches = [part]
+    if isinstance(part, Stage) and not any(True for _ in part.trunk.children()):
+        branches = [part.cmap, part.paf]
+    for branch in branches:
+        first = next(module for module in branch.modules() if isinstance(module, nn.Conv2d))
+        yield next(name for name, layer in network.layers().items() if layer is first)
 
 
 def _take(theirs: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
