@@ -11,6 +11,7 @@ import pytest
 from bodyposenet.data.records import RecordSet
 
 from ..data.coco_files import JOINTS, image, person, unlabelled, write_spec
+from ..media.jpegs import exif_segment
 
 IMAGES = [image(1), image(2), image(3)]
 PEOPLE = [
@@ -128,16 +129,27 @@ def test_check_files_looks_for_masks_that_are_not_drawn_now(convert, tmp_path):
     assert "1 images without their mask" in " ".join(result.out.split())
 
 
+def add_exif(path, orientation):
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + exif_segment(orientation) + content[2:])
+
+
 def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
     write_images(tmp_path, "0001.jpg", "0002.jpg", height=160, width=120)
-    path = tmp_path / "images" / "0001.jpg"
-    turn_by_90 = bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000")
-    exif = b"Exif\0\0" + turn_by_90
-    content = path.read_bytes()
-    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    path.write_bytes(content[:2] + segment + content[2:])
+    add_exif(tmp_path / "images" / "0001.jpg", 6)
     _, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
     assert [record.image_id for record in records] == [1]
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_images_whose_size_does_not_tell_how_they_are_turned_are_counted(
+    convert, tmp_path, orientation
+):
+    write_images(tmp_path, "0001.jpg", "0002.jpg")
+    add_exif(tmp_path / "images" / "0001.jpg", orientation)
+    result, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
+    assert len(list(records)) == 2
+    assert "1 images are mirrored or turned by 180 degrees" in result.err
 
 
 def write_found_people(folder, *people):

@@ -5,21 +5,27 @@ Files are read, but few are decoded, so that a large dataset is checked as fast 
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import simplejpeg
-
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.encoded import is_cut_off
+from bodyposenet.media.encoded import (
+    check_size,
+    has_end_marker,
+    image_size,
+    keeps_size_when_turned,
+    with_end,
+)
 from bodyposenet.media.source import read_image
 from bodyposenet.specs.dataset import Split
 
 _TOLD_ONE_BY_ONE = 10
+
+_BEFORE_SCAN = 2**17
+"""Bytes that hold a JPEG's EXIF data, which stand at its beginning in at most 64 KB."""
 
 
 def keep_intact(
@@ -38,6 +44,7 @@ def keep_intact(
     """
     kept: list[CocoImage] = []
     left_out: Counter[str] = Counter()
+    either_way = 0
     for image in track(images, "checking files"):
         path = root / split.images_root_dir_path / image.file_name
         mask = root / split.mask_root_dir_path / image.mask_name
@@ -46,11 +53,22 @@ def keep_intact(
             problem = "without their mask"
         if not problem:
             kept.append(image)
+            either_way += _keeps_size_when_turned(path)
             continue
         left_out[f"images {problem}"] += 1
         if left_out.total() <= _TOLD_ONE_BY_ONE:
             logger.warning("left out: %s, one of the images %s", path, problem)
+    if either_way:
+        logger.warning(
+            "%d images are mirrored or turned by 180 degrees by their EXIF data: their annotations "
+            "are taken to be of the turned images, as viewers show them", either_way,
+        )  # fmt: skip
     return kept, left_out
+
+
+def _keeps_size_when_turned(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return keeps_size_when_turned(file.read(_BEFORE_SCAN))
 
 
 def find_problem(path: Path, height: int, width: int) -> str:
@@ -65,25 +83,14 @@ def find_problem(path: Path, height: int, width: int) -> str:
     """
     try:
         content = path.read_bytes()
-        if is_cut_off(content):
+        size = image_size(content)
+        check_size(path, size)
+        if with_end(content) is None:
             return "whose file is cut off"
-        size = _size_in_header(content)
-        if size != (height, width):
+        if size != (height, width) or not has_end_marker(content):
             size = read_image(path, (height, width)).shape[:2]
     except FileNotFoundError:
         return "whose file is missing"
     except (OSError, BodyPoseNetError):
         return "that cannot be read"
     return "" if size == (height, width) else "of another size than the annotations say"
-
-
-def _size_in_header(content: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG or PNG file as stored; None where it must be decoded to tell."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return height, width
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
-    except (ValueError, KeyError):  # simplejpeg's, KeyError for a color space that it cannot tell
-        return None
-    return int(height), int(width)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.encoded import decode, image_size
 from bodyposenet.types import VALID
 
 
@@ -60,17 +61,11 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
         ) from error
     if content == encode_all_valid(height, width):
         return None
-    mask = _decode(content)
+    size = image_size(content)
+    mask = decode(content, cv2.IMREAD_GRAYSCALE) if size in (None, (height, width)) else None
     if mask is None or mask.shape != (height, width):
         raise BodyPoseNetError(
             f"{path}: no mask of {width} x {height} pixels",
             "Make the masks again: dataset_convert --generate_masks.",
         )
     return cv2.threshold(mask, 127, VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
-
-
-def _decode(content: bytes) -> NDArray[np.uint8] | None:
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
-    except cv2.error:  # an empty file, or more pixels than OpenCV allows
-        return None

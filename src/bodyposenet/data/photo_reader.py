@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.media.encoded import has_exif, is_jpeg
+from bodyposenet.media.encoded import check_size, has_exif, image_size, is_jpeg
 from bodyposenet.media.source import read_image
 
 _DIVISORS = (8, 4, 2)
@@ -62,8 +62,8 @@ class PhotoReader:
             (h, w, 3) uint8 RGB of the `shrunk_size`; the next call may write over it.
 
         Raises:
-            BodyPoseNetError: The file cannot be read, is no image or cut off, or one of another
-                size.
+            BodyPoseNetError: The file cannot be read, is no image or cut off, one of another size,
+                or of too many pixels (`check_size`).
         """
         try:
             content = path.read_bytes()
@@ -72,6 +72,7 @@ class PhotoReader:
                 f"{path}: cannot be read: {getattr(error, 'strerror', error)}",
                 "root_data_path of the train spec must be the dataset's root_directory_path.",
             ) from error
+        check_size(path, image_size(content))
         if is_jpeg(content) and not has_exif(content):
             # A damaged file, or rare colors: the other reader tells.
             with suppress(ValueError, KeyError):

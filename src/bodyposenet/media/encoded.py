@@ -1,23 +1,61 @@
-"""The bytes of an image file in; what they tell without being decoded out: cut off? with EXIF?
+"""Encoded images: what the bytes of a file tell before they are decoded.
 
-A JPEG is a row of segments: a marker (FF and a code) and, for most, a length and so many bytes. Two
-things stand in no segment: the data of a scan (up to the next marker, which they cannot contain),
-and what cameras put behind the end of the image, such as the film of a motion photo.
+Their size (so that a file of a few bytes cannot ask for gigabytes), whether the file is cut off,
+and whether its content may be turned.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.boxes import boxes, find_boxes
+
+MAX_PIXELS_VARIABLE = "BPNET_MAX_IMAGE_PIXELS"
+"""Environment variable that sets another limit, for every process that reads images."""
+
+_MAX_PIXELS = 128_000_000
+"""Most pixels of an image: 384 MB as RGB."""
 
 _JPEG = b"\xff\xd8\xff"
-_PNG, _END_OF_PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """In a scan's data FF 00 stands for the byte FF, and FF D0 to FF D7 are restart markers."""
 
 _END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _WITHOUT_LENGTH = (0x01, 0xD8, _END_OF_IMAGE)
+_START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+_END_MARKER = bytes((0xFF, _END_OF_IMAGE))
+_SCAN_DATA = bytes(0x5A ^ 29 * i % 127 for i in range(256))
+"""Behind a scan that is there as a whole it changes nothing; where data are missing it takes their
+place, and decodes to something else than what decoders fill in."""
+
+_TIFF_FORMS: dict[bytes, tuple[Literal["little", "big"], int]] = {
+    b"II*\0": ("little", 4), b"MM\0*": ("big", 4), b"II+\0": ("little", 8), b"MM\0+": ("big", 8),
+}  # fmt: skip
+"""Byte order, and bytes of a place in the file: 8 in BigTIFF."""
+_TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION = 256, 257, 274
+
+_EXIF = b"Exif\0\0"
+
+_TEXT_HEADERS = (
+    re.compile(rb"P[1-6fF]\s+(?:#[^\n]*\n\s*)*(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s"),
+    re.compile(
+        rb"P7\s(?=(?:.*\n)*?WIDTH (?P<width>\d{1,9}))(?=(?:.*\n)*?HEIGHT (?P<height>\d{1,9}))"
+    ),
+    re.compile(rb"#\?(?:.*\n)*?[-+]Y (?P<height>\d{1,9}) [-+]X (?P<width>\d{1,9})\n"),
+)
+"""Netpbm and PFM, PAM, and Radiance HDR."""
 
 
 def is_jpeg(content: bytes) -> bool:
@@ -25,33 +63,258 @@ def is_jpeg(content: bytes) -> bool:
     return content.startswith(_JPEG)
 
 
-def is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end: OpenCV fills a JPEG's rest with gray and says nothing.
-
-    Args:
-        content: The whole file; of another format, it is not cut off.
-    """
-    if is_jpeg(content):
-        return all(code != _END_OF_IMAGE for code, _ in _segments(content))
-    return content.startswith(_PNG) and _END_OF_PNG not in content
-
-
 def has_exif(content: bytes) -> bool:
-    """Whether a JPEG has EXIF data, which may say that it is to be turned.
+    """Whether a JPEG has EXIF data, which may tell that it is to be turned.
 
     Args:
         content: The file, or its beginning up to the first scan.
     """
+    return _exif(content) is not None
+
+
+def keeps_size_when_turned(content: bytes) -> bool:
+    """Whether the EXIF data of a JPEG mirror it or turn it by 180 degrees.
+
+    Then an annotated size does not tell whether the annotations are of the turned image.
+    """
+    exif = _exif(content)
+    try:
+        return exif is not None and _tiff_tags(exif).get(_ORIENTATION) in (2, 3, 4)
+    except (IndexError, KeyError):
+        return False
+
+
+def _exif(content: bytes) -> bytes | None:
+    """The EXIF data of a JPEG, which are a TIFF without an image."""
     for code, place in _segments(content):
         if code == _START_OF_SCAN:
-            return False
-        if code == _APP1 and content.startswith(b"Exif\0\0", place + 2):
-            return True
-    return False
+            return None
+        if code == _APP1 and content.startswith(_EXIF, place + 2):
+            length = int.from_bytes(content[place : place + 2], "big")
+            return content[place + 2 + len(_EXIF) : place + length]
+    return None
+
+
+def has_end_marker(content: bytes) -> bool:
+    """Whether the format is one whose files tell by their end that they are whole: JPEG or PNG."""
+    return is_jpeg(content) or content.startswith(_PNG)
+
+
+def with_end(content: bytes) -> bytes | None:
+    """Complete a JPEG that lacks only its end marker, as some cameras and scrapers write it.
+
+    Args:
+        content: The whole file, of no more pixels than `check_size` allows.
+
+    Returns:
+        The content; the same object if nothing is missing, or the format is not JPEG or PNG. None
+        if the file is cut off, so that rows are missing: OpenCV would fill those of a JPEG with
+        gray.
+    """
+    if is_jpeg(content):
+        if any(code == _END_OF_IMAGE for code, _ in _segments(content)):
+            return content
+        whole, longer = (
+            decode(content + data + _END_MARKER, cv2.IMREAD_COLOR) for data in (b"", _SCAN_DATA)
+        )
+        has_all_rows = whole is not None and longer is not None and np.array_equal(whole, longer)
+        return content + _END_MARKER if has_all_rows else None
+    if content.startswith(_PNG) and all(kind != b"IEND" for kind in _png_chunks(content)):
+        return None
+    return content
+
+
+def decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
+    """Decode an image with OpenCV.
+
+    Args:
+        content: The whole file.
+        flags: Of `cv2.imdecode`; without IMREAD_IGNORE_ORIENTATION the image is turned as the file
+            says, by its EXIF data or AVIF's own properties.
+
+    Returns:
+        The pixels, their channels in OpenCV's order; None if the content cannot be decoded.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # an empty file, or more pixels than OpenCV allows
+        return None
+    if image is not None and _is_avif(content) and not flags & cv2.IMREAD_IGNORE_ORIENTATION:
+        image = _turn_avif(image, content)  # type: ignore[arg-type]
+    return image  # type: ignore[return-value]
+
+
+def _is_avif(content: bytes) -> bool:
+    return content[4:8] == b"ftyp"
+
+
+def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
+    """Rotate and then mirror, which OpenCV leaves out (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+    properties = b"meta", b"iprp", b"ipco"
+    rotation = next(find_boxes(content, *properties, b"irot"), b"")
+    mirror = next(find_boxes(content, *properties, b"imir"), b"")
+    if rotation:
+        image = np.rot90(image, rotation[0] & 3)
+    if mirror:
+        image = np.flip(image, mirror[0] & 1)
+    return np.ascontiguousarray(image)
+
+
+def check_size(name: str | Path, size: tuple[int, int] | None) -> None:
+    """Refuse images of more pixels than the limit: 128 million, or as the environment says.
+
+    Args:
+        name: The image, for errors.
+        size: Its height and width; None: unknown.
+
+    Raises:
+        BodyPoseNetError: It has more, or the environment variable is no number.
+    """
+    if size is None:
+        return
+    text = os.environ.get(MAX_PIXELS_VARIABLE, str(_MAX_PIXELS))
+    if not text.isdecimal():
+        raise BodyPoseNetError(
+            f"{MAX_PIXELS_VARIABLE}: {text!r} is not a number of pixels", "Write 500000000 or so."
+        )
+    height, width = size
+    if height * width > int(text):
+        raise BodyPoseNetError(
+            f"{name}: {width} x {height} pixels, the limit is {int(text) / 1e6:g} megapixels",
+            f"Reduce the image, or set the environment variable {MAX_PIXELS_VARIABLE} to more "
+            "pixels.",
+        )
+
+
+def image_size(content: bytes) -> tuple[int, int] | None:
+    """Height and width of an image as stored, by its header.
+
+    Args:
+        content: The whole file, of any format that OpenCV reads.
+
+    Returns:
+        None if the format is unknown, or the header is cut off.
+    """
+    try:
+        return _size_in_header(content)
+    except IndexError:
+        return None
+
+
+def _size_in_header(content: bytes) -> tuple[int, int] | None:
+    if is_jpeg(content):
+        return _size_of_jpeg(content)
+    if content.startswith(_PNG):
+        return _number(content, 20, 4), _number(content, 16, 4)
+    if content.startswith(b"BM"):
+        return _size_of_bmp(content)
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return _size_of_webp(content)
+    if content.startswith((b"GIF87a", b"GIF89a")):
+        return _number(content, 8, 2, "little"), _number(content, 6, 2, "little")
+    if content[:4] in _TIFF_FORMS:
+        return _size_of_tiff(content)
+    if _is_avif(content):  # the largest of the image, its tiles and its thumbnail
+        properties = find_boxes(content, b"meta", b"iprp", b"ipco")
+        stated = (box.content for ipco in properties for box in boxes(ipco) if box.kind == b"ispe")
+        return max(((_number(b, 8, 4), _number(b, 4, 4)) for b in stated), default=None)
+    if content[4:8] == b"jP  ":
+        header = next(find_boxes(content, b"jp2h", b"ihdr"), b"")
+        return _number(header, 0, 4), _number(header, 4, 4)
+    if content.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000 without a container
+        return _number(content, 12, 4), _number(content, 8, 4)
+    if content.startswith(b"\x59\xa6\x6a\x95"):  # Sun raster
+        return _number(content, 8, 4), _number(content, 4, 4)
+    for header in _TEXT_HEADERS:
+        if found := header.match(content[:4096]):
+            return int(found["height"]), int(found["width"])
+    return None
+
+
+def _number(
+    content: bytes | memoryview, at: int, count: int, order: Literal["little", "big"] = "big"
+) -> int:
+    """An unsigned number of `count` bytes.
+
+    Raises:
+        IndexError: The content ends before.
+    """
+    if at + count > len(content):
+        raise IndexError(at)
+    return int.from_bytes(content[at : at + count], order)
+
+
+def _size_of_jpeg(content: bytes) -> tuple[int, int] | None:
+    for code, place in _segments(content):
+        if code in _START_OF_FRAME:
+            return _number(content, place + 3, 2), _number(content, place + 5, 2)
+    return None
+
+
+def _size_of_bmp(content: bytes) -> tuple[int, int]:
+    count = 2 if _number(content, 14, 4, "little") == 12 else 4  # OS/2's header is a short one
+    width, height = (_number(content, 18 + count * i, count, "little") for i in (0, 1))
+    # Rows from top to bottom have a negative height.
+    return (2**32 - height if height >= 2**31 else height), width
+
+
+def _size_of_webp(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        return _number(content, 27, 3, "little") + 1, _number(content, 24, 3, "little") + 1
+    if kind == b"VP8L":
+        bits = _number(content, 21, 4, "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = (_number(content, at, 2, "little") & 0x3FFF for at in (26, 28))
+        return height, width
+    return None
+
+
+def _size_of_tiff(content: bytes) -> tuple[int, int] | None:
+    tags = _tiff_tags(content)
+    if _TIFF_HEIGHT in tags and _TIFF_WIDTH in tags:
+        return tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
+    return None
+
+
+def _tiff_tags(content: bytes) -> dict[int, int]:
+    """The tags of a TIFF's first image, and the first number of each.
+
+    Raises:
+        IndexError: They are cut off.
+        KeyError: It is not a TIFF.
+    """
+    order, word = _TIFF_FORMS[content[:4]]
+    first = _number(content, word, word, order)
+    entries = first + (2 if word == 4 else 8)
+    length = 4 + 2 * word
+    count = _number(content, first, entries - first, order)
+    tags = {}
+    for at in range(entries, entries + count * length, length):
+        size = 2 if _number(content, at + 2, 2, order) == 3 else 4  # a short, or a long
+        tags[_number(content, at, 2, order)] = _number(content, at + 4 + word, size, order)
+    return tags
+
+
+def _png_chunks(png: bytes) -> Iterator[bytes]:
+    """The kinds of the chunks that lie in the file as a whole, in their order."""
+    at = len(_PNG)
+    while at + 12 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if end > len(png):
+            return
+        yield png[at + 4 : at + 8]
+        at = end
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
-    """The code of each marker up to the end of the image, and the place behind the marker."""
+    """The code of each marker up to the end of the image, and the place behind the marker.
+
+    A JPEG is a row of segments: a marker (FF and a code) and, for most, a length and so many bytes.
+    Two things stand in no segment: the data of a scan (up to the next marker, which they cannot
+    contain), and what cameras put behind the end of the image, such as the film of a motion photo.
+    """
     at = 2
     while found := _MARKER.search(jpeg, at):
         code, at = found[1][0], found.end()

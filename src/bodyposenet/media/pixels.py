@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.encoded import check_size
 from bodyposenet.media.source import read_image
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def to_pixels(image: Image) -> NDArray[np.uint8]:
         (H, W, 3) uint8, RGB; it may share memory with the image and be read-only.
 
     Raises:
-        BodyPoseNetError: It is no image, one of another form, or its file cannot be read.
+        BodyPoseNetError: It is no image, one of another form, its file cannot be read, or holds
+            too many pixels (`check_size`).
     """
     if isinstance(image, str | os.PathLike):
         return read_image(os.fspath(image))
@@ -89,6 +91,7 @@ def _from_pil(image: PILImage) -> NDArray[np.uint8]:
             f"{name}: of mode {image.mode}, more than 8 bits per channel",
             "Scale its values to 0 to 255 and convert it to RGB.",
         )
+    check_size(name, (image.height, image.width))
     try:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # PIL reads the file only now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json
-from bodyposenet.media.encoded import is_cut_off
+from bodyposenet.media.encoded import check_size, decode, image_size, with_end
 
 InputType = Literal["image", "dir", "json"]
 
@@ -41,7 +42,8 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
         (H, W, 3) uint8, RGB.
 
     Raises:
-        BodyPoseNetError: The file is missing, empty, cut off or no image.
+        BodyPoseNetError: The file is missing, empty, cut off, too large (`check_size`) or no
+            image.
     """
     try:
         content = Path(path).read_bytes()
@@ -54,26 +56,29 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
         raise BodyPoseNetError(f"{str(path)!r}: no name of a file", "Rename the file.") from error
     if not content:
         raise BodyPoseNetError(f"{path}: the file is empty", _AGAIN)
-    if is_cut_off(content):
+    check_size(path, image_size(content))
+    whole = with_end(content)
+    if whole is None:
         raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)", _AGAIN)
-    image = _decode(content, cv2.IMREAD_COLOR)
+    if whole is not content:
+        _warn_of_missing_end(str(path))
+    image = decode(whole, cv2.IMREAD_COLOR)
     if image is None:
         raise BodyPoseNetError(
             f"{path}: no image, or a damaged one",
             "Give an image that OpenCV reads: JPEG, PNG, BMP, WebP and others.",
         )
     if size is not None and image.shape[:2] != size:
-        stored = _decode(content, _AS_STORED)
+        stored = decode(whole, _AS_STORED)
         if stored is not None and stored.shape[:2] == size:
             image = stored
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # type: ignore[return-value]
-    except cv2.error:  # more pixels than OpenCV allows, for example
-        return None
+@cache
+def _warn_of_missing_end(path: str) -> None:
+    """Once per file: training reads it in every epoch."""
+    logger.warning("%s: the end marker of the JPEG is missing; all rows are there", path)
 
 
 @dataclass(frozen=True)
