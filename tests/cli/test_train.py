@@ -10,7 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bodyposenet import files
-from bodyposenet.model.checkpoint import load_model, read_tensors, tensors_of
+from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.model.checkpoint import load_model, read_model, read_tensors, tensors_of
 from bodyposenet.model.pretrained import load_pretrained
 
 from ..model.pretrained.movenet_files import tiny_file
@@ -142,6 +143,77 @@ def test_fine_tuning_takes_weights_and_optimizer_and_counts_from_its_epoch(train
     assert tensors(tuned / "bpnet_model.tlt") == tensors(whole / "bpnet_model.tlt")
 
 
+def fine_tune(path):
+    return {"is_finetune_exp": True, "checkpoint_path": str(path), "ckpt_epoch_num": 2}
+
+
+def assert_weights_are_near(path, expected):
+    ours, theirs = load_model(path).layers(), load_model(expected).layers()
+    for name, layer in theirs.items():
+        torch.testing.assert_close(ours[name].weight, layer.weight, rtol=0, atol=1e-5)
+
+
+def test_fine_tuning_freezes_layers_to_the_last_statistic(train):
+    _, first = train("first", optimizer=FLAT)
+    frozen = FLAT | {"grad_weights_dict": {"block_.*": 0.0}}
+    tuning = fine_tune(first / "model.epoch-2.tlt")
+    result, tuned = train("tuned", num_epoch=3, optimizer=frozen, finetuning_config=tuning)
+    assert result.code == 0, result.err
+    assert re.search(r"state of (\d+) of \1 tensors fits", result.err)
+    before = tensors_of(load_model(first / "model.epoch-2.tlt"))
+    after = tensors_of(load_model(tuned / "bpnet_model.tlt"))
+    for name, tensor in after.items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, before[name]) == name.startswith("block_"), name
+    assert torch.equal(
+        after["block_1a_bn_1.num_batches_tracked"], before["block_1a_bn_1.num_batches_tracked"]
+    )
+
+
+def test_fine_tuning_with_another_optimizer_starts_it_anew_and_says_so(train):
+    _, first = train("first", optimizer=FLAT)
+    tuning = fine_tune(first / "model.epoch-2.tlt")
+    result, tuned = train("tuned", num_epoch=3, optimizer=sgd(1e-12), finetuning_config=tuning)
+    assert result.code == 0, result.err
+    assert "of another optimizer: the optimizer starts anew" in result.err
+    assert_weights_are_near(tuned / "bpnet_model.tlt", first / "bpnet_model.tlt")
+
+
+BARE = {"architecture": "lightweight_openpose", "width": 0.125, "batch_norm": False}
+
+
+@pytest.mark.parametrize(
+    "kind", ["bpnet_model.tlt", "model.epoch-2.tlt", "m.onnx", "model.epoch-2.state"]
+)
+def test_any_model_file_can_be_the_start_of_fine_tuning(train, kind, tmp_path):
+    changes = {"model.backbone_attributes": BARE, "optimizer": sgd(1e-6)}
+    _, first = train("first", **changes)
+    path = tmp_path / kind
+    if kind == "m.onnx":
+        header, network = read_model(first / "bpnet_model.tlt")
+        path.write_bytes(export_onnx(network, header))
+    else:
+        shutil.copy(first / kind, path)
+    changes["optimizer"] = sgd(1e-12)
+    result, tuned = train("tuned", num_epoch=3, finetuning_config=fine_tune(path), **changes)
+    assert result.code == 0, result.err
+    assert ("the optimizer starts anew" in result.err) == (path.suffix != ".state")
+    assert_weights_are_near(tuned / "bpnet_model.tlt", first / "bpnet_model.tlt")
+
+
+def test_fine_tuning_another_network_takes_what_fits_by_name(train):
+    _, first = train("first")
+    tuning = fine_tune(first / "model.epoch-2.tlt")
+    changes = {"optimizer": FROZEN, "model.stages": 3}
+    result, tuned = train("tuned", num_epoch=3, finetuning_config=tuning, **changes)
+    assert result.code == 0, result.err
+    assert "the optimizer starts anew" in result.err
+    assert "stage3/block1/conv1.weight" in result.err  # named as missing
+    ours = load_model(tuned / "bpnet_model.tlt").layers()
+    theirs = load_model(first / "bpnet_model.tlt").layers()
+    assert torch.equal(ours["stage2/block3/conv2"].weight, theirs["stage2/block3/conv2"].weight)
+
+
 def test_fine_tuning_in_the_folder_of_its_checkpoint_is_an_error(train):
     _, first = train("first")
     path = str(first / "model.epoch-1.tlt")
@@ -159,7 +231,7 @@ def test_a_results_folder_that_is_further_than_the_spec_is_an_error(train):
     assert "epoch 3" in result.err
 
 
-FROZEN = FLAT | {"grad_weights_dict": {".*": 0.0}}
+FROZEN = FLAT | {"grad_weights_dict": {".*": 0.0}, "freeze_batch_norm": False}
 
 
 def test_pretrained_weights_are_copied_by_name_and_reported(train):

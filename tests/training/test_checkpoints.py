@@ -35,8 +35,9 @@ TINY = ModelConfig(
 
 def wrap(network, kind):
     network.to(memory_format=torch.channels_last)
-    kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kernels = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim == 1]
     groups = [{"params": group, "multiplier": 1.0} for group in (kernels, others)]
     if kind == "muon":
         groups[0]["momentum"] = 0.95
@@ -194,3 +195,34 @@ def test_the_state_of_another_optimizer_is_an_error(tmp_path, kind, other):
     checkpoint = last_checkpoint(tmp_path, "")
     with pytest.raises(BodyPoseNetError, match="another optimizer"):
         checkpoint.restore(wrap(checkpoint.network, other))
+    started_anew = wrap(checkpoint.network, other)
+    checkpoint.restore(started_anew, exactly=False)
+    assert not started_anew.optimizer.state
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
+def test_an_optimizer_of_other_layers_takes_the_state_of_those_that_it_shares(tmp_path, kind):
+    """One layer is frozen that was trained, another is trained that was frozen."""
+    first, last = "block_1a_conv_1.weight", "stage1/paf_branch/out.weight"
+    torch.manual_seed(0)
+    trainee = wrap(freeze(BodyPoseNetwork(ARM, TINY), last), kind)
+    one_step(trainee, 0)
+    save(tmp_path, 1, trainee)
+    checkpoint = last_checkpoint(tmp_path, "")
+    again = wrap(freeze(checkpoint.network, first), kind)
+    checkpoint.restore(again, exactly=False)
+    layer, _, part = "stage1/conv1.weight".rpartition(".")
+    states = [
+        each.optimizer.state[getattr(each.network.layers()[layer], part)]
+        for each in (trainee, again)
+    ]
+    assert states[0].keys() == states[1].keys() != set()
+    assert all(torch.equal(states[0][entry], states[1][entry]) for entry in states[0])
+    one_step(again, 1)
+    assert len(again.optimizer.state) == len(trainee.optimizer.state)
+
+
+def freeze(network, name):
+    layer, _, part = name.rpartition(".")
+    getattr(network.layers()[layer], part).requires_grad_(False)
+    return network

@@ -67,8 +67,31 @@ def test_a_frozen_layer_can_be_trained_again(network):
     assert found["block_4b_conv_1/weight"] == 0.5
 
 
-def test_with_all_frozen_every_rate_is_0(network):
-    spec = momentum(grad_weights_dict={".*": 0.0})
+def test_frozen_batch_normalization_stays_in_evaluation_mode(network):
+    own = {"block_.*": 0.0, "stage1/conv1": 0.0}
+    build_optimizer(network, momentum(grad_weights_dict=own), stagewise=True)
+    network.train()
+    layers = network.layers()
+    assert not layers["block_1a_bn_1"].training
+    assert {name for name in layers if name.startswith("block_")} | {"stage1/conv1"} == (
+        network.frozen
+    )
+    assert network.training and layers["stage1/conv2"].training
+    spec = momentum(grad_weights_dict=own, freeze_batch_norm=False)
+    build_optimizer(network, spec, stagewise=True)
+    assert network.train().layers()["block_1a_bn_1"].training
+    assert not network.eval().layers()["block_1a_bn_1"].training
+
+
+def test_nothing_left_to_train_is_an_error(network):
+    for fields in ({"grad_weights_dict": {".*": 0.0}}, {"weight_default_value": 0.0}):
+        with pytest.raises(BodyPoseNetError, match="nothing is left to train") as caught:
+            build_optimizer(network, momentum(**fields), stagewise=False)
+        assert "freeze_batch_norm" in caught.value.remedy
+
+
+def test_where_only_statistics_are_gathered_every_rate_is_0(network):
+    spec = momentum(grad_weights_dict={".*": 0.0}, freeze_batch_norm=False)
     assert set(rates(network, build_optimizer(network, spec, stagewise=False)).values()) == {0.0}
 
 

@@ -68,6 +68,8 @@ class BodyPoseNetwork(nn.Module):
             "paf_channels": skeleton.paf_channels,
         }
         self.skeleton = skeleton
+        self.frozen: frozenset[str] = frozenset()
+        """TAO's names of the layers that stay in evaluation mode during training."""
         self.spec = spec.model_copy(update=maps)
         self.normalization = normalization
         self.heatmap_sigma = heatmap_sigma
@@ -103,6 +105,14 @@ class BodyPoseNetwork(nn.Module):
     def outputs(self) -> list[str]:
         """TAO's names of the convolutions that give the maps, of every stage."""
         return [name for name in self.layers() if name.endswith("out")]
+
+    def train(self, mode: bool = True) -> BodyPoseNetwork:
+        """Set training or evaluation mode; frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for name, layer in self.layers().items():
+            if name in self.frozen:
+                layer.eval()
+        return self
 
     def normalize(self, images: Tensor) -> Tensor:
         """Pixels to network input.

@@ -66,6 +66,9 @@ class WeightedMomentum(Block):
     0 freezes a layer: its gradient is not calculated."""
     weight_default_value: NonNegative = 1.0
     """Multiplier of all other layers."""
+    freeze_batch_norm: bool = True
+    """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
+    gathering them (ours)."""
     momentum: Probability = 0.9
     """Share of the last step that is kept; 0: plain gradient descent."""
     use_nesterov: bool = False
@@ -90,6 +93,9 @@ class AdamW(Block):
     not calculated."""
     weight_default_value: NonNegative = 1.0
     """Multiplier of all other layers."""
+    freeze_batch_norm: bool = True
+    """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
+    gathering them."""
     betas: tuple[Memory, Memory] = (0.9, 0.999)
     """Memory of the mean and of the square of the gradients."""
     weight_decay: NonNegative = 0.01

@@ -27,12 +27,13 @@ DEFAULT_WEIGHTS = "default"
 
 
 class FinetuningConfig(Block):
-    """Start from the weights and the optimizer of a checkpoint (reference 10.3)."""
+    """Start from a checkpoint or from any other model file (reference 10.3)."""
 
     is_finetune_exp: bool = False
     """Start from checkpoint_path."""
     checkpoint_path: str | None = None
-    """A `model.epoch-N.tlt`."""
+    """A `model.epoch-N.tlt`: its weights, and the optimizer's state of the `.state` beside it where
+    that fits; or any file that pretrained_weights takes."""
     ckpt_epoch_num: Whole = 0
     """Epochs count from here; the schedule runs over the epochs that remain."""
 
@@ -102,7 +103,7 @@ class TrainSpec(Spec):
     """Take the network's architecture and widths from pretrained_weights too (pruned networks, the
     default model); regularization is off then."""
     finetuning_config: Annotated[FinetuningConfig, NullIsDefault()] = FinetuningConfig()
-    """Start from the weights and the optimizer of a checkpoint."""
+    """Start from the weights, and where it fits the optimizer, of a checkpoint or another model."""
     use_stagewise_lr_multipliers: bool = False
     """Learning rate x 4 in the refinement stages, and x 2 for biases."""
     lr_scaling: Literal["none", "linear"] = "none"

@@ -8,15 +8,16 @@ the clock asked for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
     build_network,
@@ -96,8 +97,8 @@ class Checkpoint:
         Raises:
             BodyPoseNetError: It is missing, broken, sealed with another key, or of something else.
         """
-        state = path.with_suffix(".state")
-        if path.name != _WITHIN_EPOCH and not (_NAME.fullmatch(path.name) and state.is_file()):
+        state = state_file(path)
+        if state is None:
             raise BodyPoseNetError(
                 f"{path}: not a checkpoint of a training",
                 "Name a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
@@ -134,14 +135,19 @@ class Checkpoint:
         """
         return build_network(self.path, self.header, _without_prefix("model|", self.tensors))
 
-    def restore(self, trainee: Trainee) -> None:
+    def restore(self, trainee: Trainee, *, exactly: bool = True) -> None:
         """Put the optimizer, the moving average and the random state back.
+
+        Args:
+            trainee: Of the checkpoint's network; is changed.
+            exactly: The optimizer must be the same. False: its state is taken where it fits, and
+                the log tells what was taken.
 
         Raises:
             BodyPoseNetError: They are of another network or optimizer.
         """
         torch.set_rng_state(self.tensors["random"])
-        self._restore_optimizer(trainee)
+        self._restore_optimizer(trainee, exactly)
         average = _without_prefix("average|", self.tensors)
         if trainee.average is not None and average:
             for name, tensor in tensors_of(trainee.average.network).items():
@@ -149,11 +155,37 @@ class Checkpoint:
         if "scaler" in self.header:
             trainee.scaler.load_state_dict(self.header["scaler"])
 
-    def _restore_optimizer(self, trainee: Trainee) -> None:
-        optimizer, content = trainee.optimizer, trainee.optimizer.state_dict()
-        groups = optimizer.param_groups
-        numbers = {part: i for i, part in enumerate(p for group in groups for p in group["params"])}
-        parameters = dict(trainee.network.named_parameters())
+    def _restore_optimizer(self, trainee: Trainee, exactly: bool) -> None:
+        optimizer = trainee.optimizer
+        trained = [part for group in optimizer.param_groups for part in group["params"]]
+        state = self._optimizer_state(trainee.network, trained)
+        expected = [
+            state_entries(optimizer, group)
+            for group in optimizer.param_groups
+            for _ in group["params"]
+        ]
+        if any(set(entries) != expected[number] for number, entries in state.items()):
+            if exactly:
+                raise BodyPoseNetError(
+                    f"{self.path}: comes from another optimizer",
+                    "Keep the optimizer of the train spec, or choose another results folder (-r).",
+                )
+            logger.warning("%s: of another optimizer: the optimizer starts anew", self.path)
+            return
+        if not exactly:
+            counts = len(state), len(trained)
+            logger.info("%s: the optimizer's state of %d of %d tensors fits", self.path, *counts)
+        if state and isinstance(optimizer, torch.optim.SGD):
+            for number, part in enumerate(trained):  # torch's fused SGD needs the momentum of all
+                state.setdefault(number, {"momentum_buffer": torch.zeros_like(part)})
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+    def _optimizer_state(
+        self, network: BodyPoseNetwork, trained: Sequence[nn.Parameter]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Number among the trained parameters -> what the optimizer remembered of it."""
+        numbers = {part: number for number, part in enumerate(trained)}
+        parameters = dict(network.named_parameters())
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _without_prefix("optimizer|", self.tensors).items():
             parameter, _, entry = name.rpartition("|")
@@ -163,16 +195,20 @@ class Checkpoint:
                     "Choose another results folder (-r) for another network.",
                 )
             owner = parameters[parameter]
+            if owner not in numbers:  # it is frozen now
+                continue
             if tensor.shape == owner.shape:  # fused optimizers take the memory layout for granted
                 tensor = torch.empty_like(owner).copy_(tensor)
             state.setdefault(numbers[owner], {})[entry] = tensor
-        expected = [state_entries(optimizer, group) for group in groups for _ in group["params"]]
-        if any(set(entries) != expected[number] for number, entries in state.items()):
-            raise BodyPoseNetError(
-                f"{self.path}: comes from another optimizer",
-                "Keep the optimizer of the train spec, or choose another results folder (-r).",
-            )
-        optimizer.load_state_dict(content | {"state": state})
+        return state
+
+
+def state_file(path: Path) -> Path | None:
+    """The training state of a file: a `.state` itself, or the one beside a `model.epoch-N.tlt`."""
+    if path.suffix == ".state":
+        return path
+    beside = path.with_suffix(".state")
+    return beside if _NAME.fullmatch(path.name) and beside.is_file() else None
 
 
 def list_checkpoints(results_dir: Path) -> list[Path]:

@@ -62,12 +62,12 @@ def train(
     if folder is not None:
         with replacing(folder / "experiment_spec.yaml") as file:
             file.write(spec.text.encode())
-    done = training.start.position
+    done = training.position
     steps = training.steps_per_epoch, training.steps_done
     with Progress(spec, folder, *steps, status) as progress:
         loop = _Loop(training, progress, stop)
         known = ranks.any(progress.was_validated(done.epoch))  # the first rank knows
-        if training.start.resumed and not known and not done.samples:
+        if training.resumed and not known and not done.samples:
             loop.validate(done.epoch)  # the run ended between the checkpoint and that
         with worker_deaths_explained():
             for epoch in range(done.epoch + 1, spec.num_epoch + 1):
@@ -96,7 +96,7 @@ class _Loop:
         self._saved = time.monotonic()
         self._done = training.steps_done
         spec, batches = training.spec, training.batches
-        epochs = range(training.start.position.epoch + 1, spec.num_epoch + 1)
+        epochs = range(training.position.epoch + 1, spec.num_epoch + 1)
         within_epoch = self._done % training.steps_per_epoch
         self._batches = batches.run(epochs, within_epoch * spec.accumulate_steps)
 
@@ -143,7 +143,7 @@ class _Loop:
     def _step(self) -> None:
         training, spec = self._training, self._training.spec
         steps = training.steps_per_epoch
-        first, last = training.start.schedule_start * steps, spec.num_epoch * steps
+        first, last = training.schedule_start * steps, spec.num_epoch * steps
         schedule = spec.optimizer.learning_rate_schedule
         rate = learning_rate(schedule, self._done - first, last - first, steps)
         if spec.lr_scaling == "linear":

@@ -39,18 +39,27 @@ def build_optimizer(
 
     Returns:
         An optimizer; `multiplier` of each group goes into `set_learning_rate`. Parameters whose
-        multiplier is 0 are not in it, and get no gradient.
+        multiplier is 0 are not in it and get no gradient; their layers are `network.frozen`, unless
+        `spec.freeze_batch_norm` is false.
 
     Raises:
-        BodyPoseNetError: A key of grad_weights_dict names no layer.
+        BodyPoseNetError: A key of grad_weights_dict names no layer, or all layers are frozen.
     """
     _check_names(spec.grad_weights_dict or {}, list(network.layers()))
     groups = _groups(network, spec, stagewise)
-    # Where all are frozen, for the statistics of batch normalization alone, the rates are 0.
-    trained = {kind: group for kind, group in groups.items() if kind.multiplier} or groups
+    trained = {kind: group for kind, group in groups.items() if kind.multiplier}
+    if not trained and spec.freeze_batch_norm:
+        raise BodyPoseNetError(
+            "grad_weights_dict, weight_default_value: all are frozen, nothing is left to train",
+            "Give a layer a multiplier above 0. With freeze_batch_norm: false, a training gathers "
+            "the statistics of batch normalization alone.",
+        )
+    # An optimizer needs parameters: where only statistics are gathered, all of them at rates of 0.
+    trained = trained or groups
     for kind, group in groups.items():
         for parameter in group:
             parameter.requires_grad_(kind in trained)
+    network.frozen = _frozen_layers(network) if spec.freeze_batch_norm else frozenset()
     parameters = [kind.options() | {"params": group} for kind, group in trained.items()]
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
@@ -110,6 +119,15 @@ def _groups(
             )
             groups.setdefault(kind, []).append(parameter)
     return groups
+
+
+def _frozen_layers(network: BodyPoseNetwork) -> frozenset[str]:
+    """The layers none of whose parameters gets a gradient."""
+    return frozenset(
+        name
+        for name, layer in network.layers().items()
+        if not any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+    )
 
 
 def _multiplier(

@@ -17,7 +17,7 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.agreement import check_same_facts
 from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.batches import Batches
-from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.checkpoints import Position, Trainee
 from bodyposenet.training.optimizer import build_optimizer
 from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
@@ -41,7 +41,9 @@ class Training:
         results_dir: Receives the files.
         key: Closes model files.
         ranks: Who trains together.
-        start: Where it begins.
+        position: What is done already.
+        schedule_start: Epochs that were done when the learning rate schedule began.
+        resumed: It goes on from the last checkpoint of the results folder.
         trainee: What is trained.
         step: Trains it.
         batches: What it is trained on.
@@ -52,7 +54,9 @@ class Training:
     results_dir: Path
     key: str
     ranks: Ranks
-    start: Start
+    position: Position
+    schedule_start: int
+    resumed: bool
     trainee: Trainee
     step: Step
     batches: Batches
@@ -66,7 +70,7 @@ class Training:
     @property
     def steps_done(self) -> int:
         """Steps before this run; part of a step, after a change of the ranks, is done again."""
-        position = self.start.position
+        position = self.position
         within = position.samples // self.batches.samples_per_step
         return position.epoch * self.steps_per_epoch + min(within, self.steps_per_epoch - 1)
 
@@ -111,7 +115,10 @@ def prepare_training(
     if teacher_maps is not None and spec.distillation is not None:
         teacher = PrecomputedTeacher(teacher_maps, spec.distillation.weight, ranks.device)
     step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
-    training = Training(spec, results_dir, key, ranks, start, trainee, step, batches, validation)
+    training = Training(  # the checkpoint stays behind: it fills as much memory as the training
+        spec, results_dir, key, ranks, start.position, start.schedule_start, start.resumed,
+        trainee, step, batches, validation,
+    )  # fmt: skip
     logger.info(
         "%d samples per step, %d steps per epoch, %.2f M parameters",
         batches.samples_per_step, training.steps_per_epoch,
@@ -161,5 +168,5 @@ def _build_trainee(
         facts,
     )
     if start.checkpoint is not None:
-        start.checkpoint.restore(trainee)
+        start.checkpoint.restore(trainee, exactly=start.resumed)
     return trainee

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import WeightReport, build_pretrained, load_pretrained
 from bodyposenet.runtime.default_model import WEIGHTS
@@ -18,7 +19,12 @@ from bodyposenet.training.agreement import (
     check_tensors,
     normalization,
 )
-from bodyposenet.training.checkpoints import Checkpoint, Position, last_checkpoint
+from bodyposenet.training.checkpoints import (
+    Checkpoint,
+    Position,
+    last_checkpoint,
+    state_file,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +67,34 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
             logger.info("nothing is left to train: num_epoch is %d, and all are done", done.epoch)
         return Start(last.network, last, done, first, resumed=True)
     if tuning.is_finetune_exp:
-        assert tuning.checkpoint_path is not None  # checked by the spec
-        path = spec.existing("finetuning_config.checkpoint_path", tuning.checkpoint_path)
+        return _prepare_finetuning(spec, key)
+    if spec.pretrained_weights is None:
+        return Start(_build_network(spec), None, Position(0), 0)
+    network = _pretrained_network(spec, _pretrained_path(spec, spec.pretrained_weights), key)
+    return Start(network, None, Position(0), 0)
+
+
+def _prepare_finetuning(spec: TrainSpec, key: str) -> Start:
+    """Begin with a checkpoint of the spec's network, or with the weights of any model file."""
+    tuning = spec.finetuning_config
+    assert tuning.checkpoint_path is not None  # checked by the spec
+    path = spec.existing("finetuning_config.checkpoint_path", tuning.checkpoint_path)
+    first = tuning.ckpt_epoch_num
+    logger.info("fine-tuning from %s; epochs count from %d", path, first)
+    if state_file(path) is None:
+        logger.info("%s: has no training state beside it: the optimizer starts anew", path)
+    else:
         checkpoint = Checkpoint.read(path, key)
-        _check_network(checkpoint, spec)
-        logger.info("fine-tuning from %s; epochs count from %d", path, first)
-        return Start(checkpoint.network, checkpoint, Position(first), first)
-    return Start(_fresh_network(spec, key), None, Position(0), 0)
+        try:
+            _check_network(checkpoint, spec)
+            return Start(checkpoint.network, checkpoint, Position(first), first)
+        except BodyPoseNetError as error:
+            if path.suffix == ".state":  # holds no model
+                raise
+            logger.warning(
+                "%s: its weights are taken by name, the optimizer starts anew", error.what
+            )
+    return Start(_pretrained_network(spec, path, key), None, Position(first), first)
 
 
 def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
@@ -88,10 +115,7 @@ def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
         )
 
 
-def _fresh_network(spec: TrainSpec, key: str) -> BodyPoseNetwork:
-    if spec.pretrained_weights is None:
-        return _build_network(spec)
-    path = _pretrained_path(spec, spec.pretrained_weights)
+def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwork:
     if spec.load_graph:
         network, report = build_pretrained(path, key, spec.skeleton, normalization(spec))
         _log(report, path)

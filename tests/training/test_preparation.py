@@ -1,0 +1,40 @@
+"""What a training holds on to once it is prepared."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training import start
+from bodyposenet.training.preparation import prepare_training
+from bodyposenet.training.ranks import Ranks
+
+CPU = Ranks(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fine_tunes", [False, True])
+def test_a_checkpoint_does_not_stay_in_memory(
+    run_bpnet, write_train_spec, tmp_path, monkeypatch, fine_tunes
+):
+    folder = tmp_path / "run"
+    path = write_train_spec(num_epoch=1)
+    assert run_bpnet("train", "-e", path, "-r", folder).code == 0
+    if fine_tunes:
+        tuning = {"is_finetune_exp": True, "checkpoint_path": str(folder / "model.epoch-1.tlt")}
+        path, folder = write_train_spec(finetuning_config=tuning), tmp_path / "tuned"
+        folder.mkdir()
+    read, tensors = start.Checkpoint.read, []
+
+    def watched(path, key):
+        checkpoint = read(path, key)
+        tensors.extend(map(weakref.ref, checkpoint.tensors.values()))
+        return checkpoint
+
+    monkeypatch.setattr(start.Checkpoint, "read", watched)
+    training = prepare_training(TrainSpec.load(path), folder, CPU, key="", use_amp=False)
+    gc.collect()
+    assert training.resumed != fine_tunes
+    large = [each for each in (ref() for ref in tensors) if each is not None and each.ndim]
+    assert tensors and not large
