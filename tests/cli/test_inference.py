@@ -491,11 +491,7 @@ def write_train_spec(path: Path, pose: Path, skeleton: Skeleton, scale: float = 
                     },
                     "normalization_params": {"image_scale": [scale] * 3},
                 },
-                "model": {
-                    "heat_channels": skeleton.heatmap_channels,
-                    "paf_channels": skeleton.paf_channels,
-                    "stages": 1,
-                },
+                "model": {"stages": 1},
                 "optimizer": {
                     "__class_name__": "AdamW",
                     "learning_rate_schedule": {"__class_name__": "BpNetExponentialDecayLRSchedule"},

@@ -41,8 +41,6 @@ def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec,
         **{
             "dataloader.pose_config": {"pose_config_path": str(pose)},
             "dataloader.label_processor_config": {"heatmap_gaussian_sigma": 9},
-            "model.heat_channels": 6,
-            "model.paf_channels": 8,
             f"{config}.root_data_path": str(folder),
             f"{config}.train_records_folder_path": str(folder),
             f"{config}.val_records_folder_path": str(folder),
@@ -75,7 +73,8 @@ def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec,
 
 def test_channels_that_do_not_fit_the_skeleton_are_an_error(toy, run_bpnet, write_train_spec):
     pose, _, _ = toy
-    spec = write_train_spec(**{"dataloader.pose_config": {"pose_config_path": str(pose)}})
+    changes = {"pose_config_path": str(pose)}
+    spec = write_train_spec(**{"dataloader.pose_config": changes, "model.heat_channels": 19})
     result = run_bpnet("train", "-e", spec, "-r", pose.parent / "run")
     assert result.code == 2
     assert "model.heat_channels" in result.err
@@ -95,8 +94,6 @@ def test_a_side_without_its_partner_is_told_where_images_are_mirrored(
         **{
             "dataloader.pose_config": {"pose_config_path": str(pose)},
             "dataloader.augmentation_config.spatial_aug_params": {"flip_lr_prob": flip},
-            "model.heat_channels": 4,
-            "model.paf_channels": 4,
         },
     )
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "run")

@@ -92,10 +92,10 @@ class ModelConfig(Block):
     """The feature extractor."""
     stages: Stages = 3
     """One initial stage and the refinements."""
-    heat_channels: int = 19
-    """Joints + 1."""
-    paf_channels: int = 38
-    """Limbs x 2."""
+    heat_channels: int | None = None
+    """Joints + 1, which follows from the pose configuration; another number is an error."""
+    paf_channels: int | None = None
+    """Limbs x 2, which follows from the pose configuration; another number is an error."""
     use_self_attention: bool = False
     """An attention module in every refinement stage."""
     data_format: Literal["channels_last", "channels_first"] = "channels_last"

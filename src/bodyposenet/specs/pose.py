@@ -26,6 +26,11 @@ class PoseCategory(KeypointCategory):
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:
+        if len(self.keypoints) < 2:
+            raise ValueError(
+                "at least two keypoints are needed, and a limb between them: people are assembled "
+                "along limbs"
+            )
         if not self.skeleton and not self.skeleton_edge_names:
             raise ValueError("no limbs: give skeleton or skeleton_edge_names")
         for name in {name for edge in self.skeleton_edge_names for name in edge}:

@@ -193,12 +193,12 @@ class TrainSpec(Spec):
         skeleton = self.skeleton
         wanted = {"heat_channels": skeleton.heatmap_channels, "paf_channels": skeleton.paf_channels}
         for key, channels in wanted.items():
-            if getattr(self.model, key) != channels:
+            if getattr(self.model, key) not in (None, channels):
                 self.fail(
                     f"model.{key}",
                     f"{getattr(self.model, key)} does not fit the skeleton {skeleton.name}, with "
                     f"{len(skeleton.joints)} joints and {len(skeleton.limbs)} limbs",
-                    f"Write {key}: {channels}.",
+                    f"Write {key}: {channels}, or leave it out.",
                 )
 
     def _check_datasets(self) -> None:

@@ -20,11 +20,12 @@ _FREE = {
     "torch_compile", "final_model_name", "validation_max_images", "inference_spec",
     "distillation.teacher", "distillation.maps", "key", "evaluator", "hooks",
     "dataloader.shuffle_buffer_size", "dataloader.dataset_config", "dataloader.workers",
-    "dataloader.pose_config", "dataloader.image_cache_dir", "dataloader.max_unreadable_share",
+    "dataloader.pose_config", "model.heat_channels",
+    "model.paf_channels", "dataloader.image_cache_dir", "dataloader.max_unreadable_share",
 }  # fmt: skip
 """Keys that may change within a training: how long, how often, how fast, where the files lie.
 
-The skeleton of the pose configuration is compared by itself.
+The skeleton of the pose configuration, from which the channels follow, is compared by itself.
 """
 
 _MOST_TOLD = 5
