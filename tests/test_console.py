@@ -1,8 +1,13 @@
 """What a run says."""
 
+import errno
+import io
 import json
 import logging
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +137,31 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
     written = capsys.readouterr().err
     assert "counting" in written
     assert "3/3" in written
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_error(tmp_path):
+    command = [sys.executable, "-m", "bodyposenet.cli", "doctor"]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: standard output cannot be written: No space left")
+    assert len(run.stderr.splitlines()) == 2
+
+
+def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    say("Łódź.png \ud800")
+    assert stream.buffer.getvalue().strip() == b"\\u0141\xf3d\\u017a.png \\ud800"
+
+
+def test_a_log_file_on_a_full_disk_is_told_once(capsys, monkeypatch, tmp_path):
+    def fail(text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    configure_logging("INFO", str(tmp_path / "log"))
+    monkeypatch.setattr(logger.handlers[0].stream, "write", fail)
+    logger.info("one")
+    logger.info("two")
+    assert capsys.readouterr().err.count("No space left") == 1

@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     code = exit_code_of(argv[0], lambda: _run(argv[0], argv[1:]))
     if code in _STATUS:
-        say(f"Execution status: {_STATUS[code]}")
+        ended = f"Execution status: {_STATUS[code]}"
+        code = exit_code_of(argv[0], lambda: say(ended)) or code
     return code
 
 

@@ -33,7 +33,7 @@ def configure_logging(level: str, log_file: str | None = None) -> None:
     try:
         handler = _StandardError()
         if log_file:
-            handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+            handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise BodyPoseNetError(
             f"{log_file}: cannot be opened: {error.strerror}", "Give --log_file another path."
@@ -63,15 +63,26 @@ def say(text: str, *, error: bool = False) -> None:
     Args:
         text: One line or more.
         error: Print on standard error.
+
+    Raises:
+        BodyPoseNetError: Standard output is a file on a full disk.
     """
     stream = sys.stderr if error else sys.stdout
-    # The name of a file may be no text.
-    text = text.encode(errors="backslashreplace").decode()
+    # A file name may not be text at all, or have characters that the stream's encoding lacks.
+    encoding = stream.encoding or "utf-8"
+    text = text.encode(encoding, errors="backslashreplace").decode(encoding)
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:  # `bpnet evaluate ... | head`: nobody reads on, the work still counts
+    except OSError as problem:
+        # What is left in the stream's buffer would fail again at exit.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
+        # `bpnet evaluate ... | head`: nobody reads on, the work still counts.
+        if not error and not isinstance(problem, BrokenPipeError):
+            raise BodyPoseNetError(
+                f"standard output cannot be written: {problem.strerror}",
+                "Free some space, or send it somewhere else.",
+            ) from problem
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream is not None:
             with suppress(OSError):  # a full disk here must not hide what is said
@@ -85,6 +96,17 @@ class _StandardError(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; the run goes on where it cannot be written, and standard error has one line."""
+
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not self._failed:
+            self._failed = True
+            say(f"{self.baseFilename}: log lines are missing: {sys.exc_info()[1]}", error=True)
 
 
 def track(

@@ -49,10 +49,21 @@ def _do(name: str, work: Callable[[], object]) -> None:
     """Do it.
 
     Raises:
-        BodyPoseNetError: As the work, or a package of an extra is missing.
+        BodyPoseNetError: As the work, a package of an extra is missing, a file that the user named
+            cannot be used, or the memory does not suffice.
     """
     try:
         work()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise BodyPoseNetError(
+            f"{error.filename}: {error.strerror}", "Check the path and its permissions."
+        ) from error
+    except MemoryError as error:
+        raise BodyPoseNetError(
+            f"not enough memory: {error or name}", "Use smaller inputs, or a smaller batch."
+        ) from error
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRAS:

@@ -50,6 +50,14 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]
             temporary.unlink()
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; False for a name that is too long, too."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
+
+
 def read_json(path: str | Path, remedy: str = "") -> Any:
     """Read a JSON file; it may begin with a byte order mark.
 

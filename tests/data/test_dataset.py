@@ -1,5 +1,7 @@
 """Records to samples: pixels and people move together; masks; colors; replacements; errors."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -318,3 +320,23 @@ def test_a_record_of_an_unknown_dataset_is_an_error(folder):
     error = samples(folder, [record(POINTS, dataset="other")])[0, 0]
     assert isinstance(error, BodyPoseNetError)
     assert "other" in error.what
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_records_name_no_files_outside_the_root(folder, kind, absolute):
+    inner = folder / "inner"
+    inner.mkdir()
+    name = str(folder / "image.png") if absolute else "deeper/../../image.png"
+    (inner / "image.png").write_bytes((folder / "image.png").read_bytes())
+    confined = source(inner)
+    (inner / "deeper").mkdir()
+
+    def only_sample(source, **paths):
+        return samples(folder, [record(POINTS, **paths)], sources={"own": source})[0, 0]
+
+    refused = only_sample(confined, **{"image": "image.png", kind: name})
+    assert isinstance(refused, BodyPoseNetError)
+    assert "allow_paths_outside_root" in refused.remedy
+    assert only_sample(replace(confined, confined=False), image=name).image.any()
+    assert only_sample(confined, image="deeper/../image.png").image.any()

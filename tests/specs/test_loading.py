@@ -78,7 +78,7 @@ def line_of(text: str, source: str = TRAIN) -> int:
          "is missing"),
         ("image_scale: [256.0, 256.0, 256.0]", "image_scale: [256.0, 0.0, 256.0]",
          "dataloader.normalization_params.image_scale.1",
-         "Input should be greater than 0 (got 0.0)"),
+         "Input should be greater than or equal to 0.000001 (got 0.0)"),
         ("    root_data_path: /workspace/tao-experiments/bpnet/data/\n", "",
          "dataloader.dataset_config.root_data_path", "is missing"),
         ("rotate_deg_min: -40.0", "rotate_deg_min: 50.0",
@@ -302,7 +302,9 @@ def test_missing_annotations_and_root(tmp_path):
         ('{"dataset": "a"', ":1: not valid JSON"),
         ("", ":1: not valid JSON"),
         ("[1, 2]", ": the file holds no keys and values"),
-        ("[" * 100_000, ": nested too deeply"),
+        ("[" * 100_000, ":1: values are nested more than 50 deep"),
+        ('{"comment": ' + "[" * 900 + "]" * 900 + "}", ":1: values are nested more than 50 deep"),
+        ('{"a": "b",\n"c": "\\ud800"}', ":2: \\ud800 is half of a character"),
     ],
 )
 def test_broken_json(tmp_path, text, what):
@@ -320,11 +322,20 @@ def test_broken_json(tmp_path, text, what):
         ("a: 1\n\tb: 2\n", ":2: not valid YAML"),
         ("a: [1, 2\nb: 3\n", ":2: not valid YAML"),
         ("a: 1\nb: \x00\n", ":2: not valid YAML: character 0"),
-        ("a: &x [*x]\n", ": Circular reference detected"),
+        ("a: &x [*x]\n", ":1: not valid YAML: an alias within itself"),
+        ("a: &x {<<: *x}\n", ":1: not valid YAML: an alias within itself"),
+        ("a: " + "[" * 60 + "]" * 60, ":1: values are nested more than 50 deep"),
+        ("a: " + "[" * 60_000, ":1: values are nested more than 50 deep"),
+        ("a: 1\ninput_shape: !!timestamp 1", ":2: not valid YAML"),
+        ("input_shape: !!bool 1", ":1: not valid YAML: not a value of the type"),
+        ("input_shape: !!int x", ":1: not valid YAML: not a value of the type"),
+        ("input_shape: " + "1" * 5000, ":1: not valid YAML: not a value of the type"),
+        ('model_path: "\\udfff"', ":1: \\udfff is half of a character"),
+        ("a: " + "x" * 2**22, ": larger than 4 MB"),
         ("a: *nobody\n", ":1: not valid YAML: found undefined alias"),
         ("just words", ": the file holds no keys and values"),
         ("? [a, b]\n: 1\n", ":1: not valid YAML"),
-        ("model_path: !!set {a, b}", ": Object of type set is not JSON serializable"),
+        ("model_path: !!set {a, b}", ":1: not valid YAML"),
         ("model_path: !!python/name:os.system x", ":1: not valid YAML"),
     ],
 )
@@ -334,6 +345,41 @@ def test_broken_yaml(tmp_path, text, what):
     with pytest.raises(BodyPoseNetError) as caught:
         InferenceSpec.load(path)
     assert f"infer.yaml{what}" in str(caught.value)
+
+
+@pytest.mark.parametrize("merged", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_that_stand_for_billions_of_values(tmp_path, merged):
+    path = tmp_path / "infer.yaml"
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{i}: &a{i} {merged.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 10)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:\d: more than 100000 values"):
+        InferenceSpec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"input_shape: [{2**32}, 256]", "input_shape.0"),
+        ("input_shape: [64, 64000]", "input_shape.1"),
+        ("output_upsampling_factor: [8000000000, 8]", "output_upsampling_factor.0"),
+        ("scales: [1000.0]", "scales.0"),
+        ("multi_scale_inference: true\nscales: [90.0]", "scales"),
+    ],
+)
+def test_numbers_that_no_memory_holds(tmp_path, text, place):
+    path = tmp_path / "infer.yaml"
+    path.write_text(text)
+    with pytest.raises(BodyPoseNetError, match=rf"infer\.yaml:\d: {place}: "):
+        InferenceSpec.load(path)
+
+
+def test_a_path_that_no_file_system_takes_is_a_path_that_does_not_exist(tmp_path):
+    path = tmp_path / "infer.yaml"
+    path.write_text(f"model_path: {'a' * 300}")
+    spec = InferenceSpec.load(path)
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
+        spec.existing("model_path", spec.model_path)
 
 
 def test_lines_are_right_in_json_with_tabs(tmp_path):

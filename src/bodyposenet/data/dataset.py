@@ -6,6 +6,7 @@ same samples. What else there is to do, targets and colors, the training device 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,18 +42,38 @@ class DatasetSource:
         root: Folder that the records' paths are relative to.
         joint_map: From the dataset's joints to the skeleton's.
         labelled_flags: The dataset's visibility flags that mean "labelled".
+        confined: Whether files outside the root are refused.
     """
 
     root: Path
     joint_map: JointMap
     labelled_flags: tuple[int, ...]
+    confined: bool = True
 
     @classmethod
-    def from_spec(cls, spec: DatasetSpec, root: Path, skeleton: Skeleton) -> DatasetSource:
+    def from_spec(
+        cls, spec: DatasetSpec, root: Path, skeleton: Skeleton, *, confined: bool = True
+    ) -> DatasetSource:
         """The source that a dataset spec describes."""
         flags = spec.visibility_flags.classes()
         labelled = tuple(flag for flag, meaning in flags.items() if meaning.is_labelled)
-        return cls(root, skeleton.joints_from(spec.person.keypoints), labelled)
+        return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, confined)
+
+    def path(self, name: str) -> Path:
+        """The image or mask file that a record names.
+
+        Raises:
+            BodyPoseNetError: It lies outside the root, by an absolute path or by `..`.
+        """
+        if self.confined and (
+            Path(name).is_absolute() or os.path.normpath(name).partition(os.sep)[0] == os.pardir
+        ):
+            raise BodyPoseNetError(
+                f"{name}: a record names a file outside the dataset's folder {self.root}",
+                "If the records come from a source that you trust, set "
+                "allow_paths_outside_root: true in dataset_config of the train spec.",
+            )
+        return self.root / name
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +218,8 @@ class SampleSet:
         params = self.augmentation.spatial_aug_params
         variation = draw_variation(params, record.height, record.width, random)
         to_input = sample_affine(self.augmentation, variation, record, *self._size)
-        image = self._warped_image(source.root / record.image_path, record, to_input)
-        mask, without_mask = self._warped_mask(source.root / record.mask_path, record, to_input)
+        image = self._warped_image(source.path(record.image_path), record, to_input)
+        mask, without_mask = self._warped_mask(source.path(record.mask_path), record, to_input)
         keypoints, labelled = _people(record, source, to_input)
         known = source.joint_map.known
         if to_input.mirrors:
@@ -213,7 +234,7 @@ class SampleSet:
         if self._teacher_maps is None:
             return sample
         maps = self._teacher_maps.sample(
-            source.root / record.image_path, (record.height, record.width), to_input, self._size
+            source.path(record.image_path), (record.height, record.width), to_input, self._size
         )
         return sample.with_teacher(maps)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import exists
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
@@ -130,9 +131,10 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
         BodyPoseNetError: The file that is named is missing.
     """
     if model is not None:
-        if model and Path(model).is_dir():
+        found = exists(model) if model else False
+        if found and Path(model).is_dir():
             raise BodyPoseNetError(f"{model}: is a folder", _NAME_THE_FILE)
-        if not Path(model).is_file():
+        if not found:
             raise BodyPoseNetError(
                 f"{model or 'an empty name'}: no such model file",
                 "Check the path; it is relative to the working directory. Without a name the "

@@ -7,19 +7,32 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bodyposenet.specs.loading import Block, NullIsDefault, ignored
-from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Whole
+from bodyposenet.specs.numbers import (
+    Count,
+    Deviation,
+    Distance,
+    Factor,
+    Positive,
+    Probability,
+    Side,
+)
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
 from bodyposenet.types import HEATMAP_SIGMA
 
-Triple = tuple[float, float, float]
+Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
+Divisor = Annotated[float, Field(ge=1e-6, le=1e6)]
+Triple = tuple[Offset, Offset, Offset]
+Angle = Annotated[float, Field(ge=-360, le=360)]
+Share = Annotated[float, Field(ge=-100, le=100)]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
 
 
 class ImageDims(Block):
     """Size of the network's input in training; gray is added up to multiples of 8."""
 
-    height: Count = 256
+    height: Side = 256
     """Rows."""
-    width: Count = 256
+    width: Side = 256
     """Columns."""
     channels: Literal[3] = 3
     """Red, green and blue."""
@@ -70,18 +83,20 @@ class DatasetConfig(Block):
     """Dataset name -> dataset spec file."""
     root_data_paths: dict[str, str] = Field(default_factory=dict)
     """Dataset name -> its own root folder, where it is not root_data_path (ours)."""
+    allow_paths_outside_root: bool = False
+    """Read images and masks outside these folders, where records name such (ours)."""
 
 
 class NormalizationParams(Block):
     """image / image_scale - image_offset, and the same for the mask."""
 
-    image_scale: tuple[Positive, Positive, Positive] = (256.0, 256.0, 256.0)
+    image_scale: tuple[Divisor, Divisor, Divisor] = (256.0, 256.0, 256.0)
     """Divides red, green and blue (0 to 255)."""
     image_offset: Triple = (0.5, 0.5, 0.5)
     """Is taken off afterwards."""
-    mask_scale: tuple[Positive] = (255.0,)
+    mask_scale: tuple[Divisor] = (255.0,)
     """Divides the mask (0 to 255)."""
-    mask_offset: tuple[float] = (0.0,)
+    mask_offset: tuple[Offset] = (0.0,)
     """Is taken off afterwards."""
 
 
@@ -93,37 +108,37 @@ class SpatialAugParams(Block):
     flip_tb_prob: Probability = 0.0
     """Share of samples that are mirrored top to bottom; sides are swapped unless the sample is
     mirrored left to right as well."""
-    rotate_deg_max: float = 0.0
+    rotate_deg_max: Angle = 0.0
     """Largest rotation, in degrees."""
-    rotate_deg_min: float | None = None
+    rotate_deg_min: Angle | None = None
     """Smallest rotation; null: minus the largest."""
     rotate_any_prob: Probability = 0.0
     """Share of samples that are turned by any angle instead, up to 180 degrees to either side, for
     people who lie or stand on their heads (ours)."""
     zoom_prob: Probability = 0.0
     """Share of samples that are zoomed."""
-    zoom_ratio_min: Positive = 1.0
+    zoom_ratio_min: Factor = 1.0
     """Smallest zoom; under 1 the image is drawn larger."""
-    zoom_ratio_max: Positive = 1.0
+    zoom_ratio_max: Factor = 1.0
     """Largest zoom; over 1 the image is drawn smaller (zoomed out), in every mode."""
-    translate_max_x: float = 0.0
+    translate_max_x: Distance = 0.0
     """Largest shift, in pixels of the source image. person_centric: of the crop's center to the
     right, so that the people move to the left; else of the people to the right."""
-    translate_min_x: float | None = None
+    translate_min_x: Distance | None = None
     """Smallest shift; null: minus the largest."""
-    translate_max_y: float = 0.0
+    translate_max_y: Distance = 0.0
     """The same downwards: the people move up with person_centric, else down."""
-    translate_min_y: float | None = None
+    translate_min_y: Distance | None = None
     """Smallest shift; null: minus the largest."""
     use_translate_ratio: bool = False
     """Shift by translate_ratio instead of pixels."""
-    translate_ratio_max: float = 0.0
+    translate_ratio_max: Share = 0.0
     """Largest shift, as a share of the source image's width and height."""
-    translate_ratio_min: float | None = 0.0
+    translate_ratio_min: Share | None = 0.0
     """Smallest shift; null: minus the largest."""
-    target_person_scale: Positive = 0.6
+    target_person_scale: Factor = 0.6
     """person_centric: height of the main person's box, as a share of the network's height."""
-    largest_enlargement: Positive | None = None
+    largest_enlargement: Factor | None = None
     """No image is enlarged by more than this factor, whatever mode and zoom ask for: what is
     enlarged is blurred (ours); null: no limit."""
 
@@ -158,7 +173,7 @@ class ColorAugParams(Block):
     """Share of samples without any color."""
     blur_prob: Probability = 0.0
     """Share of samples that are blurred."""
-    blur_sigma_max: NonNegative = 0.0
+    blur_sigma_max: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Largest standard deviation of the Gaussian blur, in network pixels; the smallest is 0."""
 
     def without_effect(self) -> dict[str, str]:
@@ -198,9 +213,9 @@ class LabelProcessorConfig(Block):
     paf_weighting: Literal["hard", "gaussian"] = "hard"
     """hard: the original's strip of unit vectors; gaussian: their length falls off from the limb
     (ours)."""
-    heatmap_gaussian_sigma: Positive = HEATMAP_SIGMA
+    heatmap_gaussian_sigma: Deviation = HEATMAP_SIGMA
     """Deviation of a joint's peak, in network pixels; the model keeps it for its decoder."""
-    paf_ortho_dist_thresh: Positive = 1.0
+    paf_ortho_dist_thresh: Deviation = 1.0
     """Half width of a limb's strip, in cells."""
 
     def without_effect(self) -> dict[str, str]:
@@ -217,7 +232,7 @@ class Dataloader(Block):
         default="BpNetDataloader", alias="__class_name__"
     )
     """The only class."""
-    batch_size: Count = 10
+    batch_size: BatchSize = 10
     """Samples per step."""
     shuffle_buffer_size: Any = ignored("every epoch is shuffled as a whole")
     image_config: ImageConfig = ImageConfig()
@@ -232,7 +247,7 @@ class Dataloader(Block):
     """The augmentation; may also stand beside the dataloader, as the guide prints it."""
     label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
     """How targets are drawn; may also stand beside the dataloader."""
-    workers: Whole | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """Processes that read and warp images (ours); null: as many as there are cores, less one."""
     image_cache_dir: str | None = None
     """Folder that keeps decoded images for later epochs and runs (ours); null: none. It grows to 3

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bodyposenet.specs.loading import NullIsDefault, Spec, mention
-from bodyposenet.specs.numbers import Count, Positive, Probability
+from bodyposenet.specs.numbers import MAX_SIDE, Count, Factor, Probability, Side
 from bodyposenet.types import DRAWN_SCORE
 
+Upsampling = Annotated[int, Field(ge=1, le=64)]
 AspectRatioMode = Literal["pad_image_input", "adjust_network_input"]
 
 
@@ -20,13 +21,13 @@ class InferenceSpec(Spec):
     """The model, where `-m` is not given; null: the default model."""
     train_spec: str | None = None
     """The train spec; models of ours know all that it says, where it is given it must agree."""
-    input_shape: tuple[Count, Count] = (368, 368)
+    input_shape: tuple[Side, Side] = (368, 368)
     """Height and width of the network input."""
     keep_aspect_ratio_mode: AspectRatioMode | None = "adjust_network_input"
     """pad_image_input, adjust_network_input, or null to stretch."""
     output_stage_to_use: Count | None = None
     """Counted from 1; null: the last."""
-    output_upsampling_factor: Annotated[tuple[Count, Count], NullIsDefault()] = (8, 8)
+    output_upsampling_factor: Annotated[tuple[Upsampling, Upsampling], NullIsDefault()] = (8, 8)
     """Of the maps before decoding, vertical and horizontal."""
     heatmap_threshold: Probability | None = None
     """Least height of a peak; null: that of the mode, .05 (accurate) or .1 (tao)."""
@@ -35,7 +36,7 @@ class InferenceSpec(Spec):
     (accurate) or .05 (tao)."""
     multi_scale_inference: bool = False
     """Average the maps of several scales."""
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1), NullIsDefault()] = (
+    scales: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=32), NullIsDefault()] = (
         0.5, 1.0, 1.5, 2.0,
     )  # fmt: skip
     """The scales, as factors of input_shape."""
@@ -52,7 +53,20 @@ class InferenceSpec(Spec):
     """Least score of the people who are drawn (ours); all of them are written."""
 
     def check(self) -> None:
-        """A spec made for TAO names no decoder: say which one runs."""
+        """Check that the largest scale keeps the network's input in bounds.
+
+        A spec made for TAO names no decoder: the log says which one runs.
+
+        Raises:
+            BodyPoseNetError: The input would be too large.
+        """
+        side = max(self.input_shape) * (max(self.scales) if self.multi_scale_inference else 1)
+        if side > MAX_SIDE:
+            self.fail(
+                "scales",
+                f"a network input of {side:g} pixels, at most {MAX_SIDE} are possible",
+                "Write smaller scales, or a smaller input_shape.",
+            )
         if "mode" not in self.model_fields_set and self.train_spec is not None:
             mention(
                 f"{self._source.path}: no mode is given, so the decoder is {self.mode}; "

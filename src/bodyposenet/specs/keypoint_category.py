@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from bodyposenet.specs.loading import Block
-from bodyposenet.specs.numbers import Positive
+
+Sigma = Annotated[float, Field(ge=1e-4, le=10)]
 
 
 class KeypointCategory(Block):
@@ -19,14 +22,14 @@ class KeypointCategory(Block):
     """Of a dataset's categories only `person` is used."""
     num_joints: int
     """Number of keypoints."""
-    keypoints: tuple[str, ...]
+    keypoints: tuple[str, ...] = Field(max_length=512)
     """Their names, in the order of a dataset's annotations, or of the network's heatmaps.
     `left` and `right`, or `l` and `r`, in a name make pairs: `left_hip`, `RightHip`, `hip-l`."""
-    skeleton: tuple[tuple[int, int], ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = Field(default=(), max_length=2048)
     """Limbs as pairs of keypoints counted from 1. In PAF order; those of a dataset are not used."""
-    skeleton_edge_names: tuple[tuple[str, str], ...] = ()
+    skeleton_edge_names: tuple[tuple[str, str], ...] = Field(default=(), max_length=2048)
     """The same limbs by name."""
-    sigmas: tuple[Positive, ...] = ()
+    sigmas: tuple[Sigma, ...] = ()
     """OKS sigmas of the keypoints (ours); by default COCO's, by the joint's name."""
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticUseDefault, core_sch
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, closest
+from bodyposenet.files import exists
 from bodyposenet.specs.source import Location, Source
 
 
@@ -82,7 +83,10 @@ class Spec(Block):
         """
         content = cls.arrange(source)
         try:
-            text = json.dumps(content)
+            text = json.dumps(content, ensure_ascii=False)
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise source.not_text(error.object[error.start]) from error
         except (TypeError, ValueError) as error:
             raise BodyPoseNetError(f"{source.path}: {error}") from error
         try:
@@ -135,7 +139,7 @@ class Spec(Block):
     def find(self, path: str) -> Path | None:
         """What the spec names, as `existing`; None if it is in neither place."""
         candidates = (Path(path), self.folder / path)
-        return next((candidate for candidate in candidates if candidate.exists()), None)
+        return next((candidate for candidate in candidates if exists(candidate)), None)
 
     def existing(self, location: str | Location, path: str) -> Path:
         """A file or folder that the spec names: relative to the working directory or to the spec.

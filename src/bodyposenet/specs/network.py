@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bodyposenet.specs.loading import Block, NullIsDefault, ignored
-from bodyposenet.specs.numbers import Count, NonNegative, Positive, Probability, Stages
+from bodyposenet.specs.numbers import NonNegative, Probability, Stages
+
+KernelSize = Annotated[int, Field(ge=1, le=63)]
 
 STRIDE = 8
 """Input pixels per cell of the maps, of every architecture."""
@@ -33,7 +35,7 @@ class BackboneAttributes(Block):
     open_model_zoo: lightweight_openpose as human-pose-estimation-0001 has it (ours)."""
     use_bias: bool = False
     """vgg with mtype default: bias of the backbone; must be that of the pretrained weights."""
-    width: Positive = 1.0
+    width: Annotated[float, Field(gt=0, le=8)] = 1.0
     """lightweight_openpose and movenet: multiplier of all channel counts (ours)."""
     batch_norm: bool = True
     """lightweight_openpose and movenet. false: no batch normalization, as in weights where it was
@@ -111,9 +113,9 @@ class ModelConfig(Block):
     kernel_initializer: str = "random_normal"
     """Of the heads of vgg without pooling. xavier: Glorot uniform; anything else: normal with
     deviation 0.01."""
-    stage1_kernel_sizes: Annotated[tuple[Count, ...], NullIsDefault()] = (3, 3, 3)
+    stage1_kernel_sizes: Annotated[tuple[KernelSize, ...], NullIsDefault()] = (3, 3, 3)
     """vgg only. One convolution each, in the initial stage."""
-    stageT_kernel_sizes: Annotated[tuple[Count, ...], NullIsDefault()] = (  # noqa: N815 (TAO's name)
+    stageT_kernel_sizes: Annotated[tuple[KernelSize, ...], NullIsDefault()] = (  # noqa: N815 (TAO's name)
         7, 7, 7, 7, 7,
     )  # fmt: skip
     """vgg only. One convolution each, in every refinement stage."""

@@ -1,4 +1,7 @@
-"""Ranges of numbers that several specs use."""
+"""Ranges of numbers that several specs use.
+
+Upper limits refuse values that are valid numbers but would exhaust memory or time, or overflow.
+"""
 
 from typing import Annotated
 
@@ -12,3 +15,12 @@ Whole = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Memory = Annotated[float, Field(ge=0, lt=1)]
 Stages = Annotated[int, Field(ge=1, le=6)]
+MAX_SIDE = 8192
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+"""Height or width of a network input in pixels; more fits into no memory."""
+Factor = Annotated[float, Field(ge=0.01, le=100)]
+"""Of an enlargement or reduction."""
+Distance = Annotated[float, Field(ge=-1e5, le=1e5)]
+"""In pixels of an image, with a sign."""
+Deviation = Annotated[float, Field(gt=0, le=1000)]
+"""Standard deviation of a Gaussian or half width of a strip, in pixels or cells."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from bodyposenet.files import exists
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Spec
@@ -77,7 +78,7 @@ def load_skeleton(path: str | Path) -> Skeleton:
         BodyPoseNetError: The file is missing or wrong.
     """
     path = Path(path)
-    if not path.exists() and path.name == str(path):
+    if not exists(path) and path.name == str(path):
         path = shipped_pose_configuration(path.name) or path
     configuration = PoseConfiguration.load(path)
     return Skeleton.from_pose_configuration(configuration.model_dump())

@@ -1,4 +1,7 @@
-"""The text of a spec file in, its content and the lines of its values out."""
+"""The text of a spec file: its content as plain values, and the line of each of them.
+
+Spec files may come from anywhere: size, nesting and what YAML's aliases expand to are bounded.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ import yaml
 from bodyposenet.errors import BodyPoseNetError
 
 Location = tuple[str | int, ...]
+
+_MAX_BYTES = 2**22
+_MAX_DEPTH = 50
+_MAX_VALUES = 100_000
+"""After YAML's aliases are expanded: a few hundred bytes of them can stand for billions."""
 
 
 class Source:
@@ -35,17 +43,23 @@ class Source:
         """Read the file.
 
         Raises:
-            BodyPoseNetError: It is missing, or no text.
+            BodyPoseNetError: It is missing, not a text file or larger than 4 MB.
         """
         try:
-            return cls(path, path.read_text(encoding="utf-8-sig"))
+            with open(path, "rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise BodyPoseNetError(
+                    f"{path}: larger than {_MAX_BYTES // 2**20} MB", "Give a JSON or YAML spec."
+                )
+            return cls(path, content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise BodyPoseNetError(
                 f"{path}: not a text file", "Give a JSON or YAML spec."
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
             raise BodyPoseNetError(
-                f"{path}: cannot be read: {error.strerror}",
+                f"{path}: cannot be read: {getattr(error, 'strerror', error)}",
                 "Check the path; it is relative to the working directory.",
             ) from error
 
@@ -53,7 +67,8 @@ class Source:
         """The keys and values of the file.
 
         Raises:
-            BodyPoseNetError: The file is broken, or a key is given twice.
+            BodyPoseNetError: The file is broken, too large once its aliases are expanded, or gives
+                a key twice.
         """
         try:
             content = self._parse()
@@ -66,9 +81,9 @@ class Source:
             line = self.text.count("\n", 0, error.position) + 1
             raise self._broken("YAML", line, f"character {error.character!r}") from error
         except RecursionError as error:
-            raise BodyPoseNetError(f"{self.path}: nested too deeply") from error
+            raise self._too_deep() from error
         except ValueError as error:
-            raise BodyPoseNetError(f"{self.path}: {error}") from error
+            raise BodyPoseNetError(f"{self.path}: holds a number too long to be read") from error
         if not isinstance(content, dict):
             raise BodyPoseNetError(f"{self.path}: the file holds no keys and values")
         for key, line in _repeated_keys(self._node):
@@ -83,6 +98,14 @@ class Source:
         """A place in the file: `file:line: path`."""
         path = ".".join(str(part) for part in self._in_file(location))
         return f"{self.path}:{self.line(location)}: {path}"
+
+    def not_text(self, character: str) -> BodyPoseNetError:
+        """An error for a character that no text can hold: half of a surrogate pair."""
+        escape = f"\\u{ord(character):04x}"
+        line = self.text.lower().partition(escape)[0].count("\n") + 1
+        return BodyPoseNetError(
+            f"{self.path}:{line}: {escape} is half of a character", "Write the whole character."
+        )
 
     def line(self, location: Location) -> int:
         """Line of the deepest part of the location that the file holds, from 1."""
@@ -133,8 +156,51 @@ class Source:
 
     def _parse(self) -> Any:
         if self.path.suffix.lower() == ".json":
-            return json.loads(self.text)
-        return yaml.load(self.text, Loader=_Loader)
+            content = json.loads(self.text)
+            if _depth(content) > _MAX_DEPTH:
+                raise self._too_deep()
+            return content
+        loader = _Loader(self.text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            self._check_size(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+    def _check_size(self, root: yaml.Node) -> None:
+        """Refuse a tree that is too deep, or too large once its aliases are expanded.
+
+        Raises:
+            BodyPoseNetError: It is.
+        """
+        sizes: dict[int, int] = {}  # of nodes that are complete; 0 where one is being counted
+
+        def size(node: yaml.Node, depth: int) -> int:
+            if depth > _MAX_DEPTH:
+                raise self._too_deep(node.start_mark.line + 1)
+            if id(node) not in sizes:
+                sizes[id(node)] = 0
+                sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
+            elif not sizes[id(node)]:
+                raise self._broken("YAML", node.start_mark.line + 1, "an alias within itself")
+            if sizes[id(node)] > _MAX_VALUES:
+                line = node.start_mark.line + 1
+                raise BodyPoseNetError(
+                    f"{self.path}:{line}: more than {_MAX_VALUES} values, aliases expanded",
+                    "Write fewer values or aliases (*name).",
+                )
+            return sizes[id(node)]
+
+        size(root, 1)
+
+    def _too_deep(self, line: int = 1) -> BodyPoseNetError:
+        return BodyPoseNetError(
+            f"{self.path}:{line}: values are nested more than {_MAX_DEPTH} deep",
+            "Write fewer levels of blocks or lists.",
+        )
 
     def _broken(self, language: str, line: int, problem: str) -> BodyPoseNetError:
         return BodyPoseNetError(f"{self.path}:{line}: not valid {language}: {problem}")
@@ -147,12 +213,24 @@ class Source:
         """
         try:
             return yaml.compose(self.text.replace("\t", " "), Loader=_Loader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             return None
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML where `2e-5` is a float (as in YAML 1.2), `None` is null and a date is a string."""
+    """YAML where `2e-5` is a float (as in YAML 1.2), `None` is null and a date is a string.
+
+    Explicit tags (`!!int`) other than those of JSON's types are errors, as are values that do not
+    fit their tag.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:  # PyYAML's own for `!!int x` and `!!bool 1`
+            raise yaml.constructor.ConstructorError(
+                None, None, f"not a value of the type {node.tag}", node.start_mark
+            ) from error
 
 
 _REPLACED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
@@ -169,6 +247,28 @@ _Loader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None
+    or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+}
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and dictionaries are nested: 1 for a plain value."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        children = [list(item.values()) if isinstance(item, dict) else item for item in level]
+        level = [child for item in children if isinstance(item, list) for child in item]
+    return depth
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    """The nodes right below a node of YAML's tree; keys are nodes as well."""
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        yield from child if isinstance(child, tuple) else (child,)
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | None:
@@ -194,9 +294,9 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
         if isinstance(node, yaml.SequenceNode):
             waiting.extend(node.value)
         elif isinstance(node, yaml.MappingNode):
-            keys = set()
+            keys: set[str] = set()
             for key, value in node.value:
-                if key.value in keys:
+                if isinstance(key, yaml.ScalarNode) and key.value in keys:
                     yield key.value, key.start_mark.line + 1
                 if isinstance(key, yaml.ScalarNode):
                     keys.add(key.value)

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import exists
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
@@ -244,7 +245,7 @@ class TrainSpec(Spec):
         path = self.dataloader.pose_config.pose_config_path
         shipped = shipped_pose_configuration(Path(path).name)
         beside = self._source.path.parent / path
-        if shipped is None or Path(path).exists() or beside.exists():
+        if shipped is None or exists(path) or exists(beside):
             return load_skeleton(self.existing("dataloader.pose_config.pose_config_path", path))
         if path != shipped.name:
             logger.warning("%s is not there: taking the %s of bodyposenet", path, shipped.name)

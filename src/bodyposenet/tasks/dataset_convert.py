@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # sum of 10, half a body or more. Of what an earlier default model found in COCO's photos, 93 in 100
 # people of at least 0.9 were right (OKS 0.5 with an annotated one), from there down to 0.5 44.
 _PSEUDO_SCORE_HIGH, _PSEUDO_SCORE_LOW = 0.9, 0.5
+_MAX_FILES = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,8 +170,10 @@ def _add_found_people(
 def _check_flags(arguments: argparse.Namespace) -> Path:
     """The prefix of the output, whose folder is made."""
     for flag in ("num_partitions", "num_shards"):
-        if getattr(arguments, flag) < 0:
-            raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 0")
+        if not 0 <= getattr(arguments, flag) <= _MAX_FILES:
+            raise BodyPoseNetError(
+                f"--{flag} {getattr(arguments, flag)}: must be from 0 to {_MAX_FILES}"
+            )
     if arguments.num_processes < 1 and arguments.num_processes != -1:
         raise BodyPoseNetError(
             f"--num_processes {arguments.num_processes}: at least 1", "-1 uses all cores."

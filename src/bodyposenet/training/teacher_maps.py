@@ -118,7 +118,7 @@ def training_photos(spec: TrainSpec) -> list[Photo]:
         for file in files:
             for record in read_records(file):
                 if record.dataset in sources:
-                    path = sources[record.dataset].root / record.image_path
+                    path = sources[record.dataset].path(record.image_path)
                     photos[path] = Photo(path, (record.height, record.width))
     return list(photos.values())
 
