@@ -65,8 +65,9 @@ def samples(
 
 
 def centroid(channel):
-    rows, columns = np.nonzero(channel > 128)
-    return columns.mean(), rows.mean()
+    rows, columns = np.nonzero(channel > 140)  # not the gray that pads the image
+    weights = channel[rows, columns].astype(float)
+    return np.average(columns, weights=weights), np.average(rows, weights=weights)
 
 
 @pytest.mark.parametrize("mode", ["person_centric", "standard", "standard_with_fixed_aspect_ratio"])
