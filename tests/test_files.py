@@ -3,6 +3,10 @@
 import errno
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +64,104 @@ def test_only_durable_files_are_flushed_to_disk(tmp_path, monkeypatch):
     with replacing(tmp_path / "model", durable=True) as file:
         file.write(b"m")
     assert len(flushed) == 1
+
+
+def test_nobody_can_foresee_the_temporary_name(tmp_path):
+    """A link under a name that is known beforehand would have its target overwritten."""
+    names = set()
+    for _ in range(2):
+        with replacing(tmp_path / "file") as file:
+            names.add(Path(file.name).name)
+    assert len(names) == 2
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".file.tmp").symlink_to(victim)
+    write_json(tmp_path / "file", {})
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_temporary_name_that_exists_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "planted").symlink_to(tmp_path / "victim")
+    monkeypatch.setattr("bodyposenet.files.temporary_name", lambda path: tmp_path / "planted")
+    with pytest.raises(BodyPoseNetError, match="File exists"), replacing(tmp_path / "file"):
+        pass
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_names_may_be_as_long_as_the_system_allows(tmp_path):
+    for name in ("n" * 255, "ä" * 127):
+        write_json(tmp_path / name, {})
+        assert (tmp_path / name).exists()
+
+
+def test_two_at_once_leave_one_whole_file(tmp_path):
+    def write(number: int) -> None:
+        with replacing(tmp_path / "file") as file:
+            for _ in range(100):
+                file.write(bytes([number]) * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(20)))
+    content = (tmp_path / "file").read_bytes()
+    assert content == content[:1] * 100_000
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "file").symlink_to(tmp_path / "disk" / "real")
+    for text in ("new", "newer"):  # it may point to what is not there yet
+        write_json(tmp_path / "file", text)
+        assert (tmp_path / "file").is_symlink()
+        assert read_json(tmp_path / "disk" / "real") == text
+    assert names_in(tmp_path / "disk") == ["real"]
+
+
+def test_errors_of_others_pass_through(tmp_path):
+    for error in (OSError(errno.ENOSPC, "another disk"), ValueError("no number")):
+        with pytest.raises(type(error)) as caught, replacing(tmp_path / "file"):
+            raise error
+        assert caught.value is error
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
+    for size in (1, 1_000_000):  # told by the flush, or by the write
+        with (
+            pytest.raises(BodyPoseNetError, match=r"/dev/full: cannot be written: No space left"),
+            replacing("/dev/full") as file,
+        ):
+            file.write(bytes(size))
+
+
+def test_a_folder_that_must_exist_is_not_made(tmp_path):
+    with (
+        pytest.raises(BodyPoseNetError, match=r"5\.png: cannot be written"),
+        replacing(tmp_path / "gone" / "5.png", make_folder=False),
+    ):
+        pass
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+def test_devices_are_written_straight(tmp_path):
+    code = (
+        "from bodyposenet.files import write_json\n"
+        "print('before', flush=True)\n"
+        "write_json('/dev/stdout', [1], indent=None)\n"
+        "write_json('/dev/null', [2])\n"
+        "print('after')\n"
+    )
+    command = [sys.executable, "-c", code]
+    piped = subprocess.run(command, capture_output=True, check=True).stdout
+    with open(tmp_path / "out", "wb") as file:
+        subprocess.run(command, stdout=file, check=True)
+    assert piped == (tmp_path / "out").read_bytes() == b"before\n[1]\nafter\n"
+    assert names_in(tmp_path) == ["out"]
+    assert not Path("/dev/null").is_file()
 
 
 def test_a_folder_that_is_a_file(tmp_path):

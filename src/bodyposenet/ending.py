@@ -13,7 +13,7 @@ _EXTRAS = {
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
     "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
     "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
-    "ray": "ray", "pyarrow": "ray", "pandas": "ray", "filelock": "ray",
+    "ray": "ray", "pyarrow": "ray", "pandas": "ray",
 }  # fmt: skip
 """Package -> the extra that brings it."""
 

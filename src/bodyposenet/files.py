@@ -5,8 +5,12 @@ And reading JSON files of others, which may hold anything.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,39 +19,133 @@ from typing import IO, Any
 
 from bodyposenet.errors import BodyPoseNetError
 
-_SECONDS_TO_LEAVE = 10.0
-"""What a killed process is given to vanish."""
+_RANDOM_BYTES = 8
+_TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.tmp(\.\w+)?", re.DOTALL)
+_KEPT = 32
+"""Characters of a file's name that its temporary name keeps: at most 255 bytes are allowed."""
 
 
 @contextmanager
-def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+def replacing(
+    path: str | Path, *, durable: bool = False, make_folder: bool = True
+) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success it takes that name, on failure it vanishes.
 
+    A symbolic link stays one: the file that it points to is replaced. What cannot be replaced is
+    written straight: a device, a pipe, and the file that standard output or standard error goes to.
+    Errors other than those of this file pass through unchanged.
+
     Args:
-        path: The file to write; its folder is made.
+        path: The file to write.
         durable: Also flush to disk (fsync), for results that someone would miss.
+        make_folder: Create the folder where it is missing. False for one of many files, whose
+            folder can only be missing if somebody removed it with those before.
 
     Raises:
-        BodyPoseNetError: The folder cannot be written, or the disk is full.
+        BodyPoseNetError: The file cannot be written, because the disk is full, for example.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    stream = _open_stream(path)
+    if stream is not None:
+        with stream:
+            yield stream
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    with _explaining(path):
+        if make_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(target)
+        file = _open(path, temporary, "xb")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            yield file
+        yield file
+        with _explaining(path):
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.replace(path)
+            file.close()
+            temporary.replace(target)
+    finally:
+        with suppress(OSError, BodyPoseNetError):  # after an error, what is on its way says more
+            file.close()
+        with suppress(OSError):  # after success it has got its name
+            temporary.unlink()
+
+
+def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
+    """Return a name beside `path` that nobody can foresee; such a file must be new ("x").
+
+    In a folder that others may write to, they could put a link under a name that they know.
+    """
+    return path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
+
+
+def stale_files(folder: Path, prefix: str = "") -> list[Path]:
+    """Return the temporary files in a folder, which are a killed run's if no other is at work.
+
+    Args:
+        folder: The folder.
+        prefix: How the names of the files begin that the temporary ones were to become.
+    """
+    begin = f".{prefix[:_KEPT]}"
+    return [
+        file
+        for file in folder.glob(".*")
+        if file.name.startswith(begin) and _TEMPORARY.fullmatch(file.name)
+    ]
+
+
+class _Output(io.FileIO):
+    """A file whose failing writes are errors that name it.
+
+    Args:
+        path: The file that is meant, for errors.
+        file: What to open: a path or a file descriptor.
+        mode: As of `open`.
+    """
+
+    def __init__(self, path: Path, file: Path | int, mode: str) -> None:
+        super().__init__(file, mode)
+        self._path = path
+
+    def write(self, data: Any, /) -> int:
+        with _explaining(self._path):
+            return super().write(data)
+
+
+def _open(path: Path, file: Path | int, mode: str) -> IO[bytes]:
+    return io.BufferedWriter(_Output(path, file, mode))
+
+
+def _open_stream(path: Path) -> IO[bytes] | None:
+    """Open what a new file must not replace; None for a regular file, or where there is none.
+
+    Raises:
+        BodyPoseNetError: It cannot be written.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: what no file can be called
+        return None
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed
+            if os.path.samestat(status, os.fstat(descriptor)):
+                return _open(path, os.dup(descriptor), "wb")  # goes on behind what is printed
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return None
+    with _explaining(path):
+        return _open(path, path, "wb")
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turn the system's errors into ours, which name the file that cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be written: {error.strerror or error}",
             "Free some space or choose a folder that you may write to.",
         ) from error
-    finally:
-        with suppress(OSError):  # after success it is gone, and an error has been told already
-            temporary.unlink()
 
 
 def exists(path: str | Path) -> bool:
@@ -93,29 +191,6 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     with replacing(path, durable=True) as file:
         file.write(text.encode(errors="backslashreplace") + b"\n")
-
-
-@contextmanager
-def claiming(folder: Path) -> Iterator[None]:
-    """Keep a folder to oneself: two trainings that write the same files would ruin both.
-
-    Raises:
-        BodyPoseNetError: Another process has it.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=_SECONDS_TO_LEAVE)
-    except Timeout as error:
-        raise BodyPoseNetError(
-            f"{folder}: another process is writing its results there",
-            "Wait until it has ended, or choose another results folder (-r).",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -2,13 +2,19 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from bodyposenet.data import masks
 from bodyposenet.data.records import RecordSet
+from bodyposenet.directory_lock import directory_lock
 
 from ..data.coco_files import JOINTS, image, person, unlabelled, write_spec
 from ..media.jpegs import exif_segment
@@ -301,3 +307,49 @@ def test_an_output_folder_that_cannot_be_written_is_an_error(convert, tmp_path):
     result, _ = convert(IMAGES, PEOPLE, output=f"{tmp_path}{os.sep}folder{os.sep}")
     assert result.code == 2
     assert "is a folder" in result.err
+
+
+def names_below(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+def test_sigterm_leaves_no_unfinished_files(convert, tmp_path, monkeypatch):
+    for place in ("bodyposenet.data.conversion.track", "bodyposenet.data.masks.track"):
+
+        def be_ended(items, *_):
+            yield next(items)
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield from items
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, be_ended)
+            result, _ = convert(IMAGES, PEOPLE, "--generate_masks", "--num_processes", "1")
+        assert result.code == 130
+        assert not [name for name in names_below(tmp_path) if ".tmp" in name]
+    assert not (tmp_path / "out" / "toy-fold-000-of-001").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+def test_processes_that_draw_masks_end_what_they_have_begun(tmp_path):
+    """SIGTERM may come to all processes of a command: a cluster ends its jobs like that."""
+    images = [image(number) for number in range(1, 4 * masks._MASKS_PER_TASK)]
+    people = [person(number, number) for number in range(1, len(images) + 1)]
+    spec = write_spec(tmp_path, images, people)
+    command = ["dataset_convert", "-d", spec, "-o", tmp_path / "out" / "toy", "--generate_masks"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bodyposenet.cli", *map(str, command), "--num_processes", "2"],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while process.poll() is None and not any(tmp_path.rglob("*.png")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(30) == 130
+    assert not [name for name in names_below(tmp_path) if ".tmp" in name]
+
+
+def test_two_conversions_of_one_prefix_are_refused(convert, tmp_path):
+    (tmp_path / "out").mkdir()
+    with directory_lock(tmp_path / "out", "toy"):
+        assert convert(IMAGES, PEOPLE)[0].code == 2
+        assert convert(IMAGES, PEOPLE, output=tmp_path / "out" / "other")[0].code == 0
+    assert convert(IMAGES, PEOPLE)[0].code == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.media.source import read_image
+from bodyposenet.runtime import image_work
 from bodyposenet.runtime.default_model import default_model
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -317,6 +320,37 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(
     assert "the results end after 1 of 2 images" in done.err
     assert statuses(tmp_path / "results")[-1] == "FAILURE"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_folder_in_use_is_told_at_once(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", results)
+    with directory_lock(results):
+        done = run_bpnet(*arguments)
+    assert done.code == 2
+    assert f"{results}: another run" in done.err
+    assert list(results.iterdir()) == []
+    assert run_bpnet(*arguments).code == 0
+    assert not (results / ".lock").exists()
+
+
+def test_a_results_folder_that_is_removed_meanwhile_is_an_error(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
+    """Else the pictures of before would be missing from what looks like a complete run."""
+    results = tmp_path / "results"
+    write = image_work._write_picture
+
+    def remove_after_the_first(path, picture):
+        write(path, picture)
+        shutil.rmtree(results, ignore_errors=True)
+
+    monkeypatch.setattr(image_work, "_write_picture", remove_after_the_first)
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    done = run_bpnet(*arguments, "-r", results, "--dump_visualizations")
+    assert done.code == 2
+    assert ".png: cannot be written" in done.err or "results: was removed" in done.err
 
 
 def test_json_keeps_its_own_fields(run_bpnet, fixed_engine, spec, photos, tmp_path):

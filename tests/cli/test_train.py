@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bodyposenet import files
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import load_model, read_model, read_tensors, tensors_of
 from bodyposenet.model.pretrained import load_pretrained
@@ -325,13 +325,12 @@ def test_other_records_and_another_precision_are_another_training(train, convert
     assert "--use_amp was False, is True; records was" in result.err
 
 
-def test_one_folder_takes_one_training_at_a_time(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_SECONDS_TO_LEAVE", 0.1)
+def test_one_folder_takes_one_training_at_a_time(train, tmp_path):
     (tmp_path / "run").mkdir()
-    with files.claiming(tmp_path / "run"):
+    with directory_lock(tmp_path / "run"):
         result, _ = train("run")
     assert result.code == 2
-    assert "another process is writing its results there" in result.err
+    assert "another run is writing its results there" in result.err
 
 
 def test_what_changes_no_result_may_change_within_a_training(train, tmp_path):

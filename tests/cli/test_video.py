@@ -228,15 +228,53 @@ def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):
     assert len(lines_of(tmp_path / "results")) == 6  # one is drawn while the next one is found
 
 
-@pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError()])
-def test_an_error_leaves_the_files_of_before(movie, tmp_path, end):
+@pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError(), OSError("gone")])
+def test_an_error_leaves_what_was_done_before_it(movie, tmp_path, end, caplog):
+    results = tmp_path / "results"
+    with pytest.raises(type(end)) as caught:
+        run(movie, results, predictor=WalkPredictor(end))
+    assert caught.value is end  # and no full disk
+    assert [line["frame"] for line in lines_of(results)] == list(range(7))
+    assert len(frames_of(results)) == 7
+    assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7
+    assert "end after 0.30 s" in caplog.text
+
+
+def test_an_error_before_the_first_poses_leaves_the_files_of_before(movie, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     (results / "detections.jsonl").write_text("old")
-    with pytest.raises(type(end)):
-        run(movie, results, predictor=WalkPredictor(end))
+    with pytest.raises(BodyPoseNetError):
+        run(movie, results, predictor=WalkPredictor(BodyPoseNetError("too narrow"), before=1))
     assert files_of(results) == ["detections.jsonl", "status.json"]
     assert (results / "detections.jsonl").read_text() == "old"
+
+
+def test_an_error_while_drawing_keeps_the_frames_of_before(movie, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(pixels, poses, **_):
+        drawn.append(poses)
+        if len(drawn) >= 5:
+            raise ValueError("cannot draw")
+        return pixels
+
+    monkeypatch.setattr("bodyposenet.runtime.video_recording.draw", draw)
+    with pytest.raises(ValueError, match="cannot draw"):
+        run(movie, tmp_path / "results")
+    assert len(frames_of(tmp_path / "results")) == 4
+    assert len(lines_of(tmp_path / "results")) >= 4
+
+
+def test_a_video_that_cannot_be_written_leaves_the_poses(movie, tmp_path, monkeypatch):
+    def full(self):
+        raise BodyPoseNetError("annotated.mp4: cannot be written")
+
+    monkeypatch.setattr(Mp4Writer, "_check", full)
+    with pytest.raises(BodyPoseNetError, match=r"annotated\.mp4"):
+        run(movie, tmp_path / "results")
+    assert len(lines_of(tmp_path / "results")) == FRAMES
+    assert files_of(tmp_path / "results") == ["detections.jsonl", "status.json"]
 
 
 def test_what_makes_no_sense_is_an_error(movie, tmp_path):

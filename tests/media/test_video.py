@@ -120,7 +120,8 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
     ):
         movie.write(shade(0), 0.0)
         movie._writer.release()  # as on a full disk: the file's end is missing
-        (tmp_path / ".a.tmp.mp4").write_bytes(b"")
+        (temporary,) = tmp_path.iterdir()
+        temporary.write_bytes(b"")
     assert not list(tmp_path.iterdir())
 
 

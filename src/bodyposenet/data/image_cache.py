@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import secrets
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory
+from bodyposenet.files import make_directory, replacing
 
 _HEADER = struct.Struct("<8sqq")
 """Format, size of the image file in bytes, time of its last change in nanoseconds."""
@@ -81,18 +80,12 @@ class ImageCache:
         return self._folder / digest[:2] / f"{digest[2:]}.raw"
 
     def _write(self, path: Path, header: bytes, pixels: NDArray[np.uint8]) -> None:
-        # Not `files.replacing`: others may write the same file at the same time.
-        temporary = path.with_suffix(f".{secrets.token_hex(8)}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
+            with replacing(path) as file:
                 file.write(header)
                 file.write(np.ascontiguousarray(pixels).data)
-            temporary.replace(path)
-        except OSError as error:
-            self._stop_writing(f"{temporary}: {error.strerror or error}")
-            with suppress(OSError):
-                temporary.unlink()
+        except BodyPoseNetError as error:
+            self._stop_writing(error.what)
 
     def _stop_writing(self, reason: str) -> None:
         self._writes = False

@@ -197,10 +197,7 @@ def _write_in_parallel(
     write: Callable[[MaskPlan], None], plans: Sequence[MaskPlan], processes: int
 ) -> None:
     # Processes that start afresh, not forks: they do not inherit the annotations or any threads.
-    # An interrupt is for this process alone; it ends the others.
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_signals_to_parent) as pool:
         written = pool.map(write, plans, chunksize=_MASKS_PER_TASK)
         try:
             deque(track(written, "masks", len(plans)), maxlen=0)
@@ -208,6 +205,12 @@ def _write_in_parallel(
             raise BodyPoseNetError(
                 "a process that draws masks has died", "Try again with a smaller --num_processes."
             ) from error
+
+
+def _leave_signals_to_parent() -> None:
+    """Go on after Ctrl-C or SIGTERM, which may come to all processes: the parent ends this one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _write_mask(folder: Path, plan: MaskPlan) -> None:

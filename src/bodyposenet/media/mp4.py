@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import temporary_name
 from bodyposenet.geometry import Affine
 
 _SPACE_REMEDY = "Free some space or choose a folder that you may write to (-r)."
@@ -38,7 +40,8 @@ class Mp4Writer:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.stem}.tmp.mp4")
+        self._target = Path(os.path.realpath(path))  # a symbolic link stays one
+        self._temporary = temporary_name(self._target, ".tmp.mp4")
         # Of MPEG-4's time base: at most 65535 steps a second, which OpenCV finds by powers of ten.
         self._fps = round(fps, 3 if fps < 65 else 2)
         self._writer: cv2.VideoWriter | None = None
@@ -54,7 +57,7 @@ class Mp4Writer:
         try:
             if kind is None and self._writer is not None:
                 self._check()
-                self._temporary.replace(self._path)
+                self._temporary.replace(self._target)
         except OSError as error:
             self._fail(error.strerror or str(error))
         finally:
@@ -87,6 +90,10 @@ class Mp4Writer:
     def _open(self, width: int, height: int) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         size = (width, height)
+        try:
+            self._temporary.touch(exist_ok=False)  # so that OpenCV follows no link of others
+        except OSError as error:
+            self._fail(error.strerror or str(error))
         writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, size)
         if not writer.isOpened():
             fits = _SIDES[0] <= min(size) and max(size) <= _SIDES[1]

@@ -31,7 +31,8 @@ class ImageWork:
     """Finds the people in images, and draws them; see `scale.executor.KeepableWork`.
 
     Args:
-        drawings: Folder that receives pictures, each named by its number; None: nothing is drawn.
+        drawings: Folder that receives pictures, each named by its number; it must exist. None:
+            nothing is drawn.
         batch: Images that the network gets at once.
     """
 
@@ -93,5 +94,5 @@ def _skip(numbered: Numbered, error: BodyPoseNetError) -> dict[str, Any]:
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    with replacing(path) as file:
+    with replacing(path, make_folder=False) as file:
         file.write(encoded.tobytes())

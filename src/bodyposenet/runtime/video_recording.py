@@ -69,10 +69,12 @@ class Recorder:
         """Wait until everything is written.
 
         Raises:
-            BodyPoseNetError: A frame cannot be written.
+            BodyPoseNetError: A frame cannot be written; those after it were tried all the same.
         """
-        while self._waiting:
-            self._waiting.popleft().result()
+        failures = [error for future in self._waiting if (error := future.exception())]
+        self._waiting.clear()
+        if failures:
+            raise failures[0]
 
     def _write(self, frame: Frame, found: FramePoses) -> NDArray[np.uint8] | None:
         line = {"frame": frame.index, "time": round(frame.time, 6), **found.poses.to_dict()}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.tasks.interruption import sigterm_as_interrupt
 from bodyposenet.tasks.parser import Parser
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -47,7 +49,9 @@ def run_command(name: str, arguments: argparse.Namespace) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     if arguments.gpu_index is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, sorted(arguments.gpu_index)))
-    import_module(f"bodyposenet.tasks.{name}").run(arguments)
+    task = import_module(f"bodyposenet.tasks.{name}")
+    with nullcontext() if name == "train" else sigterm_as_interrupt():  # train saves its state
+        task.run(arguments)
 
 
 def _add_launcher_arguments(parser: argparse.ArgumentParser) -> None:

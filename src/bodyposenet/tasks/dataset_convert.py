@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.cores import usable_cores
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 
@@ -91,7 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.specs.dataset import DatasetSpec
 
     output = _check_flags(arguments)
-    with StatusFile(arguments.results_dir or output.parent) as status:
+    with (
+        directory_lock(output.parent, output.name),
+        StatusFile(arguments.results_dir or output.parent) as status,
+    ):
         spec = DatasetSpec.load(arguments.dataset_spec)
         done, left_out = _convert(arguments, spec, output)
         status.write("RUNNING", "converted", done=done, left_out=left_out)

@@ -14,8 +14,9 @@ from pathlib import Path
 from string import Template
 
 from bodyposenet.console import StatusFile, say
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import make_directory, replacing
 from bodyposenet.runtime.installation import list_packages
 from bodyposenet.tasks.command import parse_command, run_command
 
@@ -55,8 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, flag) < 1:
             raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 1")
     _check_packages()
-    folder = Path(arguments.results_dir)
-    with StatusFile(folder) as status:
+    folder = make_directory(arguments.results_dir)
+    with directory_lock(folder), StatusFile(folder) as status:
         _write_specs(folder, arguments)
         _run("inference", _on_photo(folder))
         say(f"\ndrawing {arguments.images} images to train on, {arguments.test_images} to test on")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import StatusFile, say
+from bodyposenet.directory_lock import directory_lock
+from bodyposenet.files import make_directory, write_json
 from bodyposenet.tasks.flags import add_executor_arguments, add_model_arguments, open_executor
-from bodyposenet.tasks.interruption import sigterm_as_interrupt
 
 if TYPE_CHECKING:
     from bodyposenet.evaluation.dataset import DatasetResult
@@ -37,13 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.evaluation.dataset import load_test_images, run_evaluation, score_findings
     from bodyposenet.evaluation.html_report import write_evaluation_page
     from bodyposenet.evaluation.result_files import write_result_files
-    from bodyposenet.files import write_json
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
     from bodyposenet.runtime.models import find_model
     from bodyposenet.specs.dataset import DatasetSpec
 
-    results_dir = Path(arguments.results_dir or ".")
-    with sigterm_as_interrupt(), StatusFile(results_dir) as status:
+    results_dir = make_directory(arguments.results_dir or ".")
+    with directory_lock(results_dir), StatusFile(results_dir) as status:
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
         executor = open_executor(arguments, results_dir)
         skeleton, spec = executor.skeleton, executor.spec

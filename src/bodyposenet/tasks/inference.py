@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodyposenet.console import StatusFile, logger, say, track
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import make_directory
 from bodyposenet.tasks.flags import (
     add_executor_arguments,
     add_model_arguments,
     load_predictor,
     open_executor,
 )
-from bodyposenet.tasks.interruption import sigterm_as_interrupt
 from bodyposenet.tasks.video import add_video_arguments, run_video
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.batch < 1:
         raise BodyPoseNetError(f"--batch {arguments.batch}: at least 1")
-    results_dir = Path(arguments.results_dir or ".")
-    with sigterm_as_interrupt(), StatusFile(results_dir) as status:
+    results_dir = make_directory(arguments.results_dir or ".")
+    with directory_lock(results_dir), StatusFile(results_dir) as status:
         arguments.input_type = _input_type(arguments)
         is_video = arguments.input_type in ("video", "webcam")
         _check_flags(arguments, is_video)
@@ -132,6 +133,8 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     executor = open_executor(arguments, results_dir)
     drawings = results_dir / "images_annotated"
     draws = _draws(arguments, images, drawings)
+    if draws:
+        make_directory(drawings)
     work = ImageWork(drawings if draws else None, arguments.batch)
     entries, end = _find(executor, work, images)
     if arguments.benchmark:

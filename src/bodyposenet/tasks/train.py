@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
         Stopped: A signal asked for the end; the exact position is saved.
     """
     from bodyposenet.console import StatusFile, logger
-    from bodyposenet.files import claiming, make_directory
+    from bodyposenet.directory_lock import directory_lock
+    from bodyposenet.files import make_directory
     from bodyposenet.specs.training import TrainSpec
 
     spec = TrainSpec.load(arguments.experiment_spec_file)
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     with join_ranks() as ranks:
         with (
-            claiming(results_dir) if ranks.is_first else nullcontext(),
+            directory_lock(results_dir) if ranks.is_first else nullcontext(),
             StatusFile(results_dir) if ranks.is_first else nullcontext() as status,
             StopSignals() as stop,
         ):

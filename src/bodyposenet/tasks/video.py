@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,19 +61,19 @@ def run_video(
 
     Raises:
         BodyPoseNetError: The input cannot be read, or the results cannot be written.
-        KeyboardInterrupt: Ctrl-C stopped a video file; the results are whole up to there. For a
-            camera that is the usual end.
+        KeyboardInterrupt: Ctrl-C stopped a video file. For a camera that is the usual end.
+        Exception: Whatever else ended the run. In all cases the results are whole up to there.
     """
     if arguments.every < 1:
         raise BodyPoseNetError(f"--every {arguments.every}: at least 1")
     video = _open(arguments, results_dir)
     progress = _Progress(video.total)
-    interrupted = _record(arguments, predictor, video, results_dir, progress)
+    end = _record(arguments, predictor, video, results_dir, progress)
     _describe(arguments, predictor, video, results_dir, progress)
     _report(arguments, results_dir, progress, status)
-    if interrupted and not video.is_live:
+    if end is not None and not (video.is_live and isinstance(end, KeyboardInterrupt)):
         logger.warning("the results end after %.2f s of the video", progress.video_seconds)
-        raise KeyboardInterrupt
+        raise end
 
 
 def _open(arguments: argparse.Namespace, results_dir: Path) -> Video:
@@ -93,8 +93,8 @@ def _open(arguments: argparse.Namespace, results_dir: Path) -> Video:
 def _record(
     arguments: argparse.Namespace, predictor: Predictor, video: Video, results_dir: Path,
     progress: _Progress,
-) -> bool:  # fmt: skip
-    """Work through the video and leave whole files; whether Ctrl-C ended it."""
+) -> Exception | KeyboardInterrupt | None:  # fmt: skip
+    """Work through the video and leave whole files; what ended it before its end, if anything."""
     from bodyposenet.media.mp4 import Mp4Writer
     from bodyposenet.media.window import Window
     from bodyposenet.runtime.video_following import Follower
@@ -105,25 +105,28 @@ def _record(
         smooths=arguments.smooth,
     )  # fmt: skip
     with ExitStack() as stack:
-        lines = stack.enter_context(replacing(results_dir / POSES_FILE, durable=True))
         movie = window = None
         if not arguments.poses_only:
             movie = stack.enter_context(Mp4Writer(results_dir / VIDEO_FILE, video.fps))
+        # Is complete before the video is, which may not fit on the disk.
+        lines = stack.enter_context(replacing(results_dir / POSES_FILE, durable=True))
         if arguments.show:
             window = stack.enter_context(Window())
         threshold = predictor.spec.display_score_threshold
         recorder = stack.enter_context(
             Recorder(lines, movie, draws=bool(movie or window), score_threshold=threshold)
         )
+        end = None
         try:
             _work_through(video, follower, recorder, window, progress)
-            interrupted = False
-        except KeyboardInterrupt:
+            recorder.finish()
+        except (Exception, KeyboardInterrupt) as error:
             if not progress.frames:
                 raise  # there is nothing to keep
-            interrupted = True
-        recorder.finish()
-    return interrupted
+            end = error
+            with suppress(Exception):  # the first error is the one to report
+                recorder.finish()
+    return end
 
 
 def _work_through(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger, track
 from bodyposenet.data.map_folder import MapFolder, PhotoStamp
 from bodyposenet.data.records import read_records
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import claiming, make_directory
+from bodyposenet.files import make_directory
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime.predictor import Predictor, network_affine
@@ -81,7 +82,7 @@ def compute_teacher_maps(
     _check_names(photos)
     make_directory(folder)
     computed = kept = failed = size = 0
-    with claiming(folder):
+    with directory_lock(folder):
         maps_folder = MapFolder.create(folder, predictor.engine.skeleton, _origin(predictor))
         for photo in track(photos, "computing teacher maps"):
             try:

@@ -35,14 +35,20 @@ def write_tensorfile(path: Path, batches: Iterable[NDArray[np.float32]]) -> None
     """
     import h5py
 
-    with replacing(path, durable=True) as file, h5py.File(file.name, "w") as tensors:
-        count = 0
-        for count, batch in enumerate(batches, start=1):
-            if count == 1:
-                tensors.attrs["shape"] = batch.shape
-            group = tensors.create_group(f"{_KEY}_{count - 1}")
-            group.create_dataset(_KEY, data=batch.astype(np.float32), compression="gzip")
-        tensors.attrs["count"] = count
+    try:
+        with replacing(path, durable=True) as file, h5py.File(file.name, "w") as tensors:
+            count = 0
+            for count, batch in enumerate(batches, start=1):
+                if count == 1:
+                    tensors.attrs["shape"] = batch.shape
+                group = tensors.create_group(f"{_KEY}_{count - 1}")
+                group.create_dataset(_KEY, data=batch.astype(np.float32), compression="gzip")
+            tensors.attrs["count"] = count
+    except (OSError, RuntimeError) as error:  # h5py's, of a full disk
+        raise BodyPoseNetError(
+            f"{path}: cannot be written: {error}",
+            "Free some space or name another --cal_data_file.",
+        ) from error
 
 
 def read_tensorfile(

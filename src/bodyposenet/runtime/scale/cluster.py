@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from bodyposenet.console import logger
 from bodyposenet.cores import usable_cores
+from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import claiming, make_directory
+from bodyposenet.files import make_directory
 from bodyposenet.runtime.scale.cluster_worker import NO_ITEM, ClusterWorker
 from bodyposenet.runtime.scale.executor import KeepableWork, OpenPredictor, in_order
 from bodyposenet.runtime.scale.kept_results import Parts
@@ -106,7 +107,7 @@ class ClusterExecutor:
         """
         import ray.data  # noqa: F401 (say at once that it is missing)
 
-        with claiming(make_directory(self._folder)):
+        with directory_lock(make_directory(self._folder)):
             manifest = {**self._manifest, "work": work.describe()}
             parts = Parts(self._folder, manifest, overwrite=self._overwrite)
             try:

@@ -1,0 +1,119 @@
+"""A lock on a results folder: two runs that write the same files would ruin both.
+
+The operating system holds the lock for as long as the process lives, so that a killed run leaves
+none behind, at most the empty file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import stale_files
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_TAKEN = errno.EACCES, errno.EAGAIN, errno.EDEADLK
+_held: set[int] = set()
+
+
+@contextmanager
+def directory_lock(folder: Path, prefix: str = "") -> Iterator[None]:
+    """Keep a folder to this run, and remove what killed runs have left unfinished there.
+
+    Args:
+        folder: The folder; it must exist.
+        prefix: Lock only the files whose names begin like this; runs with other prefixes may write
+            to the folder at the same time.
+
+    Raises:
+        BodyPoseNetError: Another run has the folder, or it was removed while this run wrote to it.
+    """
+    path = folder / f".{prefix}.lock" if prefix else folder / ".lock"
+    descriptor = _acquire(path)
+    _held.add(descriptor)
+    try:
+        _remove_stale(folder, prefix)
+        yield
+        if not _is_at(descriptor, path):
+            raise BodyPoseNetError(
+                f"{folder}: was removed or replaced while this run was writing to it: what it had "
+                "written before is gone",
+                "Run again, and keep the folder in its place meanwhile.",
+            )
+    finally:
+        if _is_at(descriptor, path):
+            with suppress(OSError):  # Windows removes no open files
+                path.unlink()
+        _held.remove(descriptor)
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    """Open and lock a file; its descriptor."""
+    while True:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise BodyPoseNetError(
+                f"{path}: cannot be opened, so the folder cannot be locked: {error.strerror}",
+                "Remove that file, or choose another results folder (-r).",
+            ) from error
+        try:
+            _lock(descriptor)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                os.close(descriptor)
+                raise BodyPoseNetError(
+                    f"{path.parent}: another run is writing its results there ({path.name})",
+                    "Wait until it has ended, or choose another results folder (-r).",
+                ) from error
+            logger.warning("%s: a second run here would not be noticed: %s", path, error.strerror)
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # the run before has just removed it
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has that path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _remove_stale(folder: Path, prefix: str) -> None:
+    stale = stale_files(folder, prefix)
+    for file in stale:
+        with suppress(OSError):
+            file.unlink()
+    if stale:
+        logger.info("%s: removed %d unfinished files of a run that was killed", folder, len(stale))
+
+
+def _leave_to_parent() -> None:
+    """Close the locks in a forked process: it may outlive the run that holds them."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

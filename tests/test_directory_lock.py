@@ -1,0 +1,122 @@
+"""One folder, one run; what a killed run leaves behind stops nobody."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bodyposenet.directory_lock import directory_lock
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import temporary_name
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from bodyposenet.directory_lock import directory_lock
+with directory_lock(Path(sys.argv[1])):
+    if sys.argv[2] == "fork" and not os.fork():
+        time.sleep(60)
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(folder, *more: str) -> subprocess.Popen:
+    """A process that has the lock."""
+    command = [sys.executable, "-c", HOLD, str(folder), *(more or ("",))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def refused(folder, prefix: str = "") -> bool:
+    try:
+        with directory_lock(folder, prefix):
+            return False
+    except BodyPoseNetError as error:
+        assert str(folder) in error.what
+        assert "-r" in error.remedy
+        return True
+
+
+def test_a_second_run_is_refused_at_once_and_the_next_one_is_not(tmp_path):
+    with hold(tmp_path) as process:
+        begin = time.monotonic()
+        assert refused(tmp_path)
+        assert time.monotonic() - begin < 1
+        process.terminate()
+    assert not refused(tmp_path)
+    with directory_lock(tmp_path):
+        assert refused(tmp_path)  # in this process too
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_killed_run_leaves_no_lock_even_if_its_workers_live_on(tmp_path):
+    with hold(tmp_path, "fork") as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert (tmp_path / ".lock").exists()
+        assert not refused(tmp_path)
+
+
+def test_prefixes_are_locked_one_by_one(tmp_path):
+    with directory_lock(tmp_path, "train"):
+        assert refused(tmp_path, "train")
+        assert not refused(tmp_path, "test")
+
+
+def test_unfinished_files_of_killed_runs_are_removed(tmp_path, caplog):
+    ours, others = (
+        temporary_name(tmp_path / "train-0"),
+        temporary_name(tmp_path / "test-0", ".tmp.mp4"),
+    )
+    kept = [tmp_path / name for name in (".train.tmp", "train-0", ".train-0.lock")]
+    for file in (ours, others, *kept):
+        file.touch()
+    with directory_lock(tmp_path, "train"):
+        assert not ours.exists()
+        assert others.exists()
+    with caplog.at_level("INFO", "bodyposenet"), directory_lock(tmp_path):
+        assert not others.exists()
+        assert "removed 1 unfinished" in caplog.text
+    assert all(file.exists() for file in kept)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_an_error(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(BodyPoseNetError, match=r"run: was removed"), directory_lock(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / ".lock").touch()  # another run's
+    assert (folder / ".lock").exists()
+
+
+def test_an_error_says_more_than_a_folder_that_is_gone(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="first"), directory_lock(folder):
+        shutil.rmtree(folder)
+        raise ValueError("first")
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    assert refused(tmp_path)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
+    def none(_: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("bodyposenet.directory_lock._lock", none)
+    with directory_lock(tmp_path):
+        pass
+    assert "Operation not supported" in caplog.text
