@@ -1,5 +1,7 @@
 """Videos: frames with their times in, whole MP4 files out, and what an input is."""
 
+import logging
+import struct
 import threading
 import time
 from pathlib import Path
@@ -58,7 +60,7 @@ class FakeCapture:
     def get(self, which):
         if which == cv2.CAP_PROP_POS_MSEC:
             return 1000 * self.stamps[self.at]
-        return self.properties[which]
+        return self.properties.get(which, 0)
 
     def release(self):
         self.released = True
@@ -74,6 +76,70 @@ def test_what_is_written_is_read_back(tmp_path, fps):
     np.testing.assert_allclose([f.time for f in frames], np.arange(20) / fps, atol=2e-3 / fps)
     for index, frame in enumerate(frames):
         np.testing.assert_allclose(frame.pixels, shade(10 * index), atol=12)
+
+
+def patch(path: Path, kind: bytes, at: int, content: bytes) -> None:
+    """Change what a box holds."""
+    whole = bytearray(path.read_bytes())
+    start = whole.rindex(kind) + 4 + at
+    whole[start : start + len(content)] = content
+    path.write_bytes(whole)
+
+
+def insert_pixel_aspect(path: Path, width: int, height: int) -> None:
+    """Add a box of the pixels' shape to the description of the first track's frames."""
+    whole = path.read_bytes()
+    end = whole.rindex(b"mp4v") - 4
+    end += int.from_bytes(whole[end : end + 4], "big")
+    box = struct.pack(">I4sII", 16, b"pasp", width, height)
+    whole = bytearray(whole[:end] + box + whole[end:])
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v"):
+        place = whole.rindex(kind) - 4
+        length = int.from_bytes(whole[place : place + 4], "big") + len(box)
+        whole[place : place + 4] = length.to_bytes(4, "big")
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [((2, 1), (48, 128)), ((1, 2), (48, 32)), ((16, 11), (48, 93)), ((0, 1), (48, 64)),
+     ((9999, 1), (48, 64))],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_stretched_as_players_do(tmp_path, aspect, size):
+    path = write_video(tmp_path / "a.mp4", 3)
+    insert_pixel_aspect(path, *aspect)
+    frames = list(open_video(path).frames())
+    assert {frame.pixels.shape for frame in frames} == {(*size, 3)}
+    np.testing.assert_allclose(frames[2].pixels, shade(20, *size), atol=12)
+
+
+def test_a_turned_video_is_stretched_along_its_frames_height():
+    capture = FakeCapture([0, 0.04])
+    capture.properties[cv2.CAP_PROP_ORIENTATION_META] = 90
+    frame, _ = Video(capture, "a.mp4", 25.0, pixel_aspect=2.0).frames()
+    assert frame.pixels.shape == (96, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("edit", "frames"),
+    [((1000, 0), 25), ((800, 0), 20), ((600, 5120), 15)],
+)
+def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path, caplog, edit, frames):
+    """A second of 25 frames, in 1000 units of the movie and 12800 of its media."""
+    path = write_video(tmp_path / "a.mp4", 25)
+    patch(path, b"elst", 8, struct.pack(">Ii", *edit))
+    video = open_video(path)
+    with caplog.at_level(logging.WARNING, logger="bodyposenet"):
+        assert len(list(video.frames())) == frames
+    assert video.total == frames
+    assert not caplog.records
+
+
+def test_an_edit_list_that_makes_no_sense_is_ignored(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 25)
+    for at, content in ((4, b"\xff" * 4), (0, b"\1"), (8, b"\xff" * 8)):
+        patch(path, b"elst", at, content)
+        assert open_video(path).total is not None
 
 
 def test_a_varying_frame_rate_keeps_its_times(tmp_path):
@@ -272,11 +338,12 @@ def test_kinds_of_input(tmp_path):
     cv2.imwrite(str(image), shade(0))
     (tmp_path / "c.json").write_text("[]")
     (tmp_path / "list").write_text('\n {"images": []}')
+    (tmp_path / "d.mjpeg").write_bytes(cv2.imencode(".jpg", shade(0))[1].tobytes() * 2)
     for path in (video, image):
         (tmp_path / path.stem).write_bytes(path.read_bytes())
-    names = ("", "a.mp4", "a", "b.png", "b", "c.json", "list")
+    names = ("", "a.mp4", "a", "b.png", "b", "c.json", "list", "d.mjpeg")
     found = [tell_kind(str(tmp_path / name)) for name in names]
-    assert found == ["dir", "video", "video", "image", "image", "json", "json"]
+    assert found == ["dir", "video", "video", "image", "image", "json", "json", "video"]
     assert tell_kind("b.png", tmp_path) == "image"
     for name in ("a.mp4", "c.json"):
         with pytest.raises(BodyPoseNetError, match="no such file") as caught:

@@ -16,6 +16,7 @@ InputKind = Literal["image", "dir", "json", "video", "webcam"]
 
 VIDEO_EXTENSIONS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".gif",
+    ".mjpeg", ".mjpg",
 )  # fmt: skip
 """What counts as a video, in either case; elsewhere the content decides."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.boxes import find_boxes
 
 _AHEAD = 4
 """Frames that are read ahead of the one that is worked on."""
@@ -27,6 +30,9 @@ _RATES = (0.1, 500.0)
 
 _USUAL_RATE = 25.0
 """Where nothing tells how many frames a second has."""
+
+_MOST_STRETCHED = 8.0
+"""Aspects of a pixel, and their inverses, that are believed; real ones are below 3."""
 
 _FRAMES_TO_MEASURE = 30
 
@@ -46,7 +52,8 @@ class Frame:
     Args:
         index: From 0; those of a camera that nobody had time for are counted too.
         time: In seconds from the first frame.
-        pixels: (H, W, 3) uint8, RGB, turned as the video says.
+        pixels: (H, W, 3) uint8, RGB, turned and, where its pixels are not square, stretched as the
+            video says: what players show.
     """
 
     index: int
@@ -63,6 +70,7 @@ class Video:
         fps: Frames per second.
         total: How many frames there should be; None where nobody knows.
         is_live: A camera: frames that nobody has time for are dropped.
+        pixel_aspect: Width of a pixel over its height.
     """
 
     def __init__(
@@ -73,12 +81,14 @@ class Video:
         total: int | None = None,
         *,
         is_live: bool = False,
+        pixel_aspect: float = 1.0,
     ) -> None:
         self.name = name
         self.fps = fps
         self.total = total
         self.is_live = is_live
         self._capture = capture
+        self._pixel_aspect = pixel_aspect
 
     def frames(self) -> Generator[Frame, None, None]:
         """Yield the frames once; a thread reads a few of them ahead. Close it to stop early.
@@ -142,7 +152,19 @@ class Video:
             stamp = time.monotonic()
             if not self.is_live:
                 stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield Frame(index, clock.read(stamp), cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+            pixels = cv2.cvtColor(self._stretch(pixels), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
+            yield Frame(index, clock.read(stamp), pixels)  # type: ignore[arg-type]
+
+    def _stretch(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make the pixels square, as players do."""
+        if self._pixel_aspect == 1:
+            return pixels
+        height, width = pixels.shape[:2]
+        if self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180:  # it was turned already
+            height = round(height * self._pixel_aspect)
+        else:
+            width = round(width * self._pixel_aspect)
+        return cv2.resize(pixels, (max(width, 1), max(height, 1)))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +217,14 @@ def open_video(path: str | Path) -> Video:
     if not _RATES[0] <= fps <= _RATES[1]:
         fps = _measured_rate(path)
         logger.warning("%s: tells no frame rate; it is taken to be %.4g per second", path, fps)
-    return Video(capture, str(path), fps, total if total > 0 else None)
+    total = round(min(total, _played_seconds(path) * fps))
+    aspect = _pixel_aspect(capture)
+    if aspect != 1:
+        logger.info(
+            "%s: its pixels are not square; frames are stretched by %.4g, as players do",
+            path, aspect,
+        )  # fmt: skip
+    return Video(capture, str(path), fps, total if total > 0 else None, pixel_aspect=aspect)
 
 
 def open_camera(source: str) -> Video:
@@ -223,7 +252,50 @@ def open_camera(source: str) -> Video:
         )
     fps = capture.get(cv2.CAP_PROP_FPS)
     believed = _RATES[0] <= fps <= _RATES[1]
-    return Video(capture, f"webcam {source}", fps if believed else _USUAL_RATE, is_live=True)
+    return Video(
+        capture, f"webcam {source}", fps if believed else _USUAL_RATE, is_live=True,
+        pixel_aspect=_pixel_aspect(capture),
+    )  # fmt: skip
+
+
+def _pixel_aspect(capture: cv2.VideoCapture) -> float:
+    """Width of a pixel over its height; 1 where a video tells none that could be."""
+    width, height = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    if width <= 0 or height <= 0 or not 1 / _MOST_STRETCHED <= width / height <= _MOST_STRETCHED:
+        return 1.0
+    return width / height
+
+
+def _played_seconds(path: str | Path) -> float:
+    """How long a video is by the edit list of an MP4 or MOV; infinite where there is none.
+
+    OpenCV counts all frames, and reads those that are played.
+    """
+    try:
+        content = memoryview(np.memmap(path, np.uint8, "r"))  # type: ignore[arg-type]
+        per_second = _timescale(next(find_boxes(content, b"moov", b"mvhd")))
+        track = next(track for track in find_boxes(content, b"moov", b"trak") if _is_video(track))
+        edits = _edits(next(find_boxes(track, b"edts", b"elst")))
+        # A start of -1 shows nothing for a while.
+        return sum(duration for duration, start in edits if start >= 0) / per_second
+    except (IndexError, OSError, StopIteration, ValueError, ZeroDivisionError, struct.error):
+        return math.inf
+
+
+def _is_video(track: memoryview) -> bool:
+    return any(handler[8:12] == b"vide" for handler in find_boxes(track, b"mdia", b"hdlr"))
+
+
+def _timescale(header: memoryview) -> int:
+    """Units of time per second of a movie."""
+    return struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
+
+
+def _edits(edit_list: memoryview) -> Iterator[tuple[int, int]]:
+    """Duration, in the movie's units of time, and start, in those of the track, of each edit."""
+    form = struct.Struct(">Qq4x" if edit_list[0] else ">Ii4x")
+    (count,) = struct.unpack_from(">I", edit_list, 4)
+    return form.iter_unpack(edit_list[8 : 8 + count * form.size])
 
 
 def _measured_rate(path: str | Path) -> float:
