@@ -1,6 +1,7 @@
 """What a run may end in other than success: a problem that the user can mend, or a request."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 STOPPED = 75
@@ -11,17 +12,31 @@ class BodyPoseNetError(Exception):
     """A problem that the user can mend; the command line shows it in two lines, exit code 2.
 
     Args:
-        what: What went wrong and where: the file, the place in it, the value found.
+        what: What went wrong and where: the file, the place in it, the value found. Passwords in
+            addresses are masked.
         remedy: What to do about it; empty where `what` says it all.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
+        what, remedy = mask_passwords(what), mask_passwords(remedy)
         super().__init__(what, remedy)
         self.what = what
         self.remedy = remedy
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+
+
+_LOGIN = re.compile(r"(?<=:/)(/?)[^\s/:@]*:\S*@")
+"""`user:password@` in an address, whose second slash a path leaves out."""
+
+_SECRET = re.compile(r"(?i)([?&][\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*=)[^\s&#]*[^\s&#:]")
+"""A password in the query of an address, as some cameras take it."""
+
+
+def mask_passwords(text: str) -> str:
+    """Mask user names and passwords in the addresses of streams, for logs, errors and results."""
+    return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1***@", text))
 
 
 def closest(word: str, words: Iterable[str]) -> list[str]:

@@ -199,12 +199,15 @@ class Camera:
 def test_ctrl_c_is_the_usual_end_of_a_camera(tmp_path, monkeypatch):
     monkeypatch.setattr("bodyposenet.media.video.open_camera", lambda source: Camera())
     predictor = WalkPredictor(KeyboardInterrupt())
-    run(0, tmp_path / "results", predictor=predictor, input_type="webcam")
+    address = "rtsp://bob:hunter2@cam/live"
+    run(address, tmp_path / "results", predictor=predictor, input_type="webcam")
     lines = lines_of(tmp_path / "results")
     assert [line["frame"] for line in lines] == list(range(0, 14, 2))
     assert len(frames_of(tmp_path / "results")) == 13
     document = json.loads((tmp_path / "results" / "detections.json").read_text())
-    assert document["video"]["path"] == "0"
+    assert document["video"]["path"] == "rtsp://***@cam/live"
+    written = [path.read_bytes() for path in (tmp_path / "results").iterdir()]
+    assert not any(b"hunter2" in content for content in written)
 
 
 def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):

@@ -318,7 +318,8 @@ def test_cameras_are_numbers_or_addresses(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", lambda s: asked.append(s) or FakeCapture([0.0], 0.0))
     assert open_camera("0").fps == video_module._USUAL_RATE
     assert open_camera("rtsp://host/stream").is_live
-    assert asked == [0, "rtsp://host/stream"]
+    assert open_camera("rtsp://bob:hunter2@host/stream").name == "webcam rtsp://***@host/stream"
+    assert asked == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]
 
 
 @pytest.mark.parametrize("source", ["97", 11 * "9", 5000 * "9", 300 * "x"], ids=len)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.media.boxes import find_boxes
 
 _AHEAD = 4
@@ -236,10 +236,10 @@ def open_camera(source: str) -> Video:
     Raises:
         BodyPoseNetError: There is none, or `source` is a file.
     """
-    is_number = source.isdecimal()
+    is_number, name = source.isdecimal(), f"webcam {mask_passwords(source)}"
     if not is_number and os.path.isfile(source):  # noqa: PTH113 (a Path may be too long to ask)
         raise BodyPoseNetError(
-            f"webcam {source}: is a file",
+            f"{name}: is a file",
             "Give --input_type video, or auto, which finds out what it is.",
         )
     capture = None
@@ -247,13 +247,13 @@ def open_camera(source: str) -> Video:
         capture = open_capture(int(source) if is_number else source)
     if capture is None or not capture.isOpened():
         raise BodyPoseNetError(
-            f"webcam {source}: cannot be opened",
+            f"{name}: cannot be opened",
             "Give --input the number of a camera, from 0, or the address of a stream.",
         )
     fps = capture.get(cv2.CAP_PROP_FPS)
     believed = _RATES[0] <= fps <= _RATES[1]
     return Video(
-        capture, f"webcam {source}", fps if believed else _USUAL_RATE, is_live=True,
+        capture, name, fps if believed else _USUAL_RATE, is_live=True,
         pixel_aspect=_pixel_aspect(capture),
     )  # fmt: skip
 

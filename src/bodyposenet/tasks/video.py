@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodyposenet.console import StatusFile, logger, say, track
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import replacing
 
 if TYPE_CHECKING:
@@ -191,8 +191,9 @@ def _describe(
     """Write detections.json: the joints and settings of the poses, and what video they are of."""
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
 
+    name = arguments.input if video.is_live else Path(arguments.input).as_posix()
     about = {
-        "path": Path(arguments.input).as_posix() if not video.is_live else arguments.input,
+        "path": mask_passwords(name),
         "frames_per_s": video.fps,
         "frames": progress.frames,
         "seconds": round(progress.video_seconds, 6),
