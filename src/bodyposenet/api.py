@@ -58,8 +58,9 @@ def load(
     """Open a model.
 
     Args:
-        model: A model file: `.tlt` (needs torch), `.onnx`, `.etlt`, or an `.engine` file that was
-            built on this machine. None: the default model, which comes with the package.
+        model: A model file: `.tlt` or TAO 5's `.hdf5` (which need torch), `.onnx`, `.etlt`, or an
+            `.engine` file that was built on this machine. None: the default model, which comes with
+            the package.
         key: Key of a sealed file.
         engine: What runs it; None or `auto`: what suits the file.
         threads: Of the network, at most; None: as many as the engine likes.

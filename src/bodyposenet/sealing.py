@@ -16,7 +16,7 @@ from typing import Any
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import exists, replacing
 
 FORMAT_VERSION = 1
 
@@ -24,7 +24,7 @@ METADATA_KEY = "bodyposenet"
 """Of the same header in the metadata of an ONNX file, which is closed by other means."""
 
 # The high first byte and the line ends show up files that were sent as text, as in PNG.
-_MAGIC = b"\x8fBPNET\r\n"
+MAGIC = b"\x8fBPNET\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PRELUDE = struct.Struct("<8sIIQ")
 _DIGEST_BYTES = 32
@@ -34,6 +34,20 @@ _SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 
 _COPY_AGAIN = "Copy the file again from where it was made; if it is damaged there, make it again."
+
+
+def model_file(path: Path) -> Path:
+    """The file that is meant by the name of a model: TAO's `x.hdf5` is our `x.tlt`.
+
+    Args:
+        path: As it was named; where nothing has that name and `x.tlt` is there, the log says so.
+    """
+    if path.suffix.lower() == ".hdf5" and not exists(path):
+        ours = path.with_suffix(".tlt")
+        if exists(ours):
+            logger.info("%s is not there: taking %s", path, ours)
+            return ours
+    return path
 
 
 def write_container(path: str | Path, header: dict[str, Any], body: bytes, key: str = "") -> None:
@@ -55,7 +69,7 @@ def write_container(path: str | Path, header: dict[str, Any], body: bytes, key: 
     encoded = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     if key:
         body = _cipher(key, salt).encrypt(nonce, body, encoded)
-    prelude = _PRELUDE.pack(_MAGIC, FORMAT_VERSION, len(encoded), len(body))
+    prelude = _PRELUDE.pack(MAGIC, FORMAT_VERSION, len(encoded), len(body))
     with replacing(path, durable=True) as file:
         for part in (prelude, _digest(prelude, encoded, body), encoded, body):
             file.write(part)
@@ -84,7 +98,9 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
             logger.debug("%s is a plain file: the key is not needed", path)
         return content["header"], body
     if not key:
-        raise BodyPoseNetError(f"{path}: the file is sealed", "Give its key with -k.")
+        raise BodyPoseNetError(
+            f"{path}: the file is sealed", "Give the key (-k) that it was written with."
+        )
     from cryptography.exceptions import InvalidTag
 
     try:
@@ -114,7 +130,7 @@ def _split(path: Path) -> tuple[bytes, bytes]:
             f"{path}: cannot be read: {error.strerror}",
             "Check the path; it is relative to the working directory.",
         ) from error
-    if not data.startswith(_MAGIC[: max(len(data), 1)]):
+    if not data.startswith(MAGIC[: max(len(data), 1)]):
         raise _foreign(path, data)
     start = _PRELUDE.size + _DIGEST_BYTES
     if len(data) < start:

@@ -74,11 +74,14 @@ def test_norms_are_told_on_request(prune):
     assert 0 <= least <= median <= largest == 1
 
 
-def test_a_threshold_below_all_norms_is_told(prune):
+def test_a_threshold_that_takes_nothing_out_is_an_error(prune):
+    """A script would go on to retrain a network of the old size."""
     result, path = prune("-pth", 0)
-    assert result.code == 0
-    assert "no filter was pruned: the least norm is 0." in result.err
-    assert f"written: {path}, the same network" in result.out
+    assert result.code == 2
+    assert "no filter" in result.err
+    assert "--target_macs" in result.err
+    assert "Execution status: FAIL" in result.out
+    assert not path.exists()
 
 
 def test_a_model_that_was_exported_is_told(prune, exported):
@@ -189,6 +192,6 @@ def test_the_output_is_a_tlt_file(prune, tmp_path):
     result, _ = prune("-pth", 0.9, name="bare")
     assert result.code == 0, result.err
     assert (tmp_path / "bare.tlt").exists()
-    refused, _ = prune("-pth", 0.9, name="x.hdf5")
+    refused, _ = prune("-pth", 0.9, name="x.onnx")
     assert refused.code == 2
-    assert "only .tlt files are written" in refused.err
+    assert "only .tlt and .hdf5 files are written" in refused.err

@@ -711,3 +711,23 @@ def test_a_spec_of_tao_is_told_once_which_decoder_runs(tmp_path, caplog, mode, i
     told = [record.getMessage() for record in caplog.records if "decoder" in record.getMessage()]
     assert len(told) == is_told
     assert all("accurate" in line and "mode: tao" in line for line in told)
+
+
+def test_a_model_is_found_under_the_name_that_tao_gives_it(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    spec = InferenceSpec.load(write_infer(tmp_path / "specs"))
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
+        spec.existing_model("model_path", "m.hdf5")
+    (tmp_path / "specs" / "m.tlt").write_text("")
+    with caplog.at_level(logging.INFO, "bodyposenet"):
+        assert spec.existing_model("model_path", "m.hdf5") == tmp_path / "specs" / "m.tlt"
+    assert "m.tlt" in caplog.text
+    (tmp_path / "m.hdf5").write_text("")
+    assert spec.existing_model("model_path", "m.hdf5") == Path("m.hdf5")
+
+
+def write_infer(folder: Path) -> Path:
+    path = folder / "infer.yaml"
+    path.write_text("model_path: m.hdf5\n")
+    return path

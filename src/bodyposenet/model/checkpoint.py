@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.keras import is_keras, read_tao_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.sealing import read_container, write_container
 from bodyposenet.skeleton import Skeleton
@@ -68,9 +69,14 @@ def write_tensors(
 def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what `write_tensors` wrote: the header, and the tensors on the CPU.
 
+    A model of TAO 5 (Keras, `.hdf5`) reads as if it were one of ours.
+
     Raises:
         BodyPoseNetError: The file cannot be opened (see `sealing`), or holds something else.
     """
+    if is_keras(path):
+        described, tensors = read_tao_model(Path(path))
+        return {"kind": _KIND, "epoch": 0, "spec": ""} | described, tensors
     header, body = read_container(path, key)
     try:
         return header, load(body)

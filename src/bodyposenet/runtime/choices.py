@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RUNTIMES = {
     ".tlt": ("pytorch",),
+    ".hdf5": ("pytorch",),
     ".onnx": ("onnx", "openvino"),
     ".etlt": ("onnx", "openvino"),
     ".engine": ("openvino", "tensorrt"),

@@ -13,6 +13,7 @@ from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, d
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.sealing import model_file
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _REMEDIES = {
     ".tlt": "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx",
+    ".hdf5": "Export the model first: bpnet export -m MODEL.hdf5 -o MODEL.onnx",
     ".onnx": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
     "bpnet export --engine_file.",
     ".etlt": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
@@ -119,7 +121,7 @@ def open_engine(
             f"{spec.train_spec} and the model {path} differ in {', '.join(differing)}",
             "Name the spec that the model was trained with, or leave train_spec out.",
         )
-    if path.suffix.lower() != ".tlt":
+    if "pytorch" not in RUNTIMES[path.suffix.lower()]:
         _check_stage(spec, opened.stages)
     return opened
 
@@ -131,8 +133,9 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
         BodyPoseNetError: The file that is named is missing.
     """
     if model is not None:
-        found = exists(model) if model else False
-        if found and Path(model).is_dir():
+        path = model_file(Path(model))
+        found = exists(path) if model else False
+        if found and path.is_dir():
             raise BodyPoseNetError(f"{model}: is a folder", _NAME_THE_FILE)
         if not found:
             raise BodyPoseNetError(
@@ -140,13 +143,13 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
                 "Check the path; it is relative to the working directory. Without a name the "
                 "default model runs.",
             )
-        return Path(model)
+        return path
     if spec.model_path is None:
         logger.info("no model is named (-m): the default model finds the people")
         return default_model(engine)
     if not spec.model_path:
         spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
-    path = spec.existing("model_path", spec.model_path)
+    path = spec.existing_model("model_path", spec.model_path)
     if not path.is_file():
         spec.fail("model_path", f"{path} is a folder", _NAME_THE_FILE)
     return path
@@ -173,9 +176,7 @@ def _check_runtime(path: Path, engine: str) -> None:
     if runtimes is None:
         raise BodyPoseNetError(
             f"{path}: no model that can be run",
-            "Keras weights are no model of ours; name them as pretrained_weights of a training."
-            if extension == ".hdf5"
-            else "Give a .tlt file of `bpnet train`, or what `bpnet export` wrote.",
+            "Give a .tlt file of `bpnet train`, TAO 5's .hdf5, or what `bpnet export` wrote.",
         )
     if engine not in ("auto", *runtimes):
         if path.parent == FOLDER:

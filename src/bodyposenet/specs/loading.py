@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticUseDefault, core_sch
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.files import exists
+from bodyposenet.sealing import model_file
 from bodyposenet.specs.source import Location, Source
 
 
@@ -155,6 +156,16 @@ class Spec(Block):
             f"no such file or folder: {path}",
             "Paths are relative to the working directory or to the spec.",
         )
+
+    def existing_model(self, location: str | Location, path: str) -> Path:
+        """A model file that the spec names, as `existing`, also under TAO's name (`model_file`).
+
+        Raises:
+            BodyPoseNetError: It is in neither place.
+        """
+        candidates = (model_file(Path(path)), model_file(self.folder / path))
+        found = next((candidate for candidate in candidates if exists(candidate)), None)
+        return found or self.existing(location, path)
 
     @property
     def text(self) -> str:

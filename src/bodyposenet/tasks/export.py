@@ -47,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
         logger.setLevel(logging.DEBUG)
     targets = find_targets(arguments)
     with StatusFile(targets.results) as status:
-        header, network = read_model(arguments.model, arguments.key)
+        header, network = read_model(targets.model, arguments.key)
         engine = pytorch.PyTorchEngine(network, pytorch.CPU)
-        _check_train_spec(arguments.experiment_spec, engine, arguments.model)
+        _check_train_spec(arguments.experiment_spec, engine, targets.model)
         if arguments.data_type == "int8":
             prepare(arguments, network.widths())
         content = export_onnx(network, header, _form(arguments, targets.device.shape))
@@ -161,7 +161,7 @@ def _write_kit(content: bytes, cache: str | None, targets: Targets, folder: Path
     say(f"written: {folder}, its README.md tells what the files are for")
 
 
-def _check_train_spec(path: str | None, engine: PyTorchEngine, model: str) -> None:
+def _check_train_spec(path: str | None, engine: PyTorchEngine, model: Path) -> None:
     """A train spec adds nothing to what the model file knows; a contradiction is a mistake."""
     if path is None:
         return

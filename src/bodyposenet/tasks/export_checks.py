@@ -12,6 +12,7 @@ from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.device import DeviceOptions
 from bodyposenet.files import make_directory, refuse_existing
+from bodyposenet.sealing import model_file
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.tasks.export_flags import find_useless
 from bodyposenet.tasks.export_int8 import check_calibration
@@ -27,9 +28,10 @@ _MODEL, _PLAIN, _SEALED, _ENGINE = ".tlt", ".onnx", ".etlt", ".engine"
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be written.
+    """What is to be written, and of which model.
 
     Args:
+        model: The model file.
         output: The .onnx or .etlt file.
         data_type: Of the calculation; INT8 with what it is for.
         device: What the export is checked with and built for.
@@ -39,6 +41,7 @@ class Targets:
         results: Folder of the status file.
     """
 
+    model: Path
     output: Path
     data_type: DataType
     device: DeviceOptions
@@ -64,13 +67,14 @@ def find_targets(arguments: argparse.Namespace) -> Targets:
     """
     if arguments.backend == "uff":
         raise BodyPoseNetError("--backend uff: a format that nothing reads any more", "Use onnx.")
-    _check_model(Path(arguments.model))
+    model = _find_model(Path(arguments.model))
     data_type = _data_type(arguments)
-    output = _output_file(arguments.model, arguments.output_file)
+    output = _output_file(model, arguments.output_file)
     device = _device(arguments)
     engine = _engine_file(arguments.engine_file) if arguments.engine_file else None
     _check_images(arguments, device.shape)
     targets = Targets(
+        model=model,
         output=output,
         data_type=data_type,
         device=device,
@@ -92,13 +96,15 @@ def find_targets(arguments: argparse.Namespace) -> Targets:
     return targets
 
 
-def _check_model(model: Path) -> None:
+def _find_model(model: Path) -> Path:
+    model = model_file(model)
     if model.suffix.lower() in (_PLAIN, _SEALED, _ENGINE):
         raise BodyPoseNetError(
             f"{model}: has been exported already", f"Give -m the {_MODEL} file that train wrote."
         )
     if not model.is_file():
         raise BodyPoseNetError(f"{model}: no such file", f"Give -m a model ({_MODEL}).")
+    return model
 
 
 def _data_type(arguments: argparse.Namespace) -> DataType:
@@ -168,9 +174,9 @@ def _check_images(arguments: argparse.Namespace, shape: tuple[int, int]) -> None
         check_calibration(arguments, shape)
 
 
-def _output_file(model: str, named: str | None) -> Path:
+def _output_file(model: Path, named: str | None) -> Path:
     """The name given, with the extension that it lacks; by default the model's."""
-    output = Path(named) if named else Path(model).with_suffix(_PLAIN)
+    output = Path(named) if named else model.with_suffix(_PLAIN)
     if not output.suffix:
         output = output.with_name(output.name + _PLAIN)
     if output.suffix.lower() not in (_PLAIN, _SEALED):

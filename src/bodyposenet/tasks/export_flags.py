@@ -65,7 +65,11 @@ def find_useless(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All flags of `export`."""
     parser.add_argument(
-        "-m", "--model", metavar="FILE", required=True, help="model to export (.tlt)"
+        "-m",
+        "--model",
+        metavar="FILE",
+        required=True,
+        help="model to export (.tlt, or .hdf5 of TAO 5)",
     )
     add_key_argument(parser)
     parser.add_argument(

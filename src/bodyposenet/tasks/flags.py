@@ -40,8 +40,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
     parser.add_argument(
         "--engine", choices=ENGINES, default="auto",
-        help="what runs the model; auto: pytorch for .tlt, onnx (ONNX Runtime) for .onnx and "
-        ".etlt, for .engine what built it",
+        help="what runs the model; auto: pytorch for .tlt and .hdf5, onnx (ONNX Runtime) for .onnx "
+        "and .etlt, for .engine what built it",
     )  # fmt: skip
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads of the network, at most; all by default"

@@ -16,24 +16,29 @@ from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import refuse_existing
 from bodyposenet.pruning.rule import EQUALIZATIONS, NORMALIZERS, Rule
+from bodyposenet.sealing import model_file
 from bodyposenet.tasks.flags import add_key_argument
 
 if TYPE_CHECKING:
     from bodyposenet.model.network import BodyPoseNetwork
     from bodyposenet.pruning.ranking import Ranking
 
-_EXTENSION = ".tlt"
+_EXTENSIONS = (".tlt", ".hdf5")
+"""Of the pruned model: ours, and the one that TAO's specs for retraining name."""
+
 _THRESHOLD = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `prune` (reference 1.6), and a wanted share of the compute."""
     parser.add_argument(
-        "-m", "--model", metavar="FILE", required=True, help="model to prune (.tlt)"
-    )
+        "-m", "--model", metavar="FILE", required=True,
+        help="model to prune (.tlt, or .hdf5 of TAO 5)",
+    )  # fmt: skip
     parser.add_argument(
-        "-o", "--output_file", metavar="FILE", required=True, help="the pruned model (.tlt)"
-    )
+        "-o", "--output_file", metavar="FILE", required=True,
+        help="the pruned model (.tlt; also under a name in .hdf5, as in TAO's specs)",
+    )  # fmt: skip
     add_key_argument(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output file if it exists"
@@ -90,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_numbers(arguments)
     output = _output_file(arguments.output_file, overwrite=arguments.overwrite)
     with StatusFile(arguments.results_dir or output.parent) as status:
-        header, network = read_model(arguments.model, arguments.key)
+        header, network = read_model(model_file(Path(arguments.model)), arguments.key)
         rule = Rule(
             arguments.normalizer, arguments.equalization_criterion,
             arguments.pruning_granularity, arguments.min_num_filters,
@@ -99,18 +104,20 @@ def run(arguments: argparse.Namespace) -> None:
         threshold = _choose_threshold(arguments, network, ranking)
         pruned = keep_filters(network, ranking.kept(threshold))
         say("\n".join(table(network, pruned, ranking, norms=arguments.verbose)))
-        outcome = f"pruned at the threshold {threshold!r}"
         if pruned.widths() == network.widths():
-            outcome = "the same network"
-            logger.warning(
-                "no filter was pruned: the least norm is %.3g, and layers keep multiples of %d; "
-                "--target_macs finds a threshold",
-                ranking.norms()[0], rule.granularity,
-            )  # fmt: skip
+            raise BodyPoseNetError(
+                f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
+                f"the least norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
+                f"{rule.granularity}",
+                "Give a larger --pruning_threshold (-v tells the norms), or --target_macs, the "
+                "share of the compute that may be left.",
+            )
         narrowed = describe(pruned, epoch=header["epoch"], spec=header["spec"])
         narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
         write_tensors(output, narrowed, tensors_of(pruned), key=arguments.key)
-        say(f"written: {output}, {outcome}")
+        say(f"written: {output}, pruned at the threshold {threshold!r}")
+        if output.suffix.lower() == ".hdf5":
+            logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)
         status.write("RUNNING", f"pruned {output}")
 
 
@@ -138,11 +145,11 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 def _output_file(named: str, *, overwrite: bool) -> Path:
     output = Path(named)
     if not output.suffix:
-        output = output.with_suffix(_EXTENSION)
-    if output.suffix.lower() != _EXTENSION:
+        output = output.with_suffix(_EXTENSIONS[0])
+    if output.suffix.lower() not in _EXTENSIONS:
         raise BodyPoseNetError(
-            f"{output}: only {_EXTENSION} files are written",
-            f"Give -o a name that ends in {_EXTENSION}.",
+            f"{output}: only {' and '.join(_EXTENSIONS)} files are written",
+            f"Give -o a name that ends in {_EXTENSIONS[0]}.",
         )
     refuse_existing(output, overwrite=overwrite)
     return output

@@ -137,7 +137,7 @@ def _pretrained_path(spec: TrainSpec, name: str) -> Path:
     """The file that a spec names; the package's own model under the name DEFAULT_WEIGHTS."""
     if name == DEFAULT_WEIGHTS:
         return WEIGHTS
-    return spec.existing("pretrained_weights", name)
+    return spec.existing_model("pretrained_weights", name)
 
 
 def _log(report: WeightReport, path: Path) -> None:

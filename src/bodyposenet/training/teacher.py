@@ -173,8 +173,9 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
     """
     if spec.distillation is None or spec.distillation.teacher is None:
         return None
-    path, weight = spec.existing(_PLACE, spec.distillation.teacher), spec.distillation.weight
-    if path.suffix == ".tlt":
+    path = spec.existing_model(_PLACE, spec.distillation.teacher)
+    weight = spec.distillation.weight
+    if path.suffix in (".tlt", ".hdf5"):
         network = load_model(path, key)
         infer, theirs, place = _by_network(network, device), network.skeleton, device
     else:

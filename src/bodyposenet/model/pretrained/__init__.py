@@ -27,8 +27,8 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
         path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
             Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
             Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); MoveNet's trunk
-            (`.safetensors`); a Keras file of TAO 5 (`.hdf5`, `.h5`); VGG19: that of Keras
-            Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
+            (`.safetensors`); a model of TAO 5, or parts of one (Keras, `.hdf5`, `.h5`); VGG19: that
+            of Keras Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
         key: Key of a sealed model.
 
     Raises:
@@ -57,8 +57,8 @@ def build_pretrained(
     """Build the network that a file of weights is of, and copy the weights.
 
     Args:
-        path: As for `load_pretrained`, but for files that hold weights only (Keras,
-            VGG19, MoveNet).
+        path: As for `load_pretrained`, but for files that hold weights only (VGG19, MoveNet,
+            Keras files of other networks than TAO's).
         key: Key of a sealed model.
         skeleton: What the network is to predict; joints and limbs that the file does not know
             start anew. None: what the file's network predicts.

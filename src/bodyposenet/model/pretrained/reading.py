@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.keras import is_keras, is_tao_model, read_keras
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
-from bodyposenet.model.pretrained.keras import read_keras
 from bodyposenet.model.pretrained.weights import PretrainedWeights
-from bodyposenet.sealing import HDF5_MAGIC
 
 _PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
 
@@ -31,8 +31,11 @@ def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> Pretr
         BodyPoseNetError: The file cannot be read, or is damaged.
     """
     suffix = path.suffix.lower()
-    if _starts_as_hdf5(path) or suffix in (".hdf5", ".h5"):
-        return _recognize(path, read_keras(path, network.layers() if network else ()), {}, network)
+    if is_keras(path):
+        tensors = read_keras(path)
+        if is_tao_model(tensors):  # made for the input that the train spec describes
+            return replace(own.read_tlt(path, key), normalization=None)
+        return _recognize(path, tensors, {}, network)
     if suffix == ".onnx":
         return own.read_onnx(path)
     if suffix == ".xml":
@@ -67,17 +70,6 @@ def _recognize(
             "Copy the file again; it may be another variant, or have lost layers.",
         ) from error
     return PretrainedWeights(tensors)
-
-
-def _starts_as_hdf5(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
-    except OSError as error:
-        raise BodyPoseNetError(
-            f"{path}: cannot be read: {error.strerror}",
-            "Check the path; it is relative to the working directory.",
-        ) from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,0 +1,107 @@
+"""TAO 5's model files and names in every sub-task: what its notebook runs, works here."""
+
+import json
+
+import pytest
+
+from bodyposenet.model.checkpoint import load_model, save_model
+from bodyposenet.runtime.engines import onnx
+
+from ..model.keras_files import make_model, write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `tao.hdf5`, as TAO 5 trains it, and the same as `ours.tlt` (key: key)."""
+    folder = tmp_path_factory.mktemp("tao")
+    network = load_model(write_model(folder / "tao.hdf5", make_model()))
+    save_model(folder / "ours.tlt", network, key="key")
+    (folder / "infer.yaml").write_text("input_shape: [64, 64]\nheatmap_threshold: 0.5\n")
+    return folder
+
+
+@pytest.fixture
+def infer(run_bpnet, folder, drawn_dataset, tmp_path):
+    """Run inference on the drawn test images: `infer("x.hdf5")` -> (result, what was written)."""
+
+    def run(model, *flags):
+        result = run_bpnet(
+            "inference", "-i", folder / "infer.yaml", "-m", folder / model, *flags,
+            "--input", drawn_dataset.folder / "test", "-r", tmp_path,
+        )  # fmt: skip
+        written = tmp_path / "detections.json"
+        return result, json.loads(written.read_text())["images"] if result.code == 0 else None
+
+    return run
+
+
+def test_inference_gives_the_poses_of_the_same_model_as_ours(infer):
+    result, theirs = infer("tao.hdf5")
+    assert result.code == 0, result.err
+    same, ours = infer("ours.tlt", "-k", "key")
+    assert same.code == 0, same.err
+    assert theirs == ours
+
+
+def test_the_name_of_tao_means_our_file(infer, folder):
+    """The notebook evaluates bpnet_model.hdf5, as TAO's train calls what ours calls .tlt."""
+    result, images = infer("ours.hdf5", "-k", "key")
+    assert result.code == 0, result.err
+    assert f"{folder / 'ours.hdf5'} is not there: taking {folder / 'ours.tlt'}" in result.err
+    assert images
+
+
+def test_evaluate_without_the_key_of_the_training_says_so(
+    run_bpnet, folder, drawn_dataset, tmp_path
+):
+    model = folder / "ours.hdf5"
+    result = run_bpnet("evaluate", "-m", model, "-d", drawn_dataset.spec, "-r", tmp_path)
+    assert result.code == 2
+    told = [line for line in result.err.splitlines() if "-k" in line]
+    assert len(told) == 1
+    assert "ours.tlt: the file is sealed" in result.err
+
+
+def test_evaluate_takes_a_model_of_tao(run_bpnet, folder, drawn_dataset, tmp_path):
+    command = ("evaluate", "-i", folder / "infer.yaml", "-m", folder / "tao.hdf5")
+    result = run_bpnet(*command, "-d", drawn_dataset.spec, "-r", tmp_path)
+    assert result.code == 0, result.err
+    assert (tmp_path / "results.csv").exists()
+
+
+def test_a_pruned_model_of_tao_is_retrained(run_bpnet, folder, write_train_spec, tmp_path):
+    """`prune -o x.hdf5`, then a train spec that names it with load_graph, as in the notebook."""
+    pruned = tmp_path / "bpnet_model.pruned-0.9.hdf5"
+    result = run_bpnet(
+        "prune", "-m", folder / "tao.hdf5", "-o", pruned, "-eq", "union", "-pth", 0.9, "-nf", 8
+    )
+    assert result.code == 0, result.err
+    assert str(pruned) in result.out
+    assert ".tlt" in result.err  # whose format it has
+    widths = load_model(pruned).widths()
+    assert sum(widths.values()) < sum(load_model(folder / "tao.hdf5").widths().values())
+    spec = write_train_spec(
+        num_epoch=1, validation_every_n_epoch=5, pretrained_weights=str(pruned), load_graph=True,
+        model={"stages": 3}, inference_spec=str(folder / "infer.yaml"),
+    )  # fmt: skip
+    result = run_bpnet("train", "-e", spec, "-r", tmp_path / "retrain")
+    assert result.code == 0, result.err
+    assert load_model(tmp_path / "retrain" / "bpnet_model.tlt").widths() == widths
+
+
+def test_a_model_of_tao_is_a_start(run_bpnet, folder, write_train_spec, tmp_path):
+    spec = write_train_spec(
+        num_epoch=1, validation_every_n_epoch=5, load_graph=True,
+        pretrained_weights=str(folder / "tao.hdf5"),
+    )  # fmt: skip
+    result = run_bpnet("train", "-e", spec, "-r", tmp_path)
+    assert result.code == 0, result.err
+    theirs = load_model(folder / "tao.hdf5").widths()
+    assert load_model(tmp_path / "bpnet_model.tlt").widths() == theirs
+
+
+def test_export_takes_a_model_of_tao(run_bpnet, folder, tmp_path):
+    output = tmp_path / "m.onnx"
+    result = run_bpnet("export", "-m", folder / "tao.hdf5", "-o", output, "-d", "64,64,3")
+    assert result.code == 0, result.err  # the maps were compared
+    assert onnx.load(output).description.skeleton.name == "bpnet_18_joints"

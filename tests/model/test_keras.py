@@ -1,0 +1,142 @@
+"""Models of TAO 5: plain Keras files give the maps that Keras gives."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import load_model, read_model, save_model
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import build_pretrained, load_pretrained
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import ModelConfig
+from bodyposenet.specs.pose import load_skeleton
+
+from .keras_files import make_model, run_model, write_model
+
+TOY = Skeleton("toy", ("nose", "left_eye", "tail"), ((0, 1), (0, 2)))
+
+
+def pixels() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+
+
+def check_maps(network: BodyPoseNetwork, variables: dict[str, np.ndarray]) -> None:
+    with torch.inference_mode():
+        maps = network.eval()(network.normalize(torch.from_numpy(pixels())))
+    expected = run_model(variables, pixels())
+    assert network.stages == len(expected)
+    for ours, theirs in zip(zip(maps.heatmaps, maps.pafs, strict=True), expected, strict=True):
+        for got, wanted in zip(ours, theirs, strict=True):
+            largest = wanted.abs().max().item()
+            torch.testing.assert_close(got.permute(0, 2, 3, 1), wanted, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"stages": 1}, {"stages": 3, "use_bias": True}, {"separate": True}]
+)
+def test_a_model_gives_the_maps_that_keras_gives(tmp_path: Path, options: dict, nested: bool):
+    variables = make_model(**options)
+    header, network = read_model(write_model(tmp_path / "m.hdf5", variables, nested=nested))
+    check_maps(network, variables)
+    assert network.skeleton == load_skeleton("bpnet_18joints.json")
+    assert network.widths()["block_2a_conv_1"] == 24
+    assert header["widths"] == network.widths()
+    save_model(tmp_path / "ours.tlt", network)
+    check_maps(load_model(tmp_path / "ours.tlt"), variables)
+
+
+def test_the_graph_is_the_files_and_the_pixels_are_the_specs(tmp_path: Path):
+    """TAO's file does not tell how pixels were normalized: the train spec does."""
+    path = write_model(tmp_path / "m.hdf5", make_model())
+    pixels = Normalization((128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
+    network, report = build_pretrained(path, normalization=pixels)
+    assert network.normalization == pixels
+    assert not report.missing and not report.mismatched and not report.unused
+    before, after = (net.layers()["block_1a_conv_1"].weight for net in (load_model(path), network))
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_joints_and_limbs_match_by_name(tmp_path: Path, separate: bool):
+    path = write_model(tmp_path / "m.hdf5", make_model(separate=separate))
+    theirs = load_model(path)
+    network = BodyPoseNetwork(TOY, theirs.spec, widths={
+        name: width for name, width in theirs.widths().items() if not name.endswith("out")
+    })  # fmt: skip
+    report = load_pretrained(network, path)
+    assert report.new_maps == ("tail", "nose - tail")
+    before, after = (net.layers()["heatmap_out"].weight for net in (theirs, network))
+    assert torch.equal(after[0], before[theirs.skeleton.joints.index("nose")])
+    rows = ("paf_branch", "heat_branch") if separate else ("",)
+    for row in rows:  # what reads the maps of the first stage reads those of the same joints
+        name = f"stage2/{row}/conv1".replace("//", "/")
+        before, after = (net.layers()[name].weight for net in (theirs, network))
+        assert torch.equal(after[:, 16], before[:, 16 + theirs.skeleton.joints.index("nose")])
+        assert torch.equal(after[:, 16 + 2], torch.zeros_like(after[:, 0]))  # the tail
+
+
+def test_the_content_decides_not_the_name(tmp_path: Path):
+    variables = make_model(stages=1)
+    check_maps(load_model(write_model(tmp_path / "m.tlt", variables)), variables)
+    save_model(tmp_path / "ours.hdf5", load_model(tmp_path / "m.tlt"))
+    check_maps(load_model(tmp_path / "ours.hdf5"), variables)
+
+
+def test_other_keras_files_are_no_models(tmp_path: Path):
+    variables = make_model(stages=1)
+    del variables["channel_reduction_conv/kernel:0"]
+    path = write_model(tmp_path / "m.hdf5", variables)
+    with pytest.raises(BodyPoseNetError, match=r"m\.hdf5: a Keras file, but not a whole") as caught:
+        load_model(path)
+    assert "pretrained_weights" in caught.value.remedy
+    report = load_pretrained(BodyPoseNetwork(TOY, ModelConfig(stages=1)), write_other(tmp_path))
+    assert report.loaded == ("block_1a_conv_1.weight",)
+
+
+def write_other(folder: Path) -> Path:
+    """A classifier's first layer, as TAO's pretrained VGG19 has it."""
+    kernel = np.ones((3, 3, 3, 64), np.float32)
+    return write_model(folder / "vgg_19.hdf5", {"block_1a_conv_1/kernel:0": kernel})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"stage2/conv3/kernel:0": None},
+        {"block_2a_bn_1/gamma:0": np.zeros(5, np.float32)},
+        {"stage1/conv1/kernel:0": np.zeros((2, 2, 16, 16), np.float32)},
+        {"block_9z_conv_1/kernel:0": np.zeros((3, 3, 4, 4), np.float32)},
+        {"stage9/conv1/kernel:0": np.zeros((3, 3, 4, 4), np.float32)},
+    ],
+)
+def test_a_model_with_other_layers_is_an_error(tmp_path: Path, damage: dict):
+    variables = make_model() | damage
+    path = write_model(
+        tmp_path / "m.hdf5", {name: value for name, value in variables.items() if value is not None}
+    )
+    with pytest.raises(BodyPoseNetError, match=r"m\.hdf5"):
+        load_model(path)
+
+
+def test_a_file_cut_short_is_an_error(tmp_path: Path):
+    path = write_model(tmp_path / "m.hdf5", make_model(stages=1))
+    content = path.read_bytes()
+    for part in (b"", content[:100], content[: len(content) // 2]):
+        path.write_bytes(part)
+        with pytest.raises(BodyPoseNetError, match="HDF5"):
+            load_model(path)
+
+
+def test_half_precision_is_read(tmp_path: Path):
+    path = write_model(tmp_path / "m.hdf5", make_model(stages=1))
+    with h5py.File(path, "r+") as file:
+        place = "model_weights/stage1/conv1/stage1/conv1/kernel:0"
+        value = np.asarray(file[place], np.float16)
+        del file[place]
+        file[place] = value
+    assert load_model(path).layers()["stage1/conv1"].weight.dtype == torch.float32
