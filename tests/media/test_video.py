@@ -12,6 +12,7 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media import video as video_module
+from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE
 from bodyposenet.media.kinds import tell_kind
 from bodyposenet.media.labels import label_tracks
 from bodyposenet.media.mp4 import Mp4Writer
@@ -331,6 +332,15 @@ def test_no_camera_is_an_error(capfd, source):
 def test_a_file_is_no_camera(tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"a\.mp4: is a file\nGive --input_type video"):
         open_camera(str(write_video(tmp_path / "a.mp4", 2)))
+
+
+def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 2)
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, str(48 * 64))
+    assert len(list(open_video(path).frames())) == 2
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, str(48 * 64 - 1))
+    with pytest.raises(BodyPoseNetError, match=r"a\.mp4: 64 x 48 pixels"):
+        open_video(path)
 
 
 def test_kinds_of_input(tmp_path):

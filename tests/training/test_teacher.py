@@ -107,6 +107,16 @@ def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
     torch.testing.assert_close(by_engine.heatmaps, maps.heatmaps[-1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["model.tlt", "model.onnx"])
+def test_a_teacher_of_wider_gaussians_is_told(spec, network, tmp_path, caplog, name):
+    network.heatmap_sigma = 14.0
+    save_model(tmp_path / "model.tlt", network)
+    (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
+    load_teacher(spec(tmp_path / name), "", CPU)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "heatmap_gaussian_sigma: 14" in told and name in told
+
+
 def test_a_python_file_opens_any_other(spec, tmp_path):
     write_model(tmp_path / "model.onnx", metadata=METADATA)
     (tmp_path / "teacher.py").write_text(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.media.boxes import find_boxes
+from bodyposenet.media.encoded import check_size
 
 _AHEAD = 4
 """Frames that are read ahead of the one that is worked on."""
@@ -204,7 +205,8 @@ def open_video(path: str | Path) -> Video:
     """Open a video file.
 
     Raises:
-        BodyPoseNetError: It is missing or no video.
+        BodyPoseNetError: It is missing or no video, or its frames have too many pixels
+            (`check_size`).
     """
     if not Path(path).is_file():
         raise BodyPoseNetError(f"{path}: no such video file", "Check --input.")
@@ -212,6 +214,7 @@ def open_video(path: str | Path) -> Video:
     capture = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BodyPoseNetError(f"{path}: no video, or a damaged one", _REMEDY)
+    check_size(path, _frame_size(capture))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     fps = capture.get(cv2.CAP_PROP_FPS)
     if not _RATES[0] <= fps <= _RATES[1]:
@@ -250,12 +253,18 @@ def open_camera(source: str) -> Video:
             f"{name}: cannot be opened",
             "Give --input the number of a camera, from 0, or the address of a stream.",
         )
+    check_size(name, _frame_size(capture))
     fps = capture.get(cv2.CAP_PROP_FPS)
     believed = _RATES[0] <= fps <= _RATES[1]
     return Video(
         capture, name, fps if believed else _USUAL_RATE, is_live=True,
         pixel_aspect=_pixel_aspect(capture),
     )  # fmt: skip
+
+
+def _frame_size(capture: cv2.VideoCapture) -> tuple[int, int]:
+    height, width = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+    return int(height), int(width)
 
 
 def _pixel_aspect(capture: cv2.VideoCapture) -> float:

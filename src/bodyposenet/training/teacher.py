@@ -178,6 +178,7 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
     if path.suffix in (".tlt", ".hdf5"):
         network = load_model(path, key)
         infer, theirs, place = _by_network(network, device), network.skeleton, device
+        _compare_sigmas(spec, path, network.heatmap_sigma)
     else:
         engine = _open(spec, path, key)
         infer, theirs, place = _by_engine(engine), engine.skeleton, torch.device("cpu")
@@ -194,6 +195,15 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
         path, limbs, len(spec.skeleton.limbs), weight, 1 - weight,
     )  # fmt: skip
     return teacher
+
+
+def _compare_sigmas(spec: TrainSpec, path: Path, theirs: float) -> None:
+    ours = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
+    if theirs != ours:
+        logger.warning(
+            "%s was trained with heatmap_gaussian_sigma: %g, the targets of this training have %g: "
+            "what it teaches is of another width", path, theirs, ours,
+        )  # fmt: skip
 
 
 def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
@@ -276,6 +286,7 @@ def _open(spec: TrainSpec, path: Path, key: str) -> Engine:
         engine = _open_own(spec, path)
     else:
         engine = open_engine(InferenceSpec(), str(path), key, threads=torch.get_num_threads())
+        _compare_sigmas(spec, path, engine.description.heatmap_sigma)
     size = spec.dataloader.image_config.image_dims
     if engine.fixed_shape not in (None, (size.height, size.width)):
         height, width = engine.fixed_shape
