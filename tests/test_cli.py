@@ -126,7 +126,7 @@ FLAGS = {
         "cal_select": ("--cal_select",),
         "cal_source_dir": ("--cal_source_dir",),
         "engine_file": ("--engine_file",),
-        "engine_runtime": ("--engine_runtime", "auto"),
+        "engine_runtime": ("--engine_runtime",),
         "max_batch_size": ("--max_batch_size", 1),
         "opt_batch_size": ("--opt_batch_size", 1),
         "max_workspace_size": ("--max_workspace_size", 2 * 2**30),
@@ -172,7 +172,7 @@ CHOICES = {
         "data_type": ("fp32", "fp16", "int8"),
         "int8_flavour": ("cpu", "tensorrt"),
         "cal_method": ("percentile", "entropy", "minmax"),
-        "engine_runtime": ("auto", "tensorrt", "openvino"),
+        "engine_runtime": ("tensorrt", "openvino", "auto"),
     },
     "doctor": {},
 }

@@ -160,7 +160,7 @@ def test_the_part_is_named_without_its_side(joint):
     assert oks_sigmas((joint,)) == (0.035,)
 
 
-def test_joints_without_their_partner_are_named():
+def test_joints_without_their_counterpart_are_named():
     joints = ("LeftHand", "RightHand", "leftFoot", "right_foot", "tail", "left_horn")
     skeleton = Skeleton("odd", joints, ())
     assert skeleton.mirrored == (1, 0, 2, 3, 4, 5)

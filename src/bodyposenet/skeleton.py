@@ -100,7 +100,7 @@ class Skeleton:
 
     @property
     def unpaired(self) -> tuple[str, ...]:
-        """Joints of one side that have no partner on the other: mirroring leaves them as they are.
+        """Joints of one side without a counterpart on the other: mirroring leaves them as they are.
 
         A wrong name, or a real one-sided joint; with either, mirrored training samples are wrong.
         """

@@ -16,6 +16,8 @@ from bodyposenet.model.checkpoint import read_model
 from bodyposenet.runtime.engines.engine_file import read_engine
 from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 from bodyposenet.sealing import read_container
+from bodyposenet.tasks.command import parse_command
+from bodyposenet.tasks.export_checks import find_targets
 
 INT8 = "--data_type", "int8", "--batches", "1", "--cal_image_dir", "photos"
 
@@ -205,7 +207,10 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         (("-r", "kit", "--deployment_kit", "kit"), "kit: is, or lies in, the folder"),
         (("--deployment_kit", "photos"), "photos: exists already"),
         (("--deployment_kit", "photos/a.png"), "photos/a.png: is a file"),
-        ((*INT8, "--engine_file", "m.engine", "--engine_runtime", "tensorrt"), "takes no INT8 of"),
+        (
+            (*INT8, "--int8_flavour", "cpu", "--engine_file", "m.engine"),
+            "TensorRT takes no INT8 of the flavour cpu",
+        ),
         (("--data_type", "int8"), "INT8 needs images"),
         (("--data_type", "int8", "--cal_image_dir", "nothere"), "nothere: no such folder"),
         ((*INT8, "--batches", "2"), "photos: holds 1 images, 2 are to calibrate with"),
@@ -264,14 +269,54 @@ def test_a_broken_runtime_is_told_before_any_work(export, tmp_path, monkeypatch)
     assert "neither works here" in export(*flags, "auto").err
 
 
-def test_an_engine_that_cannot_be_built_leaves_no_file(export, tmp_path, monkeypatch):
+def test_without_tensorrt_the_guides_command_writes_the_model_and_says_what_lacks(
+    export, tmp_path, monkeypatch
+):
+    """OpenVINO is here, but nobody asked for an engine of it."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    done = export("--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit")
+    assert done.code == 2
+    assert f"written: {tmp_path / 'm.onnx'}" in done.out
+    assert "m.engine" in done.err
+    assert "tensorrt is not installed" in done.err
+    assert "--engine_runtime openvino" in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "kit", "status.json"}
+    assert (
+        json.loads((tmp_path / "status.json").read_text().splitlines()[-1])["status"] == "FAILURE"
+    )
+
+
+def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monkeypatch):
     def fail(*_):
         raise BodyPoseNetError("m.engine: no kernel fits")
 
     monkeypatch.setattr("bodyposenet.exporting.engine.build_engine_file", fail)
-    flags = "--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit"
-    assert "no kernel fits" in export(*flags).err
-    assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
+    done = export("--engine_file", tmp_path / "m.engine", "--engine_runtime", "openvino")
+    assert done.code == 2
+    assert "no kernel fits" in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "status.json"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), "int8-cpu"),
+        (("--sdk_compatible_model",), "int8-tensorrt"),
+        (("--engine_file", "m.engine"), "int8-tensorrt"),
+        (("--engine_file", "m.engine", "--engine_runtime", "openvino"), "int8-cpu"),
+        (("--int8_flavour", "tensorrt"), "int8-tensorrt"),
+    ],
+)
+def test_int8_is_for_what_will_run_it(exported, tmp_path, flags, expected):
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    arguments = parse_command(
+        "export",
+        ["-m", str(exported / "model.tlt"), "-k", "key", "-o", str(tmp_path / "m.onnx"),
+         "--data_type", "int8", "--cal_image_dir", str(tmp_path / "photos"), "--batches", "1",
+         *flags],
+    )  # fmt: skip
+    assert find_targets(arguments).data_type == expected
 
 
 @pytest.mark.parametrize("flag", ["-o", "--engine_file", "--deployment_kit"])

@@ -15,15 +15,16 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 
 _NONE = -1
-"""In place of the partner of a joint that has a side but no partner."""
+"""In place of the counterpart of a joint of one side that has none on the other."""
 
 
 class Mirror:
     """Knows which channels of a skeleton's maps become which in a mirror image.
 
     A limb may become one that the skeleton lists from end to start: that field is turned round. A
-    joint of one side without a partner on the other, and a limb whose mirrored limb the skeleton
-    lacks, cannot be found in a mirror image: their channels stay as the plain image gave them.
+    joint of one side without a counterpart on the other, and a limb whose mirrored limb the
+    skeleton lacks, cannot be found in a mirror image: their channels stay as the plain image gave
+    them.
 
     Args:
         skeleton: The joints and limbs that the maps are of.

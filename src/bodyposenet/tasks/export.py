@@ -2,7 +2,8 @@
 
 The file takes images of any multiple of 8 as height and width, and gives the last stage's maps. It
 is compared with the network, as inference runs it, before anything is written. With --engine_file
-an engine is built from it, with --deployment_kit what other programs need to run it.
+an engine is built from it; where that cannot be, the model is written, and the exit code is 2. With
+--deployment_kit what other programs need to run it is written too.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         _verify(engine, content, arguments, targets)
         _write(content, arguments, targets)
         status.write("RUNNING", f"exported {targets.output}")
+        if targets.engine is not None:
+            _write_engine(content, arguments, targets, targets.engine)
 
 
 def _form(arguments: argparse.Namespace, shape: tuple[int, int]) -> Form:
@@ -126,12 +129,10 @@ def _batches(
 
 
 def _write(content: bytes, arguments: argparse.Namespace, targets: Targets) -> None:
-    """Write the file, and what is made of it; first the engine, whose building may fail."""
+    """Write the file, and the deployment kit."""
     from bodyposenet.files import replacing
     from bodyposenet.runtime.engines.sealed_onnx import write_etlt
 
-    if targets.engine is not None:
-        _write_engine(content, arguments, targets, targets.engine)
     if targets.is_sealed:
         write_etlt(targets.output, content, arguments.key)
     else:
@@ -145,10 +146,23 @@ def _write(content: bytes, arguments: argparse.Namespace, targets: Targets) -> N
 def _write_engine(
     content: bytes, arguments: argparse.Namespace, targets: Targets, path: Path
 ) -> None:
+    """Build an engine of the file that is written.
+
+    Raises:
+        BodyPoseNetError: TensorRT is not here, or the engine cannot be built.
+    """
     from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 
+    if targets.runtime is None:
+        raise BodyPoseNetError(
+            f"{targets.output} is written, but no engine {path}: TensorRT builds it, and "
+            f"{targets.engine_problem}",
+            "Export on a machine that has an NVIDIA GPU and TensorRT (pip install "
+            "'bodyposenet[tensorrt]'), or give the file to trtexec there; --engine_runtime "
+            "openvino builds an engine for this machine's processor.",
+        )
     timing_cache = Path(arguments.timing_cache) if arguments.timing_cache else None
-    options = EngineOptions(targets.runtime or "auto", targets.device, timing_cache)
+    options = EngineOptions(targets.runtime, targets.device, timing_cache)
     header = build_engine_file(content, path, options, arguments.key)
     say(f"written: {path}, {header.runtime} {header.version}, for {header.device}")
 

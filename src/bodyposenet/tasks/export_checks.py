@@ -36,7 +36,8 @@ class Targets:
         data_type: Of the calculation; INT8 with what it is for.
         device: What the export is checked with and built for.
         engine: The engine file; None: none.
-        runtime: What builds it; None: nothing does.
+        runtime: What builds it; None: nothing does, see `engine_problem`.
+        engine_problem: Why TensorRT, which nobody asked for by name, cannot build the engine here.
         kit: Folder of the deployment kit; None: none.
         results: Folder of the status file.
     """
@@ -47,6 +48,7 @@ class Targets:
     device: DeviceOptions
     engine: Path | None
     runtime: Runtime | None
+    engine_problem: str
     kit: Path | None
     results: Path
 
@@ -71,7 +73,10 @@ def find_targets(arguments: argparse.Namespace) -> Targets:
     data_type = _data_type(arguments)
     output = _output_file(model, arguments.output_file)
     device = _device(arguments)
-    engine = _engine_file(arguments.engine_file) if arguments.engine_file else None
+    engine, runtime, engine_problem = None, None, ""
+    if arguments.engine_file:
+        engine = _engine_file(arguments.engine_file)
+        runtime, engine_problem = _engine_runtime(arguments.engine_runtime, data_type)
     _check_images(arguments, device.shape)
     targets = Targets(
         model=model,
@@ -79,7 +84,8 @@ def find_targets(arguments: argparse.Namespace) -> Targets:
         data_type=data_type,
         device=device,
         engine=engine,
-        runtime=_engine_runtime(arguments.engine_runtime, data_type) if engine else None,
+        runtime=runtime,
+        engine_problem=engine_problem,
         kit=Path(arguments.deployment_kit) if arguments.deployment_kit else None,
         results=Path(arguments.results_dir or output.parent),
     )
@@ -108,10 +114,11 @@ def _find_model(model: Path) -> Path:
 
 
 def _data_type(arguments: argparse.Namespace) -> DataType:
-    """Deployable models in INT8 are for TensorRT, as long as nothing else is said."""
+    """Models in INT8 for DeepStream or for an engine are for TensorRT, if nothing else is said."""
     if arguments.data_type != "int8":
         return arguments.data_type
-    usual = "tensorrt" if arguments.sdk_compatible_model else "cpu"
+    for_engine = arguments.engine_file and arguments.engine_runtime in (None, "tensorrt")
+    usual = "tensorrt" if arguments.sdk_compatible_model or for_engine else "cpu"
     return "int8-cpu" if (arguments.int8_flavour or usual) == "cpu" else "int8-tensorrt"
 
 
@@ -196,15 +203,25 @@ def _engine_file(named: str) -> Path:
     return Path(named)
 
 
-def _engine_runtime(asked: Literal["auto"] | Runtime, data_type: DataType) -> Runtime:
+def _engine_runtime(
+    asked: Literal["auto"] | Runtime | None, data_type: DataType
+) -> tuple[Runtime | None, str]:
+    """What builds the engine, or why TensorRT cannot, where no runtime is asked for by name."""
     from bodyposenet.exporting.engine import choose_runtime
 
-    if asked == "tensorrt" and data_type == "int8-cpu":
+    if asked in (None, "tensorrt") and data_type == "int8-cpu":
         raise BodyPoseNetError(
-            "--engine_runtime tensorrt: TensorRT takes no INT8 of the flavour cpu",
+            "--engine_file: TensorRT takes no INT8 of the flavour cpu",
             "Give --int8_flavour tensorrt, or --engine_runtime openvino.",
         )
-    return choose_runtime(asked, data_type)
+    if asked is not None:
+        return choose_runtime(asked, data_type), ""
+    try:
+        return choose_runtime("tensorrt", data_type), ""
+    except ModuleNotFoundError as error:
+        return None, f"the package {error.name} is not installed"
+    except BodyPoseNetError as error:
+        return None, error.what
 
 
 def _check_room(targets: Targets, *, overwrite: bool) -> None:

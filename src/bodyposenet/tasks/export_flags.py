@@ -190,8 +190,10 @@ def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
         "--engine_file", metavar="FILE", help="also build an engine for this machine (.engine)"
     )
     group.add_argument(
-        "--engine_runtime", choices=("auto", "tensorrt", "openvino"), default="auto",
-        help="what builds it; auto: TensorRT where it works, else OpenVINO",
+        "--engine_runtime", choices=("tensorrt", "openvino", "auto"),
+        help="what builds it, told before any work if it cannot; auto: TensorRT where it works, "
+        "else OpenVINO. By default TensorRT, and without it only the model is written, with exit "
+        "code 2",
     )  # fmt: skip
     group.add_argument(
         "--max_batch_size", type=_count, default=1, metavar="N",

@@ -79,7 +79,8 @@ def training_samples(
     params = augmentation.spatial_aug_params
     if spec.skeleton.unpaired and (params.flip_lr_prob or params.flip_tb_prob):
         logger.warning(
-            "%s have no partner on the other side: mirrored images keep them as they are",
+            "joints of one side without a counterpart on the other: %s. Mirrored images keep them "
+            "as they are: check their names",
             ", ".join(spec.skeleton.unpaired),
         )
     return _sample_set(spec, records, sources, augmentation, teacher_maps)
