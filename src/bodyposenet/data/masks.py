@@ -26,6 +26,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
+from bodyposenet.media.encoded import check_size
 from bodyposenet.types import VALID, Person
 
 _FARTHEST = 10
@@ -85,7 +86,12 @@ class MaskPlan:
 
     @classmethod
     def of(cls, image: CocoImage) -> MaskPlan:
-        """The plan of an image's mask."""
+        """The plan of an image's mask.
+
+        Raises:
+            BodyPoseNetError: The annotated size has too many pixels (`check_size`).
+        """
+        check_size(image.file_name, (image.height, image.width))
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
         labelled = [p for p in others if p.num_keypoints > 0 and not p.is_pseudo]
