@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.cache import read_cache, write_cache
+from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
 
 
@@ -31,6 +31,52 @@ def test_a_cache_of_tensorrt_is_read(tmp_path):
     assert ranges["input_1:0"].high == pytest.approx(1.0)
     assert ranges["input_1:0"].low == -ranges["input_1:0"].high
     assert ranges["(Unnamed) [Conv]"] == Range(0.0, 0.0)
+
+
+def test_a_tensor_that_is_always_zero_has_a_lone_zero(tmp_path):
+    """So TensorRT writes it, which leaves leading zeros out."""
+    cache = tmp_path / "cal.bin"
+    cache.write_text("TRT-8400-EntropyCalibration2\n366: 0\n395: 3cbe52af\n")
+    assert read_cache(cache)["366"] == Range(0.0, 0.0)
+
+
+TENSORFLOW_NAMES = {
+    "images": "input_1:0",
+    "block_1a_relu": "block_1a_relu/Relu:0",
+    "channel_reduction_conv/relu": "channel_reduction_conv/relu/Relu:0",
+    "stage1/conv1/relu": "stage1/conv1/relu/Relu:0",
+    "stage1/cmap/conv4/relu": "stage1/cmap/conv4/relu/Relu:0",
+    "stage1/paf_branch/out": "stage1/paf_branch/out/BiasAdd:0",
+    "stage2/concat": "concatenate_1/concat:0",
+    "stage3/concat": "concatenate_2/concat:0",
+    "stage2/cmap/attention_conv": "stage2/cmap/attention_conv/BiasAdd:0",
+    "stage2/cmap/attention_conv/sigmoid": "stage2/cmap/attention_conv/sigmoid/Sigmoid:0",
+    "stage2/paf/attention_conv/tanh": "stage2/paf/attention_conv/tanh/Tanh:0",
+    "stage2/paf/attention": "multiply_1/mul:0",
+    "stage2/cmap/attention": "multiply_2/mul:0",
+    "stage3/paf/attention": "multiply_3/mul:0",
+    "paf_out": "paf_out/BiasAdd:0",
+}
+
+
+@pytest.mark.parametrize("scope", ["", "model_1/", "Model/model_1/"])
+@pytest.mark.parametrize("index", [":0", ""])  # ONNX files have it, the older UFF files do not
+def test_tensors_are_found_under_tensorflows_names(scope, index):
+    theirs = {
+        scope + name.removesuffix(":0") + index: Range(-number - 1.0, number + 1.0)
+        for number, name in enumerate(TENSORFLOW_NAMES.values())
+    }
+    theirs[scope + "stage1/conv1/Conv2D:0"] = Range(-99.0, 99.0)  # before the bias: another tensor
+    found = find_tensors(theirs, [*TENSORFLOW_NAMES, "stage1/conv2/relu"])
+    assert found == {
+        name: Range(-number - 1.0, number + 1.0) for number, name in enumerate(TENSORFLOW_NAMES)
+    }
+
+
+def test_our_names_go_first():
+    ours, theirs = Range(-1.0, 1.0), Range(-2.0, 2.0)
+    ranges = {"block_1a_relu/Relu:0": theirs, "block_1a_relu": ours, "x/block_1a_relu:0": theirs}
+    assert find_tensors(ranges, ["block_1a_relu"]) == {"block_1a_relu": ours}
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@
     input_1:0: 3c010204
 
 Behind a tensor's name stand the bytes of a float32, the first one first: the value of one step, its
-largest absolute value / 127 (reference 14.3).
+largest absolute value / 127 (reference 14.3). TAO's own caches name tensors as TensorFlow does.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bodyposenet.errors import BodyPoseNetError
@@ -26,7 +26,10 @@ found; `Origin` tells that.
 """
 
 _KNOWN_TITLE = re.compile(r"TRT-\d+-\w+")
-_LINE = re.compile(r"(.+): ?([0-9a-fA-F]{8})")
+_LINE = re.compile(r"(.+): ?([0-9a-fA-F]{8}|0)")
+
+_OPERATION = re.compile(r"(?:/(?:BiasAdd|Relu|Sigmoid|Tanh|concat|mul))?(?::\d+)?$")
+"""What TensorFlow's name of a layer's output has behind the layer's name."""
 
 
 def write_cache(path: Path, ranges: Mapping[str, Range]) -> bytes:
@@ -74,11 +77,46 @@ def read_cache(path: Path) -> dict[str, Range]:
         if not line.strip():
             continue
         found = _LINE.fullmatch(line.strip())
-        step = struct.unpack(">f", bytes.fromhex(found[2]))[0] if found else -1.0
+        step = struct.unpack(">f", bytes.fromhex(found[2].zfill(8)))[0] if found else -1.0
         if found is None or not 0 <= step < float("inf"):
             raise _broken(path, f"line {number} is no tensor and its step: {line[:60]!r}")
         ranges[found[1]] = Range(-LEVELS * step, LEVELS * step)
     return ranges
+
+
+def find_tensors(ranges: Mapping[str, Range], names: Iterable[str]) -> dict[str, Range]:
+    """Find the ranges of our tensors, also under the names that TensorFlow gives them.
+
+    In TensorFlow the layer `NAME` gives `NAME:0` or, by its last operation, `NAME/Relu:0`, with the
+    scopes of the graph before it. Layers without a name of their own are numbered by Keras.
+
+    Args:
+        ranges: Of a cache.
+        names: Of tensors of a model of ours.
+
+    Returns:
+        Range by our name, of the tensors that the cache has.
+    """
+    by_layer: dict[str, Range] = {}
+    for name, covered in ranges.items():
+        parts = _OPERATION.sub("", name).split("/")
+        for start in range(len(parts)):  # with fewer and fewer scopes
+            layer = "/".join(parts[start:])
+            known = by_layer.get(layer, covered)
+            by_layer[layer] = max(known, covered, key=lambda each: each.largest)
+    theirs = {name: ranges.get(name) or by_layer.get(_tensorflow_layer(name)) for name in names}
+    return {name: covered for name, covered in theirs.items() if covered is not None}
+
+
+def _tensorflow_layer(name: str) -> str:
+    """The layer of TAO's network that gives one of our tensors."""
+    if name == "images":  # the input, its axes in torch's order
+        return "input_1"
+    if found := re.fullmatch(r"stage(\d+)/concat", name):
+        return f"concatenate_{int(found[1]) - 1}"
+    if found := re.fullmatch(r"stage(\d+)/(paf|cmap)/attention", name):
+        return f"multiply_{2 * int(found[1]) - (3 if found[2] == 'paf' else 2)}"
+    return name
 
 
 def _broken(path: Path, problem: str) -> BodyPoseNetError:

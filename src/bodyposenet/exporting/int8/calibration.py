@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger, say, track
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.fitted_photos import fit_photos
-from bodyposenet.exporting.int8.cache import read_cache, write_cache
+from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
 from bodyposenet.exporting.int8.images import batched, sample_images
 from bodyposenet.exporting.int8.origin import Origin, digest_of, read_origin, write_origin
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
@@ -87,7 +87,10 @@ def find_ranges(
 
 def _read_again(cache: Path, model: str, needed: Sequence[str]) -> dict[str, Range]:
     """The ranges of a cache; those of ours as they were measured."""
-    ranges = read_cache(cache)
+    written = read_cache(cache)
+    ranges = find_tensors(written, needed)
+    if others := sum(name not in written for name in ranges):
+        logger.info("%s: %d tensors were found under TensorFlow's names", cache, others)
     _check_complete(ranges, cache, needed)
     origin = read_origin(cache, model)
     if origin is None:
