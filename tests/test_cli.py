@@ -466,8 +466,28 @@ GUIDE = [
 """Its commands as printed, after `tao model bpnet`; that of `inference` with $KEY unset."""
 
 
-@pytest.mark.parametrize("command", GUIDE, ids=lambda command: command.split()[0])
-def test_the_guides_commands_parse(monkeypatch, command):
+NOTEBOOK = [
+    "dataset_convert -m 'train' -o data/train -r bpnet/ --generate_masks"
+    " --dataset_spec data_pose_config/coco_spec.json",
+    "train -e specs/bpnet_train_m1_coco.yaml -r models/exp_m1_unpruned -k nvidia_tlt --gpus 1",
+    "evaluate --inference_spec specs/infer_spec.yaml --model_filename exp/bpnet_model.hdf5"
+    " --dataset_spec data_pose_config/coco_spec.json --results_dir results/eval_default",
+    "inference --inference_spec specs/infer_spec.yaml --model_filename exp/bpnet_model.hdf5"
+    " --input_type json --input data/viz_example_data.json --results_dir results/infer_default"
+    " --dump_visualizations",
+    "prune -m exp/bpnet_model.hdf5 -o pruned/bpnet_model.pruned-0.2.hdf5 -r bpnet/ -eq union"
+    " -pth 0.2",
+    "export -m exp/bpnet_model.hdf5 -o final/bpnet_model.onnx -r bpnet/ -d 288,384,3"
+    " -e specs/bpnet_retrain_m1_coco.yaml -t tfonnx --data_type int8"
+    " --engine_file final/bpnet_model.288.384.int8.engine --cal_image_dir data/samples/"
+    " --cal_cache_file final/calibration.288.384.bin --cal_data_file final/coco.tensorfile"
+    " --batch_size 1 --batches 2000 --max_batch_size 1 --data_format channels_last",
+]
+"""The commands of TAO 5's notebook, with shorter paths."""
+
+
+@pytest.mark.parametrize("command", GUIDE + NOTEBOOK, ids=lambda command: command.split()[0])
+def test_the_commands_of_guide_and_notebook_parse(monkeypatch, command):
     name, *argv = shlex.split(command)
     asked = []
     monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", asked.append)

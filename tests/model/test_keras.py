@@ -1,11 +1,14 @@
 """Models of TAO 5: plain Keras files give the maps that Keras gives."""
 
+import contextlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model, read_model, save_model
@@ -130,6 +133,33 @@ def test_a_file_cut_short_is_an_error(tmp_path: Path):
         path.write_bytes(part)
         with pytest.raises(BodyPoseNetError, match="HDF5"):
             load_model(path)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("keras")
+    return write_model(folder / "m.hdf5", make_model(stages=1)).read_bytes()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 20_000), change=st.integers(1, 255))
+def test_a_wrong_byte_is_never_a_traceback(tmp_path: Path, content: bytes, place: int, change: int):
+    """The file has no checksum: a wrong weight passes, what tells where weights lie does not."""
+    damaged = bytearray(content)
+    damaged[place] ^= change
+    (tmp_path / "m.hdf5").write_bytes(damaged)
+    with contextlib.suppress(BodyPoseNetError):
+        load_model(tmp_path / "m.hdf5")
+
+
+def test_weights_beyond_all_measure_are_not_read(tmp_path: Path):
+    """Some hundred bytes of HDF5 can announce terabytes."""
+    with h5py.File(tmp_path / "m.hdf5", "w") as file:
+        file.create_dataset(
+            "model_weights/block_1a_conv_1/kernel:0", (2**20, 2**20), "f4", chunks=True
+        )
+    with pytest.raises(BodyPoseNetError, match="MiB of weights"):
+        load_model(tmp_path / "m.hdf5")
 
 
 def test_half_precision_is_read(tmp_path: Path):

@@ -23,6 +23,9 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 _SUFFIXES = (".hdf5", ".h5")
 
+_LARGEST = 2**30
+"""Bytes of weights that are read: TAO's largest network has a fifth of it."""
+
 # Keras' names of a layer's variables, at last its VGG19's; kernels are (rows, columns, in, out).
 _KERAS_PARTS = {
     "kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias",
@@ -68,17 +71,20 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     """
     import h5py
 
-    variables: dict[str, np.ndarray] = {}
+    found: list[str] = []
 
     def collect(place: str, item: h5py.Group | h5py.Dataset) -> None:
         is_number = isinstance(item, h5py.Dataset) and item.dtype.kind == "f"
         if is_number and not place.startswith("optimizer_weights/"):
-            variables[place] = np.asarray(item, np.float32)
+            found.append(place)
 
     try:
         with h5py.File(path) as file:
             file.visititems(collect)
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py makes of damage
+            if sum(4 * file[place].size for place in found) > _LARGEST:
+                raise ValueError(f"more than {_LARGEST // 2**20} MiB of weights")
+            variables = {place: np.asarray(file[place], np.float32) for place in found}
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
             f"{path}: not a readable HDF5 file: {error}", "Copy it again; it may be cut short."
         ) from error
