@@ -81,7 +81,7 @@ def test_channels_that_do_not_fit_the_skeleton_are_an_error(toy, run_bpnet, writ
     assert "6" in result.err
 
 
-@pytest.mark.parametrize("flip", [0.0, 0.5])
+@pytest.mark.parametrize("flip", [{}, {"flip_lr_prob": 0.5}, {"flip_tb_prob": 0.5}])
 def test_a_joint_without_its_counterpart_is_told_where_images_are_mirrored(
     converted, run_bpnet, write_train_spec, tmp_path, flip
 ):
@@ -93,7 +93,7 @@ def test_a_joint_without_its_counterpart_is_told_where_images_are_mirrored(
         num_epoch=1,
         **{
             "dataloader.pose_config": {"pose_config_path": str(pose)},
-            "dataloader.augmentation_config.spatial_aug_params": {"flip_lr_prob": flip},
+            "dataloader.augmentation_config.spatial_aug_params": flip,
         },
     )
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "run")

@@ -114,15 +114,17 @@ def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
     assert 0 < complete.scores[0, knee] <= 0.01
 
 
-def test_heat_that_belongs_to_somebody_is_left_to_them(model):
+@pytest.mark.parametrize(("sigma", "reach"), [(7 / 8, 1), (3.5 / 8, 1), (14 / 8, 3)])
+def test_heat_that_belongs_to_somebody_is_left_to_them(model, sigma, reach):
     body = typical_body(5, 20, 20)
     (wrist,) = joints("left_wrist")
     part = only(body, [k for k in range(18) if k != wrist])
     heatmaps = np.zeros((18, 45, 45), np.float32)
     row, column = np.rint(body[wrist, ::-1]).astype(int)
-    heatmaps[wrist, row, column] = 0.9
+    around = slice(row - reach, row + reach + 1), slice(column - reach, column + reach + 1)
+    heatmaps[wrist][around] = 0.9
     neighbor = only(body, [wrist])
-    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model, 7 / 8)
+    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model, sigma)
     assert complete.scores[0, wrist] <= 0.01
 
 

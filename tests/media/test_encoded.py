@@ -128,6 +128,9 @@ def test_a_png_chunk_longer_than_the_file_is_not_decoded(tmp_path, kind):
     (tmp_path / "a.png").write_bytes(content[:at] + b"\xff" * 4 + content[at + 4 :])
     with pytest.raises(BodyPoseNetError, match=r"a\.png: the file is cut off"):
         read_image(tmp_path / "a.png")
+    with pytest.raises(BodyPoseNetError, match=r"a\.png"):
+        read_mask(tmp_path / "a.png", HEIGHT, WIDTH)
+    assert find_problem(tmp_path / "a.png", HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.encoded import decode, image_size
+from bodyposenet.media.encoded import decode, image_size, with_end
 from bodyposenet.types import VALID
 
 
@@ -61,8 +61,9 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
         ) from error
     if content == encode_all_valid(height, width):
         return None
-    size = image_size(content)
-    mask = decode(content, cv2.IMREAD_GRAYSCALE) if size in (None, (height, width)) else None
+    mask = None
+    if image_size(content) in (None, (height, width)) and (whole := with_end(content)) is not None:
+        mask = decode(whole, cv2.IMREAD_GRAYSCALE)
     if mask is None or mask.shape != (height, width):
         raise BodyPoseNetError(
             f"{path}: no mask of {width} x {height} pixels",

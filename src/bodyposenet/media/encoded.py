@@ -7,6 +7,7 @@ and whether its content may be turned.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -222,7 +223,8 @@ def _size_in_header(content: bytes) -> tuple[int, int] | None:
     if _is_avif(content):  # the largest of the image, its tiles and its thumbnail
         properties = find_boxes(content, b"meta", b"iprp", b"ipco")
         stated = (box.content for ipco in properties for box in boxes(ipco) if box.kind == b"ispe")
-        return max(((_number(b, 8, 4), _number(b, 4, 4)) for b in stated), default=None)
+        sizes = ((_number(size, 8, 4), _number(size, 4, 4)) for size in stated)
+        return max(sizes, key=math.prod, default=None)
     if content[4:8] == b"jP  ":
         header = next(find_boxes(content, b"jp2h", b"ihdr"), b"")
         return _number(header, 0, 4), _number(header, 4, 4)
