@@ -136,6 +136,12 @@ def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path, caplog, ed
     assert not caplog.records
 
 
+def test_an_edit_up_to_the_end_leaves_nothing_out(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 25)
+    patch(path, b"elst", 8, struct.pack(">Ii", 0, 0))
+    assert open_video(path).total == 25
+
+
 def test_an_edit_list_that_makes_no_sense_is_ignored(tmp_path):
     path = write_video(tmp_path / "a.mp4", 25)
     for at, content in ((4, b"\xff" * 4), (0, b"\1"), (8, b"\xff" * 8)):

@@ -285,8 +285,9 @@ def _played_seconds(path: str | Path) -> float:
         per_second = _timescale(next(find_boxes(content, b"moov", b"mvhd")))
         track = next(track for track in find_boxes(content, b"moov", b"trak") if _is_video(track))
         edits = _edits(next(find_boxes(track, b"edts", b"elst")))
-        # A start of -1 shows nothing for a while.
-        return sum(duration for duration, start in edits if start >= 0) / per_second
+        # A start of -1 shows nothing for a while. In a fragmented file, 0 in all is up to the end.
+        played = sum(duration for duration, start in edits if start >= 0)
+        return played / per_second or math.inf
     except (IndexError, OSError, StopIteration, ValueError, ZeroDivisionError, struct.error):
         return math.inf
 
