@@ -13,6 +13,7 @@ from bodyposenet.directory_lock import directory_lock
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import load_model, read_model, read_tensors, tensors_of
 from bodyposenet.model.pretrained import load_pretrained
+from bodyposenet.training import loop, preparation, validation
 
 from ..model.pretrained.movenet_files import tiny_file
 
@@ -376,6 +377,45 @@ def test_an_exploding_training_keeps_the_last_good_position(train):
     result, results = train("nan", **changes, checkpoint_every_n_secs=1e-6)
     assert result.code == 2
     assert not (results / "latest.state").exists()  # the first step was too much already
+
+
+def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkeypatch):
+    """As on GPUs without bfloat16; the scale of the loss begins far too high."""
+    updated = []
+    monkeypatch.setattr(preparation, "mixed_precision", lambda _: torch.float16)
+    monkeypatch.setattr(preparation.MovingAverage, "update", lambda _, step: updated.append(step))
+    result, _ = train("run", "--use_amp", num_epoch=3, ema_decay=0.9)
+    assert result.code == 0, result.err
+    skipped = sum(map(int, re.findall(r"(\d+) steps of the epoch were skipped", result.err)))
+    steps = 3 * int(re.search(r"(\d+) steps per epoch", result.err)[1])
+    assert skipped > 0
+    assert len(updated) == steps - skipped
+
+
+def test_no_search_for_kernels_while_images_of_many_sizes_are_validated(train, monkeypatch):
+    searched = []
+    predict = validation.find_people
+
+    def watched(*arguments):
+        searched.append(torch.backends.cudnn.benchmark)
+        return predict(*arguments)
+
+    monkeypatch.setattr(validation, "find_people", watched)
+    monkeypatch.setattr(loop, "prepare_training", with_search(loop.prepare_training))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # put back afterwards
+    result, _ = train("run", num_epoch=2, validation_every_n_epoch=1)
+    assert result.code == 0, result.err
+    assert searched == [False, False]
+    assert torch.backends.cudnn.benchmark
+
+
+def with_search(prepare):
+    def prepared(*arguments, **options):
+        training = prepare(*arguments, **options)
+        torch.backends.cudnn.benchmark = True  # as on a GPU
+        return training
+
+    return prepared
 
 
 def test_validation_without_records_and_test_images_is_off_with_a_line_each(

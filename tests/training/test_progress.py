@@ -38,11 +38,12 @@ def losses(total, device="cpu"):
     return Losses(torch.full((), float(total), device=device), parts, parts)
 
 
-def follow(progress, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0):
+def follow(progress, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0, skipped=False):
     for step in steps:
         progress.step(
             step, losses(total), 1e-3, samples=8, waited=waited,
             gradient_norm=None if norm is None else torch.tensor(norm), without_mask=without_mask,
+            skipped=skipped,
         )  # fmt: skip
 
 
@@ -168,6 +169,31 @@ def test_a_loss_that_is_no_number_does_not_outlive_its_epoch(open_progress):
         follow(progress, [1], math.nan)
         with pytest.raises(BodyPoseNetError, match="the loss is nan"):
             progress.end_epoch(1)
+
+
+def test_skipped_steps_do_not_count_and_are_told(open_progress, lines, caplog):
+    with open_progress(summary_every_n_steps=1) as progress:
+        follow(progress, [1, 2], math.inf, skipped=True)
+        follow(progress, [3], 2.0)
+        follow(progress, [4], 4.0)
+        progress.end_epoch(1)
+        follow(progress, range(5, 9), math.nan, skipped=True)
+        progress.end_epoch(2)
+    first, second = [line["graphical"] for line in lines() if "graphical" in line]
+    assert first["loss"] == pytest.approx(3.0)
+    assert "loss" not in second
+    assert "2 steps of the epoch were skipped" in caplog.text
+    assert "4 steps of the epoch were skipped" in caplog.text
+
+
+def test_many_skipped_steps_in_a_row_end_the_training(open_progress):
+    with open_progress(summary_every_n_steps=1000) as progress:
+        follow(progress, range(1, 50), math.inf, skipped=True)
+        follow(progress, [50])
+        follow(progress, range(51, 100), math.inf, skipped=True)
+        with pytest.raises(BodyPoseNetError, match="50 steps in a row") as caught:
+            follow(progress, [100], math.inf, skipped=True)
+        assert "--use_amp" in caught.value.remedy
 
 
 def test_beside_the_first_process_nothing_is_said_but_the_loss_is_checked(caplog, validation):

@@ -20,18 +20,20 @@ from bodyposenet.training.step import Step
 from bodyposenet.training.teacher import Teacher
 
 CPU = Ranks(torch.device("cpu"))
+DISABLED = torch.amp.GradScaler("cpu", enabled=False)
 
 
 @pytest.fixture
 def make_step(write_train_spec):
     """`make_step(teacher=..., **changes)` -> (step, trainee, a batch of 8)."""
 
-    def make(teacher=None, **changes):
+    def make(teacher=None, scaler=DISABLED, lr=0.0, fused=False, **changes):
         changes = {"model.kernel_regularization_factor": 0.0, **changes}
         spec = TrainSpec.load(write_train_spec(**changes))
         torch.manual_seed(0)
         network = BodyPoseNetwork(spec.skeleton, spec.model)
-        trainee = Trainee(network, torch.optim.SGD(network.parameters(), lr=0.0))
+        optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9, fused=fused)
+        trainee = Trainee(network, optimizer, scaler=scaler)
         network.eval()  # batch normalization knows no batches then
         samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
         batch = next(Batches(samples, 8, CPU, seed=0).run(range(1)))
@@ -61,6 +63,45 @@ def test_long_gradients_are_clipped_and_their_norm_is_told(make_step):
     clipping, clipped, batch = make_step(clip_grad_norm=0.5)
     assert torch.allclose(clipping([batch]).gradient_norm, norm)
     assert gradients(clipped).norm() == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_steps_that_overflow_leave_no_trace_until_the_scale_fits(make_step, fused):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    step, trainee, batch = make_step(scaler=scaler, lr=1e-3, fused=fused)
+    trainee.network.train()
+    tensors = tensors_of(trainee.network)
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    skipped = 0
+    while step([batch]).skipped:
+        skipped += 1
+        assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+        assert scaler.get_scale() == 2.0 ** (127 - skipped)
+    assert 1 < skipped < 50
+    assert not any(
+        torch.equal(tensor, before[name])
+        for name, tensor in tensors.items()
+        if tensor.ndim == 4 or name.endswith(".running_mean")
+    )
+
+
+def test_an_infinite_loss_is_a_skipped_step_where_the_loss_is_scaled(make_step):
+    _, trainee, _ = make_step()
+    skeleton = trainee.network.skeleton
+
+    def infinite(images):
+        heatmaps, pafs = answer(trainee.network, images)
+        return heatmaps + torch.inf, pafs
+
+    teacher = Teacher(infinite, skeleton, skeleton, 0.5, CPU.device, CPU.device)
+    scaler = torch.amp.GradScaler("cpu")
+    step, trainee, batch = make_step(teacher=teacher, scaler=scaler, lr=0.1)
+    result = step([batch])
+    assert not torch.isfinite(result.losses.total)
+    assert result.skipped
+    assert all(torch.isfinite(tensor).all() for tensor in tensors_of(trainee.network).values())
+    step, _, batch = make_step(teacher=teacher)
+    assert not step([batch]).skipped
 
 
 def test_the_average_follows_the_formula():

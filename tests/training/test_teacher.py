@@ -151,6 +151,15 @@ def test_a_python_file_that_fails_says_why(spec, tmp_path, text, told):
     assert "open_teacher()" in caught.value.remedy or "an Engine" in caught.value.remedy
 
 
+def test_a_python_file_is_told_before_it_is_executed(spec, tmp_path, caplog):
+    path = tmp_path / "teacher.py"
+    path.write_text("raise SystemExit('executed')")
+    with pytest.raises(SystemExit, match="executed"):
+        load_teacher(spec(path), "", CPU)
+    assert "distillation.teacher" in caplog.text
+    assert str(path) in caplog.text
+
+
 def test_a_teacher_of_other_joints_is_an_error(spec, tmp_path):
     save_model(tmp_path / "finger.tlt", BodyPoseNetwork(FINGER, TINY))
     with pytest.raises(BodyPoseNetError, match="knows none of the limbs"):

@@ -153,12 +153,12 @@ class _Loop:
         waited = time.perf_counter() - waiting
         set_learning_rate(training.trainee.optimizer, rate)
         result = step_within_memory(training.step, batches)
-        if training.trainee.average is not None:
+        if training.trainee.average is not None and not result.skipped:
             training.trainee.average.update(self._done - first)
         self._done += 1
         self._progress.step(
             self._done, result.losses, rate, samples=training.batches.samples_per_step,
-            waited=waited, gradient_norm=result.gradient_norm,
+            waited=waited, gradient_norm=result.gradient_norm, skipped=result.skipped,
             without_mask=sum(batch.without_mask for batch in batches),
             without_maps=sum(batch.without_maps for batch in batches),
             out_of_scale=sum(batch.out_of_scale for batch in batches),

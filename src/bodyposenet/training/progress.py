@@ -1,6 +1,6 @@
-"""What a training says as it goes: log lines with ETA, `status.json`, TensorBoard.
+"""Progress of a training: log lines with ETA, `status.json`, TensorBoard.
 
-The numbers of a step stay on the device until a step is due to be told of: looking at one makes
+The numbers of a step stay on the device until a step is due to be reported: reading one makes
 Python wait for all that the device has yet to do.
 """
 
@@ -27,11 +27,18 @@ from bodyposenet.training.history import History
 from bodyposenet.training.pace import Pace
 from bodyposenet.training.validation import ValidationResult
 
+_EXPLODED = (
+    "Older checkpoints are intact. Try a lower base_learning_rate or a longer soft_start in "
+    "another results folder (-r), or leave --use_amp out."
+)
 _NO_MASK = "had no mask file: all of their image counts"
 _NO_MAPS = "had no teacher maps (distillation.maps): learned from their labels alone"
 _OUT_OF_SCALE = (
     "were too large or too small for their photo's teacher maps: learned from their labels alone"
 )
+
+_MOST_SKIPPED = 50
+"""Steps in a row: from 65536, halved each time, the loss is scaled to nothing then."""
 
 
 class Progress:
@@ -58,7 +65,7 @@ class Progress:
         self._results_dir = results_dir
         self._steps_per_epoch = steps_per_epoch
         self._status = status
-        self._first_step = self._step = self._checked_step = first_step
+        self._first_step = self._step = first_step
         self._writer = None
         if results_dir is not None:
             # What a killed run wrote of the steps that are now done again is dropped.
@@ -67,7 +74,9 @@ class Progress:
         self._begun = self._last_line = time.monotonic()
         self._epoch_pace, self._summary_pace = Pace(), Pace()
         self._unseen: Tensor | None = None
+        self._unseen_count = 0
         self._loss_sum, self._loss_count = 0.0, 0
+        self._skipped = self._skipped_in_a_row = 0
         self._rate = 0.0
         self._without: Counter[str] | None = Counter()
 
@@ -94,6 +103,7 @@ class Progress:
         samples: int,
         waited: float,
         gradient_norm: Tensor | None,
+        skipped: bool = False,
         without_mask: int = 0,
         without_maps: int = 0,
         out_of_scale: int = 0,
@@ -107,15 +117,21 @@ class Progress:
             samples: Samples of the step, over all processes and accumulated batches.
             waited: Seconds that it waited for data.
             gradient_norm: Of all gradients together, on the device.
+            skipped: It changed nothing, as float16 overflowed; its loss does not count.
             without_mask: Samples that had no mask file.
             without_maps: Samples whose photo had no teacher maps.
             out_of_scale: Samples that were too large or too small for their teacher maps.
 
         Raises:
-            BodyPoseNetError: The loss is no number any more.
+            BodyPoseNetError: The loss is no number any more, or many steps in a row were skipped.
         """
         self._step, self._rate = step, rate
-        self._unseen = losses.total if self._unseen is None else self._unseen + losses.total
+        if skipped:
+            self._skip()
+        else:
+            self._skipped_in_a_row = 0
+            self._unseen = losses.total if self._unseen is None else self._unseen + losses.total
+            self._unseen_count += 1
         for pace in (self._epoch_pace, self._summary_pace):
             pace.add(samples, waited)
         if self._without is not None:
@@ -142,18 +158,20 @@ class Progress:
         """
         self._look_at_loss()
         pace, eta = self._epoch_pace, self._eta()
-        loss = self._loss_sum / max(self._loss_count, 1)
+        loss = self._mean_loss()
         self._loss_sum, self._loss_count = 0.0, 0
         self._say(
-            f"epoch {epoch}/{self._spec.num_epoch}: loss {loss:.4g}, "
+            f"epoch {epoch}/{self._spec.num_epoch}: loss {_written(loss)}, "
             f"{_duration(pace.seconds)}, {pace}, ETA {_duration(eta)}"
         )
+        if self._skipped and self._writer is not None:
+            logger.warning("%d steps of the epoch were skipped: float16 overflowed", self._skipped)
+        self._skipped = 0
         if self._status is not None:
             self._status.write(
                 "RUNNING", epoch=epoch, max_epoch=self._spec.num_epoch,
                 time_per_epoch=_duration(pace.seconds), eta=_duration(eta),
-                graphical={
-                    "loss": loss,
+                graphical=({} if loss is None else {"loss": loss}) | {
                     "learning_rate": self._rate,
                     "images_per_s": round(pace.images_per_s, 2),
                     "data_wait_share": round(pace.wait_share, 4),
@@ -200,6 +218,20 @@ class Progress:
     def _begin_epoch(self) -> None:
         self._epoch_pace, self._summary_pace = Pace(), Pace()
 
+    def _skip(self) -> None:
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == _MOST_SKIPPED:
+            raise BodyPoseNetError(
+                f"float16 overflowed in {_MOST_SKIPPED} steps in a row, up to step {self._step} "
+                f"(learning rate {self._rate:.3g})",
+                _EXPLODED,
+            )
+
+    def _mean_loss(self) -> float | None:
+        """The loss of the epoch so far; None: all its steps were skipped."""
+        return self._loss_sum / self._loss_count if self._loss_count else None
+
     def _look_at_loss(self) -> None:
         """Fetch the losses that only the device knows yet, and check that they are numbers."""
         if self._unseen is None:
@@ -208,13 +240,12 @@ class Progress:
         if not math.isfinite(loss):
             raise BodyPoseNetError(
                 f"the loss is {loss} by step {self._step} (learning rate {self._rate:.3g})",
-                "Older checkpoints are intact. Try a lower base_learning_rate or a longer "
-                "soft_start in another results folder (-r), or leave --use_amp out.",
+                _EXPLODED,
             )
         self._unseen = None
         self._loss_sum += loss
-        self._loss_count += self._step - self._checked_step
-        self._checked_step = self._step
+        self._loss_count += self._unseen_count
+        self._unseen_count = 0
 
     def _write_scalars(
         self, writer: SummaryWriter, losses: Losses, gradient_norm: Tensor | None
@@ -236,10 +267,10 @@ class Progress:
 
     def _say_progress(self) -> None:
         epoch, done = divmod(self._step - 1, self._steps_per_epoch)
-        loss = self._loss_sum / self._loss_count
         self._say(
             f"epoch {epoch + 1}/{self._spec.num_epoch}, step {done + 1}/{self._steps_per_epoch}: "
-            f"loss {loss:.4g}, learning rate {self._rate:.3g}, {self._epoch_pace}, "
+            f"loss {_written(self._mean_loss())}, learning rate {self._rate:.3g}, "
+            f"{self._epoch_pace}, "
             f"ETA {_duration(self._eta())}"
         )
 
@@ -258,6 +289,10 @@ class Progress:
         """Seconds to go, at the pace of this run."""
         per_step = (time.monotonic() - self._begun) / max(self._step - self._first_step, 1)
         return per_step * (self._spec.num_epoch * self._steps_per_epoch - self._step)
+
+
+def _written(loss: float | None) -> str:
+    return "unknown" if loss is None else f"{loss:.4g}"
 
 
 def _duration(seconds: float) -> str:

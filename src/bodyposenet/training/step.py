@@ -1,6 +1,7 @@
-"""Batches in, one step of the optimizer done, losses out.
+"""One step of the optimizer: batches to losses, gradients and new weights.
 
-Nothing in it waits for the device, unless a teacher runs on the processor.
+Nothing in it waits for the device, unless a teacher runs on the processor, or float16 must know
+whether it overflowed.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from bodyposenet.training.teacher import PrecomputedTeacher, Teacher, leave_rest
 
 
 class StepResult(NamedTuple):
-    """What a step says, as tensors on the device.
+    """Outcome of a step; tensors are on the device.
 
     Args:
         losses: Of this rank; the mean over the batches of the step.
         gradient_norm: Of all gradients together, before they were clipped.
+        skipped: The gradients overflowed in float16: weights and statistics are as before.
     """
 
     losses: Losses
     gradient_norm: Tensor
+    skipped: bool = False
 
 
 class Step:
@@ -69,6 +72,7 @@ class Step:
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
         """Step on the mean gradient of these batches, from any device."""
         optimizer, scaler = self._trainee.optimizer, self._trainee.scaler
+        scale, statistics = scaler.get_scale(), self._copy_statistics()
         optimizer.zero_grad(set_to_none=True)
         found = []
         for number, batch in enumerate(batches, 1):
@@ -80,7 +84,17 @@ class Step:
         norm = self._clip()
         scaler.step(optimizer)
         scaler.update()
-        return StepResult(_mean(found), norm)
+        skipped = scaler.get_scale() < scale
+        if skipped:
+            for buffer, before in zip(self._trainee.network.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+        return StepResult(_mean(found), norm, skipped)
+
+    def _copy_statistics(self) -> list[Tensor]:
+        """Batch statistics, to be put back: they take in activations that overflow."""
+        if not self._trainee.scaler.is_enabled():
+            return []
+        return [buffer.clone() for buffer in self._trainee.network.buffers()]
 
     def _losses(self, batch: Batch, forward: nn.Module) -> Losses:
         """The losses of a batch that is on the device."""

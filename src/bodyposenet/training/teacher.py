@@ -305,7 +305,8 @@ def _open(spec: TrainSpec, path: Path, key: str) -> Engine:
 
 
 def _open_own(spec: TrainSpec, path: Path) -> Engine:
-    """What the function `open_teacher` of a Python file gives."""
+    """Execute a Python file, and return what its function `open_teacher` gives."""
+    logger.warning("%s: executing the Python file %s", _PLACE, path.resolve())
     described = spec_from_file_location(_MODULE, path)
     assert described is not None and described.loader is not None  # it ends in .py
     module = sys.modules[_MODULE] = module_from_spec(described)

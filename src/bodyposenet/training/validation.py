@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +105,10 @@ class Validation:
         """
         self._network.eval()
         self._ranks.take_statistics(self._network)
+        with _any_shape():
+            return self._validate()
+
+    def _validate(self) -> ValidationResult | None:
         found = {name: self._find(*tested) for name, tested in self._tested.items()}
         loss = self._loss() if self._has_loss else None
         if not self._ranks.is_first:
@@ -140,6 +145,17 @@ class Validation:
         """What the network should say of a batch, and what it says."""
         batch = batch.to(self._ranks.device)
         return self._labels(batch), self._network(self._network.normalize(batch.image))
+
+
+@contextmanager
+def _any_shape() -> Iterator[None]:
+    """Turn off cuDNN's search for the quickest kernels, which begins anew for every size."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _inference_spec(spec: TrainSpec) -> InferenceSpec:
