@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.images import batched, sample_images
+from bodyposenet.exporting.int8.images import (
+    batched,
+    held_out_images,
+    sample_digest,
+    sample_images,
+)
 
 
 @pytest.fixture
@@ -40,6 +45,32 @@ def test_others_take_the_place_of_those_that_cannot_be_read(folder, caplog):
 def test_too_few_images_are_told_before_any_is_read(folder):
     with pytest.raises(BodyPoseNetError, match="holds 8 images, 20 are"):
         sample_images(folder, 20)
+
+
+def test_held_out_photos_are_those_that_are_not_drawn(folder, caplog):
+    drawn, others = shades(sample_images(folder, 5)), shades(held_out_images(folder, 5, 9))
+    assert sorted([*drawn, *others]) == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert len(held_out_images(folder, 5, 2)) == 2
+    assert held_out_images(folder, 8, 9) == []
+    (folder / f"{others[0] // 10}.png").write_bytes(b"no image")
+    assert shades(held_out_images(folder, 5, 9)) == others[1:]
+    assert f"{others[0] // 10}.png" in caplog.text
+
+
+def test_held_out_photos_come_from_the_other_end_than_those_in_place_of_unreadable_ones(folder):
+    first = shades(sample_images(folder, 1))[0]
+    (folder / f"{first // 10}.png").write_bytes(b"no image")
+    drawn, others = shades(sample_images(folder, 3)), shades(held_out_images(folder, 3, 4))
+    assert len(others) == 4
+    assert not {*drawn} & {*others}
+
+
+def test_the_digest_of_a_sample_tells_other_photos(folder):
+    digests = {sample_digest(folder, count) for count in (4, 5)}
+    (folder / "deeper" / "9.png").rename(folder / "9.png")
+    assert sample_digest(folder, 4) not in digests
+    (folder / "9.png").unlink()
+    assert sample_digest(folder, 4) in digests
 
 
 def test_a_missing_folder_is_told(tmp_path):

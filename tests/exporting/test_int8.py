@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import numpy_helper
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.cache import read_cache
-from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
+from bodyposenet.exporting.int8.calibration import Asked, CalibrationSource, find_ranges
 from bodyposenet.exporting.int8.equalization import equalize
 from bodyposenet.exporting.int8.origin import fingerprint
 from bodyposenet.exporting.int8.quantization import Quantization, quantized, to_int8
@@ -270,11 +271,46 @@ def test_what_exists_is_used_again(content, source, ranges, capsys, flavour):
     assert "calibration on the images in" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def cached(content, drawn_dataset, tmp_path_factory):
+    """A cache of four of the drawn test images."""
+    cache = tmp_path_factory.mktemp("cached") / "cal.bin"
+    source = CalibrationSource(drawn_dataset.folder / "test", None, cache, 4, 1, SIZE)
+    quantized(content, source, Quantization())
+    return source
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, None),
+        ({"image_dir": None, "batches": 9, "shape": (64, 64)}, None),
+        ({"asked": Asked("percentile", 4, SIZE)}, None),
+        ({"asked": Asked(method="entropy")}, "--cal_method: entropy"),
+        ({"asked": Asked(images=5)}, "--batches times --batch_size: 5"),
+        ({"asked": Asked(shape=(64, 128))}, r"--input_dims: \(64, 128\)"),
+        ({"image_dir": "train"}, "--cal_image_dir: .*train holds other photos"),
+    ],
+)
+def test_a_cache_that_contradicts_what_is_asked_is_an_error(
+    content, cached, drawn_dataset, changes, told
+):
+    if changes.get("image_dir"):
+        changes = changes | {"image_dir": drawn_dataset.folder / changes["image_dir"]}
+    source = replace(cached, **changes)
+    if told is None:
+        assert quantized(content, source, Quantization())
+        return
+    with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{told}") as error:
+        quantized(content, source, Quantization())
+    assert "delete both files" in error.value.remedy
+
+
 def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
     cache = tmp_path / "cal.bin"
     cache.write_bytes(source.cache_file.read_bytes())
     quantized(content, CalibrationSource(None, None, cache, 3, 2, SIZE), Quantization())
-    assert "does not tell which model" in caplog.text
+    assert "does not tell how its ranges were measured" in caplog.text
 
 
 def test_a_cache_that_lacks_tensors_is_told(content, source, ranges, tmp_path):

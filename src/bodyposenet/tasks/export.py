@@ -17,7 +17,7 @@ from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.export_checks import Targets, find_targets
 from bodyposenet.tasks.export_flags import add_arguments
-from bodyposenet.tasks.export_int8 import prepare, quantize
+from bodyposenet.tasks.export_int8 import photos_to_compare, prepare, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,13 @@ def _verify(
     network: PyTorchEngine, content: bytes, arguments: argparse.Namespace, targets: Targets
 ) -> None:
     """Compare the file with the network, and say how far they are apart."""
-    from bodyposenet.exporting.verification import TOLERANCES, check, compare, share_matched, table
+    from bodyposenet.exporting.verification import (
+        TOLERANCES,
+        compare,
+        find_problem,
+        share_matched,
+        table,
+    )
     from bodyposenet.runtime.engines import onnx
 
     exported = onnx.load(targets.output, content=content, on_cpu=True)
@@ -108,7 +114,15 @@ def _verify(
         logger.warning("no keypoints on these images: only the maps were compared")
     else:
         say(f"{share:.1%} of the keypoints are the same")
-    check(comparisons, tolerance)
+    problem = find_problem(comparisons, tolerance)
+    if problem is None:
+        return
+    if not arguments.allow_inaccurate:
+        raise BodyPoseNetError(
+            f"{targets.output}: not written, it is too far from the network: its {problem}",
+            f"{tolerance.remedy} --allow_inaccurate writes it all the same.",
+        )
+    logger.warning("%s: too far from the network: its %s", targets.output, problem)
 
 
 def _batches(
@@ -118,14 +132,16 @@ def _batches(
     shape: tuple[int, int],
 ) -> Iterator[NDArray[np.uint8]]:
     """Images to compare on: photos of a folder, or drawn people."""
-    from bodyposenet.exporting.verification import drawn_batches, photo_batches
+    from bodyposenet.exporting.verification import drawn_batches, photo_batches, read_photos
 
-    folder, shapes = arguments.verify_images, [shape]
-    if arguments.data_type == "int8":  # made for images like those that it is calibrated with
-        folder = folder or arguments.cal_image_dir
-    elif fixed_shape is None:
+    is_int8, shapes = arguments.data_type == "int8", [shape]
+    if not is_int8 and fixed_shape is None:
         shapes += [other for other in _OTHER_SHAPES if other != shape]
-    return photo_batches(network, folder, shapes) if folder else drawn_batches(shapes)
+    if arguments.verify_images:
+        return photo_batches(network, read_photos(arguments.verify_images), shapes)
+    if is_int8 and arguments.cal_image_dir:  # made for images like those
+        return photo_batches(network, photos_to_compare(arguments), shapes)
+    return drawn_batches(shapes)
 
 
 def _write(content: bytes, arguments: argparse.Namespace, targets: Targets) -> None:
@@ -163,7 +179,8 @@ def _write_engine(
         )
     timing_cache = Path(arguments.timing_cache) if arguments.timing_cache else None
     options = EngineOptions(targets.runtime, targets.device, timing_cache)
-    header = build_engine_file(content, path, options, arguments.key)
+    key = arguments.key if arguments.seal_engine else ""
+    header = build_engine_file(content, path, options, key)
     say(f"written: {path}, {header.runtime} {header.version}, for {header.device}")
 
 

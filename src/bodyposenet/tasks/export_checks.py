@@ -92,14 +92,21 @@ def find_targets(arguments: argparse.Namespace) -> Targets:
     _check_room(targets, overwrite=arguments.overwrite)
     for flag, needed in find_useless(arguments):
         logger.warning("--%s: without effect, it needs %s", flag, needed)
-    if targets.is_sealed and not arguments.key:
-        logger.warning("%s will not be sealed: no key (-k) is given", output)
-    if arguments.key and not targets.is_sealed:
-        logger.warning(
-            "%s will be a plain file that anybody can read; -o NAME%s seals it with the key",
-            output, _SEALED,
-        )  # fmt: skip
+    _tell_what_is_sealed(arguments, targets)
     return targets
+
+
+def _tell_what_is_sealed(arguments: argparse.Namespace, targets: Targets) -> None:
+    files = [(targets.output, targets.is_sealed, f"-o NAME{_SEALED}")]
+    if targets.engine is not None:
+        files.append((targets.engine, arguments.seal_engine, "--seal_engine"))
+    for path, is_sealed, how in files:
+        if is_sealed and not arguments.key:
+            logger.warning("%s will not be sealed: no key (-k) is given", path)
+        if arguments.key and not is_sealed:
+            logger.warning(
+                "%s will be a plain file that anybody can read; %s seals it with the key", path, how
+            )
 
 
 def _find_model(model: Path) -> Path:
@@ -135,7 +142,9 @@ def _device(arguments: argparse.Namespace) -> DeviceOptions:
             "Give a larger --max_batch_size.",
         )
     return DeviceOptions(
-        shape=_checked_shape(arguments.input_dims, arguments.data_format),
+        shape=_checked_shape(arguments.input_dims, arguments.data_format)
+        if arguments.input_dims
+        else DeviceOptions.shape,
         opt_batch_size=arguments.opt_batch_size,
         max_batch_size=largest,
         workspace=arguments.max_workspace_size,

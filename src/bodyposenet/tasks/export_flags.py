@@ -31,7 +31,9 @@ _NEEDS = (
         "--sdk_compatible_model", lambda given: given.sdk_compatible_model, ("upsample_ratio",)
     ),
     _Need(
-        "--engine_file", lambda given: given.engine_file, ("engine_runtime", "timing_cache")
+        "--engine_file",
+        lambda given: given.engine_file,
+        ("engine_runtime", "timing_cache", "seal_engine"),
     ),
     _Need(
         "--engine_file or --deployment_kit",
@@ -87,7 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--verify_images", metavar="DIR",
-        help="photos to compare on; default: those of --cal_image_dir for INT8, else drawn people",
+        help="photos to compare on; default: drawn people; for INT8 those of --cal_image_dir, if "
+        "there are enough those that do not calibrate",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow_inaccurate", action="store_true",
+        help="write the file even where it is further from the network than is allowed",
     )  # fmt: skip
     parser.add_argument("-v", "--verbose", action="store_true", help="the same as -l DEBUG")
     _add_form_arguments(parser.add_argument_group("form of the file"))
@@ -99,9 +106,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_form_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-d", "--input_dims", type=_dimensions, default="256,256,3", metavar="H,W,C",
+        "-d", "--input_dims", type=_dimensions, metavar="H,W,C",
         help="size of the images that the file is compared, calibrated and built for; it takes any "
-        "size (C,H,W with channels_first)",
+        "size (C,H,W with channels_first); default: 256,256,3",
     )  # fmt: skip
     group.add_argument(
         "-i", "--data_format", choices=("channels_last", "channels_first"),
@@ -167,14 +174,14 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         help="calibration cache in TensorRT's format; read if it exists, else written",
     )  # fmt: skip
     group.add_argument(
-        "--batches", type=_count, default=10, metavar="N", help="batches to calibrate with"
+        "--batches", type=_count, metavar="N", help="batches to calibrate with; default: 10"
     )
     group.add_argument(
         "--batch_size", type=_count, default=1, metavar="N", help="images of such a batch"
     )
     group.add_argument(
-        "--cal_method", choices=("percentile", "entropy", "minmax"), default="percentile",
-        help="how the ranges follow from the values seen",
+        "--cal_method", choices=("percentile", "entropy", "minmax"),
+        help="how the ranges follow from the values seen; default: percentile",
     )  # fmt: skip
     group.add_argument(
         "--cal_select", metavar="FILE",
@@ -189,6 +196,10 @@ def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--engine_file", metavar="FILE", help="also build an engine for this machine (.engine)"
     )
+    group.add_argument(
+        "--seal_engine", action="store_true",
+        help="seal the engine with the key; else it is a plain file, as TensorRT's are",
+    )  # fmt: skip
     group.add_argument(
         "--engine_runtime", choices=("tensorrt", "openvino", "auto"),
         help="what builds it, told before any work if it cannot; auto: TensorRT where it works, "

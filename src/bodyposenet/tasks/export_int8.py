@@ -1,4 +1,4 @@
-"""The INT8 flags of `export` and a float32 file in, the file in INT8 out."""
+"""The INT8 part of `export`: its flags, the quantized file, the photos to compare it on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bodyposenet.console import logger, say
 from bodyposenet.errors import BodyPoseNetError, closest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bodyposenet.exporting.int8.calibration import CalibrationSource
     from bodyposenet.exporting.int8.qdq import Flavour
+
+_BATCHES = 10
+"""To calibrate with, as in the original."""
+
+_ENOUGH = 4
+"""Photos to compare on."""
 
 
 def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> None:
@@ -24,7 +34,7 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
 
     Raises:
         BodyPoseNetError: There is no such folder, too few photos in it, or a file of an earlier
-            calibration is damaged or of another size.
+            calibration is damaged, of another size or contradicts the flags.
     """
     if arguments.float_layers and arguments.strict_type_constraints:
         raise BodyPoseNetError(
@@ -56,10 +66,12 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
 def _is_calibrated_already(source: CalibrationSource) -> bool:
     """Whether an earlier calibration left a cache or a tensorfile, which is looked into."""
     from bodyposenet.exporting.int8.cache import read_cache
+    from bodyposenet.exporting.int8.calibration import read_agreeing_origin
     from bodyposenet.exporting.int8.tensorfile import read_tensorfile
 
     if source.cache_file is not None and source.cache_file.exists():
         read_cache(source.cache_file)
+        read_agreeing_origin(source, source.cache_file)
         return True
     if source.data_file is not None and source.data_file.exists():
         next(read_tensorfile(source.data_file, source.batches, source.shape))
@@ -73,6 +85,13 @@ def _check_selection(arguments: argparse.Namespace) -> None:
             "--cal_select, --cal_source_dir and --cal_image_dir belong together",
             "Give the annotations, the folder of their images, and a new folder for the selected.",
         )
+    for flag in ("cache_file", "data_file"):
+        named = getattr(arguments, f"cal_{flag}")
+        if named and Path(named).exists():
+            raise BodyPoseNetError(
+                f"--cal_select: --cal_{flag} {named} exists already, and no image would be used",
+                f"Name another --cal_{flag}, delete it, or leave --cal_select out.",
+            )
     for flag, there in (("select", Path.is_file), ("source_dir", Path.is_dir)):
         named = getattr(arguments, f"cal_{flag}")
         if not there(Path(named)):
@@ -102,7 +121,7 @@ def prepare(arguments: argparse.Namespace, layers: Collection[str]) -> None:
 
         select_images(
             arguments.cal_select, arguments.cal_source_dir, arguments.cal_image_dir,
-            arguments.batches * arguments.batch_size,
+            (arguments.batches or _BATCHES) * arguments.batch_size,
         )  # fmt: skip
 
 
@@ -124,7 +143,7 @@ def quantize(
 
     quantization = Quantization(
         flavour=flavour,
-        method=arguments.cal_method,
+        method=arguments.cal_method or Quantization.method,
         float_outputs=arguments.float_outputs,
         float_layers=tuple(arguments.float_layers),
         strict=arguments.strict_type_constraints,
@@ -132,17 +151,46 @@ def quantize(
     return quantized(content, _source(arguments, shape), quantization)
 
 
+def photos_to_compare(arguments: argparse.Namespace) -> list[NDArray[np.uint8]]:
+    """Read photos of `--cal_image_dir` that were not calibrated with, if there are enough.
+
+    Raises:
+        BodyPoseNetError: There is no such folder.
+    """
+    from bodyposenet.exporting.int8.images import held_out_images
+    from bodyposenet.exporting.verification import PHOTOS
+
+    folder = Path(arguments.cal_image_dir)
+    calibrated = (arguments.batches or _BATCHES) * arguments.batch_size
+    photos = held_out_images(folder, calibrated, PHOTOS)
+    if len(photos) >= _ENOUGH:
+        say(f"compared on {len(photos)} photos of {folder} that were not calibrated with")
+        return photos
+    logger.warning(
+        "%s: compared on photos that were calibrated with: only %d others are there; "
+        "--verify_images names better ones",
+        folder, len(photos),
+    )  # fmt: skip
+    return held_out_images(folder, 0, PHOTOS)
+
+
 def _source(arguments: argparse.Namespace, shape: tuple[int, int]) -> CalibrationSource:
-    from bodyposenet.exporting.int8.calibration import CalibrationSource
+    from bodyposenet.exporting.int8.calibration import Asked, CalibrationSource
 
     def path(text: str | None) -> Path | None:
         return Path(text) if text else None
 
+    asked = Asked(
+        method=arguments.cal_method,
+        images=arguments.batches and arguments.batches * arguments.batch_size,
+        shape=shape if arguments.input_dims else None,
+    )
     return CalibrationSource(
         image_dir=path(arguments.cal_image_dir),
         data_file=path(arguments.cal_data_file),
         cache_file=path(arguments.cal_cache_file),
-        batches=arguments.batches,
+        batches=arguments.batches or _BATCHES,
         batch_size=arguments.batch_size,
         shape=shape,
+        asked=asked,
     )

@@ -1,4 +1,4 @@
-"""A float32 ONNX file and images that stand for its use in, the ranges of its tensors out.
+"""Calibration: the ranges of a model's tensors, measured on images that stand for its use.
 
 The images may lie in a folder or, prepared, in a tensorfile; the ranges, in a calibration cache.
 Whatever exists is used, whatever is named and does not exist is written.
@@ -17,8 +17,14 @@ from bodyposenet.console import logger, say, track
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.fitted_photos import fit_photos
 from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
-from bodyposenet.exporting.int8.images import batched, sample_images
-from bodyposenet.exporting.int8.origin import Origin, digest_of, read_origin, write_origin
+from bodyposenet.exporting.int8.images import batched, sample_digest, sample_images
+from bodyposenet.exporting.int8.origin import (
+    CALIBRATE_AGAIN,
+    Origin,
+    digest_of,
+    read_origin,
+    write_origin,
+)
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.int8.watching import WatchedModel
@@ -32,6 +38,21 @@ Batches = Iterable[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What an existing cache must have been made with; None: anything.
+
+    Args:
+        method: How the ranges are found.
+        images: How many images.
+        shape: Height and width of the images.
+    """
+
+    method: Method | None = None
+    images: int | None = None
+    shape: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class CalibrationSource:
     """Where the ranges come from.
 
@@ -42,6 +63,7 @@ class CalibrationSource:
         batches: How many batches of photos, or of the tensorfile.
         batch_size: Photos in a batch.
         shape: Height and width that the photos are fitted into.
+        asked: What of it a cache that exists must agree with.
     """
 
     image_dir: Path | None
@@ -50,6 +72,7 @@ class CalibrationSource:
     batches: int
     batch_size: int
     shape: tuple[int, int]
+    asked: Asked = Asked()
 
 
 def find_ranges(
@@ -65,11 +88,14 @@ def find_ranges(
         model: Its `fingerprint`, which a cache of ours must have.
 
     Raises:
-        BodyPoseNetError: The cache is another model's or lacks some of these, there is nothing to
-            measure them with, or a file or a folder cannot be used.
+        BodyPoseNetError: The cache is another model's, lacks some of these or was made otherwise
+            than was asked, there is nothing to measure them with, or a file or a folder cannot be
+            used.
     """
     if source.cache_file is not None and source.cache_file.exists():
-        return _read_again(source.cache_file, model, needed)
+        return _read_again(source, source.cache_file, model, needed)
+    # A tensorfile that exists already may come from anywhere.
+    folder = None if source.data_file and source.data_file.exists() else source.image_dir
     images: list[int] = []
     batches = _counting(_batches(content, source), images)
     ranges = measure_ranges(content, batches, method, source.batches)
@@ -78,6 +104,7 @@ def find_ranges(
         origin = Origin(
             model=model, cache=digest_of(text), method=method,
             input_shape=source.shape, images=sum(images),
+            photos=sample_digest(folder, sum(images)) if folder else None,
             ranges={name: (covered.low, covered.high) for name, covered in ranges.items()},
         )  # fmt: skip
         write_origin(source.cache_file, origin)
@@ -85,18 +112,63 @@ def find_ranges(
     return ranges
 
 
-def _read_again(cache: Path, model: str, needed: Sequence[str]) -> dict[str, Range]:
+def read_agreeing_origin(source: CalibrationSource, cache: Path) -> Origin | None:
+    """Read the origin of a cache, and make sure that it does not contradict what is asked.
+
+    Args:
+        source: What is asked.
+        cache: Exists.
+
+    Returns:
+        None: the cache has no origin, as those of TensorRT's.
+
+    Raises:
+        BodyPoseNetError: It was made otherwise, has been changed since, or its origin is broken.
+    """
+    origin = read_origin(cache)
+    if origin is None:
+        return None
+    asked = source.asked
+    made = {
+        "--cal_method": (asked.method, origin.method),
+        "--batches times --batch_size": (asked.images, origin.images),
+        "--input_dims": (asked.shape, origin.input_shape),
+    }
+    contradictions = [
+        f"{flag}: {wanted} is asked for, {found} it was"
+        for flag, (wanted, found) in made.items()
+        if wanted not in (None, found)
+    ]
+    folder = source.image_dir
+    if folder and origin.photos not in (None, sample_digest(folder, origin.images)):
+        contradictions.append(f"--cal_image_dir: {folder} holds other photos")
+    if contradictions:
+        raise BodyPoseNetError(
+            f"{cache}: exists already, and was made otherwise ({'; '.join(contradictions)})",
+            f"{CALIBRATE_AGAIN} Leave these flags out to use it as it is.",
+        )
+    return origin
+
+
+def _read_again(
+    source: CalibrationSource, cache: Path, model: str, needed: Sequence[str]
+) -> dict[str, Range]:
     """The ranges of a cache; those of ours as they were measured."""
     written = read_cache(cache)
     ranges = find_tensors(written, needed)
     if others := sum(name not in written for name in ranges):
         logger.info("%s: %d tensors were found under TensorFlow's names", cache, others)
     _check_complete(ranges, cache, needed)
-    origin = read_origin(cache, model)
+    origin = read_agreeing_origin(source, cache)
     if origin is None:
-        logger.warning("%s: does not tell which model its ranges are of; they are used", cache)
+        logger.warning(
+            "%s: does not tell how its ranges were measured, or of which model; they are used",
+            cache,
+        )
         say(f"calibration skipped: the ranges of {cache} are used")
         return ranges
+    if origin.model != model:
+        raise BodyPoseNetError(f"{cache}: holds the ranges of another model", CALIBRATE_AGAIN)
     say(f"calibration skipped: the ranges of {cache} are used ({origin})")
     return {name: Range(*ends) for name, ends in origin.ranges.items()}
 

@@ -1,8 +1,9 @@
-"""A folder of photos in, a random sample of them out, read one by one."""
+"""Photos to calibrate with: a random sample of a folder, and those that it leaves out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -34,41 +35,84 @@ def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[n
         BodyPoseNetError: There is no such folder, or there are fewer photos; that some cannot be
             read is known only when the last one has been.
     """
+    paths = _in_order(folder, seed)
+    if len(paths) < count:
+        raise BodyPoseNetError(
+            f"{folder}: holds {len(paths)} images, {count} are to calibrate with", _REMEDY
+        )
+    return _sample(folder, paths, count)
+
+
+def held_out_images(folder: Path, drawn: int, most: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Read photos that `sample_images` leaves out.
+
+    They are the last ones in its order, as the next ones take the place of unreadable ones.
+
+    Args:
+        folder: Holds the photos; folders in it are not searched.
+        drawn: How many `sample_images` draws; 0: every photo may be read.
+        most: How many at most.
+        seed: As `sample_images` has it.
+
+    Returns:
+        (H, W, 3) uint8 RGB each; those that cannot be read are left out, with a warning.
+
+    Raises:
+        BodyPoseNetError: There is no such folder.
+    """
+    rest = _in_order(folder, seed)[drawn:]
+    return list(islice(_readable(rest[::-1], []), most))
+
+
+def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
+    """SHA-256 of the names and sizes of the photos that `sample_images` draws.
+
+    Raises:
+        BodyPoseNetError: There is no such folder.
+    """
+    digest = hashlib.sha256()
+    for path in _in_order(folder, seed)[:count]:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _in_order(folder: Path, seed: int) -> list[Path]:
+    """The photos of a folder, in the order in which they are drawn."""
     if not folder.is_dir():
         raise BodyPoseNetError(
             f"{folder}: no such folder",
             "Give --cal_image_dir a folder of photos that stand for the model's use.",
         )
     paths = [entry.path for entry in list_images("dir", folder).entries]
-    if len(paths) < count:
-        raise BodyPoseNetError(
-            f"{folder}: holds {len(paths)} images, {count} are to calibrate with", _REMEDY
-        )
-    order = np.random.default_rng(seed).permutation(len(paths))
-    return _read(folder, [paths[index] for index in order], count)
+    return [paths[index] for index in np.random.default_rng(seed).permutation(len(paths))]
 
 
-def _read(folder: Path, paths: list[Path], count: int) -> Iterator[NDArray[np.uint8]]:
-    unreadable = found = 0
-    for path in paths:
-        if found == count:
-            break
-        try:
-            image = read_image(path)
-        except BodyPoseNetError as error:
-            logger.warning("not used to calibrate with: %s", error.what)
-            unreadable += 1
-            continue
+def _sample(folder: Path, paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
+    found, unreadable = 0, list[Path]()
+    for image in islice(_readable(paths, unreadable), count):
         found += 1
         yield image
     if unreadable:
-        logger.warning("%s: %d images cannot be read, others take their place", folder, unreadable)
+        told = folder, len(unreadable)
+        logger.warning("%s: %d images cannot be read, others take their place", *told)
     if found < count:
         raise BodyPoseNetError(
-            f"{folder}: {unreadable} of {len(paths)} images cannot be read, so that there are "
+            f"{folder}: {len(unreadable)} of {len(paths)} images cannot be read, so that there are "
             f"{found} of the {count} to calibrate with",
             _REMEDY,
         )
+
+
+def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Every photo that can be read; the others join `unreadable`."""
+    for path in paths:
+        try:
+            image = read_image(path)
+        except BodyPoseNetError as error:
+            logger.warning("left out: %s", error.what)
+            unreadable.append(path)
+        else:
+            yield image
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

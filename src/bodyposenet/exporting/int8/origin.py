@@ -1,4 +1,4 @@
-"""What a calibration cache does not say: whose ranges it holds, how they were found, both ends.
+"""Origin of a calibration cache: of which model its ranges are, how they were found, both ends.
 
 It lies beside the cache as `<cache>.json`. Without it, ranges of another model with the same layers
 would go unnoticed, and the lowest value of a tensor would be lost.
@@ -19,6 +19,8 @@ from bodyposenet.files import write_json
 from bodyposenet.specs.loading import Block
 from bodyposenet.specs.numbers import Count
 
+CALIBRATE_AGAIN = "Name another --cal_cache_file, or delete both files to calibrate again."
+
 
 class Origin(Block):
     """Where the ranges of a calibration cache come from.
@@ -29,6 +31,7 @@ class Origin(Block):
         method: How they were found.
         input_shape: Height and width of the images.
         images: How many.
+        photos: `sample_digest` of their folder; None: they came from a tensorfile.
         ranges: Lowest and highest value of every tensor.
     """
 
@@ -37,6 +40,7 @@ class Origin(Block):
     method: Method
     input_shape: tuple[Count, Count]
     images: Count
+    photos: str | None = None
     ranges: dict[str, tuple[float, float]]
 
     def __str__(self) -> str:
@@ -70,35 +74,32 @@ def write_origin(cache: Path, origin: Origin) -> None:
     write_json(_beside(cache), origin.model_dump())
 
 
-def read_origin(cache: Path, model: str) -> Origin | None:
+def read_origin(cache: Path) -> Origin | None:
     """Read it, and check that the cache is what it speaks of.
 
     Args:
         cache: The calibration cache; it exists.
-        model: `fingerprint` of the model that its ranges are wanted for.
 
     Returns:
         None: there is no such file, as with caches of TensorRT's.
 
     Raises:
-        BodyPoseNetError: The ranges are another model's, the cache has been changed since, or the
-            file is broken.
+        BodyPoseNetError: The cache has been changed since, or the file is broken.
     """
     path = _beside(cache)
     if not path.exists():
         return None
-    remedy = "Name another --cal_cache_file, or delete both files to calibrate again."
     try:
         origin = Origin.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise BodyPoseNetError(f"{path}: does not tell where {cache} comes from", remedy) from error
+        raise BodyPoseNetError(
+            f"{path}: does not tell where {cache} comes from", CALIBRATE_AGAIN
+        ) from error
     if origin.cache != digest_of(cache.read_bytes()):
         raise BodyPoseNetError(
             f"{cache}: is not the file that {path} speaks of",
             f"Delete {path} to use the cache as it is, or both to calibrate again.",
         )
-    if origin.model != model:
-        raise BodyPoseNetError(f"{cache}: holds the ranges of another model", remedy)
     return origin
 
 
