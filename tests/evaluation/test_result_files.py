@@ -9,9 +9,10 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import evaluate_poses, write_result_files
-from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.evaluation.plots import plot_keypoint_errors
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 
-from .scenes import COCO, random_scene, read
+from .scenes import COCO, annotate, dataset, random_scene, read
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,17 @@ def test_the_plots_are_pictures_and_the_same_each_time(tmp_path, outcome):
     for one, other in zip(first, second, strict=True):
         assert cv2.imread(str(one)).std() > 10
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_names_of_joints_are_no_formulas(tmp_path):
+    joints = ("$x^{", "cost$5$", "hip")
+    annotation = annotate(1, 1, np.array([[10, 10, 2], [40, 50, 2], [90, 80, 2]]))
+    images = read(dataset(1, [annotation]), joints)
+    outcome = evaluate_poses([], images, joints, Skeleton("own", joints, ((0, 1), (1, 2))))
+    *_, picture = write_result_files(tmp_path, outcome)
+    assert cv2.imread(str(picture)).std() > 10
+    labels = plot_keypoint_errors(outcome).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == list(joints)
 
 
 def test_a_report_on_nothing_is_written_too(tmp_path):

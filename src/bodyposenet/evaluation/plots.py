@@ -54,7 +54,8 @@ def plot_keypoint_errors(outcome: KeypointAP) -> Figure:
     distance.plot([error.mean for error in errors], places, "|", color=INK, markersize=9)
     share.barh(places, [error.labelled > 0 for error in errors], 0.7, color=GRID)
     share.barh(places, [_or_zero(error.found) for error in errors], 0.7, color=colors)
-    distance.set_yticks(places, [error.joint.replace("_", " ") for error in errors])
+    names = [error.joint.replace("_", " ") for error in errors]
+    distance.set_yticks(places, names, parse_math=False)  # a name with $ is no formula
     most = max((_or_zero(max(error.mean, error.median)) for error in errors), default=0)
     distance.set(xlim=(0, 1.08 * most or 0.1), ylim=(max(len(errors), 1) - 0.4, -0.6))
     distance.set(xlabel="median distance, share of the person's size (line: mean)")
