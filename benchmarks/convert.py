@@ -3,7 +3,7 @@
 python -m benchmarks.convert [--annotations FILE] [--images N] [--quick] [--json FILE]
 
 The annotations are repeated under new ids until there are N images (64,000; COCO's train2017 has
-as many with people); without a file they are made up. No image file is needed.
+as many with people); without a file they are made up. Only the first image file is there, empty.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ def _write_dataset(folder: Path, source: dict[str, Any], count: int) -> int:
         images.append(image | {"id": number, "file_name": f"{number:012d}.jpg"})
         for annotation in people_of.get(image["id"], []):
             annotations.append(annotation | {"id": len(annotations), "image_id": number})
-    write_json(folder / "train.json", {"images": images, "annotations": annotations}, indent=None)
+    (folder / "images").mkdir()
+    (folder / "images" / images[0]["file_name"]).touch()
+    content = {"images": images, "annotations": annotations}
+    content["categories"] = [{"id": 1, "name": "person", "keypoints": list(COCO_JOINTS)}]
+    write_json(folder / "train.json", content, indent=None)
     split = {
         "images_root_dir_path": "images",
         "mask_root_dir_path": "masks",
@@ -94,6 +98,7 @@ def _made_up(images: int = 200) -> dict[str, Any]:
             result["annotations"].append(
                 {
                     "image_id": image_id,
+                    "category_id": 1,
                     "bbox": [x, y, width, height],
                     "area": width * height * 0.6,
                     "iscrowd": int(place == 3 and image_id % 20 == 0),

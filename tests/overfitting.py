@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bodyposenet.data.coco import load_coco
+from bodyposenet.evaluation.dataset import load_test_images
 from bodyposenet.media.source import read_image
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
@@ -38,7 +38,7 @@ def overfit(dataset_spec: Path) -> BodyPoseNetwork:
 
 def batch(network: BodyPoseNetwork, spec: DatasetSpec) -> tuple[torch.Tensor, ...]:
     """Normalized images, and their target heatmaps and PAFs."""
-    entries = load_coco(spec.annotations("test"), spec.person.keypoints)
+    entries = load_test_images(spec)
     folder = spec.images_folder("test")
     images = np.stack([read_image(folder / entry.file_name) for entry in entries])
     joint_map = network.skeleton.joints_from(spec.person.keypoints)

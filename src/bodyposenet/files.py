@@ -156,19 +156,20 @@ def exists(path: str | Path) -> bool:
         return False
 
 
-def read_json(path: str | Path, remedy: str = "") -> Any:
-    """Read a JSON file; it may begin with a byte order mark.
+@contextmanager
+def explaining_json(path: str | Path, remedy: str = "") -> Iterator[None]:
+    """Turn the errors of reading and parsing a JSON file into ones that name it.
 
     Args:
         path: The file.
         remedy: What to do where that fails.
 
     Raises:
-        BodyPoseNetError: It is missing, no text or not valid JSON, or holds a number too long or
-            values nested too deeply to be read.
+        BodyPoseNetError: The file is missing, no text or not valid JSON, or holds a number too long
+            or values nested too deeply to be read.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        yield
     except OSError as error:
         problem = f"{path}: cannot be read: {error.strerror or error}"
         raise BodyPoseNetError(problem, remedy) from error
@@ -181,6 +182,20 @@ def read_json(path: str | Path, remedy: str = "") -> Any:
         raise BodyPoseNetError(f"{path}: the values are nested too deeply", remedy) from error
     except ValueError as error:  # Python reads no integers of more than 4300 digits
         raise BodyPoseNetError(f"{path}: holds a number too long to be read", remedy) from error
+
+
+def read_json(path: str | Path, remedy: str = "") -> Any:
+    """Read a JSON file; it may begin with a byte order mark.
+
+    Args:
+        path: The file.
+        remedy: What to do where that fails.
+
+    Raises:
+        BodyPoseNetError: As `explaining_json`.
+    """
+    with explaining_json(path, remedy):
+        return json.loads(Path(path).read_bytes())
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:

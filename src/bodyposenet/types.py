@@ -57,10 +57,10 @@ class Person:
     Args:
         keypoints: (D, 3) float64: x, y and the dataset's own visibility flag.
         box: (4,) x, y, width, height.
-        area: Area of the segmentation, in pixels.
+        area: Area of the segmentation, in pixels; of the box, if there is no segmentation.
         is_crowd: The region holds many people that are not told apart.
-        segmentation: COCO polygons, RLE or uncompressed RLE; None if there is none.
-        num_keypoints: Labelled keypoints, as the annotation says.
+        segmentation: COCO polygons (lists or arrays), RLE or uncompressed RLE; or None.
+        num_keypoints: How many keypoints are labelled.
         annotation_id: Id of the annotation.
         is_pseudo: A model found this person; nobody annotated it.
     """
@@ -73,6 +73,11 @@ class Person:
     num_keypoints: int
     annotation_id: int
     is_pseudo: bool = False
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether this is one person, no crowd, and has labelled keypoints."""
+        return self.num_keypoints > 0 and not self.is_crowd
 
     @property
     def center(self) -> tuple[float, float]:
@@ -96,7 +101,6 @@ class Record:
         scales: (P,) float64, height of each person's box.
         centers: (P, 2) float64, middle of each person's box.
         person_index: Index of the first person among the image's annotations.
-        pseudo: (P,) bool, people that a model found; None where all were annotated.
     """
 
     image_id: int
@@ -109,7 +113,6 @@ class Record:
     scales: NDArray[np.float64]
     centers: NDArray[np.float64]
     person_index: int = 0
-    pseudo: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)

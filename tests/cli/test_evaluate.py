@@ -98,6 +98,17 @@ def evaluate(path: Path, max_images: int | None = None):
     return evaluate_dataset(Seer(), spec, load_test_images(spec, max_images))
 
 
+EXCHANGED = (("height", "width"), ("width", "height"))
+
+
+def change_annotations(folder, **changes):
+    """Apply functions to each image or annotation of the dataset's file."""
+    content = json.loads((folder / "test.json").read_text())
+    for key, change in changes.items():
+        content[key] = [change(one) for one in content[key]]
+    (folder / "test.json").write_text(json.dumps(content))
+
+
 SIZES = {"a.png": (120, 200), "b.png": (200, 90), "c.png": (150, 150)}
 
 
@@ -153,6 +164,30 @@ def test_images_of_another_size_are_scaled_to_their_annotations(write_dataset, t
     expected = (PLACES * (400, 240) + 0.5) / 2 - 0.5
     np.testing.assert_allclose(result.images[0]["keypoints"][0], expected, atol=0.001)
     assert result.accuracy.ap > 0.9
+
+
+def test_pixels_are_taken_as_they_are_where_height_and_width_are_exchanged(write_dataset, tmp_path):
+    path = write_dataset(SIZES)
+    change_annotations(tmp_path, images=lambda one: one | {k: one[v] for k, v in EXCHANGED})
+    result = evaluate(path)
+    assert result.accuracy.ap == pytest.approx(1.0)
+    assert len(result.resized) == 2  # the third is square
+    assert "a.png" in result.resized[0]
+
+
+def test_people_whose_area_is_0_count_and_are_told(write_dataset, tmp_path, caplog):
+    path = write_dataset(SIZES)
+    change_annotations(tmp_path, annotations=lambda one: one | {"area": 0})
+    assert evaluate(path).accuracy.ap == pytest.approx(1.0)
+    assert "3 areas that were 0" in caplog.text
+
+
+def test_labelled_keypoints_are_counted(write_dataset, tmp_path, caplog):
+    path = write_dataset(SIZES)
+    change_annotations(tmp_path, annotations=lambda one: one | {"num_keypoints": 0})
+    result = evaluate(path)
+    assert (result.accuracy.people, result.accuracy.ap) == (3, pytest.approx(1.0))
+    assert "3 values of num_keypoints" in caplog.text
 
 
 def test_only_the_first_images_if_so_told(write_dataset):

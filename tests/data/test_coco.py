@@ -2,15 +2,26 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from bodyposenet.data.coco import load_coco, read_coco
+from bodyposenet.data.coco import load_coco, read_coco, read_dataset
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.dataset import DatasetSpec
 
-from .coco_files import BOX, JOINTS, content, image, person, unlabelled, write_annotations
+from .coco_files import (
+    BOX,
+    JOINTS,
+    content,
+    image,
+    person,
+    unlabelled,
+    write_annotations,
+    write_spec,
+)
 
 
 @pytest.fixture
@@ -50,9 +61,14 @@ def test_what_a_file_may_leave_out(read):
     assert other.num_keypoints == 3
 
 
-def test_an_empty_box_is_read(read):
-    (only,) = read([image()], [person(bbox=[5, 5, 0, 0])]).images
-    assert only.persons[0].area == 0
+def test_somebody_without_any_extent_is_read(read):
+    dataset = read([image()], [person(bbox=[5, 5, 0, 0])])
+    assert dataset.images[0].persons[0].area == 0
+    assert any("OKS" in kind for kind in dataset.repairs)
+
+
+def test_annotations_as_they_should_be_need_no_repairs(read):
+    assert not read([image()], [person(1), unlabelled(2), person(3, iscrowd=1)]).repairs
 
 
 def test_other_categories_and_unknown_images_are_left_out_and_counted(read, caplog, tmp_path):
@@ -68,12 +84,79 @@ def test_other_categories_and_unknown_images_are_left_out_and_counted(read, capl
     assert "1 annotations of other categories" in caplog.text
 
 
-def test_without_a_category_named_person_all_annotations_are_people(tmp_path):
-    path = tmp_path / "horses.json"
-    file = content([image()], [person(1), person(2) | {"category_id": 5}])
-    file["categories"] = [{"id": 1, "name": "foal"}, {"id": 5, "name": "horse"}]
-    path.write_text(json.dumps(file))
-    assert len(load_coco(path, JOINTS)[0].persons) == 2
+DOG = {"id": 1, "name": "dog"}
+HORSE = {"id": 5, "name": "Horse", "keypoints": JOINTS}
+
+
+@pytest.fixture
+def people_of(tmp_path):
+    """Ids of who are people in a file of such categories; their annotations have the same ids."""
+
+    def run(categories, ids=(1, 5), **wanted):
+        path = tmp_path / "a.json"
+        annotations = [person(number) | {"category_id": number} for number in ids]
+        file = content([image()], annotations) | {"categories": categories}
+        path.write_text(json.dumps(file))
+        (only,) = read_coco(path, JOINTS, **wanted).images
+        return [found.annotation_id for found in only.persons]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["person", "Person", " PERSON"])
+def test_people_are_those_of_the_category_of_that_name_in_any_case(people_of, name):
+    assert people_of([DOG, {"id": 5, "name": name}]) == [5]
+    assert people_of([DOG, {"id": "5", "name": name}]) == [5]
+
+
+def test_the_category_may_have_another_name_or_be_known_by_its_id(people_of):
+    assert people_of([DOG | {"keypoints": JOINTS}, HORSE], category="horse") == [5]
+    assert people_of([DOG | {"keypoints": JOINTS}, HORSE], category=5) == [5]
+
+
+def test_else_people_are_those_of_the_only_category_with_keypoints(people_of, caplog):
+    assert people_of([DOG, HORSE]) == [5]
+    assert "Horse" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "categories", [[DOG], [DOG, HORSE | {"keypoints": []}], [DOG | {"keypoints": JOINTS}, HORSE]]
+)
+def test_a_category_that_cannot_be_told_is_an_error_that_lists_them(people_of, categories):
+    with pytest.raises(BodyPoseNetError) as caught:
+        people_of(categories)
+    assert all(repr(entry["name"]) in caught.value.what for entry in categories)
+    assert "categories" in caught.value.remedy
+
+
+def test_without_a_list_of_categories_all_annotations_must_be_of_one(people_of):
+    assert people_of([], ids=(5,)) == [5]
+    assert people_of([], category=5) == [5]
+    with pytest.raises(BodyPoseNetError, match="1, 5"):
+        people_of([])
+
+
+def test_an_annotation_without_a_category_is_a_person_only_if_there_is_one(read, tmp_path):
+    nothing = person() | {"category_id": None}
+    assert len(read([image()], [nothing]).images[0].persons) == 1
+    file = content([image()], [nothing])
+    file["categories"].append({"id": 2, "name": "dog"})
+    (tmp_path / "a.json").write_text(json.dumps(file))
+    with pytest.raises(BodyPoseNetError, match="category_id"):
+        read_coco(tmp_path / "a.json", JOINTS)
+
+
+def test_a_dataset_spec_names_the_category(tmp_path):
+    path = write_spec(tmp_path, [image()], [person(1), person(2) | {"category_id": 2}])
+    file = json.loads((tmp_path / "annotations.json").read_text())
+    file["categories"] = [{"id": n, "name": f"kind {n}", "keypoints": JOINTS} for n in (1, 2)]
+    (tmp_path / "annotations.json").write_text(json.dumps(file))
+    spec = json.loads(path.read_text())
+    for named in ({"name": "Kind 2"}, {"id": 2}, {"name": "kind 2", "id": 1}):
+        spec["categories"] = [{"num_joints": 3, "keypoints": JOINTS} | named]
+        path.write_text(json.dumps(spec))
+        (only,) = read_dataset(DatasetSpec.load(path), "train").images
+        assert [found.annotation_id for found in only.persons] == [2]
 
 
 def test_images_with_annotations_are_told_apart(read):
@@ -82,37 +165,34 @@ def test_images_with_annotations_are_told_apart(read):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "told"),
     [
-        ({"keypoints": [1.0] * 6}, "annotation 4: keypoints holds 6 numbers, not 9"),
-        ({"keypoints": [math.nan] + [1.0] * 8}, "annotation 4: keypoints holds a value that is no"),
-        ({"keypoints": [math.inf] + [1.0] * 8}, "annotation 4: keypoints holds a value that is no"),
-        ({"keypoints": ["x"] * 9}, "annotation 4: keypoints holds something that is no number"),
-        ({"keypoints": [[1, 2, 3]] * 9}, "annotation 4: keypoints holds something that is no"),
-        ({"keypoints": [True] * 9}, "annotation 4: keypoints holds something that is no number"),
-        ({"keypoints": [1.0] * 8 + [10**400]}, "annotation 4: int too large"),
-        ({"keypoints": []}, "annotation 4: keypoints holds 0 numbers, not 9"),
-        ({"keypoints": None}, "annotation 4: keypoints is missing"),
-        ({"bbox": [1, 2, 3]}, "annotation 4: bbox holds 3 numbers, not 4"),
-        ({"bbox": [1, 2, 3, math.nan]}, "annotation 4: bbox holds a value that is no finite"),
-        ({"bbox": [1, 2, 3, "4"]}, "annotation 4: bbox holds something that is no number"),
-        ({"bbox": None}, "annotation 4: bbox is missing"),
-        ({"area": "large"}, "annotation 4: area is no finite number"),
-        ({"area": True}, "annotation 4: area is no finite number"),
-        ({"num_keypoints": 4}, "annotation 4: num_keypoints is 4, of 3 keypoints"),
-        ({"num_keypoints": -1}, "annotation 4: num_keypoints is -1, of 3 keypoints"),
-        ({"num_keypoints": "3"}, "annotation 4: num_keypoints must be a whole number"),
-        ({"area": 10**400}, "annotation 4: int too large"),
-        ({"iscrowd": 7}, "annotation 4: iscrowd must be 0 or 1, not 7"),
-        ({"image_id": "one"}, "annotation 4: image_id must be a whole number, not 'one'"),
-        ({"id": None}, "annotation None: id must be a whole number"),
-        ({"id": 3}, "annotation 3: the id is given twice"),
+        ({"keypoints": [1.0] * 6}, ("keypoints", "6", "9")),
+        ({"keypoints": [math.nan, 1, 2] + [1.0] * 6}, ("keypoints", "finite")),
+        ({"keypoints": [1, 1e223, 2] + [1.0] * 6}, ("keypoints", "far")),
+        ({"keypoints": ["x"] * 9}, ("keypoints", "'x'")),
+        ({"keypoints": [[1, 2, 3]] * 9}, ("keypoints", "[1, 2, 3]")),
+        ({"keypoints": [True] * 9}, ("keypoints", "True")),
+        ({"keypoints": [1.0] * 8 + [10**400]}, ("keypoints", "too large")),
+        ({"keypoints": {}}, ("keypoints",)),
+        ({"bbox": None, "segmentation": None, "keypoints": None}, ("bbox",)),
+        ({"bbox": [1, 2, 3], "segmentation": None, "keypoints": None}, ("bbox", "3", "4")),
+        ({"bbox": [1, 2, 3, 1e9], "segmentation": [], "keypoints": []}, ("bbox", "far")),
+        ({"iscrowd": 7}, ("iscrowd", "7")),
+        ({"iscrowd": "many"}, ("iscrowd", "'many'")),
+        ({"image_id": "one"}, ("image_id", "'one'")),
+        ({"image_id": 1.5}, ("image_id", "1.5")),
+        ({"image_id": True}, ("image_id", "True")),
+        ({"id": 3}, ("twice",)),
     ],
 )
-def test_flawed_annotations_are_named(read, changes, message):
-    with pytest.raises(BodyPoseNetError, match="1 entries cannot be used") as caught:
+def test_what_cannot_be_repaired_is_named(read, changes, told):
+    with pytest.raises(BodyPoseNetError) as caught:
         read([image()], [person(3), person(4) | changes])
-    assert message in caught.value.what
+    assert "1 entries" in caught.value.what
+    line = caught.value.what.splitlines()[1]
+    assert f"annotation {changes.get('id', 4)}" in line
+    assert all(word in line for word in told)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +204,7 @@ def test_flawed_annotations_are_named(read, changes, message):
         ({"height": 0}, "image 2: an image cannot be 160 x 0 pixels"),
         ({"width": 10**9}, "image 2: an image cannot be"),
         ({"height": None}, "image 2: height must be a whole number"),
+        ({"height": 120.5}, "image 2: height must be a whole number"),
         ({"file_name": ""}, "image 2: file_name is no name of a file"),
         ({"file_name": "."}, "image 2: file_name is no name of a file"),
         ({"file_name": "a/"}, "image 2: file_name is no name of a file"),
@@ -141,18 +222,63 @@ def test_flawed_images_are_named(read, changes, message):
     assert message in caught.value.what
 
 
-def test_many_flaws_are_told_in_one_error(read):
+def test_the_first_ten_errors_are_told_and_how_many_there_are(read):
     with pytest.raises(BodyPoseNetError) as caught:
-        read([image()], [person(n) | {"bbox": []} for n in range(25)])
-    assert "25 entries cannot be used" in caught.value.what
-    assert "and 15 more" in caught.value.what
-    assert caught.value.what.count("bbox holds") == 10
+        read([image()], [person(n) | {"iscrowd": 2} for n in range(25)])
+    assert "25 entries" in caught.value.what
+    assert "15 more" in caught.value.what
+    assert caught.value.what.count("iscrowd") == 10
 
 
-def test_keypoints_in_another_order_than_the_spec_are_an_error(tmp_path):
+def test_a_file_of_other_things_is_refused_in_little_memory(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [' + ",".join(["0"] * 500_000) + '], "annotations": []}')
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyPoseNetError, match="10000 entries"):
+            read_coco(path, JOINTS)
+        assert tracemalloc.get_traced_memory()[1] < 5 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+def test_keypoints_in_another_order_are_brought_into_the_wanted_one(tmp_path):
+    path = write_annotations(tmp_path / "a.json", [image()], [person(flags=(2, 0, 1))])
+    (as_written,), (turned,) = (
+        read_coco(path, joints).images for joints in (JOINTS, ("foot", "HEAD", "hand"))
+    )
+    np.testing.assert_array_equal(
+        turned.persons[0].keypoints, as_written.persons[0].keypoints[[2, 0, 1]]
+    )
+
+
+def test_other_keypoints_are_an_error_that_says_which(tmp_path):
     path = write_annotations(tmp_path / "a.json", [image()], [person()])
-    with pytest.raises(BodyPoseNetError, match="another order"):
-        read_coco(path, ("hand", "head", "foot"))
+    with pytest.raises(BodyPoseNetError) as caught:
+        read_coco(path, ("head", "hand", "tail"))
+    assert all(f"{word}" in caught.value.what for word in ("tail", "foot"))
+    assert "head" not in caught.value.what
+
+
+@pytest.mark.parametrize("names", [None, []])
+def test_a_file_that_does_not_name_its_keypoints_is_read_with_a_warning(tmp_path, caplog, names):
+    file = content([image()], [person()])
+    file["categories"][0]["keypoints"] = names
+    (tmp_path / "a.json").write_text(json.dumps(file))
+    read_coco(tmp_path / "a.json", ("tail", "ear", "paw"))
+    assert "tail, ear, paw" in caplog.text
+
+
+def test_file_names_with_backslashes_need_the_file(tmp_path):
+    path = write_annotations(tmp_path / "a.json", [image(1, "deep\\a.jpg")], [person()])
+    assert load_coco(path, JOINTS)[0].file_name == "deep/a.jpg"
+    with pytest.raises(BodyPoseNetError, match=r"deep.a\.jpg"):
+        read_coco(path, JOINTS, images_folder=tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.jpg").touch()
+    dataset = read_coco(path, JOINTS, images_folder=tmp_path)
+    assert dataset.images[0].mask_name == "deep/a.png"
+    assert dataset.repairs.total() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """From annotated images to records: filters, contents, order and files."""
 
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.conversion import (
+    check_images_exist,
     check_mask_folder,
     check_mask_names,
     choose_main_persons,
@@ -75,7 +75,9 @@ def test_the_least_area_is_a_product_and_meets_the_segmentation(choose):
 
 
 def test_an_empty_box_is_no_centre(choose):
-    mains, left_out = choose(person(1, bbox=[5, 5, 0, 80], area=5000), person(2))
+    above = [value for _ in JOINTS for value in (5, 5, 2)]  # all at one place: no box around them
+    empty = person(1, bbox=[5, 5, 0, 80], area=5000, keypoints=above, segmentation=[])
+    mains, left_out = choose(empty, person(2))
     assert mains == [2]
     assert left_out == {"people without a record of their own: an empty box": 1}
 
@@ -121,12 +123,6 @@ def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
     assert left_out["images without a main person"] == 1
 
 
-def test_an_unknown_visibility_flag_is_an_error(load):
-    spec, images = load([image()], [person(77, flags=(2, 3, 2))])
-    with pytest.raises(BodyPoseNetError, match=r"annotation 77 \(image 1\).*flag 3"):
-        find_focuses(images, spec)
-
-
 def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
     boxes = [beside(0), beside(50, 30, 60), beside(90, 20, 50), beside(110)]
     spec, images = load(
@@ -148,14 +144,30 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
     np.testing.assert_array_equal(record.joints[1, 0], [30, 20, 1])
 
 
-def test_a_record_marks_the_people_that_a_model_found(load):
-    spec, images = load([image()], [person(1), person(2, bbox=beside(60))])
-    annotated, other = images[0].persons
-    found = replace(images[0], persons=(annotated, replace(other, is_pseudo=True)))
-    focuses, _ = find_focuses([*images, found], spec)
-    records = [make_record(focus, spec.dataset, spec.train_data) for focus in focuses]
-    assert [record.pseudo for record in records[:2]] == [None, None]
-    np.testing.assert_array_equal([r.pseudo for r in records[2:]], [[False, True], [True, False]])
+def test_a_crowd_is_no_person_even_with_keypoints(load):
+    crowd = person(2, bbox=beside(100), iscrowd=1)
+    spec, images = load([image(1, height=400, width=400), image(2)], [person(1), crowd])
+    (focus,), left_out = find_focuses(images, spec)
+    assert focus.main == 0
+    assert left_out["people without a record of their own: a crowd"] == 1
+    assert len(make_record(focus, spec.dataset, spec.train_data).scales) == 1
+
+
+def test_a_crowd_alone_makes_no_record_without_duplication_either(load):
+    crowd = person(1, iscrowd=1)
+    spec, images = load([image()], [crowd], duplicate_data_with_each_person_as_center=False)
+    assert find_focuses(images, spec)[0] == []
+
+
+def test_one_image_must_exist(load, tmp_path):
+    _, images = load([image(1), image(2, "deep/b.jpg")], [])
+    with pytest.raises(BodyPoseNetError) as caught:
+        check_images_exist(images, tmp_path / "images")
+    assert str(tmp_path / "images") in caught.value.what
+    assert "0001.jpg" in caught.value.what
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "b.jpg").touch()
+    check_images_exist(images, tmp_path / "images")
 
 
 @pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("a.jpg", "a.jpg"), ("d/a.x", "d/./a.y")])

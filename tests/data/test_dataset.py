@@ -253,6 +253,17 @@ def test_a_record_without_a_place_is_replaced(folder):
     assert "no finite place" in replaced.unreadable[0].what
 
 
+@pytest.mark.parametrize("place", [1e223, np.inf, np.nan])
+def test_only_labelled_joints_need_a_place(folder, place):
+    lost, free = (record([[[place, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
+    found = samples(folder, [lost, free])
+    assert "labelled joint" in found[0, 0].unreadable[0].what
+    sample = found[0, 1]
+    assert not sample.unreadable
+    assert np.isfinite(sample.keypoints).all()
+    assert sample.labelled.sum() == 2
+
+
 def test_many_unreadable_samples_in_a_row_are_an_error(folder):
     error = samples(folder, [record(POINTS, image="nowhere.jpg")] * 30 + [record(POINTS)])[0, 3]
     assert isinstance(error, BodyPoseNetError)

@@ -1,5 +1,7 @@
 """Masks: which regions are ignored, COCO's rasterizing, files, and broken segmentations."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -89,6 +91,7 @@ def test_a_person_of_two_polygons_is_ignored_in_both(read):
         [[1, 2, 3, 4, 5, float("nan")]],
         [[1, 2, 3, 4, 5, 1e9]],
         [[1, 2, 3, 4, 5, "six"]],
+        [[0, 0, 290, 290] * 4000],
         {"size": [30, 20], "counts": [0, 200, 400]},
         {"size": [20, 30], "counts": [0, 200, 900]},
         {"size": [20, 30], "counts": [0, 200]},
@@ -107,7 +110,9 @@ def test_broken_segmentations_are_errors_that_name_the_annotation(read, tmp_path
 
 
 def test_a_box_far_away_is_told_from_a_segmentation(read, tmp_path):
-    found = read(unlabelled(44, bbox=[9000, 0, 5, 5], segmentation=None))
+    found = read(unlabelled(44, segmentation=None))
+    far = dataclasses.replace(found.persons[0], box=(9000.0, 0.0, 5.0, 5.0))
+    found = dataclasses.replace(found, persons=(far,))
     with pytest.raises(BodyPoseNetError, match=r"annotation 44: its box is broken: it lies far"):
         write_masks(tmp_path / "masks", [found], processes=1)
 

@@ -19,12 +19,12 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Record
 
 
-def record(image_id=1, people=2, joints=3, pseudo=None):
+def record(image_id=1, people=2, joints=3):
     random = np.random.default_rng(image_id)
     return Record(
         image_id, f"images/{image_id}é.jpg", f"masks/{image_id}é.png", 120, 160, "toy",
         random.normal(size=(people, joints, 3)), random.random(people),
-        random.random((people, 2)), 5, pseudo,
+        random.random((people, 2)), 5,
     )  # fmt: skip
 
 
@@ -42,13 +42,10 @@ def test_a_record_comes_back(people, joints):
     assert read.joints.flags.writeable
 
 
-def test_marks_of_pseudo_labels_come_back_and_are_written_only_where_they_are():
-    plain, marked = record(), record(pseudo=np.array([False, True]))
-    assert_same(marked, decode_record(encode_record(marked)))
-    assert decode_record(encode_record(marked)).pseudo.dtype == bool
-    assert decode_record(encode_record(plain)).pseudo is None
-    assert b"person/pseudo" in encode_record(marked)
-    assert b"person/pseudo" not in encode_record(plain)
+def test_features_that_are_not_ours_are_passed_over():
+    written = record()
+    extra = encode_example({"person/pseudo": b"\0\1", "other": 3})
+    assert_same(decode_record(encode_record(written) + extra), written)
 
 
 def test_records_of_tao_without_the_optional_features_are_read():
@@ -74,8 +71,6 @@ def test_records_of_tao_without_the_optional_features_are_read():
         ({"person/scales": b""}, "person/scales is empty"),
         ({"person/scales": b"123"}, "buffer size"),
         ({"person/centers": bytes(8)}, "do not fit 2 scales"),
-        ({"person/pseudo": b"\1"}, "person/pseudo has 1 marks for 2 people"),
-        ({"person/pseudo": 1}, "no bytes feature person/pseudo"),
         ({"dataset": b"\xff"}, "can't decode byte"),
     ],
 )

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bodyposenet.data.coco import CocoImage, load_coco
+from bodyposenet.data.coco import CocoImage, read_coco
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton, oks_sigmas
+from bodyposenet.specs.dataset import VisibilityFlags
 
 COCO = Skeleton("coco", COCO_JOINTS, ((0, 1), (1, 2)))
 
 
 def annotate(person_id: int, image_id: int, keypoints: np.ndarray, **fields: Any) -> dict[str, Any]:
-    """One annotation; its box encloses the (17, 3) keypoints."""
+    """One annotation; its box encloses the (17, 3) keypoints. Nobody has the area 0."""
     low, high = keypoints[:, :2].min(axis=0), keypoints[:, :2].max(axis=0)
     width, height = high - low
     return {
@@ -26,7 +27,7 @@ def annotate(person_id: int, image_id: int, keypoints: np.ndarray, **fields: Any
         "keypoints": keypoints.ravel().tolist(),
         "num_keypoints": int((keypoints[:, 2] > 0).sum()),
         "bbox": [*low.tolist(), float(width), float(height)],
-        "area": float(width * height * 0.6),
+        "area": float(width * height * 0.6) or 1000.0,
         "iscrowd": 0,
         **fields,
     }
@@ -44,12 +45,16 @@ def dataset(images: int, annotations: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def read(annotations: dict[str, Any], joints: tuple[str, ...] = COCO_JOINTS) -> list[CocoImage]:
+def read(
+    annotations: dict[str, Any],
+    joints: tuple[str, ...] = COCO_JOINTS,
+    flags: VisibilityFlags | None = None,
+) -> list[CocoImage]:
     """The images of an annotation file, read from a file as ever."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
         path.write_text(json.dumps(annotations))
-        return load_coco(path, joints)
+        return read_coco(path, joints, flags=flags).images
 
 
 def result(image_id: int, keypoints: np.ndarray, score: float = 0.9) -> dict[str, Any]:

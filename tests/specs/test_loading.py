@@ -622,11 +622,15 @@ def test_two_names_of_one_flag_must_mean_the_same(tmp_path, other, agree):
 
 def test_a_dataset_needs_people(tmp_path):
     path = tmp_path / "coco_spec.json"
-    path.write_text(DATASET.replace('"name": "person"', '"name": "dog"'))
-    with pytest.raises(
-        BodyPoseNetError, match="categories: none of the categories is named person"
-    ):
-        DatasetSpec.load(path)
+    content = json.loads(DATASET)
+    dog = content["categories"][0] | {"name": "dog"}
+    for categories, name in (([dog], "dog"), ([dog, dog | {"name": "Person"}], "Person")):
+        path.write_text(json.dumps(content | {"categories": categories}))
+        assert DatasetSpec.load(path).person.name == name
+    for categories in ([], [dog, dog | {"name": "horse"}]):
+        path.write_text(json.dumps(content | {"categories": categories}))
+        with pytest.raises(BodyPoseNetError, match="categories"):
+            DatasetSpec.load(path)
 
 
 def test_test_data_may_be_left_out_until_it_is_needed(tmp_path):

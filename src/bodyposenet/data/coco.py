@@ -1,37 +1,46 @@
-"""An annotation file in COCO's keypoint format in, checked images with their people out.
+"""Read annotation files in COCO's keypoint format: checked images with their people.
 
-All that cannot be used is collected and told in one error; what may stand in such a file but is
-not for us (other categories, annotations of no image) is left out and counted.
+This is the only reader of such files. What people and tools write differently is normalized
+(`data.annotations`) and counted; what cannot be used is told in one error; what may stand in such a
+file but is not for us (other categories, annotations of no image) is skipped and counted.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple
 
 from bodyposenet.console import logger
+from bodyposenet.data.annotations import (
+    Labelling,
+    PersonReader,
+    as_whole_number,
+    shorten,
+    whole_number,
+)
+from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import read_json
+from bodyposenet.specs.dataset import DatasetSpec, Mode, VisibilityFlags
 from bodyposenet.types import Person
 
 _MOST_PIXELS = 2**30
 """OpenCV reads no larger images."""
 
-_FLAWS_TOLD = 10
+_ERRORS_TOLD = 10
+_MOST_ERRORS = 10_000
+"""After so many the rest of a file is not read: it is no annotation file."""
 
-_NUMBERS = frozenset({int, float})
-"""Types of JSON's numbers; a bool is none."""
+_PERSON = "person"
+
+_COCO_LABELLED = frozenset({1, 2})
+"""COCO's visibility flags of labelled keypoints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,59 +74,120 @@ class CocoDataset:
     Args:
         images: Its images, in the order of the file.
         left_out: What was not used -> how often.
+        repairs: What was normalized or repaired -> how often.
     """
 
     images: list[CocoImage]
     left_out: Counter[str]
+    repairs: Counter[str]
 
     def annotated_images(self) -> list[CocoImage]:
         """The images with annotations."""
         return [image for image in self.images if image.persons]
 
+    def log(self, path: Path) -> None:
+        """Log what was not used and what was repaired.
+
+        Args:
+            path: The annotation file.
+        """
+        for kind, count in self.left_out.items():
+            logger.warning("%s: left out: %d %s", path, count, kind)
+        for kind, count in self.repairs.items():
+            logger.warning("%s: repaired: %d %s", path, count, kind)
+
+
+def read_dataset(spec: DatasetSpec, mode: Mode) -> CocoDataset:
+    """Read the annotation file of a dataset's train or test part.
+
+    Raises:
+        BodyPoseNetError: As `read_coco`, or a path of the spec does not exist.
+    """
+    person = spec.person
+    written = person.model_fields_set
+    return read_coco(
+        spec.annotations(mode),
+        person.keypoints,
+        category=person.id if "id" in written and "name" not in written else person.name,
+        flags=spec.visibility_flags,
+        images_folder=spec.images_folder(mode),
+    )
+
 
 def load_coco(path: Path, joints: tuple[str, ...]) -> list[CocoImage]:
-    """Read the images of an annotation file; what is left out is said in the log.
+    """Read the images of an annotation file, without a dataset spec; log skips and repairs.
 
     Args:
         path: The annotation file.
-        joints: Names of the keypoints, in the order of the annotations.
+        joints: Names of the keypoints, in the order that they are wanted in.
 
     Raises:
         BodyPoseNetError: As `read_coco`.
     """
     dataset = read_coco(path, joints)
-    for kind, count in dataset.left_out.items():
-        logger.warning("%s: left out: %d %s", path, count, kind)
+    dataset.log(path)
     return dataset.images
 
 
-def read_coco(path: Path, joints: tuple[str, ...]) -> CocoDataset:
+def read_coco(
+    path: Path,
+    joints: tuple[str, ...],
+    *,
+    category: str | int = _PERSON,
+    flags: VisibilityFlags | None = None,
+    images_folder: Path | None = None,
+) -> CocoDataset:
     """Read an annotation file.
 
-    People are the annotations of the category `person`, or all of them where no category has that
-    name. `iscrowd` may be missing (0), as may `area` (the box's), `segmentation`, and, for people
-    without labelled keypoints, `keypoints`.
+    People are the annotations of the wanted category, or else of the only one that has keypoints.
+    `iscrowd` may be missing (0), as may `segmentation`, `keypoints` and `num_keypoints`; the
+    latter is counted anyway. A box that is missing or empty is taken from the segmentation or the
+    labelled keypoints, an area that is missing or 0 from the segmentation or the box: nobody could
+    match a person without area (OKS).
 
     Args:
         path: The annotation file.
-        joints: Names of the keypoints, in the order of the annotations.
+        joints: Names of the keypoints, in the order that they are wanted in; the file may have them
+            in another one.
+        category: Name of the wanted category, in any case, or its id.
+        flags: What the visibility flags mean; COCO's by default, where any others are not labelled.
+        images_folder: What file names with a backslash are looked for in; None takes them as paths
+            of Windows.
 
     Raises:
-        BodyPoseNetError: The file is missing or broken; or ids occur twice, values are missing, of
-            the wrong type or not finite, there are more or fewer keypoints than joints, or the
-            file names them in another order.
+        BodyPoseNetError: The file is missing or broken; or the category cannot be told, or has
+            other keypoints; or ids occur twice, or values cannot be used or repaired.
     """
     with _collector_at_rest():
-        content = _read_lists(path)
-        person_ids = _person_categories(path, content.get("categories"), joints)
-        entries, flaws = _read_images(content["images"])
-        people = _read_people(content["annotations"], entries, person_ids, len(joints))
-        _tell(path, [*flaws, *people.flaws])
+        file = _open(path)
+        repairs: Counter[str] = Counter()
+        errors = _Errors(path)
+        entries = _read_images(file, images_folder, repairs, errors)
+        chosen = _choose_category(path, file, category)
+        labelling = Labelling(
+            len(joints),
+            *((_COCO_LABELLED, None) if flags is None else _meanings(flags)),
+            order=_keypoint_order(path, chosen.keypoints, joints),
+        )
+        people = _read_people(file, entries, chosen, PersonReader(labelling, repairs), errors)
+        errors.raise_if_any()
     images = [
         CocoImage(image_id, *entry, tuple(people.of_image[image_id]))
         for image_id, entry in entries.items()
     ]
-    return CocoDataset(images, people.left_out)
+    if not chosen.keypoints and any(p.num_keypoints for image in images for p in image.persons):
+        logger.warning(
+            "%s: does not name its keypoints; they are taken in the order of the dataset spec: %s",
+            path, ", ".join(joints),
+        )  # fmt: skip
+    return CocoDataset(images, people.left_out, repairs)
+
+
+def _meanings(flags: VisibilityFlags) -> tuple[frozenset[int], frozenset[int]]:
+    """The flags that mean labelled, and all flags."""
+    meanings = flags.classes()
+    labelled = frozenset(flag for flag, meaning in meanings.items() if meaning.is_labelled)
+    return labelled, frozenset(meanings)
 
 
 @contextmanager
@@ -132,162 +202,300 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-def _read_lists(path: Path) -> dict[str, Any]:
-    """The content of the file, with lists of images and annotations in it."""
-    content = read_json(
+def _open(path: Path) -> LargeJson:
+    """The file, which has lists of images and annotations."""
+    file = LargeJson(
         path,
         "Check annotation_root_dir_path of the dataset spec; copy the file again if it is cut off.",
     )
     for key in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not file.has_list(key):
             raise BodyPoseNetError(
                 f"{path}: has no list `{key}`", "Give an annotation file in COCO's format."
             )
-    return content
+    return file
 
 
-def _person_categories(path: Path, categories: Any, joints: tuple[str, ...]) -> tuple[Any, ...]:
-    """Ids of the categories named person; empty where there are none: all annotations count."""
-    if not isinstance(categories, list):
-        return ()
-    persons = [c for c in categories if isinstance(c, dict) and c.get("name") == "person"]
-    for category in persons:
-        named = category.get("keypoints")
-        if isinstance(named, list) and named != list(joints) and set(joints) == {*map(str, named)}:
-            raise BodyPoseNetError(
-                f"{path}: names the keypoints in another order than the dataset spec: {named}",
-                "Write the keypoints of the dataset spec's category in the order of this file.",
-            )
-    return tuple(category.get("id") for category in persons)
+class _Errors:
+    """What cannot be used in a file: the first entries, and how many there are.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = 0
+        self._first: list[str] = []
+
+    def add(self, kind: str, entry: Any, error: Exception) -> None:
+        """Note an entry that cannot be used.
+
+        Raises:
+            BodyPoseNetError: There are too many of them to go on.
+        """
+        self._count += 1
+        if len(self._first) < _ERRORS_TOLD:
+            value = entry.get("id") if isinstance(entry, dict) else entry
+            self._first.append(f"{kind} {shorten(value)}: {error}")
+        if self._count == _MOST_ERRORS:
+            self.raise_if_any("; the rest of the file was not read")
+
+    def raise_if_any(self, note: str = "") -> None:
+        """Raise an error of all entries that cannot be used, if there are any.
+
+        Raises:
+            BodyPoseNetError: There are.
+        """
+        if not self._count:
+            return
+        told = "\n".join(f"  {error}" for error in self._first)
+        others = self._count - len(self._first)
+        more = f"\n  and {others} more{note}" if others else ""
+        raise BodyPoseNetError(
+            f"{self._path}: {self._count} entries cannot be used:\n{told}{more}",
+            "Correct them in the file, or take them out.",
+        )
 
 
-def _read_images(entries: list[Any]) -> tuple[dict[int, tuple[str, int, int]], list[str]]:
-    """Image id -> file name, height and width; and the flaws."""
-    flaws: list[str] = []
-    images: dict[int, tuple[str, int, int]] = {}
-    for entry in entries:
+class _Category(NamedTuple):
+    """The category whose annotations are people.
+
+    Args:
+        ids: Its ids; empty where all annotations are people.
+        keypoints: Their names; None where the file does not name them.
+        is_only: There is no other, so that annotations need not name it.
+    """
+
+    ids: frozenset[Any]
+    keypoints: list[Any] | None = None
+    is_only: bool = True
+
+
+def _choose_category(path: Path, file: LargeJson, wanted: str | int) -> _Category:
+    """The category of people; see `read_coco`.
+
+    Raises:
+        BodyPoseNetError: It cannot be told.
+    """
+    categories = [entry for entry in file.elements("categories") if isinstance(entry, dict)]
+    if not categories:
+        return _category_by_annotations(path, file, wanted)
+    chosen = [entry for entry in categories if _is_wanted(entry, wanted)]
+    if not chosen:
+        chosen = [_only_with_keypoints(path, categories, wanted)]
+    names = [entry["keypoints"] for entry in chosen if _names_keypoints(entry)]
+    if any(other != names[0] for other in names):
+        raise BodyPoseNetError(
+            f"{path}: the category {wanted} occurs twice, with different keypoints",
+            "Take one of them out of the file.",
+        )
+    ids = frozenset(as_whole_number(entry.get("id")) for entry in chosen)
+    return _Category(ids, names[0] if names else None, len(chosen) == len(categories))
+
+
+def _only_with_keypoints(
+    path: Path, categories: Sequence[Mapping[str, Any]], wanted: str | int
+) -> Mapping[str, Any]:
+    """The only category that names keypoints.
+
+    Raises:
+        BodyPoseNetError: There is none, or more than one.
+    """
+    found = [entry for entry in categories if _names_keypoints(entry)]
+    if len(found) != 1:
+        raise BodyPoseNetError(
+            f"{path}: no category is {wanted}, and {len(found)} of them have keypoints: "
+            f"{_list_categories(categories)}",
+            "Write the name of one of them in `categories` of the dataset spec (or its id, without "
+            "a name).",
+        )
+    logger.warning(
+        "%s: no category is %s; people are those of the only one with keypoints: %s",
+        path, wanted, shorten(found[0].get("name")),
+    )  # fmt: skip
+    return found[0]
+
+
+def _names_keypoints(category: Mapping[str, Any]) -> bool:
+    return isinstance(category.get("keypoints"), list) and bool(category["keypoints"])
+
+
+def _is_wanted(entry: Mapping[str, Any], wanted: str | int) -> bool:
+    if isinstance(wanted, int):
+        return as_whole_number(entry.get("id")) == wanted
+    name = entry.get("name")
+    return isinstance(name, str) and name.strip().casefold() == wanted.strip().casefold()
+
+
+def _list_categories(categories: Sequence[Mapping[str, Any]]) -> str:
+    named = [
+        f"{shorten(entry.get('name'))} (id {shorten(entry.get('id'))})"
+        for entry in categories[:_ERRORS_TOLD]
+    ]
+    more = [f"{len(categories) - len(named)} more"] if len(categories) > len(named) else []
+    return ", ".join([*named, *more])
+
+
+def _category_by_annotations(path: Path, file: LargeJson, wanted: str | int) -> _Category:
+    """The category of a file that lists none: that of all annotations."""
+    ids = {
+        as_whole_number(entry.get("category_id"))
+        for entry in file.elements("annotations")
+        if isinstance(entry, dict)
+    } - {None}
+    if len(ids) <= 1:
+        return _Category(frozenset())
+    if wanted in ids:
+        return _Category(frozenset({wanted}), is_only=False)
+    listed = ", ".join(map(str, sorted(ids)[:_ERRORS_TOLD]))
+    raise BodyPoseNetError(
+        f"{path}: has annotations of {len(ids)} categories ({listed}), but no list `categories` "
+        "that says which are people",
+        "Add the list to the file; or give the id of people in `categories` of the dataset spec, "
+        "without a name.",
+    )
+
+
+def _keypoint_order(
+    path: Path, named: Sequence[Any] | None, joints: tuple[str, ...]
+) -> tuple[int, ...] | None:
+    """Where each joint stands in the annotations; None where they have the wanted order.
+
+    Raises:
+        BodyPoseNetError: The file names other keypoints.
+    """
+    if not named or list(named) == list(joints):
+        return None
+    names, wanted = [_plain(name) for name in named], [_plain(joint) for joint in joints]
+    if sorted(names) == sorted(wanted) and len(set(names)) == len(names):
+        order = tuple(names.index(name) for name in wanted)
+        if order == tuple(range(len(joints))):
+            return None
+        logger.info("%s: keypoints are brought into the order of the dataset spec", path)
+        return order
+    lacking = [joint for joint in joints if _plain(joint) not in names]
+    besides = [shorten(name) for name in named if _plain(name) not in wanted]
+    differences = "; ".join(
+        f"{what} {', '.join(map(str, some))}"
+        for what, some in (("it lacks", lacking), ("it has besides", besides))
+        if some
+    )
+    raise BodyPoseNetError(
+        f"{path}: names {len(named)} keypoints, not the dataset spec's {len(joints)}: "
+        f"{differences or 'a name occurs twice'}",
+        "Write the names of the file's category in `keypoints` of the dataset spec, or correct "
+        "them in the file.",
+    )
+
+
+def _plain(name: Any) -> str:
+    """A name without what tools write differently: case, blanks, hyphens and underscores."""
+    return re.sub(r"[\W_]+", "", str(name).casefold())
+
+
+_ImageEntry = tuple[str, int, int]
+"""File name, height and width of an image."""
+
+
+def _read_images(
+    file: LargeJson, folder: Path | None, repairs: Counter[str], errors: _Errors
+) -> dict[int, _ImageEntry]:
+    """Image id -> its entry."""
+    images: dict[int, _ImageEntry] = {}
+    for entry in file.elements("images"):
         try:
-            image_id = _integer(entry, "id")
+            _check_object(entry)
+            image_id = whole_number(entry, "id", repairs)
             if image_id in images:
                 raise ValueError("the id is given twice")
-            height, width = _integer(entry, "height"), _integer(entry, "width")
+            height = whole_number(entry, "height", repairs)
+            width = whole_number(entry, "width", repairs)
             if height < 1 or width < 1 or height * width > _MOST_PIXELS:
                 raise ValueError(f"an image cannot be {width} x {height} pixels")
-            images[image_id] = _file_name(entry), height, width
-        except (AttributeError, OverflowError, ValueError) as error:
-            flaws.append(f"{_name('image', entry)}: {error}")
-    return images, flaws
+            images[image_id] = _file_name(entry, folder, repairs), height, width
+        except ValueError as error:
+            errors.add("image", entry, error)
+    return images
 
 
-def _file_name(entry: Mapping[str, Any]) -> str:
+def _check_object(entry: Any) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError("is no object")
+
+
+def _file_name(entry: Mapping[str, Any], folder: Path | None, repairs: Counter[str]) -> str:
     """The image's path, which must stay within the folder of the images (and of the masks)."""
     name = entry.get("file_name")
     if not isinstance(name, str) or "\0" in name or re.split(r"[/\\]", name)[-1] in ("", "."):
-        raise ValueError(f"file_name is no name of a file: {name!r}")
+        raise ValueError(f"file_name is no name of a file: {shorten(name)}")
     parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
-        raise ValueError(f"file_name must lie within the folder of the images: {name!r}")
-    return name
+        raise ValueError(f"file_name must lie within the folder of the images: {shorten(name)}")
+    if "\\" not in name:
+        return name
+    slashed = name.replace("\\", "/")
+    if folder is not None and not (folder / slashed).is_file():
+        raise ValueError(f"file_name has backslashes, and there is no {folder / slashed}")
+    repairs["file names with a backslash, taken as /"] += 1
+    return slashed
 
 
-@dataclass(frozen=True, eq=False)
-class _People:
+class _People(NamedTuple):
     """The people of an annotation file.
 
     Args:
         of_image: Image id -> its people.
         left_out: Annotations that were not used -> how many.
-        flaws: What cannot be used, and why.
     """
 
     of_image: dict[int, list[Person]]
     left_out: Counter[str]
-    flaws: list[str]
 
 
 def _read_people(
-    annotations: list[Any], images: Iterable[int], person_ids: tuple[Any, ...], joints: int
+    file: LargeJson,
+    images: Mapping[int, _ImageEntry],
+    category: _Category,
+    reader: PersonReader,
+    errors: _Errors,
 ) -> _People:
-    people = _People({image_id: [] for image_id in images}, Counter(), [])
+    people = _People({image_id: [] for image_id in images}, Counter())
     ids: set[int] = set()
-    for annotation in annotations:
+    for entry in file.elements("annotations"):
         try:
-            if person_ids and annotation.get("category_id", person_ids[0]) not in person_ids:
+            _check_object(entry)
+            if not _is_person(entry, category):
                 people.left_out["annotations of other categories"] += 1
-            elif (image_id := _integer(annotation, "image_id")) not in people.of_image:
+                continue
+            image_id = reader.whole_number(entry, "image_id")
+            if image_id not in images:
                 people.left_out["annotations of an image that the file does not list"] += 1
-            else:
-                annotation_id = _integer(annotation, "id")
-                if annotation_id in ids:
-                    raise ValueError("the id is given twice")
-                ids.add(annotation_id)
-                people.of_image[image_id].append(_read_person(annotation, joints))
-        except (AttributeError, OverflowError, ValueError) as error:
-            people.flaws.append(f"{_name('annotation', annotation)}: {error}")
+                continue
+            annotation_id = reader.whole_number(entry, "id")
+            if annotation_id in ids:
+                raise ValueError("the id is given twice")
+            ids.add(annotation_id)
+            _, height, width = images[image_id]
+            person = reader.read(entry, annotation_id, height, width)
+            people.of_image[image_id].append(person)
+        except ValueError as error:
+            errors.add("annotation", entry, error)
     return people
 
 
-def _read_person(annotation: Mapping[str, Any], joints: int) -> Person:
-    x, y, width, height = _numbers(annotation, "bbox", 4, "x, y, width, height").tolist()
-    if annotation.get("keypoints") in (None, []) and not annotation.get("num_keypoints"):
-        keypoints = np.zeros((joints, 3))
-    else:
-        explained = f"3 for each of the dataset spec's {joints} keypoints"
-        keypoints = _numbers(annotation, "keypoints", 3 * joints, explained).reshape(joints, 3)
-    labelled = annotation.get("num_keypoints")
-    if labelled is None:
-        labelled = int(np.count_nonzero(keypoints[:, 2]))
-    else:
-        labelled = _integer(annotation, "num_keypoints")
-        if not 0 <= labelled <= joints:
-            raise ValueError(f"num_keypoints is {labelled}, of {joints} keypoints")
-    area, is_crowd = annotation.get("area", width * height), annotation.get("iscrowd", 0)
-    if type(area) not in _NUMBERS or not math.isfinite(area):
-        raise ValueError(f"area is no finite number: {area!r}")
-    if is_crowd not in (0, 1):
-        raise ValueError(f"iscrowd must be 0 or 1, not {is_crowd!r}")
-    return Person(
-        keypoints=keypoints,
-        box=(x, y, width, height),
-        area=float(area),
-        is_crowd=bool(is_crowd),
-        segmentation=annotation.get("segmentation"),
-        num_keypoints=labelled,
-        annotation_id=_integer(annotation, "id"),
-    )
+def _is_person(entry: Mapping[str, Any], category: _Category) -> bool:
+    """Whether an annotation is of the category of people.
 
-
-def _numbers(entry: Mapping[str, Any], key: str, count: int, explained: str) -> NDArray[np.float64]:
-    values = entry.get(key)
-    if not isinstance(values, list):
-        raise ValueError(f"{key} is missing, or no list of numbers")
-    if len(values) != count:
-        raise ValueError(f"{key} holds {len(values)} numbers, not {count} ({explained})")
-    if not _NUMBERS.issuperset(map(type, values)):
-        raise ValueError(f"{key} holds something that is no number")
-    numbers = np.array(values, np.float64)
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{key} holds a value that is no finite number")
-    return numbers
-
-
-def _integer(entry: Mapping[str, Any], key: str) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
-        raise ValueError(f"{key} must be a whole number, not {value!r}")
-    return value
-
-
-def _name(kind: str, entry: Any) -> str:
-    return f"{kind} {entry.get('id')!r}" if isinstance(entry, dict) else f"{kind} {entry!r}"
-
-
-def _tell(path: Path, flaws: Sequence[str]) -> None:
-    if not flaws:
-        return
-    told = "\n".join(f"  {flaw}" for flaw in flaws[:_FLAWS_TOLD])
-    more = f"\n  and {len(flaws) - _FLAWS_TOLD} more" if len(flaws) > _FLAWS_TOLD else ""
-    raise BodyPoseNetError(
-        f"{path}: {len(flaws)} entries cannot be used:\n{told}{more}",
-        "Correct them in the file, or take them out.",
-    )
+    Raises:
+        ValueError: It does not say.
+    """
+    if not category.ids:
+        return True
+    category_id = entry.get("category_id")
+    if category_id is None and category.is_only:
+        return True
+    number = as_whole_number(category_id)
+    if number is None:
+        raise ValueError(f"category_id must be a whole number, not {shorten(category_id)}")
+    return number in category.ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +43,14 @@ def find_focuses(
 
     Args:
         images: The images, with their people.
-        spec: The filters, and the visibility flags.
+        spec: The filters.
 
     Returns:
         The records to make, in the order of the images and people; what is left out -> how often.
-
-    Raises:
-        BodyPoseNetError: A keypoint has a visibility flag that the dataset spec does not know.
     """
     focuses: list[Focus] = []
     left_out: Counter[str] = Counter()
-    flags = spec.visibility_flags.classes()
     for image in images:
-        _check_flags(image, flags)
         mains, filtered = choose_main_persons(image.persons, spec.data_filtering_params)
         left_out.update(filtered)
         if not spec.duplicate_data_with_each_person_as_center:
@@ -82,7 +77,9 @@ def choose_main_persons(
     left_out: Counter[str] = Counter()
     least_area = params.min_acceptable_height * params.min_acceptable_width
     for index, person in enumerate(persons):
-        if person.num_keypoints < params.min_acceptable_kpts:
+        if person.is_crowd:
+            reason = "a crowd"
+        elif person.num_keypoints < params.min_acceptable_kpts:
             reason = f"fewer than {params.min_acceptable_kpts:g} labelled keypoints"
         elif person.area < least_area:
             reason = (
@@ -106,20 +103,7 @@ def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool
 
 def _labelled(persons: Sequence[Person]) -> list[int]:
     """Indices of the people that a record can be centred on at all."""
-    return [i for i, p in enumerate(persons) if p.num_keypoints > 0 and min(p.box[2:]) > 0]
-
-
-def _check_flags(image: CocoImage, known: Container[int]) -> None:
-    """People without labelled keypoints go to no record, so their flags do not matter."""
-    for person in image.persons:
-        flags = person.keypoints[:, 2].tolist() if person.num_keypoints > 0 else []
-        unknown = [flag for flag in flags if flag not in known]
-        if unknown:
-            raise BodyPoseNetError(
-                f"annotation {person.annotation_id} (image {image.image_id}): a keypoint has the "
-                f"visibility flag {unknown[0]:g}",
-                "Name it in visibility_flags (value and mapping) of the dataset spec.",
-            )
+    return [i for i, p in enumerate(persons) if p.is_labelled and min(p.box[2:]) > 0]
 
 
 def make_record(focus: Focus, dataset: str, split: Split) -> Record:
@@ -131,9 +115,8 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
         split: Names the folders of images and masks.
     """
     image = focus.image
-    others = [p for i, p in enumerate(image.persons) if i != focus.main and p.num_keypoints > 0]
+    others = [p for i, p in enumerate(image.persons) if i != focus.main and p.is_labelled]
     persons = [image.persons[focus.main], *others]
-    is_pseudo = np.array([person.is_pseudo for person in persons])
     return Record(
         image_id=image.image_id,
         image_path=posixpath.join(split.images_root_dir_path, image.file_name),
@@ -145,8 +128,25 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
         scales=np.array([person.box[3] for person in persons]),
         centers=np.array([person.center for person in persons]),
         person_index=focus.main,
-        pseudo=is_pseudo if is_pseudo.any() else None,
     )
+
+
+def check_images_exist(images: Sequence[CocoImage], folder: Path) -> None:
+    """Make sure that one image exists at least: records of files in another place are useless.
+
+    Args:
+        images: The images.
+        folder: What their file names are relative to.
+
+    Raises:
+        BodyPoseNetError: There is none of them.
+    """
+    if images and not any((folder / image.file_name).is_file() for image in images):
+        raise BodyPoseNetError(
+            f"{folder}: has none of the {len(images)} images that the annotations name; the first "
+            f"is {images[0].file_name}",
+            "Check root_directory_path and images_root_dir_path of the dataset spec.",
+        )
 
 
 def check_mask_names(images: Iterable[CocoImage]) -> None:
@@ -219,5 +219,5 @@ def write_shards(
             logger.info("%s: %d records", path, written)
             files += 1
     images = {focus.image.image_id: focus.image for focus in focuses}
-    people = sum(person.num_keypoints > 0 for image in images.values() for person in image.persons)
+    people = sum(person.is_labelled for image in images.values() for person in image.persons)
     return {"people in records": people, "TFRecord files": files}

@@ -22,6 +22,7 @@ from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.mask_files import read_mask
 from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.data.records import RecordSet
+from bodyposenet.data.regions import FARTHEST
 from bodyposenet.data.teacher_maps import SampleMaps, TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
@@ -311,11 +312,13 @@ def _people(
     record: Record, source: DatasetSource, to_input: Affine
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     labelled = np.isin(record.joints[..., 2], source.labelled_flags)
-    if not np.isfinite(record.joints[labelled]).all():
+    # Whatever stands at joints that are not labelled, maps multiply it by 0: it must be finite.
+    places = np.where(labelled[..., None], record.joints[..., :2], 0)
+    if not (np.abs(places) <= FARTHEST * max(record.height, record.width)).all():
         raise BodyPoseNetError(
-            f"a record of {record.dataset} (image {record.image_id}) has a labelled joint at no "
-            "finite place",
+            f"a record of {record.dataset} (image {record.image_id}) has a labelled joint far "
+            "outside of its image, or at no finite place",
             "Correct the annotation and convert the dataset again.",
         )
-    keypoints, labelled = source.joint_map.keypoints(record.joints[..., :2], labelled)
+    keypoints, labelled = source.joint_map.keypoints(places, labelled)
     return to_input.apply(keypoints).astype(np.float32), labelled

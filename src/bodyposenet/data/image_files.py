@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage
@@ -24,14 +27,18 @@ from bodyposenet.specs.dataset import Split
 
 _TOLD_ONE_BY_ONE = 10
 
+_OTHER_SIZE = "of another size than the annotations say"
+
 _BEFORE_SCAN = 2**17
 """Bytes that hold a JPEG's EXIF data, which stand at its beginning in at most 64 KB."""
 
 
 def keep_intact(
     images: Sequence[CocoImage], root: Path, split: Split, *, masks: bool
-) -> tuple[list[CocoImage], Counter[str]]:
+) -> tuple[list[CocoImage], Counter[str], Counter[str]]:
     """Leave out the images whose files do not fit.
+
+    Height and width that the annotations have exchanged are put right.
 
     Args:
         images: What to check.
@@ -40,15 +47,20 @@ def keep_intact(
         masks: Whether to look for the masks too.
 
     Returns:
-        The other images, and what is wrong -> with how many images.
+        The other images; what is wrong -> with how many images; what is put right -> in how many.
     """
     kept: list[CocoImage] = []
     left_out: Counter[str] = Counter()
+    repairs: Counter[str] = Counter()
     either_way = 0
     for image in track(images, "checking files"):
         path = root / split.images_root_dir_path / image.file_name
         mask = root / split.mask_root_dir_path / image.mask_name
         problem = find_problem(path, image.height, image.width)
+        if problem == _OTHER_SIZE and _is_exchanged(image, path):
+            image = replace(image, height=image.width, width=image.height)
+            repairs["sizes of images whose height and width were exchanged"] += 1
+            problem = ""
         if not problem and masks and not mask.is_file():
             problem = "without their mask"
         if not problem:
@@ -63,7 +75,23 @@ def keep_intact(
             "%d images are mirrored or turned by 180 degrees by their EXIF data: their annotations "
             "are taken to be of the turned images, as viewers show them", either_way,
         )  # fmt: skip
-    return kept, left_out
+    return kept, left_out, repairs
+
+
+def _is_exchanged(image: CocoImage, path: Path) -> bool:
+    """Whether a file has the annotated height and width the other way round, and people fit in.
+
+    People who fit into the annotated size only were annotated in an image that was turned since.
+    """
+    if find_problem(path, image.width, image.height):
+        return False
+    points = np.concatenate(
+        [person.keypoints[:, :2] for person in image.persons if person.is_labelled]
+        or [np.empty((0, 2))]
+    )
+    stated = np.array([image.width, image.height])
+    in_stated, in_actual = ((points < size).all(axis=1).sum() for size in (stated, stated[::-1]))
+    return bool(in_actual >= in_stated)
 
 
 def _keeps_size_when_turned(path: Path) -> bool:
@@ -93,4 +121,4 @@ def find_problem(path: Path, height: int, width: int) -> str:
         return "whose file is missing"
     except (OSError, BodyPoseNetError):
         return "that cannot be read"
-    return "" if size == (height, width) else "of another size than the annotations say"
+    return "" if size == (height, width) else _OTHER_SIZE

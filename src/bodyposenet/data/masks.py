@@ -15,51 +15,20 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.mask_files import encode_all_valid, encode_png
+from bodyposenet.data.regions import Region, draw_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
 from bodyposenet.media.encoded import check_size
-from bodyposenet.types import VALID, Person
-
-_FARTHEST = 10
-"""Polygons may reach this many image sizes away; drawing takes the longer the longer they are."""
+from bodyposenet.types import VALID
 
 _MASKS_PER_TASK = 64
-
-
-@dataclass(frozen=True)
-class Region:
-    """The area of one annotation.
-
-    Args:
-        annotation_id: Of the annotation, to name it in errors.
-        outline: Polygons [[x, y, x, y, ...], ...], or a dict with COCO's RLE.
-        is_box: There is no segmentation, the outline is the box.
-    """
-
-    annotation_id: int
-    outline: list[list[float]] | dict[str, Any]
-    is_box: bool
-
-    @classmethod
-    def of(cls, person: Person) -> Region:
-        """The segmentation of a person, or the box where there is none."""
-        outline = person.segmentation
-        if isinstance(outline, list):
-            outline = [points for points in outline if isinstance(points, list) and len(points) > 5]
-        if outline:
-            return cls(person.annotation_id, outline, is_box=False)
-        x, y, width, height = person.box
-        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-        return cls(person.annotation_id, [corners], is_box=True)
 
 
 @dataclass(frozen=True)
@@ -94,12 +63,12 @@ class MaskPlan:
         check_size(image.file_name, (image.height, image.width))
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
-        labelled = [p for p in others if p.num_keypoints > 0 and not p.is_pseudo]
+        labelled = [p for p in others if p.is_labelled and not p.is_pseudo]
         return cls(
             image.mask_name,
             image.height,
             image.width,
-            unlabelled=tuple(Region.of(p) for p in others if p.num_keypoints <= 0),
+            unlabelled=tuple(Region.of(p) for p in others if not p.is_labelled),
             crowds=tuple(map(Region.of, crowds)),
             labelled=tuple(map(Region.of, labelled)) if crowds else (),
         )
@@ -124,52 +93,6 @@ def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
     if plan.crowds:
         ignored |= draw_regions(plan.crowds, *size) & ~draw_regions(plan.labelled, *size)
     return np.where(ignored, np.uint8(0), np.uint8(VALID))
-
-
-def draw_regions(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
-    """Where any of the regions is, by COCO's own rasterizing.
-
-    Returns:
-        (height, width) bool.
-
-    Raises:
-        BodyPoseNetError: A segmentation is broken, or a box lies far outside.
-    """
-    if not regions:
-        return np.zeros((height, width), bool, order="F")
-    encoded = [_encode_region(region, height, width) for region in regions]
-    return coco_mask.decode(coco_mask.merge(encoded)).view(bool)
-
-
-def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
-    """COCO's RLE of a region."""
-    try:
-        if isinstance(region.outline, list):
-            polygons = [_polygon(points, height, width) for points in region.outline]
-            parts = coco_mask.frPyObjects(polygons, height, width)
-            return coco_mask.merge(parts)  # type: ignore[arg-type]  # a list, of a list
-        rle = region.outline
-        if list(rle["size"]) != [height, width]:
-            raise ValueError(f"its size is {rle['size']}, the image's [{height}, {width}]")
-        if isinstance(rle["counts"], list):
-            rle = coco_mask.frPyObjects(rle, height, width)
-        coco_mask.decode(rle)  # finds runs that do not fill the image; merging does not
-        return rle  # type: ignore[return-value]  # a dict, of a dict
-    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        outline = "box" if region.is_box else "segmentation"
-        raise BodyPoseNetError(
-            f"annotation {region.annotation_id}: its {outline} is broken: {error}",
-            "Correct it in the annotation file, or take it out.",
-        ) from error
-
-
-def _polygon(points: list[float], height: int, width: int) -> list[float]:
-    numbers = np.array(points, np.float64)
-    if numbers.ndim != 1 or len(numbers) % 2:
-        raise ValueError(f"a polygon of {len(points)} numbers has no x and y for each point")
-    if not np.abs(numbers).max() <= _FARTHEST * max(height, width):
-        raise ValueError("it lies far outside of the image, or holds NaN")
-    return points
 
 
 def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> dict[str, int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.found_people import FoundPeople
-from bodyposenet.data.masks import Region, draw_regions
+from bodyposenet.data.regions import Region, draw_regions
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Person
 

@@ -22,11 +22,7 @@ from bodyposenet.types import Record
 
 
 def encode_record(record: Record) -> bytes:
-    """The `tf.train.Example` of a record; arrays are bytes of little-endian float64, C order.
-
-    Marks of pseudo labels, which TAO does not know, are one byte per person: 0 or 1.
-    """
-    marks = {} if record.pseudo is None else {"person/pseudo": record.pseudo.tobytes()}
+    """The `tf.train.Example` of a record; arrays are bytes of little-endian float64, C order."""
     return encode_example(
         {
             "frame/image_id": record.image_id,
@@ -40,7 +36,6 @@ def encode_record(record: Record) -> bytes:
             "person/centers": record.centers.astype("<f8").tobytes(),
             "person/person_idx": record.person_index,
             "person/num_other_people": len(record.scales) - 1,
-            **marks,
         }
     )
 
@@ -48,7 +43,7 @@ def encode_record(record: Record) -> bytes:
 def decode_record(message: bytes) -> Record:
     """The record in a `tf.train.Example`.
 
-    `person/person_idx`, `person/num_other_people` and `person/pseudo` may be absent.
+    `person/person_idx` and `person/num_other_people` may be absent.
 
     Raises:
         ValueError: The bytes are no Example, or no record of body poses.
@@ -74,7 +69,6 @@ def decode_record(message: bytes) -> Record:
         person_index=(
             features.integer("person/person_idx") if "person/person_idx" in features else 0
         ),
-        pseudo=_pseudo(features, people) if "person/pseudo" in features else None,
     )
 
 
@@ -83,13 +77,6 @@ def _floats(features: Features, name: str) -> NDArray[np.float64]:
     if not content:
         raise ValueError(f"{name} is empty")
     return np.frombuffer(bytearray(content), "<f8")  # of a bytearray: may be written to
-
-
-def _pseudo(features: Features, people: int) -> NDArray[np.bool_]:
-    marks = np.frombuffer(features.content("person/pseudo"), np.uint8).astype(bool)
-    if len(marks) != people:
-        raise ValueError(f"person/pseudo has {len(marks)} marks for {people} people")
-    return marks
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:

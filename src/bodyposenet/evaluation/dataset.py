@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger, track
-from bodyposenet.data.coco import CocoImage, load_coco
+from bodyposenet.data.coco import CocoImage, read_dataset
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.geometry import Affine
@@ -35,7 +35,7 @@ class DatasetResult(NamedTuple):
         results: The poses in COCO's result format, floats.
         images: The poses as entries of detections.json.
         unreadable: Images that could not be read, and why; nobody was found in them.
-        resized: Images whose size is not what the annotations say; their poses are scaled to that.
+        resized: Images whose size is not what the annotations say, and what became of their poses.
     """
 
     accuracy: KeypointAP
@@ -72,7 +72,9 @@ def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[C
     Raises:
         BodyPoseNetError: The annotations are missing or wrong.
     """
-    return load_coco(spec.annotations("test"), spec.person.keypoints)[:max_images]
+    dataset = read_dataset(spec, "test")
+    dataset.log(spec.annotations("test"))
+    return dataset.images[:max_images]
 
 
 def evaluate_dataset(
@@ -162,11 +164,17 @@ class EvaluationWork:
         """Poses in pixels of the size that the annotations state."""
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
-        if (height, width) != (image.height, image.width):
+        if (height, width) == (image.width, image.height) and height != width:
+            stated = "its annotations have exchanged its height and width"
+            resized = f"{path}: {stated}; the poses stay as they are"
+        elif (height, width) != (image.height, image.width):
             poses = poses.moved(Affine.resize(image.width / width, image.height / height))
             stated = f"{image.width} x {image.height}"
-            resized = f"{path}: is {width} x {height}, its annotations say {stated}"
-            logger.warning("%s; the poses are scaled", resized)
+            resized = (
+                f"{path}: is {width} x {height}, its annotations say {stated}; the poses are scaled"
+            )
+        if resized:
+            logger.warning("%s", resized)
         entry = detections.describe_image(path, poses, _fields(image))
         return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
 

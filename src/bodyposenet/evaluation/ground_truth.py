@@ -58,10 +58,9 @@ def _describe_person(
     is_labelled = flags > 0 if labelled_flags is None else np.isin(flags, list(labelled_flags))
     keypoints = np.column_stack([person.keypoints[:, :2], is_labelled])
     keypoints[~(is_labelled & counts)] = 0
-    as_annotated = labelled_flags is None and counts.all()
     return {
         "keypoints": keypoints.ravel().tolist(),
-        "num_keypoints": person.num_keypoints if as_annotated else int(keypoints[:, 2].sum()),
+        "num_keypoints": int(keypoints[:, 2].sum()),
         "bbox": list(person.box),
         "area": person.area,
         "iscrowd": int(person.is_crowd),

@@ -89,7 +89,7 @@ class DatasetSpec(Spec):
     duplicate_data_with_each_person_as_center: bool = True
     """One record per main person; false: one per image, centred on its first main person."""
     categories: tuple[KeypointCategory, ...]
-    """Only the entry named `person` is used."""
+    """Only the entry named `person` is used, or the only one there is."""
     visibility_flags: VisibilityFlags = VisibilityFlags(
         value={"visible": 2, "occluded": 1, "not_labeled": 0},
         mapping={"visible": "visible", "occluded": "occluded", "not_labeled": "not_labeled"},
@@ -105,13 +105,16 @@ class DatasetSpec(Spec):
         Raises:
             BodyPoseNetError: There is none.
         """
-        if not any(category.name == "person" for category in self.categories):
-            self.fail("categories", "none of the categories is named person")
+        if len(self.categories) != 1 and not self._named_person():
+            self.fail("categories", "none of the categories is named person, nor is there only one")
+
+    def _named_person(self) -> list[KeypointCategory]:
+        return [category for category in self.categories if category.name.casefold() == "person"]
 
     @property
     def person(self) -> KeypointCategory:
-        """The category of people."""
-        return next(category for category in self.categories if category.name == "person")
+        """The category of people: the one named person, or the only one."""
+        return (self._named_person() or list(self.categories))[0]
 
     def split(self, mode: Mode) -> Split:
         """The train or test part.

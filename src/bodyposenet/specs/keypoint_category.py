@@ -17,13 +17,15 @@ class KeypointCategory(Block):
     supercategory: str = "person"
     """Free."""
     id: int = 1
-    """Free."""
+    """Of a dataset that gives no name: the id of the annotation file's category of people."""
     name: str = "person"
-    """Of a dataset's categories only `person` is used."""
+    """Of a dataset: the name of the annotation file's category of people, in any case. If it has no
+    such category, people are those of the only one that has keypoints."""
     num_joints: int
     """Number of keypoints."""
     keypoints: tuple[str, ...] = Field(max_length=512)
-    """Their names, in the order of a dataset's annotations, or of the network's heatmaps.
+    """Their names; of a network, in the order of its heatmaps. Annotation files are read by name;
+    if they name no keypoints, these are in their order.
     `left` and `right`, or `l` and `r`, in a name make pairs: `left_hip`, `RightHip`, `hip-l`."""
     skeleton: tuple[tuple[int, int], ...] = Field(default=(), max_length=2048)
     """Limbs as pairs of keypoints counted from 1. In PAF order; those of a dataset are not used."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.cores import usable_cores
@@ -97,33 +96,43 @@ def run(arguments: argparse.Namespace) -> None:
         StatusFile(arguments.results_dir or output.parent) as status,
     ):
         spec = DatasetSpec.load(arguments.dataset_spec)
-        done, left_out = _convert(arguments, spec, output)
-        status.write("RUNNING", "converted", done=done, left_out=left_out)
-    say(_describe(done, left_out))
+        outcome = _convert(arguments, spec, output)
+        status.write("RUNNING", "converted", **outcome._asdict())
+    say(_describe(outcome))
 
 
-def _convert(
-    arguments: argparse.Namespace, spec: DatasetSpec, output: Path
-) -> tuple[Counter[str], Counter[str]]:
-    """Write masks and records; what was made, and what was left out, -> how much of it."""
+class _Outcome(NamedTuple):
+    """Counts of a conversion: what was made, left out, and repaired in the annotations."""
+
+    done: Counter[str]
+    left_out: Counter[str]
+    repaired: Counter[str]
+
+
+def _convert(arguments: argparse.Namespace, spec: DatasetSpec, output: Path) -> _Outcome:
+    """Write masks and records."""
     from bodyposenet.data import conversion
     from bodyposenet.data.image_files import keep_intact
 
     root, split = spec.root(), spec.split(arguments.mode)
     if arguments.generate_masks:
         conversion.check_mask_folder(root, split)
-    images, done, left_out = _read_images(arguments, spec)
+    images, outcome = _read_images(arguments, spec)
+    done, left_out, repaired = outcome
+    conversion.check_images_exist(images, spec.images_folder(arguments.mode))
     conversion.check_mask_names(images)
     if arguments.check_files:
-        images, flawed = keep_intact(images, root, split, masks=not arguments.generate_masks)
-        left_out.update(flawed)
+        masks = not arguments.generate_masks
+        images, unfit, corrected = keep_intact(images, root, split, masks=masks)
+        left_out.update(unfit)
+        repaired.update(corrected)
     focuses, filtered = conversion.find_focuses(images, spec)
     left_out.update(filtered)
     done["records"] = len(focuses)
     if not focuses:
         raise BodyPoseNetError(
             f"{spec.annotations(arguments.mode)}: there is no record to write\n"
-            f"{_describe(done, left_out)}",
+            f"{_describe(outcome)}",
             "Check the file, or lower data_filtering_params of the dataset spec.",
         )
     if arguments.generate_masks:
@@ -132,27 +141,26 @@ def _convert(
         done.update(write_masks(root / split.mask_root_dir_path, images, _processes(arguments)))
     folds, shards = arguments.num_partitions, arguments.num_shards
     done.update(conversion.write_shards(output, focuses, spec, split, folds, shards))
-    return done, left_out
+    return outcome
 
 
 def _read_images(
     arguments: argparse.Namespace, spec: DatasetSpec
-) -> tuple[list[CocoImage], Counter[str], Counter[str]]:
-    """The images with people, annotated or found; what there is; what was left out."""
-    from bodyposenet.data.coco import CocoDataset, read_coco
+) -> tuple[list[CocoImage], _Outcome]:
+    """The images with people, annotated or found, and the counts until then."""
+    from bodyposenet.data.coco import CocoDataset, read_dataset
 
-    annotations = spec.annotations(arguments.mode)
-    logger.info("reading %s", annotations)
-    dataset = read_coco(annotations, spec.person.keypoints)
+    logger.info("reading %s", spec.annotations(arguments.mode))
+    dataset = read_dataset(spec, arguments.mode)
     done, left_out = Counter(images=len(dataset.images)), Counter(dataset.left_out)
     if arguments.pseudo_labels is not None:
         added = _add_found_people(arguments, spec, dataset)
         done.update(added.done)
         left_out.update(added.left_out)
-        dataset = CocoDataset(added.images, left_out)
+        dataset = CocoDataset(added.images, left_out, dataset.repairs)
     images = dataset.annotated_images()
     left_out["images without annotations"] = len(dataset.images) - len(images)
-    return images, done, left_out
+    return images, _Outcome(done, left_out, dataset.repairs)
 
 
 def _add_found_people(
@@ -229,10 +237,10 @@ def _processes(arguments: argparse.Namespace) -> int:
     return usable_cores() if arguments.num_processes == -1 else arguments.num_processes
 
 
-def _describe(done: Mapping[str, int], left_out: Mapping[str, int]) -> str:
-    """The closing summary: what was made, and how much of what was left out."""
-    lines, omitted = (
-        [f"{count:>9,} {kind}" for kind, count in counts.items() if count]
-        for counts in (done, left_out)
+def _describe(outcome: _Outcome) -> str:
+    """The closing summary: what was made, how much of what was left out, and what was repaired."""
+    done, left_out, repaired = (
+        [f"{count:>9,} {kind}" for kind, count in counts.items() if count] for counts in outcome
     )
-    return "\n".join([*lines, "left out:", *(omitted or ["  nothing"])])
+    lines = [*done, "left out:", *(left_out or ["  nothing"])]
+    return "\n".join([*lines, "repaired:", *repaired] if repaired else lines)

@@ -153,7 +153,7 @@ def _reached_ap(folder: Path) -> float:
 
 def _perfect_ap(folder: Path) -> float:
     """What the decoder makes of the test images' targets."""
-    from bodyposenet.data.coco import load_coco
+    from bodyposenet.evaluation.dataset import load_test_images
     from bodyposenet.specs.dataset import DatasetSpec
     from bodyposenet.specs.inference import InferenceSpec
     from bodyposenet.specs.training import TrainSpec
@@ -161,7 +161,7 @@ def _perfect_ap(folder: Path) -> float:
 
     spec = DatasetSpec.load(folder / "data" / "dataset.json")
     joints = spec.person.keypoints
-    images = load_coco(spec.annotations("test"), joints)
+    images = load_test_images(spec)
     skeleton = TrainSpec.load(folder / "train.yaml").skeleton
     inference = InferenceSpec.load(folder / "inference.yaml")
     return max(evaluate_perfect_maps(images, joints, skeleton, inference).ap, 0.0)

@@ -79,7 +79,7 @@ def _show(result: DatasetResult) -> None:
     say("\n".join(result.accuracy.table()))
     for problems, meaning in (
         (result.unreadable, "could not be read and count as images without detections"),
-        (result.resized, "have another size than their annotations say; poses were scaled to that"),
+        (result.resized, "have another size than their annotations say"),
     ):
         if problems:
             say(f"images that {meaning}: {len(problems)}")

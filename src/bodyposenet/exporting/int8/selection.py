@@ -77,8 +77,7 @@ def select_images(
 
 def _labelled(image: CocoImage) -> list[int]:
     """How many keypoints are labelled of each person; crowds and people without are left out."""
-    people = (person for person in image.persons if not person.is_crowd)
-    return [int((person.keypoints[:, 2] > 0).sum()) for person in people if person.num_keypoints]
+    return [person.num_keypoints for person in image.persons if person.is_labelled]
 
 
 def _by_kind(images: Sequence[CocoImage], joints: int) -> dict[Kind, list[CocoImage]]:
