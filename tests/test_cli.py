@@ -11,6 +11,8 @@ import pytest
 
 from bodyposenet import __version__, cli
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import read_tensors, write_tensors
+from bodyposenet.tasks.command import parse_command
 from bodyposenet.tasks.parser import Parser
 
 ALL = {
@@ -23,6 +25,12 @@ ALL = {
     "use_amp": ("--use_amp", False),
 }
 """TAO's launcher (reference 1.1), with -l and -r everywhere; the last is the default, if any."""
+
+KEY = {
+    "key": ("-k", "--key", ""),
+    "key_file": ("--key_file",),
+    "require_sealed": ("--require_sealed", False),
+}
 
 ENGINE = {
     "engine": ("--engine", "auto"),
@@ -51,7 +59,7 @@ FLAGS = {
     },
     "train": {
         "experiment_spec_file": ("-e", "--experiment_spec_file"),
-        "key": ("-k", "--key", ""),
+        **KEY,
         "multi_node": ("--multi-node", False),
     },
     "evaluate": {
@@ -59,7 +67,7 @@ FLAGS = {
         "model_filename": ("-m", "--model_filename"),
         "dataset": ("--dataset", "coco"),
         "dataset_spec": ("-d", "--dataset_spec"),
-        "key": ("-k", "--key", ""),
+        **KEY,
     }
     | ENGINE
     | MANY_IMAGES,
@@ -69,7 +77,7 @@ FLAGS = {
         "input_type": ("--input_type", "auto"),
         "input": ("--input",),
         "image_root_path": ("--image_root_path", ""),
-        "key": ("-k", "--key", ""),
+        **KEY,
         "dump_visualizations": ("--dump_visualizations", False),
         "batch": ("--batch", 1),
         "benchmark": ("--benchmark", False),
@@ -84,7 +92,7 @@ FLAGS = {
     "prune": {
         "model": ("-m", "--model"),
         "output_file": ("-o", "--output_file"),
-        "key": ("-k", "--key", ""),
+        **KEY,
         "normalizer": ("-n", "--normalizer", "max"),
         "equalization_criterion": ("-eq", "--equalization_criterion", "union"),
         "pruning_granularity": ("-pg", "--pruning_granularity", 8),
@@ -97,7 +105,7 @@ FLAGS = {
     },
     "export": {
         "model": ("-m", "--model"),
-        "key": ("-k", "--key", ""),
+        **KEY,
         "output_file": ("-o", "--output_file"),
         "overwrite": ("--overwrite", False),
         "experiment_spec": ("-e", "--experiment_spec"),
@@ -494,3 +502,54 @@ def test_the_commands_of_guide_and_notebook_parse(monkeypatch, command):
     monkeypatch.setattr(sys, "argv", ["tao", "model", "bpnet", name, *argv])
     assert cli.tao() == 0
     assert len(asked) == 1
+
+
+def key_of(*argv: str) -> str:
+    return parse_command("evaluate", ["-d", "d.json", *argv]).key
+
+
+def test_the_key_comes_from_the_flag_a_file_or_the_environment(tmp_path, monkeypatch):
+    file = tmp_path / "key"
+    file.write_text("fîle key \n", encoding="utf-8")
+    monkeypatch.delenv("BPNET_KEY", raising=False)
+    assert key_of() == key_of("-k") == ""
+    assert key_of("--key_file", str(file)) == "fîle key "
+    monkeypatch.setenv("BPNET_KEY", "from outside")
+    assert key_of() == key_of("-k") == "from outside"
+    assert key_of("-k", "flag") == "flag"
+    assert key_of("--key_file", str(file)) == "fîle key "
+
+
+def test_a_key_that_is_none_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.delenv("BPNET_KEY", raising=False)
+    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    empty.write_text("\n")
+    binary.write_bytes(b"\xff\x00")
+    for argv, told in (
+        (("--key_file", str(empty)), "empty"),
+        (("--key_file", str(binary)), "binary"),
+        (("--key_file", str(tmp_path / "lost")), "lost"),
+        (("--key_file", str(binary), "-k", "a"), "--key_file"),
+        (("--require_sealed",), "--require_sealed"),
+    ):
+        with pytest.raises(BodyPoseNetError, match=told):
+            key_of(*argv)
+
+
+def test_only_sealed_models_may_be_required(run_bpnet, exported, drawn_dataset, tmp_path):
+    plain, sealed = tmp_path / "plain.tlt", exported / "model.tlt"
+    prune = ("prune", "-o", tmp_path / "out.tlt", "-pth", "0.9", "-k", "key", "--require_sealed")
+    header, tensors = read_tensors(sealed, "key")
+    write_tensors(plain, header, tensors)
+    photo = next((drawn_dataset.folder / "test").rglob("*.jpg"))
+    infer = ("inference", "--input", photo, "-r", tmp_path, "-k", "key", "--require_sealed")
+    for command in (
+        (*prune, "-m", plain),
+        (*infer, "-m", plain),
+        (*infer, "-m", exported / "model.onnx"),
+        infer,
+    ):
+        refused = run_bpnet(*command)
+        assert refused.code == 2
+        assert "a plain file" in refused.err
+    assert run_bpnet(*prune, "-m", sealed).code == 0

@@ -1,13 +1,13 @@
 """Sealed files: closed without the key, and every damage told."""
 
-import logging
+import pickle
 from pathlib import Path
 
 import pytest
 
 from bodyposenet import sealing
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.sealing import read_container, write_container
+from bodyposenet.sealing import SealedKey, read_container, write_container
 
 HEADER = {"kind": "model", "names": ["a", "ß"], "epoch": 3, "nested": {"b": 1.5, "a": None}}
 BODY = bytes(range(256)) * 5
@@ -40,10 +40,61 @@ def test_sealed_files_hide_the_body_and_differ(path: Path):
     assert BODY[:32] not in first
 
 
-def test_a_plain_file_opens_with_any_key(path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_plain_file_opens_with_any_key_and_a_warning(
+    path: Path, caplog: pytest.LogCaptureFixture
+):
     write_container(path, HEADER, BODY)
-    with caplog.at_level(logging.DEBUG, "bodyposenet"):
-        assert read_container(path, "key") == (HEADER, BODY)
+    assert read_container(path, "") == (HEADER, BODY)
+    assert not caplog.records
+    assert read_container(path, "key") == (HEADER, BODY)
+    assert "model.tlt is a plain file" in caplog.text
+    assert "--require_sealed" in caplog.text
+
+
+def test_a_plain_file_in_place_of_a_sealed_one_can_be_refused(path: Path):
+    write_container(path, HEADER, BODY, "key")
+    required = pickle.loads(pickle.dumps(SealedKey("key")))  # other processes get it too
+    assert read_container(path, required) == (HEADER, BODY)
+    write_container(path, HEADER, BODY)
+    with pytest.raises(BodyPoseNetError, match=r"model\.tlt: a plain file"):
+        read_container(path, required)
+
+
+def forge(path: Path, encoded: bytes, body: bytes = b"") -> None:
+    """A file whose checksum is right, whatever its header holds."""
+    prelude = sealing._PRELUDE.pack(sealing.MAGIC, 1, len(encoded), len(body))
+    path.write_bytes(prelude + sealing._digest(prelude, encoded, body) + encoded + body)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"", b"{", b"{}", b"[]", b"null", b'"null"', b"\xff{}", b'{"header": 1e-320}',
+        b'{"header": null}', b'{"header": {}, "seal": []}', b'{"header": {}, "seal": {}}',
+        b'{"header": {}, "seal": {"nonce": "xy", "salt": "00"}}',
+        b'{"header": {}, "seal": {"nonce": 1, "salt": []}}',
+        b'{"header": ' + b"[" * 100_000, b'{"header": {"a": ' + b'{"a": ' * 900 + b"1" + b"}" * 902,
+        b'{"header": {"a": "\\ud800"}}', b'{"header": {"a": ' + b"9" * 5000 + b"}}",
+    ],
+)  # fmt: skip
+def test_a_header_that_is_none_is_an_error(path: Path, encoded: bytes):
+    forge(path, encoded)
+    for key in ("", "key"):
+        with pytest.raises(BodyPoseNetError, match=r"model\.tlt: its header is broken"):
+            read_container(path, key)
+
+
+@pytest.mark.parametrize(("header", "body"), [(2**32 - 1, 0), (2, 2**64 - 1), (2, 2**40)])
+def test_lengths_beyond_the_file_take_no_memory(path: Path, header: int, body: int):
+    path.write_bytes(sealing._PRELUDE.pack(sealing.MAGIC, 1, header, body) + bytes(40))
+    with pytest.raises(BodyPoseNetError, match="cut short"):
+        read_container(path)
+
+
+def test_a_header_of_many_megabytes_is_none(path: Path):
+    forge(path, b'{"header": {"a": "' + b"a" * 2**24 + b'"}}')
+    with pytest.raises(BodyPoseNetError, match="damaged"):
+        read_container(path)
 
 
 def test_wrong_and_missing_keys_are_told_apart(path: Path):

@@ -17,6 +17,7 @@ from bodyposenet.runtime.default_model import INFERENCE_SPEC
 from bodyposenet.runtime.models import build_predictor, find_model
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.source import Location, Source
@@ -53,6 +54,7 @@ def load(
     *,
     threads: int | None = None,
     precision: Precision | None = None,
+    require_sealed: bool = False,
     **options: Unpack[Options],
 ) -> PoseEstimator:
     """Open a model.
@@ -65,6 +67,7 @@ def load(
         engine: What runs it; None or `auto`: what suits the file.
         threads: Of the network, at most; None: as many as the engine likes.
         precision: What the engine computes in; None: fp32, or what an engine file was built for.
+        require_sealed: Refuse a model file that is not sealed with the key.
         **options: How images become network inputs and maps become poses: keys of the inference
             spec, with its defaults, or with those of the default model.
 
@@ -75,6 +78,10 @@ def load(
         BodyPoseNetError: The model cannot be opened or run, or an option is wrong.
     """
     given: dict[str, Any] = dict(options)
+    if require_sealed:
+        if not key:
+            raise BodyPoseNetError("require_sealed: there is no key", "Give the model's key.")
+        key = SealedKey(key)
     if model is None:
         given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
     spec = InferenceSpec.from_source(_Arguments(given))
@@ -89,7 +96,7 @@ def load(
         ) from error
     again = partial(
         load, None if model is None else path.absolute(), key, engine,
-        threads=threads, precision=precision, **options,
+        threads=threads, precision=precision, require_sealed=require_sealed, **options,
     )  # fmt: skip
     return PoseEstimator(predictor, again)
 

@@ -1,8 +1,14 @@
 """What a run may end in other than success: a problem that the user can mend, or a request."""
 
+from __future__ import annotations
+
 import difflib
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 STOPPED = 75
 """Exit code of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again."""
@@ -42,6 +48,13 @@ def mask_passwords(text: str) -> str:
 def closest(word: str, words: Iterable[str]) -> list[str]:
     """Up to three of the words, those that resemble a mistyped one most; none where none does."""
     return difflib.get_close_matches(word, list(words), n=3)
+
+
+def first_problem(error: ValidationError) -> str:
+    """`place: message` of the first value that pydantic finds wrong in a JSON text."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"])) or "JSON"
+    return f"{place[:200]}: {first['msg'][:500]}"
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)

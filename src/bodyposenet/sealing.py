@@ -12,10 +12,12 @@ import json
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.files import exists, replacing
 
 FORMAT_VERSION = 1
@@ -33,6 +35,9 @@ _DIGEST_BYTES = 32
 _SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 
+_MOST_HEADER_BYTES = 2**24
+"""A header is some kilobytes of text: the skeleton, the network, and the train spec."""
+
 _COPY_AGAIN = "Copy the file again from where it was made; if it is damaged there, make it again."
 
 
@@ -48,6 +53,24 @@ def model_file(path: Path) -> Path:
             logger.info("%s is not there: taking %s", path, ours)
             return ours
     return path
+
+
+class SealedKey(str):
+    """A key for sealed files only: a plain file, which anybody can make, is an error."""
+
+
+class _Seal(BaseModel):
+    nonce: Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * _NONCE_BYTES}}}$")]
+    salt: Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * _SALT_BYTES}}}$")]
+
+
+class _Content(BaseModel):
+    """The JSON before the body."""
+
+    model_config = ConfigDict(strict=True)
+
+    header: dict[str, Any]
+    seal: _Seal | None = None
 
 
 def write_container(path: str | Path, header: dict[str, Any], body: bytes, key: str = "") -> None:
@@ -80,23 +103,27 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
 
     Args:
         path: The file.
-        key: Its key; plain files need none and open with any.
+        key: Its key. A plain file needs none: with one it is opened with a warning, or is an error
+            if the key is a `SealedKey`.
 
     Returns:
         The header and the body.
 
     Raises:
         BodyPoseNetError: The file is missing, cut short, damaged, not ours or from a newer
-            version; or it is sealed and the key is missing or wrong.
+            version; it is sealed and the key is missing or wrong; or it is plain and must not be.
     """
     path = Path(path)
     encoded, body = _split(path)
-    content = json.loads(encoded)
-    seal = content.get("seal")
-    if seal is None:
-        if key:
-            logger.debug("%s is a plain file: the key is not needed", path)
-        return content["header"], body
+    try:
+        content = _Content.model_validate_json(encoded)
+    except ValidationError as error:
+        raise BodyPoseNetError(
+            f"{path}: its header is broken: {first_problem(error)}", _COPY_AGAIN
+        ) from error
+    if content.seal is None:
+        check_plain(path, key)
+        return content.header, body
     if not key:
         raise BodyPoseNetError(
             f"{path}: the file is sealed", "Give the key (-k) that it was written with."
@@ -104,13 +131,32 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
     from cryptography.exceptions import InvalidTag
 
     try:
-        cipher = _cipher(key, bytes.fromhex(seal["salt"]))
-        return content["header"], cipher.decrypt(bytes.fromhex(seal["nonce"]), body, encoded)
+        cipher = _cipher(key, bytes.fromhex(content.seal.salt))
+        return content.header, cipher.decrypt(bytes.fromhex(content.seal.nonce), body, encoded)
     except InvalidTag:
         # The digest was right, so the file is whole: it must be the key.
         raise BodyPoseNetError(
             f"{path}: wrong key", "Give the key that the file was written with (-k)."
         ) from None
+
+
+def check_plain(path: str | Path, key: str) -> None:
+    """Tell that a file is plain where a key was given: it may have taken a sealed one's place.
+
+    Raises:
+        BodyPoseNetError: The key is for sealed files only.
+    """
+    if isinstance(key, SealedKey):
+        raise BodyPoseNetError(
+            f"{path}: a plain file, which anybody could have put there; sealed ones are required",
+            "Give the sealed file; or, if you trust this one, leave --require_sealed out.",
+        )
+    if key:
+        logger.warning(
+            "%s is a plain file: a key was given, but does not protect it (--require_sealed "
+            "refuses such files)",
+            path,
+        )
 
 
 def _cipher(key: str, salt: bytes) -> Any:
@@ -124,32 +170,42 @@ def _cipher(key: str, salt: bytes) -> Any:
 def _split(path: Path) -> tuple[bytes, bytes]:
     """The header's JSON and the body of a file that is ours and whole."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            begin = file.read(_PRELUDE.size + _DIGEST_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            header_length, body_length = _lengths(path, begin, size)
+            encoded, body = file.read(header_length), file.read(body_length)
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be read: {error.strerror}",
             "Check the path; it is relative to the working directory.",
         ) from error
-    if not data.startswith(MAGIC[: max(len(data), 1)]):
-        raise _foreign(path, data)
-    start = _PRELUDE.size + _DIGEST_BYTES
-    if len(data) < start:
-        raise BodyPoseNetError(f"{path}: cut short after {len(data)} bytes", _COPY_AGAIN)
-    _, version, header_length, body_length = _PRELUDE.unpack_from(data)
+    if _digest(begin[: _PRELUDE.size], encoded, body) != begin[_PRELUDE.size :]:
+        raise BodyPoseNetError(f"{path}: damaged, its checksum is wrong", _COPY_AGAIN)
+    return encoded, body
+
+
+def _lengths(path: Path, begin: bytes, size: int) -> tuple[int, int]:
+    """Bytes of the header and of the body, which make up the rest of the file."""
+    if not begin.startswith(MAGIC[: max(len(begin), 1)]):
+        raise _foreign(path, begin)
+    if len(begin) < _PRELUDE.size + _DIGEST_BYTES:
+        raise BodyPoseNetError(f"{path}: cut short after {len(begin)} bytes", _COPY_AGAIN)
+    _, version, header_length, body_length = _PRELUDE.unpack_from(begin)
     if version > FORMAT_VERSION:
         raise BodyPoseNetError(
             f"{path}: format version {version}, newer than this program's {FORMAT_VERSION}",
             "Update bodyposenet (pip install -U bodyposenet).",
         )
-    middle = start + header_length
-    if len(data) < middle + body_length:
+    whole = len(begin) + header_length + body_length
+    if size < whole:
+        raise BodyPoseNetError(f"{path}: cut short, {size} of {whole} bytes", _COPY_AGAIN)
+    if size > whole or header_length > _MOST_HEADER_BYTES:
         raise BodyPoseNetError(
-            f"{path}: cut short, {len(data)} of {middle + body_length} bytes", _COPY_AGAIN
+            f"{path}: damaged, {size} bytes, of which the header would take {header_length}",
+            _COPY_AGAIN,
         )
-    encoded, body = data[start:middle], data[middle:]
-    if _digest(data[: _PRELUDE.size], encoded, body) != data[_PRELUDE.size : start]:
-        raise BodyPoseNetError(f"{path}: damaged, its checksum is wrong", _COPY_AGAIN)
-    return encoded, body
+    return header_length, body_length
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -106,13 +106,19 @@ def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
     [
         (
             {"network": {"stages": 2, "backbone_attributes": {"architecture": "vit"}}},
-            "cannot build",
+            "backbone_attributes.architecture",
         ),
-        ({"normalization": {"mean": [1]}}, "cannot build"),
+        ({"normalization": {"mean": [1]}}, "normalization.image_scale"),
         ({"widths": {"stage2/paf/conv6": 3}}, "do not fit"),
-        ({"stride": 16}, "stride of 16"),
+        ({"stride": 16}, "stride"),
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
-        ({"heatmap_sigma": None}, "cannot build"),
+        ({"heatmap_sigma": None}, "heatmap_sigma"),
+        ({"widths": {"stage2/paf/conv6": 2**63}}, "widths.stage2/paf/conv6"),
+        ({"widths": dict.fromkeys(("stage2/paf/conv5", "stage2/paf/conv6"), 2**14)}, "do not fit"),
+        ({"widths": []}, "widths"),
+        ({"skeleton": {"categories": []}}, "skeleton"),
+        ({"epoch": -1}, "epoch"),
+        ({"spec": ["\ud800"]}, "header"),
     ],
 )
 def test_a_header_that_does_not_fit_is_an_error(tmp_path: Path, change: dict, message: str):
@@ -120,4 +126,27 @@ def test_a_header_that_does_not_fit_is_an_error(tmp_path: Path, change: dict, me
     header, tensors = read_tensors(tmp_path / "m.tlt")
     write_tensors(tmp_path / "m.tlt", header | change, tensors)
     with pytest.raises(BodyPoseNetError, match=message):
+        load_model(tmp_path / "m.tlt")
+
+
+def test_a_header_may_not_take_more_memory_than_the_tensors_of_the_file(tmp_path: Path):
+    """A network of 2^14 channels would need gigabytes; it is compared before it is built."""
+    resource = pytest.importorskip("resource")
+    save_model(tmp_path / "m.tlt", network := small_network())
+    header, tensors = read_tensors(tmp_path / "m.tlt")
+    write_tensors(
+        tmp_path / "m.tlt", header | {"widths": dict.fromkeys(network.widths(), 2**14)}, tensors
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
+        load_model(tmp_path / "m.tlt")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+def test_tensors_of_another_kind_are_an_error(tmp_path: Path):
+    save_model(tmp_path / "m.tlt", small_network())
+    header, tensors = read_tensors(tmp_path / "m.tlt")
+    integers = {name: tensor.to(torch.int64) for name, tensor in tensors.items()}
+    write_tensors(tmp_path / "m.tlt", header, integers)
+    with pytest.raises(BodyPoseNetError, match="do not fit"):
         load_model(tmp_path / "m.tlt")

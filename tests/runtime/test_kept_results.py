@@ -1,10 +1,13 @@
 """Parts of a long run: written, read again, refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation.dataset import EvaluationWork
+from bodyposenet.runtime.image_work import ImageWork
 from bodyposenet.runtime.scale import kept_results
 from bodyposenet.runtime.scale.kept_results import Parts, stamp
 
@@ -58,11 +61,58 @@ def test_damaged_parts_are_refused(tmp_path, content):
     run.add("a", "{}")
     run.flush()
     (tmp_path / "part-00000.jsonl").write_bytes(content)
-    with pytest.raises(BodyPoseNetError, match=r"part-00000.jsonl: no results, or damaged"):
+    with pytest.raises(BodyPoseNetError, match=r"part-00000.jsonl:1: "):
         Parts(tmp_path, MANIFEST)
     (tmp_path / "manifest.json").write_text(json.dumps([1]))
     with pytest.raises(BodyPoseNetError, match="another model, inference spec"):
         Parts(tmp_path, MANIFEST)
+
+
+def test_a_file_that_is_no_part_is_named(tmp_path):
+    Parts(tmp_path, MANIFEST)
+    (tmp_path / "part-x.jsonl").write_text("")
+    with pytest.raises(BodyPoseNetError, match=r"part-x\.jsonl"):
+        Parts(tmp_path, MANIFEST)
+
+
+ENTRY = {"full_image_path": "a.jpg", "keypoints": [[[1, 2.5]]], "scores": [0.5], "camera": 3}
+POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1], "score": 0.5}
+IMAGES = ImageWork(), {"entry": ENTRY, "picture": None}
+TEST_IMAGES = (
+    EvaluationWork(Path("img"), ("nose",)),
+    {"entry": ENTRY, "results": [POSE], "unreadable": "", "resized": ""},
+)
+
+
+@pytest.mark.parametrize(("work", "stored"), [IMAGES, TEST_IMAGES])
+def test_a_whole_result_is_taken_over(work, stored):
+    assert work.is_done(stored)
+    assert work.store(work.restore(stored)) == stored
+
+
+@pytest.mark.parametrize(
+    ("work", "stored"),
+    [
+        (IMAGES[0], {}),
+        (IMAGES[0], IMAGES[1] | {"entry": 1}),
+        (IMAGES[0], IMAGES[1] | {"picture": "x"}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"scores": ["high"]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"viz_id": [1]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"keypoints": [1]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": {"scores": []}}),
+        (TEST_IMAGES[0], {"unreadable": ""}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"unreadable": 3}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [1]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [POSE | {"score": float("nan")}]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [POSE | {"keypoints": [1.0]}]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"more": 1}),
+    ],
+)
+def test_a_damaged_result_is_an_error(work, stored):
+    for take_over in (work.is_done, work.restore):
+        with pytest.raises(BodyPoseNetError) as caught:
+            take_over(stored)
+        assert "--overwrite" in caught.value.remedy
 
 
 def test_another_file_of_the_same_name_has_another_stamp(tmp_path):

@@ -21,7 +21,7 @@ from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.scale.executor import Executor, LocalExecutor
-from bodyposenet.runtime.scale.kept_results import stamp
+from bodyposenet.runtime.scale.kept_results import KeptResult, stamp
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -120,6 +120,24 @@ def run_evaluation(
     return list(track(findings, f"evaluation on {spec.dataset}", len(images)))
 
 
+class _KeptPose(KeptResult):
+    """A person in COCO's result format."""
+
+    image_id: int
+    category_id: int
+    keypoints: list[float]
+    score: float
+
+
+class _KeptFinding(KeptResult):
+    """The fields of a `Finding`."""
+
+    entry: detections.DetectionsEntry
+    results: list[_KeptPose]
+    unreadable: str = ""
+    resized: str = ""
+
+
 @dataclass(frozen=True)
 class EvaluationWork:
     """Finds the people in test images; see `scale.executor.KeepableWork`.
@@ -151,11 +169,23 @@ class EvaluationWork:
 
     def restore(self, stored: dict[str, Any]) -> Finding:
         """The finding of these fields."""
+        self._check(stored)
         return Finding(**stored)
 
     def is_done(self, stored: dict[str, Any]) -> bool:
         """Whether the image could be read."""
-        return not stored["unreadable"]
+        return not self._check(stored).unreadable
+
+    def _check(self, stored: dict[str, Any]) -> _KeptFinding:
+        kept = _KeptFinding.check(stored)
+        for result in kept.results:
+            if len(result.keypoints) != 3 * len(self.joints):
+                raise BodyPoseNetError(
+                    f"a kept result is damaged: {len(result.keypoints)} numbers for "
+                    f"{len(self.joints)} keypoints",
+                    "Add --overwrite to begin again, or choose another results folder (-r).",
+                )
+        return kept
 
     def _read(self, image: CocoImage) -> NDArray[np.uint8]:
         return read_image(self.folder / image.file_name, (image.height, image.width))

@@ -6,13 +6,12 @@ so that nothing else is needed to run it.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -20,9 +19,10 @@ from torch import Tensor
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.keras import is_keras, read_tao_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.sealing import read_container, write_container
+from bodyposenet.sealing import check_plain, read_container, write_container
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.network import STRIDE, ModelConfig
+from bodyposenet.specs.header import NetworkHeader
+from bodyposenet.specs.network import ModelConfig
 from bodyposenet.types import HEATMAP_SIGMA
 
 _KIND = "model"
@@ -75,6 +75,7 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
         BodyPoseNetError: The file cannot be opened (see `sealing`), or holds something else.
     """
     if is_keras(path):
+        check_plain(path, key)
         described, tensors = read_tao_model(Path(path))
         return {"kind": _KIND, "epoch": 0, "spec": ""} | described, tensors
     header, body = read_container(path, key)
@@ -149,35 +150,54 @@ def read_model(path: str | Path, key: str = "") -> tuple[dict[str, Any], BodyPos
     """A model file's header, as `describe` made it, and its network; errors as `load_model`."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
-    return header, build_network(path, header, tensors)
+    return header, build_network(path, NetworkHeader.read(path, header), tensors)
 
 
 def build_network(
-    path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor]
+    path: str | Path, header: NetworkHeader, tensors: Mapping[str, Tensor]
 ) -> BodyPoseNetwork:
     """Build the network of a header, on the CPU, and fill in its tensors.
 
     Args:
         path: Where they come from, for errors.
-        header: As `describe` makes it.
+        header: Of the file.
         tensors: Named as in `tensors_of`.
 
     Raises:
         BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
     """
-    network = build_described(path, read_description(path, header))
+    description = _description(header)
+    with torch.device("meta"):  # takes no memory, however large the header says that it is
+        _check_fit(path, build_described(path, description), tensors)
+    network = build_described(path, description)
+    fill(path, network, tensors)
+    return network
+
+
+def fill(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a network.
+
+    Raises:
+        BodyPoseNetError: They are not its own.
+    """
+    _check_fit(path, network, tensors)
+    for name, tensor in tensors_of(network).items():
+        tensor.copy_(tensors[name])
+
+
+def _check_fit(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
     own = tensors_of(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [
-        name for name, tensor in own.items() if tensor.shape != tensors[name].shape
+        name
+        for name, tensor in own.items()
+        if tensor.shape != tensors[name].shape
+        or tensor.is_floating_point() != tensors[name].is_floating_point()
     ]
     if wrong:
         raise BodyPoseNetError(
             f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
             "The file was edited, or made by a version whose networks differ: train it again.",
         )
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
-    return network
 
 
 def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
@@ -188,7 +208,7 @@ def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
         )
 
 
-def read_description(path: str | Path, header: dict[str, Any]) -> NetworkDescription:
+def read_description(path: str | Path, header: Mapping[str, Any]) -> NetworkDescription:
     """Read what a header says of its network.
 
     Args:
@@ -198,28 +218,18 @@ def read_description(path: str | Path, header: dict[str, Any]) -> NetworkDescrip
     Raises:
         BodyPoseNetError: This version does not know such a network.
     """
-    try:
-        normalization = {name: tuple(v) for name, v in header["normalization"].items()}
-        widths = {str(name): int(width) for name, width in header["widths"].items()}
-        if any(width < 1 for width in widths.values()):
-            raise ValueError("a layer has no output channels")
-        if header.get("stride", STRIDE) != STRIDE:
-            raise ValueError(f"a stride of {header['stride']}, not {STRIDE}")
-        heatmap_sigma = float(header.get("heatmap_sigma", HEATMAP_SIGMA))
-        if not 0 < heatmap_sigma < math.inf:
-            raise ValueError(f"heatmap_sigma {heatmap_sigma}")
-        return NetworkDescription(
-            Skeleton.from_pose_configuration(header["skeleton"]),
-            ModelConfig.model_validate_json(json.dumps(header["network"])),
-            Normalization(**normalization),
-            widths,
-            heatmap_sigma,
-        )
-    except (AttributeError, LookupError, TypeError, ValueError) as error:  # pydantic's: ValueError
-        raise BodyPoseNetError(
-            f"{path}: this version cannot build its network: {error}",
-            _UPDATE,
-        ) from error
+    return _description(NetworkHeader.read(path, header))
+
+
+def _description(header: NetworkHeader) -> NetworkDescription:
+    pixels = header.normalization
+    return NetworkDescription(
+        header.joints(),
+        header.network,
+        Normalization(pixels.image_scale, pixels.image_offset),
+        header.widths,
+        header.heatmap_sigma,
+    )
 
 
 def build_described(path: str | Path, description: NetworkDescription) -> BodyPoseNetwork:

@@ -5,42 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
-
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.loading import Block
+from bodyposenet.specs.header import ExportedHeader
 from bodyposenet.specs.network import STRIDE
-from bodyposenet.specs.numbers import Count, Positive
-from bodyposenet.specs.pose import PoseConfiguration
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import HEATMAP_SIGMA
 
 Triple = tuple[float, float, float]
-
-
-class _Part(Block):
-    """A part of a header; what is not needed to run the model is not looked at."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Normalization(_Part):
-    image_scale: tuple[Positive, Positive, Positive]
-    image_offset: Triple
-
-
-class _Network(_Part):
-    stages: Count
-
-
-class _Header(_Part):
-    skeleton: PoseConfiguration
-    normalization: _Normalization
-    network: _Network
-    stride: Count = STRIDE
-    heatmap_sigma: Positive = HEATMAP_SIGMA
-    data_type: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -78,17 +49,9 @@ class ModelDescription:
         Raises:
             BodyPoseNetError: The header is broken, or not one of this version.
         """
-        try:
-            header = _Header.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "JSON"
-            raise BodyPoseNetError(
-                f"{path}: this version cannot read its header: {place}: {first['msg']}",
-                "Update bodyposenet (pip install -U bodyposenet), or export the model again.",
-            ) from error
+        header = ExportedHeader.read(path, text)
         return cls(
-            Skeleton.from_pose_configuration(header.skeleton.model_dump()),
+            header.joints(),
             header.normalization.image_scale,
             header.normalization.image_offset,
             header.network.stages,

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, write_json
 from bodyposenet.skeleton import Skeleton
@@ -21,6 +23,20 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Poses
 
 FILE_NAME = "detections.json"
+
+
+class DetectionsEntry(BaseModel):
+    """One entry of `images`, to check what was written before; the input's own fields are free."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    full_image_path: str
+    keypoints: list[list[list[float]]] = []
+    scores: list[float] = []
+    keypoint_scores: list[list[float]] = []
+    inferred: list[list[bool]] = []
+    viz_id: int = 0
+    error: str = ""
 
 
 def picture_name(number: int) -> str:

@@ -19,11 +19,18 @@ from bodyposenet.media.source import ImageEntry, read_image
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
-from bodyposenet.runtime.scale.kept_results import stamp
+from bodyposenet.runtime.scale.kept_results import KeptResult, stamp
 from bodyposenet.types import Poses
 
 Numbered = tuple[int, ImageEntry]
 """An image and its place in the input."""
+
+
+class _KeptEntry(KeptResult):
+    """An entry of detections.json, and what its picture is known by."""
+
+    entry: detections.DetectionsEntry
+    picture: list[int] | None
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,12 @@ class ImageWork:
 
     def restore(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The entry."""
+        _KeptEntry.check(stored)
         return stored["entry"]
 
     def is_done(self, stored: dict[str, Any]) -> bool:
         """Whether the image could be worked on, and the picture that was drawn is still there."""
+        _KeptEntry.check(stored)
         entry = stored["entry"]
         return "error" not in entry and stored["picture"] == self._picture(entry)
 

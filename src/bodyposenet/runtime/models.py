@@ -13,7 +13,7 @@ from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, d
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import Predictor
-from bodyposenet.sealing import model_file
+from bodyposenet.sealing import check_plain, model_file
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 
@@ -201,6 +201,8 @@ def _open(
 
         return pytorch.load(path, key, threads=threads, precision=precision)
     content = None
+    if extension == ".onnx":
+        check_plain(path, key)
     if extension == ".etlt":
         from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from importlib import import_module
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.tasks.flags import choose_key
 from bodyposenet.tasks.interruption import sigterm_as_interrupt
 from bodyposenet.tasks.parser import Parser
 
@@ -33,7 +34,10 @@ def parse_command(name: str, argv: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     task.add_arguments(parser)
     _add_launcher_arguments(parser)
-    return parser.parse(argv)
+    arguments = parser.parse(argv)
+    if "key" in arguments:
+        arguments.key = choose_key(arguments)
+    return arguments
 
 
 def run_command(name: str, arguments: argparse.Namespace) -> None:

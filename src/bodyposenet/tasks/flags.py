@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,60 @@ if TYPE_CHECKING:
     from bodyposenet.runtime.scale.executor import Executor, OpenPredictor
 
 
+KEY_VARIABLE = "BPNET_KEY"
+_MOST_KEY_CHARACTERS = 2**16
+
+
 def add_key_argument(parser: argparse.ArgumentParser) -> None:
-    """`-k`; with nothing behind it (an unset $KEY) the key is empty."""
+    """`-k` and other ways to give the key, see `choose_key`; behind it may be an unset $KEY."""
     parser.add_argument(
         "-k", "--key", nargs="?", const="", default="",
-        help="key of sealed model files; empty: model files are plain",
+        help="key of sealed model files; empty: model files are plain. Other users see it in the "
+        f"list of processes: the environment variable {KEY_VARIABLE} and --key_file hide it",
     )  # fmt: skip
+    parser.add_argument("--key_file", metavar="FILE", help="file that holds the key, instead of -k")
+    parser.add_argument(
+        "--require_sealed", action="store_true",
+        help="refuse model files that are not sealed: anybody could have put them there",
+    )  # fmt: skip
+
+
+def choose_key(arguments: argparse.Namespace) -> str:
+    """The key of `-k`, else of `--key_file`, else of the environment variable `KEY_VARIABLE`.
+
+    Raises:
+        BodyPoseNetError: It is given twice, the file cannot be read or is empty, or a key is
+            required and there is none.
+    """
+    key, file = arguments.key, arguments.key_file
+    if key and file:
+        raise BodyPoseNetError("-k and --key_file: both give a key", "Leave one of them out.")
+    if file:
+        key = _read_key(Path(file))
+    elif not key:
+        key = os.environ.get(KEY_VARIABLE, "")
+    if not arguments.require_sealed:
+        return key
+    if not key:
+        raise BodyPoseNetError(
+            "--require_sealed: there is no key", f"Give it with -k, --key_file or {KEY_VARIABLE}."
+        )
+    from bodyposenet.sealing import SealedKey
+
+    return SealedKey(key)
+
+
+def _read_key(file: Path) -> str:
+    """The text of a key file, without the line end behind it."""
+    remedy = "Name a text file that holds nothing but the key."
+    try:
+        with open(file, encoding="utf-8") as text:
+            key = text.read(_MOST_KEY_CHARACTERS + 1).removesuffix("\n")
+    except (OSError, ValueError) as error:
+        raise BodyPoseNetError(f"{file}: cannot be read as a key: {error}", remedy) from error
+    if not key or len(key) > _MOST_KEY_CHARACTERS:
+        raise BodyPoseNetError(f"{file}: is empty, or too long for a key", remedy)
+    return key
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +21,14 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
     build_network,
     describe,
+    fill,
     read_tensors,
     save_model,
     tensors_of,
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.specs.header import StateHeader
 from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.optimizer import state_entries
 
@@ -82,12 +83,12 @@ class Checkpoint:
 
     Args:
         path: The file.
-        header: Position, network and train spec.
+        header: Position, network, train spec and facts.
         tensors: Weights, moving average, optimizer, random state.
     """
 
     path: Path
-    header: dict[str, Any]
+    header: StateHeader
     tensors: dict[str, Tensor]
 
     @classmethod
@@ -104,27 +105,27 @@ class Checkpoint:
                 "Name a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
             )
         header, tensors = read_tensors(state, key)
-        if header.get("kind") != _STATE or "samples" not in header:
+        if header.get("kind") != _STATE:
             raise BodyPoseNetError(
-                f"{state}: is no training state of this version",
+                f"{state}: is no training state",
                 "Remove the file to go on from the checkpoint before.",
             )
-        return cls(state, header, tensors)
+        return cls(state, StateHeader.read(state, header), tensors)
 
     @property
     def position(self) -> Position:
         """How far the training was."""
-        return Position(self.header["epoch"], self.header["samples"])
+        return Position(self.header.epoch, self.header.samples)
 
     @property
     def spec(self) -> str:
         """Text of the train spec."""
-        return self.header["spec"]
+        return self.header.spec
 
     @property
     def facts(self) -> dict[str, int | bool]:
         """What the result depended on beside the train spec."""
-        return self.header.get("facts", {})
+        return self.header.facts
 
     @cached_property
     def network(self) -> BodyPoseNetwork:
@@ -146,14 +147,19 @@ class Checkpoint:
         Raises:
             BodyPoseNetError: They are of another network or optimizer.
         """
-        torch.set_rng_state(self.tensors["random"])
         self._restore_optimizer(trainee, exactly)
         average = _without_prefix("average|", self.tensors)
         if trainee.average is not None and average:
-            for name, tensor in tensors_of(trainee.average.network).items():
-                tensor.copy_(average[name])
-        if "scaler" in self.header:
-            trainee.scaler.load_state_dict(self.header["scaler"])
+            fill(self.path, trainee.average.network, average)
+        try:
+            torch.set_rng_state(self.tensors["random"])
+            if self.header.scaler is not None:
+                trainee.scaler.load_state_dict(self.header.scaler)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise BodyPoseNetError(
+                f"{self.path}: its random state or the scaler of its loss is broken: {error}",
+                "Remove the file to go on from the checkpoint before.",
+            ) from error
 
     def _restore_optimizer(self, trainee: Trainee, exactly: bool) -> None:
         optimizer = trainee.optimizer
@@ -197,7 +203,13 @@ class Checkpoint:
             owner = parameters[parameter]
             if owner not in numbers:  # it is frozen now
                 continue
-            if tensor.shape == owner.shape:  # fused optimizers take the memory layout for granted
+            if tensor.ndim:  # fused optimizers take the memory layout for granted
+                if tensor.shape != owner.shape:
+                    raise BodyPoseNetError(
+                        f"{self.path}: {name} has the shape {tuple(tensor.shape)}, its parameter "
+                        f"{tuple(owner.shape)}",
+                        "Remove the file to go on from the checkpoint before.",
+                    )
                 tensor = torch.empty_like(owner).copy_(tensor)
             state.setdefault(numbers[owner], {})[entry] = tensor
         return state

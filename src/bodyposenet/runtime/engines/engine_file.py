@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.sealing import read_container, write_container
 from bodyposenet.specs.loading import Block
 
@@ -94,9 +94,7 @@ def read_engine(path: str | Path, key: str = "") -> tuple[EngineHeader, bytes]:
     try:
         return EngineHeader.model_validate(header), body
     except ValidationError as error:
-        first = error.errors()[0]
         raise BodyPoseNetError(
-            f"{path}: this version cannot read its header: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"{path}: this version cannot read its header: {first_problem(error)}",
             "Update bodyposenet (pip install -U bodyposenet), or build the engine again.",
         ) from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.specs.numbers import MAX_SIDE
 from bodyposenet.types import GRAY
 
 INPUT = "input_1:0"
@@ -25,6 +26,9 @@ HEATMAPS = "heatmap_out/BiasAdd:0"
 PAFS = "paf_out/BiasAdd:0"
 ENLARGED_PAFS = "conv2d_transpose_1/BiasAdd:0"
 """In a model for DeepStream: every cell stands there r x r times."""
+
+_MAX_BATCH = 1024
+"""Images that a model may be bound to take at once: where there are fewer, they are filled up."""
 
 
 class Tensor(NamedTuple):
@@ -106,6 +110,10 @@ def _missing_in(inputs: Mapping[str, Tensor]) -> list[str]:
         missing.append("an input of shape [N, H, W, 3] or [N, 3, H, W]")
     elif _sides(shape).count(None) == 1:
         missing.append("an input whose height and width are both free or both fixed")
+    elif max(side or 1 for side in _sides(shape)) > MAX_SIDE or (shape[0] or 1) > _MAX_BATCH:
+        missing.append(f"an input of at most {_MAX_BATCH} images of {MAX_SIDE} x {MAX_SIDE} pixels")
+    elif min(side or 1 for side in shape if side is not None) < 1:
+        missing.append("an input of positive sizes")
     return missing
 
 

@@ -125,14 +125,21 @@ def _read(
     providers: list[Provider],
 ) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(path) if content is None else content, options, providers=providers
         )
+        # Names and metadata that are not UTF-8 fail when they are first asked for.
+        _ = header_of(session), [(part.name, part.shape) for part in _tensors_of(session)]
+        return session
     except Exception as error:  # ONNX Runtime's have no type in common
         raise BodyPoseNetError(
             f"{path}: ONNX Runtime cannot read it: {_reason(error)}",
             "Export the model again (bpnet export), or update onnxruntime.",
         ) from error
+
+
+def _tensors_of(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeArg]:
+    return [*session.get_inputs(), *session.get_outputs()]
 
 
 def _tensor(declared: onnxruntime.NodeArg) -> Tensor:

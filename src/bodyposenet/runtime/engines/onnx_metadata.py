@@ -16,6 +16,7 @@ _METADATA_PROPS = 14
 """`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""
 
 _VARINT, _BYTES = 0, 2
+_MOST_VARINT_BYTES = 10
 _SIZES = {1: 8, 5: 4}
 """Kind of a field -> bytes of its value, where that is always the same."""
 
@@ -70,12 +71,17 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits to the byte, the lowest first, and the place behind it."""
-    value = shift = 0
-    while True:
+    """A number of seven bits to the byte, the lowest first, and the place behind it.
+
+    Raises:
+        ValueError: It is too long.
+        IndexError: The message is cut short.
+    """
+    value = 0
+    for shift in range(0, 7 * _MOST_VARINT_BYTES, 7):
         byte = message[place]
         place += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place
-        shift += 7
+    raise ValueError("a number of more than 64 bits")

@@ -53,8 +53,9 @@ def load(
     """
     with _explaining(path, "read it", _EXPORT_AGAIN):
         model = openvino.Core().read_model(str(path) if content is None else content)
+        header = _header(model)
     compiled = _compile(path, model, _options(threads, precision))
-    return _engine(path, compiled, _header(model), claimed, precision)
+    return _engine(path, compiled, header, claimed, precision)
 
 
 def build(
@@ -141,8 +142,9 @@ def _engine(
     claimed: ModelDescription | None,
     precision: str,
 ) -> ExportedEngine:
-    inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
-    outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
+    with _explaining(path, "name its inputs and outputs", _EXPORT_AGAIN):
+        inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
+        outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
     requests = _RequestPool(compiled)
 
     def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -196,10 +198,14 @@ class _RequestPool:
 
 @contextmanager
 def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
-    """OpenVINO's errors as ours; what it says last is what is wrong."""
+    """OpenVINO's errors as ours; what it says last is what is wrong.
+
+    In the place of an error whose text is not UTF-8, as it names a part of a damaged file, Python
+    has a UnicodeDecodeError; of types that NumPy lacks, a TypeError.
+    """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, UnicodeDecodeError) as error:
         reason = str(error).strip().rpartition("\n")[2]
         raise BodyPoseNetError(f"{path}: OpenVINO cannot {deed}: {reason}", remedy) from error
 

@@ -122,7 +122,7 @@ class ClusterExecutor:
         keys = [work.key(item) for item in items]
         for number, item in enumerate(items):
             stored = parts.found.get(keys[number])
-            if stored is None or not work.is_done(stored):
+            if stored is None or not self._is_done(work, stored):
                 missing.append((number, item))
             else:
                 yield number, work.restore(stored)
@@ -136,6 +136,12 @@ class ClusterExecutor:
             for number, text in _map(self._open_predictor, work, missing, self._options):
                 parts.add(keys[number], text)
                 yield number, work.restore(json.loads(text))
+
+    def _is_done(self, work: KeepableWork[Item, Result], stored: dict[str, Any]) -> bool:
+        try:
+            return work.is_done(stored)
+        except BodyPoseNetError as error:
+            raise BodyPoseNetError(f"{self._folder}: {error.what}", error.remedy) from error
 
 
 @contextmanager

@@ -50,7 +50,11 @@ class KeepableWork(Work[Item, Result], Protocol[Item, Result]):
         ...
 
     def is_done(self, stored: dict[str, Any]) -> bool:
-        """Whether a result need not be found again: it is none of a failure, and still whole."""
+        """Whether a result need not be found again: it is none of a failure, and still whole.
+
+        Raises:
+            BodyPoseNetError: It is not what `store` gives: its file is damaged.
+        """
         ...
 
 

@@ -8,16 +8,45 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from bodyposenet.errors import BodyPoseNetError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.files import read_json, replacing, write_json
 
 _SECONDS_OF_A_PART = 30.0
 _RESULTS_OF_A_PART = 1000
 _REMEDY = "Add --overwrite to begin again, or choose another results folder (-r)."
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    result: dict[str, Any]
+
+
+class KeptResult(BaseModel):
+    """What a work keeps of one item; a later run checks it before it takes it over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def check(cls, stored: dict[str, Any]) -> Self:
+        """Check what was read from a part.
+
+        Raises:
+            BodyPoseNetError: A value is missing or wrong.
+        """
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            raise BodyPoseNetError(
+                f"a kept result is damaged: {first_problem(error)}", _REMEDY
+            ) from error
 
 
 class Parts:
@@ -49,7 +78,7 @@ class Parts:
                 file.unlink(missing_ok=True)
             files = []
         self.found = _read_parts(place, files, json.loads(json.dumps(manifest)))
-        self._next = 1 + max((int(file.stem.removeprefix("part-")) for file in files), default=-1)
+        self._next = 1 + max((_number(file) for file in files), default=-1)
         write_json(place, manifest)
 
     def add(self, key: str, result: str) -> None:
@@ -107,9 +136,26 @@ def _read_parts(
     return {key: result for file in files for key, result in _read_lines(file)}
 
 
-def _read_lines(file: Path) -> list[tuple[str, dict[str, Any]]]:
+def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
-        return [(line["key"], line["result"]) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BodyPoseNetError(f"{file}: no results, or damaged ones: {error}", _REMEDY) from error
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise BodyPoseNetError(f"{file}: cannot be read: {error.strerror}", _REMEDY) from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = _Line.model_validate_json(line)
+        except ValidationError as error:
+            raise BodyPoseNetError(f"{file}:{number}: {first_problem(error)}", _REMEDY) from error
+        yield found.key, found.result
+
+
+def _number(file: Path) -> int:
+    """The number in the name of a part.
+
+    Raises:
+        BodyPoseNetError: There is none.
+    """
+    digits = file.stem.removeprefix("part-")
+    if not digits.isdecimal():
+        raise BodyPoseNetError(f"{file}: is no part of the results", "Remove that file.")
+    return int(digits)
