@@ -76,8 +76,7 @@ def test_a_run_in_two_parts_equals_one_in_one_part(train, tmp_path):
 def test_a_training_that_is_done_says_so(train):
     _, results = train("run")
     model = (results / "bpnet_model.tlt").read_bytes()
-    channels = {"model.heat_channels": 19, "model.paf_channels": 38}  # as they are anyway
-    result, _ = train("run", **channels)
+    result, _ = train("run")
     assert result.code == 0, result.err
     assert "nothing is left to train: num_epoch is 2, and all are done" in result.err
     assert (results / "bpnet_model.tlt").read_bytes() == model
