@@ -124,6 +124,17 @@ def test_the_deployable_model_keeps_the_contract(deployable):
     assert read_engine(deployable / "model.engine")[0].runtime == "openvino"  # plain, as TAO's
 
 
+def test_an_engine_is_sealed_where_that_is_asked(export, tmp_path):
+    flags = "--engine_file", tmp_path / "m.engine", "--engine_runtime", "openvino"
+    done = export(*flags)
+    assert "m.engine will be a plain file that anybody can read; --seal_engine" in done.err
+    read_container(tmp_path / "m.engine")
+    assert export(*flags, "--seal_engine", "--overwrite").code == 0
+    with pytest.raises(BodyPoseNetError, match="sealed"):
+        read_container(tmp_path / "m.engine")
+    assert read_container(tmp_path / "m.engine", "key")[0]["kind"] == "engine"
+
+
 def test_an_existing_file_is_replaced_only_where_that_is_said(export, tmp_path):
     (tmp_path / "m.onnx").write_text("precious")
     done = export()

@@ -107,6 +107,16 @@ def test_the_model_file_holds_the_average_and_the_state_the_weights(tmp_path):
     assert not torch.equal(tensors_of(saved)[name], tensors_of(state.network)[name])
 
 
+def test_without_an_average_of_its_own_a_training_begins_with_the_saved_model(tmp_path):
+    save(tmp_path, 1, trained("sgd"))
+    checkpoint = last_checkpoint(tmp_path, "")
+    again = replace(wrap(checkpoint.network, "sgd"), average=None)
+    checkpoint.restore(again, exactly=False)
+    saved = tensors_of(load_model(tmp_path / "model.epoch-1.tlt"))
+    for name, tensor in tensors_of(again.network).items():
+        assert torch.equal(tensor, saved[name]), name
+
+
 def test_the_furthest_state_counts_and_an_epoch_replaces_the_position_within(tmp_path):
     trainee = trained("sgd", steps=1)
     save(tmp_path, 1, trainee)

@@ -49,9 +49,9 @@ class Distillation(Block):
     """Learn from a trained network as well: from a `teacher`, or from `maps` (ours)."""
 
     teacher: str | None = None
-    """A trained model of ours, `.tlt` or exported, or a Python file whose function `open_teacher()`
-    opens any other, run on every sample; joints and limbs that it lacks are learned from the
-    labels. `-k` opens it where it is sealed."""
+    """A trained model of ours, `.tlt` or exported, or a Python file, which is executed and whose
+    function `open_teacher()` opens any other, run on every sample; joints and limbs that it lacks
+    are learned from the labels. `-k` opens it where it is sealed."""
     maps: str | None = None
     """A folder of maps that a teacher made of whole photos beforehand; they are moved into each
     sample. Exactly one of teacher and maps must be given."""

@@ -149,8 +149,8 @@ class Checkpoint:
         """
         self._restore_optimizer(trainee, exactly)
         average = _without_prefix("average|", self.tensors)
-        if trainee.average is not None and average:
-            fill(self.path, trainee.average.network, average)
+        if average:  # the model as it was saved, also for a training that keeps no average
+            fill(self.path, trainee.result, average)
         try:
             torch.set_rng_state(self.tensors["random"])
             if self.header.scaler is not None:

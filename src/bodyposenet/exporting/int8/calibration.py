@@ -196,6 +196,9 @@ def _batches(content: bytes, source: CalibrationSource) -> Batches:
     """The images to calibrate with; those of the folder are written to the tensorfile first."""
     if source.data_file is not None and source.data_file.exists():
         say(f"calibration on the images in {source.data_file}")
+        if source.image_dir is not None:
+            told = source.data_file, source.image_dir
+            logger.warning("%s exists already: the photos of %s are not used", *told)
         return read_tensorfile(source.data_file, source.batches, source.shape)
     if source.image_dir is None:
         raise BodyPoseNetError(
