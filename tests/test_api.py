@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from PIL import Image, ImageSequence
 import bodyposenet
 from bodyposenet import BodyPoseNetError, PoseEstimator, api
 from bodyposenet.data.drawn import write_drawn_dataset
-from bodyposenet.model.checkpoint import save_model
+from bodyposenet.model.checkpoint import read_tensors, save_model, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime import engines
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
@@ -199,6 +200,36 @@ def test_an_error_says_which_image(model):
     for images in ([row_of_dots(), None], iter([row_of_dots(), None])):
         with pytest.raises(BodyPoseNetError, match=r"images\[1\]: a NoneType is no image"):
             list(model(images))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_an_empty_home_stays_empty_but_for_what_numba_compiled(tmp_path, engine):
+    """No telemetry: neither a device id nor a queue of events is left behind."""
+    code = (
+        "import numpy, bodyposenet\n"
+        f"bodyposenet.load(engine={engine!r}, input_shape=(64, 64))"
+        "(numpy.zeros((64, 64, 3), numpy.uint8))\n"
+    )
+    kept = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    homes = ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "TMPDIR", "TEMP")
+    environment |= dict.fromkeys(homes, str(tmp_path))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and "numba" not in str(path)]
+    assert left == []
+
+
+def test_only_sealed_files_may_be_required(tlt, tmp_path):
+    header, tensors = read_tensors(tlt)
+    write_tensors(tmp_path / "sealed.tlt", header, tensors, key="key")
+    sealed = bodyposenet.load(tmp_path / "sealed.tlt", "key", require_sealed=True)
+    with pytest.raises(BodyPoseNetError, match="a plain file"):
+        bodyposenet.load(tlt, "key", require_sealed=True)
+    with pytest.raises(BodyPoseNetError, match="no key"):
+        bodyposenet.load(tmp_path / "sealed.tlt", require_sealed=True)
+    write_tensors(tmp_path / "sealed.tlt", header, tensors)
+    with pytest.raises(BodyPoseNetError, match="a plain file"):
+        pickle.loads(pickle.dumps(sealed))
 
 
 def test_a_model_file_is_opened(tlt):

@@ -1,6 +1,7 @@
 """Exported models on their runtimes: NVIDIA's tensors, layouts, sizes, and files that are none."""
 
 import json
+import time
 from importlib.resources import files
 
 import numpy as np
@@ -12,6 +13,7 @@ from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines import onnx, openvino
 from bodyposenet.runtime.engines.exported import Signature, Tensor
+from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.runtime.models import open_engine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -248,3 +250,32 @@ def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot read it: ."):
         runtime.load(path, KNOWN)
+
+
+@RUNTIMES
+@pytest.mark.parametrize(
+    "size", [(2**31 - 1, "height", "width"), (4096, 16, 16), ("batch", 2**20, 2**20)]
+)
+def test_a_model_bound_to_absurd_sizes_is_refused(runtime, size, tmp_path):
+    metadata = {"bodyposenet": json.dumps(HEADER)}
+    path = write_model(tmp_path / "m.onnx", size=size, metadata=metadata)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+        runtime.load(path)
+
+
+@RUNTIMES
+@pytest.mark.parametrize("text", [b"bodyposenet", b"input_1:0", b"heatmap_out/BiasAdd:0", b"Conv"])
+def test_names_that_are_no_text_are_an_error(runtime, text, tmp_path):
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(HEADER)})
+    content = path.read_bytes()
+    assert text in content
+    path.write_bytes(content.replace(text, b"\xaa" + text[1:]))
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: ."):
+        runtime.load(path)
+
+
+def test_a_number_without_end_is_no_metadata():
+    begin = time.monotonic()
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no ONNX"):
+        read_header("m.onnx", b"\xff" * 2_000_000)
+    assert time.monotonic() - begin < 5

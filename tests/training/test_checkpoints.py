@@ -9,7 +9,7 @@ import torch
 
 from bodyposenet import files
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import load_model, tensors_of
+from bodyposenet.model.checkpoint import load_model, read_tensors, tensors_of, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -195,6 +195,51 @@ def test_a_state_that_is_none_is_an_error(tmp_path):
     shutil.copy(tmp_path / "model.epoch-2.tlt", tmp_path / "model.epoch-2.state")
     with pytest.raises(BodyPoseNetError, match="is no training state"):
         last_checkpoint(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"samples": None}, "samples"),
+        ({"samples": -1}, "samples"),
+        ({"epoch": "two"}, "epoch"),
+        ({"spec": 3}, "spec"),
+        ({"facts": [1]}, "facts"),
+        ({"scaler": {"scale": "big"}}, "scaler"),
+        ({"network": {"stages": 2**31}}, "network.stages"),
+        ({"widths": {"heatmap_out": 2**63}}, "widths.heatmap_out"),
+    ],
+)
+def test_a_state_with_a_damaged_header_is_an_error(tmp_path, change, place):
+    save(tmp_path, 2, trained("sgd"))
+    state = tmp_path / "model.epoch-2.state"
+    header, tensors = read_tensors(state)
+    write_tensors(state, header | change, tensors)
+    with pytest.raises(BodyPoseNetError, match=rf"model\.epoch-2\.state: .*{place}"):
+        last_checkpoint(tmp_path, "")
+
+
+def _broken(tensors, name):
+    """The tensors without one, or with one of another shape or kind."""
+    rest = {other: tensor for other, tensor in tensors.items() if other != name}
+    yield rest
+    yield rest | {name: torch.zeros(3, 5)}
+    yield rest | {name: tensors[name].to(torch.complex64)}
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("prefix", ["model|", "average|", "optimizer|", "random"])
+def test_a_state_with_damaged_tensors_is_an_error(tmp_path, kind, prefix):
+    trainee = trained(kind)
+    save(tmp_path, 2, trainee)
+    state = tmp_path / "model.epoch-2.state"
+    header, tensors = read_tensors(state)
+    name = next(name for name, part in tensors.items() if name.startswith(prefix) and part.ndim)
+    for damaged in list(_broken(tensors, name))[prefix == "optimizer|" :]:  # it may lack some
+        write_tensors(state, header, damaged)
+        with pytest.raises(BodyPoseNetError, match=r"model\.epoch-2\.state: "):
+            checkpoint = last_checkpoint(tmp_path, "")
+            checkpoint.restore(wrap(checkpoint.network, kind))
 
 
 @pytest.mark.parametrize(

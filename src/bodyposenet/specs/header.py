@@ -91,15 +91,13 @@ class NetworkHeader(MapsHeader):
     network: ModelConfig
     widths: dict[str, Channels]
     stride: Annotated[int, Field(ge=STRIDE, le=STRIDE)] = STRIDE
-    epoch: Whole = 0
-    spec: str = ""
+    epoch: Whole
+    spec: str
 
 
 class StateHeader(NetworkHeader):
     """What is needed to go on with a training."""
 
-    epoch: Whole
     samples: Whole
-    spec: str
     facts: dict[str, int | bool] = Field(default_factory=dict)
     scaler: dict[str, int | float] | None = None

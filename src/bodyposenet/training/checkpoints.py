@@ -204,10 +204,10 @@ class Checkpoint:
             if owner not in numbers:  # it is frozen now
                 continue
             if tensor.ndim:  # fused optimizers take the memory layout for granted
-                if tensor.shape != owner.shape:
+                if tensor.shape != owner.shape or not tensor.is_floating_point():
                     raise BodyPoseNetError(
-                        f"{self.path}: {name} has the shape {tuple(tensor.shape)}, its parameter "
-                        f"{tuple(owner.shape)}",
+                        f"{self.path}: the optimizer's {name} does not fit: {tensor.dtype} of "
+                        f"shape {tuple(tensor.shape)}, its parameter is {tuple(owner.shape)}",
                         "Remove the file to go on from the checkpoint before.",
                     )
                 tensor = torch.empty_like(owner).copy_(tensor)
