@@ -1,5 +1,6 @@
 """Sealed files: closed without the key, and every damage told."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model.tlt"
 
 
-@pytest.mark.parametrize("key", ["", "nvidia_tlt", "ключ"])
+@pytest.mark.parametrize("key", ["", "nvidia_tlt", "ключ", os.fsdecode(b"\xff\x00\xaa")])
 @pytest.mark.parametrize("body", [b"", BODY])
 def test_what_is_written_is_read(path: Path, key: str, body: bytes):
     write_container(path, HEADER, body, key)

@@ -222,8 +222,15 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise BodyPoseNetError(f"{path}: exists already", "Name another one, or give --overwrite.")
 
 
-def make_directory(path: str | Path) -> Path:
+def make_directory(
+    path: str | Path,
+    remedy: str = "Choose another results folder (-r), or change its permissions.",
+) -> Path:
     """Make a results folder, with its parents.
+
+    Args:
+        path: The folder; it may exist.
+        remedy: What to do where that fails.
 
     Raises:
         BodyPoseNetError: It cannot be made, or something else has that name, or it is read-only.
@@ -236,6 +243,6 @@ def make_directory(path: str | Path) -> Path:
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot write results there: {error.strerror or error}",
-            "Choose another results folder (-r), or change its permissions.",
+            remedy,
         ) from error
     return path

@@ -164,7 +164,8 @@ def _cipher(key: str, salt: bytes) -> Any:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    return AESGCM(Scrypt(salt=salt, **_SCRYPT).derive(key.encode()))
+    # A key from a command line may be no text: its bytes come back like that.
+    return AESGCM(Scrypt(salt=salt, **_SCRYPT).derive(key.encode(errors="surrogateescape")))
 
 
 def _split(path: Path) -> tuple[bytes, bytes]:

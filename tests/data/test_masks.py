@@ -1,6 +1,7 @@
 """Masks: which regions are ignored, COCO's rasterizing, files, and broken segmentations."""
 
 import dataclasses
+import shutil
 
 import cv2
 import numpy as np
@@ -141,8 +142,9 @@ def test_masks_are_written_as_png_by_one_process_or_several(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_an_error(read, tmp_path):
     (tmp_path / "masks").write_text("a file, not a folder")
-    with pytest.raises(BodyPoseNetError, match="cannot be written"):
+    with pytest.raises(BodyPoseNetError, match="masks: ") as caught:
         write_masks(tmp_path / "masks", [read(person())], processes=1)
+    assert "mask_root_dir_path" in caught.value.remedy
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 13), (300, 200)])
@@ -167,3 +169,17 @@ def test_masks_of_real_people_equal_pycocotools(shared):
         ignored = regions["crowd"] & ~regions["labelled"] | regions["unlabelled"]
         expected = np.where(ignored, 0, 255) * np.ones((found.height, found.width))
         np.testing.assert_array_equal(draw_mask(MaskPlan.of(found)), expected)
+
+
+def test_masks_whose_folder_is_removed_meanwhile_are_missed(read, tmp_path, monkeypatch):
+    """Else the masks of before would be missing from what looks like a complete run."""
+
+    def removing(items, *_):
+        yield next(items)
+        shutil.rmtree(tmp_path / "masks")
+        yield from items
+
+    monkeypatch.setattr("bodyposenet.data.masks.track", removing)
+    images = [dataclasses.replace(read(person()), file_name=f"{number}.jpg") for number in range(3)]
+    with pytest.raises(BodyPoseNetError, match=r"1\.png: cannot be written"):
+        write_masks(tmp_path / "masks", images, processes=1)

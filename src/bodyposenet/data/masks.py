@@ -24,7 +24,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.data.regions import Region, draw_regions
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import make_directory, replacing
 from bodyposenet.media.encoded import check_size
 from bodyposenet.types import VALID
 
@@ -111,6 +111,8 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
         BodyPoseNetError: As `draw_mask`, or the folder cannot be written.
     """
     plans = [MaskPlan.of(image) for image in images]
+    for place in {(folder / plan.file_name).parent for plan in plans}:
+        make_directory(place, "Name another mask_root_dir_path in the dataset spec.")
     write = partial(_write_mask, folder)
     processes = min(processes, math.ceil(len(plans) / _MASKS_PER_TASK))
     if processes <= 1:
@@ -150,5 +152,6 @@ def _write_mask(folder: Path, plan: MaskPlan) -> None:
             raise BodyPoseNetError(f"{plan.file_name}: {error.what}", error.remedy) from error
     else:
         png = encode_all_valid(plan.height, plan.width)
-    with replacing(folder / plan.file_name) as file:
+    # The folder is there: where it is removed meanwhile, the masks of before are gone.
+    with replacing(folder / plan.file_name, make_folder=False) as file:
         file.write(png)
