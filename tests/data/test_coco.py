@@ -61,6 +61,12 @@ def test_what_a_file_may_leave_out(read):
     assert other.num_keypoints == 3
 
 
+def test_annotations_need_no_ids(read):
+    dataset = read([image()], [person(None), person(None), person(3)])
+    assert [p.annotation_id for p in dataset.images[0].persons] == [-1, -2, 3]
+    assert list(dataset.repairs.values()) == [2]
+
+
 def test_somebody_without_any_extent_is_read(read):
     dataset = read([image()], [person(bbox=[5, 5, 0, 0])])
     assert dataset.images[0].persons[0].area == 0

@@ -109,10 +109,6 @@ class PersonReader:
         self._nobody = labelling.unlabelled
         self._nobody.setflags(write=False)  # shared by all people without keypoints
 
-    def whole_number(self, entry: Mapping[str, Any], key: str) -> int:
-        """As the function of that name, with the repairs of the file."""
-        return whole_number(entry, key, self._repairs)
-
     def read(self, entry: Mapping[str, Any], annotation_id: int, height: int, width: int) -> Person:
         """The person of an annotation.
 
@@ -160,24 +156,25 @@ class PersonReader:
         triples = triples.reshape(joints, 3)
         if self._labelling.order is not None:
             triples = triples[list(self._labelling.order)]
-        flags = np.nan_to_num(triples[:, 2]).tolist()
+        flags = [0 if math.isnan(flag) else flag for flag in triples[:, 2].tolist()]
         self._check_flags(flags)
         labelled = np.array([flag in self._labelling.labelled for flag in flags], bool)
         self._check_count(entry, int(labelled.sum()), sum(flag != 0 for flag in flags))
         if not labelled.any():
             return self._nobody, labelled
-        is_near = (np.abs(triples[:, :2]) <= farthest).all(axis=1)
-        if not is_near[labelled].all():
-            raise ValueError(
-                "keypoints holds a labelled one far outside of the image, or at no finite place"
-            )
         triples[:, 2] = flags
-        triples[~is_near, :2] = 0
+        if not np.abs(triples[:, :2]).max() <= farthest:  # NaN is not
+            is_near = (np.abs(triples[:, :2]) <= farthest).all(axis=1)
+            if not is_near[labelled].all():
+                raise ValueError(
+                    "keypoints holds a labelled one far outside of the image, or at no finite place"
+                )
+            triples[~is_near, :2] = 0
         return triples, labelled
 
     def _check_flags(self, flags: Iterable[float]) -> None:
         known = self._labelling.known
-        unknown = [flag for flag in flags if known is not None and flag not in known and flag]
+        unknown = [] if known is None else [flag for flag in flags if flag and flag not in known]
         if unknown:
             raise ValueError(
                 f"a keypoint has the visibility flag {unknown[0]:g}, which visibility_flags of the "

@@ -8,6 +8,7 @@ file but is not for us (other categories, annotations of no image) is skipped an
 from __future__ import annotations
 
 import gc
+import itertools
 import posixpath
 import re
 from collections import Counter
@@ -169,7 +170,8 @@ def read_coco(
             *((_COCO_LABELLED, None) if flags is None else _meanings(flags)),
             order=_keypoint_order(path, chosen.keypoints, joints),
         )
-        people = _read_people(file, entries, chosen, PersonReader(labelling, repairs), errors)
+        reader = PersonReader(labelling, repairs)
+        people = _read_people(file, entries, chosen, reader, repairs, errors)
         errors.raise_if_any()
     images = [
         CocoImage(image_id, *entry, tuple(people.of_image[image_id]))
@@ -458,21 +460,27 @@ def _read_people(
     images: Mapping[int, _ImageEntry],
     category: _Category,
     reader: PersonReader,
+    repairs: Counter[str],
     errors: _Errors,
 ) -> _People:
     people = _People({image_id: [] for image_id in images}, Counter())
     ids: set[int] = set()
+    fresh_ids = itertools.count(-1, -1)
     for entry in file.elements("annotations"):
         try:
             _check_object(entry)
             if not _is_person(entry, category):
                 people.left_out["annotations of other categories"] += 1
                 continue
-            image_id = reader.whole_number(entry, "image_id")
+            image_id = whole_number(entry, "image_id", repairs)
             if image_id not in images:
                 people.left_out["annotations of an image that the file does not list"] += 1
                 continue
-            annotation_id = reader.whole_number(entry, "id")
+            if entry.get("id") is None:
+                annotation_id = next(fresh_ids)
+                repairs["annotations without an id, numbered -1, -2, ..."] += 1
+            else:
+                annotation_id = whole_number(entry, "id", repairs)
             if annotation_id in ids:
                 raise ValueError("the id is given twice")
             ids.add(annotation_id)
