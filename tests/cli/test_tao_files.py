@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.runtime.engines import onnx
+from bodyposenet.runtime.models import open_engine
+from bodyposenet.specs.inference import InferenceSpec
 
 from ..model.keras_files import make_model, write_model
 
@@ -41,6 +44,24 @@ def test_inference_gives_the_poses_of_the_same_model_as_ours(infer):
     same, ours = infer("ours.tlt", "-k", "key")
     assert same.code == 0, same.err
     assert theirs == ours
+
+
+def test_a_train_spec_tells_how_a_model_of_tao_was_trained(folder, write_train_spec):
+    """TAO's file does not tell it: the pixels' scale and the sigma of the heatmaps."""
+    spec = write_train_spec(
+        **{
+            "dataloader.normalization_params": {"image_scale": [128.0] * 3},
+            "dataloader.label_processor_config": {"heatmap_gaussian_sigma": 5.0},
+        }
+    )
+    spec = InferenceSpec(train_spec=str(spec))
+    engine = open_engine(spec, str(folder / "tao.hdf5"))
+    assert engine.description.image_scale == (128.0, 128.0, 128.0)
+    assert engine.description.heatmap_sigma == 5.0
+    usual = open_engine(InferenceSpec(), str(folder / "tao.hdf5")).description
+    assert (usual.image_scale, usual.heatmap_sigma) == ((256.0, 256.0, 256.0), 7.0)
+    with pytest.raises(BodyPoseNetError, match="differ in image_scale"):
+        open_engine(spec, str(folder / "ours.tlt"), "key")  # ours does tell it
 
 
 def test_the_name_of_tao_means_our_file(infer, folder):

@@ -136,20 +136,32 @@ def save_model(
     write_tensors(path, header, tensors_of(network), key=key)
 
 
-def load_model(path: str | Path, key: str = "") -> BodyPoseNetwork:
+def load_model(
+    path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
+) -> BodyPoseNetwork:
     """Build the network that a file describes, on the CPU, with its weights.
+
+    Args:
+        path: The file.
+        key: Its key, if it is sealed.
+        training: Entries of the header that a file of TAO's lacks, `normalization` and
+            `heatmap_sigma`; None: as in all of TAO's specs.
 
     Raises:
         BodyPoseNetError: The file cannot be opened (see `sealing`), holds no model, or one that
             this version cannot build.
     """
-    return read_model(path, key)[1]
+    return read_model(path, key, training)[1]
 
 
-def read_model(path: str | Path, key: str = "") -> tuple[dict[str, Any], BodyPoseNetwork]:
-    """A model file's header, as `describe` made it, and its network; errors as `load_model`."""
+def read_model(
+    path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], BodyPoseNetwork]:
+    """A model file's header, as `describe` made it, and its network; see `load_model`."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
+    if training is not None and is_keras(path):
+        header |= training
     return header, build_network(path, NetworkHeader.read(path, header), tensors)
 
 

@@ -71,19 +71,19 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     """
     import h5py
 
-    found: list[str] = []
+    found: dict[str, h5py.Dataset] = {}
 
     def collect(place: str, item: h5py.Group | h5py.Dataset) -> None:
-        is_number = isinstance(item, h5py.Dataset) and item.dtype.kind == "f"
-        if is_number and not place.startswith("optimizer_weights/"):
-            found.append(place)
+        is_weight = not place.startswith("optimizer_weights/")
+        if is_weight and isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
+            found[place] = item
 
     try:
         with h5py.File(path) as file:
             file.visititems(collect)
-            if sum(4 * file[place].size for place in found) > _LARGEST:
+            if sum(4 * item.size for item in found.values()) > _LARGEST:
                 raise ValueError(f"more than {_LARGEST // 2**20} MiB of weights")
-            variables = {place: np.asarray(file[place], np.float32) for place in found}
+            variables = {place: np.asarray(item, np.float32) for place, item in found.items()}
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
             f"{path}: not a readable HDF5 file: {error}", "Copy it again; it may be cut short."
@@ -113,7 +113,8 @@ def is_tao_model(tensors: Mapping[str, Tensor]) -> bool:
 def read_tao_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a model of TAO 5, trained or pruned.
 
-    How its pixels are normalized stands in no such file: it is taken to be as in all specs of TAO.
+    How its pixels are normalized and the sigma of its heatmaps stand in no such file: they are
+    taken to be as in all specs of TAO.
 
     Returns:
         What a header tells of the network (see `checkpoint.describe`), and its tensors.

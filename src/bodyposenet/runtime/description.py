@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.header import ExportedHeader
@@ -73,6 +74,11 @@ class ModelDescription:
             heatmap_sigma=spec.dataloader.label_processor_config.heatmap_gaussian_sigma,
             knows_stages=not spec.load_graph,
         )  # fmt: skip
+
+    def training(self) -> dict[str, Any]:
+        """The header's entries on how a model was trained, which TAO's own model files lack."""
+        pixels = {"image_scale": self.image_scale, "image_offset": self.image_offset}
+        return {"normalization": pixels, "heatmap_sigma": self.heatmap_sigma}
 
     def differences(self, other: ModelDescription) -> list[str]:
         """In what two models differ; names, sigmas and data types do not count."""

@@ -199,7 +199,7 @@ def _open(
     if runtime == "pytorch":
         from bodyposenet.runtime.engines import pytorch
 
-        return pytorch.load(path, key, threads=threads, precision=precision)
+        return pytorch.load(path, key, threads=threads, precision=precision, claimed=claimed)
     content = None
     if extension == ".onnx":
         check_plain(path, key)

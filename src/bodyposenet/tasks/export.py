@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bodyposenet.exporting.onnx import Form
+    from bodyposenet.runtime.description import ModelDescription
     from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 
 __all__ = ["add_arguments", "run"]
@@ -48,9 +49,13 @@ def run(arguments: argparse.Namespace) -> None:
         logger.setLevel(logging.DEBUG)
     targets = find_targets(arguments)
     with StatusFile(targets.results) as status:
-        header, network = read_model(targets.model, arguments.key)
+        claimed = _read_train_spec(arguments.experiment_spec)
+        training = None if claimed is None else claimed.training()
+        header, network = read_model(targets.model, arguments.key, training)
         engine = pytorch.PyTorchEngine(network, pytorch.CPU)
-        _check_train_spec(arguments.experiment_spec, engine, targets.model)
+        if claimed is not None:
+            path = arguments.experiment_spec
+            _check_agreement(claimed, engine.description, path, targets.model)
         if arguments.data_type == "int8":
             prepare(arguments, network.widths())
         content = export_onnx(network, header, _form(arguments, targets.device.shape))
@@ -192,16 +197,21 @@ def _write_kit(content: bytes, cache: str | None, targets: Targets, folder: Path
     say(f"written: {folder}, its README.md tells what the files are for")
 
 
-def _check_train_spec(path: str | None, engine: PyTorchEngine, model: Path) -> None:
-    """A train spec adds nothing to what the model file knows; a contradiction is a mistake."""
+def _read_train_spec(path: str | None) -> ModelDescription | None:
+    """What a train spec tells of the model; only of a file of TAO's is that news."""
     if path is None:
-        return
+        return None
     from bodyposenet.runtime.description import ModelDescription
     from bodyposenet.specs.training import TrainSpec
 
-    claimed = ModelDescription.from_train_spec(TrainSpec.load(path))
-    if differing := claimed.differences(engine.description):
+    return ModelDescription.from_train_spec(TrainSpec.load(path))
+
+
+def _check_agreement(
+    claimed: ModelDescription, model: ModelDescription, path: str, file: Path
+) -> None:
+    if differing := claimed.differences(model):
         raise BodyPoseNetError(
-            f"{path} and the model {model} differ in {', '.join(differing)}",
+            f"{path} and the model {file} differ in {', '.join(differing)}",
             "Name the spec that the model was trained with, or leave -e out.",
         )

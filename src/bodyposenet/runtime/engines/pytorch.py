@@ -136,8 +136,9 @@ def load(
     *,
     threads: int | None = None,
     precision: str = "fp32",
+    claimed: ModelDescription | None = None,
 ) -> PyTorchEngine:
-    """Open a model file (`.tlt`).
+    """Open a model file (`.tlt`, or TAO 5's `.hdf5`).
 
     Args:
         path: The file.
@@ -145,6 +146,8 @@ def load(
         device: Where to run; None: `choose_device()`.
         threads: At most so many, in all of the process; None: PyTorch chooses.
         precision: See `PyTorchEngine`.
+        claimed: What a train spec tells of the model, for a file of TAO's, which does not tell how
+            it was trained.
 
     Raises:
         BodyPoseNetError: The file cannot be opened or holds no model.
@@ -153,4 +156,5 @@ def load(
         torch.set_num_threads(threads)
     device = device or choose_device()
     _check_process(device)  # building the network runs PyTorch already
-    return PyTorchEngine(load_model(path, key), device, precision)
+    network = load_model(path, key, None if claimed is None else claimed.training())
+    return PyTorchEngine(network, device, precision)
