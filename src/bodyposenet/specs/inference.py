@@ -69,8 +69,8 @@ class InferenceSpec(Spec):
             )
         if "mode" not in self.model_fields_set and self.train_spec is not None:
             mention(
-                f"{self._source.path}: no mode is given, so the decoder is {self.mode}; "
-                "mode: tao gives the original's poses"
+                f"{self._source.place(('train_spec',))}: no mode is given beside it, so the "
+                f"decoder is {self.mode}; mode: tao gives the original's poses"
             )
 
     def without_effect(self) -> dict[str, str]:
