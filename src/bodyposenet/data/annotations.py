@@ -163,8 +163,8 @@ class PersonReader:
         if not labelled.any():
             return self._nobody, labelled
         triples[:, 2] = flags
-        if not np.abs(triples[:, :2]).max() <= farthest:  # NaN is not
-            is_near = (np.abs(triples[:, :2]) <= farthest).all(axis=1)
+        is_near = np.abs(triples[:, :2]).max(axis=1) <= farthest  # NaN is not
+        if not is_near.all():
             if not is_near[labelled].all():
                 raise ValueError(
                     "keypoints holds a labelled one far outside of the image, or at no finite place"

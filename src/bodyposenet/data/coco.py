@@ -342,10 +342,11 @@ def _list_categories(categories: Sequence[Mapping[str, Any]]) -> str:
 def _category_by_annotations(path: Path, file: LargeJson, wanted: str | int) -> _Category:
     """The category of a file that lists none: that of all annotations."""
     ids = {
-        as_whole_number(entry.get("category_id"))
+        number
         for entry in file.elements("annotations")
         if isinstance(entry, dict)
-    } - {None}
+        and (number := as_whole_number(entry.get("category_id"))) is not None
+    }
     if len(ids) <= 1:
         return _Category(frozenset())
     if wanted in ids:
