@@ -1,0 +1,1 @@
+"""What happens to files that are damaged, odd or malicious."""

@@ -1,0 +1,415 @@
+"""Mutations of files: what a disk, another program or an attacker may make of a valid one.
+
+Most keep the structure of their format intact (checksums and lengths are made right again), so that
+the change reaches the code behind the parser. All take the content of a valid file and a random
+generator, and return the content of the mutated one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import yaml
+from google_crc32c import value as crc32c
+
+from bodyposenet.data.tf_example import Features, encode_example
+
+Mutation = Callable[[bytes, Random], bytes]
+
+_ODD_NUMBERS: tuple[Any, ...] = (
+    0, -1, 1, 2, 0.0, -0.0, 0.5, 1e-320, 1e38, 1e223, 1e308, -1e308, float("nan"), float("inf"),
+    2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, -(2**63), 10**400,
+)  # fmt: skip
+_ODD_TEXTS = (
+    "", " ", "\0", "a\0b", "\ud800", "\udcff", "é", "\u202e", "x" * 300, "x" * 70_000, "../" * 40,
+    "/etc/hostname", "/dev/zero", "C:\\x", "a\\b", "$x$", "$(id)", "%s%n", "{0}", "[bold]", "nan",
+    "1", "1e400", "true", "null", "-k", "http://127.0.0.1:9/x", "*", "**", "(" * 50, "~", "\n",
+    "\r",
+)  # fmt: skip
+_ODD_VALUES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {}})
+_TIMES = (1, 1, 1, 2, 3)
+_EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def mutate_bytes(content: bytes, random: Random) -> bytes:
+    """Change one to three places without any regard for the format."""
+    for _ in range(random.choice(_TIMES)):
+        content = random.choice(_BYTE_CHANGES)(content, random)
+    return content
+
+
+def mutate_json(content: bytes, random: Random) -> bytes:
+    """Change one to three values, keys or texts of a JSON file; rarely its bytes."""
+    return _mutate_text(content, random, json.loads, lambda tree: json.dumps(tree).encode())
+
+
+def mutate_json_lines(content: bytes, random: Random) -> bytes:
+    """Change one line of a file that has a JSON value per line."""
+    lines = content.splitlines(keepends=True)
+    place = random.randrange(len(lines))
+    lines[place] = mutate_json(lines[place].rstrip(b"\n"), random) + b"\n"
+    return b"".join(lines)
+
+
+def mutate_yaml(content: bytes, random: Random) -> bytes:
+    """Change one to three values, keys or texts of a YAML file; aliases and tags; its bytes."""
+    if random.random() < 0.1:
+        text = content.decode()
+        place = random.choice([i for i, letter in enumerate(text) if letter == ":"])
+        tag = random.choice(["!!bool", "!!timestamp", "!!int", "!!set", "!!python/name:x", "!x"])
+        extra = random.choice([f" {tag}", " &a [*a]", " *nobody", " &a", " >", " |", " {", " [["])
+        return (text[: place + 1] + extra + text[place + 1 :]).encode()
+    return _mutate_text(content, random, yaml.safe_load, _dump_yaml)
+
+
+def mutate_lines(content: bytes, random: Random) -> bytes:
+    """Change the lines of a text file: drop, repeat, exchange or damage them."""
+    lines = content.splitlines(keepends=True)
+    place = random.randrange(len(lines))
+    match random.randrange(5):
+        case 0:
+            del lines[place]
+        case 1:
+            lines.insert(place, lines[place] * random.choice([1, 2, 1000]))
+        case 2:
+            lines[place] = lines[random.randrange(len(lines))]
+        case 3:
+            lines[place] = _encode(random.choice(_ODD_TEXTS)) + b"\n"
+        case _:
+            lines[place] = mutate_bytes(lines[place], random)
+    return b"".join(lines)
+
+
+def mutate_engine(content: bytes, random: Random) -> bytes:
+    """As `mutate_container`, but a changed body has a wrong checksum.
+
+    What a runtime has compiled is as much a program as an executable is: one with a right checksum
+    may do anything.
+    """
+    mutated = mutate_container(content, random)
+    (size,) = struct.unpack_from("<I", content, 12)
+    body = content[24 + 32 + size :]
+    return mutated if mutated.endswith(body) else mutate_bytes(content, random)
+
+
+def mutate_onnx(content: bytes, random: Random) -> bytes:
+    """Change fields of the graph, of its weights or of its header; rarely bytes."""
+    import onnx
+
+    if random.random() < 0.15:
+        return mutate_bytes(content, random)
+    if random.random() < 0.7:
+        return mutate_message(onnx.ModelProto, content, random)
+    model = onnx.load_model_from_string(content)
+    header = next(prop for prop in model.metadata_props if prop.key == "bodyposenet")
+    mutated = mutate_json(header.value.encode(), random)
+    with suppress(UnicodeDecodeError):
+        header.value = mutated.decode()
+    return model.SerializeToString()
+
+
+def mutate_container(content: bytes, random: Random) -> bytes:
+    """Change a file of ours: its header with a right checksum, or its bytes."""
+    if random.random() < 0.2:
+        return mutate_bytes(content, random)
+    size, body_size = struct.unpack_from("<IQ", content, 12)
+    start = 24 + 32
+    encoded = content[start : start + size]
+    body = content[start + size : start + size + body_size]
+    if random.random() < 0.8:
+        encoded = mutate_json(encoded, random)
+    else:
+        body = mutate_bytes(body, random)
+    version = random.choice(_EDGES) if random.random() < 0.02 else 1
+    prelude = struct.pack("<8sIIQ", content[:8], version, len(encoded), len(body))
+    digest = hashlib.sha256(prelude + encoded + body).digest()
+    return prelude + digest + encoded + body
+
+
+def mutate_tfrecord(content: bytes, random: Random) -> bytes:
+    """Change features of a `tf.train.Example` with right checksums, or the file's bytes."""
+    if random.random() < 0.2:
+        return mutate_bytes(content, random)
+    (size,) = struct.unpack_from("<Q", content)
+    message, rest = content[12 : 12 + size], content[16 + size :]
+    if random.random() < 0.8:
+        features = _features(message)
+        for _ in range(random.choice(_TIMES)):
+            name = random.choice(sorted(features))
+            features[name] = _odd_feature(features[name], random)
+            if random.random() < 0.1:
+                del features[name]
+                break
+        message = encode_example(features)
+    else:
+        message = mutate_bytes(message, random)
+    return _frame(struct.pack("<Q", len(message))) + _frame(message) + rest
+
+
+_INTEGERS = ("frame/image_id", "frame/height", "frame/width", "person/person_idx")
+_BYTES = (
+    "frame/image_path", "frame/mask_path", "dataset", "person/joints", "person/scales",
+    "person/centers",
+)  # fmt: skip
+
+
+def _features(message: bytes) -> dict[str, bytes | int]:
+    found = Features(message)
+    return {name: found.integer(name) for name in _INTEGERS} | {
+        name: found.content(name) for name in _BYTES
+    }
+
+
+def _odd_feature(value: bytes | int, random: Random) -> bytes | int:
+    """Another value; one time in ten of the other type."""
+    if isinstance(value, int) == (random.random() < 0.9):
+        return random.choice([0, -1, 1, 7, 255, 2**31, 2**40, 2**63 - 1, -(2**63)])
+    if isinstance(value, int):
+        return b"1"
+    if len(value) % 8 == 0 and random.random() < 0.6:  # float64
+        place = 8 * random.randrange(len(value) // 8 or 1)
+        odd = struct.pack("<d", random.choice([float("nan"), float("inf"), -1e9, 1e30, 1e223, 0.5]))
+        return value[:place] + odd + value[place + 8 :]
+    return random.choice([mutate_bytes(value, random), *map(_encode, _ODD_TEXTS)])
+
+
+def mutate_png(content: bytes, random: Random) -> bytes:
+    """Change the chunks of a PNG, with right checksums, or its bytes."""
+    if random.random() < 0.3:
+        return mutate_bytes(content, random)
+    chunks, place = [], 8
+    while place < len(content):
+        (size,) = struct.unpack_from(">I", content, place)
+        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + size]))
+        place += 12 + size
+    chosen = random.randrange(len(chunks))
+    kind, data = chunks[chosen]
+    match random.randrange(4):
+        case 0:
+            del chunks[chosen]
+        case 1:
+            chunks.insert(chosen, (kind, data))
+        case 2:
+            chunks[chosen] = (random.choice([b"IDAT", b"tRNS", b"iCCP", b"eXIf", b"acTL"]), data)
+        case _:
+            chunks[chosen] = (kind, mutate_bytes(data, random))
+    parts = [content[:8]]
+    for kind, data in chunks:
+        wrong = random.random() < 0.1
+        size = random.choice(_EDGES) if wrong else len(data)
+        parts += [struct.pack(">I", size), kind, data, struct.pack(">I", zlib.crc32(kind + data))]
+    return b"".join(parts)
+
+
+def mutate_hdf5(content: bytes, random: Random) -> bytes:
+    """Change attributes, names, shapes or values of an HDF5 file, or its bytes."""
+    import h5py
+    import numpy as np
+
+    if random.random() < 0.3:
+        return mutate_bytes(content, random)
+    file = io.BytesIO(content)
+    with h5py.File(file, "r+") as tensors:
+        names: list[str] = []
+        tensors.visit(names.append)
+        name = random.choice(names)
+        match random.randrange(5):
+            case 0:
+                key = random.choice([*tensors.attrs, "count", "shape"])
+                odd = [number for number in _ODD_NUMBERS if abs(number) < 2**62]
+                tensors.attrs[key] = random.choice([*odd, "", [1, 2], np.zeros(0)])
+            case 1:
+                del tensors[name]
+            case 2:
+                tensors.move(name, random.choice(["x", name + "x", "_tensorfile_array_key__9"]))
+            case 3:
+                del tensors[name]
+                shape = random.choice([(), (0,), (1, 8, 8, 3), (1, 1, 1, 1, 1), (2**40, 8, 8, 3)])
+                kind = random.choice(["f4", "f8", "i1", "S3", "f2", h5py.string_dtype()])
+                chunks = True if shape and 0 not in shape else None
+                tensors.create_dataset(name, shape, kind, chunks=chunks)
+            case _:
+                if isinstance(tensors[name], h5py.Dataset) and tensors[name].size:
+                    tensors[name][...] = random.choice([np.nan, np.inf, 1e30, 0])
+    return file.getvalue()
+
+
+def mutate_message(kind: Any, message: bytes, random: Random) -> bytes:
+    """Change one to three fields of a protocol buffer, at any depth.
+
+    Args:
+        kind: The message's class.
+        message: Serialized.
+        random: What to change.
+    """
+    parsed = kind.FromString(message)
+    for _ in range(random.choice(_TIMES)):
+        _mutate_field(parsed, random)
+    return parsed.SerializeToString()
+
+
+def _mutate_field(message: Any, random: Random) -> None:
+    """Walk to a random field and change it."""
+    fields = message.ListFields()
+    if not fields:
+        return
+    field, value = random.choice(fields)
+    name, is_list = field.name, hasattr(value, "append") and not isinstance(value, (str, bytes))
+    if field.message_type is not None and random.random() < 0.85:
+        if hasattr(value, "keys"):  # a map
+            key = random.choice(sorted(value))
+            if random.random() < 0.2:
+                del value[key]
+            else:
+                _mutate_field(value[key], random)
+        else:
+            _mutate_field(random.choice(list(value)) if is_list else value, random)
+    elif random.random() < 0.25 or field.message_type is not None:
+        message.ClearField(name)
+    elif is_list:
+        items = list(value)
+        items[random.randrange(len(items))] = _odd_scalar(field, items[0], random)
+        if random.random() < 0.3:
+            items = items[1:] if random.random() < 0.5 else items * 2
+        del value[:]
+        value.extend(items)
+    else:
+        setattr(message, name, _odd_scalar(field, value, random))
+
+
+def _odd_scalar(field: Any, value: Any, random: Random) -> Any:
+    """Another value that the field can hold."""
+    if isinstance(value, str):
+        return random.choice([text for text in _ODD_TEXTS if text.isprintable()] + [value + "x"])
+    if isinstance(value, bytes):
+        return mutate_bytes(value, random)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return random.choice([float("nan"), float("inf"), 0.0, -1.0, 1e30])
+    if field.enum_type is not None:
+        return random.choice(field.enum_type.values).number
+    limit = 2**31 if field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_UINT32) else 2**63
+    return random.choice([n for n in (0, -1, 1, 2, 7, 255, 2**31 - 1, 2**40) if n < limit])
+
+
+def _mutate_text(
+    content: bytes, random: Random, load: Callable[[bytes], Any], dump: Callable[[Any], bytes]
+) -> bytes:
+    """Change the tree that a text file holds; one time in eight its bytes."""
+    if random.random() < 0.125:
+        return mutate_bytes(content, random)
+    tree = load(content)
+    for _ in range(random.choice(_TIMES)):
+        tree = _mutate_tree(tree, random)
+    return dump(tree)
+
+
+def _mutate_tree(tree: Any, random: Random) -> Any:
+    """A tree of dictionaries and lists with another value or key somewhere."""
+    if isinstance(tree, dict) and tree and random.random() < 0.9:
+        key = random.choice(list(tree))
+        match random.randrange(12):
+            case 0:
+                return {name: value for name, value in tree.items() if name != key}
+            case 1:
+                return tree | {random.choice(_ODD_TEXTS): tree[key]}
+            case 2:
+                return tree | {key: tree[random.choice(list(tree))]}
+        return tree | {key: _mutate_tree(tree[key], random)}
+    if isinstance(tree, list) and tree and random.random() < 0.85:
+        place = random.randrange(len(tree))
+        match random.randrange(10):
+            case 0:
+                return tree[:place] + tree[place + 1 :]
+            case 1:
+                return tree[: place + 1] + tree[place:]
+            case 2:
+                return tree * 50
+        return [*tree[:place], _mutate_tree(tree[place], random), *tree[place + 1 :]]
+    return _odd_value(tree, random)
+
+
+def _odd_value(value: Any, random: Random) -> Any:
+    match random.randrange(8):
+        case 0:
+            return random.choice(_ODD_VALUES)
+        case 1:
+            return random.choice(_ODD_TEXTS)
+        case 2:
+            return str(value)
+        case 3:
+            return [value]
+        case 4:
+            return {"x": value}
+        case 5 if isinstance(value, str):
+            return value + random.choice(_ODD_TEXTS)
+        case 6:
+            nested: Any = value
+            for _ in range(random.choice([5, 100, 300])):
+                nested = [nested]
+            return nested
+    if isinstance(value, (int, float)) and random.random() < 0.3:
+        return random.choice([-value, value + 0.5, value * 1000, float(value)])
+    return random.choice(_ODD_NUMBERS)
+
+
+def _dump_yaml(tree: Any) -> bytes:
+    """YAML; as JSON, which is YAML too, where PyYAML cannot write a value."""
+    try:
+        return yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass")
+    except (yaml.YAMLError, RecursionError):
+        return json.dumps(tree).encode()
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _frame(data: bytes) -> bytes:
+    """Bytes and their masked checksum, as in a TFRecord."""
+    crc = crc32c(data)
+    return data + struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _flip(content: bytes, random: Random) -> bytes:
+    place = random.randrange(len(content) or 1)
+    return content[:place] + bytes([random.randrange(256)]) + content[place + 1 :]
+
+
+def _cut(content: bytes, random: Random) -> bytes:
+    return content[: random.randrange(len(content) or 1)]
+
+
+def _drop(content: bytes, random: Random) -> bytes:
+    place = random.randrange(len(content) or 1)
+    return content[:place] + content[place + random.choice([1, 2, 4, 100, 5000]) :]
+
+
+def _repeat(content: bytes, random: Random) -> bytes:
+    place, size = random.randrange(len(content) or 1), random.choice([1, 4, 100, 5000])
+    return content[: place + size] + content[place:]
+
+
+def _overwrite(content: bytes, random: Random) -> bytes:
+    """Put a number that lies at the edge of its type in place of four or eight bytes."""
+    place = random.randrange(len(content) or 1)
+    order = random.choice("<>")
+    packed = struct.pack(order + random.choice("IQ"), random.choice(_EDGES))
+    return content[:place] + packed + content[place + len(packed) :]
+
+
+def _erase(content: bytes, random: Random) -> bytes:
+    place, size = random.randrange(len(content) or 1), random.choice([4, 100, 4096])
+    return content[:place] + bytes(min(size, len(content) - place)) + content[place + size :]
+
+
+_BYTE_CHANGES: tuple[Mutation, ...] = (_flip, _flip, _cut, _drop, _repeat, _overwrite, _erase)

@@ -1,0 +1,327 @@
+"""Readers of files: a small valid file of each kind, how it is mutated, and all that reads it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from bodyposenet import load
+from bodyposenet.cli import main
+from bodyposenet.data.coco import load_coco
+from bodyposenet.data.dataset import SampleSet
+from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.data.found_people import read_detections
+from bodyposenet.data.records import RecordSet, read_records
+from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.evaluation.dataset import EvaluationWork, score_findings
+from bodyposenet.exporting.engine import EngineOptions, build_engine_file
+from bodyposenet.exporting.int8.cache import read_cache, write_cache
+from bodyposenet.exporting.int8.ranges import Range
+from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
+from bodyposenet.media.mp4 import Mp4Writer
+from bodyposenet.media.source import read_image
+from bodyposenet.media.video import open_video
+from bodyposenet.runtime.detections import read_pictures
+from bodyposenet.runtime.engines.sealed_onnx import write_etlt
+from bodyposenet.runtime.image_work import ImageWork
+from bodyposenet.runtime.scale.kept_results import Parts
+from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.preparation import prepare_training
+from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.samples import dataset_sources
+from bodyposenet.types import Maps
+
+from . import mutations
+from .mutations import Mutation
+
+_SIZE = 64
+_KEY = "key"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What is done to files of a kind.
+
+    Args:
+        seed: A valid file, relative to the folder of `write_seeds`.
+        mutate: What may become of its content.
+        read: Takes the path of a file and does all that a command would do with it.
+    """
+
+    seed: str
+    mutate: Mutation
+    read: Callable[[Path], object]
+
+
+def write_seeds(folder: Path) -> None:
+    """Write a valid file of every kind.
+
+    Args:
+        folder: Receives them, and what they name: a drawn dataset with its records.
+    """
+    spec = write_drawn_dataset(folder, 2, 1, (_SIZE, _SIZE), seed=0)
+    _bpnet("dataset_convert", "-d", spec, "-o", folder / "records" / "train", "--generate_masks")
+    (folder / "infer.yaml").write_text(f"input_shape: [{_SIZE}, {_SIZE}]\nmode: accurate\n")
+    skeleton = load_skeleton("bpnet_18joints.json")
+    (folder / "pose.json").write_text(json.dumps(skeleton.to_pose_configuration()))
+    (folder / "train.yaml").write_text(yaml.safe_dump(_train_spec(folder)))
+    _write_pictures(folder)
+    _write_models(folder)
+    cells = {f"layer_{number}/BiasAdd:0": Range(-1.0, 1.0 + number) for number in range(4)}
+    write_cache(folder / "cal.bin", cells)
+    write_tensorfile(folder / "cal.h5", [np.zeros((1, _SIZE, _SIZE, 3), np.float32)] * 2)
+    found = folder / "found"
+    _bpnet("inference", "-m", folder / "m.onnx", "--input", folder / "train", "-r", found)
+    entry = json.loads((found / "detections.json").read_text())["images"][0]
+    stored = {"entry": entry, "picture": None}
+    (folder / "part-00000.jsonl").write_text(json.dumps({"key": "a", "result": stored}) + "\n")
+    finding = {"entry": entry, "results": [], "unreadable": "", "resized": ""}
+    line = json.dumps({"key": "a", "result": finding})
+    (folder / "part-00001.jsonl").write_text(line + "\n")
+
+
+def readers(folder: Path) -> dict[str, Reader]:
+    """All of them, by name.
+
+    Args:
+        folder: Where `write_seeds` has written.
+    """
+    photo = read_image(folder / "photo.png")
+    run = partial(_open_and_run, photo)
+    return {
+        "dataset spec": Reader("dataset.json", mutations.mutate_json, _convert),
+        "train spec": Reader("train.yaml", mutations.mutate_yaml, _prepare),
+        "inference spec": Reader("infer.yaml", mutations.mutate_yaml, _read_inference_spec),
+        "pose configuration": Reader("pose.json", mutations.mutate_json, _decode_zeros),
+        "annotations": Reader(
+            "annotations/test.json", mutations.mutate_json, partial(_use_annotations, folder)
+        ),
+        "TFRecord": Reader(
+            "records/train-fold-000-of-001", mutations.mutate_tfrecord,
+            partial(_make_samples, folder),
+        ),
+        "PNG": Reader("photo.png", mutations.mutate_png, read_image),
+        "JPEG": Reader("photo.jpg", mutations.mutate_bytes, read_image),
+        "video": Reader("video.mp4", mutations.mutate_bytes, _read_video),
+        ".tlt": Reader("m.tlt", mutations.mutate_container, run),
+        ".onnx": Reader("m.onnx", mutations.mutate_onnx, run),
+        ".onnx, OpenVINO": Reader(
+            "m.onnx", mutations.mutate_onnx, partial(run, engine="openvino")
+        ),
+        ".etlt": Reader("m.etlt", mutations.mutate_container, partial(run, key=_KEY)),
+        ".engine": Reader("m.engine", mutations.mutate_engine, run),
+        "state": Reader(
+            "run/model.epoch-1.state", mutations.mutate_container, partial(_resume, folder)
+        ),
+        "calibration cache": Reader("cal.bin", mutations.mutate_lines, read_cache),
+        "tensorfile": Reader("cal.h5", mutations.mutate_hdf5, _read_tensorfile),
+        "detections": Reader(
+            "found/detections.json", mutations.mutate_json, partial(_use_detections, folder)
+        ),
+        "kept entries": Reader(
+            "part-00000.jsonl", mutations.mutate_json_lines, partial(_go_on, ImageWork())
+        ),
+        "kept findings": Reader(
+            "part-00001.jsonl", mutations.mutate_json_lines,
+            partial(_go_on, EvaluationWork(folder, COCO_JOINTS)),
+        ),
+    }  # fmt: skip
+
+
+def _bpnet(*arguments: object) -> None:
+    """Run a command on what it does not refuse.
+
+    Raises:
+        BodyPoseNetError: It ended with the exit code of an error.
+    """
+    if main([*map(str, arguments), "-l", "ERROR"]):
+        raise RuntimeError(f"bpnet {arguments[0]} failed on valid files")
+
+
+def _train_spec(folder: Path) -> dict[str, Any]:
+    schedule = {
+        "__class_name__": "SoftstartAnnealingLearningRateSchedule",
+        "base_learning_rate": 1e-3,
+        "min_learning_rate": 1e-5,
+    }
+    return {
+        "num_epoch": 2,
+        "checkpoint_n_epoch": 1,
+        "validation_every_n_epoch": 2,
+        "dataloader": {
+            "batch_size": 1,
+            "workers": 0,
+            "image_config": {"image_dims": {"height": _SIZE, "width": _SIZE}},
+            "dataset_config": {
+                "root_data_path": str(folder),
+                "train_records_folder_path": str(folder / "records"),
+                "train_records_path": ["train-fold-000-of-001"],
+                "dataset_specs": {"drawn": str(folder / "dataset.json")},
+            },
+            "augmentation_config": {
+                "spatial_aug_params": {"flip_lr_prob": 0.5, "rotate_deg_max": 20.0}
+            },
+            "label_processor_config": {"paf_ortho_dist_thresh": 1.0},
+        },
+        "model": {
+            "backbone_attributes": {"architecture": "lightweight_openpose", "width": 0.125},
+            "stages": 2,
+            "kernel_regularization_factor": 1e-4,
+        },
+        "optimizer": {"__class_name__": "AdamW", "learning_rate_schedule": schedule},
+    }
+
+
+def _write_pictures(folder: Path) -> None:
+    (photo, *_) = sorted((folder / "train").iterdir())
+    pixels = read_image(photo)
+    cv2.imwrite(str(folder / "photo.png"), pixels)
+    shutil.copy(photo, folder / "photo.jpg")
+    with Mp4Writer(folder / "video.mp4", 25.0) as video:
+        for shift in range(6):
+            video.write(np.roll(pixels, shift, axis=1), shift / 25)
+
+
+def _write_models(folder: Path) -> None:
+    """Train a tiny network for one epoch and write it in all forms."""
+    run = folder / "run"
+    spec = _train_spec(folder) | {"num_epoch": 1}
+    (folder / "one_epoch.yaml").write_text(yaml.safe_dump(spec))
+    _bpnet("train", "-e", folder / "one_epoch.yaml", "-r", run)
+    shutil.copy(run / "bpnet_model.tlt", folder / "m.tlt")
+    size = f"{_SIZE},{_SIZE},3"
+    _bpnet("export", "-m", folder / "m.tlt", "-o", folder / "m.onnx", "-d", size)
+    content = (folder / "m.onnx").read_bytes()
+    write_etlt(folder / "m.etlt", content, _KEY)
+    build_engine_file(content, folder / "m.engine", EngineOptions("openvino"))
+
+
+def _convert(path: Path) -> None:
+    """Convert with a dataset spec; no masks, as it may name any folder for them."""
+    _check(main(["dataset_convert", "-d", str(path), "-o", str(path.parent / "out" / "r")]))
+
+
+def _check(code: int) -> None:
+    if code:
+        raise RefusedError
+
+
+class RefusedError(Exception):
+    """A command ended with exit code 2: the clean way."""
+
+
+def _prepare(path: Path) -> None:
+    """All that a training does before its first step, and one sample."""
+    spec = TrainSpec.load(path)
+    if spec.pretrained_weights or spec.finetuning_config.is_finetune_exp or spec.distillation:
+        return
+    training = prepare_training(
+        spec, path.parent / "run", Ranks(torch.device("cpu")), key="", use_amp=False
+    )
+    next(training.batches.run(range(1)))
+
+
+def _read_inference_spec(path: Path) -> None:
+    spec = InferenceSpec.load(path)
+    DecodingOptions.from_spec(spec)
+
+
+def _decode_zeros(path: Path) -> None:
+    """Use a pose configuration for labels and for decoding."""
+    skeleton = load_skeleton(path)
+    shape = (8, 8)
+    maps = Maps(
+        np.zeros((skeleton.heatmap_channels, *shape), np.float32),
+        np.zeros((skeleton.paf_channels, *shape), np.float32),
+        8,
+    )
+    skeleton.joints_from(COCO_JOINTS).keypoints(np.zeros((1, 17, 2)), np.ones((1, 17), bool))
+    decode(maps, skeleton, DecodingOptions())
+
+
+def _use_annotations(folder: Path, path: Path) -> None:
+    """Convert them to records and masks, and evaluate nothing against them."""
+    work = path.parent
+    spec = json.loads((folder / "dataset.json").read_text())
+    spec["train_data"] = {
+        "images_root_dir_path": "test",
+        "mask_root_dir_path": str(work / "masks"),
+        "annotation_root_dir_path": str(path),
+    }
+    spec["test_data"] = spec["train_data"]
+    (work / "spec.json").write_text(json.dumps(spec))
+    convert = ["dataset_convert", "-d", str(work / "spec.json"), "-o", str(work / "out" / "r")]
+    _check(main([*convert, "--generate_masks", "--check_files", "--num_processes", "1"]))
+    images = load_coco(path, COCO_JOINTS)
+    dataset = DatasetSpec.load(work / "spec.json")
+    score_findings([], load_skeleton("bpnet_18joints.json"), dataset, images)
+
+
+def _make_samples(folder: Path, path: Path) -> None:
+    for _ in read_records(path):
+        pass
+    spec = TrainSpec.load(folder / "train.yaml")
+    sources = dataset_sources(spec, spec.dataset_specs())
+    augmentation = spec.dataloader.augmentation_config
+    samples = SampleSet(RecordSet([path]), sources, augmentation, _SIZE, _SIZE, 0)
+    for index in range(len(samples)):
+        sample = samples[0, index]
+        if isinstance(sample, Exception):
+            raise sample
+
+
+def _read_video(path: Path) -> None:
+    for _ in open_video(path).frames():
+        pass
+
+
+def _open_and_run(photo: np.ndarray, path: Path, **arguments: Any) -> None:
+    load(path, threads=1, input_shape=(_SIZE, _SIZE), **arguments)(photo)
+
+
+def _resume(folder: Path, path: Path) -> None:
+    """Go on with a training from a state file."""
+    results = path.parent / "run"
+    shutil.rmtree(results, ignore_errors=True)
+    shutil.copytree(folder / "run", results)
+    shutil.move(path, results / "model.epoch-1.state")
+    spec = TrainSpec.load(folder / "train.yaml")
+    prepare_training(spec, results, Ranks(torch.device("cpu")), key="", use_amp=False)
+
+
+def _read_tensorfile(path: Path) -> None:
+    for _ in read_tensorfile(path, 2, (_SIZE, _SIZE)):
+        pass
+
+
+def _use_detections(folder: Path, path: Path) -> None:
+    read_pictures(path)
+    read_detections(
+        path, load_coco(folder / "annotations" / "train.json", COCO_JOINTS), COCO_JOINTS
+    )
+
+
+def _go_on(work: Any, path: Path) -> None:
+    """Take over what an interrupted run has left."""
+    results = path.parent / "parts"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    (results / "manifest.json").write_text('{"a": 1}')
+    shutil.move(path, results / "part-00000.jsonl")
+    for stored in Parts(results, {"a": 1}).found.values():
+        if work.is_done(stored):
+            work.restore(stored)

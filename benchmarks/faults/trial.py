@@ -1,0 +1,152 @@
+"""Reading mutated files in a process that may hang, die or fill the memory (Linux only)."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import tempfile
+import traceback
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+
+from .readers import Reader, RefusedError, readers, write_seeds
+
+OUTCOMES = ("ok", "clean", "traceback", "crash", "slow", "memory")
+
+_SECONDS = 20.0
+_SECONDS_TO_START = 120.0
+_MEGABYTES = 1024
+_MOST_MEMORY = 12 * 2**30
+"""Of address space: keeps a mutation from taking the machine down."""
+
+_FORK = multiprocessing.get_context("fork")
+
+
+def write_seeds_apart(folder: Path) -> None:
+    """Write the valid files in a process of its own, so that this one stays fit to be forked.
+
+    Raises:
+        RuntimeError: That failed.
+    """
+    process = _FORK.Process(target=_write_seeds, args=(folder,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError("the valid files could not be written; see above")
+
+
+def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[str]:
+    """Read all mutations of a file in a process of its own; another one after each that dies.
+
+    Args:
+        folder: Where the valid files are.
+        name: Of the reader.
+        seed: Another one gives other mutations.
+        count: How many.
+
+    Returns:
+        Outcome -> how often. What is neither `ok` nor `clean` is printed.
+    """
+    outcomes: Counter[str] = Counter()
+    told: set[str] = set()
+    number = 0
+    while number < count:
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        process = _FORK.Process(
+            target=_work, args=(folder, name, seed, number, count, theirs), daemon=True
+        )
+        process.start()
+        theirs.close()
+        if not ours.poll(_SECONDS_TO_START) or (valid := ours.recv()) != ("ok", ""):
+            raise RuntimeError(f"{name}: the valid file cannot be read: {valid}")
+        while number < count:
+            outcome, detail = "crash", ""
+            try:
+                if ours.poll(_SECONDS):
+                    outcome, detail = ours.recv()
+                else:
+                    outcome = "slow"
+            except EOFError:
+                pass
+            outcomes[outcome] += 1
+            if outcome not in ("ok", "clean") and (place := detail.partition(":")[0]) not in told:
+                told.add(place)
+                print(f"{name}, seed {seed}, mutation {number}: {outcome} {detail}", flush=True)
+            number += 1
+            if outcome in ("crash", "slow"):
+                break
+        process.kill()
+        process.join()
+    return outcomes
+
+
+def _work(folder: Path, name: str, seed: int, first: int, count: int, results: Connection) -> None:
+    """Read the mutations from a number on, and send what becomes of each."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    reader = readers(folder)[name]
+    content = (folder / reader.seed).read_bytes()
+    _be_silent()
+    os.chdir(folder)  # for files that a mutation names
+    results.send(_read_one(reader, content))  # imports and compiles, too
+    for number in range(first, count):
+        results.send(_read_one(reader, reader.mutate(content, Random(f"{name} {seed} {number}"))))
+
+
+def _write_seeds(folder: Path) -> None:
+    _be_silent(errors=False)
+    write_seeds(folder)
+
+
+def _be_silent(*, errors: bool = True) -> None:
+    """Print nothing more; commands and runtimes would, thousands of times."""
+    logger.setLevel(logging.CRITICAL)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    if errors:
+        os.dup2(nowhere, 2)
+
+
+def _read_one(reader: Reader, content: bytes) -> tuple[str, str]:
+    """What becomes of a file, and where the code is that raised an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(reader.seed).name
+        path.write_bytes(content)
+        return _outcome(reader, path)
+
+
+def _outcome(reader: Reader, path: Path) -> tuple[str, str]:
+    before = _reset_peak()
+    try:
+        reader.read(path)
+        outcome = ("ok", "")
+    except (BodyPoseNetError, RefusedError):
+        outcome = ("clean", "")
+    except BaseException as error:
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__)
+            if "bodyposenet" in frame.filename
+        ]  # fmt: skip
+        place = f"{Path(frames[-1].filename).name} {frames[-1].lineno}" if frames else "?"
+        outcome = ("traceback", f"{type(error).__name__} at {place}: {error!s:.150}")
+    if _peak() - before > _MEGABYTES:
+        return "memory", outcome[1]
+    return outcome
+
+
+def _reset_peak() -> float:
+    """Begin to measure the most memory anew; how much there is now, in MB."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return _peak()
+
+
+def _peak() -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) / 1024
