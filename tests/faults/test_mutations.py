@@ -1,0 +1,46 @@
+"""Mutated files of every kind end in an error that users can act on, never in a traceback.
+
+A small part of `python -m benchmarks.faults`, which also bounds time and memory.
+"""
+
+from random import Random
+
+import pytest
+
+from benchmarks.faults.readers import RefusedError, readers, write_seeds
+from bodyposenet.errors import BodyPoseNetError
+
+READERS = (
+    "dataset spec", "train spec", "inference spec", "pose configuration", "annotations",
+    "TFRecord", "PNG", "JPEG", "video", ".tlt", ".onnx", ".onnx, OpenVINO", ".etlt", ".engine",
+    "state", "calibration cache", "tensorfile", "detections", "kept entries", "kept findings",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeds")
+    write_seeds(folder)
+    return folder
+
+
+def test_all_readers_are_tried(seeds):
+    assert tuple(readers(seeds)) == READERS
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_mutation_ends_in_a_traceback(seeds, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # for files that a mutation names
+    reader = readers(seeds)[name]
+    content = (seeds / reader.seed).read_bytes()
+    clean = 0
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / reader.seed.rpartition("/")[2]
+        path.write_bytes(reader.mutate(content, Random(f"{name} test {number}")))
+        try:
+            reader.read(path)
+        except (BodyPoseNetError, RefusedError):
+            clean += 1
+    assert clean
