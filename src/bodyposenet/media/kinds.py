@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import cv2
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import exists
 from bodyposenet.media.source import IMAGE_EXTENSIONS, read_image
 from bodyposenet.media.video import name_for_opencv, open_capture
 
@@ -32,7 +32,7 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
         BodyPoseNetError: There is no such file, or it is of no kind that is known.
     """
     path, image = Path(source), Path(root, source)
-    if _exists(path):
+    if exists(path):
         if path.is_dir():
             return "dir"
         if path.is_fifo():
@@ -41,7 +41,7 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
             return _kind_of_file(path)
     elif source.isdecimal() or "://" in source:
         return "webcam"
-    if _exists(image) and image.is_file() and _kind_of_file(image) == "image":
+    if exists(image) and image.is_file() and _kind_of_file(image) == "image":
         return "image"
     raise BodyPoseNetError(
         f"{source}: no such file or folder",
@@ -55,7 +55,7 @@ def check_image(path: Path) -> None:
     Raises:
         BodyPoseNetError: It cannot be read, perhaps because it is another kind of input.
     """
-    if _exists(path) and path.is_fifo():
+    if exists(path) and path.is_fifo():
         return  # it can be read only once
     try:
         read_image(path)
@@ -64,10 +64,6 @@ def check_image(path: Path) -> None:
         if kind == "image":
             raise
         raise BodyPoseNetError(error.what, f"Give --input_type {kind}, or auto.") from error
-
-
-def _exists(path: Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 (a Path would fail at a name that is too long)
 
 
 _EXTENSIONS: dict[InputKind, tuple[str, ...]] = {
