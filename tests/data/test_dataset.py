@@ -349,6 +349,6 @@ def test_records_name_no_files_outside_the_root(folder, kind, absolute):
 
     refused = only_sample(confined, **{"image": "image.png", kind: name})
     assert isinstance(refused, BodyPoseNetError)
-    assert "allow_paths_outside_root" in refused.remedy
-    assert only_sample(replace(confined, confined=False), image=name).image.any()
+    assert "mask_root_dir_path" in refused.remedy
+    assert only_sample(replace(confined, folders=(folder,)), image=name).image.any()
     assert only_sample(confined, image="deeper/../image.png").image.any()

@@ -248,7 +248,7 @@ def test_float16_leaves_integers_alone(tmp_path):
 def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot read it: ."):
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: (.* cannot read it: .|no ONNX)"):
         runtime.load(path, KNOWN)
 
 

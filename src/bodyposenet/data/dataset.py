@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,38 +43,44 @@ class DatasetSource:
         root: Folder that the records' paths are relative to.
         joint_map: From the dataset's joints to the skeleton's.
         labelled_flags: The dataset's visibility flags that mean "labelled".
-        confined: Whether files outside the root are refused.
+        folders: Further folders that records may name files in.
     """
 
     root: Path
     joint_map: JointMap
     labelled_flags: tuple[int, ...]
-    confined: bool = True
+    folders: tuple[Path, ...] = ()
 
     @classmethod
-    def from_spec(
-        cls, spec: DatasetSpec, root: Path, skeleton: Skeleton, *, confined: bool = True
-    ) -> DatasetSource:
-        """The source that a dataset spec describes."""
+    def from_spec(cls, spec: DatasetSpec, root: Path, skeleton: Skeleton) -> DatasetSource:
+        """The source that a dataset spec describes; its folders may lie outside the root."""
         flags = spec.visibility_flags.classes()
         labelled = tuple(flag for flag, meaning in flags.items() if meaning.is_labelled)
-        return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, confined)
+        return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, spec.folders(root))
+
+    @cached_property
+    def _allowed(self) -> tuple[Path, ...]:
+        return tuple(_absolute(folder) for folder in (self.root, *self.folders))
 
     def path(self, name: str) -> Path:
         """The image or mask file that a record names.
 
         Raises:
-            BodyPoseNetError: It lies outside the root, by an absolute path or by `..`.
+            BodyPoseNetError: It lies outside the dataset's folders, by an absolute path or by `..`.
         """
-        if self.confined and (
-            Path(name).is_absolute() or os.path.normpath(name).partition(os.sep)[0] == os.pardir
-        ):
+        path = self.root / name
+        if not any(_absolute(path).is_relative_to(folder) for folder in self._allowed):
             raise BodyPoseNetError(
                 f"{name}: a record names a file outside the dataset's folder {self.root}",
-                "If the records come from a source that you trust, set "
-                "allow_paths_outside_root: true in dataset_config of the train spec.",
+                "If it is right, name its folder in the dataset spec (images_root_dir_path, "
+                "mask_root_dir_path).",
             )
-        return self.root / name
+        return path
+
+
+def _absolute(path: Path) -> Path:
+    """The path without `..`; symbolic links stay, as datasets are made of them."""
+    return Path(os.path.normpath(Path.cwd() / path))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,9 @@ from bodyposenet.specs.numbers import (
     Count,
     Deviation,
     Distance,
+    Divisor,
     Factor,
+    Offset,
     Positive,
     Probability,
     Side,
@@ -19,8 +21,6 @@ from bodyposenet.specs.numbers import (
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION
 from bodyposenet.types import HEATMAP_SIGMA
 
-Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
-Divisor = Annotated[float, Field(ge=1e-6, le=1e6)]
 Triple = tuple[Offset, Offset, Offset]
 Angle = Annotated[float, Field(ge=-360, le=360)]
 Share = Annotated[float, Field(ge=-100, le=100)]
@@ -83,8 +83,6 @@ class DatasetConfig(Block):
     """Dataset name -> dataset spec file."""
     root_data_paths: dict[str, str] = Field(default_factory=dict)
     """Dataset name -> its own root folder, where it is not root_data_path (ours)."""
-    allow_paths_outside_root: bool = False
-    """Read images and masks outside these folders, where records name such (ours)."""
 
 
 class NormalizationParams(Block):

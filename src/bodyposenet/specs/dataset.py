@@ -138,6 +138,19 @@ class DatasetSpec(Spec):
         """
         return self.existing("root_directory_path", self.root_directory_path)
 
+    def folders(self, root: Path) -> tuple[Path, ...]:
+        """The folders of images and masks.
+
+        Args:
+            root: What relative ones are relative to.
+        """
+        splits = [split for split in (self.train_data, self.test_data) if split is not None]
+        return tuple(
+            root / folder
+            for split in splits
+            for folder in (split.images_root_dir_path, split.mask_root_dir_path)
+        )
+
     def images_folder(self, mode: Mode) -> Path:
         """The folder of a part's images.
 

@@ -17,7 +17,7 @@ from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.loading import Block
 from bodyposenet.specs.network import STRIDE, ModelConfig
-from bodyposenet.specs.numbers import Count, Deviation, Positive, Stages, Whole
+from bodyposenet.specs.numbers import Deviation, Divisor, Offset, Stages, Whole
 from bodyposenet.specs.pose import PoseConfiguration
 from bodyposenet.types import HEATMAP_SIGMA
 
@@ -57,8 +57,8 @@ class Header(Block):
 class PixelNormalization(Header):
     """How pixels become the network's input: pixel / image_scale - image_offset."""
 
-    image_scale: tuple[Positive, Positive, Positive]
-    image_offset: tuple[float, float, float]
+    image_scale: tuple[Divisor, Divisor, Divisor]
+    image_offset: tuple[Offset, Offset, Offset]
 
 
 class MapsHeader(Header):
@@ -66,7 +66,7 @@ class MapsHeader(Header):
 
     skeleton: PoseConfiguration
     normalization: PixelNormalization
-    stride: Count = STRIDE
+    stride: Annotated[int, Field(ge=1, le=64)] = STRIDE
     heatmap_sigma: Deviation = HEATMAP_SIGMA
 
     def joints(self) -> Skeleton:

@@ -22,5 +22,8 @@ Factor = Annotated[float, Field(ge=0.01, le=100)]
 """Of an enlargement or reduction."""
 Distance = Annotated[float, Field(ge=-1e5, le=1e5)]
 """In pixels of an image, with a sign."""
+Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
+Divisor = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""Of pixel values, which normalization divides by one and subtracts the other from."""
 Deviation = Annotated[float, Field(gt=0, le=1000)]
 """Standard deviation of a Gaussian or half width of a strip, in pixels or cells."""

@@ -35,9 +35,7 @@ def dataset_sources(
             root = spec.existing(place, config.root_data_paths[name])
         else:
             root = spec.existing(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
-        source = DatasetSource.from_spec(
-            dataset_spec, root, spec.skeleton, confined=not config.allow_paths_outside_root
-        )
+        source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
         known = source.joint_map.known
         missing = [
             joint for joint, there in zip(spec.skeleton.joints, known, strict=True) if not there

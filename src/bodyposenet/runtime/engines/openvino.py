@@ -20,8 +20,8 @@ from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
-from bodyposenet.sealing import METADATA_KEY
 
 _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -52,8 +52,8 @@ def load(
             joints are and no train spec does.
     """
     with _explaining(path, "read it", _EXPORT_AGAIN):
+        header = read_header(path, Path(path).read_bytes() if content is None else content)
         model = openvino.Core().read_model(str(path) if content is None else content)
-        header = _header(model)
     compiled = _compile(path, model, _options(threads, precision))
     return _engine(path, compiled, header, claimed, precision)
 
@@ -205,7 +205,7 @@ def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
         reason = str(error).strip().rpartition("\n")[2]
         raise BodyPoseNetError(f"{path}: OpenVINO cannot {deed}: {reason}", remedy) from error
 
@@ -213,11 +213,3 @@ def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
 def _tensor(port: openvino.ConstOutput) -> Tensor:
     sizes = (size.get_length() if size.is_static else None for size in port.partial_shape)
     return Tensor(port.element_type.to_dtype().name, tuple(sizes))
-
-
-def _header(model: openvino.Model) -> str | None:
-    """What the ONNX file says of the model; OpenVINO keeps it under the framework's name."""
-    if "framework" not in model.get_rt_info():
-        return None
-    value = model.get_rt_info("framework").value.get(METADATA_KEY)
-    return None if value is None else str(value)
