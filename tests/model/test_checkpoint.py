@@ -1,5 +1,6 @@
 """Model files: what goes in comes out, and what is broken is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
+    describe,
     load_model,
     read_tensors,
     save_model,
@@ -14,6 +16,7 @@ from bodyposenet.model.checkpoint import (
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.sealing import write_container
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
@@ -149,4 +152,15 @@ def test_tensors_of_another_kind_are_an_error(tmp_path: Path):
     integers = {name: tensor.to(torch.int64) for name, tensor in tensors.items()}
     write_tensors(tmp_path / "m.tlt", header, integers)
     with pytest.raises(BodyPoseNetError, match="do not fit"):
+        load_model(tmp_path / "m.tlt")
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E8M0", "F8_E4M3", "C64", "BOOL", "X"])
+def test_tensors_of_types_that_a_network_does_not_have_are_an_error(tmp_path: Path, dtype: str):
+    bits = {"F4": 4, "F6_E2M3": 6, "C64": 64}.get(dtype, 8)
+    entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, bits]}
+    names = json.dumps({"a": entry}).encode()
+    body = len(names).to_bytes(8, "little") + names + bytes(bits)
+    write_container(tmp_path / "m.tlt", describe(small_network()), body)
+    with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
         load_model(tmp_path / "m.tlt")

@@ -81,7 +81,7 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
     header, body = read_container(path, key)
     try:
         return header, load(body)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
         raise BodyPoseNetError(
             f"{path}: holds no tensors, but {header.get('kind', 'something else')}",
             "Give a model as train wrote it (.tlt).",

@@ -78,7 +78,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, NotImplementedError) as error:  # of types of less than a byte
         raise BodyPoseNetError(
             f"{path}: not a readable safetensors file: {error}",
             "Copy it again; it may be cut short.",
