@@ -357,7 +357,7 @@ def _odd_value(value: Any, random: Random) -> Any:
             for _ in range(random.choice([5, 100, 300])):
                 nested = [nested]
             return nested
-    if isinstance(value, (int, float)) and random.random() < 0.3:
+    if isinstance(value, (int, float)) and abs(value) < 1e300 and random.random() < 0.3:
         return random.choice([-value, value + 0.5, value * 1000, float(value)])
     return random.choice(_ODD_NUMBERS)
 

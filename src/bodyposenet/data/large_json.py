@@ -1,4 +1,8 @@
-"""Read large JSON files element by element; parsed at once they take up to 30 times their size."""
+"""Read large JSON files element by element; parsed at once they take up to 30 times their size.
+
+By Python's own `json`: ijson and msgspec refuse NaN and infinity, which annotation tools written in
+Python leave behind (tried with ijson 3.6 and msgspec 0.22).
+"""
 
 from __future__ import annotations
 

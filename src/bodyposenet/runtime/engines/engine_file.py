@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, model_validator
 
 from bodyposenet.errors import BodyPoseNetError, first_problem
+from bodyposenet.runtime.choices import PRECISIONS
 from bodyposenet.sealing import read_container, write_container
 from bodyposenet.specs.loading import Block
 
@@ -38,6 +39,12 @@ class EngineHeader(Block):
     device: str
     precision: str
     model: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _known_precision(self) -> EngineHeader:
+        if self.runtime == "openvino" and self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+        return self
 
     @property
     def model_text(self) -> str:
