@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.faults.readers import RefusedError, readers, write_seeds
+from benchmarks.mutated_files.readers import RefusedError, readers, write_seeds
 from bodyposenet.errors import BodyPoseNetError
 
 READERS = (

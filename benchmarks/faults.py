@@ -15,14 +15,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from .. import harness
-from .readers import readers
-from .trial import OUTCOMES, read_mutations, write_seeds_apart
+from . import harness
+from .mutated_files.readers import readers
+from .mutated_files.trial import OUTCOMES, read_mutations, write_seeds_apart
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Mutate and read."""
-    count = arguments.mutations or (40 if arguments.quick else 3000)
+    count = arguments.mutations or (10 if arguments.quick else 3000)
     figures: dict[str, float] = {}
     totals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:

@@ -1,1 +1,0 @@
-"""What happens to files that are damaged, odd or malicious."""

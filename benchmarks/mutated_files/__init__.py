@@ -1,0 +1,1 @@
+"""Valid files, what may become of them, and what reads them: for `benchmarks.faults`."""
