@@ -229,6 +229,8 @@ def _prepare(path: Path) -> None:
     spec = TrainSpec.load(path)
     if spec.pretrained_weights or spec.finetuning_config.is_finetune_exp or spec.distillation:
         return
+    if spec.dataloader.workers:  # the process that reads mutations may start no others
+        return
     training = prepare_training(
         spec, path.parent / "run", Ranks(torch.device("cpu")), key="", use_amp=False
     )
