@@ -21,9 +21,10 @@ from bodyposenet.data.coco import load_coco
 from bodyposenet.data.dataset import SampleSet
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.data.found_people import read_detections
+from bodyposenet.data.mask_files import read_mask
 from bodyposenet.data.records import RecordSet, read_records
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.evaluation.dataset import EvaluationWork, score_findings
+from bodyposenet.evaluation.dataset import EvaluationWork, load_test_images, score_findings
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 from bodyposenet.exporting.int8.cache import read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
@@ -34,6 +35,7 @@ from bodyposenet.media.video import open_video
 from bodyposenet.runtime.detections import read_pictures
 from bodyposenet.runtime.engines.sealed_onnx import write_etlt
 from bodyposenet.runtime.image_work import ImageWork
+from bodyposenet.runtime.models import open_predictor
 from bodyposenet.runtime.scale.kept_results import Parts
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
@@ -50,6 +52,7 @@ from .mutations import Mutation
 
 _SIZE = 64
 _KEY = "key"
+_MOST_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,15 @@ def readers(folder: Path) -> dict[str, Reader]:
     return {
         "dataset spec": Reader("dataset.json", mutations.mutate_json, _convert),
         "train spec": Reader("train.yaml", mutations.mutate_yaml, _prepare),
-        "inference spec": Reader("infer.yaml", mutations.mutate_yaml, _read_inference_spec),
+        "inference spec": Reader(
+            "infer.yaml", mutations.mutate_yaml, partial(_infer_with, folder / "m.onnx", photo)
+        ),
         "pose configuration": Reader("pose.json", mutations.mutate_json, _decode_zeros),
-        "annotations": Reader(
-            "annotations/test.json", mutations.mutate_json, partial(_use_annotations, folder)
+        "annotations, converted": Reader(
+            "annotations/test.json", mutations.mutate_json, partial(_convert_annotations, folder)
+        ),
+        "annotations, evaluated": Reader(
+            "annotations/test.json", mutations.mutate_json, partial(_evaluate, folder)
         ),
         "TFRecord": Reader(
             "records/train-fold-000-of-001", mutations.mutate_tfrecord,
@@ -116,6 +124,10 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "PNG": Reader("photo.png", mutations.mutate_png, read_image),
         "JPEG": Reader("photo.jpg", mutations.mutate_bytes, read_image),
+        "mask": Reader(
+            "train_mask/000000.png", mutations.mutate_png,
+            partial(read_mask, height=_SIZE, width=_SIZE),
+        ),
         "video": Reader("video.mp4", mutations.mutate_bytes, _read_video),
         ".tlt": Reader("m.tlt", mutations.mutate_container, run),
         ".onnx": Reader("m.onnx", mutations.mutate_onnx, run),
@@ -216,8 +228,16 @@ def _convert(path: Path) -> None:
 
 
 def _check(code: int) -> None:
-    if code:
+    """Take the exit code of a command.
+
+    Raises:
+        RefusedError: It is that of an error that the user can mend.
+        RuntimeError: It is another one.
+    """
+    if code == 2:
         raise RefusedError
+    if code:
+        raise RuntimeError(f"exit code {code}")
 
 
 class RefusedError(Exception):
@@ -227,8 +247,6 @@ class RefusedError(Exception):
 def _prepare(path: Path) -> None:
     """All that a training does before its first step, and one sample."""
     spec = TrainSpec.load(path)
-    if spec.pretrained_weights or spec.finetuning_config.is_finetune_exp or spec.distillation:
-        return
     if spec.dataloader.workers:  # the process that reads mutations may start no others
         return
     training = prepare_training(
@@ -237,9 +255,11 @@ def _prepare(path: Path) -> None:
     next(training.batches.run(range(1)))
 
 
-def _read_inference_spec(path: Path) -> None:
-    spec = InferenceSpec.load(path)
-    DecodingOptions.from_spec(spec)
+def _infer_with(model: Path, photo: np.ndarray, path: Path) -> None:
+    """Find people with an inference spec; inputs that are valid, but large, are not tried."""
+    rows, columns = InferenceSpec.load(path).input_shape
+    if rows * columns <= _MOST_PIXELS:
+        open_predictor(str(path), str(model), "", threads=1)(photo)
 
 
 def _decode_zeros(path: Path) -> None:
@@ -255,22 +275,32 @@ def _decode_zeros(path: Path) -> None:
     decode(maps, skeleton, DecodingOptions())
 
 
-def _use_annotations(folder: Path, path: Path) -> None:
-    """Convert them to records and masks, and evaluate nothing against them."""
-    work = path.parent
+def _convert_annotations(folder: Path, path: Path) -> None:
+    """Make records and masks of an annotation file."""
+    spec = _dataset_spec(folder, path)
+    convert = ["dataset_convert", "-d", str(spec), "-o", str(path.parent / "out" / "r")]
+    _check(main([*convert, "--generate_masks", "--check_files", "--num_processes", "1"]))
+
+
+def _evaluate(folder: Path, path: Path) -> None:
+    """Compare no poses at all with an annotation file."""
+    spec = DatasetSpec.load(_dataset_spec(folder, path))
+    images = load_test_images(spec)
+    score_findings([], load_skeleton("bpnet_18joints.json"), spec, images)
+
+
+def _dataset_spec(folder: Path, annotations: Path) -> Path:
+    """Write a dataset spec for an annotation file."""
     spec = json.loads((folder / "dataset.json").read_text())
     spec["train_data"] = {
         "images_root_dir_path": "test",
-        "mask_root_dir_path": str(work / "masks"),
-        "annotation_root_dir_path": str(path),
+        "mask_root_dir_path": str(annotations.parent / "masks"),
+        "annotation_root_dir_path": str(annotations),
     }
     spec["test_data"] = spec["train_data"]
-    (work / "spec.json").write_text(json.dumps(spec))
-    convert = ["dataset_convert", "-d", str(work / "spec.json"), "-o", str(work / "out" / "r")]
-    _check(main([*convert, "--generate_masks", "--check_files", "--num_processes", "1"]))
-    images = load_coco(path, COCO_JOINTS)
-    dataset = DatasetSpec.load(work / "spec.json")
-    score_findings([], load_skeleton("bpnet_18joints.json"), dataset, images)
+    path = annotations.parent / "spec.json"
+    path.write_text(json.dumps(spec))
+    return path
 
 
 def _make_samples(folder: Path, path: Path) -> None:

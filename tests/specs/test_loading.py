@@ -331,7 +331,7 @@ def test_broken_json(tmp_path, text, what):
         ("input_shape: !!int x", ":1: not valid YAML: not a value of the type"),
         ("input_shape: " + "1" * 5000, ":1: not valid YAML: not a value of the type"),
         ('model_path: "\\udfff"', ":1: \\udfff is half of a character"),
-        ("a: " + "x" * 2**22, ": larger than 4 MB"),
+        ("a: " + "x" * 2**18, ": larger than 256 kB"),
         ("a: *nobody\n", ":1: not valid YAML: found undefined alias"),
         ("just words", ": the file holds no keys and values"),
         ("? [a, b]\n: 1\n", ":1: not valid YAML"),

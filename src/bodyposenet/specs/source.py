@@ -18,7 +18,8 @@ from bodyposenet.errors import BodyPoseNetError
 
 Location = tuple[str | int, ...]
 
-_MAX_BYTES = 2**22
+_MAX_BYTES = 2**18
+"""Specs have some kilobytes; PyYAML takes up to 20 s for a megabyte."""
 _MAX_DEPTH = 50
 _MAX_VALUES = 100_000
 """After YAML's aliases are expanded: a few hundred bytes of them can stand for billions."""
@@ -43,14 +44,14 @@ class Source:
         """Read the file.
 
         Raises:
-            BodyPoseNetError: It is missing, not a text file or larger than 4 MB.
+            BodyPoseNetError: It is missing, not a text file or larger than 256 kB.
         """
         try:
             with open(path, "rb") as file:
                 content = file.read(_MAX_BYTES + 1)
             if len(content) > _MAX_BYTES:
                 raise BodyPoseNetError(
-                    f"{path}: larger than {_MAX_BYTES // 2**20} MB", "Give a JSON or YAML spec."
+                    f"{path}: larger than {_MAX_BYTES // 2**10} kB", "Give a JSON or YAML spec."
                 )
             return cls(path, content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -86,8 +87,6 @@ class Source:
             raise BodyPoseNetError(f"{self.path}: holds a number too long to be read") from error
         if not isinstance(content, dict):
             raise BodyPoseNetError(f"{self.path}: the file holds no keys and values")
-        for key, line in _repeated_keys(self._node):
-            raise BodyPoseNetError(f"{self.path}:{line}: the key {key!r} is given twice")
         return content
 
     def error(self, location: Location, message: str, remedy: str = "") -> BodyPoseNetError:
@@ -156,7 +155,7 @@ class Source:
 
     def _parse(self) -> Any:
         if self.path.suffix.lower() == ".json":
-            content = json.loads(self.text)
+            content = json.loads(self.text, object_pairs_hook=self._object)
             if _depth(content) > _MAX_DEPTH:
                 raise self._too_deep()
             return content
@@ -166,9 +165,28 @@ class Source:
             if node is None:
                 return None
             self._check_size(node)
+            self._refuse_repeated_keys(node)
             return loader.construct_document(node)
         finally:
             loader.dispose()
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object of a JSON file.
+
+        Raises:
+            BodyPoseNetError: A key is given twice.
+        """
+        content: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in content:
+                self._refuse_repeated_keys(self._node)
+                raise BodyPoseNetError(f"{self.path}: the key {key!r} is given twice")
+            content[key] = value
+        return content
+
+    def _refuse_repeated_keys(self, root: yaml.Node | None) -> None:
+        for key, line in _repeated_keys(root):
+            raise BodyPoseNetError(f"{self.path}:{line}: the key {key!r} is given twice")
 
     def _check_size(self, root: yaml.Node) -> None:
         """Refuse a tree that is too deep, or too large once its aliases are expanded.
