@@ -11,7 +11,7 @@ import pytest
 
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import temporary_name
+from bodyposenet.files import replacing, temporary_name
 
 HOLD = """
 import os, sys, time
@@ -71,21 +71,26 @@ def test_prefixes_are_locked_one_by_one(tmp_path):
         assert not refused(tmp_path, "test")
 
 
-def test_unfinished_files_of_killed_runs_are_removed(tmp_path, caplog):
-    ours, others = (
-        temporary_name(tmp_path / "train-0"),
-        temporary_name(tmp_path / "test-0", ".tmp.mp4"),
-    )
-    kept = [tmp_path / name for name in (".train.tmp", "train-0", ".train-0.lock")]
-    for file in (ours, others, *kept):
+def test_unfinished_files_of_killed_runs_are_removed_after_a_day(tmp_path, caplog):
+    killed = [temporary_name(tmp_path / "train-0"), temporary_name(tmp_path / "a", ".tmp.mp4")]
+    others = [tmp_path / name for name in (".train.tmp", "train-0", ".train-0.lock")]
+    for file in (*killed, *others):
         file.touch()
-    with directory_lock(tmp_path, "train"):
-        assert not ours.exists()
-        assert others.exists()
-    with caplog.at_level("INFO", "bodyposenet"), directory_lock(tmp_path):
-        assert not others.exists()
-        assert "removed 1 unfinished" in caplog.text
-    assert all(file.exists() for file in kept)
+        os.utime(file, (0, time.time() - 25 * 60 * 60))
+    with caplog.at_level("INFO", "bodyposenet"), directory_lock(tmp_path, "train"):
+        assert not any(file.exists() for file in killed)
+    assert "removed 2" in caplog.text
+    assert all(file.exists() for file in others)
+
+
+@pytest.mark.parametrize("prefix", ["", "train"])
+def test_a_lock_leaves_the_unfinished_files_of_runs_that_are_alive(tmp_path, prefix):
+    """Of a run with another prefix, or one that writes single files without a lock."""
+    with replacing(tmp_path / "train_small-0") as file:
+        file.write(b"whole")
+        with directory_lock(tmp_path, prefix):
+            pass
+    assert (tmp_path / "train_small-0").read_bytes() == b"whole"
 
 
 def test_a_folder_that_is_removed_meanwhile_is_an_error(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import stale_files
+from bodyposenet.files import remove_stale_files
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,7 +35,7 @@ _held: set[int] = set()
 
 @contextmanager
 def directory_lock(folder: Path, prefix: str = "") -> Iterator[None]:
-    """Keep a folder to this run, and remove what killed runs have left unfinished there.
+    """Keep a folder to this run, and remove what killed runs left unfinished there a day ago.
 
     Args:
         folder: The folder; it must exist.
@@ -49,7 +49,8 @@ def directory_lock(folder: Path, prefix: str = "") -> Iterator[None]:
     descriptor = _acquire(path)
     _held.add(descriptor)
     try:
-        _remove_stale(folder, prefix)
+        if removed := remove_stale_files(folder):
+            logger.info("%s: removed %d unfinished files of killed runs", folder, removed)
         yield
         if not _is_at(descriptor, path):
             raise BodyPoseNetError(
@@ -97,15 +98,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
-
-
-def _remove_stale(folder: Path, prefix: str) -> None:
-    stale = stale_files(folder, prefix)
-    for file in stale:
-        with suppress(OSError):
-            file.unlink()
-    if stale:
-        logger.info("%s: removed %d unfinished files of a run that was killed", folder, len(stale))
 
 
 def _leave_to_parent() -> None:

@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ _RANDOM_BYTES = 8
 _TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.tmp(\.\w+)?", re.DOTALL)
 _KEPT = 32
 """Characters of a file's name that its temporary name keeps: at most 255 bytes are allowed."""
+_SECONDS_TO_GO_STALE = 24 * 60 * 60
+"""A run that is alive adds to its files long before."""
 
 
 @contextmanager
@@ -79,19 +82,23 @@ def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
     return path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
 
 
-def stale_files(folder: Path, prefix: str = "") -> list[Path]:
-    """Return the temporary files in a folder, which are a killed run's if no other is at work.
+def remove_stale_files(folder: Path) -> int:
+    """Remove the temporary files that killed runs have left in a folder.
 
-    Args:
-        folder: The folder.
-        prefix: How the names of the files begin that the temporary ones were to become.
+    Those are the ones that nobody has written to for a day: other runs may write to the folder at
+    the same time, also from other machines, whose locks and processes cannot be seen here.
+
+    Returns:
+        How many there were.
     """
-    begin = f".{prefix[:_KEPT]}"
-    return [
-        file
-        for file in folder.glob(".*")
-        if file.name.startswith(begin) and _TEMPORARY.fullmatch(file.name)
-    ]
+    removed = 0
+    oldest = time.time() - _SECONDS_TO_GO_STALE
+    for file in folder.glob(".*"):
+        with suppress(OSError):  # removed meanwhile, or somebody else's
+            if _TEMPORARY.fullmatch(file.name) and file.lstat().st_mtime < oldest:
+                file.unlink()
+                removed += 1
+    return removed
 
 
 class _Output(io.FileIO):
