@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bodyposenet.data import masks
+from bodyposenet.data.photo_reader import PhotoReader
 from bodyposenet.data.records import RecordSet
 from bodyposenet.directory_lock import directory_lock
 
@@ -123,7 +124,7 @@ def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
     assert "1 images whose file is missing" in lines
     assert "2 images that cannot be read" in lines
     assert "3 images whose file is cut off" in lines
-    assert "1 images of another size than the annotations say" in lines
+    assert "1 images of another size" in lines
     assert "large.jpg" in result.err
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good.png", "other.png"]
 
@@ -142,16 +143,33 @@ def add_exif(path, orientation):
     path.write_bytes(content[:2] + exif_segment(orientation) + content[2:])
 
 
-def test_height_and_width_that_are_exchanged_are_put_right_where_people_fit(convert, tmp_path):
-    write_images(tmp_path, "0001.jpg", "0002.jpg", height=160, width=120)
-    people = [person(1, bbox=[10, 60, 40, 90]), person(2, 2, bbox=[110, 20, 40, 80])]
-    result, records = convert(IMAGES[:2], people, "--check_files", "--generate_masks")
+def counts_of(folder):
+    """What a conversion counted, from its status file."""
+    lines = (folder / "out" / "status.json").read_text().splitlines()
+    return next(row for row in map(json.loads, lines) if row["status"] == "RUNNING")
+
+
+def test_every_conversion_corrects_exchanged_sizes_so_that_training_reads_them(convert, tmp_path):
+    write_images(tmp_path, "0001.jpg", height=160, width=120)
+    _, records = convert(IMAGES[:1], [person(1, bbox=[10, 60, 40, 90])], "--generate_masks")
     (record,) = records
-    assert (record.image_id, record.height, record.width) == (1, 160, 120)
     assert cv2.imread(str(tmp_path / record.mask_path), cv2.IMREAD_UNCHANGED).shape == (160, 120)
-    lines = " ".join(result.out.split())
-    assert "repaired: 1 sizes of images whose height and width were exchanged" in lines
-    assert "1 images of another size than the annotations say" in lines
+    photo = PhotoReader().read(tmp_path / record.image_path, record.height, record.width)
+    assert photo.shape == (160, 120, 3)
+    assert list(counts_of(tmp_path)["repaired"].values()) == [1]
+
+
+def test_images_of_another_size_are_told_and_left_out_if_files_are_checked(convert, tmp_path):
+    write_images(tmp_path, "0001.jpg")
+    write_images(tmp_path, "0002.jpg", height=160, width=120)
+    people = [person(1), person(2, 2, bbox=[110, 20, 40, 80])]  # who fit as annotated only
+    result, records = convert(IMAGES[:2], people)
+    assert len(list(records)) == 2
+    assert "0002.jpg" in result.err
+    assert "--check_files" in result.err
+    _, records = convert(IMAGES[:2], people, "--check_files", "--generate_masks")
+    assert [record.image_id for record in records] == [1]
+    assert not counts_of(tmp_path)["repaired"]
 
 
 def test_no_image_at_all_is_an_error(convert, tmp_path):
@@ -193,14 +211,16 @@ def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])
-def test_images_whose_size_does_not_tell_how_they_are_turned_are_counted(
+def test_images_whose_size_does_not_tell_how_they_are_turned_are_told(
     convert, tmp_path, orientation
 ):
     write_images(tmp_path, "0001.jpg", "0002.jpg")
     add_exif(tmp_path / "images" / "0001.jpg", orientation)
-    result, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
+    result, records = convert(IMAGES, PEOPLE)
     assert len(list(records)) == 2
-    assert "1 images are mirrored or turned by 180 degrees" in result.err
+    (line,) = (line for line in result.err.splitlines() if "EXIF" in line)
+    assert "0001.jpg" in line
+    assert " 1 " in line
 
 
 def write_found_people(folder, *people):

@@ -166,13 +166,24 @@ def test_images_of_another_size_are_scaled_to_their_annotations(write_dataset, t
     assert result.accuracy.ap > 0.9
 
 
-def test_pixels_are_taken_as_they_are_where_height_and_width_are_exchanged(write_dataset, tmp_path):
+def test_pixels_are_taken_as_they_are_where_height_and_width_are_exchanged(
+    write_dataset, tmp_path, caplog
+):
     path = write_dataset(SIZES)
     change_annotations(tmp_path, images=lambda one: one | {k: one[v] for k, v in EXCHANGED})
     result = evaluate(path)
     assert result.accuracy.ap == pytest.approx(1.0)
-    assert len(result.resized) == 2  # the third is square
-    assert "a.png" in result.resized[0]
+    assert not result.resized
+    assert "repaired: 2 sizes" in caplog.text  # the third is square
+    assert result.images[0]["image_meta"] == {"file_name": "a.png", "height": 120, "width": 200}
+
+
+def test_poses_are_scaled_where_people_fit_into_the_exchanged_size_only(write_dataset, tmp_path):
+    path = write_dataset({"a.png": (200, 120)})  # and later turned
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.full((120, 200, 3), 200, np.uint8))
+    result = evaluate(path)
+    assert len(result.resized) == 1
+    assert result.images[0]["image_meta"] == {"file_name": "a.png", "height": 200, "width": 120}
 
 
 def test_people_whose_area_is_0_count_and_are_told(write_dataset, tmp_path, caplog):

@@ -14,7 +14,13 @@ from bodyposenet.data.image_files import find_problem
 from bodyposenet.data.mask_files import read_mask
 from bodyposenet.data.photo_reader import PhotoReader
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE, image_size, with_end
+from bodyposenet.media.encoded import (
+    MAX_PIXELS_VARIABLE,
+    Orientation,
+    image_size,
+    orientation,
+    with_end,
+)
 from bodyposenet.media.pixels import to_pixels
 from bodyposenet.media.source import read_image
 
@@ -159,12 +165,38 @@ def test_a_jpeg_without_its_last_blocks_is_cut_off(progressive, missing):
     assert with_end(content[:-missing]) is None
 
 
+AVIF = pytest.param(
+    "AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", AVIF])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_the_orientation_of_every_format_is_read_as_images_are_decoded(tmp_path, form, value):
+    path = tmp_path / "a"
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.fromarray(picture()).save(path, form, exif=exif)
+    turn = orientation(path.read_bytes())
+    assert turn == Orientation(is_turned=value > 1, swaps_sides=value > 4)
+    sides = (WIDTH, HEIGHT) if turn.swaps_sides else (HEIGHT, WIDTH)
+    assert read_image(path).shape[:2] == sides
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_an_image_that_states_no_orientation_is_not_turned(extension):
+    gray = extension in ("pgm", "pbm")
+    content = cv2.imencode(f".{extension}", picture()[..., 0] if gray else picture())[1].tobytes()
+    for length in (*range(0, 60, 3), len(content)):
+        assert orientation(content[:length]) == Orientation()
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_avif_is_turned_by_its_own_properties(tmp_path, orientation):
+@pytest.mark.parametrize("value", range(1, 9))
+def test_an_avif_is_turned_by_its_own_properties(tmp_path, value):
     path = tmp_path / "a.avif"
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = value
     image = Image.fromarray(picture())
     image.save(path, exif=exif, quality=100, subsampling="4:4:4")
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
@@ -172,11 +204,11 @@ def test_an_avif_is_turned_by_its_own_properties(tmp_path, orientation):
     assert read_image(path, (HEIGHT, WIDTH)).shape[:2] == (HEIGHT, WIDTH)  # as annotated
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_readers_turn_a_photo_alike(tmp_path, orientation):
+@pytest.mark.parametrize("value", range(1, 9))
+def test_all_readers_turn_a_photo_alike(tmp_path, value):
     """Also where the annotated size cannot tell: mirrored, or turned by 180 degrees."""
     path = tmp_path / "a.jpg"
-    path.write_bytes(encode(picture(), exif_segment(orientation)))
+    path.write_bytes(encode(picture(), exif_segment(value)))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path))).astype(int)
     height, width = expected.shape[:2]
     for pixels in (

@@ -1,25 +1,27 @@
-"""Are the image files of a dataset there, whole, and of the size that its annotations say?
+"""Compare the image files of a dataset with its annotations: sizes, orientation, damaged files.
 
-Files are read, but few are decoded, so that a large dataset is checked as fast as its disk reads.
+Sizes are compared by the headers of the files, whenever a dataset is converted or evaluated; whole
+files are read where that is asked for, but few are decoded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bodyposenet.console import logger, track
-from bodyposenet.data.coco import CocoImage
+from bodyposenet.data.coco import CocoDataset, CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.encoded import (
     check_size,
     has_end_marker,
     image_size,
-    keeps_size_when_turned,
+    is_jpeg,
+    orientation,
     with_end,
 )
 from bodyposenet.media.source import read_image
@@ -27,18 +29,114 @@ from bodyposenet.specs.dataset import Split
 
 _TOLD_ONE_BY_ONE = 10
 
-_OTHER_SIZE = "of another size than the annotations say"
+_OTHER_SIZE = "of another size than the annotations state"
 
-_BEFORE_SCAN = 2**17
-"""Bytes that hold a JPEG's EXIF data, which stand at its beginning in at most 64 KB."""
+_JPEG_HEADER = 2**17
+"""Bytes that hold the EXIF data and the size of nearly every JPEG."""
+
+_TOLERANCE = 1.0
+"""Boxes are rounded: they may reach so many pixels beyond their image."""
+
+
+def match_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
+    """Compare the annotated sizes of images with those of their files.
+
+    Where a file has height and width exactly the other way round, the annotated size is corrected
+    if people fit into the file; people who fit into the annotated size only were annotated in an
+    image that was turned since. Other sizes, and orientations that the size does not tell, are
+    logged with their number.
+
+    Args:
+        dataset: The annotated images.
+        folder: Of the images. Files that are missing or of an unknown format are passed over.
+
+    Returns:
+        The dataset with the corrected sizes, which are among its repairs.
+    """
+    images, repairs = [], Counter(dataset.repairs)
+    of_other_size: list[Path] = []
+    turned: list[Path] = []
+    for image in track(dataset.images, "comparing sizes"):
+        path = folder / image.file_name
+        stated, sizes = (image.height, image.width), _read_sizes(path)
+        if sizes is not None and stated not in sizes.possible:
+            if stated[::-1] in sizes.possible and _was_exchanged(image):
+                image = replace(image, height=image.width, width=image.height)
+                repairs["sizes of images whose height and width were exchanged"] += 1
+            else:
+                of_other_size.append(path)
+        if sizes is not None and sizes.is_turned and len(sizes.possible) == 1:
+            turned.append(path)
+        images.append(image)
+    if of_other_size:
+        logger.warning(
+            "%d images are %s, the first: %s; training skips them, evaluate scales the poses, and "
+            "dataset_convert --check_files leaves them out",
+            len(of_other_size), _OTHER_SIZE, of_other_size[0],
+        )  # fmt: skip
+    if turned:
+        logger.warning(
+            "%d images are mirrored or turned by their EXIF data, and their size does not tell "
+            "whether they were annotated like that, the first: %s; annotations are taken to be of "
+            "the turned images, as viewers show them",
+            len(turned), turned[0],
+        )  # fmt: skip
+    return CocoDataset(images, dataset.left_out, repairs)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What a header states.
+
+    Args:
+        possible: (height, width) as stored, and as shown.
+        is_turned: The image is rotated or mirrored before it is shown.
+    """
+
+    possible: frozenset[tuple[int, int]]
+    is_turned: bool
+
+
+def _read_sizes(path: Path) -> _Sizes | None:
+    """The sizes that a file may be annotated in; None where they cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_JPEG_HEADER)
+            if not is_jpeg(content) or image_size(content) is None:
+                content += file.read()
+    except (OSError, ValueError):  # ValueError for "a\0b.jpg", for example
+        return None
+    stored, turn = image_size(content), orientation(content)
+    if stored is None:
+        return None
+    shown = stored[::-1] if turn.swaps_sides else stored
+    return _Sizes(frozenset({stored, shown}), turn.is_turned)
+
+
+def _was_exchanged(image: CocoImage) -> bool:
+    """Whether at least as many people fit into an image after height and width are exchanged.
+
+    A segmentation of run lengths in the annotated size shows that it is right.
+    """
+    stated = [image.height, image.width]
+    if any(_run_length_size(person.segmentation) == stated for person in image.persons):
+        return False
+    boxes = np.array([person.box for person in image.persons], np.float64).reshape(-1, 4)
+    corners = boxes[:, :2] + boxes[:, 2:] - _TOLERANCE
+    as_stated, exchanged = (
+        np.count_nonzero((corners <= size).all(axis=1)) for size in (stated[::-1], stated)
+    )
+    return exchanged >= as_stated
+
+
+def _run_length_size(segmentation: object) -> object:
+    return segmentation.get("size") if isinstance(segmentation, dict) else None
 
 
 def keep_intact(
     images: Sequence[CocoImage], root: Path, split: Split, *, masks: bool
-) -> tuple[list[CocoImage], Counter[str], Counter[str]]:
+) -> tuple[list[CocoImage], Counter[str]]:
     """Leave out the images whose files do not fit.
-
-    Height and width that the annotations have exchanged are put right.
 
     Args:
         images: What to check.
@@ -47,67 +145,35 @@ def keep_intact(
         masks: Whether to look for the masks too.
 
     Returns:
-        The other images; what is wrong -> with how many images; what is put right -> in how many.
+        The other images; what is wrong -> with how many images.
     """
     kept: list[CocoImage] = []
     left_out: Counter[str] = Counter()
-    repairs: Counter[str] = Counter()
-    either_way = 0
     for image in track(images, "checking files"):
         path = root / split.images_root_dir_path / image.file_name
         mask = root / split.mask_root_dir_path / image.mask_name
         problem = find_problem(path, image.height, image.width)
-        if problem == _OTHER_SIZE and _is_exchanged(image, path):
-            image = replace(image, height=image.width, width=image.height)
-            repairs["sizes of images whose height and width were exchanged"] += 1
-            problem = ""
         if not problem and masks and not mask.is_file():
             problem = "without their mask"
         if not problem:
             kept.append(image)
-            either_way += _keeps_size_when_turned(path)
             continue
         left_out[f"images {problem}"] += 1
         if left_out.total() <= _TOLD_ONE_BY_ONE:
             logger.warning("left out: %s, one of the images %s", path, problem)
-    if either_way:
-        logger.warning(
-            "%d images are mirrored or turned by 180 degrees by their EXIF data: their annotations "
-            "are taken to be of the turned images, as viewers show them", either_way,
-        )  # fmt: skip
-    return kept, left_out, repairs
-
-
-def _is_exchanged(image: CocoImage, path: Path) -> bool:
-    """Whether a file has the annotated height and width the other way round, and people fit in.
-
-    People who fit into the annotated size only were annotated in an image that was turned since.
-    """
-    if find_problem(path, image.width, image.height):
-        return False
-    points = np.concatenate(
-        [person.keypoints[:, :2] for person in image.persons if person.is_labelled]
-        or [np.empty((0, 2))]
-    )
-    stated = np.array([image.width, image.height])
-    in_stated, in_actual = ((points < size).all(axis=1).sum() for size in (stated, stated[::-1]))
-    return bool(in_actual >= in_stated)
-
-
-def _keeps_size_when_turned(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return keeps_size_when_turned(file.read(_BEFORE_SCAN))
+    return kept, left_out
 
 
 def find_problem(path: Path, height: int, width: int) -> str:
-    """What is wrong with an image file, or an empty string.
-
-    An image that lies turned, by its EXIF data, may have either size.
+    """Check an image file.
 
     Args:
-        path: The file.
-        height: That the annotations say.
-        width: That the annotations say.
+        path: The file. A file that its EXIF data turn may have either size.
+        height: In the annotations.
+        width: In the annotations.
+
+    Returns:
+        What is wrong with the file, or an empty string.
     """
     try:
         content = path.read_bytes()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoImage, read_dataset
+from bodyposenet.data.image_files import match_sizes
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.geometry import Affine
@@ -63,7 +64,7 @@ class Finding:
 
 
 def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[CocoImage]:
-    """Read the images and people of a dataset's test JSON.
+    """Read the images and people of a dataset's test JSON; see `match_sizes` for their sizes.
 
     Args:
         spec: The dataset.
@@ -73,8 +74,11 @@ def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[C
         BodyPoseNetError: The annotations are missing or wrong.
     """
     dataset = read_dataset(spec, "test")
+    dataset = match_sizes(
+        replace(dataset, images=dataset.images[:max_images]), spec.images_folder("test")
+    )
     dataset.log(spec.annotations("test"))
-    return dataset.images[:max_images]
+    return dataset.images
 
 
 def evaluate_dataset(
@@ -194,16 +198,12 @@ class EvaluationWork:
         """Poses in pixels of the size that the annotations state."""
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
-        if (height, width) == (image.width, image.height) and height != width:
-            stated = "its annotations have exchanged its height and width"
-            resized = f"{path}: {stated}; the poses stay as they are"
-        elif (height, width) != (image.height, image.width):
+        if (height, width) != (image.height, image.width):
             poses = poses.moved(Affine.resize(image.width / width, image.height / height))
             stated = f"{image.width} x {image.height}"
             resized = (
                 f"{path}: is {width} x {height}, its annotations say {stated}; the poses are scaled"
             )
-        if resized:
             logger.warning("%s", resized)
         entry = detections.describe_image(path, poses, _fields(image))
         return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -65,29 +65,59 @@ def is_jpeg(content: bytes) -> bool:
     return content.startswith(_JPEG)
 
 
-def has_exif(content: bytes) -> bool:
-    """Whether a JPEG has EXIF data, which may tell that it is to be turned.
+class Orientation(NamedTuple):
+    """How an image is to be turned before it is shown, as its file states.
 
     Args:
-        content: The file, or its beginning up to the first scan.
+        is_turned: It is rotated or mirrored.
+        swaps_sides: Its height becomes its width.
+    """
+
+    is_turned: bool = False
+    swaps_sides: bool = False
+
+
+def orientation(content: bytes) -> Orientation:
+    """Read how an image is turned by `decode`: by its EXIF data, or by AVIF's own properties.
+
+    Args:
+        content: The whole file; of a JPEG its beginning up to the first scan is enough.
+    """
+    if _is_avif(content):
+        rotation, mirror = _avif_turn(content)
+        return Orientation(bool(rotation) or mirror is not None, rotation % 2 == 1)
+    try:
+        exif = content if content[:4] in _TIFF_FORMS else _exif(content)
+        value = 1 if exif is None else _tiff_tags(exif).get(_ORIENTATION, 1)
+    except (IndexError, KeyError):
+        return Orientation()
+    return Orientation(2 <= value <= 8, 5 <= value <= 8)
+
+
+def has_exif(content: bytes) -> bool:
+    """Whether an image has EXIF data, which may state that it is to be turned.
+
+    Args:
+        content: As for `orientation`.
     """
     return _exif(content) is not None
 
 
-def keeps_size_when_turned(content: bytes) -> bool:
-    """Whether the EXIF data of a JPEG mirror it or turn it by 180 degrees.
-
-    Then an annotated size does not tell whether the annotations are of the turned image.
-    """
-    exif = _exif(content)
-    try:
-        return exif is not None and _tiff_tags(exif).get(_ORIENTATION) in (2, 3, 4)
-    except (IndexError, KeyError):
-        return False
-
-
 def _exif(content: bytes) -> bytes | None:
-    """The EXIF data of a JPEG, which are a TIFF without an image."""
+    """The EXIF data of a JPEG, PNG or WebP, which are a TIFF without an image."""
+    if is_jpeg(content):
+        return _exif_of_jpeg(content)
+    if content.startswith(_PNG):
+        chunks = _png_chunks(content)
+        return next((bytes(chunk) for kind, chunk in chunks if kind == b"eXIf"), None)
+    if _is_webp(content):
+        chunks = _webp_chunks(content)
+        found = next((chunk for kind, chunk in chunks if kind == b"EXIF"), None)
+        return None if found is None else found.removeprefix(_EXIF)
+    return None
+
+
+def _exif_of_jpeg(content: bytes) -> bytes | None:
     for code, place in _segments(content):
         if code == _START_OF_SCAN:
             return None
@@ -119,7 +149,7 @@ def with_end(content: bytes) -> bytes | None:
         found = {_digest(content + data + _END_MARKER) for data in (b"", _SCAN_DATA)}
         has_all_rows = len(found) == 1 and None not in found
         return content + _END_MARKER if has_all_rows else None
-    if content.startswith(_PNG) and all(kind != b"IEND" for kind in _png_chunks(content)):
+    if content.startswith(_PNG) and all(kind != b"IEND" for kind, _ in _png_chunks(content)):
         return None
     return content
 
@@ -154,15 +184,27 @@ def _is_avif(content: bytes) -> bool:
     return content[4:8] == b"ftyp"
 
 
-def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
-    """Rotate and then mirror, which OpenCV leaves out (ISO/IEC 23008-12, 6.5.10 and 6.5.12)."""
+def _is_webp(content: bytes) -> bool:
+    return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
+
+
+def _avif_turn(content: bytes) -> tuple[int, int | None]:
+    """Quarter turns to the left, and the axis that is mirrored after them, if any.
+
+    ISO/IEC 23008-12, 6.5.10 and 6.5.12.
+    """
     properties = b"meta", b"iprp", b"ipco"
     rotation = next(find_boxes(content, *properties, b"irot"), b"")
     mirror = next(find_boxes(content, *properties, b"imir"), b"")
-    if rotation:
-        image = np.rot90(image, rotation[0] & 3)
-    if mirror:
-        image = np.flip(image, mirror[0] & 1)
+    return rotation[0] & 3 if rotation else 0, mirror[0] & 1 if mirror else None
+
+
+def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
+    """Rotate and then mirror, which OpenCV leaves out."""
+    rotation, mirror = _avif_turn(content)
+    image = np.rot90(image, rotation)
+    if mirror is not None:
+        image = np.flip(image, mirror)
     return np.ascontiguousarray(image)
 
 
@@ -214,7 +256,7 @@ def _size_in_header(content: bytes) -> tuple[int, int] | None:
         return _number(content, 20, 4), _number(content, 16, 4)
     if content.startswith(b"BM"):
         return _size_of_bmp(content)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+    if _is_webp(content):
         return _size_of_webp(content)
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _number(content, 8, 2, "little"), _number(content, 6, 2, "little")
@@ -304,15 +346,24 @@ def _tiff_tags(content: bytes) -> dict[int, int]:
     return tags
 
 
-def _png_chunks(png: bytes) -> Iterator[bytes]:
-    """The kinds of the chunks that lie in the file as a whole, in their order."""
-    at = len(_PNG)
+def _png_chunks(png: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of the chunks that lie in the file as a whole, in their order."""
+    view, at = memoryview(png), len(_PNG)
     while at + 12 <= len(png):
         end = at + 12 + int.from_bytes(png[at : at + 4], "big")
         if end > len(png):
             return
-        yield png[at + 4 : at + 8]
+        yield png[at + 4 : at + 8], view[at + 8 : end - 4]
         at = end
+
+
+def _webp_chunks(webp: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks, in their order; chunks are filled up to an even length."""
+    at = 12
+    while at + 8 <= len(webp):
+        length = int.from_bytes(webp[at + 4 : at + 8], "little")
+        yield webp[at : at + 4], webp[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:

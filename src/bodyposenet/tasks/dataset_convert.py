@@ -118,14 +118,13 @@ def _convert(arguments: argparse.Namespace, spec: DatasetSpec, output: Path) -> 
     if arguments.generate_masks:
         conversion.check_mask_folder(root, split)
     images, outcome = _read_images(arguments, spec)
-    done, left_out, repaired = outcome
+    done, left_out, _ = outcome
     conversion.check_images_exist(images, spec.images_folder(arguments.mode))
     conversion.check_mask_names(images)
     if arguments.check_files:
         masks = not arguments.generate_masks
-        images, unfit, corrected = keep_intact(images, root, split, masks=masks)
+        images, unfit = keep_intact(images, root, split, masks=masks)
         left_out.update(unfit)
-        repaired.update(corrected)
     focuses, filtered = conversion.find_focuses(images, spec)
     left_out.update(filtered)
     done["records"] = len(focuses)
@@ -149,9 +148,11 @@ def _read_images(
 ) -> tuple[list[CocoImage], _Outcome]:
     """The images with people, annotated or found, and the counts until then."""
     from bodyposenet.data.coco import CocoDataset, read_dataset
+    from bodyposenet.data.image_files import match_sizes
 
     logger.info("reading %s", spec.annotations(arguments.mode))
     dataset = read_dataset(spec, arguments.mode)
+    dataset = match_sizes(dataset, spec.images_folder(arguments.mode))
     done, left_out = Counter(images=len(dataset.images)), Counter(dataset.left_out)
     if arguments.pseudo_labels is not None:
         added = _add_found_people(arguments, spec, dataset)
