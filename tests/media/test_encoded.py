@@ -157,12 +157,31 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_read_with_a_warning(
     assert find_problem(tmp_path / "a.jpg", HEIGHT, WIDTH) == ""
 
 
+def test_training_decodes_a_jpeg_that_lacks_only_its_end_marker_once(tmp_path, caplog, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(encode(picture()))
+    whole = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2).copy()
+    (tmp_path / "a.jpg").write_bytes(encode(picture())[:-2])
+    monkeypatch.setattr("bodyposenet.data.photo_reader.read_image", None)  # the slow reader
+    found = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2)
+    np.testing.assert_array_equal(found, whole)
+    assert "a.jpg" in caplog.text
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [6, 10, 30, 200])
 def test_a_jpeg_without_its_last_blocks_is_cut_off(progressive, missing):
     content = encode(picture(), progressive=progressive)
     assert with_end(content) is content
     assert with_end(content[:-missing]) is None
+
+
+@pytest.mark.parametrize("divisor", [1, 4])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [6, 10, 30, 200])
+def test_training_reads_no_jpeg_without_its_last_blocks(tmp_path, missing, progressive, divisor):
+    (tmp_path / "a.jpg").write_bytes(encode(picture(), progressive=progressive)[:-missing])
+    with pytest.raises(BodyPoseNetError, match=r"a\.jpg.*cut off"):
+        PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, divisor)
 
 
 AVIF = pytest.param(

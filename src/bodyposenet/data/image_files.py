@@ -93,7 +93,7 @@ class _Sizes:
         is_turned: The image is rotated or mirrored before it is shown.
     """
 
-    possible: frozenset[tuple[int, int]]
+    possible: frozenset[tuple[int, ...]]
     is_turned: bool
 
 
@@ -126,7 +126,7 @@ def _was_exchanged(image: CocoImage) -> bool:
     as_stated, exchanged = (
         np.count_nonzero((corners <= size).all(axis=1)) for size in (stated[::-1], stated)
     )
-    return exchanged >= as_stated
+    return bool(exchanged >= as_stated)
 
 
 def _run_length_size(segmentation: object) -> object:

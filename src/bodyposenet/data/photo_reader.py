@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.media.encoded import check_size, has_exif, image_size, is_jpeg
-from bodyposenet.media.source import read_image
+from bodyposenet.media.encoded import (
+    check_size,
+    has_exif,
+    image_size,
+    is_jpeg,
+    with_end_marker,
+)
+from bodyposenet.media.source import read_image, warn_of_missing_end
 
 _DIVISORS = (8, 4, 2)
 """By how much decoders of JPEG shrink at little cost."""
@@ -74,11 +80,16 @@ class PhotoReader:
             ) from error
         check_size(path, image_size(content))
         if is_jpeg(content) and not has_exif(content):
-            # A damaged file, or rare colors: the other reader tells.
+            # A damaged file (rows that are missing too are a ValueError), or rare colors: the
+            # other reader tells.
             with suppress(ValueError, KeyError):
                 rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
                 _check_size(path, (int(rows), int(columns)), (height, width))
-                return self._decode(content, shrunk_size(height, width, divisor), divisor)
+                whole = with_end_marker(content)
+                pixels = self._decode(whole, shrunk_size(height, width, divisor), divisor)
+                if whole is not content:
+                    warn_of_missing_end(str(path))
+                return pixels
         image = read_image(path, (height, width))
         _check_size(path, image.shape[:2], (height, width))
         return _shrink(image, divisor)

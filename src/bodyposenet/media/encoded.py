@@ -132,6 +132,14 @@ def has_end_marker(content: bytes) -> bool:
     return is_jpeg(content) or content.startswith(_PNG)
 
 
+def with_end_marker(jpeg: bytes) -> bytes:
+    """Append the end marker to a JPEG that holds none anywhere: the same object if it does.
+
+    Whether rows are missing too is for a decoder to find out, or `with_end`.
+    """
+    return jpeg + _END_MARKER if jpeg.rfind(_END_MARKER) < 0 else jpeg
+
+
 def with_end(content: bytes) -> bytes | None:
     """Complete a JPEG that lacks only its end marker, as some cameras and scrapers write it.
 

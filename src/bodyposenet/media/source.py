@@ -61,7 +61,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
     if whole is None:
         raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)", _AGAIN)
     if whole is not content:
-        _warn_of_missing_end(str(path))
+        warn_of_missing_end(str(path))
     image = decode(whole, cv2.IMREAD_COLOR)
     if image is None:
         raise BodyPoseNetError(
@@ -76,8 +76,8 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
 
 
 @cache
-def _warn_of_missing_end(path: str) -> None:
-    """Once per file: training reads it in every epoch."""
+def warn_of_missing_end(path: str) -> None:
+    """Warn of a JPEG without end marker, once per file: training reads it in every epoch."""
     logger.warning("%s: the end marker of the JPEG is missing; all rows are there", path)
 
 
