@@ -160,7 +160,7 @@ def _bpnet(*arguments: object) -> None:
     Raises:
         BodyPoseNetError: It ended with the exit code of an error.
     """
-    if main([*map(str, arguments), "-l", "ERROR"]):
+    if main([str(argument) for argument in arguments]):
         raise RuntimeError(f"bpnet {arguments[0]} failed on valid files")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import resource
@@ -13,7 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 
 from .readers import Reader, RefusedError, readers, write_seeds
@@ -35,11 +33,12 @@ def write_seeds_apart(folder: Path) -> None:
     Raises:
         RuntimeError: That failed.
     """
-    process = _FORK.Process(target=_write_seeds, args=(folder,))
+    log = folder / "seeds.log"
+    process = _FORK.Process(target=_write_seeds, args=(folder, log))
     process.start()
     process.join()
     if process.exitcode:
-        raise RuntimeError("the valid files could not be written; see above")
+        raise RuntimeError(f"the valid files could not be written:\n{log.read_text()}")
 
 
 def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[str]:
@@ -64,7 +63,8 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
         )
         process.start()
         theirs.close()
-        if not ours.poll(_SECONDS_TO_START) or (valid := ours.recv()) != ("ok", ""):
+        valid = ours.recv() if ours.poll(_SECONDS_TO_START) else ("slow", "")
+        if valid != ("ok", ""):
             raise RuntimeError(f"{name}: the valid file cannot be read: {valid}")
         while number < count:
             outcome, detail = "crash", ""
@@ -92,25 +92,23 @@ def _work(folder: Path, name: str, seed: int, first: int, count: int, results: C
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
     reader = readers(folder)[name]
     content = (folder / reader.seed).read_bytes()
-    _be_silent()
+    _send_output_to(Path(os.devnull))
     os.chdir(folder)  # for files that a mutation names
     results.send(_read_one(reader, content))  # imports and compiles, too
     for number in range(first, count):
         results.send(_read_one(reader, reader.mutate(content, Random(f"{name} {seed} {number}"))))
 
 
-def _write_seeds(folder: Path) -> None:
-    _be_silent(errors=False)
+def _write_seeds(folder: Path, log: Path) -> None:
+    _send_output_to(log)
     write_seeds(folder)
 
 
-def _be_silent(*, errors: bool = True) -> None:
-    """Print nothing more; commands and runtimes would, thousands of times."""
-    logger.setLevel(logging.CRITICAL)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    if errors:
-        os.dup2(nowhere, 2)
+def _send_output_to(path: Path) -> None:
+    """Send what this process prints to a file; commands and runtimes print thousands of lines."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
 
 
 def _read_one(reader: Reader, content: bytes) -> tuple[str, str]:
