@@ -140,8 +140,9 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_a_full_disk_behind_standard_output_is_one_error(tmp_path):
-    command = [sys.executable, "-m", "bodyposenet.cli", "doctor"]
+@pytest.mark.parametrize("argument", ["doctor", "--help", "--version"])
+def test_a_full_disk_behind_standard_output_is_one_error(argument):
+    command = [sys.executable, "-m", "bodyposenet.cli", argument]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert run.returncode == 2

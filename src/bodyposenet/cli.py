@@ -40,13 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
-        say(_overview())
-        return 0 if argv else 2
+        return exit_code_of("bpnet", lambda: say(_overview())) or (0 if argv else 2)
     if argv[0] == "--version":
         from bodyposenet import __version__
 
-        say(f"bodyposenet {__version__}")
-        return 0
+        return exit_code_of("bpnet", lambda: say(f"bodyposenet {__version__}"))
     code = exit_code_of(argv[0], lambda: _run(argv[0], argv[1:]))
     if code in _STATUS:
         ended = f"Execution status: {_STATUS[code]}"

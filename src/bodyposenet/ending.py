@@ -62,7 +62,7 @@ def _do(name: str, work: Callable[[], object]) -> None:
         ) from error
     except MemoryError as error:
         raise BodyPoseNetError(
-            f"not enough memory: {error or name}", "Use smaller inputs, or a smaller batch."
+            f"not enough memory: {str(error) or name}", "Use smaller inputs, or a smaller batch."
         ) from error
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]

@@ -391,9 +391,8 @@ def test_sigterm_leaves_no_unfinished_files(convert, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "toy-fold-000-of-001").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
-def test_processes_that_draw_masks_end_what_they_have_begun(tmp_path):
-    """SIGTERM may come to all processes of a command: a cluster ends its jobs like that."""
+def start_drawing(tmp_path: Path) -> subprocess.Popen:
+    """A command, the leader of its process group, two processes of which draw masks."""
     images = [image(number) for number in range(1, 4 * masks._MASKS_PER_TASK)]
     people = [person(number, number) for number in range(1, len(images) + 1)]
     spec = write_spec(tmp_path, images, people)
@@ -401,13 +400,26 @@ def test_processes_that_draw_masks_end_what_they_have_begun(tmp_path):
     command = ["dataset_convert", "-d", spec, "-o", tmp_path / "out" / "toy", "--generate_masks"]
     process = subprocess.Popen(
         [sys.executable, "-m", "bodyposenet.cli", *map(str, command), "--num_processes", "2"],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while process.poll() is None and not any(tmp_path.rglob("*.png")):
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(30) == 130
+    return process
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+def test_processes_that_draw_masks_end_what_they_have_begun(tmp_path):
+    """SIGTERM may come to all processes of a command: a cluster ends its jobs like that."""
+    with start_drawing(tmp_path) as process:
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 130
     assert not [name for name in names_below(tmp_path) if ".tmp" in name]
+
+
+def test_processes_that_draw_masks_end_with_a_command_that_is_killed(tmp_path):
+    with start_drawing(tmp_path) as process:
+        process.kill()
+        process.communicate(timeout=30)  # standard output is open as long as one of them lives
 
 
 def test_two_conversions_of_one_prefix_are_refused(convert, tmp_path):

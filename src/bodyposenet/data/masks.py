@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +130,7 @@ def _write_in_parallel(
     write: Callable[[MaskPlan], None], plans: Sequence[MaskPlan], processes: int
 ) -> None:
     # Processes that start afresh, not forks: they do not inherit the annotations or any threads.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_signals_to_parent) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
         written = pool.map(write, plans, chunksize=_MASKS_PER_TASK)
         try:
             deque(track(written, "masks", len(plans)), maxlen=0)
@@ -138,10 +140,21 @@ def _write_in_parallel(
             ) from error
 
 
-def _leave_signals_to_parent() -> None:
-    """Go on after Ctrl-C or SIGTERM, which may come to all processes: the parent ends this one."""
+def _follow_parent() -> None:
+    """End when the parent ends this process or is gone, and not before.
+
+    Ctrl-C and SIGTERM may come to all processes, and the parent hears them.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # the pool would wait for further masks
 
 
 def _write_mask(folder: Path, plan: MaskPlan) -> None:
