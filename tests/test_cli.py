@@ -27,7 +27,7 @@ ALL = {
 """TAO's launcher (reference 1.1), with -l and -r everywhere; the last is the default, if any."""
 
 KEY = {
-    "key": ("-k", "--key", ""),
+    "key": ("-k", "--key"),
     "key_file": ("--key_file",),
     "require_sealed": ("--require_sealed", False),
 }
@@ -370,6 +370,18 @@ def test_errors_take_two_lines(monkeypatch, capsys):
     assert told.out == "Execution status: FAIL\n"
 
 
+@pytest.mark.parametrize(("error", "told"), [((), "train"), (("of 9 TB",), "of 9 TB")])
+def test_too_little_memory_is_an_error_that_tells_for_what(monkeypatch, capsys, error, told):
+    from bodyposenet.tasks import train
+
+    def run(_: argparse.Namespace) -> None:
+        raise MemoryError(*error)
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "-e", "spec.yaml"]) == 2
+    assert f"not enough memory: {told}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_log_file_holds_all_that_is_said(monkeypatch, capsys, tmp_path, fails):
     from bodyposenet.console import logger, say
@@ -517,7 +529,8 @@ def test_the_key_comes_from_the_flag_a_file_or_the_environment(tmp_path, monkeyp
     assert key_of() == key_of("-k") == ""
     assert key_of("--key_file", str(file)) == "fîle key "
     monkeypatch.setenv("BPNET_KEY", "from outside")
-    assert key_of() == key_of("-k") == "from outside"
+    assert key_of() == "from outside"
+    assert key_of("-k") == key_of("-k", "") == ""  # of an unset $KEY, or to have plain files
     assert key_of("-k", "flag") == "flag"
     assert key_of("--key_file", str(file)) == "fîle key "
 
@@ -532,6 +545,7 @@ def test_a_key_that_is_none_is_an_error(tmp_path, monkeypatch):
         (("--key_file", str(binary)), "binary"),
         (("--key_file", str(tmp_path / "lost")), "lost"),
         (("--key_file", str(binary), "-k", "a"), "--key_file"),
+        (("--key_file", str(binary), "-k", ""), "--key_file"),
         (("--require_sealed",), "--require_sealed"),
     ):
         with pytest.raises(BodyPoseNetError, match=told):

@@ -10,6 +10,7 @@ from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import describe, save_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
@@ -149,6 +150,12 @@ def test_a_python_file_that_fails_says_why(spec, tmp_path, text, told):
         load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
     assert "distillation.teacher" in caught.value.what
     assert "open_teacher()" in caught.value.remedy or "an Engine" in caught.value.remedy
+
+
+def test_a_python_file_is_not_executed_where_sealed_files_are_required(spec, tmp_path):
+    (tmp_path / "teacher.py").write_text("raise AssertionError\n")
+    with pytest.raises(BodyPoseNetError, match=r"teacher\.py: a plain file"):
+        load_teacher(spec(tmp_path / "teacher.py"), SealedKey("key"), CPU)
 
 
 def test_a_python_file_is_told_before_it_is_executed(spec, tmp_path, caplog):

@@ -26,30 +26,34 @@ _MOST_KEY_CHARACTERS = 2**16
 def add_key_argument(parser: argparse.ArgumentParser) -> None:
     """`-k` and other ways to give the key, see `choose_key`; behind it may be an unset $KEY."""
     parser.add_argument(
-        "-k", "--key", nargs="?", const="", default="",
+        "-k", "--key", nargs="?", const="",
         help="key of sealed model files; empty: model files are plain. Other users see it in the "
-        f"list of processes: the environment variable {KEY_VARIABLE} and --key_file hide it",
+        f"list of processes: --key_file hides it, and so does the environment variable "
+        f"{KEY_VARIABLE}, which is read where neither is given",
     )  # fmt: skip
     parser.add_argument("--key_file", metavar="FILE", help="file that holds the key, instead of -k")
     parser.add_argument(
         "--require_sealed", action="store_true",
-        help="refuse model files that are not sealed: anybody could have put them there",
+        help="refuse model files that are not sealed, and plain files of weights: anybody could "
+        "have put them there",
     )  # fmt: skip
 
 
 def choose_key(arguments: argparse.Namespace) -> str:
-    """The key of `-k`, else of `--key_file`, else of the environment variable `KEY_VARIABLE`.
+    """The key of `-k` or `--key_file`; without these, of the environment variable `KEY_VARIABLE`.
+
+    An empty `-k` is no key, whatever the variable holds.
 
     Raises:
         BodyPoseNetError: It is given twice, the file cannot be read or is empty, or a key is
             required and there is none.
     """
     key, file = arguments.key, arguments.key_file
-    if key and file:
+    if key is not None and file:
         raise BodyPoseNetError("-k and --key_file: both give a key", "Leave one of them out.")
     if file:
         key = _read_key(Path(file))
-    elif not key:
+    elif key is None:
         key = os.environ.get(KEY_VARIABLE, "")
     if not arguments.require_sealed:
         return key

@@ -70,7 +70,11 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
         return _prepare_finetuning(spec, key)
     if spec.pretrained_weights is None:
         return Start(_build_network(spec), None, Position(0), 0)
-    network = _pretrained_network(spec, _pretrained_path(spec, spec.pretrained_weights), key)
+    if spec.pretrained_weights == DEFAULT_WEIGHTS:  # which are plain, and part of the program
+        network = _pretrained_network(spec, WEIGHTS, "")
+    else:
+        path = spec.existing_model("pretrained_weights", spec.pretrained_weights)
+        network = _pretrained_network(spec, path, key)
     return Start(network, None, Position(0), 0)
 
 
@@ -131,13 +135,6 @@ def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwor
     if report.mismatched:
         logger.warning("%s: if this model was pruned, load_graph: true takes its widths", path)
     return network
-
-
-def _pretrained_path(spec: TrainSpec, name: str) -> Path:
-    """The file that a spec names; the package's own model under the name DEFAULT_WEIGHTS."""
-    if name == DEFAULT_WEIGHTS:
-        return WEIGHTS
-    return spec.existing_model("pretrained_weights", name)
 
 
 def _log(report: WeightReport, path: Path) -> None:

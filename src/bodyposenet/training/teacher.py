@@ -30,6 +30,7 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.models import open_engine
+from bodyposenet.sealing import check_plain
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
@@ -283,6 +284,7 @@ def _open(spec: TrainSpec, path: Path, key: str) -> Engine:
         BodyPoseNetError: It cannot be opened, or takes no images of the training's.
     """
     if path.suffix == ".py":
+        check_plain(path, key)
         engine = _open_own(spec, path)
     else:
         engine = open_engine(InferenceSpec(), str(path), key, threads=torch.get_num_threads())

@@ -15,6 +15,7 @@ from bodyposenet.model.checkpoint import save_model, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import load_pretrained
 from bodyposenet.model.pretrained.vgg19 import FEATURE_SCALE
+from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
@@ -81,6 +82,15 @@ class TestOurModels:
                 load_pretrained(small_network(), tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m.pth", "m.ckpt", "m.safetensors", "m.tlt"])
+def test_no_format_of_weights_passes_for_sealed(tmp_path: Path, name: str):
+    """Of another's making, a file may be refused before it is read."""
+    path = tmp_path / name
+    save_model(path, small_network())
+    with pytest.raises(BodyPoseNetError, match=f"{name}: a plain file"):
+        load_pretrained(small_network(), path, SealedKey("key"))
+
+
 class TestKeras:
     @pytest.fixture
     def variables(self) -> dict[str, np.ndarray]:
@@ -126,6 +136,15 @@ class TestKeras:
         assert len(report.unused) == 1
         assert "dense.weight" in report.unused[0]
         assert "block_1b_conv_1.weight" in report.missing
+
+    def test_weights_are_refused_where_sealed_files_are_required(
+        self, tmp_path: Path, variables: dict
+    ):
+        with h5py.File(tmp_path / "m.hdf5", "w") as file:
+            file["block_1a_conv_1/kernel:0"] = variables["block_1a_conv_1/kernel:0"]
+        with pytest.raises(BodyPoseNetError, match=r"m\.hdf5: a plain file"):
+            load_pretrained(vgg_network(), tmp_path / "m.hdf5", SealedKey("key"))
+        load_pretrained(vgg_network(), tmp_path / "m.hdf5", "key")
 
     def test_the_content_decides_not_the_name(self, tmp_path: Path, variables: dict):
         with h5py.File(tmp_path / "m.tlt", "w") as file:

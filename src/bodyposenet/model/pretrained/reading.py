@@ -14,8 +14,10 @@ from bodyposenet.model.keras import is_keras, is_tao_model, read_keras
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
 from bodyposenet.model.pretrained.weights import PretrainedWeights
+from bodyposenet.sealing import check_plain
 
 _PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
+_PLAIN_SUFFIXES = (*_PYTORCH_SUFFIXES, ".onnx", ".xml", ".safetensors")
 
 
 def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWeights:
@@ -28,23 +30,24 @@ def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> Pretr
             always 0 stay. None: for a network of the file's own architecture.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, or is damaged.
+        BodyPoseNetError: The file cannot be read, or is damaged; or it is plain and must not be.
     """
     suffix = path.suffix.lower()
-    if is_keras(path):
-        tensors = read_keras(path)
-        if is_tao_model(tensors):  # made for the input that the train spec describes
-            return replace(own.read_tlt(path, key), normalization=None)
-        return _recognize(path, tensors, {}, network)
+    keras = read_keras(path) if is_keras(path) else None
+    if keras is not None and is_tao_model(keras):  # made for the input of the train spec
+        return replace(own.read_tlt(path, key), normalization=None)
+    if keras is None and suffix not in _PLAIN_SUFFIXES:
+        return own.read_tlt(path, key)
+    check_plain(path, key)
+    if keras is not None:
+        return _recognize(path, keras, {}, network)
     if suffix == ".onnx":
         return own.read_onnx(path)
     if suffix == ".xml":
         return _recognize(path, open_model_zoo.read_ir(path), {}, network)
     if suffix in _PYTORCH_SUFFIXES:
         return _recognize(path, lightweight_openpose.read_checkpoint(path), {}, network)
-    if suffix == ".safetensors":
-        return _recognize(path, *_read_safetensors(path), network)
-    return own.read_tlt(path, key)
+    return _recognize(path, *_read_safetensors(path), network)
 
 
 def _recognize(
