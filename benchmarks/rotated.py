@@ -103,12 +103,11 @@ def evaluate_rotated(
     results = [
         result for each in track(found, f"rotated by {degrees}", len(images)) for result in each
     ]
-    flags = spec.visibility_flags.classes()
     return evaluate_poses(
         results,
         [rotate_annotations(image, degrees) for image in images],
         joints,
         predictor.engine.skeleton,
         sigmas=spec.person.sigmas,
-        labelled_flags=[flag for flag, meaning in flags.items() if meaning.is_labelled],
+        labelled_flags=spec.visibility_flags.labelled(),
     )

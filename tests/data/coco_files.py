@@ -12,7 +12,7 @@ def image(image_id=1, file_name=None, height=120, width=160):
     return {"id": image_id, "file_name": name, "height": height, "width": width}
 
 
-def person(annotation_id=1, image_id=1, bbox=BOX, flags=(2, 2, 2), **changes):
+def person(annotation_id: int | None = 1, image_id=1, bbox=BOX, flags=(2, 2, 2), **changes):
     x, y, width, height = bbox
     points = [(x + width / 2, y), (x, y + height / 2), (x + width, y + height)]
     keypoints = [

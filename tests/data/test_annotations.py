@@ -80,6 +80,20 @@ def test_a_box_is_taken_from_the_segmentation_or_else_from_the_labelled_keypoint
     assert any("labelled keypoints" in kind for kind in repairs)
 
 
+@pytest.mark.parametrize("flags", [(2, 0, 0), (2, 1, 0)])
+def test_keypoints_without_an_area_between_them_are_no_repair(flags):
+    """A single one, or two above each other."""
+    entry = person(flags=flags, segmentation=None) | {"area": 700}
+    entry["keypoints"][3:5] = [30, 60]  # below the head
+    stated, repairs = read(entry | {"bbox": [30, 20, 9, 0]})
+    assert stated.box == (30, 20, 9, 0)
+    assert not repairs
+    missing, repairs = read(entry | {"bbox": None})
+    assert missing.box[:2] == (30, 20)
+    assert missing.num_keypoints == sum(flag > 0 for flag in flags)
+    assert not repairs
+
+
 def test_a_box_that_is_text_is_a_box():
     found, repairs = read(person() | {"bbox": ["10", "20", "40.0", 80]})
     assert found.box == tuple(BOX)

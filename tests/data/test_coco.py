@@ -9,6 +9,7 @@ import pytest
 
 from bodyposenet.data.coco import load_coco, read_coco, read_dataset
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 
@@ -67,6 +68,13 @@ def test_annotations_need_no_ids(read):
     assert list(dataset.repairs.values()) == [2]
 
 
+def test_ids_that_are_made_up_are_not_those_of_the_file(read):
+    dataset = read([image()], [person(None), person(-1), person(None), person(-3)])
+    ids = [found.annotation_id for found in dataset.images[0].persons]
+    assert (ids[1], ids[3]) == (-1, -3)
+    assert len(set(ids)) == 4
+
+
 def test_somebody_without_any_extent_is_read(read):
     dataset = read([image()], [person(bbox=[5, 5, 0, 0])])
     assert dataset.images[0].persons[0].area == 0
@@ -116,8 +124,29 @@ def test_people_are_those_of_the_category_of_that_name_in_any_case(people_of, na
 
 
 def test_the_category_may_have_another_name_or_be_known_by_its_id(people_of):
-    assert people_of([DOG | {"keypoints": JOINTS}, HORSE], category="horse") == [5]
-    assert people_of([DOG | {"keypoints": JOINTS}, HORSE], category=5) == [5]
+    both = [DOG | {"keypoints": JOINTS}, HORSE]
+    assert people_of(both, category="horse") == [5]
+    assert people_of(both, category="horse", category_id=1) == [5]
+    assert people_of(both, category=None, category_id=5) == [5]
+    assert people_of([DOG, HORSE], category=None, category_id=1) == [1]
+
+
+@pytest.mark.parametrize(("wanted", "name"), [(1, "pessoa"), (5, "Horse")])
+def test_where_no_category_has_the_name_its_id_is_taken(people_of, caplog, wanted, name):
+    both = [{"id": 1, "name": "pessoa", "keypoints": JOINTS}, HORSE]
+    assert people_of(both, category_id=wanted) == [wanted]
+    assert name in caplog.text
+
+
+@pytest.mark.parametrize("keypoints", [None, [], ["head", "hand", "tail"]])
+def test_an_id_whose_category_has_other_keypoints_is_not_taken(people_of, keypoints, caplog):
+    dog = DOG | {"keypoints": keypoints}
+    if keypoints:
+        with pytest.raises(BodyPoseNetError, match=r"'dog' \(id 1\), 'Horse' \(id 5\)"):
+            people_of([dog, HORSE], category_id=1)
+    else:
+        assert people_of([dog, HORSE], category_id=1) == [5]
+        assert "Horse" in caplog.text
 
 
 def test_else_people_are_those_of_the_only_category_with_keypoints(people_of, caplog):
@@ -137,7 +166,7 @@ def test_a_category_that_cannot_be_told_is_an_error_that_lists_them(people_of, c
 
 def test_without_a_list_of_categories_all_annotations_must_be_of_one(people_of):
     assert people_of([], ids=(5,)) == [5]
-    assert people_of([], category=5) == [5]
+    assert people_of([], category_id=5) == [5]
     with pytest.raises(BodyPoseNetError, match="1, 5"):
         people_of([])
 
@@ -158,7 +187,9 @@ def test_a_dataset_spec_names_the_category(tmp_path):
     file["categories"] = [{"id": n, "name": f"kind {n}", "keypoints": JOINTS} for n in (1, 2)]
     (tmp_path / "annotations.json").write_text(json.dumps(file))
     spec = json.loads(path.read_text())
-    for named in ({"name": "Kind 2"}, {"id": 2}, {"name": "kind 2", "id": 1}):
+    for named in (
+        {"name": "Kind 2"}, {"id": 2}, {"name": "kind 2", "id": 1}, {"name": "person", "id": 2},
+    ):  # fmt: skip
         spec["categories"] = [{"num_joints": 3, "keypoints": JOINTS} | named]
         path.write_text(json.dumps(spec))
         (only,) = read_dataset(DatasetSpec.load(path), "train").images
@@ -208,15 +239,16 @@ def test_what_cannot_be_repaired_is_named(read, changes, told):
         ({"id": 2**63}, "id must be a whole number"),
         ({"id": 1}, "image 1: the id is given twice"),
         ({"height": 0}, "image 2: an image cannot be 160 x 0 pixels"),
-        ({"width": 10**9}, "image 2: an image cannot be"),
+        ({"width": 10**9}, "image 2: 0002.jpg: 1000000000 x 120 pixels"),
+        ({"width": 20_000, "height": 20_000}, MAX_PIXELS_VARIABLE),
         ({"height": None}, "image 2: height must be a whole number"),
         ({"height": 120.5}, "image 2: height must be a whole number"),
-        ({"file_name": ""}, "image 2: file_name is no name of a file"),
-        ({"file_name": "."}, "image 2: file_name is no name of a file"),
-        ({"file_name": "a/"}, "image 2: file_name is no name of a file"),
-        ({"file_name": "a/."}, "image 2: file_name is no name of a file"),
-        ({"file_name": "a\\"}, "image 2: file_name is no name of a file"),
-        ({"file_name": "a\0.jpg"}, "image 2: file_name is no name of a file"),
+        ({"file_name": ""}, "image 2: file_name is not a valid"),
+        ({"file_name": "."}, "image 2: file_name is not a valid"),
+        ({"file_name": "a/"}, "image 2: file_name is not a valid"),
+        ({"file_name": "a/."}, "image 2: file_name is not a valid"),
+        ({"file_name": "a\\"}, "image 2: file_name is not a valid"),
+        ({"file_name": "a\0.jpg"}, "image 2: file_name is not a valid"),
         ({"file_name": "../b.jpg"}, "image 2: file_name must lie within the folder"),
         ({"file_name": "/tmp/b.jpg"}, "image 2: file_name must lie within the folder"),
         ({"file_name": "C:\\b.jpg"}, "image 2: file_name must lie within the folder"),

@@ -118,13 +118,6 @@ def test_a_box_far_away_is_told_from_a_segmentation(read, tmp_path):
         write_masks(tmp_path / "masks", [found], processes=1)
 
 
-@pytest.mark.parametrize("people", [[person(1)], [unlabelled(44)]])
-def test_no_mask_of_more_pixels_than_an_image_may_have_is_drawn(read, tmp_path, people):
-    found = read(*people, height=20_000, width=20_000)
-    with pytest.raises(BodyPoseNetError, match=r"0001\.jpg: 20000 x 20000 pixels"):
-        write_masks(tmp_path / "masks", [found], processes=1)
-
-
 def test_masks_are_written_as_png_by_one_process_or_several(tmp_path):
     images = [image(n, f"deep/{n:03d}.jpg", 20, 30 + n % 3) for n in range(1, 101)]
     crowds = [unlabelled(n, n, RIGHT, iscrowd=1) for n in range(1, 101, 7)]

@@ -160,6 +160,7 @@ def test_flags_of_another_dataset(perfect, annotations):
         value={"seen": 7, "none": 9}, mapping={"seen": "visible", "none": "not_labeled"}
     )
     images = read(annotations, flags=flags)
+    assert evaluate_poses(perfect, images, COCO_JOINTS, COCO).people == 0  # COCO has 1 and 2
     outcome = evaluate_poses(perfect, images, COCO_JOINTS, COCO, labelled_flags=[7])
     assert outcome.ap == pytest.approx(1)
     assert outcome.joint_errors[-1].found == 1

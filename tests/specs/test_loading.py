@@ -629,8 +629,10 @@ def test_a_dataset_needs_people(tmp_path):
         assert DatasetSpec.load(path).person.name == name
     for categories in ([], [dog, dog | {"name": "horse"}]):
         path.write_text(json.dumps(content | {"categories": categories}))
-        with pytest.raises(BodyPoseNetError, match="categories"):
+        with pytest.raises(BodyPoseNetError, match="categories") as caught:
             DatasetSpec.load(path)
+        assert all(category["name"] in caught.value.what for category in categories)
+        assert "person" in caught.value.remedy
 
 
 def test_test_data_may_be_left_out_until_it_is_needed(tmp_path):

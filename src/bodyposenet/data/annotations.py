@@ -1,6 +1,6 @@
-"""Normalize the entries of annotation files: what tools write in many ways becomes one.
+"""Normalize annotations: numbers written as text, missing boxes and areas, wrong counts.
 
-Whatever can be told from the rest of an annotation is repaired and counted; the rest is an error.
+What follows from the rest of an annotation is repaired and counted; anything else is an error.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.regions import FARTHEST, Region
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.encoded import check_size
 from bodyposenet.types import Person
 
 _WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,19}", re.ASCII)
 
 _NUMBERS = frozenset({int, float})
-"""Types of JSON's numbers; a bool is none."""
+"""Types of JSON's numbers, without bool."""
 
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
 
@@ -89,7 +88,7 @@ class Labelling:
 
     @property
     def unlabelled(self) -> NDArray[np.float64]:
-        """(joints, 3) the keypoints of somebody who has none."""
+        """(joints, 3) keypoints of a person without labelled ones."""
         keypoints = np.zeros((self.joints, 3))
         keypoints[:, 2] = min(0, *(flag - 1 for flag in self.labelled)) if self.labelled else 0
         return keypoints
@@ -215,19 +214,22 @@ class PersonReader:
     def _other_box(
         self, box: Box, problem: str, outlined: Outlined | None, points: NDArray[np.float64]
     ) -> Box:
-        """The box of an outline, else of the labelled keypoints, instead of an empty one.
+        """The box of an outline, else around the labelled keypoints, instead of an empty one.
 
         Raises:
             ValueError: There is neither, and the stated box has a problem.
         """
+        around = _box_around(points) if len(points) else _NO_BOX
         if outlined is not None:
             box, source = outlined.box, "the segmentation"
-        elif len(points):
-            box, source = _box_around(points), "the labelled keypoints"
-        elif problem:
-            raise ValueError(problem)
-        else:
+        elif not _is_empty(around):
+            box, source = around, "the labelled keypoints"
+        elif not problem:
             return box
+        elif len(points):  # a single keypoint, or a row of them: where the person is, at least
+            return around
+        else:
+            raise ValueError(problem)
         self._repairs[f"boxes that were missing or empty, taken from {source}"] += 1
         return box
 
@@ -270,7 +272,6 @@ def _compact(segmentation: Any) -> Any:
 def _measure(region: Region, height: int, width: int) -> Outlined | None:
     """Area and box of a region; None if it is empty or cannot be drawn."""
     try:
-        check_size(f"annotation {region.annotation_id}", (height, width))
         outlined = Outlined(*region.measure(height, width))
     except BodyPoseNetError:
         return None
@@ -293,12 +294,12 @@ def _floats(
     """(count,) numbers of a list; null becomes NaN, and text the number that it shows.
 
     Raises:
-        ValueError: It is no list of so many, or holds other things.
+        ValueError: It is not a list of so many numbers.
     """
     if not isinstance(values, list):
-        raise ValueError(f"{key} is missing, or no list of numbers")
+        raise ValueError(f"{key} must be a list of numbers, not {shorten(values)}")
     if len(values) != count:
-        raise ValueError(f"{key} holds {len(values)} numbers, not {count} ({explained})")
+        raise ValueError(f"{key}: expected {count} numbers ({explained}), got {len(values)}")
     if not _are_numbers(values):
         values = [_float(key, value) for value in values]
         repairs["boxes, areas and lists of keypoints with text or null in them"] += 1
@@ -320,4 +321,4 @@ def _float(key: str, value: Any) -> float | int:
     try:
         return float(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise ValueError(f"{key} holds something that is no number: {shorten(value)}") from error
+        raise ValueError(f"{key} must hold numbers only, not {shorten(value)}") from error

@@ -12,9 +12,9 @@ import itertools
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -28,20 +28,15 @@ from bodyposenet.data.annotations import (
 )
 from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.specs.dataset import DatasetSpec, Mode, VisibilityFlags
+from bodyposenet.media.encoded import check_size
+from bodyposenet.specs.dataset import COCO_FLAGS, DatasetSpec, Mode, VisibilityFlags
 from bodyposenet.types import Person
-
-_MOST_PIXELS = 2**30
-"""OpenCV reads no larger images."""
 
 _ERRORS_TOLD = 10
 _MOST_ERRORS = 10_000
 """After so many the rest of a file is not read: it is no annotation file."""
 
 _PERSON = "person"
-
-_COCO_LABELLED = frozenset({1, 2})
-"""COCO's visibility flags of labelled keypoints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +104,8 @@ def read_dataset(spec: DatasetSpec, mode: Mode) -> CocoDataset:
     return read_coco(
         spec.annotations(mode),
         person.keypoints,
-        category=person.id if "id" in written and "name" not in written else person.name,
+        category=None if "id" in written and "name" not in written else person.name,
+        category_id=person.id if "id" in written else None,
         flags=spec.visibility_flags,
         images_folder=spec.images_folder(mode),
     )
@@ -134,13 +130,15 @@ def read_coco(
     path: Path,
     joints: tuple[str, ...],
     *,
-    category: str | int = _PERSON,
+    category: str | None = _PERSON,
+    category_id: int | None = None,
     flags: VisibilityFlags | None = None,
     images_folder: Path | None = None,
 ) -> CocoDataset:
     """Read an annotation file.
 
-    People are the annotations of the wanted category, or else of the only one that has keypoints.
+    People are the annotations of the category of the wanted name, else of that of the wanted id if
+    its keypoints have the wanted names, else of the only one that has keypoints.
     `iscrowd` may be missing (0), as may `segmentation`, `keypoints` and `num_keypoints`; the
     latter is counted anyway. A box that is missing or empty is taken from the segmentation or the
     labelled keypoints, an area that is missing or 0 from the segmentation or the box: nobody could
@@ -150,7 +148,8 @@ def read_coco(
         path: The annotation file.
         joints: Names of the keypoints, in the order that they are wanted in; the file may have them
             in another one.
-        category: Name of the wanted category, in any case, or its id.
+        category: Name of the wanted category, in any case; None: its id alone decides.
+        category_id: Id of the wanted category; None: its name alone decides.
         flags: What the visibility flags mean; COCO's by default, where any others are not labelled.
         images_folder: What file names with a backslash are looked for in; None takes them as paths
             of Windows.
@@ -159,15 +158,16 @@ def read_coco(
         BodyPoseNetError: The file is missing or broken; or the category cannot be told, or has
             other keypoints; or ids occur twice, or values cannot be used or repaired.
     """
-    with _collector_at_rest():
+    with _without_garbage_collection():
         file = _open(path)
         repairs: Counter[str] = Counter()
         errors = _Errors(path)
         entries = _read_images(file, images_folder, repairs, errors)
-        chosen = _choose_category(path, file, category)
+        chosen = _choose_category(path, file, _Wanted(category, category_id, joints))
         labelling = Labelling(
             len(joints),
-            *((_COCO_LABELLED, None) if flags is None else _meanings(flags)),
+            labelled=(flags or COCO_FLAGS).labelled(),
+            known=None if flags is None else frozenset(flags.classes()),
             order=_keypoint_order(path, chosen.keypoints, joints),
         )
         reader = PersonReader(labelling, repairs)
@@ -185,16 +185,9 @@ def read_coco(
     return CocoDataset(images, people.left_out, repairs)
 
 
-def _meanings(flags: VisibilityFlags) -> tuple[frozenset[int], frozenset[int]]:
-    """The flags that mean labelled, and all flags."""
-    meanings = flags.classes()
-    labelled = frozenset(flag for flag, meaning in meanings.items() if meaning.is_labelled)
-    return labelled, frozenset(meanings)
-
-
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Garbage collection would walk millions of new objects again and again: twice the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable the collector, which would walk millions of new objects again and again."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -230,7 +223,7 @@ class _Errors:
         self._count = 0
         self._first: list[str] = []
 
-    def add(self, kind: str, entry: Any, error: Exception) -> None:
+    def add(self, kind: str, entry: Any, error: Exception | str) -> None:
         """Note an entry that cannot be used.
 
         Raises:
@@ -274,7 +267,24 @@ class _Category(NamedTuple):
     is_only: bool = True
 
 
-def _choose_category(path: Path, file: LargeJson, wanted: str | int) -> _Category:
+class _Wanted(NamedTuple):
+    """The category that a dataset spec names.
+
+    Args:
+        name: Its name; None: the id alone decides.
+        id: Its id; None: the name alone decides.
+        joints: Names of the keypoints.
+    """
+
+    name: str | None
+    id: int | None
+    joints: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"of id {self.id}" if self.name is None else f"named {self.name}"
+
+
+def _choose_category(path: Path, file: LargeJson, wanted: _Wanted) -> _Category:
     """The category of people; see `read_coco`.
 
     Raises:
@@ -285,49 +295,58 @@ def _choose_category(path: Path, file: LargeJson, wanted: str | int) -> _Categor
         return _category_by_annotations(path, file, wanted)
     chosen = [entry for entry in categories if _is_wanted(entry, wanted)]
     if not chosen:
-        chosen = [_only_with_keypoints(path, categories, wanted)]
+        chosen = [_other_category(path, categories, wanted)]
     names = [entry["keypoints"] for entry in chosen if _names_keypoints(entry)]
     if any(other != names[0] for other in names):
         raise BodyPoseNetError(
-            f"{path}: the category {wanted} occurs twice, with different keypoints",
+            f"{path}: there are two categories {wanted}, with different keypoints",
             "Take one of them out of the file.",
         )
     ids = frozenset(as_whole_number(entry.get("id")) for entry in chosen)
     return _Category(ids, names[0] if names else None, len(chosen) == len(categories))
 
 
-def _only_with_keypoints(
-    path: Path, categories: Sequence[Mapping[str, Any]], wanted: str | int
+def _other_category(
+    path: Path, categories: Sequence[Mapping[str, Any]], wanted: _Wanted
 ) -> Mapping[str, Any]:
-    """The only category that names keypoints.
+    """The category of the wanted id and keypoints, or else the only one that names keypoints.
 
     Raises:
         BodyPoseNetError: There is none, or more than one.
     """
-    found = [entry for entry in categories if _names_keypoints(entry)]
-    if len(found) != 1:
+    with_keypoints = [entry for entry in categories if _names_keypoints(entry)]
+    found = [
+        entry
+        for entry in with_keypoints
+        if wanted.id is not None
+        and as_whole_number(entry.get("id")) == wanted.id
+        and _plain_names(entry["keypoints"]) == _plain_names(wanted.joints)
+    ]
+    if len(found or with_keypoints) != 1:
         raise BodyPoseNetError(
-            f"{path}: no category is {wanted}, and {len(found)} of them have keypoints: "
+            f"{path}: there is no category {wanted}, and {len(with_keypoints)} have keypoints: "
             f"{_list_categories(categories)}",
             "Write the name of one of them in `categories` of the dataset spec (or its id, without "
             "a name).",
         )
+    (chosen,) = found or with_keypoints
     logger.warning(
-        "%s: no category is %s; people are those of the only one with keypoints: %s",
-        path, wanted, shorten(found[0].get("name")),
+        "%s: there is no category %s; people are those of %s, %s",
+        path, wanted, _list_categories([chosen]),
+        "whose id the dataset spec gives" if found else "the only one with keypoints",
     )  # fmt: skip
-    return found[0]
+    return chosen
 
 
 def _names_keypoints(category: Mapping[str, Any]) -> bool:
     return isinstance(category.get("keypoints"), list) and bool(category["keypoints"])
 
 
-def _is_wanted(entry: Mapping[str, Any], wanted: str | int) -> bool:
-    if isinstance(wanted, int):
-        return as_whole_number(entry.get("id")) == wanted
+def _is_wanted(entry: Mapping[str, Any], wanted: _Wanted) -> bool:
+    if wanted.name is None:
+        return as_whole_number(entry.get("id")) == wanted.id
     name = entry.get("name")
-    return isinstance(name, str) and name.strip().casefold() == wanted.strip().casefold()
+    return isinstance(name, str) and name.strip().casefold() == wanted.name.strip().casefold()
 
 
 def _list_categories(categories: Sequence[Mapping[str, Any]]) -> str:
@@ -339,8 +358,8 @@ def _list_categories(categories: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join([*named, *more])
 
 
-def _category_by_annotations(path: Path, file: LargeJson, wanted: str | int) -> _Category:
-    """The category of a file that lists none: that of all annotations."""
+def _category_by_annotations(path: Path, file: LargeJson, wanted: _Wanted) -> _Category:
+    """The category of a file that lists none: that of all annotations, or of the wanted id."""
     ids = {
         number
         for entry in file.elements("annotations")
@@ -349,14 +368,13 @@ def _category_by_annotations(path: Path, file: LargeJson, wanted: str | int) -> 
     }
     if len(ids) <= 1:
         return _Category(frozenset())
-    if wanted in ids:
-        return _Category(frozenset({wanted}), is_only=False)
+    if wanted.id in ids:
+        return _Category(frozenset({wanted.id}), is_only=False)
     listed = ", ".join(map(str, sorted(ids)[:_ERRORS_TOLD]))
     raise BodyPoseNetError(
         f"{path}: has annotations of {len(ids)} categories ({listed}), but no list `categories` "
-        "that says which are people",
-        "Add the list to the file; or give the id of people in `categories` of the dataset spec, "
-        "without a name.",
+        "that names the category of people",
+        "Add the list to the file; or give the id of people in `categories` of the dataset spec.",
     )
 
 
@@ -371,7 +389,7 @@ def _keypoint_order(
     if not named or list(named) == list(joints):
         return None
     names, wanted = [_plain(name) for name in named], [_plain(joint) for joint in joints]
-    if sorted(names) == sorted(wanted) and len(set(names)) == len(names):
+    if _plain_names(named) == _plain_names(joints) and len(set(names)) == len(names):
         order = tuple(names.index(name) for name in wanted)
         if order == tuple(range(len(joints))):
             return None
@@ -397,6 +415,11 @@ def _plain(name: Any) -> str:
     return re.sub(r"[\W_]+", "", str(name).casefold())
 
 
+def _plain_names(names: Iterable[Any]) -> list[str]:
+    """Names in any order."""
+    return sorted(map(_plain, names))
+
+
 _ImageEntry = tuple[str, int, int]
 """File name, height and width of an image."""
 
@@ -414,9 +437,13 @@ def _read_images(
                 raise ValueError("the id is given twice")
             height = whole_number(entry, "height", repairs)
             width = whole_number(entry, "width", repairs)
-            if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+            if height < 1 or width < 1:
                 raise ValueError(f"an image cannot be {width} x {height} pixels")
-            images[image_id] = _file_name(entry, folder, repairs), height, width
+            name = _file_name(entry, folder, repairs)
+            check_size(name, (height, width))
+            images[image_id] = name, height, width
+        except BodyPoseNetError as error:  # too many pixels
+            errors.add("image", entry, f"{error.what}. {error.remedy}")
         except ValueError as error:
             errors.add("image", entry, error)
     return images
@@ -424,14 +451,14 @@ def _read_images(
 
 def _check_object(entry: Any) -> None:
     if not isinstance(entry, dict):
-        raise ValueError("is no object")
+        raise ValueError("expected an object")
 
 
 def _file_name(entry: Mapping[str, Any], folder: Path | None, repairs: Counter[str]) -> str:
     """The image's path, which must stay within the folder of the images (and of the masks)."""
     name = entry.get("file_name")
     if not isinstance(name, str) or "\0" in name or re.split(r"[/\\]", name)[-1] in ("", "."):
-        raise ValueError(f"file_name is no name of a file: {shorten(name)}")
+        raise ValueError(f"file_name is not a valid file name: {shorten(name)}")
     parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
         raise ValueError(f"file_name must lie within the folder of the images: {shorten(name)}")
@@ -466,7 +493,7 @@ def _read_people(
 ) -> _People:
     people = _People({image_id: [] for image_id in images}, Counter())
     ids: set[int] = set()
-    fresh_ids = itertools.count(-1, -1)
+    without_id: list[tuple[int, int]] = []
     for entry in file.elements("annotations"):
         try:
             _check_object(entry)
@@ -477,19 +504,24 @@ def _read_people(
             if image_id not in images:
                 people.left_out["annotations of an image that the file does not list"] += 1
                 continue
-            if entry.get("id") is None:
-                annotation_id = next(fresh_ids)
-                repairs["annotations without an id, numbered -1, -2, ..."] += 1
-            else:
+            annotation_id = 0
+            if entry.get("id") is not None:
                 annotation_id = whole_number(entry, "id", repairs)
-            if annotation_id in ids:
-                raise ValueError("the id is given twice")
-            ids.add(annotation_id)
+                if annotation_id in ids:
+                    raise ValueError("the id is given twice")
+                ids.add(annotation_id)
             _, height, width = images[image_id]
             person = reader.read(entry, annotation_id, height, width)
+            if entry.get("id") is None:
+                without_id.append((image_id, len(people.of_image[image_id])))
             people.of_image[image_id].append(person)
         except ValueError as error:
             errors.add("annotation", entry, error)
+    free_ids = (number for number in itertools.count(-1, -1) if number not in ids)
+    for image_id, place in without_id:
+        persons = people.of_image[image_id]
+        persons[place] = replace(persons[place], annotation_id=next(free_ids))
+        repairs["annotations without an id, numbered -1, -2, ..."] += 1
     return people
 
 

@@ -1,4 +1,4 @@
-"""Annotated images in, training records in TFRecord files out (reference 3)."""
+"""Choose the training records of annotated images, and write TFRecord files (reference 3)."""
 
 from __future__ import annotations
 

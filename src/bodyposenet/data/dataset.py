@@ -54,8 +54,7 @@ class DatasetSource:
     @classmethod
     def from_spec(cls, spec: DatasetSpec, root: Path, skeleton: Skeleton) -> DatasetSource:
         """The source that a dataset spec describes; its folders may lie outside the root."""
-        flags = spec.visibility_flags.classes()
-        labelled = tuple(flag for flag, meaning in flags.items() if meaning.is_labelled)
+        labelled = tuple(spec.visibility_flags.labelled())
         return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, spec.folders(root))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The file of a mask: pixels in, PNG bytes out; a file in, pixels out, without decoding for most.
+"""Encode masks as PNG, and read them, most without decoding.
 
 Most masks are valid everywhere and written by us, so their bytes are known.
 """

@@ -1,4 +1,4 @@
-"""Masks of people that nobody labelled: annotated images in, PNG files out.
+"""Draw masks of people without labels, and write them as PNG.
 
 255 where training counts, 0 where people without keypoints or crowds are (reference 3.4).
 """
@@ -27,7 +27,6 @@ from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.data.regions import Region, draw_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, replacing
-from bodyposenet.media.encoded import check_size
 from bodyposenet.types import VALID
 
 _MASKS_PER_TASK = 64
@@ -57,12 +56,7 @@ class MaskPlan:
 
     @classmethod
     def of(cls, image: CocoImage) -> MaskPlan:
-        """The plan of an image's mask.
-
-        Raises:
-            BodyPoseNetError: The annotated size has too many pixels (`check_size`).
-        """
-        check_size(image.file_name, (image.height, image.width))
+        """The plan of an image's mask."""
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
         labelled = [p for p in others if p.is_labelled and not p.is_pseudo]

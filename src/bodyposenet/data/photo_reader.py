@@ -1,4 +1,4 @@
-"""A record's photo in, RGB pixels out, decoded no larger than the warp needs.
+"""Read the photos of records, decoded no larger than the warp needs.
 
 JPEGs without EXIF, as in COCO, take the quick decoder, which shrinks while it decodes.
 """

@@ -1,4 +1,4 @@
-"""Regions of images in COCO's form, polygons or run lengths, rasterized by COCO's rules."""
+"""Regions of images as COCO's polygons or run-length encodings, rasterized by COCO's rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
 FARTHEST = 10
-"""Nothing of a person lies so many image sizes away; drawing takes the longer the farther it is."""
+"""Regions, boxes and keypoints farther away than so many image sizes are errors: the time that
+drawing takes grows with the distance."""
 
 _LONGEST = 2_000_000
 """Pixels around a polygon; drawing takes some 40 bytes for each."""

@@ -1,4 +1,4 @@
-"""A predictor and the test images of a dataset in; the keypoint AP and the poses out."""
+"""Evaluate a predictor on the test images of a dataset."""
 
 from __future__ import annotations
 
@@ -227,14 +227,13 @@ def score_findings(
         images: All of its test images.
     """
     results = [result for finding in findings for result in finding.results]
-    flags = spec.visibility_flags.classes()
     accuracy = evaluate_poses(
         results,
         images,
         spec.person.keypoints,
         skeleton,
         sigmas=spec.person.sigmas,
-        labelled_flags=[flag for flag, meaning in flags.items() if meaning.is_labelled],
+        labelled_flags=spec.visibility_flags.labelled(),
     )
     return DatasetResult(
         accuracy,

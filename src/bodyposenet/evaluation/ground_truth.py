@@ -1,4 +1,4 @@
-"""Images with their people, and results, in; the two datasets that COCO's evaluation compares out.
+"""Ground truth and detections as the two datasets that COCO's evaluation compares.
 
 Both are in COCO's format, with what the evaluation reads: people as category 1, numbered from 1.
 """
@@ -20,14 +20,14 @@ PERSON = 1
 def ground_truth(
     images: Sequence[CocoImage],
     counts: NDArray[np.bool_],
-    labelled_flags: Collection[int] | None = None,
+    labelled_flags: Collection[int],
 ) -> dict[str, Any]:
     """Write down the people of some images.
 
     Args:
         images: The images to evaluate.
         counts: (D,) which keypoints count; the others are taken for not labelled.
-        labelled_flags: Flags of a labelled keypoint; by default all above 0, as in COCO.
+        labelled_flags: Flags of a labelled keypoint.
     """
     people = (
         {"image_id": image.image_id, **_describe_person(person, counts, labelled_flags)}
@@ -52,10 +52,9 @@ def detections(results: Sequence[Mapping[str, Any]], image_ids: Collection[int])
 
 
 def _describe_person(
-    person: Person, counts: NDArray[np.bool_], labelled_flags: Collection[int] | None
+    person: Person, counts: NDArray[np.bool_], labelled_flags: Collection[int]
 ) -> dict[str, Any]:
-    flags = person.keypoints[:, 2]
-    is_labelled = flags > 0 if labelled_flags is None else np.isin(flags, list(labelled_flags))
+    is_labelled = np.isin(person.keypoints[:, 2], list(labelled_flags))
     keypoints = np.column_stack([person.keypoints[:, :2], is_labelled])
     keypoints[~(is_labelled & counts)] = 0
     return {

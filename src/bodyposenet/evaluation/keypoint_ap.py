@@ -15,6 +15,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.ground_truth import PERSON, detections, ground_truth
 from bodyposenet.evaluation.joint_errors import JointError, Match, match_people, measure_joints
 from bodyposenet.skeleton import Skeleton, oks_sigmas
+from bodyposenet.specs.dataset import COCO_FLAGS
 
 MOST_POSES = 20
 """Poses per image that count, by score (COCO's maxDets)."""
@@ -109,7 +110,7 @@ def evaluate_poses(
     skeleton: Skeleton,
     *,
     sigmas: Sequence[float] = (),
-    labelled_flags: Collection[int] | None = None,
+    labelled_flags: Collection[int] = COCO_FLAGS.labelled(),
 ) -> KeypointAP:
     """Compare poses with the people of annotated images.
 
@@ -119,8 +120,7 @@ def evaluate_poses(
         joints: Names of the D keypoints in both (the dataset spec's).
         skeleton: The joints that the network can find; the dataset's others do not count.
         sigmas: D OKS sigmas; by default by the joints' names.
-        labelled_flags: Flags that mean that a keypoint is labelled; by default all above 0, as in
-            COCO.
+        labelled_flags: Flags that mean that a keypoint is labelled; by default COCO's.
 
     Raises:
         BodyPoseNetError: There are results of an image that is not among the images.

@@ -57,6 +57,16 @@ class VisibilityFlags(Block):
             number: VISIBILITY_CLASSES[self.mapping[name]] for name, number in self.value.items()
         }
 
+    def labelled(self) -> frozenset[int]:
+        """The numbers in the annotations that mean that a keypoint is labelled."""
+        return frozenset(number for number, kind in self.classes().items() if kind.is_labelled)
+
+
+COCO_FLAGS = VisibilityFlags(
+    value={"visible": 2, "occluded": 1, "not_labeled": 0},
+    mapping={"visible": "visible", "occluded": "occluded", "not_labeled": "not_labeled"},
+)
+
 
 class FilteringParams(Block):
     """Who may be a main person, the one that a record is centred on (reference 3.2)."""
@@ -90,10 +100,7 @@ class DatasetSpec(Spec):
     """One record per main person; false: one per image, centred on its first main person."""
     categories: tuple[KeypointCategory, ...]
     """Only the entry named `person` is used, or the only one there is."""
-    visibility_flags: VisibilityFlags = VisibilityFlags(
-        value={"visible": 2, "occluded": 1, "not_labeled": 0},
-        mapping={"visible": "visible", "occluded": "occluded", "not_labeled": "not_labeled"},
-    )
+    visibility_flags: VisibilityFlags = COCO_FLAGS
     """COCO's flags by default."""
     data_filtering_params: FilteringParams = FilteringParams()
     """Who may be a main person."""
@@ -106,7 +113,12 @@ class DatasetSpec(Spec):
             BodyPoseNetError: There is none.
         """
         if len(self.categories) != 1 and not self._named_person():
-            self.fail("categories", "none of the categories is named person, nor is there only one")
+            named = ", ".join(category.name for category in self.categories) or "none"
+            self.fail(
+                "categories",
+                f"expected one category, or one of them named person, got {named}",
+                "Name the category of people person, or take the others out.",
+            )
 
     def _named_person(self) -> list[KeypointCategory]:
         return [category for category in self.categories if category.name.casefold() == "person"]

@@ -17,10 +17,11 @@ class KeypointCategory(Block):
     supercategory: str = "person"
     """Free."""
     id: int = 1
-    """Of a dataset that gives no name: the id of the annotation file's category of people."""
+    """Of a dataset: the id of the annotation file's category of people, if none has the name; its
+    keypoints must be these, unless the spec gives no name."""
     name: str = "person"
-    """Of a dataset: the name of the annotation file's category of people, in any case. If it has no
-    such category, people are those of the only one that has keypoints."""
+    """Of a dataset: the name of the annotation file's category of people, in any case. If none has
+    the name, nor the id and the keypoints, people are those of the only one that has keypoints."""
     num_joints: int
     """Number of keypoints."""
     keypoints: tuple[str, ...] = Field(max_length=512)

@@ -1,4 +1,4 @@
-"""Annotated people in, what perfect maps of them are worth out: the bound of any network's AP."""
+"""AP of perfect maps, rendered from the annotations: the upper bound of any network's AP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.model.targets import TargetOptions, render_targets
 from bodyposenet.runtime.predictor import network_affine
 from bodyposenet.skeleton import JointMap, Skeleton
+from bodyposenet.specs.dataset import COCO_FLAGS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps, Poses
 
@@ -27,7 +28,7 @@ def evaluate_perfect_maps(
     """Decode the targets of annotated images and measure their keypoint AP; no image is read.
 
     Args:
-        images: The images; every person with labelled keypoints (flags above 0) is drawn.
+        images: The images; every person with labelled keypoints (by COCO's flags) is drawn.
         joints: Names of the annotated keypoints.
         skeleton: Joints and limbs of the maps.
         spec: How an image would become a network input, and how maps become poses.
@@ -51,7 +52,8 @@ def decode_perfect_maps(
         return Poses.empty(skeleton)
     to_network, (height, width) = network_affine(image.height, image.width, spec)
     triples = np.stack(people)
-    points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+    is_labelled = np.isin(triples[..., 2], list(COCO_FLAGS.labelled()))
+    points, labelled = joint_map.keypoints(triples[..., :2], is_labelled)
     keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
     heatmaps, pafs = render_targets(
         keypoints, torch.tensor(labelled)[None], skeleton, height, width, options
