@@ -33,11 +33,21 @@ class BodyPoseNetError(Exception):
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
 
 
-_LOGIN = re.compile(r"(?<=:/)(/?)[^\s/:@]*:\S*@")
-"""`user:password@` in an address, whose second slash a path leaves out."""
+_LOGIN = re.compile(
+    r"(?i)(?<=[a-z][a-z0-9+.-]:/)(/?)[^\s/:@]{0,1000}:(?:[^\s/]{0,1000}@|(?!\d*/)\S{0,1000}@)"
+)
+"""`user:password@` in an address, whose second slash a path leaves out.
 
-_SECRET = re.compile(r"(?i)([?&][\w-]*(?:pass|pwd|token|secret|auth|key)[\w-]*=)[^\s&#]*[^\s&#:]")
-"""A password in the query of an address, as some cameras take it."""
+Behind the first slash an @ is part of the path, unless the text before it cannot be a port: then
+the password has a slash. Lengths are bounded, so that long texts take no quadratic time.
+"""
+
+_SECRET = re.compile(
+    r"(?i)([?&](?:[a-z0-9]{1,32}[_-]){0,3}"
+    r"(?:(?:login|user)?(?:pass?|passwd|password|pwd)|(?:access|api|auth|stream)?(?:key|token)"
+    r"|auth|secret)=)[^\s&#]*[^\s&#:]"
+)
+"""A password in the query of an address, as some cameras take it; `monkey` is none."""
 
 
 def mask_passwords(text: str) -> str:
