@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.engines.protocol import crop
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps
 
 
@@ -32,7 +33,8 @@ class Peer:
     fixed_shape: tuple[int, int] | None = None
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        import openvino  # here, so that --help needs none
+        with without_telemetry():
+            import openvino  # here, so that --help needs none
 
         if not path.is_file():
             raise BodyPoseNetError(

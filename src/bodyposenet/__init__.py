@@ -6,7 +6,6 @@ Importing the package is quick: what it offers is imported when it is first aske
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,9 @@ if TYPE_CHECKING:
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.types import Poses
 
-# No telemetry. It begins when a runtime is imported, so it is turned off here, before that. ONNX
-# Runtime keeps a device id and a queue of events in the user's cache folder; OpenVINO keeps an id
-# and reports to Google Analytics, unless it finds the package openvino_telemetry missing.
+# No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
+# events in the user's cache folder, so it is turned off here, before that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __version__ = "0.1.0"
 __all__ = [

@@ -14,6 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.device import DeviceOptions
 from bodyposenet.runtime.engines.engine_file import EngineHeader, write_engine
 from bodyposenet.runtime.engines.onnx_metadata import read_header
+from bodyposenet.telemetry import without_telemetry
 
 Runtime = Literal["openvino", "tensorrt"]
 
@@ -122,7 +123,8 @@ def _load(runtime: Runtime) -> None:
 
             tensorrt.find_device()
         else:
-            import openvino  # noqa: F401
+            with without_telemetry():
+                import openvino  # noqa: F401
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # a library that it needs is missing, or does not fit

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bodyposenet import __version__
 from bodyposenet.cores import usable_cores
+from bodyposenet.telemetry import without_telemetry
 
 _EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
 """Extras that bring packages of their own; `""` is what every installation has."""
@@ -102,7 +103,8 @@ def _onnx_devices() -> list[str]:
 
 
 def _openvino_devices() -> list[str]:
-    import openvino
+    with without_telemetry():
+        import openvino
 
     return openvino.Core().available_devices
 

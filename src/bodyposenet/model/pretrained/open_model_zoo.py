@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.telemetry import without_telemetry
 
 if TYPE_CHECKING:
     import openvino
@@ -86,7 +87,8 @@ def read_ir(path: Path) -> dict[str, Tensor]:
 
 def _read_model(path: Path) -> openvino.Model:
     try:
-        import openvino
+        with without_telemetry():
+            import openvino
     except ImportError as error:
         raise BodyPoseNetError(
             f"{path}: reading OpenVINO's IR needs the package openvino: {error}",

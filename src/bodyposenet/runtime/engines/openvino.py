@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import openvino
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
@@ -22,6 +21,10 @@ from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
 from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
+from bodyposenet.telemetry import without_telemetry
+
+with without_telemetry():
+    import openvino
 
 _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
