@@ -7,6 +7,7 @@ import pytest
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.image_files import match_sizes
 
+from ..media.jpegs import encode, exif_segment, segment
 from .coco_files import JOINTS, image, person, unlabelled, write_annotations
 
 RUN_LENGTHS = {"counts": [120 * 160]}
@@ -65,6 +66,20 @@ def test_people_annotated_in_an_image_that_was_turned_since_keep_its_size(match,
 def test_other_sizes_stay_and_are_told(match, caplog, height, width, told):
     assert size_of(match([person()], height, width)) == (120, 160)
     assert ("a.png" in caplog.text) == told
+
+
+@pytest.mark.parametrize("preview", [0, 20_000, 4 * 60_000])
+def test_a_turned_photo_may_have_its_size_far_behind_its_beginning(tmp_path, caplog, preview):
+    parts = [60_000] * (preview // 60_000) + [preview % 60_000]
+    segments = exif_segment(6) + b"".join(segment(0xE2, bytes(part)) for part in parts)
+    (tmp_path / "0001.jpg").write_bytes(encode(np.zeros((160, 120, 3), np.uint8), segments))
+    path = write_annotations(tmp_path / "a.json", [image()], [person()])
+    dataset = match_sizes(read_coco(path, JOINTS), tmp_path)
+    assert size_of(dataset) == (120, 160)
+    assert "0001.jpg" not in caplog.text
+    path = write_annotations(tmp_path / "a.json", [image(height=80)], [person()])
+    match_sizes(read_coco(path, JOINTS), tmp_path)
+    assert "0001.jpg" in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"\xff\xd8\xff\xe1"])

@@ -31,8 +31,8 @@ _TOLD_ONE_BY_ONE = 10
 
 _OTHER_SIZE = "of another size than the annotations state"
 
-_JPEG_HEADER = 2**17
-"""Bytes that hold the EXIF data and the size of nearly every JPEG."""
+_HEADERS = (2**12, 2**17)
+"""Bytes that hold the EXIF data and the size of most JPEGs, and of those with a preview."""
 
 _TOLERANCE = 1.0
 """Boxes are rounded: they may reach so many pixels beyond their image."""
@@ -101,9 +101,11 @@ def _read_sizes(path: Path) -> _Sizes | None:
     """The sizes that a file may be annotated in; None where they cannot be read."""
     try:
         with open(path, "rb") as file:
-            content = file.read(_JPEG_HEADER)
-            if not is_jpeg(content) or image_size(content) is None:
-                content += file.read()
+            content = b""
+            for length in (*_HEADERS, -1):  # other formats may have EXIF data at their end
+                content += file.read(length)
+                if is_jpeg(content) and image_size(content) is not None:
+                    break
     except (OSError, ValueError):  # ValueError for "a\0b.jpg", for example
         return None
     stored, turn = image_size(content), orientation(content)
