@@ -7,7 +7,8 @@ import pytest
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.int8.images import (
     batched,
-    held_out_images,
+    held_out_photos,
+    read_photos,
     sample_digest,
     sample_images,
 )
@@ -25,6 +26,10 @@ def folder(tmp_path):
 
 def shades(images):
     return [int(image[0, 0, 0]) for image in images]
+
+
+def held_out(folder, drawn):
+    return shades(read_photos(held_out_photos(folder, drawn), 9))
 
 
 def test_no_photo_twice_and_the_same_again(folder):
@@ -48,20 +53,19 @@ def test_too_few_images_are_told_before_any_is_read(folder):
 
 
 def test_held_out_photos_are_those_that_are_not_drawn(folder, caplog):
-    drawn, others = shades(sample_images(folder, 5)), shades(held_out_images(folder, 5, 9))
+    drawn, others = shades(sample_images(folder, 5)), held_out(folder, 5)
     assert sorted([*drawn, *others]) == [0, 10, 20, 30, 40, 50, 60, 70]
-    assert len(held_out_images(folder, 5, 2)) == 2
-    assert held_out_images(folder, 8, 9) == []
+    assert len(read_photos(held_out_photos(folder, 5), 2)) == 2
+    assert held_out_photos(folder, 8) == []
     (folder / f"{others[0] // 10}.png").write_bytes(b"no image")
-    assert shades(held_out_images(folder, 5, 9)) == others[1:]
+    assert held_out(folder, 5) == others[1:]
     assert f"{others[0] // 10}.png" in caplog.text
 
 
 def test_held_out_photos_come_from_the_other_end_than_those_in_place_of_unreadable_ones(folder):
     first = shades(sample_images(folder, 1))[0]
     (folder / f"{first // 10}.png").write_bytes(b"no image")
-    drawn, others = shades(sample_images(folder, 3)), shades(held_out_images(folder, 3, 4))
-    assert len(others) == 4
+    drawn, others = shades(sample_images(folder, 3)), held_out(folder, 3)[:4]
     assert not {*drawn} & {*others}
 
 

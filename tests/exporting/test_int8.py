@@ -13,9 +13,14 @@ from onnx import numpy_helper
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.cache import read_cache
-from bodyposenet.exporting.int8.calibration import Asked, CalibrationSource, find_ranges
+from bodyposenet.exporting.int8.calibration import (
+    Asked,
+    CalibrationSource,
+    count_calibrated,
+    find_ranges,
+)
 from bodyposenet.exporting.int8.equalization import equalize
-from bodyposenet.exporting.int8.origin import fingerprint
+from bodyposenet.exporting.int8.origin import fingerprint, read_origin
 from bodyposenet.exporting.int8.quantization import Quantization, quantized, to_int8
 from bodyposenet.exporting.onnx import Form, export_onnx
 from bodyposenet.media.source import read_image
@@ -286,10 +291,10 @@ def cached(content, drawn_dataset, tmp_path_factory):
         ({}, None),
         ({"image_dir": None, "batches": 9, "shape": (64, 64)}, None),
         ({"asked": Asked("percentile", 4, SIZE)}, None),
-        ({"asked": Asked(method="entropy")}, "--cal_method: entropy"),
-        ({"asked": Asked(images=5)}, "--batches times --batch_size: 5"),
-        ({"asked": Asked(shape=(64, 128))}, r"--input_dims: \(64, 128\)"),
-        ({"image_dir": "train"}, "--cal_image_dir: .*train holds other photos"),
+        ({"asked": Asked(method="entropy")}, "--cal_method: percentile.*entropy"),
+        ({"asked": Asked(images=5)}, "--batches times --batch_size: 4.*5"),
+        ({"asked": Asked(shape=(64, 128))}, r"--input_dims: \(128, 128\).*\(64, 128\)"),
+        ({"image_dir": "train"}, "--cal_image_dir: .*train"),
     ],
 )
 def test_a_cache_that_contradicts_what_is_asked_is_an_error(
@@ -304,6 +309,29 @@ def test_a_cache_that_contradicts_what_is_asked_is_an_error(
     with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{told}") as error:
         quantized(content, source, Quantization())
     assert "delete both files" in error.value.remedy
+
+
+def test_a_cache_of_a_tensorfile_is_asked_for_in_its_batches(content, source, ranges, tmp_path):
+    """Its batches hold two images each, whatever size is asked for photos of a folder."""
+    asked = Asked(batches=2, images=2)
+    again = replace(source, cache_file=tmp_path / "cal.bin", batches=2, batch_size=1, asked=asked)
+    first = quantized(content, again, Quantization())
+    assert read_origin(tmp_path / "cal.bin").images == 4
+    assert quantized(content, again, Quantization()) == first
+    other = replace(again, asked=Asked(batches=3, images=3))
+    with pytest.raises(BodyPoseNetError, match=r"cal\.bin: .*--batches: 2.*3"):
+        quantized(content, other, Quantization())
+
+
+def test_the_photos_calibrated_with_are_counted_where_they_are_known(
+    content, cached, source, ranges, tmp_path
+):
+    assert count_calibrated(replace(cached, cache_file=None, batches=5, batch_size=2)) == 10
+    assert count_calibrated(replace(cached, batches=5, batch_size=2)) == 4  # the cache decides
+    assert count_calibrated(replace(source, cache_file=None)) is None  # a tensorfile that exists
+    cache = tmp_path / "cal.bin"
+    cache.write_bytes(cached.cache_file.read_bytes())
+    assert count_calibrated(replace(cached, cache_file=cache)) is None  # no origin beside it
 
 
 def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):

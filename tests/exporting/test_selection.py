@@ -35,7 +35,9 @@ def dataset(tmp_path):
 
 
 def select(dataset, count, name="out", seed=0):
-    return select_images(dataset / "coco.json", dataset / "images", dataset / name, count, seed)
+    return select_images(
+        dataset / "coco.json", dataset / "images", dataset / name, count, seed
+    ).copies
 
 
 def test_every_kind_has_its_share(dataset):
@@ -44,6 +46,15 @@ def test_every_kind_has_its_share(dataset):
     assert Counter(each < 60 for each in ids) == {True: 6, False: 2}
     assert all(each < 80 for each in ids)
     assert sorted(copies) == sorted((dataset / "out").iterdir())
+
+
+def test_the_others_are_those_with_people_that_are_not_selected(dataset):
+    selection = select_images(dataset / "coco.json", dataset / "images", dataset / "out", 8)
+    selected, others = (
+        [int(path.read_text()) for path in paths] for paths in (selection.copies, selection.others)
+    )
+    assert sorted(selected + others) == list(range(80))
+    assert others != sorted(others)
 
 
 def test_the_same_seed_selects_the_same(dataset):

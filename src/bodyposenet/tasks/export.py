@@ -17,10 +17,15 @@ from bodyposenet.console import StatusFile, logger, say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.export_checks import Targets, find_targets
 from bodyposenet.tasks.export_flags import add_arguments
-from bodyposenet.tasks.export_int8 import photos_to_compare, prepare, quantize
+from bodyposenet.tasks.export_int8 import (
+    check_layers,
+    hold_out_photos,
+    photos_to_compare,
+    quantize,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -56,11 +61,13 @@ def run(arguments: argparse.Namespace) -> None:
         if claimed is not None:
             path = arguments.experiment_spec
             _check_agreement(claimed, engine.description, path, targets.model)
+        held_out = None
         if arguments.data_type == "int8":
-            prepare(arguments, network.widths())
+            check_layers(arguments.float_layers, network.widths())
+            held_out = hold_out_photos(arguments, targets.device.shape)
         content = export_onnx(network, header, _form(arguments, targets.device.shape))
         content = _convert(content, arguments, targets)
-        _verify(engine, content, arguments, targets)
+        _verify(engine, content, arguments, targets, held_out)
         _write(content, arguments, targets)
         status.write("RUNNING", f"exported {targets.output}")
         if targets.engine is not None:
@@ -93,9 +100,13 @@ def _convert(content: bytes, arguments: argparse.Namespace, targets: Targets) ->
 
 
 def _verify(
-    network: PyTorchEngine, content: bytes, arguments: argparse.Namespace, targets: Targets
+    network: PyTorchEngine,
+    content: bytes,
+    arguments: argparse.Namespace,
+    targets: Targets,
+    held_out: Sequence[Path] | None,
 ) -> None:
-    """Compare the file with the network, and say how far they are apart."""
+    """Compare the file with the network, and print how far they are apart."""
     from bodyposenet.exporting.verification import (
         TOLERANCES,
         compare,
@@ -109,7 +120,9 @@ def _verify(
     tolerance = TOLERANCES[arguments.data_type]
     comparisons = [
         compare(network, exported, images, tolerance)
-        for images in _batches(network, exported.fixed_shape, arguments, targets.device.shape)
+        for images in _batches(
+            network, exported.fixed_shape, arguments, targets.device.shape, held_out
+        )
     ]
     say("largest difference from the network's maps, as a share of the largest value; how far they")
     say(f"are above their differences; keypoints, and those within {tolerance.pixels} pixels:")
@@ -135,6 +148,7 @@ def _batches(
     fixed_shape: tuple[int, int] | None,
     arguments: argparse.Namespace,
     shape: tuple[int, int],
+    held_out: Sequence[Path] | None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Images to compare on: photos of a folder, or drawn people."""
     from bodyposenet.exporting.verification import drawn_batches, photo_batches, read_photos
@@ -145,7 +159,7 @@ def _batches(
     if arguments.verify_images:
         return photo_batches(network, read_photos(arguments.verify_images), shapes)
     if is_int8 and arguments.cal_image_dir:  # made for images like those
-        return photo_batches(network, photos_to_compare(arguments), shapes)
+        return photo_batches(network, photos_to_compare(arguments, held_out), shapes)
     return drawn_batches(shapes)
 
 
@@ -198,7 +212,7 @@ def _write_kit(content: bytes, cache: str | None, targets: Targets, folder: Path
 
 
 def _read_train_spec(path: str | None) -> ModelDescription | None:
-    """What a train spec tells of the model; only of a file of TAO's is that news."""
+    """Describe the model by its train spec, which a Keras file of TAO needs: it has no header."""
     if path is None:
         return None
     from bodyposenet.runtime.description import ModelDescription

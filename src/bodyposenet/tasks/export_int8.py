@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,16 +64,16 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
 
 
 def _is_calibrated_already(source: CalibrationSource) -> bool:
-    """Whether an earlier calibration left a cache or a tensorfile, which is looked into."""
+    """Whether an earlier calibration left a cache or a tensorfile, which is checked."""
     from bodyposenet.exporting.int8.cache import read_cache
     from bodyposenet.exporting.int8.calibration import read_agreeing_origin
     from bodyposenet.exporting.int8.tensorfile import read_tensorfile
 
-    if source.cache_file is not None and source.cache_file.exists():
+    if source.cache_file is not None and source.has_cache:
         read_cache(source.cache_file)
         read_agreeing_origin(source, source.cache_file)
         return True
-    if source.data_file is not None and source.data_file.exists():
+    if source.data_file is not None and source.has_tensorfile:
         next(read_tensorfile(source.data_file, source.batches, source.shape))
         return True
     return False
@@ -100,29 +100,54 @@ def _check_selection(arguments: argparse.Namespace) -> None:
             )
 
 
-def prepare(arguments: argparse.Namespace, layers: Collection[str]) -> None:
-    """Check the names of layers against the model, then select images where `--cal_select` asks.
+def check_layers(patterns: Collection[str], layers: Collection[str]) -> None:
+    """Check the names of layers against the model.
 
     Args:
-        arguments: Of `export`.
+        patterns: Of `--float_layers`.
         layers: Names of the model's convolutions.
 
     Raises:
-        BodyPoseNetError: A name fits no layer, or the images cannot be selected.
+        BodyPoseNetError: A name fits no layer.
     """
-    for pattern in arguments.float_layers:
+    for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             close = closest(pattern, layers) or list(layers)[:3]
             raise BodyPoseNetError(
                 f"--float_layers: no layer is named {pattern}", f"There are {', '.join(close)} ..."
             )
-    if arguments.cal_select:
-        from bodyposenet.exporting.int8.selection import select_images
 
-        select_images(
+
+def hold_out_photos(arguments: argparse.Namespace, shape: tuple[int, int]) -> Sequence[Path] | None:
+    """Select images where `--cal_select` asks, and list photos that are not calibrated with.
+
+    This comes before the calibration, which writes the files that tell what it was done with.
+
+    Args:
+        arguments: Of `export`.
+        shape: Height and width of the images.
+
+    Returns:
+        Photos of `--cal_source_dir` or `--cal_image_dir`; None if it is unknown which were
+        calibrated with, or there is no such folder.
+
+    Raises:
+        BodyPoseNetError: The images cannot be selected, or the folder is missing.
+    """
+    from bodyposenet.exporting.int8.calibration import count_calibrated
+    from bodyposenet.exporting.int8.images import held_out_photos
+    from bodyposenet.exporting.int8.selection import select_images
+
+    if arguments.cal_select:
+        return select_images(
             arguments.cal_select, arguments.cal_source_dir, arguments.cal_image_dir,
             (arguments.batches or _BATCHES) * arguments.batch_size,
-        )  # fmt: skip
+        ).others  # fmt: skip
+    source = _source(arguments, shape)
+    if source.image_dir is None:
+        return None
+    calibrated = count_calibrated(source)
+    return None if calibrated is None else held_out_photos(source.image_dir, calibrated)
 
 
 def quantize(
@@ -151,27 +176,44 @@ def quantize(
     return quantized(content, _source(arguments, shape), quantization)
 
 
-def photos_to_compare(arguments: argparse.Namespace) -> list[NDArray[np.uint8]]:
-    """Read photos of `--cal_image_dir` that were not calibrated with, if there are enough.
+def photos_to_compare(
+    arguments: argparse.Namespace, held_out: Sequence[Path] | None
+) -> list[NDArray[np.uint8]]:
+    """Read photos that were not calibrated with, if there are enough, else of `--cal_image_dir`.
+
+    Args:
+        arguments: Of `export`.
+        held_out: From `hold_out_photos`.
 
     Raises:
-        BodyPoseNetError: There is no such folder.
+        BodyPoseNetError: There is no such folder, or no image in it can be read.
     """
-    from bodyposenet.exporting.int8.images import held_out_images
+    from bodyposenet.exporting.int8.images import held_out_photos, read_photos
     from bodyposenet.exporting.verification import PHOTOS
 
     folder = Path(arguments.cal_image_dir)
-    calibrated = (arguments.batches or _BATCHES) * arguments.batch_size
-    photos = held_out_images(folder, calibrated, PHOTOS)
+    photos = read_photos(held_out or (), PHOTOS)
     if len(photos) >= _ENOUGH:
-        say(f"compared on {len(photos)} photos of {folder} that were not calibrated with")
+        place = arguments.cal_source_dir if arguments.cal_select else folder
+        say(f"compared on {len(photos)} photos of {place} that were not calibrated with")
         return photos
+    reason = (
+        "it is unknown which ones the tensorfile or calibration cache was made of"
+        if held_out is None
+        else f"only {len(photos)} others are there"
+    )
     logger.warning(
-        "%s: compared on photos that were calibrated with: only %d others are there; "
-        "--verify_images names better ones",
-        folder, len(photos),
+        "%s: compared on photos that may have been calibrated with: %s; --verify_images names "
+        "better ones",
+        folder, reason,
     )  # fmt: skip
-    return held_out_images(folder, 0, PHOTOS)
+    photos = read_photos(held_out_photos(folder, 0), PHOTOS)
+    if not photos:
+        raise BodyPoseNetError(
+            f"{folder}: none of its images can be read, to compare on",
+            "Give --verify_images, or another --cal_image_dir.",
+        )
+    return photos
 
 
 def _source(arguments: argparse.Namespace, shape: tuple[int, int]) -> CalibrationSource:
@@ -184,6 +226,7 @@ def _source(arguments: argparse.Namespace, shape: tuple[int, int]) -> Calibratio
         method=arguments.cal_method,
         images=arguments.batches and arguments.batches * arguments.batch_size,
         shape=shape if arguments.input_dims else None,
+        batches=arguments.batches,
     )
     return CalibrationSource(
         image_dir=path(arguments.cal_image_dir),

@@ -43,13 +43,15 @@ class Asked:
 
     Args:
         method: How the ranges are found.
-        images: How many images.
+        images: How many images, of a folder.
         shape: Height and width of the images.
+        batches: How many batches, of a tensorfile.
     """
 
     method: Method | None = None
     images: int | None = None
     shape: tuple[int, int] | None = None
+    batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ class CalibrationSource:
     shape: tuple[int, int]
     asked: Asked = Asked()
 
+    @property
+    def has_cache(self) -> bool:
+        """Whether the calibration cache exists."""
+        return self.cache_file is not None and self.cache_file.exists()
+
+    @property
+    def has_tensorfile(self) -> bool:
+        """Whether the tensorfile exists."""
+        return self.data_file is not None and self.data_file.exists()
+
 
 def find_ranges(
     content: bytes, source: CalibrationSource, method: Method, needed: Sequence[str], model: str
@@ -92,10 +104,10 @@ def find_ranges(
             than was asked, there is nothing to measure them with, or a file or a folder cannot be
             used.
     """
-    if source.cache_file is not None and source.cache_file.exists():
+    if source.cache_file is not None and source.has_cache:
         return _read_again(source, source.cache_file, model, needed)
     # A tensorfile that exists already may come from anywhere.
-    folder = None if source.data_file and source.data_file.exists() else source.image_dir
+    folder = None if source.has_tensorfile else source.image_dir
     images: list[int] = []
     batches = _counting(_batches(content, source), images)
     ranges = measure_ranges(content, batches, method, source.batches)
@@ -103,13 +115,33 @@ def find_ranges(
         text = write_cache(source.cache_file, ranges)
         origin = Origin(
             model=model, cache=digest_of(text), method=method,
-            input_shape=source.shape, images=sum(images),
+            input_shape=source.shape, batches=len(images), images=sum(images),
             photos=sample_digest(folder, sum(images)) if folder else None,
             ranges={name: (covered.low, covered.high) for name, covered in ranges.items()},
         )  # fmt: skip
         write_origin(source.cache_file, origin)
         say(f"written: {source.cache_file}, the ranges of {len(ranges)} tensors")
     return ranges
+
+
+def count_calibrated(source: CalibrationSource) -> int | None:
+    """Count the photos of `image_dir` that the ranges are, or will be, measured on.
+
+    They are the first ones that `sample_images` draws.
+
+    Args:
+        source: Where the ranges come from, before `find_ranges` writes what is missing.
+
+    Returns:
+        None if it is unknown: a tensorfile, or a cache without an origin, may hold any photos.
+
+    Raises:
+        BodyPoseNetError: See `read_agreeing_origin`.
+    """
+    if source.cache_file is not None and source.has_cache:
+        origin = read_agreeing_origin(source, source.cache_file)
+        return origin.images if origin is not None and origin.photos is not None else None
+    return None if source.has_tensorfile else source.batches * source.batch_size
 
 
 def read_agreeing_origin(source: CalibrationSource, cache: Path) -> Origin | None:
@@ -120,7 +152,7 @@ def read_agreeing_origin(source: CalibrationSource, cache: Path) -> Origin | Non
         cache: Exists.
 
     Returns:
-        None: the cache has no origin, as those of TensorRT's.
+        None if the cache has no origin, as those of TensorRT.
 
     Raises:
         BodyPoseNetError: It was made otherwise, has been changed since, or its origin is broken.
@@ -129,22 +161,25 @@ def read_agreeing_origin(source: CalibrationSource, cache: Path) -> Origin | Non
     if origin is None:
         return None
     asked = source.asked
-    made = {
+    made: dict[str, tuple[object, object]] = {
         "--cal_method": (asked.method, origin.method),
-        "--batches times --batch_size": (asked.images, origin.images),
         "--input_dims": (asked.shape, origin.input_shape),
     }
+    if source.has_tensorfile:  # --batch_size is of photos; its batches have their own size
+        made["--batches"] = asked.batches, origin.batches
+    else:
+        made["--batches times --batch_size"] = asked.images, origin.images
     contradictions = [
-        f"{flag}: {wanted} is asked for, {found} it was"
+        f"{flag}: {found}, not {wanted}"
         for flag, (wanted, found) in made.items()
-        if wanted not in (None, found)
+        if None not in (wanted, found) and wanted != found
     ]
     folder = source.image_dir
     if folder and origin.photos not in (None, sample_digest(folder, origin.images)):
-        contradictions.append(f"--cal_image_dir: {folder} holds other photos")
+        contradictions.append(f"--cal_image_dir: other photos than those in {folder}")
     if contradictions:
         raise BodyPoseNetError(
-            f"{cache}: exists already, and was made otherwise ({'; '.join(contradictions)})",
+            f"{cache}: exists already, but was made with {'; '.join(contradictions)}",
             f"{CALIBRATE_AGAIN} Leave these flags out to use it as it is.",
         )
     return origin
@@ -194,7 +229,7 @@ def _check_complete(ranges: Mapping[str, Range], path: Path, needed: Sequence[st
 
 def _batches(content: bytes, source: CalibrationSource) -> Batches:
     """The images to calibrate with; those of the folder are written to the tensorfile first."""
-    if source.data_file is not None and source.data_file.exists():
+    if source.data_file is not None and source.has_tensorfile:
         say(f"calibration on the images in {source.data_file}")
         if source.image_dir is not None:
             told = source.data_file, source.image_dir

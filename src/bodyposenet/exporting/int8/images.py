@@ -43,25 +43,33 @@ def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[n
     return _sample(folder, paths, count)
 
 
-def held_out_images(folder: Path, drawn: int, most: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Read photos that `sample_images` leaves out.
+def held_out_photos(folder: Path, drawn: int, seed: int = 0) -> list[Path]:
+    """List the photos that `sample_images` leaves out.
 
-    They are the last ones in its order, as the next ones take the place of unreadable ones.
+    The last ones in its order come first, as the next ones take the place of unreadable ones.
 
     Args:
         folder: Holds the photos; folders in it are not searched.
-        drawn: How many `sample_images` draws; 0: every photo may be read.
-        most: How many at most.
-        seed: As `sample_images` has it.
-
-    Returns:
-        (H, W, 3) uint8 RGB each; those that cannot be read are left out, with a warning.
+        drawn: How many photos `sample_images` draws; 0: all are listed.
+        seed: As for `sample_images`.
 
     Raises:
         BodyPoseNetError: There is no such folder.
     """
-    rest = _in_order(folder, seed)[drawn:]
-    return list(islice(_readable(rest[::-1], []), most))
+    return _in_order(folder, seed)[drawn:][::-1]
+
+
+def read_photos(paths: Sequence[Path], most: int) -> list[NDArray[np.uint8]]:
+    """Read the first photos that can be read.
+
+    Args:
+        paths: The files; those that cannot be read are skipped, with a warning.
+        most: How many at most.
+
+    Returns:
+        (H, W, 3) uint8 RGB each, turned as in inference.
+    """
+    return list(islice(_readable(paths, []), most))
 
 
 def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
@@ -109,7 +117,7 @@ def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray
         try:
             image = read_image(path)
         except BodyPoseNetError as error:
-            logger.warning("left out: %s", error.what)
+            logger.warning("skipped: %s", error.what)
             unreadable.append(path)
         else:
             yield image

@@ -1,4 +1,4 @@
-"""Origin of a calibration cache: of which model its ranges are, how they were found, both ends.
+"""Origin of a calibration cache: the model that its ranges are of, and how they were measured.
 
 It lies beside the cache as `<cache>.json`. Without it, ranges of another model with the same layers
 would go unnoticed, and the lowest value of a tensor would be lost.
@@ -30,7 +30,8 @@ class Origin(Block):
         cache: SHA-256 of the cache, which may be exchanged without this file.
         method: How they were found.
         input_shape: Height and width of the images.
-        images: How many.
+        batches: How many batches they came in; None in files of before.
+        images: How many images.
         photos: `sample_digest` of their folder; None: they came from a tensorfile.
         ranges: Lowest and highest value of every tensor.
     """
@@ -39,6 +40,7 @@ class Origin(Block):
     cache: str
     method: Method
     input_shape: tuple[Count, Count]
+    batches: Count | None = None
     images: Count
     photos: str | None = None
     ranges: dict[str, tuple[float, float]]
@@ -66,7 +68,7 @@ def fingerprint(content: bytes) -> str:
 
 
 def write_origin(cache: Path, origin: Origin) -> None:
-    """Write it beside a cache.
+    """Write the origin beside a cache.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -75,16 +77,16 @@ def write_origin(cache: Path, origin: Origin) -> None:
 
 
 def read_origin(cache: Path) -> Origin | None:
-    """Read it, and check that the cache is what it speaks of.
+    """Read the origin, and check that the cache is the one that it was written for.
 
     Args:
         cache: The calibration cache; it exists.
 
     Returns:
-        None: there is no such file, as with caches of TensorRT's.
+        None if there is no such file, as beside caches of TensorRT.
 
     Raises:
-        BodyPoseNetError: The cache has been changed since, or the file is broken.
+        BodyPoseNetError: The cache has been changed since, or the file is damaged.
     """
     path = _beside(cache)
     if not path.exists():
@@ -93,11 +95,11 @@ def read_origin(cache: Path) -> Origin | None:
         origin = Origin.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BodyPoseNetError(
-            f"{path}: does not tell where {cache} comes from", CALIBRATE_AGAIN
+            f"{path}: damaged, so that it is unknown how {cache} was made", CALIBRATE_AGAIN
         ) from error
     if origin.cache != digest_of(cache.read_bytes()):
         raise BodyPoseNetError(
-            f"{cache}: is not the file that {path} speaks of",
+            f"{cache}: changed since {path} was written for it",
             f"Delete {path} to use the cache as it is, or both to calibrate again.",
         )
     return origin

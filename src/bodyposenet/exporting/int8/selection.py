@@ -1,4 +1,4 @@
-"""A COCO dataset in, a folder of images that stand for all of it out, to calibrate with.
+"""Selection of images from a COCO dataset that represent all of it, to calibrate with.
 
 What matters is how many people an image shows and how much of them is seen; the subset has as many
 images of every kind as the dataset has, by share (the guide asks for such a subset).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,6 +28,19 @@ _SEEN = (1 / 3, 2 / 3)
 Kind = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """A subset of a dataset's images with labelled people.
+
+    Args:
+        copies: Of the selected images.
+        others: The images that are not selected, in random order.
+    """
+
+    copies: list[Path]
+    others: list[Path]
+
+
 def select_images(
     annotations: str | Path,
     image_dir: str | Path,
@@ -34,7 +48,7 @@ def select_images(
     count: int,
     seed: int = 0,
     joints: tuple[str, ...] = COCO_JOINTS,
-) -> list[Path]:
+) -> Selection:
     """Copy a representative subset of a dataset's images with labelled people.
 
     Args:
@@ -44,9 +58,6 @@ def select_images(
         count: How many images.
         seed: The same seed selects the same images.
         joints: That the dataset labels.
-
-    Returns:
-        The copies.
 
     Raises:
         BodyPoseNetError: There are fewer images with labelled people, the folder is not empty, or a
@@ -70,9 +81,12 @@ def select_images(
         )
     kinds = _by_kind(there, len(joints))
     chosen = _choose(list(kinds.values()), count, seed)
+    selected = {image.file_name for image in chosen}
+    others = [folder / image.file_name for image in there if image.file_name not in selected]
+    np.random.default_rng(seed).shuffle(others)
     copies = [_copy(folder, image, target) for image in chosen]
     say(f"selected: {count} of {len(there)} images of {len(kinds)} kinds, in {target}")
-    return copies
+    return Selection(copies, others)
 
 
 def _labelled(image: CocoImage) -> list[int]:
