@@ -220,16 +220,12 @@ def _foreign(path: Path, data: bytes) -> BodyPoseNetError:
     """Why a file that is not ours cannot be opened."""
     if not data:
         return BodyPoseNetError(f"{path}: the file is empty", _COPY_AGAIN)
-    if data.startswith(HDF5_MAGIC):
-        return BodyPoseNetError(
-            f"{path}: a Keras file, not a model of bodyposenet",
-            "Use it as pretrained_weights, with load_graph: false.",
-        )
     if path.suffix.lower() == ".onnx":
         return BodyPoseNetError(
             f"{path}: has been exported already", "Give the .tlt file that train wrote."
         )
     return BodyPoseNetError(
         f"{path}: not a file of bodyposenet",
-        "NVIDIA's own .tlt, .etlt and .engine files cannot be opened: train or export here.",
+        "NVIDIA's own .tlt, .etlt and .engine files cannot be opened, only TAO 5's .hdf5: train or "
+        "export here.",
     )

@@ -10,6 +10,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
     describe,
     load_model,
+    read_model,
     read_tensors,
     save_model,
     tensors_of,
@@ -102,6 +103,33 @@ def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
     (tmp_path / "m.tlt").write_bytes(content[: len(content) // 2])
     with pytest.raises(BodyPoseNetError, match="cut short"):
         load_model(tmp_path / "m.tlt", "right")
+
+
+@pytest.mark.parametrize(
+    ("spec", "sigma"),
+    [("label_processor_config: {heatmap_gaussian_sigma: 3.5}\ndataloader: {}\n", 3.5), ("", 14.0)],
+)
+def test_models_of_older_versions_have_the_sigma_of_their_spec_else_of_the_given_one(
+    tmp_path: Path, spec: str, sigma: float
+):
+    save_model(tmp_path / "m.tlt", small_network(), spec=spec)
+    header, tensors = read_tensors(tmp_path / "m.tlt")
+    del header["heatmap_sigma"]
+    write_tensors(tmp_path / "m.tlt", header, tensors)
+    found, network = read_model(tmp_path / "m.tlt", training={"heatmap_sigma": 14.0})
+    assert found["heatmap_sigma"] == network.heatmap_sigma == sigma
+
+
+def test_keys_of_other_versions_are_ignored(tmp_path: Path):
+    """`add_final_c128_conv` was a key of the model block; a later version may have more."""
+    save_model(tmp_path / "m.tlt", small_network())
+    header, tensors = read_tensors(tmp_path / "m.tlt")
+    header["network"] |= {"add_final_c128_conv": True, "attention": {"heads": 2}}
+    header["network"]["backbone_attributes"]["depth"] = 3
+    write_tensors(tmp_path / "m.tlt", header, tensors)
+    assert load_model(tmp_path / "m.tlt").spec == small_network().spec.model_copy(
+        update={"add_final_c128_conv": True}
+    )
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,15 @@ def test_the_content_decides_not_the_name(tmp_path: Path):
     check_maps(load_model(tmp_path / "ours.hdf5"), variables)
 
 
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The weights of TAO's largest network take 200 MB."""
+    path, original, opened = write_model(tmp_path / "m.hdf5", make_model(stages=1)), h5py.File, []
+    monkeypatch.setattr(h5py, "File", lambda *given: opened.append(given) or original(*given))
+    build_pretrained(path)
+    load_model(path)
+    assert len(opened) == 2
+
+
 def test_other_keras_files_are_no_models(tmp_path: Path):
     variables = make_model(stages=1)
     del variables["channel_reduction_conv/kernel:0"]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -131,6 +132,37 @@ def test_a_header_without_sigma_and_stride_means_7_and_8(tmp_path):
     engine = onnx.load(write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header}))
     (maps,) = engine.infer(images(1, 16, 16))
     assert (maps.stride, maps.heatmap_sigma) == (8, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sigma"),
+    [
+        ("dataloader:\n  label_processor_config: {heatmap_gaussian_sigma: 3.5}\n", 3.5),
+        ("label_processor_config: {heatmap_gaussian_sigma: 3.5}\ndataloader: {}\n", 3.5),
+        ("dataloader: {}\n", 7.0),
+        ("", 14.0),
+        ("- no: spec\n", 14.0),
+        ("dataloader: [1]\n", 14.0),
+    ],
+)
+def test_a_header_without_sigma_means_that_of_its_own_spec_else_of_the_given_one(
+    tmp_path, spec, sigma
+):
+    header = json.dumps(HEADER | {"spec": spec})
+    claimed = replace(KNOWN, heatmap_sigma=14.0)
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header})
+    assert onnx.load(path, claimed).description.heatmap_sigma == sigma
+
+
+def test_keys_of_a_later_version_are_ignored(tmp_path, caplog):
+    caplog.set_level("INFO")
+    (category,) = HEADER["skeleton"]["categories"]
+    skeleton = HEADER["skeleton"] | {"categories": [category | {"hands": 2}], "license": "CC0"}
+    header = json.dumps(HEADER | {"skeleton": skeleton, "author": "somebody"})
+    path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header})
+    assert onnx.load(path).description == KNOWN
+    assert f"{path}: " in caplog.text
+    assert all(key in caplog.text for key in ("skeleton.categories.0.hands", "skeleton.license"))
 
 
 @pytest.mark.parametrize(

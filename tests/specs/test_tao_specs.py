@@ -101,6 +101,14 @@ def written(path: Path, sample: str, changes: dict[str, Any]) -> Path:
     return path
 
 
+def test_add_final_c128_conv_may_stand_in_the_model_block_too(tmp_path, caplog):
+    caplog.set_level("INFO")
+    changes = {"model.add_final_c128_conv": True}
+    path = written(tmp_path / "train.yaml", "bpnet_train_m1_coco.yaml", changes)
+    assert TrainSpec.load(path).model.stages == 3
+    assert "model.add_final_c128_conv has no effect" in caplog.text
+
+
 @pytest.mark.parametrize("name", TRAIN_SPECS)
 def test_train_specs(tmp_path, name):
     path = written(tmp_path / "train.yaml", "bpnet_train_m1_coco.yaml", TRAIN_SPECS[name])

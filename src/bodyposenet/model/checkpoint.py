@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.keras import is_keras, read_tao_model
+from bodyposenet.model.keras import describe_tao_model, is_keras, read_keras
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.sealing import check_plain, read_container, write_container
 from bodyposenet.skeleton import Skeleton
@@ -76,8 +76,8 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
     """
     if is_keras(path):
         check_plain(path, key)
-        described, tensors = read_tao_model(Path(path))
-        return {"kind": _KIND, "epoch": 0, "spec": ""} | described, tensors
+        described, tensors = describe_tao_model(Path(path), read_keras(Path(path)))
+        return {"kind": _KIND} | described, tensors
     header, body = read_container(path, key)
     try:
         return header, load(body)
@@ -144,8 +144,8 @@ def load_model(
     Args:
         path: The file.
         key: Its key, if it is sealed.
-        training: Entries of the header that a file of TAO's lacks, `normalization` and
-            `heatmap_sigma`; None: as in all of TAO's specs.
+        training: Entries of the header that other files lack: `normalization` (those of TAO) and
+            `heatmap_sigma` (those of older versions too); None: as in all of TAO's specs.
 
     Raises:
         BodyPoseNetError: The file cannot be opened (see `sealing`), holds no model, or one that
@@ -157,12 +157,16 @@ def load_model(
 def read_model(
     path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], BodyPoseNetwork]:
-    """A model file's header, as `describe` made it, and its network; see `load_model`."""
+    """Read a model file's header, as `describe` makes it, and its network; see `load_model`."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
     if training is not None and is_keras(path):
         header |= training
-    return header, build_network(path, NetworkHeader.read(path, header), tensors)
+    described = NetworkHeader.read(path, header)
+    if training is not None and not described.has_sigma:
+        described.heatmap_sigma = training["heatmap_sigma"]
+    header["heatmap_sigma"] = described.heatmap_sigma
+    return header, build_network(path, described, tensors)
 
 
 def build_network(

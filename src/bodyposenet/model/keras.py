@@ -6,6 +6,7 @@ the shapes of its weights a model is described in full: stages, kernel sizes, pr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.model.network import Normalization
 from bodyposenet.sealing import HDF5_MAGIC, MAGIC
 from bodyposenet.specs.network import STRIDE, ModelConfig
@@ -81,7 +83,7 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     try:
         with h5py.File(path) as file:
             file.visititems(collect)
-            if sum(4 * item.size for item in found.values()) > _LARGEST:
+            if sum(4 * math.prod(item.shape) for item in found.values()) > _LARGEST:
                 raise ValueError(f"more than {_LARGEST // 2**20} MiB of weights")
             variables = {place: np.asarray(item, np.float32) for place, item in found.items()}
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -110,19 +112,24 @@ def is_tao_model(tensors: Mapping[str, Tensor]) -> bool:
     return [len(weight) for weight in weights[:2] if weight is not None] == list(maps.values())
 
 
-def read_tao_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a model of TAO 5, trained or pruned.
+def describe_tao_model(
+    path: Path, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Describe a model of TAO 5, trained or pruned, as the header of a model file does.
 
     How its pixels are normalized and the sigma of its heatmaps stand in no such file: they are
     taken to be as in all specs of TAO.
 
+    Args:
+        path: The file, for errors.
+        tensors: From `read_keras`.
+
     Returns:
-        What a header tells of the network (see `checkpoint.describe`), and its tensors.
+        The header (see `checkpoint.describe`), and the tensors of the network.
 
     Raises:
-        BodyPoseNetError: The file is damaged, or holds something else.
+        BodyPoseNetError: They are not those of such a model.
     """
-    tensors = read_keras(path)
     if not is_tao_model(tensors):
         raise BodyPoseNetError(
             f"{path}: a Keras file, but not a whole BodyPoseNet of TAO with the backbone vgg and "
@@ -133,8 +140,9 @@ def read_tao_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         spec = _network_spec(tensors)
     except (LookupError, ValueError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise BodyPoseNetError(
-            f"{path}: this version cannot build its network: {error}",
+            f"{path}: this version cannot build its network: {reason}",
             "The file may have been edited, or be of another program.",
         ) from error
     pixels = Normalization()
@@ -148,13 +156,15 @@ def read_tao_model(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         },
         "normalization": {"image_scale": pixels.image_scale, "image_offset": pixels.image_offset},
         "stride": STRIDE,
+        "epoch": 0,
+        "spec": "",
     }
     counters = {  # of training steps, which Keras does not keep and nothing reads
         name.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
         for name in tensors
         if name.endswith(".running_mean")
     }
-    return described, tensors | counters
+    return described, {**tensors, **counters}
 
 
 def _network_spec(tensors: Mapping[str, Tensor]) -> ModelConfig:

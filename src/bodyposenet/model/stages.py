@@ -1,15 +1,15 @@
-"""The stages: features (from stage 2 on with the maps before them) in, heatmaps and PAFs out.
+"""The stages of the network, each of which estimates the heatmaps and the PAFs.
 
 A stage is a trunk and two branches of 1x1 convolutions, `cmap` (heatmaps) and `paf`, under TAO's
-names (reference 7.1). In a BpNetModel there is no trunk: each branch has a row of convolutions.
+names (reference 7.1). It takes the features of the backbone, from stage 2 on with the maps of the
+stage before. In a BpNetModel there is no trunk: each branch has a row of convolutions.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bodyposenet.model.architectures import add_trunk, branch_channels
-from bodyposenet.model.architectures.vgg import add_row
+from bodyposenet.model.architectures import add_row, add_trunk, branch_channels
 from bodyposenet.model.layers import Chain, Gated, Widths
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
@@ -56,7 +56,7 @@ def build_stage(
         widths: Output channels of narrowed convolutions.
     """
     trunk = Chain(channels, widths)
-    depth = 0 if spec.class_name == "BpNetModel" else add_trunk(trunk, number, spec)
+    depth = add_trunk(trunk, number, spec) if spec.has_trunks else 0
     return Stage(
         trunk.build(),
         _build_branch(trunk, "cmap", number, depth, skeleton.heatmap_channels, spec),
@@ -82,7 +82,7 @@ def _build_branch(
     branch_name, final_name, activation = _BRANCHES[kind]
     prefix = f"stage{number}/{kind}"
     branch = Chain(trunk.channels, trunk.widths)
-    if spec.class_name == "BpNetModel":
+    if not spec.has_trunks:
         prefix = f"stage{number}/{branch_name}"
         depth = add_row(branch, prefix, number, spec)
     channels = branch_channels(number, spec)

@@ -40,24 +40,30 @@ class ModelDescription:
     knows_stages: bool = True
 
     @classmethod
-    def from_header(cls, path: str | Path, text: str) -> ModelDescription:
+    def from_header(
+        cls, path: str | Path, text: str, claimed: ModelDescription | None = None
+    ) -> ModelDescription:
         """Read the header of a model file (see `model.checkpoint.describe`).
 
         Args:
             path: The file, for errors.
             text: Its header, as JSON.
+            claimed: From a train spec: its sigma counts for headers that have none.
 
         Raises:
             BodyPoseNetError: The header is broken, or not one of this version.
         """
         header = ExportedHeader.read(path, text)
+        sigma = header.heatmap_sigma
+        if claimed is not None and not header.has_sigma:
+            sigma = claimed.heatmap_sigma
         return cls(
             header.joints(),
             header.normalization.image_scale,
             header.normalization.image_offset,
             header.network.stages,
             header.stride,
-            header.heatmap_sigma,
+            sigma,
             header.data_type,
         )
 
@@ -76,7 +82,7 @@ class ModelDescription:
         )  # fmt: skip
 
     def training(self) -> dict[str, Any]:
-        """The header's entries on how a model was trained, which TAO's own model files lack."""
+        """The header's entries on how a model was trained, for files that lack them."""
         pixels = {"image_scale": self.image_scale, "image_offset": self.image_offset}
         return {"normalization": pixels, "heatmap_sigma": self.heatmap_sigma}
 

@@ -98,6 +98,7 @@ class ModelConfig(Block):
     """Joints + 1, which follows from the pose configuration; another number is an error."""
     paf_channels: int | None = None
     """Limbs x 2, which follows from the pose configuration; another number is an error."""
+    add_final_c128_conv: Any = ignored("channel_reduction_conv is always there, as in the original")
     use_self_attention: bool = False
     """An attention module in every refinement stage."""
     data_format: Literal["channels_last", "channels_first"] = "channels_last"
@@ -133,6 +134,11 @@ class ModelConfig(Block):
         if self.data_format == "channels_first":
             reasons["data_format"] = "torch chooses its own layout"
         return reasons
+
+    @property
+    def has_trunks(self) -> bool:
+        """Whether heatmaps and PAFs share the first convolutions of a stage."""
+        return self.class_name == "BpNetLiteModel"
 
     @model_validator(mode="after")
     def _class_fits(self) -> ModelConfig:

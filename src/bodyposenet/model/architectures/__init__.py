@@ -8,8 +8,11 @@ from __future__ import annotations
 from torch import nn
 
 from bodyposenet.model.architectures import lightweight_openpose, movenet, vgg
+from bodyposenet.model.architectures.vgg import add_row
 from bodyposenet.model.layers import Chain, Widths
 from bodyposenet.specs.network import ModelConfig
+
+__all__ = ["add_row", "add_trunk", "branch_channels", "build_backbone"]
 
 _MODULES = {"vgg": vgg, "lightweight_openpose": lightweight_openpose, "movenet": movenet}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError
+from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import build_described, read_description, read_tensors, tensors_of
@@ -29,6 +32,17 @@ def read_tlt(path: Path, key: str) -> PretrainedWeights:
     header, tensors = read_tensors(path, key)
     if "network" not in header:  # tensors that describe no network
         return PretrainedWeights(tensors)
+    return describe_weights(path, header, tensors)
+
+
+def describe_weights(
+    path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> PretrainedWeights:
+    """Describe the weights of a model file by its header.
+
+    Raises:
+        BodyPoseNetError: The header is damaged.
+    """
     description = read_description(path, header)
     return PretrainedWeights(
         tensors,

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.keras import is_keras, is_tao_model, read_keras
+from bodyposenet.model.keras import describe_tao_model, is_keras, is_tao_model, read_keras
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
 from bodyposenet.model.pretrained.weights import PretrainedWeights
@@ -33,14 +33,16 @@ def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> Pretr
         BodyPoseNetError: The file cannot be read, or is damaged; or it is plain and must not be.
     """
     suffix = path.suffix.lower()
-    keras = read_keras(path) if is_keras(path) else None
-    if keras is not None and is_tao_model(keras):  # made for the input of the train spec
-        return replace(own.read_tlt(path, key), normalization=None)
-    if keras is None and suffix not in _PLAIN_SUFFIXES:
+    from_keras = is_keras(path)
+    if not from_keras and suffix not in _PLAIN_SUFFIXES:
         return own.read_tlt(path, key)
     check_plain(path, key)
-    if keras is not None:
-        return _recognize(path, keras, {}, network)
+    if from_keras:
+        tensors = read_keras(path)
+        if is_tao_model(tensors):  # made for the input that the train spec describes
+            model = own.describe_weights(path, *describe_tao_model(path, tensors))
+            return replace(model, normalization=None)
+        return _recognize(path, tensors, {}, network)
     if suffix == ".onnx":
         return own.read_onnx(path)
     if suffix == ".xml":

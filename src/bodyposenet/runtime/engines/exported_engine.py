@@ -119,8 +119,8 @@ def wrap_model(
         path: The file, for errors.
         inputs: By name.
         outputs: By name.
-        header: What the file says of the model, as JSON; None: nothing.
-        claimed: What a train spec says of it; counts where the file has no header.
+        header: Description of the model in the file, as JSON; None if there is none.
+        claimed: From a train spec; counts for what the file does not tell.
         run: Runs it.
         name: What runs it; see `ModelEngine`.
 
@@ -129,7 +129,9 @@ def wrap_model(
             of no whole cells; or neither the file nor a train spec says what its joints are.
     """
     signature = Signature.read(path, inputs, outputs)
-    description = claimed if header is None else ModelDescription.from_header(path, header)
+    description = claimed
+    if header is not None:
+        description = ModelDescription.from_header(path, header, claimed)
     if description is None:
         raise BodyPoseNetError(
             f"{path}: the file does not say what its joints and its normalization are",
