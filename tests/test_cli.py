@@ -567,5 +567,6 @@ def test_only_sealed_models_may_be_required(run_bpnet, exported, drawn_dataset, 
     ):
         refused = run_bpnet(*command)
         assert refused.code == 2
-        assert "a plain file" in refused.err
+        assert "sealed" in refused.err
+        assert "--require_sealed" in refused.err
     assert run_bpnet(*prune, "-m", sealed).code == 0

@@ -485,6 +485,7 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
     [
         ("data_format: channels_last", "data_format: channels_first", "model.data_format"),
         ("image_encoding: jpg", "image_encoding: png", "dataloader.image_config.image_encoding"),
+        ("image_encoding: jpg", "image_encoding: fp16", "dataloader.image_config.image_encoding"),
         ("architecture: vgg", "architecture: lightweight_openpose", "model.kernel_initializer"),
         ("architecture: vgg", "architecture: movenet", "model.kernel_initializer"),
         ("mtype: default", "mtype: pooling", "model.kernel_initializer"),

@@ -250,9 +250,28 @@ def test_the_state_of_another_optimizer_is_an_error(tmp_path, kind, other):
     checkpoint = last_checkpoint(tmp_path, "")
     with pytest.raises(BodyPoseNetError, match="another optimizer"):
         checkpoint.restore(wrap(checkpoint.network, other))
-    started_anew = wrap(checkpoint.network, other)
-    checkpoint.restore(started_anew, exactly=False)
-    assert not started_anew.optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "kept"),
+    [
+        ("adamw", "sgd", set()),
+        ("sgd", "muon", set()),
+        ("adamw", "muon", {1}),
+        ("muon", "adamw", {1}),
+    ],
+)
+def test_of_another_optimizer_the_state_is_taken_where_it_fits(tmp_path, caplog, kind, other, kept):
+    """Muon steps on the kernels only, which have more dimensions than one; AdamW on the others."""
+    caplog.set_level("INFO")
+    save(tmp_path, 1, trained(kind))
+    checkpoint = last_checkpoint(tmp_path, "")
+    again = wrap(checkpoint.network, other)
+    checkpoint.restore(again, exactly=False)
+    assert {part.ndim for part in again.optimizer.state} == kept
+    total = len(list(again.network.parameters()))
+    assert f"{len(again.optimizer.state)} of {total} tensors" in caplog.text
+    one_step(again, 1)
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])

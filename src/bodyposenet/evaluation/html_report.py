@@ -172,7 +172,10 @@ def _problems(result: DatasetResult) -> list[Markup]:
         listing(f"{len(lines):,} {meaning}", lines)
         for lines, meaning in (
             (result.unreadable, "could not be read and count as images without detections"),
-            (result.resized, "have another size than their annotations say"),
+            (
+                result.resized,
+                "differ from their annotated size; each line tells whether poses are scaled",
+            ),
         )
         if lines
     ]

@@ -51,22 +51,23 @@ TOLERANCES = {
     ),
     "fp16": Tolerance(
         pixels=0.5,
-        remedy="Export with --data_type fp32, or compare on photos like those of the use "
-        "(--verify_images).",
+        remedy="Export with --data_type fp32, or compare on photos from where the model will be "
+        "used (--verify_images).",
         signal_to_noise=20.0,
         matched=0.9,
     ),
     "int8": Tolerance(
         pixels=2.0,
         remedy="Calibrate (without the old cache) and compare (--verify_images) on more photos "
-        "like those of the use, with another --cal_method, or keep the most sensitive layers in "
-        "float (--float_layers).",
+        "from where the model will be used, try another --cal_method, or keep the most sensitive "
+        "layers in float (--float_layers).",
         signal_to_noise=8.0,
         matched=0.5,
     ),
 }
-"""By `--data_type`. Rounding is judged by the noise of all cells: the worst one tells little of it.
-INT8's limits keep nonsense out; what it costs is to be measured on real data (`bpnet evaluate`)."""
+"""By `--data_type`. fp16 and INT8 have limits for the noise of all cells together, as the largest
+difference of a single cell says little about poses. Those of INT8 only refuse unusable files: its
+loss of accuracy is to be measured on real data (`bpnet evaluate`)."""
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ class ImageConfig(Block):
 
     image_dims: ImageDims = ImageDims()
     """Size of the network's input in training."""
-    image_encoding: Literal["jpg", "jpeg", "png"] = "jpg"
+    image_encoding: Literal["jpg", "jpeg", "png", "fp16"] = "jpg"
     """Any image is read whatever this says; the file's content decides."""
 
     def without_effect(self) -> dict[str, str]:
         """An encoding that is not the default."""
-        if self.image_encoding != "png":
+        if self.image_encoding not in ("png", "fp16"):
             return {}
         return {"image_encoding": "the file's content decides"}
 

@@ -24,7 +24,7 @@ from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
 from bodyposenet.specs.source import Source
 
 DEFAULT_WEIGHTS = "default"
-"""Name of the package's own model in `pretrained_weights`."""
+"""Name of the package's own model in `pretrained_weights` and `checkpoint_path`."""
 
 
 class FinetuningConfig(Block):
@@ -34,7 +34,7 @@ class FinetuningConfig(Block):
     """Start from checkpoint_path."""
     checkpoint_path: str | None = None
     """A `model.epoch-N.tlt`: its weights, and the optimizer's state of the `.state` beside it where
-    that fits; or any file that pretrained_weights takes."""
+    that fits; or whatever pretrained_weights takes."""
     ckpt_epoch_num: Whole = 0
     """Epochs count from here; the schedule runs over the epochs that remain."""
 

@@ -79,7 +79,10 @@ def _show(result: DatasetResult) -> None:
     say("\n".join(result.accuracy.table()))
     for problems, meaning in (
         (result.unreadable, "could not be read and count as images without detections"),
-        (result.resized, "have another size than their annotations say"),
+        (
+            result.resized,
+            "differ from their annotated size; each line tells whether poses are scaled",
+        ),
     ):
         if problems:
             say(f"images that {meaning}: {len(problems)}")

@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument(
         "-e", "--experiment_spec", metavar="FILE",
-        help="train spec; the model file knows all that it says, it must agree",
+        help="train spec; must agree with the model file, and describes TAO's own .hdf5",
     )  # fmt: skip
     parser.add_argument(
         "-t", "--backend", choices=("onnx", "tfonnx", "uff"), default="onnx",
@@ -89,8 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--verify_images", metavar="DIR",
-        help="photos to compare on; default: drawn people; for INT8 those of --cal_image_dir, if "
-        "there are enough those that do not calibrate",
+        help="photos to compare on; default: drawn people; with INT8: photos of --cal_image_dir "
+        "(or --cal_source_dir) not used for calibration, if at least 4 remain",
     )  # fmt: skip
     parser.add_argument(
         "--allow_inaccurate", action="store_true",
@@ -163,7 +163,7 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--cal_image_dir", metavar="DIR", help="images to calibrate with; folders in it are left"
+        "--cal_image_dir", metavar="DIR", help="images to calibrate with; subfolders are skipped"
     )
     group.add_argument(
         "--cal_data_file", metavar="FILE",
@@ -202,9 +202,9 @@ def _add_engine_arguments(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--engine_runtime", choices=("tensorrt", "openvino", "auto"),
-        help="what builds it, told before any work if it cannot; auto: TensorRT where it works, "
-        "else OpenVINO. By default TensorRT, and without it only the model is written, with exit "
-        "code 2",
+        help="runtime that builds the engine; auto: TensorRT where it works, else OpenVINO. A "
+        "named runtime that is missing is an error before the export starts. Default: TensorRT; if "
+        "it is missing, only the model is written, with exit code 2",
     )  # fmt: skip
     group.add_argument(
         "--max_batch_size", type=_count, default=1, metavar="N",

@@ -141,8 +141,8 @@ class Checkpoint:
 
         Args:
             trainee: Of the checkpoint's network; is changed.
-            exactly: The optimizer must be the same. False: its state is taken where it fits, and
-                the log tells what was taken.
+            exactly: The optimizer must be the same. False: its state is taken for the tensors
+                that it fits, and the log tells for how many.
 
         Raises:
             BodyPoseNetError: They are of another network or optimizer.
@@ -170,17 +170,18 @@ class Checkpoint:
             for group in optimizer.param_groups
             for _ in group["params"]
         ]
-        if any(set(entries) != expected[number] for number, entries in state.items()):
-            if exactly:
-                raise BodyPoseNetError(
-                    f"{self.path}: comes from another optimizer",
-                    "Keep the optimizer of the train spec, or choose another results folder (-r).",
-                )
-            logger.warning("%s: of another optimizer: the optimizer starts anew", self.path)
-            return
+        fitting = {
+            number: entries for number, entries in state.items() if set(entries) == expected[number]
+        }
         if not exactly:
-            counts = len(state), len(trained)
+            counts = len(fitting), len(trained)
             logger.info("%s: the optimizer's state of %d of %d tensors fits", self.path, *counts)
+        elif len(fitting) < len(state):
+            raise BodyPoseNetError(
+                f"{self.path}: comes from another optimizer",
+                "Keep the optimizer of the train spec, or choose another results folder (-r).",
+            )
+        state = fitting
         if state and isinstance(optimizer, torch.optim.SGD):
             for number, part in enumerate(trained):  # torch's fused SGD needs the momentum of all
                 state.setdefault(number, {"momentum_buffer": torch.zeros_like(part)})

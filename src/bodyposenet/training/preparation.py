@@ -115,7 +115,7 @@ def prepare_training(
     if teacher_maps is not None and spec.distillation is not None:
         teacher = PrecomputedTeacher(teacher_maps, spec.distillation.weight, ranks.device)
     step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
-    training = Training(  # the checkpoint stays behind: it fills as much memory as the training
+    training = Training(  # without `start`, whose checkpoint would stay in memory for the whole run
         spec, results_dir, key, ranks, start.position, start.schedule_start, start.resumed,
         trainee, step, batches, validation,
     )  # fmt: skip

@@ -262,7 +262,8 @@ class Progress:
             "data_wait_share": self._summary_pace.wait_share,
         }
         for name, value in scalars.items():
-            writer.add_scalar(name, value, self._step)
+            if math.isfinite(value):  # not so in a skipped step
+                writer.add_scalar(name, value, self._step)
         self._summary_pace = Pace()
 
     def _say_progress(self) -> None:

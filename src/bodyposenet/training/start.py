@@ -26,6 +26,8 @@ from bodyposenet.training.checkpoints import (
     state_file,
 )
 
+_CHECKPOINT = "finetuning_config.checkpoint_path"
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -70,11 +72,8 @@ def prepare_start(spec: TrainSpec, results_dir: Path, key: str) -> Start:
         return _prepare_finetuning(spec, key)
     if spec.pretrained_weights is None:
         return Start(_build_network(spec), None, Position(0), 0)
-    if spec.pretrained_weights == DEFAULT_WEIGHTS:  # which are plain, and part of the program
-        network = _pretrained_network(spec, WEIGHTS, "")
-    else:
-        path = spec.existing_model("pretrained_weights", spec.pretrained_weights)
-        network = _pretrained_network(spec, path, key)
+    path = _model_path(spec, "pretrained_weights", spec.pretrained_weights)
+    network = _pretrained_network(spec, path, key)
     return Start(network, None, Position(0), 0)
 
 
@@ -82,7 +81,7 @@ def _prepare_finetuning(spec: TrainSpec, key: str) -> Start:
     """Begin with a checkpoint of the spec's network, or with the weights of any model file."""
     tuning = spec.finetuning_config
     assert tuning.checkpoint_path is not None  # checked by the spec
-    path = spec.existing("finetuning_config.checkpoint_path", tuning.checkpoint_path)
+    path = _model_path(spec, _CHECKPOINT, tuning.checkpoint_path)
     first = tuning.ckpt_epoch_num
     logger.info("fine-tuning from %s; epochs count from %d", path, first)
     if state_file(path) is None:
@@ -103,10 +102,10 @@ def _prepare_finetuning(spec: TrainSpec, key: str) -> Start:
 
 def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
     tuning = spec.finetuning_config
-    source = tuning.checkpoint_path if tuning.is_finetune_exp else None
-    if source is not None and Path(source).parent.resolve() == results_dir.resolve():
+    first = spec.find_model(tuning.checkpoint_path or "") if tuning.is_finetune_exp else None
+    if first is not None and first.parent.resolve() == results_dir.resolve():
         spec.fail(
-            "finetuning_config.checkpoint_path",
+            _CHECKPOINT,
             f"lies in the results folder {results_dir}, where a run would be resumed",
             "Give the fine-tuning a results folder of its own (-r).",
         )
@@ -120,6 +119,8 @@ def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
 
 
 def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwork:
+    if path == WEIGHTS:  # which are plain, and part of the program
+        key = ""
     if spec.load_graph:
         network, report = build_pretrained(path, key, spec.skeleton, normalization(spec))
         _log(report, path)
@@ -135,6 +136,13 @@ def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwor
     if report.mismatched:
         logger.warning("%s: if this model was pruned, load_graph: true takes its widths", path)
     return network
+
+
+def _model_path(spec: TrainSpec, location: str, name: str) -> Path:
+    """The model file that a spec names; the package's own under the name DEFAULT_WEIGHTS."""
+    if name == DEFAULT_WEIGHTS:
+        return WEIGHTS
+    return spec.existing_model(location, name)
 
 
 def _log(report: WeightReport, path: Path) -> None:

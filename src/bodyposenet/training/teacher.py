@@ -202,8 +202,8 @@ def _compare_sigmas(spec: TrainSpec, path: Path, theirs: float) -> None:
     ours = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
     if theirs != ours:
         logger.warning(
-            "%s was trained with heatmap_gaussian_sigma: %g, the targets of this training have %g: "
-            "what it teaches is of another width", path, theirs, ours,
+            "%s was trained with heatmap_gaussian_sigma %g, this training has %g: the teacher's "
+            "heatmaps have wider or narrower peaks than the targets", path, theirs, ours,
         )  # fmt: skip
 
 

@@ -163,8 +163,8 @@ def _inference_spec(spec: TrainSpec) -> InferenceSpec:
     if spec.inference_spec is not None:
         return InferenceSpec.load(spec.existing("inference_spec", spec.inference_spec))
     logger.info(
-        "the AP while training is that of the decoder accurate; an inference_spec with mode: tao "
-        "measures that of the original's"
+        "the AP is measured with the decoder accurate; for TAO's decoder name an inference_spec "
+        "with mode: tao"
     )
     dims = spec.dataloader.image_config.image_dims
     return InferenceSpec(
