@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory, read_json, replacing, write_json
+from bodyposenet.files import (
+    exists,
+    is_file,
+    is_folder,
+    make_directory,
+    read_json,
+    refuse_existing,
+    replacing,
+    write_json,
+)
 
 
 def names_in(folder) -> list[str]:
@@ -209,6 +218,38 @@ def test_names_of_files_that_are_no_text_come_back_from_json(tmp_path):
     name = os.fsdecode(b"M\xfcller \xc3\xa4.jpg")
     write_json(tmp_path / "a.json", [name])
     assert read_json(tmp_path / "a.json") == [name]
+
+
+def test_what_there_is(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert exists(tmp_path)
+    assert is_folder(tmp_path)
+    assert not is_file(tmp_path)
+    assert exists(tmp_path / "file")
+    assert is_file(tmp_path / "file")
+    assert not is_folder(tmp_path / "file")
+    for name in ("lost", "n" * 300, "n/" * 5000, "file/below", "loop", "null\0"):
+        assert not exists(tmp_path / name)
+        assert not is_file(str(tmp_path / name))
+        assert not is_folder(tmp_path / name)
+        refuse_existing(tmp_path / name, overwrite=False)
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_not_missing(tmp_path, monkeypatch):
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for ask in (exists, is_file, is_folder):
+        with pytest.raises(BodyPoseNetError, match=r"model\.tlt: .*Permission denied"):
+            ask(tmp_path / "model.tlt")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "null\0"])
+def test_a_folder_that_cannot_have_its_name_is_an_error(tmp_path, name):
+    with pytest.raises(BodyPoseNetError, match="cannot write results there"):
+        make_directory(tmp_path / name)
 
 
 def test_make_directory(tmp_path):

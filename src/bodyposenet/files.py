@@ -5,6 +5,7 @@ And reading JSON files of others, which may hold anything.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -155,12 +156,52 @@ def _explaining(path: Path) -> Iterator[None]:
         ) from error
 
 
+_NO_SUCH_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,  # characters that Windows has in no name
+)
+
+
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file or folder; False for a name that is too long, too."""
+    """Whether there is such a file or folder; no name is too long to ask.
+
+    Raises:
+        BodyPoseNetError: Its folder may not be entered.
+    """
+    return _status(path) is not None
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; otherwise as `exists`."""
+    status = _status(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder; otherwise as `exists`."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: str | Path) -> os.stat_result | None:
+    """What the system has of a file; None if there is none.
+
+    Raises:
+        BodyPoseNetError: Its folder may not be entered.
+    """
     try:
-        return Path(path).exists()
-    except OSError:
-        return False
+        return Path(path).stat()
+    except ValueError:  # a null character
+        return None
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            return None
+        raise BodyPoseNetError(
+            f"{path}: cannot be read: {error.strerror}", "Check the permissions of its folder."
+        ) from error
 
 
 @contextmanager
@@ -225,7 +266,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     Raises:
         BodyPoseNetError: It exists and may not.
     """
-    if path.exists() and not overwrite:
+    if exists(path) and not overwrite:
         raise BodyPoseNetError(f"{path}: exists already", "Name another one, or give --overwrite.")
 
 
@@ -247,9 +288,10 @@ def make_directory(
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or error
         raise BodyPoseNetError(
-            f"{path}: cannot write results there: {error.strerror or error}",
+            f"{path}: cannot write results there: {reason}",
             remedy,
         ) from error
     return path

@@ -317,6 +317,9 @@ def test_file_names_with_backslashes_need_the_file(tmp_path):
     dataset = read_coco(path, JOINTS, images_folder=tmp_path)
     assert dataset.images[0].mask_name == "deep/a.png"
     assert dataset.repairs.total() == 1
+    too_long = write_annotations(tmp_path / "b.json", [image(1, f"deep\\{300 * 'n'}.jpg")], [])
+    with pytest.raises(BodyPoseNetError, match=r"deep.nnn"):
+        read_coco(too_long, JOINTS, images_folder=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,8 @@ def test_a_crowd_alone_makes_no_record_without_duplication_either(load):
 
 
 def test_one_image_must_exist(load, tmp_path):
-    _, images = load([image(1), image(2, "deep/b.jpg")], [])
+    too_long = "n" * 300 + ".jpg"  # for the system to ask whether it exists
+    _, images = load([image(1), image(2, "deep/b.jpg"), image(3, too_long)], [])
     with pytest.raises(BodyPoseNetError) as caught:
         check_images_exist(images, tmp_path / "images")
     assert str(tmp_path / "images") in caught.value.what

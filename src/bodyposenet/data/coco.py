@@ -28,6 +28,7 @@ from bodyposenet.data.annotations import (
 )
 from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file
 from bodyposenet.media.encoded import check_size
 from bodyposenet.specs.dataset import COCO_FLAGS, DatasetSpec, Mode, VisibilityFlags
 from bodyposenet.types import Person
@@ -465,7 +466,7 @@ def _file_name(entry: Mapping[str, Any], folder: Path | None, repairs: Counter[s
     if "\\" not in name:
         return name
     slashed = name.replace("\\", "/")
-    if folder is not None and not (folder / slashed).is_file():
+    if folder is not None and not is_file(folder / slashed):
         raise ValueError(f"file_name has backslashes, and there is no {folder / slashed}")
     repairs["file names with a backslash, taken as /"] += 1
     return slashed

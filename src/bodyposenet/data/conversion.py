@@ -16,6 +16,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.records import write_records
 from bodyposenet.data.shards import distribute, shard_path
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, FilteringParams, Split
 from bodyposenet.types import Person, Record
 
@@ -141,7 +142,7 @@ def check_images_exist(images: Sequence[CocoImage], folder: Path) -> None:
     Raises:
         BodyPoseNetError: There is none of them.
     """
-    if images and not any((folder / image.file_name).is_file() for image in images):
+    if images and not any(is_file(folder / image.file_name) for image in images):
         raise BodyPoseNetError(
             f"{folder}: has none of the {len(images)} images that the annotations name; the first "
             f"is {images[0].file_name}",
@@ -178,7 +179,7 @@ def check_mask_folder(root: Path, split: Split) -> None:
         BodyPoseNetError: Both are the same folder.
     """
     images, masks = root / split.images_root_dir_path, root / split.mask_root_dir_path
-    there = images.is_dir() and masks.is_dir()
+    there = is_folder(images) and is_folder(masks)
     if images.samefile(masks) if there else images.resolve() == masks.resolve():
         raise BodyPoseNetError(
             f"{masks}: is the folder of the images too; masks would overwrite images",

@@ -16,6 +16,7 @@ import numpy as np
 from bodyposenet.console import logger, track
 from bodyposenet.data.coco import CocoDataset, CocoImage
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file
 from bodyposenet.media.encoded import (
     check_size,
     has_end_marker,
@@ -155,7 +156,7 @@ def keep_intact(
         path = root / split.images_root_dir_path / image.file_name
         mask = root / split.mask_root_dir_path / image.mask_name
         problem = find_problem(path, image.height, image.width)
-        if not problem and masks and not mask.is_file():
+        if not problem and masks and not is_file(mask):
             problem = "without their mask"
         if not problem:
             kept.append(image)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import read_json, replacing, write_json
+from bodyposenet.files import exists, read_json, replacing, write_json
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import PoseConfiguration
@@ -126,7 +126,7 @@ class MapFolder:
             **json.loads(json.dumps(origin)),
             "skeleton": skeleton.to_pose_configuration(),
         }
-        if (path / HEADER_FILE).exists():
+        if exists(path / HEADER_FILE):
             former = cls.open(path).header
             keys = sorted(header.keys() | former.keys())
             differing = [key for key in keys if header.get(key) != former.get(key)]
@@ -188,7 +188,7 @@ class MapFolder:
             BodyPoseNetError: There are maps of another photo of the same name.
         """
         path = self.file_of(photo)
-        if not path.exists():
+        if not exists(path):
             return False
         try:
             # Of its bytes: NumPy leaves a damaged file open.

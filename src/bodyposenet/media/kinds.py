@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import exists
+from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.media.source import IMAGE_EXTENSIONS, read_image
 from bodyposenet.media.video import name_for_opencv, open_capture
 
@@ -33,15 +33,15 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
     """
     path, image = Path(source), Path(root, source)
     if exists(path):
-        if path.is_dir():
+        if is_folder(path):
             return "dir"
         if path.is_fifo():
             return "image"  # nothing else can be read from a pipe
-        if path.is_file():
+        if is_file(path):
             return _kind_of_file(path)
     elif source.isdecimal() or "://" in source:
         return "webcam"
-    if exists(image) and image.is_file() and _kind_of_file(image) == "image":
+    if is_file(image) and _kind_of_file(image) == "image":
         return "image"
     raise BodyPoseNetError(
         f"{source}: no such file or folder",

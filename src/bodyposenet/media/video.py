@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
+from bodyposenet.files import is_file
 from bodyposenet.media.boxes import find_boxes
 from bodyposenet.media.encoded import check_size
 
@@ -208,7 +209,7 @@ def open_video(path: str | Path) -> Video:
         BodyPoseNetError: It is missing or no video, or its frames have too many pixels
             (`check_size`).
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise BodyPoseNetError(f"{path}: no such video file", "Check --input.")
     # Without the backend's name, "a_001.jpg" would be a video of all images that are so numbered.
     capture = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG)
@@ -240,7 +241,7 @@ def open_camera(source: str) -> Video:
         BodyPoseNetError: There is none, or `source` is a file.
     """
     is_number, name = source.isdecimal(), f"webcam {mask_passwords(source)}"
-    if not is_number and os.path.isfile(source):  # noqa: PTH113 (a Path may be too long to ask)
+    if not is_number and is_file(source):
         raise BodyPoseNetError(
             f"{name}: is a file",
             "Give --input_type video, or auto, which finds out what it is.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import exists
+from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
@@ -135,7 +135,7 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
     if model is not None:
         path = model_file(Path(model))
         found = exists(path) if model else False
-        if found and path.is_dir():
+        if found and is_folder(path):
             raise BodyPoseNetError(f"{model}: is a folder", _NAME_THE_FILE)
         if not found:
             raise BodyPoseNetError(
@@ -150,7 +150,7 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
     if not spec.model_path:
         spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
     path = spec.existing_model("model_path", spec.model_path)
-    if not path.is_file():
+    if not is_file(path):
         spec.fail("model_path", f"{path} is a folder", _NAME_THE_FILE)
     return path
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
+from bodyposenet.files import is_file
 from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Block, Spec, ignored
 from bodyposenet.types import Visibility
@@ -174,7 +175,7 @@ class DatasetSpec(Spec):
     def has_annotations(self, mode: Mode) -> bool:
         """Whether the annotation file of a part exists."""
         root = self.find(self.root_directory_path)
-        return root is not None and (root / self.split(mode).annotation_root_dir_path).is_file()
+        return root is not None and is_file(root / self.split(mode).annotation_root_dir_path)
 
     def annotations(self, mode: Mode) -> Path:
         """The annotation file of a part.
@@ -183,6 +184,6 @@ class DatasetSpec(Spec):
             BodyPoseNetError: It does not exist.
         """
         path = self.root() / self.split(mode).annotation_root_dir_path
-        if not path.is_file():
+        if not is_file(path):
             self.fail(f"{mode}_data.annotation_root_dir_path", f"no such file: {path}")
         return path

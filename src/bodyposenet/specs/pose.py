@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from bodyposenet.files import exists
+from bodyposenet.files import exists, is_file
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Spec
@@ -65,7 +65,7 @@ class PoseConfiguration(Spec):
 def shipped_pose_configuration(name: str) -> Path | None:
     """The pose configuration of that bare name that comes with the package, if there is one."""
     path = Path(str(files("bodyposenet") / "resources" / "pose")) / name
-    return path if path.is_file() else None
+    return path if is_file(path) else None
 
 
 def load_skeleton(path: str | Path) -> Skeleton:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.device import DeviceOptions
-from bodyposenet.files import make_directory, refuse_existing
+from bodyposenet.files import exists, is_file, is_folder, make_directory, refuse_existing
 from bodyposenet.sealing import model_file
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.tasks.export_flags import find_useless
@@ -115,7 +115,7 @@ def _find_model(model: Path) -> Path:
         raise BodyPoseNetError(
             f"{model}: has been exported already", f"Give -m the {_MODEL} file that train wrote."
         )
-    if not model.is_file():
+    if not is_file(model):
         raise BodyPoseNetError(f"{model}: no such file", f"Give -m a model ({_MODEL}).")
     return model
 
@@ -182,7 +182,7 @@ def _multiples(side: int) -> str:
 def _check_images(arguments: argparse.Namespace, shape: tuple[int, int]) -> None:
     """Refuse to export where there is nothing to compare on or to calibrate with."""
     folder = arguments.verify_images
-    if folder and not Path(folder).is_dir():
+    if folder and not is_folder(folder):
         raise BodyPoseNetError(
             f"--verify_images {folder}: no such folder", "Give a folder of photos to compare on."
         )
@@ -237,13 +237,13 @@ def _check_room(targets: Targets, *, overwrite: bool) -> None:
     """Refuse to write over files, and to write where one may not; folders are made."""
     files = [path for path in (targets.output, targets.engine) if path is not None]
     for path in files:
-        if path.is_dir():
+        if is_folder(path):
             raise BodyPoseNetError(f"{path}: is a folder", "Name a file.")
         refuse_existing(path, overwrite=overwrite)
     folders = [*(path.parent for path in files), targets.results]
     if targets.kit is not None:
         _check_kit(targets.kit, folders, overwrite=overwrite)
-        folders.append(targets.kit if targets.kit.exists() else targets.kit.parent)
+        folders.append(targets.kit if exists(targets.kit) else targets.kit.parent)
     for folder in folders:
         try:
             make_directory(folder)
@@ -255,9 +255,9 @@ def _check_room(targets: Targets, *, overwrite: bool) -> None:
 
 def _check_kit(kit: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse a kit in a folder that holds, or would hold, anything else."""
-    if kit.exists() and not kit.is_dir():
+    if exists(kit) and not is_folder(kit):
         raise BodyPoseNetError(f"{kit}: is a file", "Name a folder for the deployment kit.")
-    if kit.is_dir() and any(kit.iterdir()):
+    if is_folder(kit) and any(kit.iterdir()):
         refuse_existing(kit, overwrite=overwrite)
     for folder in folders:
         if folder.resolve().is_relative_to(kit.resolve()):

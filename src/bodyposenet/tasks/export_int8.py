@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger, say
 from bodyposenet.errors import BodyPoseNetError, closest
+from bodyposenet.files import exists, is_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ def check_calibration(arguments: argparse.Namespace, shape: tuple[int, int]) -> 
         _check_selection(arguments)
         return
     source = _source(arguments, shape)
-    if source.image_dir is not None and not source.image_dir.is_dir():
+    if source.image_dir is not None and not is_folder(source.image_dir):
         raise BodyPoseNetError(
             f"--cal_image_dir {source.image_dir}: no such folder",
             "Give a folder of photos that stand for the model's use.",
@@ -87,7 +88,7 @@ def _check_selection(arguments: argparse.Namespace) -> None:
         )
     for flag in ("cache_file", "data_file"):
         named = getattr(arguments, f"cal_{flag}")
-        if named and Path(named).exists():
+        if named and exists(named):
             raise BodyPoseNetError(
                 f"--cal_select: --cal_{flag} {named} exists already, and no image would be used",
                 f"Name another --cal_{flag}, delete it, or leave --cal_select out.",

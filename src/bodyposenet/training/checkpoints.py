@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file
 from bodyposenet.model.checkpoint import (
     build_network,
     describe,
@@ -221,7 +222,7 @@ def state_file(path: Path) -> Path | None:
     if path.suffix == ".state":
         return path
     beside = path.with_suffix(".state")
-    return beside if _NAME.fullmatch(path.name) and beside.is_file() else None
+    return beside if _NAME.fullmatch(path.name) and is_file(beside) else None
 
 
 def list_checkpoints(results_dir: Path) -> list[Path]:
@@ -230,7 +231,7 @@ def list_checkpoints(results_dir: Path) -> list[Path]:
     complete = {
         path: int(match[1])
         for path, match in models.items()
-        if match and path.with_suffix(".state").is_file()
+        if match and is_file(path.with_suffix(".state"))
     }
     return sorted(complete, key=lambda path: complete[path])
 
@@ -242,7 +243,7 @@ def last_checkpoint(results_dir: Path, key: str) -> Checkpoint | None:
         BodyPoseNetError: It cannot be opened.
     """
     candidates = [results_dir / _WITHIN_EPOCH, *list_checkpoints(results_dir)[-1:]]
-    found = [Checkpoint.read(path, key) for path in candidates if path.is_file()]
+    found = [Checkpoint.read(path, key) for path in candidates if is_file(path)]
     return max(found, key=lambda checkpoint: checkpoint.position, default=None)
 
 

@@ -12,6 +12,7 @@ from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.records import RecordSet
 from bodyposenet.data.teacher_maps import TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.training import TrainSpec
@@ -144,10 +145,10 @@ def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[s
     named = []
     for pattern in getattr(config, f"{kind}_records_path"):
         path = Path(folder) / pattern
-        if not path.parent.is_dir():
+        if not is_folder(path.parent):
             path = spec.folder / path
         try:
-            found = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+            found = [path] if is_file(path) else sorted(path.parent.glob(path.name))
         except ValueError as error:
             place = f"{_DATASET_CONFIG}.{kind}_records_path"
             spec.fail(place, f"{pattern} is no file pattern: {error}", "For example train-fold-*.")

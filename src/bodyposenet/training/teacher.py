@@ -24,6 +24,7 @@ from bodyposenet.console import logger
 from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
 from bodyposenet.data.teacher_maps import TeacherMaps
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_folder
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
@@ -216,7 +217,7 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
     if spec.distillation is None or spec.distillation.maps is None:
         return None
     path, weight = spec.existing(_MAPS_PLACE, spec.distillation.maps), spec.distillation.weight
-    if not path.is_dir():
+    if not is_folder(path):
         spec.fail(_MAPS_PLACE, f"{path} is not a folder", f"Name the folder of {HEADER_FILE}.")
     folder = MapFolder.open(path)
     photos = len(folder)

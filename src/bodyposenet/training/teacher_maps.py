@@ -16,7 +16,7 @@ from bodyposenet.data.map_folder import MapFolder, PhotoStamp
 from bodyposenet.data.records import read_records
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory
+from bodyposenet.files import is_file, make_directory
 from bodyposenet.geometry import Affine
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime.predictor import Predictor, network_affine
@@ -176,7 +176,7 @@ def _origin(predictor: Predictor) -> dict[str, object]:
     """The model and the settings, as the header of the folder keeps them."""
     path = predictor.spec.model_path
     model = None
-    if path is not None and Path(path).is_file():
+    if path is not None and is_file(path):
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         model = {"name": Path(path).name, "sha256": digest}
     settings = predictor.spec.model_dump(mode="json", include=_SETTINGS)

@@ -22,6 +22,7 @@ from bodyposenet.evaluation.dataset import (
     load_test_images,
     score_findings,
 )
+from bodyposenet.files import is_folder
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
 from bodyposenet.runtime.engines.pytorch import PyTorchEngine
@@ -180,7 +181,7 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
         why = f"no such file: {spec.test_data.annotation_root_dir_path}"
     elif spec.has_annotations("train") and _is_copy(*map(spec.annotations, ("test", "train"))):
         why = "test_data is a copy of train_data"
-    elif not spec.images_folder("test").is_dir():
+    elif not is_folder(spec.images_folder("test")):
         why = f"no such folder: {spec.test_data.images_root_dir_path}"
     elif images := load_test_images(spec, limit):
         return images

@@ -28,6 +28,7 @@ from bodyposenet.exporting.int8.origin import (
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.int8.watching import WatchedModel
+from bodyposenet.files import exists
 from bodyposenet.runtime.engines import onnx as onnx_engine
 from bodyposenet.runtime.engines.exported import normalize
 
@@ -79,12 +80,12 @@ class CalibrationSource:
     @property
     def has_cache(self) -> bool:
         """Whether the calibration cache exists."""
-        return self.cache_file is not None and self.cache_file.exists()
+        return self.cache_file is not None and exists(self.cache_file)
 
     @property
     def has_tensorfile(self) -> bool:
         """Whether the tensorfile exists."""
-        return self.data_file is not None and self.data_file.exists()
+        return self.data_file is not None and exists(self.data_file)
 
 
 def find_ranges(

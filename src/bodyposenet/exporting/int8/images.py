@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_folder
 from bodyposenet.media.source import list_images, read_image
 
 _REMEDY = "Give --cal_image_dir more photos, or lower --batches or --batch_size."
@@ -86,7 +87,7 @@ def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
 
 def _in_order(folder: Path, seed: int) -> list[Path]:
     """The photos of a folder, in the order in which they are drawn."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BodyPoseNetError(
             f"{folder}: no such folder",
             "Give --cal_image_dir a folder of photos that stand for the model's use.",

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.int8.ranges import Method
-from bodyposenet.files import write_json
+from bodyposenet.files import exists, write_json
 from bodyposenet.specs.loading import Block
 from bodyposenet.specs.numbers import Count
 
@@ -89,7 +89,7 @@ def read_origin(cache: Path) -> Origin | None:
         BodyPoseNetError: The cache has been changed since, or the file is damaged.
     """
     path = _beside(cache)
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         origin = Origin.model_validate_json(path.read_bytes())

@@ -17,7 +17,7 @@ import numpy as np
 from bodyposenet.console import logger, say
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory
+from bodyposenet.files import is_file, make_directory
 from bodyposenet.skeleton import COCO_JOINTS
 
 _PEOPLE = (2, 3, 5, 9)
@@ -70,7 +70,7 @@ def select_images(
             "Name a new folder for the selected images.",
         )
     images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
-    there = [image for image in images if (folder / image.file_name).is_file()]
+    there = [image for image in images if is_file(folder / image.file_name)]
     if len(there) < len(images):
         logger.warning("%s: %d images are missing", folder, len(images) - len(there))
     if len(there) < count:

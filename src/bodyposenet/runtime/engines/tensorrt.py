@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import exists, replacing
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
@@ -165,7 +165,7 @@ def _fill(declared: Sequence[int], count: int, shape: tuple[int, int]) -> tuple[
 def _use_timing_cache(config: Any, file: Path) -> None:
     """Let the builder know what it measured in earlier builds."""
     try:
-        saved = file.read_bytes() if file.exists() else b""
+        saved = file.read_bytes() if exists(file) else b""
     except OSError as error:
         raise BodyPoseNetError(
             f"{file}: cannot be read: {error.strerror}", "Choose another --timing_cache."
