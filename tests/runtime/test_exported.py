@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
+import onnx as onnx_package
 import pytest
 from onnx import TensorProto
 
@@ -275,12 +276,26 @@ def test_float16_leaves_integers_alone(tmp_path):
     np.testing.assert_allclose(maps.heatmaps, foresee(images(1, 16, 24)[0])[0], atol=1e-2)
 
 
+@pytest.mark.parametrize("broken", ["inputs of a node", "version of the operators"])
+@RUNTIMES
+def test_graphs_on_which_openvinos_reader_crashes_or_hangs_are_refused(runtime, broken, tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx_package.load(path)
+    if broken == "inputs of a node":
+        del next(node for node in model.graph.node if node.op_type == "Conv").input[:]
+    else:
+        model.opset_import[0].version = 2**40
+    onnx_package.save(model, path)
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
+        runtime.load(path, KNOWN)
+
+
 @RUNTIMES
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a" * 99])
 def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: (.* cannot read it: .|no ONNX)"):
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot read it: ."):
         runtime.load(path, KNOWN)
 
 

@@ -95,6 +95,23 @@ def open_session(
     return session
 
 
+def check_graph(path: str | Path, content: bytes | None = None) -> None:
+    """Check an ONNX file for another runtime, whose reader may crash on a graph that is not valid.
+
+    Args:
+        path: The file.
+        content: What the file would hold, where it is not written yet or is sealed.
+
+    Raises:
+        BodyPoseNetError: ONNX Runtime cannot read it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    _read(path, content, options, [_CPU])
+
+
 def has_cuda() -> bool:
     """Whether ONNX Runtime was built for GPUs."""
     return _CUDA[0] in onnxruntime.get_available_providers()

@@ -15,9 +15,6 @@ from bodyposenet.sealing import METADATA_KEY
 _METADATA_PROPS = 14
 """`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""
 
-_OPSET_IMPORT, _LARGEST_OPSET = 8, 1000
-"""`ModelProto.opset_import`, and the largest version, field 2, that makes sense."""
-
 _VARINT, _BYTES = 0, 2
 _MOST_VARINT_BYTES = 10
 _SIZES = {1: 8, 5: 4}
@@ -36,10 +33,6 @@ def read_header(path: str | Path, content: bytes) -> str | None:
     """
     try:
         for number, field in _fields(memoryview(content)):
-            if number == _OPSET_IMPORT:
-                version = dict(_fields(field)).get(2, memoryview(b"\0"))
-                if _varint(version, 0)[0] > _LARGEST_OPSET:
-                    raise ValueError("operators of a version that does not exist")
             if number == _METADATA_PROPS:
                 entry = dict(_fields(field))
                 if bytes(entry.get(1, b"")).decode() == METADATA_KEY:

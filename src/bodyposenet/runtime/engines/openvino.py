@@ -19,6 +19,7 @@ from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.onnx import check_graph
 from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
 from bodyposenet.telemetry import without_telemetry
@@ -54,6 +55,7 @@ def load(
         BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
             joints are and no train spec does.
     """
+    check_graph(path, content)
     with _explaining(path, "read it", _EXPORT_AGAIN):
         header = read_header(path, Path(path).read_bytes() if content is None else content)
         model = openvino.Core().read_model(str(path) if content is None else content)
