@@ -18,6 +18,7 @@ from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 from bodyposenet.sealing import read_container
 from bodyposenet.tasks.command import parse_command
 from bodyposenet.tasks.export_checks import find_targets
+from bodyposenet.tasks.export_int8 import photos_to_compare
 
 INT8 = "--data_type", "int8", "--batches", "1", "--cal_image_dir", "photos"
 
@@ -228,8 +229,10 @@ def test_photos_of_an_unknown_calibration_are_not_called_held_out(export, tmp_pa
     )  # fmt: skip
     first = export(*flags)
     assert "compared on 10 photos" in first.out
+    file = (tmp_path / "m.onnx").read_bytes()
     again = export(*flags)
     assert again.code == 0, again.err
+    assert (tmp_path / "m.onnx").read_bytes() == file
     assert "compared on 10 photos" not in again.out
     assert "tensorfile" in again.err
     assert "--verify_images" in again.err
@@ -457,6 +460,14 @@ def test_a_wrong_export_leaves_nothing(export, tmp_path, monkeypatch):
     assert done.code == 2
     assert "m.onnx: not written" in done.err
     assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]
+
+
+def test_a_folder_without_a_readable_photo_is_an_error(tmp_path):
+    (tmp_path / "b.png").write_text("no image")
+    arguments = parse_command("export", ["-m", "m.tlt", "--cal_image_dir", str(tmp_path)])
+    with pytest.raises(BodyPoseNetError, match=re.escape(str(tmp_path))) as caught:
+        photos_to_compare(arguments, None)
+    assert "--verify_images" in caught.value.remedy
 
 
 def test_unreadable_photos_are_an_error(export, tmp_path):

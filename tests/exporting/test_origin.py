@@ -1,5 +1,7 @@
 """What lies beside a calibration cache: whether it is used for the model that it is of."""
 
+import json
+
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
@@ -24,6 +26,13 @@ def origin(cache):
 def test_what_was_written_is_read(cache, origin):
     write_origin(cache, origin)
     assert (cache.parent / "cal.bin.json").is_file()
+    assert read_origin(cache) == origin
+
+
+def test_files_of_older_and_later_versions_are_read(cache, origin):
+    content = origin.model_dump(mode="json") | {"author": "somebody"}
+    del content["batches"]
+    (cache.parent / "cal.bin.json").write_text(json.dumps(content))
     assert read_origin(cache) == origin
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 from onnx import numpy_helper
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.int8.ranges import Method
@@ -30,11 +30,13 @@ class Origin(Block):
         cache: SHA-256 of the cache, which may be exchanged without this file.
         method: How they were found.
         input_shape: Height and width of the images.
-        batches: How many batches they came in; None in files of before.
+        batches: How many batches they came in; None in files of older versions.
         images: How many images.
         photos: `sample_digest` of their folder; None: they came from a tensorfile.
         ranges: Lowest and highest value of every tensor.
     """
+
+    model_config = ConfigDict(extra="ignore")  # of later versions
 
     model: str
     cache: str
