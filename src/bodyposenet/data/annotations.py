@@ -155,29 +155,28 @@ class PersonReader:
         triples = triples.reshape(joints, 3)
         if self._labelling.order is not None:
             triples = triples[list(self._labelling.order)]
-        flags = [0 if math.isnan(flag) else flag for flag in triples[:, 2].tolist()]
+        is_near = np.abs(triples).max() <= farthest  # NaN is not
+        flags = triples[:, 2].tolist()
+        if not is_near:
+            flags = [0 if math.isnan(flag) else flag for flag in flags]
         self._check_flags(flags)
-        labelled = np.array([flag in self._labelling.labelled for flag in flags], bool)
-        self._check_count(entry, int(labelled.sum()), sum(flag != 0 for flag in flags))
-        if not labelled.any():
+        states = [flag in self._labelling.labelled for flag in flags]
+        self._check_count(entry, states.count(True), len(flags) - flags.count(0))
+        labelled = np.array(states)
+        if True not in states:
             return self._nobody, labelled
-        triples[:, 2] = flags
-        is_near = np.abs(triples[:, :2]).max(axis=1) <= farthest  # NaN is not
-        if not is_near.all():
-            if not is_near[labelled].all():
-                raise ValueError(
-                    "keypoints holds a labelled one far outside of the image, or at no finite place"
-                )
-            triples[~is_near, :2] = 0
+        if not is_near:
+            triples[:, 2] = flags
+            _move_unlabelled(triples, labelled, farthest)
         return triples, labelled
 
     def _check_flags(self, flags: Iterable[float]) -> None:
         known = self._labelling.known
-        unknown = [] if known is None else [flag for flag in flags if flag and flag not in known]
+        unknown = set() if known is None else {*flags} - known - {0}
         if unknown:
             raise ValueError(
-                f"a keypoint has the visibility flag {unknown[0]:g}, which visibility_flags of the "
-                "dataset spec do not name"
+                f"a keypoint has the visibility flag {min(unknown):g}, which visibility_flags of "
+                "the dataset spec do not name"
             )
 
     def _check_count(self, entry: Mapping[str, Any], labelled: int, flagged: int) -> None:
@@ -247,6 +246,20 @@ class PersonReader:
         elif is_labelled:
             self._repairs["people without any area, whom no pose can match (OKS 0)"] += 1
         return area
+
+
+def _move_unlabelled(
+    triples: NDArray[np.float64], labelled: NDArray[np.bool_], farthest: float
+) -> None:
+    """Move keypoints that are far away, or at no finite place, to 0, 0.
+
+    Raises:
+        ValueError: One of them is labelled.
+    """
+    is_near = np.abs(triples[:, :2]).max(axis=1) <= farthest
+    if not is_near[labelled].all():
+        raise ValueError("keypoints: a labelled one lies far outside of the image or is not finite")
+    triples[~is_near, :2] = 0
 
 
 def _is_crowd(entry: Mapping[str, Any]) -> bool:
