@@ -47,7 +47,7 @@ def test_pixels_are_averages_of_their_blocks(tmp_path, name, size, divisor):
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
 def test_the_size_is_checked_before_anything_is_shrunk(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(BodyPoseNetError, match="60 x 40, its record says 59 x 40"):
+    with pytest.raises(BodyPoseNetError, match=r"60 x 40.* 59 x 40"):
         PhotoReader().read(tmp_path / name, 40, 59, 4)
 
 

@@ -35,7 +35,7 @@ from bodyposenet.types import Person
 
 _ERRORS_TOLD = 10
 _MOST_ERRORS = 10_000
-"""After so many the rest of a file is not read: it is no annotation file."""
+"""After so many errors the rest of a file is not read: it holds something else."""
 
 _PERSON = "person"
 

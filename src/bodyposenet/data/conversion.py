@@ -72,7 +72,7 @@ def choose_main_persons(
     original; people too close to one another are told by the larger side of the accepted one's box.
 
     Returns:
-        Indices of the main persons, and why the others are none -> how many.
+        Indices of the main persons, and why others are left out -> how many.
     """
     chosen: list[int] = []
     left_out: Counter[str] = Counter()

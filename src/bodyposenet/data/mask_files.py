@@ -47,7 +47,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        BodyPoseNetError: The file cannot be read, is no image, or one of another size.
+        BodyPoseNetError: The file cannot be read, is not an image, or has another size.
     """
     try:
         content = path.read_bytes()

@@ -60,16 +60,16 @@ class PhotoReader:
 
         Args:
             path: The file.
-            height: That its record says.
-            width: That its record says.
+            height: In its record.
+            width: In its record.
             divisor: 1, 2, 4 or 8; every pixel is the average of so many rows and columns.
 
         Returns:
             (h, w, 3) uint8 RGB of the `shrunk_size`; the next call may write over it.
 
         Raises:
-            BodyPoseNetError: The file cannot be read, is no image or cut off, one of another size,
-                or of too many pixels (`check_size`).
+            BodyPoseNetError: The file cannot be read, is not a whole image, or has another size or
+                too many pixels (`check_size`).
         """
         try:
             content = path.read_bytes()
@@ -106,7 +106,7 @@ class PhotoReader:
 def _check_size(path: Path, found: tuple[int, ...], stated: tuple[int, int]) -> None:
     if found != stated:
         raise BodyPoseNetError(
-            f"{path}: the image is {found[1]} x {found[0]}, its record says "
+            f"{path}: the image is {found[1]} x {found[0]}, its record states "
             f"{stated[1]} x {stated[0]}",
             "Convert the dataset again, with --check_files.",
         )

@@ -36,7 +36,7 @@ class DatasetResult(NamedTuple):
         results: The poses in COCO's result format, floats.
         images: The poses as entries of detections.json.
         unreadable: Images that could not be read, and why; nobody was found in them.
-        resized: Images whose size is not what the annotations say, and what became of their poses.
+        resized: Images of another size than the annotations state, and what became of their poses.
     """
 
     accuracy: KeypointAP
@@ -201,9 +201,7 @@ class EvaluationWork:
         if (height, width) != (image.height, image.width):
             poses = poses.moved(Affine.resize(image.width / width, image.height / height))
             stated = f"{image.width} x {image.height}"
-            resized = (
-                f"{path}: is {width} x {height}, its annotations say {stated}; the poses are scaled"
-            )
+            resized = f"{path}: is {width} x {height}, its annotations state {stated}; the poses are scaled"
             logger.warning("%s", resized)
         entry = detections.describe_image(path, poses, _fields(image))
         return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)

@@ -174,7 +174,7 @@ def decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
     Args:
         content: The whole file.
         flags: Of `cv2.imdecode`; without IMREAD_IGNORE_ORIENTATION the image is turned as the file
-            says, by its EXIF data or AVIF's own properties.
+            states, by its EXIF data or AVIF's own properties.
 
     Returns:
         The pixels, their channels in OpenCV's order; None if the content cannot be decoded.
@@ -217,14 +217,14 @@ def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
 
 
 def check_size(name: str | Path, size: tuple[int, int] | None) -> None:
-    """Refuse images of more pixels than the limit: 128 million, or as the environment says.
+    """Refuse images of more pixels than the limit: 128 million, unless `MAX_PIXELS_VARIABLE` is set.
 
     Args:
         name: The image, for errors.
         size: Its height and width; None: unknown.
 
     Raises:
-        BodyPoseNetError: It has more, or the environment variable is no number.
+        BodyPoseNetError: It has more, or the environment variable is not a number.
     """
     if size is None:
         return
