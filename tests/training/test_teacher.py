@@ -115,7 +115,7 @@ def test_a_teacher_of_wider_gaussians_is_told(spec, network, tmp_path, caplog, n
     (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
     load_teacher(spec(tmp_path / name), "", CPU)
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "heatmap_gaussian_sigma: 14" in told and name in told
+    assert all(fact in told for fact in ("heatmap_gaussian_sigma", " 14", " 7", name))
 
 
 def test_a_python_file_opens_any_other(spec, tmp_path):
