@@ -201,7 +201,7 @@ class EvaluationWork:
         if (height, width) != (image.height, image.width):
             poses = poses.moved(Affine.resize(image.width / width, image.height / height))
             stated = f"{image.width} x {image.height}"
-            resized = f"{path}: is {width} x {height}, its annotations state {stated}; the poses are scaled"
+            resized = f"{path}: is {width} x {height}, annotated as {stated}; the poses are scaled"
             logger.warning("%s", resized)
         entry = detections.describe_image(path, poses, _fields(image))
         return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)

@@ -217,7 +217,7 @@ def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
 
 
 def check_size(name: str | Path, size: tuple[int, int] | None) -> None:
-    """Refuse images of more pixels than the limit: 128 million, unless `MAX_PIXELS_VARIABLE` is set.
+    """Refuse images of more pixels than the limit: 128 million, or that of the environment.
 
     Args:
         name: The image, for errors.
