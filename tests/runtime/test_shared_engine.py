@@ -158,3 +158,30 @@ def test_pytorch_after_a_fork_is_an_error_at_once_or_runs_on_one_thread(small_mo
     assert "refused" in opened
     assert "refused" not in single
     assert not any("refused" in line for line in run(1))
+
+
+FORKED_BY_OTHERS = """
+import os, sys
+import torch
+from bodyposenet import BodyPoseNetError
+from bodyposenet.runtime.engines import pytorch
+
+torch.set_num_threads(2)
+torch.nn.Conv2d(64, 64, 3)(torch.rand(1, 64, 128, 128))  # starts PyTorch's threads
+if not os.fork():
+    for device, threads in (("cpu:0", 2), ("cpu:0", 1)):
+        try:
+            pytorch.load(sys.argv[1], device=torch.device(device), threads=threads)
+            print("opened", flush=True)
+        except BodyPoseNetError as error:
+            print("refused", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_pytorch_that_others_have_run_before_a_fork_is_an_error_too(small_model):
+    command = [sys.executable, "-c", FORKED_BY_OTHERS, str(small_model)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert run.stdout.split() == ["refused", "opened"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,12 @@ from bodyposenet.runtime.engines.protocol import crop, stage_index
 from bodyposenet.types import Maps
 
 CPU = torch.device("cpu")
+
+_IMPORTER = os.getpid()
+"""The process that imported this, also in processes forked off it.
+
+That it has run PyTorch cannot be seen: its own code may have, without an engine of ours.
+"""
 
 
 class PyTorchEngine:
@@ -99,25 +104,19 @@ class _WithoutTf32:
 _WITHOUT_TF32 = _WithoutTf32()
 
 
-@cache
-def _first_process() -> int:
-    """Return the process that first called this, also in processes forked off it."""
-    return os.getpid()
-
-
 def _check_process(device: torch.device) -> None:
     """Refuse to run where PyTorch would wait forever for threads that a fork did not copy.
 
     Raises:
-        BodyPoseNetError: This process was forked off one that has run PyTorch, and would use more
-            than one thread, or a GPU.
+        BodyPoseNetError: This process was forked off one that may have run PyTorch, and would use
+            more than one thread, or a GPU.
     """
-    in_fork = _first_process() != os.getpid()
-    if in_fork and (device != CPU or torch.get_num_threads() > 1):
+    in_fork = os.getpid() != _IMPORTER
+    if in_fork and (device.type != "cpu" or torch.get_num_threads() > 1):
         raise BodyPoseNetError(
-            "PyTorch cannot run in this process: it was forked off one that had opened a model, "
+            "PyTorch cannot run in this process: it was forked off one that had loaded PyTorch, "
             "and PyTorch's threads do not survive a fork",
-            "Open the model after the fork, in the worker process only; or start processes with "
+            "Import and open everything after the fork, in the worker process only; or start processes with "
             'multiprocessing.get_context("spawn"); or, on the CPU, give load(..., threads=1).',
         )
 
