@@ -730,6 +730,10 @@ def test_a_model_is_found_under_the_name_that_tao_gives_it(tmp_path, caplog, mon
     with caplog.at_level(logging.INFO, "bodyposenet"):
         assert spec.existing_model("model_path", "m.hdf5") == tmp_path / "specs" / "m.tlt"
     assert "m.tlt" in caplog.text
+    (tmp_path / "m.tlt").write_text("")
+    assert spec.existing_model("model_path", "m.hdf5") == Path("m.tlt")
+    (tmp_path / "specs" / "m.hdf5").write_text("")  # the name that was given counts more
+    assert spec.existing_model("model_path", "m.hdf5") == tmp_path / "specs" / "m.hdf5"
     (tmp_path / "m.hdf5").write_text("")
     assert spec.existing_model("model_path", "m.hdf5") == Path("m.hdf5")
 

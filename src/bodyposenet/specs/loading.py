@@ -163,12 +163,17 @@ class Spec(Block):
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
     def existing_model(self, location: str | Location, path: str) -> Path:
-        """A model file that the spec names, as `existing`, also under TAO's name (`model_file`).
+        """A model file that the spec names, as `existing`; else one of TAO's name (`model_file`).
 
         Raises:
             BodyPoseNetError: It is in neither place.
         """
-        return self.find_model(path) or self.existing(location, path)
+        named = self.find(path)
+        if named is not None:
+            return named
+        candidates = (model_file(Path(path)), model_file(self.folder / path))
+        found = next((candidate for candidate in candidates if exists(candidate)), None)
+        return found or self.existing(location, path)
 
     @property
     def text(self) -> str:
