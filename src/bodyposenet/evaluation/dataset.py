@@ -22,7 +22,7 @@ from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.scale.executor import Executor, LocalExecutor
-from bodyposenet.runtime.scale.kept_results import KeptResult, stamp
+from bodyposenet.runtime.scale.kept_results import BEGIN_AGAIN, KeptResult, stamp
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -187,7 +187,7 @@ class EvaluationWork:
                 raise BodyPoseNetError(
                     f"a kept result is damaged: {len(result.keypoints)} numbers for "
                     f"{len(self.joints)} keypoints",
-                    "Add --overwrite to begin again, or choose another results folder (-r).",
+                    BEGIN_AGAIN,
                 )
         return kept
 

@@ -19,7 +19,7 @@ from bodyposenet.files import read_json, replacing, write_json
 
 _SECONDS_OF_A_PART = 30.0
 _RESULTS_OF_A_PART = 1000
-_REMEDY = "Add --overwrite to begin again, or choose another results folder (-r)."
+BEGIN_AGAIN = "Add --overwrite to begin again, or choose another results folder (-r)."
 
 
 class _Line(BaseModel):
@@ -45,7 +45,7 @@ class KeptResult(BaseModel):
             return cls.model_validate(stored)
         except ValidationError as error:
             raise BodyPoseNetError(
-                f"a kept result is damaged: {first_problem(error)}", _REMEDY
+                f"a kept result is damaged: {first_problem(error)}", BEGIN_AGAIN
             ) from error
 
 
@@ -125,13 +125,13 @@ def _read_parts(
     """The results of earlier runs with this manifest, by key."""
     if not files:
         return {}
-    former = read_json(place, _REMEDY)
+    former = read_json(place, BEGIN_AGAIN)
     if former != manifest:
         claims = former if isinstance(former, dict) else {}
         differing = [key for key in manifest if claims.get(key) != manifest[key]]
         raise BodyPoseNetError(
             f"{place.parent}: holds the results of a run with another {', '.join(differing)}",
-            _REMEDY,
+            BEGIN_AGAIN,
         )
     return {key: result for file in files for key, result in _read_lines(file)}
 
@@ -140,12 +140,14 @@ def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
-        raise BodyPoseNetError(f"{file}: cannot be read: {error.strerror}", _REMEDY) from error
+        raise BodyPoseNetError(f"{file}: cannot be read: {error.strerror}", BEGIN_AGAIN) from error
     for number, line in enumerate(lines, start=1):
         try:
             found = _Line.model_validate_json(line)
         except ValidationError as error:
-            raise BodyPoseNetError(f"{file}:{number}: {first_problem(error)}", _REMEDY) from error
+            raise BodyPoseNetError(
+                f"{file}:{number}: {first_problem(error)}", BEGIN_AGAIN
+            ) from error
         yield found.key, found.result
 
 
@@ -157,5 +159,7 @@ def _number(file: Path) -> int:
     """
     digits = file.stem.removeprefix("part-")
     if not digits.isdecimal():
-        raise BodyPoseNetError(f"{file}: is no part of the results", "Remove that file.")
+        raise BodyPoseNetError(
+            f"{file}: not a file of results: its name has no number", "Remove that file."
+        )
     return int(digits)
