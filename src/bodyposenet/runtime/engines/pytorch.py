@@ -116,8 +116,9 @@ def _check_process(device: torch.device) -> None:
         raise BodyPoseNetError(
             "PyTorch cannot run in this process: it was forked off one that had loaded PyTorch, "
             "and PyTorch's threads do not survive a fork",
-            "Import and open everything after the fork, in the worker process only; or start processes with "
-            'multiprocessing.get_context("spawn"); or, on the CPU, give load(..., threads=1).',
+            "Import and open everything after the fork, in the worker process only; or start "
+            'processes with multiprocessing.get_context("spawn"); or, on the CPU, give '
+            "load(..., threads=1).",
         )
 
 
