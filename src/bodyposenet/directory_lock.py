@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from bodyposenet.console import logger
@@ -34,13 +35,17 @@ _held: set[int] = set()
 
 
 @contextmanager
-def directory_lock(folder: Path, prefix: str = "") -> Iterator[None]:
+def directory_lock(folder: Path, prefix: str = "") -> Iterator[Callable[[], None]]:
     """Keep a folder to this run, and remove what killed runs left unfinished there a day ago.
 
     Args:
         folder: The folder; it must exist.
         prefix: Lock only the files whose names begin like this; runs with other prefixes may write
             to the folder at the same time.
+
+    Yields:
+        What checks that the folder is still the same, as at the end, before anything that depends
+        on it.
 
     Raises:
         BodyPoseNetError: Another run has the folder, or it was removed while this run wrote to it.
@@ -51,13 +56,9 @@ def directory_lock(folder: Path, prefix: str = "") -> Iterator[None]:
     try:
         if removed := remove_stale_files(folder):
             logger.info("%s: removed %d unfinished files of killed runs", folder, removed)
-        yield
-        if not _is_at(descriptor, path):
-            raise BodyPoseNetError(
-                f"{folder}: was removed or replaced while this run was writing to it: what it had "
-                "written before is gone",
-                "Run again, and keep the folder in its place meanwhile.",
-            )
+        check = partial(_check_in_place, descriptor, path)
+        yield check
+        check()
     finally:
         if _is_at(descriptor, path):
             with suppress(OSError):  # Windows removes no open files
@@ -90,6 +91,20 @@ def _acquire(path: Path) -> int:
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # the run before has just removed it
+
+
+def _check_in_place(descriptor: int, path: Path) -> None:
+    """Make sure that the lock is in the folder that has the name now.
+
+    Raises:
+        BodyPoseNetError: The folder was removed or replaced.
+    """
+    if not _is_at(descriptor, path):
+        raise BodyPoseNetError(
+            f"{path.parent}: was removed or replaced while this run was writing to it: what it had "
+            "written before is gone",
+            "Run again, and keep the folder in its place meanwhile.",
+        )
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -353,6 +353,27 @@ def test_a_results_folder_that_is_removed_meanwhile_is_an_error(
     assert ".png: cannot be written" in done.err or "results: was removed" in done.err
 
 
+def test_a_results_folder_that_is_made_again_meanwhile_has_no_success(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
+    results = tmp_path / "results"
+    write = image_work._write_picture
+
+    def make_again_after_the_first(path, picture):
+        if path.parent.parent.samefile(results) and (results / ".lock").exists():
+            shutil.rmtree(results)
+            path.parent.mkdir(parents=True)
+        write(path, picture)
+
+    monkeypatch.setattr(image_work, "_write_picture", make_again_after_the_first)
+    arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
+    done = run_bpnet(*arguments, "-r", results, "--dump_visualizations")
+    assert done.code == 2
+    assert f"{results}: was removed or replaced" in done.err
+    told = [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
+    assert told[-1]["status"] == "FAILURE"
+
+
 def test_json_keeps_its_own_fields(run_bpnet, fixed_engine, spec, photos, tmp_path):
     content = {
         "trip": "north", "categories": "replaced",

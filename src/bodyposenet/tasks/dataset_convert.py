@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bodyposenet.console import StatusFile, logger, say
+from bodyposenet.console import logger, say
 from bodyposenet.cores import usable_cores
-from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
+from bodyposenet.tasks.results import results_folder
 
 if TYPE_CHECKING:
     from bodyposenet.data.coco import CocoDataset, CocoImage
@@ -91,10 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.specs.dataset import DatasetSpec
 
     output = _check_flags(arguments)
-    with (
-        directory_lock(output.parent, output.name),
-        StatusFile(arguments.results_dir or output.parent) as status,
-    ):
+    with results_folder(output.parent, output.name, arguments.results_dir) as status:
         spec = DatasetSpec.load(arguments.dataset_spec)
         outcome = _convert(arguments, spec, output)
         status.write("RUNNING", "converted", **outcome._asdict())

@@ -13,12 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from bodyposenet.console import StatusFile, say
-from bodyposenet.directory_lock import directory_lock
+from bodyposenet.console import say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, replacing
 from bodyposenet.runtime.installation import list_packages
 from bodyposenet.tasks.command import parse_command, run_command
+from bodyposenet.tasks.results import results_folder
 
 _SIZE = 192
 """Height and width of the drawn images."""
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 1")
     _check_packages()
     folder = make_directory(arguments.results_dir)
-    with directory_lock(folder), StatusFile(folder) as status:
+    with results_folder(folder) as status:
         _write_specs(folder, arguments)
         _run("inference", _on_photo(folder))
         say(f"\ndrawing {arguments.images} images to train on, {arguments.test_images} to test on")

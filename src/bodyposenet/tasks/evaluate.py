@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from bodyposenet.console import StatusFile, say
-from bodyposenet.directory_lock import directory_lock
+from bodyposenet.console import say
 from bodyposenet.files import make_directory, write_json
 from bodyposenet.tasks.flags import add_executor_arguments, add_model_arguments, open_executor
+from bodyposenet.tasks.results import results_folder
 
 if TYPE_CHECKING:
     from bodyposenet.evaluation.dataset import DatasetResult
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bodyposenet.specs.dataset import DatasetSpec
 
     results_dir = make_directory(arguments.results_dir or ".")
-    with directory_lock(results_dir), StatusFile(results_dir) as status:
+    with results_folder(results_dir) as status:
         dataset_spec = DatasetSpec.load(arguments.dataset_spec)
         executor = open_executor(arguments, results_dir)
         skeleton, spec = executor.skeleton, executor.spec

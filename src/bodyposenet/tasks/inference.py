@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodyposenet.console import StatusFile, logger, say, track
-from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 from bodyposenet.tasks.flags import (
@@ -18,6 +17,7 @@ from bodyposenet.tasks.flags import (
     load_predictor,
     open_executor,
 )
+from bodyposenet.tasks.results import results_folder
 from bodyposenet.tasks.video import add_video_arguments, run_video
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.batch < 1:
         raise BodyPoseNetError(f"--batch {arguments.batch}: at least 1")
     results_dir = make_directory(arguments.results_dir or ".")
-    with directory_lock(results_dir), StatusFile(results_dir) as status:
+    with results_folder(results_dir) as status:
         arguments.input_type = _input_type(arguments)
         is_video = arguments.input_type in ("video", "webcam")
         _check_flags(arguments, is_video)

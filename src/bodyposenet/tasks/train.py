@@ -11,6 +11,7 @@ from contextlib import nullcontext
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.flags import add_key_argument
+from bodyposenet.tasks.results import results_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         BodyPoseNetError: The spec, the data, the results folder or a GPU is at fault.
         Stopped: A signal asked for the end; the exact position is saved.
     """
-    from bodyposenet.console import StatusFile, logger
-    from bodyposenet.directory_lock import directory_lock
+    from bodyposenet.console import logger
     from bodyposenet.files import make_directory
     from bodyposenet.specs.training import TrainSpec
 
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     with join_ranks() as ranks:
         with (
-            directory_lock(results_dir) if ranks.is_first else nullcontext(),
-            StatusFile(results_dir) if ranks.is_first else nullcontext() as status,
+            results_folder(results_dir) if ranks.is_first else nullcontext() as status,
             StopSignals() as stop,
         ):
             final = train(
