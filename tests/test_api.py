@@ -226,7 +226,7 @@ def test_only_sealed_files_may_be_required(tlt, tmp_path):
     sealed = bodyposenet.load(tmp_path / "sealed.tlt", "key", require_sealed=True)
     with pytest.raises(BodyPoseNetError, match=r"\.tlt: .*sealed"):
         bodyposenet.load(tlt, "key", require_sealed=True)
-    with pytest.raises(BodyPoseNetError, match="no key"):
+    with pytest.raises(BodyPoseNetError, match="require_sealed"):
         bodyposenet.load(tmp_path / "sealed.tlt", require_sealed=True)
     write_tensors(tmp_path / "sealed.tlt", header, tensors)
     with pytest.raises(BodyPoseNetError, match=r"\.tlt: .*sealed"):

