@@ -485,6 +485,7 @@ def test_fewer_gpus_than_asked_for_are_a_clear_error(train):
         ({"dataloader.dataset_config.train_records_path": ["nowhere"]}, "no such file"),
         ({"dataloader.dataset_config.root_data_path": "nowhere"}, "root_data_path"),
         ({"dataloader.dataset_config.train_records_path": ["**x"]}, "train_records_path"),
+        ({"dataloader.dataset_config.train_records_path": ["n" * 300]}, "train_records_path"),
         ({"pretrained_weights": "nowhere.tlt"}, "pretrained_weights"),
     ],
 )

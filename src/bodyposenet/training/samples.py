@@ -138,7 +138,7 @@ def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[s
     counts twice.
 
     Raises:
-        BodyPoseNetError: A pattern is none.
+        BodyPoseNetError: A pattern cannot name any file.
     """
     config = spec.dataloader.dataset_config
     folder = getattr(config, f"{kind}_records_folder_path")
@@ -149,9 +149,9 @@ def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[s
             path = spec.folder / path
         try:
             found = [path] if is_file(path) else sorted(path.parent.glob(path.name))
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # OSError: a name that is too long
             place = f"{_DATASET_CONFIG}.{kind}_records_path"
-            spec.fail(place, f"{pattern} is no file pattern: {error}", "For example train-fold-*.")
+            spec.fail(place, f"{pattern}: not a file pattern: {error}", "For example train-fold-*.")
         named.append((str(path), found))
     return named
 
