@@ -247,7 +247,7 @@ class RefusedError(Exception):
 def _prepare(path: Path) -> None:
     """All that a training does before its first step, and one sample."""
     spec = TrainSpec.load(path)
-    if spec.dataloader.workers:  # the process that reads mutations may start no others
+    if spec.dataloader.workers != 0:  # the process that reads mutations may start no others
         return
     training = prepare_training(
         spec, path.parent / "run", Ranks(torch.device("cpu")), key="", use_amp=False
