@@ -76,7 +76,7 @@ def test_the_page_tells_it_all_and_stands_alone(path, page, accuracy):
     assert "left shoulder" in page.text
     assert "1 could not be read" in page.text
     assert "broken.png: no <image>" in page.text
-    assert "1 have another size" in page.text
+    assert "a.png: is 240 x 200" in page.text
     assert page.plots == ["Precision and recall", "Error by keypoint"]
 
 
