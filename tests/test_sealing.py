@@ -148,7 +148,7 @@ def test_the_header_of_a_sealed_file_is_authenticated(path: Path, monkeypatch: p
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"\x89HDF\r\n\x1a\nrest", "pretrained_weights"),
+        (b"\x89HDF\r\n\x1a\nrest", "hdf5"),
         (b"\x07\x00\x00\x00input_1 something sealed by NVIDIA", "NVIDIA"),
     ],
 )
