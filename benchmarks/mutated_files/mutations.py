@@ -12,7 +12,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -237,8 +237,9 @@ def mutate_hdf5(content: bytes, random: Random) -> bytes:
                 chunks = True if shape and 0 not in shape else None
                 tensors.create_dataset(name, shape, kind, chunks=chunks)
             case _:
-                if isinstance(tensors[name], h5py.Dataset) and tensors[name].size:
-                    tensors[name][...] = random.choice([np.nan, np.inf, 1e30, 0])
+                entry = tensors[name]
+                if isinstance(entry, h5py.Dataset) and entry.size:
+                    entry[...] = random.choice([np.nan, np.inf, 1e30, 0])
     return file.getvalue()
 
 
@@ -262,18 +263,11 @@ def _mutate_field(message: Any, random: Random) -> None:
     if not fields:
         return
     field, value = random.choice(fields)
-    name, is_list = field.name, hasattr(value, "append") and not isinstance(value, (str, bytes))
+    is_list = isinstance(value, MutableSequence)
     if field.message_type is not None and random.random() < 0.85:
-        if hasattr(value, "keys"):  # a map
-            key = random.choice(sorted(value))
-            if random.random() < 0.2:
-                del value[key]
-            else:
-                _mutate_field(value[key], random)
-        else:
-            _mutate_field(random.choice(list(value)) if is_list else value, random)
+        _mutate_field(random.choice(list(value)) if is_list else value, random)
     elif random.random() < 0.25 or field.message_type is not None:
-        message.ClearField(name)
+        message.ClearField(field.name)
     elif is_list:
         items = list(value)
         items[random.randrange(len(items))] = _odd_scalar(field, items[0], random)
@@ -282,7 +276,7 @@ def _mutate_field(message: Any, random: Random) -> None:
         del value[:]
         value.extend(items)
     else:
-        setattr(message, name, _odd_scalar(field, value, random))
+        setattr(message, field.name, _odd_scalar(field, value, random))
 
 
 def _odd_scalar(field: Any, value: Any, random: Random) -> Any:
