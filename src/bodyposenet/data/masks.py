@@ -137,7 +137,7 @@ def _write_in_parallel(
 def _follow_parent() -> None:
     """End when the parent ends this process or is gone, and not before.
 
-    Ctrl-C and SIGTERM may come to all processes, and the parent hears them.
+    Ctrl-C and SIGTERM may come to all processes, and the parent handles them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

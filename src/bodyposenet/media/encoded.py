@@ -1,4 +1,4 @@
-"""Encoded images: what the bytes of a file tell before they are decoded.
+"""Encoded images: format, size, orientation and completeness, without decoding them.
 
 Their size (so that a file of a few bytes cannot ask for gigabytes), whether the file is cut off,
 and whether its content may be turned.
@@ -128,7 +128,7 @@ def _exif_of_jpeg(content: bytes) -> bytes | None:
 
 
 def has_end_marker(content: bytes) -> bool:
-    """Whether the format is one whose files tell by their end that they are whole: JPEG or PNG."""
+    """Whether complete files of this format end with a marker: JPEG or PNG."""
     return is_jpeg(content) or content.startswith(_PNG)
 
 

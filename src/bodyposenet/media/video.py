@@ -34,7 +34,7 @@ _USUAL_RATE = 25.0
 """Where nothing tells how many frames a second has."""
 
 _MOST_STRETCHED = 8.0
-"""Aspects of a pixel, and their inverses, that are believed; real ones are below 3."""
+"""Largest plausible pixel aspect ratio, and its inverse the smallest; real ones are below 3."""
 
 _FRAMES_TO_MEASURE = 30
 
@@ -269,7 +269,7 @@ def _frame_size(capture: cv2.VideoCapture) -> tuple[int, int]:
 
 
 def _pixel_aspect(capture: cv2.VideoCapture) -> float:
-    """Width of a pixel over its height; 1 where a video tells none that could be."""
+    """Width of a pixel over its height; 1 where a video has no plausible one."""
     width, height = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     if width <= 0 or height <= 0 or not 1 / _MOST_STRETCHED <= width / height <= _MOST_STRETCHED:
         return 1.0

@@ -183,7 +183,7 @@ def build_network(
         BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
     """
     description = _description(header)
-    with torch.device("meta"):  # takes no memory, however large the header says that it is
+    with torch.device("meta"):  # takes no memory, whatever sizes the header has
         _check_fit(path, build_described(path, description), tensors)
     network = build_described(path, description)
     fill(path, network, tensors)

@@ -158,22 +158,20 @@ class Spec(Block):
         )
 
     def find_model(self, path: str) -> Path | None:
-        """A model file that the spec names, as `find`, also under TAO's name (`model_file`)."""
-        candidates = (model_file(Path(path)), model_file(self.folder / path))
-        return next((candidate for candidate in candidates if exists(candidate)), None)
-
-    def existing_model(self, location: str | Location, path: str) -> Path:
-        """A model file that the spec names, as `existing`; else one of TAO's name (`model_file`).
-
-        Raises:
-            BodyPoseNetError: It is in neither place.
-        """
+        """A model file that the spec names, as `find`; else one of TAO's name (`model_file`)."""
         named = self.find(path)
         if named is not None:
             return named
         candidates = (model_file(Path(path)), model_file(self.folder / path))
-        found = next((candidate for candidate in candidates if exists(candidate)), None)
-        return found or self.existing(location, path)
+        return next((candidate for candidate in candidates if exists(candidate)), None)
+
+    def existing_model(self, location: str | Location, path: str) -> Path:
+        """A model file that the spec names, as `find_model`.
+
+        Raises:
+            BodyPoseNetError: It is in neither place.
+        """
+        return self.find_model(path) or self.existing(location, path)
 
     @property
     def text(self) -> str:

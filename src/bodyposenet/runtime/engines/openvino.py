@@ -203,7 +203,7 @@ class _RequestPool:
 
 @contextmanager
 def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
-    """OpenVINO's errors as ours; what it says last is what is wrong.
+    """Raise OpenVINO's errors as ours, with the last line of its message.
 
     In the place of an error whose text is not UTF-8, as it names a part of a damaged file, Python
     has a UnicodeDecodeError; of types that NumPy lacks, a TypeError.
