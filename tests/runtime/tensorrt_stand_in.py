@@ -232,6 +232,15 @@ class Cuda:
             return self.cudaError_t.cudaErrorNoDevice, None
         return self.cudaError_t.cudaSuccess, SimpleNamespace(name=self.gpu.encode())
 
+    def cudaGetDeviceCount(self):
+        if self.gpu is None:
+            return self.cudaError_t.cudaErrorNoDevice, None
+        return self.cudaError_t.cudaSuccess, 1
+
+    def cudaSetDevice(self, device):
+        assert device == 0
+        return (self.cudaError_t.cudaSuccess,)
+
     def cudaGetErrorString(self, error):
         return self.cudaError_t.cudaSuccess, b"no CUDA-capable device is detected"
 

@@ -1,6 +1,5 @@
 """The model that comes with the package."""
 
-import onnxruntime
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
@@ -25,18 +24,6 @@ def test_they_are_small_and_described():
     models = {default_model.ON_CPU, default_model.ON_GPU}
     assert set(files) == models | {"MODEL_CARD.md", default_model.INFERENCE_SPEC.name}
     assert sum(files.values()) < MOST_BYTES
-
-
-@pytest.mark.parametrize(
-    ("provider", "name"),
-    [
-        ("CPUExecutionProvider", default_model.ON_CPU),
-        ("CUDAExecutionProvider", default_model.ON_GPU),
-    ],
-)
-def test_the_machine_chooses(monkeypatch, provider, name):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
-    assert default_model.default_model().name == name
 
 
 def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):

@@ -8,7 +8,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Maps
+from bodyposenet.types import Maps, Poses
 
 KITE = Skeleton(
     "kite", ("red", "green", "blue", "yellow"), ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2))
@@ -264,3 +264,57 @@ def test_a_batch_gives_the_poses_of_each_image():
     for image, inputs, its_maps in zip(images, batch, maps, strict=True):
         alone, together = predictor(image), predictor.find_poses(inputs, its_maps)
         np.testing.assert_allclose(together.keypoints, alone.keypoints)
+
+
+class CrowdPredictor(Predictor):
+    """Stands for a network and a decoder: people of given scores, in a given order."""
+
+    scores = (0.3, 0.9, 0.5, 0.9)
+
+    def __init__(self, **limits):
+        super().__init__(BlobEngine(), spec(), **limits)
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    scores = np.array(CrowdPredictor.scores, np.float32)
+    points = np.arange(len(scores), dtype=np.float32)[:, None, None] + np.zeros((1, 4, 2))
+    people = Poses(points.astype(np.float32), np.ones((len(scores), 4), np.float32), scores, KITE)
+    monkeypatch.setattr("bodyposenet.runtime.predictor.decode", lambda *_: people)
+    return lambda image=None, call=None, **limits: (
+        CrowdPredictor(**limits)(kite_image(160, 160)[0], **(call or {})).scores.round(3).tolist()
+    )
+
+
+def test_limits_keep_the_best(crowd):
+    assert crowd() == [pytest.approx(score) for score in CrowdPredictor.scores]  # as decoded
+    assert crowd(score_threshold=0.5) == pytest.approx([0.9, 0.9, 0.5])
+    assert crowd(score_threshold=0.0) == pytest.approx([0.9, 0.9, 0.5, 0.3])
+    assert crowd(max_people=3) == pytest.approx([0.9, 0.9, 0.5])
+    assert crowd(score_threshold=0.95) == []
+    assert crowd(score_threshold=0.4, max_people=2) == pytest.approx([0.9, 0.9])
+
+
+def test_limits_of_one_call_go_before_those_of_the_predictor(crowd):
+    call = {"max_people": 4}
+    assert len(crowd(max_people=1, call=call)) == 4
+    assert len(crowd(max_people=1, score_threshold=0.4, call=call)) == 3
+    assert len(crowd(score_threshold=0.6, call={"score_threshold": 0.1})) == 4
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"score_threshold": 1.5},
+        {"score_threshold": "high"},
+        {"score_threshold": float("nan")},
+        {"max_people": 0},
+        {"max_people": 2.5},
+    ],
+)
+def test_limits_out_of_range(crowd, limits):
+    ((name, value),) = limits.items()
+    with pytest.raises(BodyPoseNetError, match=f"{name}: {value!r}"):
+        crowd(**limits)
+    with pytest.raises(BodyPoseNetError, match=name):
+        crowd(call=limits)

@@ -54,18 +54,37 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
         raise BodyPoseNetError(problem, "Check the path and its permissions.") from error
     except ValueError as error:  # "a\0b.jpg", for example
         raise BodyPoseNetError(f"{str(path)!r}: no name of a file", "Rename the file.") from error
+    return decode_image(content, str(path), size)
+
+
+def decode_image(
+    content: bytes, name: str, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode the content of an image file; the rest as in `read_image`.
+
+    Args:
+        content: The whole file.
+        name: The image, for errors.
+        size: (height, width) that annotations state.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        BodyPoseNetError: It is empty, cut off, too large (`check_size`) or no image.
+    """
     if not content:
-        raise BodyPoseNetError(f"{path}: the file is empty", _AGAIN)
-    check_size(path, image_size(content))
+        raise BodyPoseNetError(f"{name}: the file is empty", _AGAIN)
+    check_size(name, image_size(content))
     whole = with_end(content)
     if whole is None:
-        raise BodyPoseNetError(f"{path}: the file is cut off (no end of image)", _AGAIN)
+        raise BodyPoseNetError(f"{name}: the file is cut off (no end of image)", _AGAIN)
     if whole is not content:
-        warn_of_missing_end(str(path))
+        warn_of_missing_end(name)
     image = decode(whole, cv2.IMREAD_COLOR)
     if image is None:
         raise BodyPoseNetError(
-            f"{path}: no image, or a damaged one",
+            f"{name}: no image, or a damaged one",
             "Give an image that OpenCV reads: JPEG, PNG, BMP, WebP and others.",
         )
     if size is not None and image.shape[:2] != size:

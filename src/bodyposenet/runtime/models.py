@@ -1,4 +1,4 @@
-"""A model file in, the engine that runs it out, or the predictor around it."""
+"""Opening of model files: which engine runs a file, and the predictor around it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
-from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES
+from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES, Device
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
@@ -49,6 +49,10 @@ def open_predictor(
     engine: str = "auto",
     threads: int | None = None,
     precision: str | None = None,
+    *,
+    device: str = "auto",
+    score_threshold: float | None = None,
+    max_people: int | None = None,
 ) -> Predictor:
     """The predictor that a command line asks for.
 
@@ -59,27 +63,44 @@ def open_predictor(
         engine: See `open_engine`.
         threads: See `open_engine`.
         precision: See `open_engine`.
+        device: See `open_engine`.
+        score_threshold: See `Predictor`.
+        max_people: See `Predictor`.
 
     Raises:
         BodyPoseNetError: The spec or the model is missing or wrong.
     """
     chosen = inference_spec or (INFERENCE_SPEC if model is None else None)
     spec = InferenceSpec.load(chosen) if chosen else InferenceSpec()
-    path = find_model(spec, model, engine)
-    return build_predictor(spec, path, key, engine, threads, precision)
+    path = find_model(spec, model, engine, device)
+    return build_predictor(
+        spec, path, key, engine, threads, precision,
+        device=device, score_threshold=score_threshold, max_people=max_people,
+    )  # fmt: skip
 
 
 def build_predictor(
-    spec: InferenceSpec, path: Path, key: str, engine: str, threads: int | None,
+    spec: InferenceSpec,
+    path: Path,
+    key: str,
+    engine: str,
+    threads: int | None,
     precision: str | None,
-) -> Predictor:  # fmt: skip
-    """The predictor of a model file, whose spec names that file; the rest as in `open_engine`.
+    *,
+    device: str = "auto",
+    score_threshold: float | None = None,
+    max_people: int | None = None,
+) -> Predictor:
+    """The predictor of a model file, whose spec names that file.
+
+    The arguments are those of `open_engine` and `Predictor`.
 
     Raises:
-        BodyPoseNetError: See `open_engine`.
+        BodyPoseNetError: See `open_engine` and `Predictor`.
     """
-    opened = open_engine(spec, str(path), key, engine, threads, precision)
-    return Predictor(opened, spec.model_copy(update={"model_path": path.as_posix()}))
+    opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
+    named = spec.model_copy(update={"model_path": path.as_posix()})
+    return Predictor(opened, named, score_threshold=score_threshold, max_people=max_people)
 
 
 def open_engine(
@@ -89,6 +110,8 @@ def open_engine(
     engine: str = "auto",
     threads: int | None = None,
     precision: str | None = None,
+    *,
+    device: str = "auto",
 ) -> ModelEngine:
     """Load the model that the user means.
 
@@ -101,20 +124,23 @@ def open_engine(
         engine: One of `ENGINES`.
         threads: Of the network, at most; None: the runtime chooses.
         precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
+        device: `auto` (a GPU where the runtime can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
+            or `mps` (PyTorch on a Mac).
 
     Raises:
         BodyPoseNetError: The file is missing, broken, sealed with another key, built on another
             machine or of a kind that does not run there; the train spec describes another model;
-            the model lacks the stage of the spec; or an option is wrong.
+            the model lacks the stage of the spec; the device is missing; or an option is wrong.
     """
+    place = Device.parse(device)
     _check_options(engine, threads, precision)
-    path = find_model(spec, model, engine)
+    path = find_model(spec, model, engine, device)
     _check_runtime(path, engine)
     claimed = _train_description(spec)
     if path.suffix.lower() == ".engine":
-        opened = _open_built(path, key, engine, threads, precision)
+        opened = _open_built(path, key, engine, threads, precision, place)
     else:
-        opened = _open(path, key, engine, claimed, threads, precision or PRECISIONS[0])
+        opened = _open(path, key, engine, claimed, threads, precision or PRECISIONS[0], place)
     if claimed is not None and (differing := claimed.differences(opened.description)):
         spec.fail(
             "train_spec",
@@ -126,8 +152,16 @@ def open_engine(
     return opened
 
 
-def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> Path:
+def find_model(
+    spec: InferenceSpec, model: str | None, engine: str = "auto", device: str = "auto"
+) -> Path:
     """The file that the user means: `model`, else the spec's `model_path`, else the default model.
+
+    Args:
+        spec: May name it.
+        model: The file; None: the spec counts.
+        engine: What will run it, which decides on the file of the default model.
+        device: Where it will run, which does so too.
 
     Raises:
         BodyPoseNetError: The file that is named is missing.
@@ -146,7 +180,7 @@ def find_model(spec: InferenceSpec, model: str | None, engine: str = "auto") -> 
         return path
     if spec.model_path is None:
         logger.info("no model is named (-m): the default model finds the people")
-        return default_model(engine)
+        return default_model(engine, Device.parse(device))
     if not spec.model_path:
         spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
     path = spec.existing_model("model_path", spec.model_path)
@@ -192,6 +226,7 @@ def _open(
     claimed: ModelDescription | None,
     threads: int | None,
     precision: str,
+    device: Device,
 ) -> PyTorchEngine | ExportedEngine:
     """Load a model or an export; a runtime is imported only where it is used."""
     extension = path.suffix.lower()
@@ -199,7 +234,10 @@ def _open(
     if runtime == "pytorch":
         from bodyposenet.runtime.engines import pytorch
 
-        return pytorch.load(path, key, threads=threads, precision=precision, claimed=claimed)
+        return pytorch.load(
+            path, key, pytorch.find_device(device),
+            threads=threads, precision=precision, claimed=claimed,
+        )  # fmt: skip
     content = None
     if extension == ".onnx":
         check_plain(path, key)
@@ -210,6 +248,7 @@ def _open(
     if runtime == "openvino":
         from bodyposenet.runtime.engines import openvino
 
+        openvino.check_device(device)
         return openvino.load(path, claimed, threads=threads, precision=precision, content=content)
     from bodyposenet.runtime.engines import onnx
 
@@ -218,11 +257,11 @@ def _open(
             f"precision {precision}: ONNX Runtime computes in that of the file",
             "Choose the engine openvino, or pytorch with the .tlt file.",
         )
-    return onnx.load(path, claimed, threads=threads, content=content)
+    return onnx.load(path, claimed, threads=threads, content=content, device=device)
 
 
 def _open_built(
-    path: Path, key: str, engine: str, threads: int | None, precision: str | None
+    path: Path, key: str, engine: str, threads: int | None, precision: str | None, device: Device
 ) -> ExportedEngine:
     """Load an engine file on the runtime that built it."""
     from bodyposenet.runtime.engines.engine_file import BUILD_HERE, read_engine
@@ -242,10 +281,11 @@ def _open_built(
         if header.runtime == "openvino":
             from bodyposenet.runtime.engines import openvino
 
+            openvino.check_device(device)
             return openvino.load_built(path, header, body, threads=threads, precision=precision)
         from bodyposenet.runtime.engines import tensorrt
 
-        return tensorrt.load_built(path, header, body)
+        return tensorrt.load_built(path, header, body, device=device)
     except ImportError as error:
         raise BodyPoseNetError(
             f"{path}: built by {header.runtime} {header.version} for {header.device}, but "

@@ -1,4 +1,4 @@
-"""An image of any size in, the people in it out, in that image's pixels.
+"""Prediction on one image of any size: its people, in the image's own pixels.
 
 One affine map takes the image to the network's input, and its inverse takes the poses back. The
 steps prepare, infer and find_poses can be called one by one, as `runtime.pipeline` does.
@@ -6,8 +6,10 @@ steps prepare, infer and find_poses can be called one by one, as `runtime.pipeli
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import cv2
@@ -40,18 +42,65 @@ class NetworkInput(NamedTuple):
     to_network: Affine
 
 
+@dataclass(frozen=True)
+class PoseFilter:
+    """Which of the detected people are kept.
+
+    Args:
+        score_threshold: Least score of a person, 0 to 1; None: all are kept.
+        max_people: How many are kept at most, those of the highest scores; None: all.
+
+    Raises:
+        BodyPoseNetError: A value is out of range.
+    """
+
+    score_threshold: float | None = None
+    max_people: int | None = None
+
+    def __post_init__(self) -> None:
+        score, people = self.score_threshold, self.max_people
+        if score is not None and not (isinstance(score, Real) and 0 <= score <= 1):
+            raise BodyPoseNetError(
+                f"score_threshold: {score!r} is not a score", "Write a number from 0 to 1."
+            )
+        if people is not None and not (isinstance(people, Integral) and people >= 1):
+            raise BodyPoseNetError(
+                f"max_people: {people!r} is not a number of people",
+                "Write a whole number, at least 1; or leave it out for all of them.",
+            )
+
+    def __call__(self, poses: Poses) -> Poses:
+        """The people that are kept, the highest score first."""
+        if self.score_threshold is None and self.max_people is None:
+            return poses
+        order = np.argsort(-poses.scores, kind="stable")
+        if self.score_threshold is not None:
+            order = order[poses.scores[order] >= self.score_threshold]
+        return poses[order[: self.max_people]]
+
+
 class Predictor:
     """Finds people in images.
 
     Args:
         engine: The network. A shape that it is bound to goes before the spec's.
         spec: Input shape, stage, scales and thresholds.
+        score_threshold: Least score of the people who are returned; None: all of them.
+        max_people: How many people are returned at most, the best first; None: all of them.
 
     Raises:
-        BodyPoseNetError: The network lacks `output_stage_to_use`.
+        BodyPoseNetError: The network lacks `output_stage_to_use`, or a limit is out of range.
     """
 
-    def __init__(self, engine: Engine, spec: InferenceSpec) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        spec: InferenceSpec,
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+    ) -> None:
+        self._filter = PoseFilter(score_threshold, max_people)
         stage = spec.output_stage_to_use
         if stage is not None and stage > engine.stages:
             spec.fail(
@@ -70,18 +119,46 @@ class Predictor:
             self._scales = sorted(set(self.spec.scales), reverse=True)
         self._options = DecodingOptions.from_spec(spec)
 
-    def __call__(self, image: NDArray[np.uint8]) -> Poses:
+    def with_limits(
+        self, score_threshold: float | None = None, max_people: int | None = None
+    ) -> Predictor:
+        """The same network with other limits; None keeps that of this predictor.
+
+        Raises:
+            BodyPoseNetError: A limit is out of range.
+        """
+        given = {"score_threshold": score_threshold, "max_people": max_people}
+        changed = {name: value for name, value in given.items() if value is not None}
+        if not changed:
+            return self
+        other = copy.copy(self)
+        other._filter = replace(self._filter, **changed)
+        return other
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+    ) -> Poses:
         """Find the people.
 
         Args:
             image: (H, W, 3) uint8, RGB.
+            score_threshold: For this image; None: that of the predictor.
+            max_people: For this image; None: that of the predictor.
 
         Returns:
             Poses in image pixels: floats, not clipped to the image.
+
+        Raises:
+            BodyPoseNetError: The image is too narrow (see `prepare`), or a limit out of range.
         """
-        inputs = self.prepare(image)
-        (maps,) = self.infer([inputs])
-        return self.find_poses(inputs, maps)
+        predictor = self.with_limits(score_threshold, max_people)
+        inputs = predictor.prepare(image)
+        (maps,) = predictor.infer([inputs])
+        return predictor.find_poses(inputs, maps)
 
     def maps(self, image: NDArray[np.uint8]) -> tuple[Maps, Affine]:
         """The network's maps, and the map from image pixels to the input that they belong to.
@@ -134,7 +211,7 @@ class Predictor:
             maps: What `infer` made of these.
 
         Returns:
-            Poses in image pixels.
+            Poses in image pixels; those that the limits leave.
         """
         by_turn = []
         for first in range(0, len(inputs), len(self._scales)):
@@ -142,7 +219,7 @@ class Predictor:
             averaged = _average(inputs[chosen], maps[chosen])
             poses = decode(averaged, self.engine.skeleton, self._options)
             by_turn.append(poses.moved(inputs[first].to_network.inverse()))
-        return merge_turns(by_turn) if len(by_turn) > 1 else by_turn[0]
+        return self._filter(merge_turns(by_turn) if len(by_turn) > 1 else by_turn[0])
 
     def _prepare_at(self, image: NDArray[np.uint8], turns: int, scale: float) -> NetworkInput:
         height, width = image.shape[:2]

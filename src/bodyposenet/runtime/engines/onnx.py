@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
 
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.choices import AUTO, Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
@@ -19,12 +23,16 @@ from bodyposenet.sealing import METADATA_KEY
 Provider = tuple[str, dict[str, str]]
 """A device as ONNX Runtime calls it, and its options."""
 
-_CUDA: Provider = (
-    "CUDAExecutionProvider",
-    {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
-)
+_CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 """In true float32, as on the CPU; and without trying every algorithm at every new shape."""
 _CPU: Provider = ("CPUExecutionProvider", {})
+
+_IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""The smallest ONNX file: y = x, one float32."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 """ONNX Runtime's names -> numpy's."""
@@ -42,6 +50,7 @@ def load(
     threads: int | None = None,
     content: bytes | None = None,
     on_cpu: bool = False,
+    device: Device = AUTO,
 ) -> ExportedEngine:
     """Open an ONNX file.
 
@@ -51,12 +60,13 @@ def load(
         threads: At most so many; None: ONNX Runtime chooses.
         content: What the file would hold, where it is not written yet or is sealed.
         on_cpu: Run it there, even where there is a GPU.
+        device: Where to run it.
 
     Raises:
         BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
-            joints are and no train spec does.
+            joints are and no train spec does; or the device is missing.
     """
-    session = open_session(path, threads=threads, content=content, on_cpu=on_cpu)
+    session = open_session(path, threads=threads, content=content, on_cpu=on_cpu, device=device)
     inputs, outputs = read_tensors(session.get_inputs()), read_tensors(session.get_outputs())
 
     def run(images: NDArray[Any]) -> dict[str, Any]:
@@ -78,16 +88,17 @@ def open_session(
     threads: int | None = None,
     content: bytes | None = None,
     on_cpu: bool = False,
+    device: Device = AUTO,
 ) -> onnxruntime.InferenceSession:
     """Open any ONNX file; the arguments are those of `load`.
 
     Raises:
-        BodyPoseNetError: The file cannot be read.
+        BodyPoseNetError: The file cannot be read, or the device is missing.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
-    providers = [_CUDA, _CPU] if has_cuda() and not on_cpu else [_CPU]
+    providers = [_CPU] if on_cpu else _providers(device)
     session = _read(path, content, options, providers)
     if _overflows(path, session):
         options.add_session_config_entry(_EXACT_BYTES, "1")
@@ -112,9 +123,66 @@ def check_graph(path: str | Path, content: bytes | None = None) -> None:
     _read(path, content, options, [_CPU])
 
 
-def has_cuda() -> bool:
-    """Whether ONNX Runtime was built for GPUs."""
-    return _CUDA[0] in onnxruntime.get_available_providers()
+def has_cuda(device: Device = AUTO) -> bool:
+    """Whether a network opened for a device runs on a GPU."""
+    return device.kind in ("auto", "cuda") and cuda_problem(device.index or 0) is None
+
+
+@cache
+def cuda_problem(index: int = 0) -> str | None:
+    """Find out why ONNX Runtime cannot use a GPU.
+
+    A build for GPUs may lack the GPU, its driver or a library of CUDA, which shows only where a
+    network is opened: this opens the smallest one.
+
+    Args:
+        index: Which GPU, counted from 0.
+
+    Returns:
+        The reason; None if it can use the GPU.
+    """
+    if _CUDA not in onnxruntime.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA (pip install onnxruntime-gpu)"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    problem = None
+    try:
+        session = onnxruntime.InferenceSession(
+            _IDENTITY, options, providers=[_cuda(index)], enable_fallback=False
+        )
+        if _CUDA not in session.get_providers():
+            problem = "the GPU, its driver or a library of CUDA or cuDNN is missing"
+    except Exception as error:  # ONNX Runtime's have no type in common
+        problem = _reason(error)
+    if problem is not None and not index:
+        logger.info("ONNX Runtime has CUDA, but cannot use it: %s", problem)
+    return problem
+
+
+def available_devices() -> list[str]:
+    """Names of the devices that ONNX Runtime can use, the CPU first."""
+    gpus = itertools.takewhile(lambda index: cuda_problem(index) is None, itertools.count())
+    return ["cpu", *(f"cuda:{index}" for index in gpus)]
+
+
+def _providers(device: Device) -> list[Provider]:
+    """Where a network is run, what comes first being tried first.
+
+    Raises:
+        BodyPoseNetError: The device is missing.
+    """
+    if device.kind == "mps":
+        raise device.missing("ONNX Runtime", available_devices())
+    if has_cuda(device):
+        return [_cuda(device.index or 0), _CPU]
+    if device.kind == "cuda":
+        reason = cuda_problem(device.index or 0) or ""
+        raise device.missing("ONNX Runtime", available_devices(), reason)
+    return [_CPU]
+
+
+def _cuda(index: int) -> Provider:
+    return _CUDA, _CUDA_OPTIONS | {"device_id": str(index)}
 
 
 def header_of(session: onnxruntime.InferenceSession) -> str | None:
@@ -143,7 +211,10 @@ def _read(
 ) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(
-            str(path) if content is None else content, options, providers=providers
+            str(path) if content is None else content,
+            options,
+            providers=providers,
+            enable_fallback=False,  # which prints, and goes on without the GPU
         )
         # Names and metadata that are not UTF-8 fail when they are first asked for.
         _ = header_of(session), [(part.name, part.shape) for part in _tensors_of(session)]

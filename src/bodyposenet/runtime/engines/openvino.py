@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.runtime.choices import Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
@@ -31,6 +32,16 @@ _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
+
+
+def check_device(device: Device) -> None:
+    """Refuse devices other than the CPU.
+
+    Raises:
+        BodyPoseNetError: It is another one.
+    """
+    if device.kind not in ("auto", "cpu"):
+        raise device.missing("OpenVINO", ["cpu"])
 
 
 def load(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.runtime.choices import Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import crop, stage_index
 from bodyposenet.types import Maps
@@ -127,6 +128,23 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def find_device(device: Device) -> torch.device:
+    """The device of a name; for `auto`, `choose_device()`.
+
+    Raises:
+        BodyPoseNetError: It is missing here.
+    """
+    if device.kind == "auto":
+        return choose_device()
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = ["cpu", *(f"cuda:{index}" for index in range(gpus))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if device.kind not in available and f"{device.kind}:{device.index or 0}" not in available:
+        raise device.missing("PyTorch", available)
+    return torch.device(str(device))
 
 
 def load(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, replacing
+from bodyposenet.runtime.choices import AUTO, Device
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
@@ -30,13 +31,16 @@ from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_mod
 _UPDATE = "Export the model again (bpnet export), or update tensorrt."
 
 
-def find_device() -> str:
-    """The name of the GPU that engines are built for and run on, CUDA's first.
+def find_device(index: int = 0) -> str:
+    """The name of a GPU; engines are built for CUDA's first.
+
+    Args:
+        index: Which, counted from 0.
 
     Raises:
         BodyPoseNetError: There is none, or its driver does not fit.
     """
-    return _checked(cuda.cudaGetDeviceProperties(0)).name.decode().rstrip("\0")
+    return _checked(cuda.cudaGetDeviceProperties(index)).name.decode().rstrip("\0")
 
 
 def build(
@@ -100,19 +104,27 @@ def build(
     return header, bytes(plan)
 
 
-def load_built(path: str | Path, header: EngineHeader, body: bytes) -> ExportedEngine:
+def load_built(
+    path: str | Path, header: EngineHeader, body: bytes, *, device: Device = AUTO
+) -> ExportedEngine:
     """Open what `build` made.
 
     Args:
         path: The engine file, for errors.
         header: What it says of the engine.
         body: The plan.
+        device: Where to run it: a GPU.
 
     Raises:
-        BodyPoseNetError: It was built by another version or for another GPU, or is broken.
+        BodyPoseNetError: It was built by another version or for another GPU, or is broken; or the
+            device is missing.
     """
-    header.check_machine(path, trt.__version__, find_device())
-    plan = _Plan(path, body)
+    index = device.index or 0
+    gpus = _checked(cuda.cudaGetDeviceCount())
+    if device.kind not in ("auto", "cuda") or index >= gpus:
+        raise device.missing("TensorRT", [f"cuda:{index}" for index in range(gpus)])
+    header.check_machine(path, trt.__version__, find_device(index))
+    plan = _Plan(path, body, index)
     text = header.model_text
     return wrap_model(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
 
@@ -188,10 +200,12 @@ class _Plan:
     Args:
         path: The engine file, for errors.
         body: The plan.
+        device: Index of the GPU.
     """
 
-    def __init__(self, path: str | Path, body: bytes) -> None:
-        self._path, self._log = path, _Log()
+    def __init__(self, path: str | Path, body: bytes, device: int) -> None:
+        self._path, self._log, self._device = path, _Log(), device
+        _checked(cuda.cudaSetDevice(device))
         self._runtime = trt.Runtime(self._log)  # lives as long as its engine
         self._engine = self._runtime.deserialize_cuda_engine(body)
         if self._engine is None:
@@ -216,6 +230,7 @@ class _Plan:
         (name,) = self.inputs
         most = self._engine.get_tensor_profile_shape(name, 0)[2][0]
         with self._lock:
+            _checked(cuda.cudaSetDevice(self._device))  # of this thread
             parts = [
                 self._run(name, images[start : start + most])
                 for start in range(0, len(images), most)
