@@ -31,7 +31,7 @@ from bodyposenet.runtime import detections
 from bodyposenet.runtime.engines import onnx
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.engines.pytorch import PyTorchEngine
-from bodyposenet.runtime.image_work import ImageWork
+from bodyposenet.runtime.image_work import ImageFormat, ImageWork, image_items
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -137,16 +137,21 @@ def _rivals(
         for _ in photos:
             predictor.engine.infer(inputs.pixels[None])
 
-    def run_ours(drawings: Path | None = None) -> None:
-        numbered = enumerate(ImageEntry(photo) for photo in photos)
-        entries = list(ImageWork(drawings).pipeline(predictor).run(numbered))
+    drawings = folder / "pictures"
+    drawings.mkdir(exist_ok=True)
+
+    def run_ours(image_format: ImageFormat | None = None) -> None:
+        items = image_items([ImageEntry(photo) for photo in photos], image_format or "png")
+        work = ImageWork(drawings if image_format else None)
+        entries = list(work.pipeline(predictor).run(items))
         skeleton = predictor.engine.skeleton
         detections.write_detections(folder / "detections.json", skeleton, _SPEC, entries)
 
     return {
         "network": run_network,
         "ours": run_ours,
-        "with pictures": lambda: run_ours(folder / "pictures"),
+        "with pictures": lambda: run_ours("png"),
+        "with JPEG pictures": lambda: run_ours("jpg"),
         "original": lambda: _run_original_chain(predictor.engine, photos, folder),
     }
 
@@ -170,10 +175,13 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
 
 def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[str, float]:
     """The figures of one network; those of the original's carry no name."""
-    ours, pictures = seconds["ours"], seconds["with pictures"]
+    ours, pictures, jpegs = (
+        seconds[name] for name in ("ours", "with pictures", "with JPEG pictures")
+    )
     figures = {
         f"share_of_network_only_{architecture}": seconds["network"] / ours,
         f"share_of_network_only_{architecture}_with_pictures": seconds["network"] / pictures,
+        f"share_of_network_only_{architecture}_with_jpeg_pictures": seconds["network"] / jpegs,
         f"images_per_s_{architecture}": count / ours,
         f"ms_of_a_picture_{architecture}": 1000 * (pictures - ours) / count,
     }

@@ -112,7 +112,7 @@ def test_a_folder_of_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     np.testing.assert_allclose(second["keypoints"][0], PLACES * (200, 100) - 0.5, atol=1.3)
     np.testing.assert_allclose(second["keypoint_scores"][0], 0.9, atol=0.1)
     assert statuses(results) == ["STARTED", "RUNNING", "SUCCESS"]
-    drawn = read_image(results / "images_annotated" / "1.png")
+    drawn = read_image(results / "images_annotated" / "b.png")
     assert drawn.shape == (100, 200, 3)
     assert (drawn != 90).any()
 
@@ -172,7 +172,7 @@ def test_an_image_may_come_from_a_pipe(run_bpnet, fixed_engine, spec, photos, tm
     writer.start()
     done = run_bpnet("inference", "-i", spec, "--input", tmp_path / "pipe", "-r", tmp_path / "r")
     assert done.code == 0, done.err
-    assert (tmp_path / "r" / "images_annotated" / "0.png").exists()
+    assert (tmp_path / "r" / "images_annotated" / "pipe.png").exists()
 
 
 def test_the_benchmark_tells_the_time_of_every_part(
@@ -199,7 +199,7 @@ def test_people_below_the_display_threshold_are_written_but_not_drawn(
     assert done.code == 0
     (entry,) = read_detections(results)["images"]
     assert len(entry["scores"]) == 1
-    assert (read_image(results / "images_annotated" / "0.png") == 90).all()
+    assert (read_image(results / "images_annotated" / "b.png") == 90).all()
 
 
 def test_our_own_sample_carries_the_better_thresholds():
@@ -218,8 +218,8 @@ def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp
     )  # fmt: skip
     assert done.code == 0
     (entry,) = read_detections(results)["images"]
-    assert entry["viz_id"] == 0
-    assert [file.name for file in (results / "images_annotated").iterdir()] == ["0.png"]
+    assert (entry["viz_id"], entry["viz_name"]) == (0, "b.png")
+    assert [file.name for file in (results / "images_annotated").iterdir()] == ["b.png"]
 
 
 def test_the_score_of_the_display_threshold_is_told(
@@ -231,31 +231,53 @@ def test_the_score_of_the_display_threshold_is_told(
     assert "people: 2 (0 scored 0.99 or more)" in run_bpnet(*arguments).out
 
 
-def test_pictures_of_a_former_run_are_removed_or_told_of(
+def test_pictures_of_a_former_run_are_removed_and_others_stay(
     run_bpnet, fixed_engine, spec, photos, tmp_path
 ):
     drawings = tmp_path / "r" / "images_annotated"
     arguments = ("inference", "-i", spec, "-r", tmp_path / "r", "--input")
     assert run_bpnet(*arguments, photos, "--dump_visualizations").code == 0
+    assert {file.name for file in drawings.iterdir()} == {"a.png", "b.png"}
     for name in ("mine.png", "2.png"):  # of somebody else, and of a run that was killed
         (drawings / name).touch()
-    told = run_bpnet(*arguments, photos / "b.png")
-    assert "removed 1 pictures of the former run" in told.err
-    assert "1 pictures are of other runs" in told.err
-    assert {file.name for file in drawings.iterdir()} == {"0.png", "2.png", "mine.png"}
+    run_bpnet(*arguments, photos / "b.png")
+    assert {file.name for file in drawings.iterdir()} == {"b.png", "2.png", "mine.png"}
+    # Files of versions that named pictures by viz_id alone.
+    document = read_detections(tmp_path / "r")
+    document["images"] = [{"viz_id": 2}, *document["images"]]
+    (tmp_path / "r" / "detections.json").write_text(json.dumps(document))
+    run_bpnet(*arguments, photos / "a.JPG")
+    assert {file.name for file in drawings.iterdir()} == {"a.png", "mine.png"}
 
 
-def test_a_file_that_is_no_list_of_pictures_removes_none(
-    run_bpnet, fixed_engine, spec, photos, tmp_path
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ((), ["a.png", "b.png", "b_3.png", "b_2.png"]),
+        (("--image_format", "jpg"), ["a.jpg", "b.jpg", "b_3.jpg", "b_2.jpg"]),
+        (("--viz_names", "index"), ["0.png", "1.png", "2.png", "3.png"]),
+        (("--viz_names", "index", "--image_format", "webp"), [f"{k}.webp" for k in range(4)]),
+    ],
+)  # fmt: skip
+def test_pictures_are_named_after_images_or_numbers(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, flags, names
 ):
-    drawings = tmp_path / "images_annotated"
-    drawings.mkdir()
-    (drawings / "1.png").touch()
-    for content in ("{", "[3]", '{"images": 3}', '{"images": [3, {"viz_id": "../b"}]}'):
-        (tmp_path / "detections.json").write_text(content)
-        done = run_bpnet("inference", "-i", spec, "-r", tmp_path, "--input", photos / "b.png")
-        assert done.code == 0
-        assert {file.name for file in drawings.iterdir()} == {"0.png", "1.png"}
+    """A name that is taken gets a number, but never the name of another image."""
+    for name in ("B.bmp", "b_2.png"):
+        cv2.imwrite(str(photos / name), np.full((60, 50, 3), 120, np.uint8))
+    listed = ["a.JPG", "b.png", "B.bmp", "b_2.png"]
+    (tmp_path / "list.json").write_text(json.dumps([str(photos / name) for name in listed]))
+    done = run_bpnet(
+        "inference", "-i", spec, "--input", tmp_path / "list.json", "-r", tmp_path / "r",
+        "--dump_visualizations", *flags,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    entries = read_detections(tmp_path / "r")["images"]
+    assert [entry["viz_id"] for entry in entries] == [0, 1, 2, 3]
+    assert [entry["viz_name"].lower() for entry in entries] == names
+    for entry, image in zip(entries, listed, strict=True):
+        picture = read_image(tmp_path / "r" / "images_annotated" / entry["viz_name"])
+        assert picture.shape == read_image(photos / image).shape
 
 
 def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, photos, tmp_path):
@@ -449,7 +471,7 @@ def test_one_image_needs_no_more_than_its_name(run_bpnet, photos, tmp_path):
     document = read_detections(tmp_path / "results")
     assert Path(document["inference_spec"]["model_path"]) == default_model()
     entry = document["images"][0]
-    picture = cv2.imread(str(tmp_path / "results/images_annotated" / f"{entry['viz_id']}.png"))
+    picture = cv2.imread(str(tmp_path / "results/images_annotated" / entry["viz_name"]))
     assert picture.shape == cv2.imread(str(photos / "b.png")).shape
 
 

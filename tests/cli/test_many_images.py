@@ -146,7 +146,7 @@ def test_a_second_run_does_what_has_changed(run_bpnet, model, photos, tmp_path, 
     run()
     first = read(tmp_path / "r", "detections.json")
     run("--engine", "onnx", "--precision", "fp32")  # what it did unasked
-    (tmp_path / "r" / "images_annotated" / "4.png").unlink()
+    (tmp_path / "r" / "images_annotated" / "000003.png").unlink()
     run()
     assert read(tmp_path / "r", "detections.json") == first
     names = sorted(photos.iterdir())

@@ -17,15 +17,17 @@ from bodyposenet.types import DRAWN_SCORE, Poses
 Color = tuple[int, int, int]
 
 _OUTLINE: Color = (18, 18, 24)
+_UNPAINTED = np.array([*_OUTLINE, 0], np.uint8).view(np.uint32)[0]
+"""RGBA of a layer's pixel in one number: outlines are dark, so their edges blend with this."""
+
 _FRACTION_BITS = 4
 """cv2 takes coordinates in 1/16 pixels."""
 
 _FRINGE = 0.6
 """What cv2's antialiasing adds to a shape on each side, in pixels."""
 
-_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
-"""(32, 2) corners of a polygon that looks like a circle."""
+_HALF_CIRCLE = np.linspace(-np.pi / 2, np.pi / 2, 17)
+"""Angles of the corners of a polygon that looks like half a circle."""
 
 _HOLE = 0.6
 """Radius of the hole in an inferred joint, as a share of the joint's."""
@@ -75,9 +77,11 @@ def draw(image: Image, poses: Poses, *, score_threshold: float = DRAWN_SCORE) ->
     canvas = to_pixels(image).copy()
     poses = poses[poses.scores >= score_threshold]
     extents = [_extent(points) for points in poses.keypoints]
+    joint_colors = _joint_colors(poses.skeleton)
     for person in np.argsort(extents, kind="stable"):
         if not np.isnan(poses.keypoints[person]).all():
-            _draw_person(canvas, poses, int(person), _pen(canvas.shape[:2], extents[person]))
+            pen = _pen(canvas.shape[:2], extents[person])
+            _draw_person(canvas, poses, int(person), pen, joint_colors)
     return canvas
 
 
@@ -93,44 +97,48 @@ def _pen(image_shape: tuple[int, ...], extent: float) -> _Pen:
     return _Pen(limb=limb, outline=max(0.7, 0.2 * limb), joint=max(1.3, 0.75 * limb))
 
 
-def _draw_person(canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen) -> None:
+def _draw_person(
+    canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen, joint_colors: Sequence[Color]
+) -> None:
     """Paint one person on a layer of its own, then lay that over the canvas."""
-    points, skeleton = poses.keypoints[person], poses.skeleton
+    points, skeleton = poses.keypoints[person].astype(np.float64), poses.skeleton
     found = ~np.isnan(points[:, 0])
-    limbs = {k: limb for k, limb in enumerate(skeleton.limbs) if found[list(limb)].all()}
-    opacities = _opacities(poses.keypoint_scores[person])
-    sizes = _sizes(points, list(limbs.values()), pen)
+    drawn = [k for k, limb in enumerate(skeleton.limbs) if found[list(limb)].all()]
+    limbs = np.array([skeleton.limbs[k] for k in drawn], np.intp).reshape(-1, 2)
     inferred = poses.inferred[person] if poses.inferred is not None else np.zeros(len(found), bool)
-    widths = {
-        k: pen.limb * min(sizes[start], sizes[end])
-        * (_INFERRED_LIMB if inferred[[start, end]].any() else 1.0)
-        for k, (start, end) in limbs.items()
-    }  # fmt: skip
+    opacities, sizes = _opacities(poses.keypoint_scores[person]), _sizes(points, limbs, pen)
+    widths = pen.limb * sizes[limbs].min(axis=1)
+    widths[inferred[limbs].any(axis=1)] *= _INFERRED_LIMB
+    limb_colors = [skeleton.colors[k] for k in drawn]
+    limb_opacities = opacities[limbs].min(axis=1)
+    starts, ends = points[limbs[:, 0]], points[limbs[:, 1]]
     layer = _Layer(canvas, points[found], margin=pen.joint + pen.outline + 2)
-    for k, (start, end) in limbs.items():
-        width = widths[k] + 2 * pen.outline
-        opacity = min(opacities[start], opacities[end])
-        layer.line(points[start], points[end], width, _OUTLINE, opacity)
-    for k, (start, end) in limbs.items():
-        layer.line(points[start], points[end], widths[k], skeleton.colors[k])
-    colors = _joint_colors(skeleton)
-    for k in np.flatnonzero(found):
-        radius = pen.joint * sizes[k]
-        layer.dot(points[k], radius + pen.outline, _OUTLINE, opacities[k])
-        layer.dot(points[k], radius, colors[k])
-        if inferred[k]:
-            layer.dot(points[k], _HOLE * radius, colors[k], opacity=0.0)
+    layer.lines(starts, ends, widths + 2 * pen.outline, [_OUTLINE] * len(limbs), limb_opacities)
+    layer.lines(starts, ends, widths, limb_colors, limb_opacities)
+    radii = pen.joint * sizes
+    dots = [
+        dot
+        for k in np.flatnonzero(found).tolist()
+        for dot in (
+            (k, radii[k] + pen.outline, _OUTLINE, opacities[k]),
+            (k, radii[k], joint_colors[k], opacities[k]),
+            (k, _HOLE * radii[k], joint_colors[k], 0.0),
+        )[: 3 if inferred[k] else 2]
+    ]
+    joints, radii, colors, covers = zip(*dots, strict=True)
+    centers = points[list(joints)]
+    layer.lines(centers, centers, 2 * np.array(radii), colors, np.array(covers))
     layer.lay_over(canvas)
 
 
 def _sizes(
-    points: NDArray[np.floating], limbs: Sequence[tuple[int, int]], pen: _Pen
+    points: NDArray[np.floating], limbs: NDArray[np.intp], pen: _Pen
 ) -> NDArray[np.floating]:
     """How large each joint is drawn, up to 1: eyes and other joints with short limbs are finer."""
+    lengths = np.hypot(*(points[limbs[:, 0]] - points[limbs[:, 1]]).T)
     reach = np.zeros(len(points))
-    for limb in limbs:
-        length = np.hypot(*(points[limb[0]] - points[limb[1]]))
-        reach[list(limb)] = np.maximum(reach[list(limb)], length)
+    for side in limbs.T:
+        np.maximum.at(reach, side, lengths)
     reach[reach == 0] = np.inf
     return np.clip(0.2 * reach / pen.limb, 0.5, 1.0)
 
@@ -169,40 +177,35 @@ class _Layer:
         high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, low + 1, limit).astype(int)
         self._corner = low
         self._place = np.s_[low[1] : high[1], low[0] : high[0]]
-        shape = (high[1] - low[1], high[0] - low[0])
-        self._colors = np.full((*shape, 3), _OUTLINE, np.uint8)
-        self._cover = np.zeros(shape, np.uint8)
+        shape = (int(high[1] - low[1]), int(high[0] - low[0]))
+        self._pixels = np.full(shape, _UNPAINTED).view(np.uint8).reshape(*shape, 4)
 
-    def line(
-        self, start: NDArray[np.floating], end: NDArray[np.floating], width: float,
-        color: Color, opacity: float | None = None,
+    def lines(
+        self, starts: NDArray[np.floating], ends: NDArray[np.floating],
+        widths: NDArray[np.floating], colors: Sequence[Color], opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
-        """A round-ended line; with an opacity it also covers the canvas."""
-        across = end - start
-        length = float(np.hypot(*across))
-        half = max(width / 2 - _FRINGE, 0.0)
-        normal = np.array([-across[1], across[0]]) / max(length, 1e-6) * half
-        corners = np.stack([start + normal, end + normal, end - normal, start - normal])
-        self._polygon(corners, color, opacity)
-        for cap in (start, end):
-            self.dot(cap, width / 2, color, opacity)
+        """Round-ended lines, (L, 2) each."""
+        along = np.arctan2(*(ends - starts).T[::-1])[:, None]
+        angles = np.concatenate([along + _HALF_CIRCLE, along + np.pi + _HALF_CIRCLE], axis=1)
+        centers = np.repeat(np.stack([ends, starts], axis=1), len(_HALF_CIRCLE), axis=1)
+        rims = np.stack([np.cos(angles), np.sin(angles)], axis=2)
+        halves = np.maximum(widths / 2 - _FRINGE, 0.0)[:, None, None]
+        self._fill(centers + halves * rims, colors, opacities)
 
-    def dot(
-        self, center: NDArray[np.floating], radius: float, color: Color,
-        opacity: float | None = None,
+    def _fill(
+        self, polygons: NDArray[np.floating], colors: Sequence[Color],
+        opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
-        """A filled circle; with an opacity it also covers the canvas."""
-        self._polygon(center + max(radius - _FRINGE, 0.0) * _CIRCLE, color, opacity)
-
-    def _polygon(self, corners: NDArray[np.floating], color: Color, opacity: float | None) -> None:
-        fixed = np.round((corners - self._corner) * (1 << _FRACTION_BITS)).astype(np.int32)
-        cv2.fillConvexPoly(self._colors, fixed, color, cv2.LINE_AA, _FRACTION_BITS)
-        if opacity is not None:
-            value = round(255 * opacity)
-            cv2.fillConvexPoly(self._cover, fixed, value, cv2.LINE_AA, _FRACTION_BITS)
+        fixed = np.round((polygons - self._corner) * (1 << _FRACTION_BITS)).astype(np.int32)
+        covers = np.round(255 * opacities).tolist()
+        for corners, color, cover in zip(fixed, colors, covers, strict=True):
+            value = (*color, cover)
+            cv2.fillConvexPoly(self._pixels, corners, value, cv2.LINE_AA, _FRACTION_BITS)
 
     def lay_over(self, canvas: NDArray[np.uint8]) -> None:
         """Blend the layer into the canvas."""
-        below = canvas[self._place].astype(np.float32)
-        share = self._cover[..., None].astype(np.float32) / 255
-        canvas[self._place] = np.round(below + (self._colors - below) * share).astype(np.uint8)
+        part, colors = canvas[self._place], cv2.cvtColor(self._pixels, cv2.COLOR_RGBA2RGB)
+        cover = cv2.cvtColor(cv2.extractChannel(self._pixels, 3), cv2.COLOR_GRAY2RGB)
+        below = cv2.multiply(part, cv2.bitwise_not(cover), scale=1 / 255)
+        cv2.multiply(colors, cover, colors, scale=1 / 255)
+        part[:] = cv2.add(below, colors)

@@ -1,11 +1,11 @@
-"""The poses of many images in, `detections.json` out: TAO's schema and a little more.
+"""Writing and reading `detections.json`: TAO's schema with a few more keys.
 
 Top level: the pose configuration (`pose_config_type`, `categories`), `keypoint_names`, the
 `inference_spec`, the input JSON's own keys, and `images`. Each of these has `full_image_path`, its
 own fields from the input, `keypoints` (a list of [x, y] per person, [0, 0] where a joint is
 missing), `scores` (one per person) and `keypoint_scores` (a list per person, 0 where a joint is
-missing); `viz_id`, the number of its picture, if there is one. An image that could not be read has
-`error` instead.
+missing). If the image was drawn, it also has `viz_id`, its place in the input, and `viz_name`, the
+file name of its picture. An image that could not be read has `error` instead.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ from bodyposenet.types import Poses
 
 FILE_NAME = "detections.json"
 
+_RESULT_KEYS = {
+    "keypoints", "scores", "keypoint_scores", "inferred", "track_ids", "viz_id", "viz_name",
+    "error",
+}  # fmt: skip
+"""Keys of an entry that the input JSON cannot set."""
+
 
 class DetectionsEntry(BaseModel):
     """One entry of `images`, to check what was written before; the input's own fields are free."""
@@ -36,12 +42,8 @@ class DetectionsEntry(BaseModel):
     keypoint_scores: list[list[float]] = []
     inferred: list[list[bool]] = []
     viz_id: int = 0
+    viz_name: str = ""
     error: str = ""
-
-
-def picture_name(number: int) -> str:
-    """Name of the picture of an image."""
-    return f"{number}.png"
 
 
 def describe_image(path: Path, found: Poses | str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,8 +54,7 @@ def describe_image(path: Path, found: Poses | str, fields: Mapping[str, Any]) ->
         found: The people in it, or why it could not be read.
         fields: What the input says of the image.
     """
-    results = {"keypoints", "scores", "keypoint_scores", "inferred", "track_ids", "viz_id", "error"}
-    own = {key: value for key, value in fields.items() if key not in results}
+    own = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
     result = found.to_dict() if isinstance(found, Poses) else {"error": found}
     return own | {"full_image_path": path.as_posix()} | result
 
@@ -88,15 +89,25 @@ def write_detections(
 
 
 def pictures_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Names of the pictures that entries of `images` tell of."""
-    return {picture_name(entry["viz_id"]) for entry in entries if "viz_id" in entry}
+    """File names of the pictures of `images` entries."""
+    return {picture for entry in entries if (picture := picture_of(entry))}
+
+
+def picture_of(entry: Mapping[str, Any]) -> str:
+    """File name of an entry's picture, empty if there is none.
+
+    Files of versions before 0.2 name pictures by `viz_id` alone.
+    """
+    if "viz_name" in entry:
+        return str(entry["viz_name"])
+    return f"{entry['viz_id']}.png" if "viz_id" in entry else ""
 
 
 def read_pictures(path: Path) -> set[str]:
-    """Names of the pictures that a file of a former run tells of; none where there is no such file.
+    """File names of the pictures that a former run listed; empty if there is no such file.
 
     Args:
-        path: Where it was written.
+        path: The `detections.json` of that run.
     """
     try:
         return pictures_of(read_json(path)["images"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from bodyposenet.tasks.video import add_video_arguments, run_video
 
 if TYPE_CHECKING:
     from bodyposenet.media.source import ImageList
-    from bodyposenet.runtime.image_work import ImageWork
+    from bodyposenet.runtime.image_work import ImageItem, ImageWork
     from bodyposenet.runtime.scale.executor import Executor
     from bodyposenet.runtime.stopwatch import Stopwatch
     from bodyposenet.specs.inference import InferenceSpec
@@ -38,7 +38,10 @@ _PARTS = {
 """Parts of the pipeline and how `--benchmark` calls them."""
 
 _OF_VIDEOS = {"every": 1, "track": False, "smooth": False, "poses_only": False, "show": False}
-_OF_IMAGES = {"processes": None, "ray": None, "overwrite": False, "batch": 1, "benchmark": False}
+_OF_IMAGES = {
+    "processes": None, "ray": None, "overwrite": False, "batch": 1, "benchmark": False,
+    "image_format": "png", "viz_names": "image",
+}  # fmt: skip
 """Flags that do nothing for the other kind of input, and their defaults."""
 
 
@@ -59,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dump_visualizations", action="store_true",
         help="also draw the people, in RESULTS_DIR/images_annotated; always so for a single image",
+    )  # fmt: skip
+    parser.add_argument(
+        "--image_format", choices=("png", "jpg", "webp"), default="png",
+        help="file format of the pictures; jpg takes the least time and space",
+    )  # fmt: skip
+    parser.add_argument(
+        "--viz_names", choices=("image", "index"), default="image",
+        help="how pictures are named: by their image (a.jpg gives a.png, a second a.jpg a_2.png), "
+        "which is the default, or by its viz_id, as TAO names them (0.png)",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=int, default=1, metavar="N",
@@ -125,7 +137,7 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     from bodyposenet.media.kinds import check_image
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
-    from bodyposenet.runtime.image_work import ImageWork
+    from bodyposenet.runtime.image_work import ImageWork, image_items
 
     images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
     if arguments.input_type == "image":
@@ -136,7 +148,10 @@ def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: Sta
     if draws:
         make_directory(drawings)
     work = ImageWork(drawings if draws else None, arguments.batch)
-    entries, end = _find(executor, work, images)
+    items = image_items(
+        images.entries, arguments.image_format, numbered=arguments.viz_names == "index"
+    )
+    entries, end = _find(executor, work, items)
     if arguments.benchmark:
         say("\n".join(_times(executor.stopwatch, len(entries))))
     result = results_dir / detections.FILE_NAME
@@ -173,13 +188,13 @@ def _draws(arguments: argparse.Namespace, images: ImageList, drawings: Path) -> 
 
 
 def _find(
-    executor: Executor, work: ImageWork, images: ImageList
+    executor: Executor, work: ImageWork, items: Sequence[ImageItem]
 ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:
     """The entries of the images, and what ended it before the last one, if anything did."""
     entries: list[dict[str, Any]] = []
-    with closing(executor.run(work, list(enumerate(images.entries)))) as found:
+    with closing(executor.run(work, items)) as found:
         try:
-            for entry in track(found, "inference", len(images.entries)):
+            for entry in track(found, "inference", len(items)):
                 entries.append(entry)
         except (KeyboardInterrupt, BodyPoseNetError) as end:
             if not entries:
@@ -197,21 +212,19 @@ def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
         raise BodyPoseNetError(problem, "The warnings above say what to do.")
 
 
-def _clear_pictures(
-    drawings: Path, entries: Sequence[Mapping[str, Any]], former: Collection[str]
-) -> None:
-    """Remove the pictures that the former detections.json listed; tell of what nobody lists."""
+def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former: Set[str]) -> None:
+    """Remove the pictures that the former detections.json listed and this one does not."""
     from bodyposenet.runtime.detections import pictures_of
 
     ours = pictures_of(entries)
-    others = [file for file in drawings.glob("*.png") if file.name not in ours]
-    stale = [file for file in others if file.name in former]
+    present = {file.name: file for file in drawings.glob("*")}
+    stale = [present[name] for name in sorted(former - ours) if name in present]
     for file in stale:
         file.unlink(missing_ok=True)
     if stale:
         logger.info("%s: removed %d pictures of the former run", drawings, len(stale))
-    if unknown := sum(file.stem.isdecimal() for file in others) - len(stale):
-        logger.info("%s: %d pictures are of other runs", drawings, unknown)
+    if unknown := len(present) - len(stale) - len(ours & present.keys()):
+        logger.info("%s: %d other files are left as they are", drawings, unknown)
 
 
 def _times(stopwatch: Stopwatch, images: int) -> list[str]:
