@@ -212,6 +212,72 @@ def test_an_error_of_the_items_comes_after_all_results_before_it(good, batch):
     assert found == list(range(good))
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("part", ["read", "infer", "finish"])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=["error", "stop"])
+def test_an_error_in_the_middle_comes_after_all_results_before_it(part, error, batch):
+    predictor, bad = Marks(), 21
+    infer = predictor.infer
+
+    def fail_at(index):
+        if index == bad:
+            raise error
+
+    def read(index):
+        if part == "read":
+            fail_at(index)
+        return image(index)
+
+    def finish(index, pixels, poses):
+        time.sleep(0.002)
+        if part == "finish":
+            fail_at(index)
+        return index
+
+    def infer_or_fail(inputs):
+        if part == "infer" and bad in [each[0].pixels[0, 0, 0] for each in inputs]:
+            raise error
+        return infer(inputs)
+
+    predictor.infer = infer_or_fail
+    found = []
+    with pytest.raises(type(error)):
+        for result in pipeline(predictor, read, finish, batch=batch).run(range(60)):
+            found.append(result)
+    # The network has no results for a batch that it failed at.
+    first_of_batch = bad - bad % batch if part == "infer" else bad
+    assert found == list(range(first_of_batch))
+
+
+def test_items_that_need_no_network_keep_their_places():
+    predictor = Marks()
+    line = Pipeline(
+        predictor,
+        image,
+        lambda item, pixels, poses: item,
+        lambda item, error: error,
+        batch=3,
+        bypass=lambda item: -item if item % 4 else None,
+    )
+    assert list(line.run(range(10))) == [0, -1, -2, -3, 4, -5, -6, -7, 8, -9]
+    assert sum(predictor.batches) == 3
+
+
+def test_one_item_ahead_is_one():
+    taken = []
+
+    def items():
+        for index in range(20):
+            taken.append(index)
+            yield index
+
+    line = Pipeline(
+        Marks(), image, lambda item, pixels, poses: item, lambda item, error: error, ahead=1
+    )
+    for result in line.run(items()):
+        assert taken[-1] == result
+
+
 def test_an_interrupt_ends_it_and_leaves_what_is_written(tmp_path):
     predictor = Marks()
     infer = predictor.infer

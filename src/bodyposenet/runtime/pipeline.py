@@ -1,11 +1,12 @@
-"""Many items (paths, frames) in, what is made of each one's poses out, in order.
+"""Prediction on a sequence of items (images, frames of a video) with overlapping steps.
 
-The network runs in the caller's thread. Threads beside it read and resize what comes next, and
-decode and finish what it has seen, so that the network is what one waits for:
+The network runs in the caller's thread. Other threads read and resize the next items, and decode
+and finish the previous ones:
 
     read -> prepare    |    network    |    find_poses -> finish
 
-Numpy, OpenCV and the decoder's kernels leave Python's lock to the others while they compute.
+Results come in the order of the items. NumPy, OpenCV and the decoder's kernels release Python's
+lock while they compute.
 """
 
 from __future__ import annotations
@@ -49,10 +50,20 @@ class _Ready(Generic[Item]):
 
 @dataclass(frozen=True, eq=False)
 class _Unreadable(Generic[Item]):
-    """An item that passes the network by."""
+    """An item that cannot be given to the network."""
 
     item: Item
     error: BodyPoseNetError
+
+
+@dataclass(frozen=True, eq=False)
+class _Bypassed(Generic[Result]):
+    """The result of an item that needs no network."""
+
+    result: Result
+
+
+_Prepared = _Ready[Item] | _Unreadable[Item] | _Bypassed[Result]
 
 
 class Pipeline(Generic[Item, Result]):
@@ -65,6 +76,8 @@ class Pipeline(Generic[Item, Result]):
         skip: Item that cannot be read or prepared, and why -> result. The others go on.
         batch: Items that the network is given at once, where they follow one another and become
             inputs of the same shape.
+        bypass: Item -> its result if it needs no network, else None. Called in threads.
+        ahead: How many items are read ahead of the network; None: `batch` and one per thread.
 
     Attributes:
         room: Items that wait at most on either side of the network.
@@ -80,6 +93,8 @@ class Pipeline(Generic[Item, Result]):
         skip: Callable[[Item, BodyPoseNetError], Result],
         *,
         batch: int = 1,
+        bypass: Callable[[Item], Result | None] | None = None,
+        ahead: int | None = None,
     ) -> None:
         self.stopwatch = Stopwatch()
         self._predictor = predictor
@@ -88,47 +103,70 @@ class Pipeline(Generic[Item, Result]):
         self._skip = skip
         self._batch = batch
         self._threads = min(max(usable_cores(), 2), _MOST_THREADS)
-        self.room = self._batch + self._threads
+        self._bypass = bypass
+        self.room = ahead or self._batch + self._threads
 
     def run(self, items: Iterable[Item | None]) -> Iterator[Result]:
         """Yield the results in the order of the items.
 
-        A batch and as many items as there are threads wait on either side of the network, however
-        many come. An error (other than what `read` says of a bad item) or an interrupt ends the run
-        at once: what waits is dropped. An error of the items' own iterator ends it after the
-        results of all that came before.
+        At most `room` items wait on either side of the network. Whatever ends the run early (an
+        error of the items' own iterator, of the network or of a step, or Ctrl-C) is raised after
+        the results of all earlier items that the network has seen; an error of the items' iterator,
+        after those of all items before it.
 
         Args:
-            items: Are taken in the caller's thread, a few ahead. None stands for none: there will
-                be more, but what is under way shall not wait for it.
+            items: Are taken in the caller's thread, a few ahead. None means that more will come,
+                but that items under way need not wait for them.
         """
         coming = iter(items)
-        ahead: deque[Future[_Ready[Item] | _Unreadable[Item]]] = deque()
+        ahead: deque[Future[_Prepared[Item, Result]]] = deque()
         behind: deque[Future[Result]] = deque()
-        failure: Exception | None = None
+        failure: BaseException | None = None
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="pipeline")
         try:
             while True:
                 try:
-                    for item in islice(coming, self.room - len(ahead)):
-                        if item is None:
-                            break
-                        ahead.append(pool.submit(self._prepare, item))
-                except Exception as error:  # whatever the caller's iterator may fail with
+                    try:
+                        self._take(coming, ahead, pool)
+                    except Exception as error:  # whatever the caller's iterator may fail with
+                        coming, failure = iter(()), error
+                    if ahead:
+                        behind.extend(self._submit(self._next_batch(ahead), pool))
+                    elif not behind:
+                        break
+                except (Exception, KeyboardInterrupt) as error:
                     coming, failure = iter(()), error
-                if ahead:
-                    behind.extend(self._submit(self._next_batch(ahead), pool))
-                elif not behind:
-                    break
+                    ahead.clear()
                 while behind and (not ahead or behind[0].done() or len(behind) > self.room):
-                    yield self._wait_for(behind.popleft())
+                    try:
+                        result = self._wait_for(behind[0])
+                    except KeyboardInterrupt as error:
+                        if failure is not None or behind[0].done():
+                            raise
+                        coming, failure = iter(()), error
+                        ahead.clear()
+                        continue
+                    behind.popleft()
+                    yield result
             if failure is not None:
                 raise failure
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, item: Item) -> _Ready[Item] | _Unreadable[Item]:
+    def _take(
+        self, coming: Iterator[Item | None], ahead: deque[Future[_Prepared[Item, Result]]],
+        pool: ThreadPoolExecutor,
+    ) -> None:  # fmt: skip
+        """Have the next items prepared, as far as there is room."""
+        for item in islice(coming, self.room - len(ahead)):
+            if item is None:
+                break
+            ahead.append(pool.submit(self._prepare, item))
+
+    def _prepare(self, item: Item) -> _Prepared[Item, Result]:
         try:
+            if self._bypass is not None and (result := self._bypass(item)) is not None:
+                return _Bypassed(result)
             with self.stopwatch.time("read"):
                 pixels = self._read(item)
             with self.stopwatch.time("resize"):
@@ -137,12 +175,16 @@ class Pipeline(Generic[Item, Result]):
             return _Unreadable(item, error)
 
     def _next_batch(
-        self, ahead: deque[Future[_Ready[Item] | _Unreadable[Item]]]
-    ) -> list[_Ready[Item] | _Unreadable[Item]]:
-        """The next items whose inputs have one shape, and unreadable ones between them."""
+        self, ahead: deque[Future[_Prepared[Item, Result]]]
+    ) -> list[_Prepared[Item, Result]]:
+        """The next items whose inputs have one shape, and other items between them."""
         batch, room, shapes = [], self._batch, None
         while ahead and room:
-            one = self._wait_for(ahead[0])
+            with self.stopwatch.time("waiting"):
+                error = ahead[0].exception()
+            if error is not None and batch:
+                break  # it is raised after the results of this batch
+            one = ahead[0].result()
             if isinstance(one, _Ready):
                 if shapes not in (None, one.shapes):
                     break
@@ -153,13 +195,17 @@ class Pipeline(Generic[Item, Result]):
         return batch
 
     def _submit(
-        self, batch: Sequence[_Ready[Item] | _Unreadable[Item]], pool: ThreadPoolExecutor
+        self, batch: Sequence[_Prepared[Item, Result]], pool: ThreadPoolExecutor
     ) -> Iterator[Future[Result]]:
         """Run the network, and leave what follows to the threads."""
         maps = self._infer([one for one in batch if isinstance(one, _Ready)])
         for one in batch:
             if isinstance(one, _Ready):
                 yield pool.submit(self._complete, one, next(maps))
+            elif isinstance(one, _Bypassed):
+                done: Future[Result] = Future()
+                done.set_result(one.result)
+                yield done
             else:
                 yield pool.submit(self._skip, one.item, one.error)
 
