@@ -5,7 +5,7 @@ python -m benchmarks.int8 [--model FILE --dataset_spec FILE --images DIR] [--thr
 
 ONNX Runtime, from uint8 images of 320 x 448 to maps. The networks have random weights and are
 calibrated on drawn people. With a model, a dataset spec and a folder of photos to calibrate on,
-that model's keypoint AP on the test images is measured in float32 and in INT8 of both flavours; a
+that model's keypoint AP on the test images is measured in float32 and in INT8 of both targets; a
 person stays where INT8 finds most of the keypoints within 2 pixels of the image.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.evaluation.dataset import DatasetResult, evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.calibration import CalibrationSource
-from bodyposenet.exporting.int8.quantization import Quantization, quantized
+from bodyposenet.exporting.int8.quantization import Quantization, quantize
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import describe, read_model
 from bodyposenet.model.network import BodyPoseNetwork
@@ -40,7 +40,7 @@ from . import harness
 _SIZE = (320, 448)
 _STAGES = {"vgg": 3, "mobilenet": 2}
 """Those of the train specs that we ship."""
-_FLAVOURS = {"": Quantization("cpu"), "_tensorrt": Quantization("tensorrt")}
+_TARGETS = {"": Quantization("cpu"), "_tensorrt": Quantization("tensorrt")}
 """End of a figure's name -> how the model is quantized."""
 _PIXELS = 2.0
 
@@ -77,7 +77,7 @@ def _time(
     architecture: str, content: bytes, source: CalibrationSource, turns: int, threads: int
 ) -> dict[str, float]:
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
-    files = {"fp32": content, "int8": quantized(content, source, _FLAVOURS[""])}
+    files = {"fp32": content, "int8": quantize(content, source, _TARGETS[""])}
     engines = {
         name: onnx.load(name, content=file, threads=threads, on_cpu=True)
         for name, file in files.items()
@@ -109,8 +109,8 @@ def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
 
     expected = evaluate(content)
     figures = {"ap_fp32": expected.accuracy.ap}
-    for end, quantization in _FLAVOURS.items():
-        found = evaluate(quantized(content, source, quantization))
+    for end, quantization in _TARGETS.items():
+        found = evaluate(quantize(content, source, quantization))
         figures |= {
             f"ap_share_lost{end}": 1 - found.accuracy.ap / max(expected.accuracy.ap, 1e-9),
             f"poses_within_2px{end}": _share_that_stays(expected, found),

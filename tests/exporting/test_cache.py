@@ -82,16 +82,16 @@ def test_our_names_go_first():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "begins with ''"),
-        (b"input_1:0: 3c010204\n", "not with TRT-"),
-        (b"TRT-8601-EntropyCalibration2\ninput: 3c01\n", "line 2 is no tensor"),
-        (b"TRT-8601-EntropyCalibration2\ninput: 7fc00000\n", "line 2 is no tensor"),  # NaN
-        (b"TRT-8601-EntropyCalibration2\ninput: bc010204\n", "line 2 is no tensor"),  # below zero
-        (b"\xff\xfe\x00", "is no text"),
+        (b"", "''"),
+        (b"input_1:0: 3c010204\n", "TRT-"),
+        (b"TRT-8601-EntropyCalibration2\ninput: 3c01\n", "line 2"),
+        (b"TRT-8601-EntropyCalibration2\ninput: 7fc00000\n", "line 2"),  # NaN
+        (b"TRT-8601-EntropyCalibration2\ninput: bc010204\n", "line 2"),  # below zero
+        (b"\xff\xfe\x00", "text"),
     ],
 )
 def test_garbage_is_told(tmp_path, content, message):
     (tmp_path / "cal.bin").write_bytes(content)
-    with pytest.raises(BodyPoseNetError, match="no calibration cache") as error:
+    with pytest.raises(BodyPoseNetError, match=r"cal\.bin") as error:
         read_cache(tmp_path / "cal.bin")
     assert message in error.value.what

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.exporting.int8.calibration import measure_ranges
-from bodyposenet.exporting.int8.equalization import equalize
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize
 from bodyposenet.exporting.int8.quantization import Quantization, to_int8
-from bodyposenet.exporting.onnx import Form, export_onnx
+from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
-FIXED = Form(
-    channels_last=False, static_batch_size=1, static_shape=(72, 104), bakes_normalization=True
+FIXED = OnnxExportOptions(
+    channels_last=False, static_batch_size=1, static_shape=(72, 104), normalizes_input=True
 )
 SIZES = [(1, 8, 8), (2, 8, 24), (1, 72, 104), (3, 40, 96), (1, 64, 128), (1, 120, 88)]
 
@@ -57,9 +57,7 @@ def photos() -> NDArray[np.float32]:
 def int8_files(content: bytes, photos: NDArray[np.float32]) -> dict[str, bytes]:
     even = equalize(content)
     ranges = measure_ranges(even, [photos[:2], photos[2:]], "percentile", 2)
-    return {
-        flavour: to_int8(even, ranges, Quantization(flavour)) for flavour in ("cpu", "tensorrt")
-    }
+    return {target: to_int8(even, ranges, Quantization(target)) for target in ("cpu", "tensorrt")}
 
 
 def expected_maps(network: BodyPoseNetwork, inputs: NDArray[np.float32]) -> list[np.ndarray]:
@@ -164,8 +162,8 @@ def test_what_int8_leaves_in_float(network, int8_files):
         "block_1_dwconv",
     }  # fmt: skip
     entries = {"channel_reduction_conv", "stage2/conv1"}
-    for flavour, expected in (("cpu", outputs | stem | entries), ("tensorrt", outputs)):
-        graph = onnx.load_model_from_string(int8_files[flavour]).graph
+    for target, expected in (("cpu", outputs | stem | entries), ("tensorrt", outputs)):
+        graph = onnx.load_model_from_string(int8_files[target]).graph
         types = {weight.name: weight.data_type for weight in graph.initializer}
         in_float = {
             node.name

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from bodyposenet.exporting.float16 import to_float16
-from bodyposenet.exporting.onnx import OPSET, PLAIN, Form, export_onnx
+from bodyposenet.exporting.onnx import OPSET, PLAIN, OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.specs.network import ModelConfig
@@ -21,15 +21,15 @@ from bodyposenet.specs.pose import load_skeleton
 SKELETON = load_skeleton("bpnet_18joints.json")
 SCALES = Normalization((58.4, 57.1, 57.4), (2.1, 2.0, 1.8))
 
-PIXELS = Form(upsample_ratio=4, bakes_normalization=True)
-BOUND = Form(
+PIXELS = OnnxExportOptions(upsample_ratio=4, normalizes_input=True)
+BOUND = OnnxExportOptions(
     channels_last=False, upsample_ratio=2, static_batch_size=2, static_shape=(24, 40),
-    bakes_normalization=True,
+    normalizes_input=True,
 )  # fmt: skip
 
 
 @cache
-def network(form: Form) -> BodyPoseNetwork:
+def network(form: OnnxExportOptions) -> BodyPoseNetwork:
     """A narrow vgg, as its export takes the least time; with statistics of some kind."""
     torch.manual_seed(0)
     stages = 2 if form == PLAIN else 1
@@ -47,7 +47,7 @@ def network(form: Form) -> BodyPoseNetwork:
 
 
 @cache
-def content(form: Form) -> bytes:
+def content(form: OnnxExportOptions) -> bytes:
     return export_onnx(network(form), describe(network(form)), form)
 
 
@@ -55,7 +55,7 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
 
 
-def expected_maps(form: Form, pixels: np.ndarray) -> list[np.ndarray]:
+def expected_maps(form: OnnxExportOptions, pixels: np.ndarray) -> list[np.ndarray]:
     with torch.inference_mode():
         net = network(form)
         maps = net(net.normalize(torch.from_numpy(pixels)))

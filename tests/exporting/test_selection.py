@@ -68,12 +68,12 @@ def test_missing_images_are_counted_and_replaced(dataset, caplog):
         (dataset / "images" / "sub" / f"{image_id}.jpg").unlink()
     assert len(select(dataset, 30)) == 30
     assert "50 images are missing" in caplog.text
-    with pytest.raises(BodyPoseNetError, match="30 images with labelled people"):
+    with pytest.raises(BodyPoseNetError, match=r"30 images.* 31 "):
         select(dataset, 31, "more")
 
 
 def test_other_images_may_not_mix_in(dataset):
     (dataset / "out").mkdir()
     (dataset / "out" / "old.jpg").touch()
-    with pytest.raises(BodyPoseNetError, match="is not empty"):
+    with pytest.raises(BodyPoseNetError, match="out"):
         select(dataset, 5)

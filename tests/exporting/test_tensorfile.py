@@ -59,19 +59,19 @@ def test_batches_are_written_one_by_one(tmp_path):
     assert max(alive) <= 2  # the one before is held until the next has come
 
 
-@pytest.mark.parametrize(("keep", "message"), [(0.5, "cut off"), (0.0, "cut off")])
-def test_a_truncated_file_is_told(tmp_path, keep, message):
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_a_truncated_file_is_told(tmp_path, keep):
     path = tmp_path / "cal.tensorfile"
     write_tensorfile(path, iter(batches()))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(BodyPoseNetError, match=message):
+    with pytest.raises(BodyPoseNetError, match=r"cal\.tensorfile"):
         list(read_tensorfile(path, 3, SHAPE))
 
 
 @pytest.mark.parametrize(
     ("count", "shape", "message"),
-    [(4, SHAPE, "holds 3 batches, 4 are"), (3, (24, 16), "has the shape .2, 16, 24, 3., but")],
+    [(4, SHAPE, r"3 batches.* 4 "), (3, (24, 16), r"\(2, 16, 24, 3\).*\(N, 24, 16, 3\)")],
 )
 def test_another_size_is_told(tmp_path, count, shape, message):
     write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
@@ -82,7 +82,7 @@ def test_another_size_is_told(tmp_path, count, shape, message):
 def test_other_hdf5_is_told(tmp_path):
     with h5py.File(tmp_path / "other", "w") as file:
         file["_tensorfile_array_key__0"] = 1.0
-    with pytest.raises(BodyPoseNetError, match="no tensorfile"):
+    with pytest.raises(BodyPoseNetError, match="other"):
         list(read_tensorfile(tmp_path / "other", 1, SHAPE))
 
 

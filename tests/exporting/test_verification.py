@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting import verification
+from bodyposenet.exporting.photos import read_folder
 from bodyposenet.exporting.verification import (
     TOLERANCES,
     Comparison,
+    Verification,
     compare,
-    find_problem,
-    share_matched,
+    drawn_batches,
+    photo_batches,
+    verify,
 )
 from bodyposenet.model.targets import render_targets
 from bodyposenet.specs.pose import load_skeleton
@@ -49,23 +51,23 @@ def images(count: int = 2) -> np.ndarray:
 
 
 def test_equal_maps_have_no_error_and_all_keypoints():
-    found = compare(FixedEngine(), FixedEngine(), images(), TOLERANCES["fp32"])
+    found = compare(FixedEngine(), FixedEngine(), images(), TOLERANCES["fp32"].pixels)
     assert found.errors == (0.0, 0.0)
     assert found.signal_to_noise == (math.inf, math.inf)
     assert found.matched == found.keypoints == 12
-    assert find_problem([found], TOLERANCES["fp32"]) is None
+    assert Verification((found,), TOLERANCES["fp32"]).problem is None
 
 
 @pytest.mark.parametrize(("data_type", "matched"), [("fp32", 0), ("fp16", 0), ("int8", 12)])
 def test_keypoints_may_move_as_far_as_the_tolerance(data_type, matched):
-    found = compare(FixedEngine(), FixedEngine(shift=1.0), images(), TOLERANCES[data_type])
+    found = compare(FixedEngine(), FixedEngine(shift=1.0), images(), TOLERANCES[data_type].pixels)
     assert found.matched == matched
     assert found.keypoints == 24 - matched
 
 
 def test_error_and_ratio_are_those_of_the_definition():
     network, exported = FixedEngine(), FixedEngine(added=0.01)
-    found = compare(network, exported, images(), TOLERANCES["fp16"])
+    found = compare(network, exported, images(), TOLERANCES["fp16"].pixels)
     maps = np.stack([each.heatmaps for each in network.infer(images())])
     assert found.errors == (pytest.approx(0.01 / maps.max(), rel=1e-4), 0.0)
     ratio = np.square(maps, dtype=float).mean() / 1e-4
@@ -75,8 +77,8 @@ def test_error_and_ratio_are_those_of_the_definition():
 @pytest.mark.parametrize(
     ("data_type", "changes", "facts"),
     [
-        ("fp32", {"errors": (2e-4, 0.0)}, ("0.0002 ", "0.0001 ")),
-        ("fp32", {"errors": (1.00001e-4, 0.0)}, ("0.000100001 ", "0.0001 ")),
+        ("fp32", {"errors": (2e-4, 0.0)}, ("0.0002 ", "0.0001")),
+        ("fp32", {"errors": (1.00001e-4, 0.0)}, ("0.000100001 ", "0.0001")),
         ("fp32", {"errors": (math.nan, 0.0)}, ("nan",)),
         ("fp32", {"matched": 90}, ("90 %", "98 %")),
         ("fp16", {"errors": (0.1, 0.1), "signal_to_noise": (25.0, 30.0), "matched": 95}, None),
@@ -92,7 +94,7 @@ def test_what_is_further_away_is_a_problem_told_by_numbers_that_differ(data_type
     comparisons = [FLAWLESS, Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))]
     comparisons.append(Comparison(**(vars(FLAWLESS) | changes)))
     comparisons[0] = Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))
-    problem = find_problem(comparisons, TOLERANCES[data_type])
+    problem = Verification(tuple(comparisons), TOLERANCES[data_type]).problem
     assert (problem is None) == (facts is None)
     assert all(fact in str(problem) for fact in facts or ())
 
@@ -100,15 +102,25 @@ def test_what_is_further_away_is_a_problem_told_by_numbers_that_differ(data_type
 @pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "signal_to_noise": (5.0, 5.0)}])
 def test_without_keypoints_the_maps_count_alone(changes):
     empty = replace(FLAWLESS, keypoints=0, matched=0, **changes)
-    assert share_matched([empty]) is None
-    assert share_matched([empty, FLAWLESS]) == 1.0
     for tolerance in TOLERANCES.values():
-        problem = find_problem([empty], tolerance)
-        assert ("maps" in str(problem)) == bool(changes)
+        alone = Verification((empty,), tolerance)
+        assert alone.matched_share is None
+        assert Verification((empty, FLAWLESS), tolerance).matched_share == 1.0
+        assert ("maps" in str(alone.problem)) == bool(changes)
+
+
+def test_all_batches_are_compared_and_the_table_is_logged(caplog):
+    caplog.set_level("INFO", "bodyposenet")
+    batches = [images(1), images(3)]
+    found = verify(FixedEngine(), FixedEngine(), batches, TOLERANCES["fp16"])
+    assert [each.images for each in found.comparisons] == [1, 3]
+    assert found.matched_share == 1.0
+    assert found.table().count("\n") == 2
+    assert found.table() in caplog.text
 
 
 def test_drawn_batches_are_one_and_three_images_of_each_shape():
-    batches = list(verification.drawn_batches([(64, 96), (136, 200)]))
+    batches = list(drawn_batches([(64, 96), (136, 200)]))
     assert [batch.shape for batch in batches] == [
         (1, 64, 96, 3), (3, 64, 96, 3), (1, 136, 200, 3), (3, 136, 200, 3),
     ]  # fmt: skip
@@ -117,8 +129,8 @@ def test_drawn_batches_are_one_and_three_images_of_each_shape():
 def test_photos_are_fitted_into_the_shape(tmp_path):
     for number in range(6):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((50, 100, 3), 40 * number, np.uint8))
-    photos = verification.read_photos(tmp_path)
-    batches = list(verification.photo_batches(FixedEngine(), photos, [(64, 96)]))
+    photos = read_folder(tmp_path)
+    batches = list(photo_batches(FixedEngine(), photos, [(64, 96)]))
     assert [len(batch) for batch in batches] == [1, 3, 2]
     photo = batches[1][0]
     assert photo.shape == (64, 96, 3)
@@ -128,4 +140,4 @@ def test_photos_are_fitted_into_the_shape(tmp_path):
 
 def test_a_folder_without_photos_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match="holds no images"):
-        verification.read_photos(tmp_path)
+        read_folder(tmp_path)

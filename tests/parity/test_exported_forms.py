@@ -6,7 +6,7 @@ import pytest
 
 from bodyposenet.decoding import decode
 from bodyposenet.exporting.float16 import to_float16
-from bodyposenet.exporting.onnx import Form, export_onnx
+from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.exporting.verification import TOLERANCES, compare
 from bodyposenet.media.source import list_images, read_image
 from bodyposenet.model.checkpoint import read_model
@@ -20,7 +20,7 @@ def files(exported, tmp_path_factory):
     header, network = read_model(exported / "model.tlt", "key")
     contents = {
         "plain": (exported / "model.onnx").read_bytes(),
-        "deployable": export_onnx(network, header, Form(upsample_ratio=4)),
+        "deployable": export_onnx(network, header, OnnxExportOptions(upsample_ratio=4)),
     }
     contents |= {f"{name} half": to_float16(content) for name, content in contents.items()}
     folder = tmp_path_factory.mktemp("forms")
@@ -58,7 +58,7 @@ def test_the_same_poses(files, exported, images, name, engine):
 @pytest.mark.parametrize("name", ["plain half", "deployable half"])
 def test_float16_moves_keypoints_by_less_than_half_a_pixel(files, exported, images, name, engine):
     network, half = opened(exported / "model.tlt"), opened(files / f"{name}.onnx", engine)
-    found = compare(network, half, images, TOLERANCES["fp16"])
+    found = compare(network, half, images, TOLERANCES["fp16"].pixels)
     # A network that has seen six images for sixty steps is unsure of a few.
     assert found.matched >= 0.95 * found.keypoints > 50
 

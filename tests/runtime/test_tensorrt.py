@@ -13,8 +13,12 @@ import pytest
 from onnx import TensorProto
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.device import DeviceOptions
-from bodyposenet.exporting.engine import EngineOptions, build_engine_file, choose_runtime
+from bodyposenet.exporting.engine import (
+    DeviceOptions,
+    EngineOptions,
+    build_engine_file,
+    choose_runtime,
+)
 from bodyposenet.runtime import engines
 from bodyposenet.runtime.engines.engine_file import EngineHeader, read_engine, write_engine
 from bodyposenet.runtime.models import open_engine

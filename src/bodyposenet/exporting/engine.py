@@ -1,6 +1,6 @@
-"""An exported model in, an engine file for this machine out: TensorRT's plan or OpenVINO's model.
+"""Engine files for this machine: TensorRT plans and compiled OpenVINO models.
 
-What is built is told by the model: its calculation has the types that it has in the ONNX file.
+The types of the calculation are those of the ONNX file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.device import DeviceOptions
+from bodyposenet.exporting import DataType
 from bodyposenet.runtime.engines.engine_file import EngineHeader, write_engine
 from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.telemetry import without_telemetry
@@ -20,16 +20,33 @@ Runtime = Literal["openvino", "tensorrt"]
 
 
 @dataclass(frozen=True)
+class DeviceOptions:
+    """Sizes and limits on the device: dynamic in the ONNX file, fixed in an engine.
+
+    Args:
+        shape: Height and width of the network's input in pixels.
+        opt_batch_size: Batch size that the engine is optimized for.
+        max_batch_size: Largest batch size.
+        workspace: Bytes that TensorRT may use for a layer while it builds and runs.
+    """
+
+    shape: tuple[int, int] = (256, 256)
+    opt_batch_size: int = 1
+    max_batch_size: int = 1
+    workspace: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is built for; all but the runtime is for TensorRT.
+    """Options of an engine; all but the runtime apply to TensorRT.
 
     OpenVINO's engines take images of any number and size, as the ONNX file does.
 
     Args:
-        runtime: What builds it; `auto`: see `choose_runtime`.
-        device: What it will be given.
-        timing_cache: File of the kernels' times, read if it exists and written again; it makes the
-            next build faster.
+        runtime: Runtime that builds the engine; for `auto` see `choose_runtime`.
+        device: Input size and batch sizes.
+        timing_cache: File with the measured times of kernels; read if it exists, and updated. It
+            makes the next build faster.
     """
 
     runtime: Literal["auto"] | Runtime = "auto"
@@ -43,18 +60,18 @@ def build_engine_file(
     """Build an engine and write it.
 
     Args:
-        content: Of an ONNX file, of any form.
+        content: Content of an exported ONNX file.
         path: The `.engine` file.
-        options: What it is built for.
-        key: Seals the file; empty: a plain file.
+        options: Runtime, sizes and limits.
+        key: Key that encrypts the file; a plain file is written if it is empty.
 
     Returns:
-        What stands in the file about the engine.
+        Header of the file.
 
     Raises:
-        BodyPoseNetError: There is no runtime that builds engines, it cannot build this one, or the
-            file cannot be written.
-        ModuleNotFoundError: The package of the runtime that is asked for is not installed.
+        BodyPoseNetError: No runtime that builds engines works here, the engine cannot be built, or
+            the file cannot be written.
+        ModuleNotFoundError: The package of the requested runtime is not installed.
     """
     model = _model_header(path, content)
     if choose_runtime(options.runtime, model.get("data_type", "fp32")) == "tensorrt":
@@ -79,27 +96,29 @@ def _model_header(path: str | Path, content: bytes) -> dict[str, Any]:
     text = read_header(path, content)
     if text is None:
         raise BodyPoseNetError(
-            f"{path}: the ONNX file does not say what its model is, and an engine file must",
-            "Build the engine from what `bpnet export` wrote.",
+            f"{path}: the ONNX file has no bodyposenet header, which an engine file needs",
+            "Build the engine from a file that `bpnet export` wrote.",
         )
     return json.loads(text)
 
 
-def choose_runtime(asked: Literal["auto"] | Runtime = "auto", data_type: str = "fp32") -> Runtime:
-    """What builds an engine here.
+def choose_runtime(
+    requested: Literal["auto"] | Runtime = "auto", data_type: DataType = "fp32"
+) -> Runtime:
+    """Choose the runtime that builds an engine on this machine, and check that it works.
 
     Args:
-        asked: `auto`: TensorRT where it is installed, finds a GPU and takes the type of data, else
-            OpenVINO.
-        data_type: Of the model, as its header has it; TensorRT takes no `int8-cpu`.
+        requested: `auto` chooses TensorRT if it is installed, finds a GPU and supports the data
+            type, otherwise OpenVINO.
+        data_type: Data type of the model; TensorRT does not support `int8-cpu`.
 
     Raises:
-        BodyPoseNetError: What is asked for does not work here, or nothing does.
-        ModuleNotFoundError: The package of the runtime that is asked for is not installed.
+        BodyPoseNetError: The requested runtime does not work here, or none does.
+        ModuleNotFoundError: The package of the requested runtime is not installed.
     """
-    if asked != "auto":
-        _load(asked)
-        return asked
+    if requested != "auto":
+        _load(requested)
+        return requested
     candidates: tuple[Runtime, ...] = ("tensorrt", "openvino")
     if data_type == "int8-cpu":
         candidates = ("openvino",)
@@ -110,13 +129,25 @@ def choose_runtime(asked: Literal["auto"] | Runtime = "auto", data_type: str = "
             continue
         return runtime
     raise BodyPoseNetError(
-        "engines are built by OpenVINO or by TensorRT, and neither works here",
-        "pip install 'bodyposenet[openvino]', or with an NVIDIA GPU 'bodyposenet[tensorrt]'.",
+        "Engines are built by OpenVINO or TensorRT, and neither works on this machine",
+        "Install one: pip install 'bodyposenet[openvino]', or with an NVIDIA GPU "
+        "'bodyposenet[tensorrt]'.",
     )
 
 
+def tensorrt_problem() -> str:
+    """Return why TensorRT cannot build engines on this machine; empty if it can."""
+    try:
+        _load("tensorrt")
+    except ModuleNotFoundError as error:
+        return f"the package {error.name} is not installed"
+    except BodyPoseNetError as error:
+        return error.what
+    return ""
+
+
 def _load(runtime: Runtime) -> None:
-    """Load it, and find what it builds for."""
+    """Import the runtime, and check that there is a device to build for."""
     try:
         if runtime == "tensorrt":
             from bodyposenet.runtime.engines import tensorrt

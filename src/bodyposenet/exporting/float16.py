@@ -1,6 +1,6 @@
-"""The bytes of an ONNX file in, the same model in float16 out: half the size.
+"""Conversion of an exported model to float16: half the size.
 
-Converted is the file and not the network, as batch normalization must be folded in float32.
+The file is converted and not the network, because batch normalization must be folded in float32.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The graph that PyTorch's exporter made in, the same with names for people out."""
+"""Readable names and the header in the graph that PyTorch's exporter makes."""
 
 from __future__ import annotations
 

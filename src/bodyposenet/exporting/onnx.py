@@ -1,8 +1,8 @@
-"""A network in, the bytes of an ONNX file out: TAO's plain or deployable model (reference 14).
+"""Export of a network as ONNX: TAO's plain or deployable model (`docs/files.md`).
 
-It takes images, normalized outside or inside, and gives the maps of the last stage, of any number
-of images of any height and width that are multiples of the stride, or of fixed ones. The model
-file's header lies in its metadata.
+The file takes images, normalized outside or inside, and returns the maps of the last stage. Number
+and size of the images are dynamic (height and width are multiples of the stride) unless the options
+fix them. The metadata holds the header of the model file.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ _EXAMPLE = (2, 64, 96)
 
 
 @dataclass(frozen=True)
-class Form:
-    """What of an ONNX file its network leaves open.
+class OnnxExportOptions:
+    """Properties of an ONNX file that do not follow from its network.
 
     Args:
-        channels_last: Input and outputs as (N, H, W, C), TAO's layout; else (N, C, H, W).
-        upsample_ratio: More than 1: TAO's `sdk_compatible_model`; every cell of the PAFs stands
-            there as so many rows and columns of equal ones.
-        static_batch_size: The only number of images at once; None: any.
-        static_shape: The only height and width of the images; None: any.
-        bakes_normalization: The input is uint8 RGB pixels, else normalized float32.
+        channels_last: Layout of input and outputs: (N, H, W, C), TAO's, or (N, C, H, W).
+        upsample_ratio: Factor by which the PAFs are enlarged (nearest neighbor) in TAO's
+            `sdk_compatible_model`; 1 for the plain model.
+        static_batch_size: Number of images per batch; None for a dynamic one.
+        static_shape: Height and width of the images in pixels; None for dynamic ones.
+        normalizes_input: Whether the input is uint8 RGB pixels, normalized inside the model,
+            instead of normalized float32.
     """
 
     channels_last: bool = True
     upsample_ratio: int = 1
     static_batch_size: int | None = None
     static_shape: tuple[int, int] | None = None
-    bakes_normalization: bool = False
+    normalizes_input: bool = False
 
     @property
     def pafs(self) -> str:
-        """Name of the output with the part affinity fields."""
+        """Name of the output that holds the part affinity fields."""
         return ENLARGED_PAFS if self.upsample_ratio > 1 else PAFS
 
 
-PLAIN = Form()
+PLAIN = OnnxExportOptions()
 
 
 class _Normalization(nn.Module):
@@ -80,18 +81,18 @@ class _Normalization(nn.Module):
 class _LastStage(nn.Module):
     """The network from its input to the maps of its last stage, PAFs first.
 
-    The names of the parts are those of the file's nodes.
+    The names of its submodules become those of the nodes.
     """
 
-    def __init__(self, network: BodyPoseNetwork, form: Form) -> None:
+    def __init__(self, network: BodyPoseNetwork, options: OnnxExportOptions) -> None:
         super().__init__()
         self.network = network
-        self.channels_last = form.channels_last
+        self.channels_last = options.channels_last
         self.normalization = self.conv2d_transpose_1 = nn.Identity()
-        if form.bakes_normalization:
-            self.normalization = _Normalization(network, form.channels_last)
-        if form.upsample_ratio > 1:  # TAO's transposed convolution copies too, but is slower
-            self.conv2d_transpose_1 = nn.Upsample(scale_factor=float(form.upsample_ratio))
+        if options.normalizes_input:
+            self.normalization = _Normalization(network, options.channels_last)
+        if options.upsample_ratio > 1:  # TAO's transposed convolution copies too, but is slower
+            self.conv2d_transpose_1 = nn.Upsample(scale_factor=float(options.upsample_ratio))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         images = self.normalization(images)
@@ -104,63 +105,65 @@ class _LastStage(nn.Module):
         return pafs, heatmaps
 
 
-def export_onnx(network: BodyPoseNetwork, header: Mapping[str, Any], form: Form = PLAIN) -> bytes:
-    """Write a network as ONNX; batch normalization is folded into the convolutions.
+def export_onnx(
+    network: BodyPoseNetwork, header: Mapping[str, Any], options: OnnxExportOptions = PLAIN
+) -> bytes:
+    """Export a network as ONNX; batch normalization is folded into the convolutions.
 
     Args:
         network: On the CPU; it is set to evaluation mode.
         header: Its description (`model.checkpoint.describe`).
-        form: Of the file.
+        options: Layout, sizes and normalization of the file.
 
     Returns:
-        The content of the file. Input `INPUT`, outputs `form.pafs` and `HEATMAPS` (names of
-        `runtime.exported`); nodes and their outputs carry TAO's layer names (reference 7.1).
+        The content of the file. Input `INPUT`, outputs `options.pafs` and `HEATMAPS` (names of
+        `runtime.engines.exported`); nodes and their outputs have TAO's layer names.
     """
-    axes = (0, 1, 2) if form.channels_last else (0, 2, 3)
+    axes = (0, 1, 2) if options.channels_last else (0, 2, 3)
     with _quiet():
         program = torch.onnx.export(
-            _LastStage(network, form).eval(),
-            (_example(form),),
+            _LastStage(network, options).eval(),
+            (_example(options),),
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
             input_names=[INPUT],
-            output_names=[form.pafs, HEATMAPS],
-            dynamic_shapes=(_free_sizes(network, form, axes),),
+            output_names=[options.pafs, HEATMAPS],
+            dynamic_shapes=(_dynamic_sizes(network, options, axes),),
         )
     assert program is not None  # it is None without dynamo only
     model = program.model
     name_layers(model.graph)
     name_sizes(model.graph, axes[1:])
-    write_header(model, {**header, "form": asdict(form), "data_type": "fp32"})
+    write_header(model, {**header, "form": asdict(options), "data_type": "fp32"})
     return ir.to_proto(model).SerializeToString()
 
 
-def _example(form: Form) -> Tensor:
-    """An input to trace the network with."""
+def _example(options: OnnxExportOptions) -> Tensor:
+    """Return an input to trace the network with."""
     count, *shape = _EXAMPLE
-    count, shape = form.static_batch_size or count, form.static_shape or shape
-    sizes = (count, *shape, 3) if form.channels_last else (count, 3, *shape)
-    return torch.zeros(sizes, dtype=torch.uint8 if form.bakes_normalization else torch.float32)
+    count, shape = options.static_batch_size or count, options.static_shape or shape
+    sizes = (count, *shape, 3) if options.channels_last else (count, 3, *shape)
+    return torch.zeros(sizes, dtype=torch.uint8 if options.normalizes_input else torch.float32)
 
 
-def _free_sizes(
-    network: BodyPoseNetwork, form: Form, axes: tuple[int, int, int]
+def _dynamic_sizes(
+    network: BodyPoseNetwork, options: OnnxExportOptions, axes: tuple[int, int, int]
 ) -> dict[int, torch.export.Dim]:
-    """Axes of the input whose size is not fixed."""
+    """Return the axes of the input whose size is dynamic."""
     batch, *sides = axes
-    free = {}
-    if form.static_batch_size is None:
-        free[batch] = torch.export.Dim("batch")
-    if form.static_shape is None:
+    dynamic = {}
+    if options.static_batch_size is None:
+        dynamic[batch] = torch.export.Dim("batch")
+    if options.static_shape is None:
         for axis, name in zip(sides, ("rows", "columns"), strict=True):
-            free[axis] = network.stride * torch.export.Dim(name)
-    return free
+            dynamic[axis] = network.stride * torch.export.Dim(name)
+    return dynamic
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own insides, and of packages that this network does not need."""
+    """Silence the exporter's warnings on its internals and on packages not needed here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.console import logger
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.decoding import decode
-from bodyposenet.exporting.fitted_photos import fit_photos
-from bodyposenet.media.source import list_images, read_image
+from bodyposenet.exporting.photos import fit_photos
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.types import Maps
 
 _BATCH = 3
-PHOTOS = 12
-"""So many are enough."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an export may be from its network.
+    """Limits within which an exported model counts as equal to its network.
 
     Args:
-        pixels: Keypoints nearer than this are the same.
-        remedy: What to do where it is further away.
-        error: Largest difference of a map, as a share of the network's largest value.
-        signal_to_noise: Least ratio of the maps to their differences, in decibels.
-        matched: Least share of keypoints that are the same.
+        pixels: Maximum distance of keypoints that count as the same, in pixels.
+        remedy: What to do if the model is outside of the limits.
+        error: Maximum difference of the maps, as a share of the network's largest value.
+        signal_to_noise: Minimum ratio of the maps to their differences, in decibels.
+        matched: Minimum share of keypoints that are the same.
     """
 
     pixels: float
@@ -59,29 +56,29 @@ TOLERANCES = {
     "int8": Tolerance(
         pixels=2.0,
         remedy="Calibrate (without the old cache) and compare (--verify_images) on more photos "
-        "from where the model will be used, try another --cal_method, or keep the most sensitive "
-        "layers in float (--float_layers).",
+        "from where the model will be used, try another --cal_method, or exclude the most "
+        "sensitive layers (--nodes_to_exclude).",
         signal_to_noise=8.0,
         matched=0.5,
     ),
 }
-"""By `--data_type`. fp16 and INT8 have limits for the noise of all cells together, as the largest
-difference of a single cell says little about poses. Those of INT8 only refuse unusable files: its
-loss of accuracy is to be measured on real data (`bpnet evaluate`)."""
+"""By `--data_type`. fp16 and INT8 are limited by the noise of all cells together, because the
+largest difference of a single cell says little about poses. The limits of INT8 only refuse unusable
+files: measure its loss of accuracy on real data (`bpnet evaluate`)."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One batch, through the network and through the exported model.
+    """Results of the network and of the exported model for one batch.
 
     Args:
-        images: How many.
-        shape: Height and width of the images.
-        errors: Largest difference of the heatmaps and of the PAFs, as a share of the network's
+        images: Number of images.
+        shape: Height and width of the images in pixels.
+        errors: Maximum difference of the heatmaps and of the PAFs, as a share of the network's
             largest value.
-        signal_to_noise: Of the heatmaps and of the PAFs, in decibels.
-        keypoints: How many both give together, those that are the same counted once.
-        matched: How many of these are the same.
+        signal_to_noise: Ratio of the heatmaps and of the PAFs to their differences, in decibels.
+        keypoints: Number of keypoints of both together; those that are the same count once.
+        matched: Number of keypoints that are the same.
     """
 
     images: int
@@ -92,11 +89,93 @@ class Comparison:
     matched: int
 
 
+@dataclass(frozen=True)
+class Verification:
+    """All comparisons of an exported model with its network.
+
+    Args:
+        comparisons: One per batch.
+        tolerance: Limits of the data type.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    tolerance: Tolerance
+
+    @property
+    def matched_share(self) -> float | None:
+        """Share of keypoints that are the same, 0 to 1; None if neither model finds any."""
+        keypoints = sum(each.keypoints for each in self.comparisons)
+        return sum(each.matched for each in self.comparisons) / keypoints if keypoints else None
+
+    @property
+    def problem(self) -> str | None:
+        """Description of the first limit that is exceeded; None if the model is within all."""
+        tolerance, matched = self.tolerance, self.matched_share
+        error = float(np.max([each.errors for each in self.comparisons]))  # NaN if one is NaN
+        ratio = float(np.min([each.signal_to_noise for each in self.comparisons]))
+        if not error <= tolerance.error:
+            found, limit = _distinguishable(error, tolerance.error)
+            return f"maps differ by {found} of the largest value, the limit is {limit}"
+        if not ratio >= tolerance.signal_to_noise:
+            found, limit = _distinguishable(ratio, tolerance.signal_to_noise)
+            return f"maps are {found} dB above their differences, the minimum is {limit} dB"
+        if matched is not None and matched < tolerance.matched:
+            found, limit = _distinguishable(100 * matched, 100 * tolerance.matched)
+            return (
+                f"{found} % of the keypoints are within {tolerance.pixels} pixels, "
+                f"the minimum is {limit} %"
+            )
+        return None
+
+    def table(self) -> str:
+        """Format the comparisons as a table: one line per batch, below a header."""
+        lines = [f"{'images':>15}  {'heatmaps':>15}  {'PAFs':>15}  {'keypoints':>9}  {'same':>6}"]
+        for each in self.comparisons:
+            size = f"{each.images} x {each.shape[0]} x {each.shape[1]}"
+            maps = [
+                f"{error:.1e} {ratio:>4.1f} dB"
+                for error, ratio in zip(each.errors, each.signal_to_noise, strict=True)
+            ]
+            lines.append(
+                f"{size:>15}  {maps[0]:>15}  {maps[1]:>15}  {each.keypoints:>9}  {each.matched:>6}"
+            )
+        return "\n".join(lines)
+
+
+def verify(
+    network: Engine,
+    exported: Engine,
+    batches: Iterable[NDArray[np.uint8]],
+    tolerance: Tolerance,
+) -> Verification:
+    """Compare an exported model with its network; the table of comparisons is logged.
+
+    Args:
+        network: The network.
+        exported: The exported model.
+        batches: (N, H, W, 3) uint8 RGB each.
+        tolerance: Limits of the data type.
+    """
+    comparisons = tuple(compare(network, exported, images, tolerance.pixels) for images in batches)
+    verification = Verification(comparisons, tolerance)
+    logger.info(
+        "Comparison with the network (maximum difference of the maps as a share of the largest "
+        "value, signal-to-noise ratio, keypoints, and those within %s pixels):\n%s",
+        tolerance.pixels, verification.table(),
+    )  # fmt: skip
+    if verification.matched_share is None:
+        logger.warning("No keypoints were found on these images: only the maps were compared")
+    return verification
+
+
 def drawn_batches(shapes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
-    """Drawn people of each shape, one image and three at once.
+    """Draw people: for each shape one image, then a batch of three.
 
     Args:
         shapes: Heights and widths in pixels.
+
+    Returns:
+        (N, height, width, 3) uint8 RGB each.
     """
     for seed, shape in enumerate(shapes):
         random = np.random.default_rng(seed)
@@ -104,27 +183,18 @@ def drawn_batches(shapes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint
             yield np.stack([draw_scene(random, *shape)[0] for _ in range(count)])
 
 
-def read_photos(folder: str | Path) -> list[NDArray[np.uint8]]:
-    """Read the first photos of a folder; its subfolders are not searched.
-
-    Raises:
-        BodyPoseNetError: The folder holds no images, or one of them cannot be read.
-    """
-    return [read_image(entry.path) for entry in list_images("dir", folder).entries[:PHOTOS]]
-
-
 def photo_batches(
     network: Engine, photos: Sequence[NDArray[np.uint8]], shapes: Sequence[tuple[int, int]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Fit photos into each shape as inference does.
+    """Fit photos to each shape as inference does.
 
     Args:
-        network: What they are for.
+        network: Engine that the photos are prepared for.
         photos: (H, W, 3) uint8 RGB each, of any size.
         shapes: Heights and widths in pixels.
 
     Returns:
-        (N, height, width, 3) uint8 RGB each: one photo, then several at once.
+        (N, height, width, 3) uint8 RGB each: one photo, then batches of up to three.
     """
     for shape in shapes:
         fitted = list(fit_photos(photos, network, shape))
@@ -134,23 +204,21 @@ def photo_batches(
 
 
 def compare(
-    network: Engine, exported: Engine, images: NDArray[np.uint8], tolerance: Tolerance
+    network: Engine, exported: Engine, images: NDArray[np.uint8], pixels: float
 ) -> Comparison:
-    """Run both on a batch.
+    """Run both models on a batch and compare their maps and keypoints.
 
     Args:
         network: The network.
         exported: The exported model.
         images: (N, H, W, 3) uint8 RGB.
-        tolerance: Tells which keypoints are the same.
+        pixels: Maximum distance of keypoints that count as the same, in pixels.
     """
     expected, found = network.infer(images), exported.infer(images)
     points = [
         [decode(maps, network.skeleton).keypoints for maps in side] for side in (expected, found)
     ]
-    counts = np.array(
-        [_count(ours, theirs, tolerance.pixels) for ours, theirs in zip(*points, strict=True)]
-    )
+    counts = np.array([_count(ours, theirs, pixels) for ours, theirs in zip(*points, strict=True)])
     keypoints, matched = counts.sum(axis=0).tolist()
     heatmaps = _stack(expected, "heatmaps"), _stack(found, "heatmaps")
     pafs = _stack(expected, "pafs"), _stack(found, "pafs")
@@ -164,61 +232,12 @@ def compare(
     )
 
 
-def find_problem(comparisons: Sequence[Comparison], tolerance: Tolerance) -> str | None:
-    """Describe in what an exported model is further from its network than is allowed.
-
-    Args:
-        comparisons: From `compare`.
-        tolerance: For this type of data.
-
-    Returns:
-        None: it is near enough.
-    """
-    error = float(np.max([each.errors for each in comparisons]))  # NaN where one of them is
-    ratio = float(np.min([each.signal_to_noise for each in comparisons]))
-    matched = share_matched(comparisons)
-    if not error <= tolerance.error:
-        found, limit = _apart(error, tolerance.error)
-        return f"maps differ by {found} of the largest value, at most {limit} is allowed"
-    if not ratio >= tolerance.signal_to_noise:
-        found, limit = _apart(ratio, tolerance.signal_to_noise)
-        return f"maps are {found} dB above their differences, at least {limit} dB are required"
-    if matched is not None and matched < tolerance.matched:
-        found, limit = _apart(100 * matched, 100 * tolerance.matched)
-        return (
-            f"{found} % of the keypoints are within {tolerance.pixels} pixels, "
-            f"at least {limit} % are required"
-        )
-    return None
-
-
-def _apart(value: float, limit: float) -> tuple[str, str]:
-    """Both with as many digits as tell them apart."""
+def _distinguishable(value: float, limit: float) -> tuple[str, str]:
+    """Format both with as many digits as it takes to tell them apart."""
     digits = 2
     while f"{value:.{digits}g}" == f"{limit:.{digits}g}" and digits < 17:
         digits += 1
     return f"{value:.{digits}g}", f"{limit:.{digits}g}"
-
-
-def share_matched(comparisons: Sequence[Comparison]) -> float | None:
-    """Share of both models' keypoints that are the same; None: neither gives any."""
-    keypoints = sum(each.keypoints for each in comparisons)
-    return sum(each.matched for each in comparisons) / keypoints if keypoints else None
-
-
-def table(comparisons: Sequence[Comparison]) -> list[str]:
-    """Lines for people."""
-    lines = [f"{'images':>15}  {'heatmaps':>15}  {'PAFs':>15}  {'keypoints':>9}  {'same':>6}"]
-    for each in comparisons:
-        size = f"{each.images} x {each.shape[0]} x {each.shape[1]}"
-        maps = [
-            f"{error:.1e} {ratio:>4.1f} dB"
-            for error, ratio in zip(each.errors, each.signal_to_noise, strict=True)
-        ]
-        lines.append(
-            f"{size:>15}  {maps[0]:>15}  {maps[1]:>15}  {each.keypoints:>9}  {each.matched:>6}"
-        )
-    return lines
 
 
 def _stack(maps: Sequence[Maps], kind: Literal["heatmaps", "pafs"]) -> NDArray[np.float32]:
@@ -226,13 +245,13 @@ def _stack(maps: Sequence[Maps], kind: Literal["heatmaps", "pafs"]) -> NDArray[n
 
 
 def _error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """The largest difference as a share of the largest value; NaN where a value is none."""
+    """Return the largest difference as a share of the largest value; NaN if a value is NaN."""
     size = float(np.abs(expected).max())
     return float(np.abs(expected - found).max()) / (size or 1.0)
 
 
 def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """In decibels: 10 log10 of the sums of squares, of the maps and of their differences."""
+    """Return 10 log10 of the maps' sum of squares over that of their differences, in decibels."""
     noise = float(np.square(found - expected, dtype=np.float64).sum())
     signal = float(np.square(expected, dtype=np.float64).sum())
     if noise == 0.0:
@@ -243,7 +262,7 @@ def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) 
 def _count(
     expected: NDArray[np.float32], found: NDArray[np.float32], pixels: float
 ) -> tuple[int, int]:
-    """Keypoints (N, K, 2) and (M, K, 2) of one image: how many there are, and how many match."""
+    """Count the keypoints (N, K, 2) and (M, K, 2) of one image, and those that are the same."""
     gaps = np.linalg.norm(expected[:, None] - found[None], axis=3)
     near = gaps <= pixels  # never true of NaN, a missing joint
     here, there = np.isfinite(expected[..., 0]), np.isfinite(found[..., 0])

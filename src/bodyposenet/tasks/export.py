@@ -18,9 +18,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.tasks.export_checks import Targets, find_targets
 from bodyposenet.tasks.export_flags import add_arguments
 from bodyposenet.tasks.export_int8 import (
-    check_layers,
     hold_out_photos,
-    photos_to_compare,
     quantize,
 )
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bodyposenet.exporting.onnx import Form
+    from bodyposenet.exporting.onnx import OnnxExportOptions
     from bodyposenet.runtime.description import ModelDescription
     from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 
@@ -63,7 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
             _check_agreement(claimed, engine.description, path, targets.model)
         held_out = None
         if arguments.data_type == "int8":
-            check_layers(arguments.float_layers, network.widths())
+            from bodyposenet.exporting.int8.quantization import check_excluded
+
+            check_excluded(arguments.float_layers, network.widths())
             held_out = hold_out_photos(arguments, targets.device.shape)
         content = export_onnx(network, header, _form(arguments, targets.device.shape))
         content = _convert(content, arguments, targets)
@@ -74,16 +74,16 @@ def run(arguments: argparse.Namespace) -> None:
             _write_engine(content, arguments, targets, targets.engine)
 
 
-def _form(arguments: argparse.Namespace, shape: tuple[int, int]) -> Form:
-    from bodyposenet.exporting.onnx import Form
+def _form(arguments: argparse.Namespace, shape: tuple[int, int]) -> OnnxExportOptions:
+    from bodyposenet.exporting.onnx import OnnxExportOptions
 
     batch = arguments.static_batch_size
-    return Form(
+    return OnnxExportOptions(
         channels_last=arguments.data_format == "channels_last",
         upsample_ratio=arguments.upsample_ratio if arguments.sdk_compatible_model else 1,
         static_batch_size=batch if batch > 0 else None,
         static_shape=shape if arguments.static_input_dims else None,
-        bakes_normalization=arguments.bake_normalization,
+        normalizes_input=arguments.bake_normalization,
     )
 
 
@@ -107,32 +107,16 @@ def _verify(
     held_out: Sequence[Path] | None,
 ) -> None:
     """Compare the file with the network, and print how far they are apart."""
-    from bodyposenet.exporting.verification import (
-        TOLERANCES,
-        compare,
-        find_problem,
-        share_matched,
-        table,
-    )
+    from bodyposenet.exporting.verification import TOLERANCES, verify
     from bodyposenet.runtime.engines import onnx
 
     exported = onnx.load(targets.output, content=content, on_cpu=True)
     tolerance = TOLERANCES[arguments.data_type]
-    comparisons = [
-        compare(network, exported, images, tolerance)
-        for images in _batches(
-            network, exported.fixed_shape, arguments, targets.device.shape, held_out
-        )
-    ]
-    say("largest difference from the network's maps, as a share of the largest value; how far they")
-    say(f"are above their differences; keypoints, and those within {tolerance.pixels} pixels:")
-    say("\n".join(table(comparisons)))
-    share = share_matched(comparisons)
-    if share is None:
-        logger.warning("no keypoints on these images: only the maps were compared")
-    else:
-        say(f"{share:.1%} of the keypoints are the same")
-    problem = find_problem(comparisons, tolerance)
+    batches = _batches(network, exported.fixed_shape, arguments, targets.device.shape, held_out)
+    verification = verify(network, exported, batches, tolerance)
+    if verification.matched_share is not None:
+        say(f"{verification.matched_share:.1%} of the keypoints are the same")
+    problem = verification.problem
     if problem is None:
         return
     if not arguments.allow_inaccurate:
@@ -151,15 +135,18 @@ def _batches(
     held_out: Sequence[Path] | None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Images to compare on: photos of a folder, or drawn people."""
-    from bodyposenet.exporting.verification import drawn_batches, photo_batches, read_photos
+    from bodyposenet.exporting.photos import read_folder, read_held_out
+    from bodyposenet.exporting.verification import drawn_batches, photo_batches
 
     is_int8, shapes = arguments.data_type == "int8", [shape]
     if not is_int8 and fixed_shape is None:
         shapes += [other for other in _OTHER_SHAPES if other != shape]
     if arguments.verify_images:
-        return photo_batches(network, read_photos(arguments.verify_images), shapes)
+        return photo_batches(network, read_folder(arguments.verify_images), shapes)
     if is_int8 and arguments.cal_image_dir:  # made for images like those
-        return photo_batches(network, photos_to_compare(arguments, held_out), shapes)
+        return photo_batches(
+            network, read_held_out(held_out, Path(arguments.cal_image_dir)), shapes
+        )
     return drawn_batches(shapes)
 
 
@@ -204,10 +191,10 @@ def _write_engine(
 
 
 def _write_kit(content: bytes, cache: str | None, targets: Targets, folder: Path) -> None:
-    from bodyposenet.exporting.deployment import KitOptions, write_kit
+    from bodyposenet.exporting.bundle import BundleOptions, write_bundle
 
-    options = KitOptions(targets.device, Path(cache) if cache else None)
-    write_kit(folder, targets.output, content, options)
+    options = BundleOptions(targets.device, Path(cache) if cache else None)
+    write_bundle(folder, targets.output, content, options)
     say(f"written: {folder}, its README.md tells what the files are for")
 
 

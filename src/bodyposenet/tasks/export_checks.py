@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.device import DeviceOptions
+from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.files import exists, is_file, is_folder, make_directory, refuse_existing
 from bodyposenet.sealing import model_file
 from bodyposenet.specs.network import STRIDE

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bodyposenet.exporting.device import DeviceOptions
+from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.tasks.flags import add_key_argument
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.onnx import PLAIN, Form, export_onnx
+from bodyposenet.exporting.onnx import PLAIN, OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import (
     describe,
     load_model,
@@ -75,7 +75,7 @@ def test_another_skeleton_keeps_what_it_shares(pruned: Path):
     torch.testing.assert_close(ours[paf].weight[:2], theirs[paf].weight[2:4])
 
 
-def export(network: BodyPoseNetwork, path: Path, form: Form = PLAIN) -> Path:
+def export(network: BodyPoseNetwork, path: Path, form: OnnxExportOptions = PLAIN) -> Path:
     path.write_bytes(export_onnx(network, describe(network), form))
     return path
 
@@ -83,7 +83,7 @@ def export(network: BodyPoseNetwork, path: Path, form: Form = PLAIN) -> Path:
 def test_an_export_is_taken_apart_again(tmp_path: Path):
     """Batch normalization is folded in it, and biases that are 0 are left out."""
     network = random_network()
-    path = export(network, tmp_path / "m.onnx", Form(bakes_normalization=True))
+    path = export(network, tmp_path / "m.onnx", OnnxExportOptions(normalizes_input=True))
     again, report = build_pretrained(path, "", ARM, Normalization())
     assert not again.spec.backbone_attributes.batch_norm
     assert not (report.missing or report.mismatched or report.unused)

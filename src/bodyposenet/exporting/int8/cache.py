@@ -1,10 +1,10 @@
-"""TensorRT's calibration cache, a text file: the ranges of tensors out, and in.
+"""TensorRT's calibration cache, a text file of the ranges of tensors.
 
     TRT-8601-EntropyCalibration2
     input_1:0: 3c010204
 
 Behind a tensor's name stand the bytes of a float32, the first one first: the value of one step, its
-largest absolute value / 127 (reference 14.3). TAO's own caches name tensors as TensorFlow does.
+largest absolute value / 127. TAO's own caches name tensors as TensorFlow does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TITLE = "TRT-8601-EntropyCalibration2"
 """Of the last TensorRT whose calibration is not deprecated.
 
 Readers refuse other algorithms than their own, so that it stands here however the ranges were
-found; `Origin` tells that.
+found; `CalibrationMetadata` records that.
 """
 
 _KNOWN_TITLE = re.compile(r"TRT-\d+-\w+")
@@ -69,7 +69,7 @@ def read_cache(path: Path) -> dict[str, Range]:
     except OSError as error:
         raise BodyPoseNetError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise _broken(path, "it is no text") from error
+        raise _broken(path, "it is not a text file") from error
     if not _KNOWN_TITLE.fullmatch(title.strip()):
         raise _broken(path, f"it begins with {title[:40]!r}, not with TRT-<version>-<algorithm>")
     ranges = {}
@@ -79,7 +79,7 @@ def read_cache(path: Path) -> dict[str, Range]:
         found = _LINE.fullmatch(line.strip())
         step = struct.unpack(">f", bytes.fromhex(found[2].zfill(8)))[0] if found else -1.0
         if found is None or not 0 <= step < float("inf"):
-            raise _broken(path, f"line {number} is no tensor and its step: {line[:60]!r}")
+            raise _broken(path, f"line {number} is not a tensor and its step: {line[:60]!r}")
         ranges[found[1]] = Range(-LEVELS * step, LEVELS * step)
     return ranges
 
@@ -121,6 +121,6 @@ def _tensorflow_layer(name: str) -> str:
 
 def _broken(path: Path, problem: str) -> BodyPoseNetError:
     return BodyPoseNetError(
-        f"{path}: no calibration cache: {problem}",
+        f"{path}: not a calibration cache: {problem}",
         "Name another --cal_cache_file, or delete this one to calibrate again.",
     )

@@ -1,7 +1,7 @@
-"""Calibration: the ranges of a model's tensors, measured on images that stand for its use.
+"""Calibration: the ranges of a model's tensors, measured on images that represent its use.
 
-The images may lie in a folder or, prepared, in a tensorfile; the ranges, in a calibration cache.
-Whatever exists is used, whatever is named and does not exist is written.
+The images come from a folder or, already prepared, from a tensorfile; the ranges may come from a
+calibration cache. Files that exist are read, files that are named and do not exist are written.
 """
 
 from __future__ import annotations
@@ -13,40 +13,45 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import logger, say, track
+from bodyposenet.console import logger, track
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.fitted_photos import fit_photos
+from bodyposenet.exporting.int8.activations import ActivationCollector
 from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
-from bodyposenet.exporting.int8.images import batched, sample_digest, sample_images
-from bodyposenet.exporting.int8.origin import (
+from bodyposenet.exporting.int8.calibration_metadata import (
     CALIBRATE_AGAIN,
-    Origin,
+    CalibrationMetadata,
     digest_of,
-    read_origin,
-    write_origin,
+    read_metadata,
+    write_metadata,
 )
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
-from bodyposenet.exporting.int8.watching import WatchedModel
-from bodyposenet.files import exists
+from bodyposenet.exporting.photos import (
+    batched,
+    fit_photos,
+    held_out_photos,
+    sample_digest,
+    sample_images,
+)
+from bodyposenet.files import exists, is_folder
 from bodyposenet.runtime.engines import onnx as onnx_engine
 from bodyposenet.runtime.engines.exported import normalize
 
-_TOLD = 5
+_MAX_LISTED = 5
 
 Batches = Iterable[NDArray[np.float32]]
 """(N, H, W, 3) float32, normalized RGB."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an existing cache must have been made with; None: anything.
+class ExpectedCalibration:
+    """Properties that an existing calibration cache must have; None for any.
 
     Args:
-        method: How the ranges are found.
-        images: How many images, of a folder.
-        shape: Height and width of the images.
-        batches: How many batches, of a tensorfile.
+        method: Calibration method.
+        images: Number of images, if they come from a folder.
+        shape: Height and width of the images in pixels.
+        batches: Number of batches, if they come from a tensorfile.
     """
 
     method: Method | None = None
@@ -57,16 +62,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class CalibrationSource:
-    """Where the ranges come from.
+    """Files and images that the ranges come from.
 
     Args:
-        image_dir: Photos that stand for the model's use; folders in it are not searched.
-        data_file: The tensorfile, read if it exists, else written; None: no such file.
-        cache_file: The calibration cache, alike.
-        batches: How many batches of photos, or of the tensorfile.
-        batch_size: Photos in a batch.
-        shape: Height and width that the photos are fitted into.
-        asked: What of it a cache that exists must agree with.
+        image_dir: Folder of photos that represent the model's use; subfolders are not searched.
+        data_file: Tensorfile, read if it exists and written otherwise; None for no such file.
+        cache_file: Calibration cache, likewise.
+        batches: Number of batches of photos, or of the tensorfile.
+        batch_size: Photos per batch.
+        shape: Height and width in pixels that the photos are fitted to.
+        expected: Properties that an existing cache must have.
     """
 
     image_dir: Path | None
@@ -75,7 +80,7 @@ class CalibrationSource:
     batches: int
     batch_size: int
     shape: tuple[int, int]
-    asked: Asked = Asked()
+    expected: ExpectedCalibration = ExpectedCalibration()
 
     @property
     def has_cache(self) -> bool:
@@ -88,170 +93,238 @@ class CalibrationSource:
         return self.data_file is not None and exists(self.data_file)
 
 
+def check_source(source: CalibrationSource) -> None:
+    """Check, before any work, that a model can be calibrated from the source.
+
+    Raises:
+        BodyPoseNetError: The folder of images does not exist or has too few of them, or a file of
+            an earlier calibration is damaged, has another size, or contradicts what is expected.
+    """
+    if source.image_dir is not None and not is_folder(source.image_dir):
+        raise BodyPoseNetError(
+            f"Folder not found: --cal_image_dir {source.image_dir}",
+            "Give a folder of photos that represent the model's use.",
+        )
+    if source.cache_file is not None and source.has_cache:
+        read_cache(source.cache_file)
+        read_matching_metadata(source, source.cache_file)
+    elif source.data_file is not None and source.has_tensorfile:
+        next(read_tensorfile(source.data_file, source.batches, source.shape))
+    elif source.image_dir is not None:
+        sample_images(source.image_dir, source.batches * source.batch_size)  # only counts them
+    else:
+        raise _no_images()
+
+
 def find_ranges(
     content: bytes, source: CalibrationSource, method: Method, needed: Sequence[str], model: str
 ) -> dict[str, Range]:
     """Read the ranges of a model's tensors, or measure and write them.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`, of any form.
-        source: Where they come from.
-        method: How they are found; a cache has been made by one.
-        needed: Tensors that must have one.
+        content: A float32 ONNX file from `export_onnx`.
+        source: Files and images that the ranges come from.
+        method: Calibration method; a cache has been made with one.
+        needed: Names of tensors that must have a range.
         model: Its `fingerprint`, which a cache of ours must have.
 
     Raises:
-        BodyPoseNetError: The cache is another model's, lacks some of these or was made otherwise
-            than was asked, there is nothing to measure them with, or a file or a folder cannot be
-            used.
+        BodyPoseNetError: The cache belongs to another model, lacks some of the tensors, or was made
+            otherwise than expected; there are no images; or a file or folder cannot be used.
     """
     if source.cache_file is not None and source.has_cache:
-        return _read_again(source, source.cache_file, model, needed)
-    # A tensorfile that exists already may come from anywhere.
+        return _read_cached(source, source.cache_file, model, needed)
+    # The images of a tensorfile that exists already may come from anywhere.
     folder = None if source.has_tensorfile else source.image_dir
     images: list[int] = []
     batches = _counting(_batches(content, source), images)
     ranges = measure_ranges(content, batches, method, source.batches)
     if source.cache_file is not None:
         text = write_cache(source.cache_file, ranges)
-        origin = Origin(
+        metadata = CalibrationMetadata(
             model=model, cache=digest_of(text), method=method,
             input_shape=source.shape, batches=len(images), images=sum(images),
             photos=sample_digest(folder, sum(images)) if folder else None,
             ranges={name: (covered.low, covered.high) for name, covered in ranges.items()},
         )  # fmt: skip
-        write_origin(source.cache_file, origin)
-        say(f"written: {source.cache_file}, the ranges of {len(ranges)} tensors")
+        write_metadata(source.cache_file, metadata)
+        logger.info("Wrote %s: the ranges of %d tensors", source.cache_file, len(ranges))
     return ranges
+
+
+def find_held_out(source: CalibrationSource) -> list[Path] | None:
+    """List the photos of `image_dir` that are not used for calibration.
+
+    Args:
+        source: Files and images that the ranges come from, before `find_ranges` writes the files
+            that are missing.
+
+    Returns:
+        None if there is no folder, or if it is unknown which of its photos are used: a tensorfile
+        or a cache without metadata may come from any.
+
+    Raises:
+        BodyPoseNetError: See `read_matching_metadata`.
+    """
+    if source.image_dir is None:
+        return None
+    count = count_calibrated(source)
+    return None if count is None else held_out_photos(source.image_dir, count)
 
 
 def count_calibrated(source: CalibrationSource) -> int | None:
     """Count the photos of `image_dir` that the ranges are, or will be, measured on.
 
-    They are the first ones that `sample_images` draws.
+    They are the first ones that `sample_images` samples.
 
     Args:
-        source: Where the ranges come from, before `find_ranges` writes what is missing.
+        source: As for `find_held_out`.
 
     Returns:
-        None if it is unknown: a tensorfile, or a cache without an origin, may hold any photos.
+        None if the number is unknown.
 
     Raises:
-        BodyPoseNetError: See `read_agreeing_origin`.
+        BodyPoseNetError: See `read_matching_metadata`.
     """
     if source.cache_file is not None and source.has_cache:
-        origin = read_agreeing_origin(source, source.cache_file)
-        return origin.images if origin is not None and origin.photos is not None else None
+        metadata = read_matching_metadata(source, source.cache_file)
+        return metadata.images if metadata is not None and metadata.photos is not None else None
     return None if source.has_tensorfile else source.batches * source.batch_size
 
 
-def read_agreeing_origin(source: CalibrationSource, cache: Path) -> Origin | None:
-    """Read the origin of a cache, and make sure that it does not contradict what is asked.
+def read_matching_metadata(source: CalibrationSource, cache: Path) -> CalibrationMetadata | None:
+    """Read the metadata of a cache, and check it against what is expected.
 
     Args:
-        source: What is asked.
-        cache: Exists.
+        source: Holds the expected properties.
+        cache: The calibration cache; it exists.
 
     Returns:
-        None if the cache has no origin, as those of TensorRT.
+        None if the cache has no metadata, like those of TensorRT.
 
     Raises:
-        BodyPoseNetError: It was made otherwise, has been changed since, or its origin is broken.
+        BodyPoseNetError: The cache was made otherwise than expected or has been changed since, or
+            its metadata is damaged.
     """
-    origin = read_origin(cache)
-    if origin is None:
+    metadata = read_metadata(cache)
+    if metadata is None:
         return None
-    asked = source.asked
-    made: dict[str, tuple[object, object]] = {
-        "--cal_method": (asked.method, origin.method),
-        "--input_dims": (asked.shape, origin.input_shape),
+    expected = source.expected
+    pairs: dict[str, tuple[object, object]] = {
+        "--cal_method": (expected.method, metadata.method),
+        "--input_dims": (expected.shape, metadata.input_shape),
     }
-    if source.has_tensorfile:  # --batch_size is of photos; its batches have their own size
-        made["--batches"] = asked.batches, origin.batches
+    if source.has_tensorfile:  # its batches have their own size, whatever --batch_size is
+        pairs["--batches"] = expected.batches, metadata.batches
     else:
-        made["--batches times --batch_size"] = asked.images, origin.images
+        pairs["--batches times --batch_size"] = expected.images, metadata.images
     contradictions = [
         f"{flag}: {found}, not {wanted}"
-        for flag, (wanted, found) in made.items()
+        for flag, (wanted, found) in pairs.items()
         if None not in (wanted, found) and wanted != found
     ]
     folder = source.image_dir
-    if folder and origin.photos not in (None, sample_digest(folder, origin.images)):
+    if folder and metadata.photos not in (None, sample_digest(folder, metadata.images)):
         contradictions.append(f"--cal_image_dir: other photos than those in {folder}")
     if contradictions:
         raise BodyPoseNetError(
-            f"{cache}: exists already, but was made with {'; '.join(contradictions)}",
-            f"{CALIBRATE_AGAIN} Leave these flags out to use it as it is.",
+            f"{cache}: already exists, but was made with {'; '.join(contradictions)}",
+            f"{CALIBRATE_AGAIN} Omit these flags to use it as it is.",
         )
-    return origin
+    return metadata
 
 
-def _read_again(
+def measure_ranges(
+    content: bytes, batches: Batches, method: Method, total: int | None = None
+) -> dict[str, Range]:
+    """Run a model on images and measure the ranges of its tensors.
+
+    Images run one by one, so that neither many batches nor large ones need more memory.
+
+    Args:
+        content: A float32 ONNX file from `export_onnx`.
+        batches: (N, H, W, 3) float32 each, normalized RGB, whatever input the model has.
+        method: Calibration method, see `Histogram.range`.
+        total: Number of batches, for the progress bar.
+
+    Returns:
+        Range of every float tensor from the network's normalized input on, by name.
+
+    Raises:
+        BodyPoseNetError: The model cannot be run on the images.
+    """
+    collector = ActivationCollector(content)
+    histograms: dict[str, Histogram] = {}
+    for batch in track(batches, "calibration", total):
+        for tensors in collector.run(batch):
+            for name, values in tensors.items():
+                histograms.setdefault(name, Histogram()).add(values)
+    return {name: histogram.range(method) for name, histogram in histograms.items()}
+
+
+def _read_cached(
     source: CalibrationSource, cache: Path, model: str, needed: Sequence[str]
 ) -> dict[str, Range]:
-    """The ranges of a cache; those of ours as they were measured."""
+    """Return the ranges of a cache; with metadata, exactly as they were measured."""
     written = read_cache(cache)
     ranges = find_tensors(written, needed)
     if others := sum(name not in written for name in ranges):
-        logger.info("%s: %d tensors were found under TensorFlow's names", cache, others)
+        logger.info("%s: %d tensors have TensorFlow's names", cache, others)
     _check_complete(ranges, cache, needed)
-    origin = read_agreeing_origin(source, cache)
-    if origin is None:
+    metadata = read_matching_metadata(source, cache)
+    if metadata is None:
         logger.warning(
-            "%s: does not tell how its ranges were measured, or of which model; they are used",
+            "%s: used without knowing which model and images it was made with, because there is no "
+            "metadata file beside it",
             cache,
         )
-        say(f"calibration skipped: the ranges of {cache} are used")
         return ranges
-    if origin.model != model:
+    if metadata.model != model:
         raise BodyPoseNetError(f"{cache}: holds the ranges of another model", CALIBRATE_AGAIN)
-    say(f"calibration skipped: the ranges of {cache} are used ({origin})")
-    return {name: Range(*ends) for name, ends in origin.ranges.items()}
+    logger.info("Calibration skipped: using the ranges of %s (%s)", cache, metadata)
+    return {name: Range(*ends) for name, ends in metadata.ranges.items()}
 
 
 def _counting(batches: Batches, sizes: list[int]) -> Iterator[NDArray[np.float32]]:
-    """The batches, whose sizes are noted as they go by."""
+    """Yield the batches, and append their sizes to `sizes`."""
     for batch in batches:
         sizes.append(len(batch))
         yield batch
 
 
 def _check_complete(ranges: Mapping[str, Range], path: Path, needed: Sequence[str]) -> None:
-    lacking = [name for name in needed if name not in ranges]
-    if not lacking:
+    missing = [name for name in needed if name not in ranges]
+    if not missing:
         return
-    more = f" and {len(lacking) - _TOLD} more" if len(lacking) > _TOLD else ""
+    more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
     raise BodyPoseNetError(
-        f"{path}: lacks {len(lacking)} of the {len(needed)} tensors to quantize: "
-        f"{', '.join(lacking[:_TOLD])}{more}",
-        "It is another model's: name another --cal_cache_file, or delete it to calibrate again.",
+        f"{path}: lacks {len(missing)} of the {len(needed)} tensors to quantize: "
+        f"{', '.join(missing[:_MAX_LISTED])}{more}",
+        "It belongs to another model: name another --cal_cache_file, or delete it to calibrate "
+        "again.",
     )
 
 
 def _batches(content: bytes, source: CalibrationSource) -> Batches:
-    """The images to calibrate with; those of the folder are written to the tensorfile first."""
+    """Return the calibration images; those of the folder are written to the tensorfile first."""
     if source.data_file is not None and source.has_tensorfile:
-        say(f"calibration on the images in {source.data_file}")
+        logger.info("Calibrating on the images of %s", source.data_file)
         if source.image_dir is not None:
-            told = source.data_file, source.image_dir
-            logger.warning("%s exists already: the photos of %s are not used", *told)
+            names = source.data_file, source.image_dir
+            logger.warning("%s already exists: the photos of %s are not used", *names)
         return read_tensorfile(source.data_file, source.batches, source.shape)
     if source.image_dir is None:
-        raise BodyPoseNetError(
-            "INT8 needs images that stand for the model's use, to calibrate with",
-            "Name their folder (--cal_image_dir), or a tensorfile (--cal_data_file) or calibration "
-            "cache (--cal_cache_file) that exists.",
-        )
+        raise _no_images()
     images = _normalized(content, source, source.image_dir)
     if source.data_file is None:
         return images
     write_tensorfile(source.data_file, track(images, "calibration images", source.batches))
-    say(f"written: {source.data_file}")
+    logger.info("Wrote %s", source.data_file)
     return read_tensorfile(source.data_file, source.batches, source.shape)
 
 
 def _normalized(content: bytes, source: CalibrationSource, folder: Path) -> Batches:
-    """Batches of photos as inference fits and normalizes them."""
+    """Yield batches of photos, fitted and normalized as in inference."""
     engine = onnx_engine.load("the exported model", content=content, on_cpu=True)
     photos = sample_images(folder, source.batches * source.batch_size)
     fitted = fit_photos(photos, engine, source.shape)
@@ -259,29 +332,9 @@ def _normalized(content: bytes, source: CalibrationSource, folder: Path) -> Batc
         yield normalize(np.stack(batch), engine.description)
 
 
-def measure_ranges(
-    content: bytes, batches: Batches, method: Method, total: int | None = None
-) -> dict[str, Range]:
-    """Run a model on images and find the ranges of its tensors.
-
-    One image at a time, so that neither many batches nor large ones need more memory.
-
-    Args:
-        content: A float32 ONNX file from `export_onnx`, of any form.
-        batches: (N, H, W, 3) float32 each, normalized RGB, whatever the model takes.
-        method: See `Histogram.range`.
-        total: How many batches there are, to say how far it is.
-
-    Returns:
-        Every float tensor's, from the network's normalized input on, by name.
-
-    Raises:
-        BodyPoseNetError: The model cannot be run on the images.
-    """
-    model = WatchedModel(content)
-    histograms: dict[str, Histogram] = {}
-    for batch in track(batches, "calibration", total):
-        for tensors in model.run(batch):
-            for name, values in tensors.items():
-                histograms.setdefault(name, Histogram()).add(values)
-    return {name: histogram.range(method) for name, histogram in histograms.items()}
+def _no_images() -> BodyPoseNetError:
+    return BodyPoseNetError(
+        "INT8 needs calibration images that represent the model's use",
+        "Give their folder (--cal_image_dir), or an existing tensorfile (--cal_data_file) or "
+        "calibration cache (--cal_cache_file).",
+    )

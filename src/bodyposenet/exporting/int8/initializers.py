@@ -1,4 +1,4 @@
-"""Arrays in, initializers of an ONNX graph out, and back."""
+"""Weights and biases of convolutions in an ONNX graph: read, change, replace, add."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARTS = {"weight": 1, "bias": 2}
 
 
 def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
-    """The weight or the bias of a convolution; None where it has none.
+    """Return the weight or the bias of a convolution, or None if it has none.
 
     Args:
         layer: The convolution.
@@ -26,13 +26,13 @@ def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
 
 
 def change(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]) -> None:
-    """Give a convolution other numbers as weight or bias, and nobody else that has the old ones.
+    """Change the weight or bias of a convolution, but not of others that share it.
 
     Args:
         graph: Holds the layer.
         layer: The convolution.
         part: `weight` or `bias`.
-        numbers: What it is to be.
+        numbers: The new values.
     """
     value = layer.inputs[PARTS[part]]
     assert value is not None
@@ -43,13 +43,13 @@ def change(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float
 
 
 def replace(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None:
-    """Give a convolution another weight or bias; the old one goes where nobody else has it.
+    """Replace the weight or bias of a convolution; the old one is removed if it is unused.
 
     Args:
         graph: Holds the layer.
         layer: The convolution.
         part: `weight` or `bias`.
-        value: What it is to be.
+        value: The new value.
     """
     old = layer.inputs[PARTS[part]]
     assert old is not None and old.name is not None
@@ -59,12 +59,12 @@ def replace(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None
 
 
 def add(graph: ir.Graph, name: str, numbers: NDArray[np.generic]) -> ir.Value:
-    """A new initializer.
+    """Add an initializer.
 
     Args:
-        graph: Receives it.
-        name: No other value's.
-        numbers: What it holds.
+        graph: Graph that receives it.
+        name: Unique name.
+        numbers: Its content.
     """
     tensor = ir.tensor(numbers, name=name)
     value = ir.Value(

@@ -1,8 +1,8 @@
-"""A float32 graph and its layers for INT8 in, the graph with QuantizeLinear/DequantizeLinear out.
+"""Insertion of QuantizeLinear and DequantizeLinear into a float32 graph.
 
-Two placements. `cpu`: around whatever goes into or comes out of an INT8 layer, so that runtimes
+There are two placements. `cpu`: around all inputs and outputs of an INT8 layer, so that runtimes
 fuse it to an integer kernel. `tensorrt`: before the convolutions only, TensorRT's rule for explicit
-quantization; what a convolution gives stays unrounded until its ReLU is fused.
+quantization; the output of a convolution stays unrounded until its ReLU is fused.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bodyposenet.exporting.int8 import initializers
 from bodyposenet.exporting.int8.ranges import LEVELS, Range
 
-Flavour = Literal["cpu", "tensorrt"]
+Int8Target = Literal["cpu", "tensorrt"]
 
-LAYERS: dict[Flavour, tuple[str, ...]] = {
+LAYERS: dict[Int8Target, tuple[str, ...]] = {
     "cpu": ("Conv", "Add", "MaxPool", "Mul", "Sigmoid"),
     "tensorrt": ("Conv",),
 }
@@ -41,9 +41,9 @@ class Grid(NamedTuple):
     zero_point: NDArray[np.integer]
 
 
-def activation_grid(covered: Range, flavour: Flavour) -> Grid:
-    """UINT8 with the zero point that the range asks for, or INT8 with none for TensorRT."""
-    if flavour == "tensorrt":
+def activation_grid(covered: Range, target: Int8Target) -> Grid:
+    """Return a UINT8 grid with the range's zero point, or for TensorRT an INT8 grid around 0."""
+    if target == "tensorrt":
         scale = covered.largest / LEVELS or 1.0
         return Grid(np.array(scale, np.float32), np.array(0, np.int8))
     scale = (covered.high - covered.low) / 255 or 1.0
@@ -51,21 +51,21 @@ def activation_grid(covered: Range, flavour: Flavour) -> Grid:
     return Grid(np.array(scale, np.float32), zero_point.astype(np.uint8))
 
 
-def quantized_values(layers: Sequence[ir.Node], flavour: Flavour) -> list[ir.Value]:
-    """The activations that pass through integers.
+def quantized_values(layers: Sequence[ir.Node], target: Int8Target) -> list[ir.Value]:
+    """Return the activations that are quantized.
 
     Args:
-        layers: Those that compute in INT8.
-        flavour: Where the integers are.
+        layers: Layers that compute in INT8.
+        target: Placement and type of the integers.
     """
     values = [value for layer in layers for value in _activations(layer)]
-    if flavour == "cpu":
+    if target == "cpu":
         values += [result(layer) for layer in layers]
     return list(dict.fromkeys(values))
 
 
 def result(layer: ir.Node) -> ir.Value:
-    """What a layer gives: behind its ReLU or ReLU6, where nothing else sees what is before it."""
+    """Return a layer's output, after its ReLU or ReLU6 if that is the only consumer."""
     (output,) = layer.outputs
     followers = [use.node for use in output.uses()]
     if len(followers) == 1 and not output.is_graph_output() and _is_relu(followers[0]):
@@ -74,7 +74,7 @@ def result(layer: ir.Node) -> ir.Value:
 
 
 def is_never_negative(value: ir.Value) -> bool:
-    """Whether it follows from the operators that a tensor has no negative values."""
+    """Return whether the operators before a tensor exclude negative values."""
     producer = value.producer()
     if producer is None:
         return False
@@ -94,25 +94,25 @@ def _is_relu(node: ir.Node) -> bool:
 
 
 def insert(
-    graph: ir.Graph, layers: Sequence[ir.Node], ranges: Mapping[str, Range], flavour: Flavour
+    graph: ir.Graph, layers: Sequence[ir.Node], ranges: Mapping[str, Range], target: Int8Target
 ) -> None:
-    """Put activations and weights of the layers through integers.
+    """Quantize activations and weights of the layers.
 
     Args:
-        graph: It is changed.
-        layers: Those that compute in INT8.
-        ranges: Of the `quantized_values`, by name.
-        flavour: Where the integers are.
+        graph: Graph, changed in place.
+        layers: Layers that compute in INT8.
+        ranges: Ranges of the `quantized_values`, by name.
+        target: Placement and type of the integers.
     """
     inside = set(layers)
-    given = {result(layer) for layer in layers} if flavour == "cpu" else set()
+    given = {result(layer) for layer in layers} if target == "cpu" else set()
     grids = {
-        value: activation_grid(ranges[str(value.name)], flavour)
-        for value in quantized_values(layers, flavour)
+        value: activation_grid(ranges[str(value.name)], target)
+        for value in quantized_values(layers, target)
     }
     for layer in layers:
         if layer.op_type == "Conv":
-            _quantize_weights(graph, layer, grids[_activations(layer)[0]], flavour)
+            _quantize_weights(graph, layer, grids[_activations(layer)[0]], target)
     for node in [node for node in graph if node.op_type == "Conv" and node not in inside]:
         images = node.inputs[0]
         if images is None or images not in given or result(node) not in grids:
@@ -153,10 +153,10 @@ def _take_over_output(graph: ir.Graph, value: ir.Value, restored: ir.Value) -> N
     graph.outputs[graph.outputs.index(value)] = restored
 
 
-def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, flavour: Flavour) -> None:
+def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, target: Int8Target) -> None:
     """Weights become INT8 with a scale for each output channel; for the CPU, the bias INT32."""
     weights = initializers.read(layer, "weight")
-    bias = initializers.read(layer, "bias") if flavour == "cpu" else None
+    bias = initializers.read(layer, "bias") if target == "cpu" else None
     assert weights is not None
     steps = np.abs(weights).reshape(len(weights), -1).max(axis=1) / LEVELS
     if bias is not None:

@@ -1,12 +1,12 @@
-"""The bytes of a float32 ONNX file and the ranges of its tensors in, the model in INT8 out.
+"""INT8 quantization of an exported model after training.
 
 The file stays an ordinary ONNX file of float32 inputs and outputs: QuantizeLinear and
-DequantizeLinear say where a runtime may compute in integers.
+DequantizeLinear mark what a runtime may compute in integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -16,11 +16,11 @@ import onnx_ir as ir
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.exporting.graph import write_data_type
 from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
-from bodyposenet.exporting.int8.equalization import equalize, is_depthwise
-from bodyposenet.exporting.int8.origin import fingerprint
+from bodyposenet.exporting.int8.calibration_metadata import fingerprint
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize, is_depthwise
 from bodyposenet.exporting.int8.qdq import (
     LAYERS,
-    Flavour,
+    Int8Target,
     insert,
     is_never_negative,
     quantized_values,
@@ -31,94 +31,98 @@ _ARRANGING = {"Concat", "Resize", "Transpose"}
 """Operators that compute nothing."""
 
 _STEM = 5
-"""Convolutions, of networks with depthwise ones: the first and two separable layers behind it.
+"""Convolutions of the stem of networks with depthwise ones: the first, and two separable layers.
 
-Their channels differ most in size, and whatever they lose all layers behind them lose.
+Their channels differ most in size, and all later layers depend on them.
 """
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a model becomes one in INT8.
+    """Options of INT8 quantization.
 
     Args:
-        flavour: What the file is for: `cpu` (ONNX Runtime, OpenVINO) or `tensorrt`.
-        method: How ranges are found, see `Histogram.range`.
-        float_outputs: Convolutions that give maps compute in float: all of those, or with `strict`
-            only the model's outputs.
-        float_layers: Names or patterns (`stage2/*`) of convolutions that compute in float too, as
-            for `cpu` those do that lose most (see `_lose_most`).
-        strict: Nothing but the outputs computes in float (TAO's strict_type_constraints).
+        target: Backend that the file is for: `cpu` (ONNX Runtime, OpenVINO) or `tensorrt`.
+        method: Calibration method, see `Histogram.range`.
+        float_outputs: Keep the convolutions that give maps in float: those of all stages, or with
+            `strict` only the model's outputs.
+        nodes_to_exclude: Names or patterns (`stage2/*`) of further convolutions to keep in float.
+            For `cpu`, the most sensitive ones are in any case (see `_most_sensitive`).
+        strict: Keep nothing but the outputs in float (TAO's strict_type_constraints).
     """
 
-    flavour: Flavour = "cpu"
+    target: Int8Target = "cpu"
     method: Method = "percentile"
     float_outputs: bool = True
-    float_layers: tuple[str, ...] = ()
+    nodes_to_exclude: tuple[str, ...] = ()
     strict: bool = False
 
 
-def quantized(content: bytes, source: CalibrationSource, quantization: Quantization) -> bytes:
-    """Find the ranges of a model's tensors and bring it to INT8.
+def quantize(content: bytes, source: CalibrationSource, quantization: Quantization) -> bytes:
+    """Calibrate a model and quantize it to INT8.
 
     Args:
-        content: From `export_onnx`, of any form.
-        source: Where the ranges come from.
-        quantization: How.
+        content: A float32 ONNX file from `export_onnx`.
+        source: Files and images that the ranges come from.
+        quantization: Target backend and layers.
+
+    Returns:
+        The content of the quantized file, see `to_int8`.
 
     Raises:
-        BodyPoseNetError: There are no such layers, too few images, or a file cannot be used.
+        BodyPoseNetError: A node to exclude does not exist, there are too few images, or a file
+            cannot be used.
     """
-    # The largest channels keep their size, so that ranges of the model as it was still fit.
+    # The largest channels keep their size, so that ranges of the original model still fit.
     even = equalize(content)
     graph = ir.from_proto(onnx.load_model_from_string(even)).graph
     layers = _int8_layers(graph, quantization)
-    needed = [str(value.name) for value in quantized_values(layers, quantization.flavour)]
+    needed = [str(value.name) for value in quantized_values(layers, quantization.target)]
     ranges = find_ranges(even, source, quantization.method, needed, fingerprint(content))
     return to_int8(even, ranges, quantization)
 
 
 def to_int8(content: bytes, ranges: Mapping[str, Range], quantization: Quantization) -> bytes:
-    """Bring a model to INT8.
+    """Quantize a model to INT8.
 
     Args:
-        content: From `export_onnx`, of any form.
-        ranges: Of its tensors, by name; `quantized_values` tells which.
-        quantization: How.
+        content: A float32 ONNX file from `export_onnx`.
+        ranges: Ranges of its tensors by name; `quantized_values` lists those that are needed.
+        quantization: Target backend and layers.
 
     Returns:
         The content of the file; `data_type` of its header is `int8-cpu` or `int8-tensorrt`.
 
     Raises:
-        BodyPoseNetError: There are no such layers.
+        BodyPoseNetError: A node to exclude does not exist.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
     layers = _int8_layers(model.graph, quantization)
     covered = {
-        str(value.name): _without_impossible(ranges[str(value.name)], value)
-        for value in quantized_values(layers, quantization.flavour)
+        str(value.name): _clip_impossible(ranges[str(value.name)], value)
+        for value in quantized_values(layers, quantization.target)
     }
-    insert(model.graph, layers, covered, quantization.flavour)
-    write_data_type(model, f"int8-{quantization.flavour}")
+    insert(model.graph, layers, covered, quantization.target)
+    write_data_type(model, f"int8-{quantization.target}")
     return ir.to_proto(model).SerializeToString()
 
 
-def _without_impossible(covered: Range, value: ir.Value) -> Range:
-    """A calibration cache knows largest absolute values only, also of what is never negative."""
+def _clip_impossible(covered: Range, value: ir.Value) -> Range:
+    """Cut off the negative half of a range that a cache only knows by its absolute value."""
     return Range(0.0, covered.high) if is_never_negative(value) else covered
 
 
 def _int8_layers(graph: ir.Graph, quantization: Quantization) -> list[ir.Node]:
-    """The layers that compute in INT8, from the first convolution on."""
+    """Return the layers that compute in INT8, from the first convolution on."""
     nodes = list(graph)
     nodes = nodes[[node.op_type for node in nodes].index("Conv") :]
     convolutions = [node for node in nodes if node.op_type == "Conv"]
-    in_float = _named(convolutions, quantization)
+    in_float = _excluded(convolutions, quantization)
     if quantization.float_outputs:
         in_float |= {node for node in convolutions if _gives_maps(node, quantization.strict)}
-    if quantization.flavour == "cpu" and not quantization.strict:
-        in_float |= _lose_most(convolutions)
-    operators = LAYERS[quantization.flavour]
+    if quantization.target == "cpu" and not quantization.strict:
+        in_float |= _most_sensitive(convolutions)
+    operators = LAYERS[quantization.target]
     return [
         node
         for node in nodes
@@ -127,37 +131,53 @@ def _int8_layers(graph: ir.Graph, quantization: Quantization) -> list[ir.Node]:
 
 
 def _computes_in_float(node: ir.Node) -> bool:
-    """False for the arithmetic of sizes."""
+    """Return False for the arithmetic of sizes."""
     return node.outputs[0].dtype == ir.DataType.FLOAT
 
 
-def _named(convolutions: list[ir.Node], quantization: Quantization) -> set[ir.Node]:
-    """The convolutions that `float_layers` names."""
-    names = [str(node.name) for node in convolutions]
-    found = set()
-    for pattern in quantization.float_layers:
-        matches = {node for node in convolutions if fnmatchcase(str(node.name), pattern)}
-        if not matches:
-            near = closest(pattern, names) or names[:3]
+def check_excluded(patterns: Collection[str], convolutions: Collection[str]) -> None:
+    """Check that each name or pattern of a node to exclude matches a convolution.
+
+    Args:
+        patterns: Names or patterns (`stage2/*`).
+        convolutions: Names of the model's convolutions.
+
+    Raises:
+        BodyPoseNetError: One of them matches none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in convolutions):
+            close = closest(pattern, convolutions) or list(convolutions)[:3]
             raise BodyPoseNetError(
-                f"float layers: the model has no convolution {pattern}",
-                f"There are {', '.join(near)} ...",
+                f"--nodes_to_exclude: the model has no convolution named {pattern}",
+                f"Some of its convolutions: {', '.join(close)}.",
             )
-        found |= matches
-    if found and quantization.strict:
+
+
+def _excluded(convolutions: list[ir.Node], quantization: Quantization) -> set[ir.Node]:
+    """Return the convolutions that `nodes_to_exclude` names."""
+    patterns = quantization.nodes_to_exclude
+    check_excluded(patterns, [str(node.name) for node in convolutions])
+    if patterns and quantization.strict:
         raise BodyPoseNetError(
-            f"float layers: {', '.join(quantization.float_layers)} cannot be float in strict mode",
-            "Leave out --strict_type_constraints, or the float layers.",
+            f"--nodes_to_exclude {' '.join(patterns)}: with --strict_type_constraints only the "
+            "outputs stay in float",
+            "Omit one of the two.",
         )
-    return found
+    return {
+        node
+        for node in convolutions
+        if any(fnmatchcase(str(node.name), pattern) for pattern in patterns)
+    }
 
 
-def _lose_most(convolutions: list[ir.Node]) -> set[ir.Node]:
-    """Of a network with depthwise convolutions, the stem, and what reads maps beside features.
+def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
+    """Return the stem and the entries of stages, if the network has depthwise convolutions.
 
-    Maps are a tenth as large as the features that share their scale. On a network of this kind
-    95 % of the poses are then within 2 pixels, instead of 92 %, in the same time. For TensorRT,
-    whose activations have a bit less, that does not suffice; VGG's layers there are too large.
+    The entries read maps that are a tenth as large as the features that share their scale. Kept in
+    float, 95 % of the poses of such a network are within 2 pixels, instead of 92 %, at the same
+    speed. For TensorRT, whose activations have a bit less, that does not suffice; VGG's layers of
+    this kind are too large.
     """
     if not any(is_depthwise(node) for node in convolutions):
         return set()
@@ -172,11 +192,11 @@ def _lose_most(convolutions: list[ir.Node]) -> set[ir.Node]:
 
 
 def _gives_maps(convolution: ir.Node, strict: bool) -> bool:
-    """Whether no activation follows, as behind the heatmaps and PAFs of every stage.
+    """Return whether no activation follows, as after the heatmaps and PAFs of every stage.
 
     Args:
         convolution: The layer.
-        strict: Whether those do not count that the next stage reads.
+        strict: Whether to exclude those that the next stage reads.
     """
     arranging = _ARRANGING - ({"Concat"} if strict else set())
     waiting = [convolution]

@@ -1,4 +1,4 @@
-"""The values of a tensor in, batch by batch, the range that INT8 is to cover out.
+"""Ranges of tensors for INT8, from histograms of their values.
 
 ONNX Runtime's own calibrators keep the tensors of all batches in memory. Here they go into
 histograms of fixed size, whose result does not depend on how the values came in batches.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Method = Literal["percentile", "entropy", "minmax"]
 
 LEVELS = 127
-"""Of INT8, on either side of zero."""
+"""INT8 levels on either side of zero."""
 
 _BINS = 4096
 """Of either sign; at least half of them are in use."""
@@ -31,7 +31,7 @@ _MAGNITUDES = LEVELS + 1
 
 @dataclass(frozen=True)
 class Range:
-    """What of a tensor INT8 is to represent; the rest is clipped.
+    """Range of values that INT8 represents; values outside are clipped.
 
     Args:
         low: Never above 0.
@@ -48,7 +48,7 @@ class Range:
 
 
 class Histogram:
-    """How often the values of a tensor occur, and the smallest and the largest."""
+    """Histogram of the values of a tensor, with their minimum and maximum."""
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
@@ -75,11 +75,11 @@ class Histogram:
         self._counts += np.bincount(places.astype(np.intp), minlength=2 * _BINS)
 
     def range(self, method: Method) -> Range:
-        """What INT8 is to cover.
+        """Return the range that INT8 is to represent.
 
         Args:
-            method: `minmax`: every value; `percentile`: 99.999 % of them; `entropy`: what changes
-                their distribution least, as TensorRT chooses it.
+            method: `minmax` covers every value, `percentile` 99.999 % of them, `entropy` the range
+                that changes their distribution least, as TensorRT chooses it.
         """
         if method == "minmax" or self._exponent is None:
             return Range(self.low, self.high)

@@ -1,4 +1,4 @@
-"""Selection of images from a COCO dataset that represent all of it, to calibrate with.
+"""Selection of calibration images that represent a COCO dataset.
 
 What matters is how many people an image shows and how much of them is seen; the subset has as many
 images of every kind as the dataset has, by share (the guide asks for such a subset).
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from bodyposenet.console import logger, say
+from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, make_directory
@@ -66,8 +66,8 @@ def select_images(
     folder, target = Path(image_dir), make_directory(output_dir)
     if any(target.iterdir()):
         raise BodyPoseNetError(
-            f"{target}: is not empty, so that other images would calibrate too",
-            "Name a new folder for the selected images.",
+            f"{target}: the folder for the selected images is not empty",
+            "Name a new folder (--cal_image_dir): all of its images are used for calibration.",
         )
     images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
     there = [image for image in images if is_file(folder / image.file_name)]
@@ -75,8 +75,8 @@ def select_images(
         logger.warning("%s: %d images are missing", folder, len(images) - len(there))
     if len(there) < count:
         raise BodyPoseNetError(
-            f"{annotations}: {len(there)} images with labelled people lie in {folder}, {count} are "
-            "to be selected",
+            f"{annotations}: found {len(there)} images with labelled people in {folder}, but "
+            f"{count} are to be selected",
             "Lower --batches or --batch_size, or take a larger dataset.",
         )
     kinds = _by_kind(there, len(joints))
@@ -85,7 +85,7 @@ def select_images(
     others = [folder / image.file_name for image in there if image.file_name not in selected]
     np.random.default_rng(seed).shuffle(others)
     copies = [_copy(folder, image, target) for image in chosen]
-    say(f"selected: {count} of {len(there)} images of {len(kinds)} kinds, in {target}")
+    logger.info("Selected %d of %d images of %d kinds: %s", count, len(there), len(kinds), target)
     return Selection(copies, others)
 
 

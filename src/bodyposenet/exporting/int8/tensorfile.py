@@ -1,4 +1,4 @@
-"""TAO's tensorfile of calibration images (HDF5, reference 14.3): batches in, and out again.
+"""TAO's tensorfile of calibration images (HDF5).
 
     attributes: count (of batches), shape (of a batch)
     _tensorfile_array_key__<i>/_tensorfile_array_key_: batch i, (B, H, W, 3), normalized RGB
@@ -76,21 +76,21 @@ def read_tensorfile(
             there = sum(str(name).startswith(_KEY) for name in tensors)
             if there < count:
                 raise BodyPoseNetError(
-                    f"{path}: holds {there} batches, {count} are to calibrate with",
+                    f"{path}: found {there} batches, but {count} are needed for calibration",
                     "Lower --batches, or delete the file to write it again.",
                 )
             for index in range(count):
                 yield _checked(path, index, tensors[f"{_KEY}_{index}/{_KEY}"], shape)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         # h5py's, for whatever is not where or what it should be.
-        raise BodyPoseNetError(f"{path}: no tensorfile, or one that is cut off", _REMEDY) from error
+        raise BodyPoseNetError(f"{path}: not a tensorfile, or truncated", _REMEDY) from error
 
 
 def _checked(path: Path, index: int, stored: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
     """One batch, as float32."""
     if len(stored.shape) != 4 or stored.shape[1:] != (*shape, 3):
         raise BodyPoseNetError(
-            f"{path}: batch {index} has the shape {stored.shape}, but --input_dims asks for "
+            f"{path}: batch {index} has the shape {stored.shape}, but --input_dims requires "
             f"(N, {shape[0]}, {shape[1]}, 3)",
             _REMEDY,
         )

@@ -41,37 +41,37 @@ def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.u
     return pixels, to_network
 
 
-def to_tensor(pixels: NDArray[np.uint8], contract: dict[str, Any]) -> NDArray[Any]:
+def to_tensor(pixels: NDArray[np.uint8], signature: dict[str, Any]) -> NDArray[Any]:
     """What the network takes: (1, H, W, 3) or (1, 3, H, W), normalized unless it does that."""
-    normalization = contract["normalization"]
+    normalization = signature["normalization"]
     tensor = pixels[np.newaxis]
     if not normalization["inside_the_model"]:
         scale = np.array(normalization["image_scale"], np.float32)
         tensor = tensor / scale - np.array(normalization["image_offset"], np.float32)
-    if contract["layout"] == "NCHW":
+    if signature["layout"] == "NCHW":
         tensor = tensor.transpose(0, 3, 1, 2)
-    return np.repeat(tensor, contract["batch"] or 1, axis=0)
+    return np.repeat(tensor, signature["batch"] or 1, axis=0)
 
 
-def run_network(tensor: NDArray[Any], contract: dict[str, Any]) -> tuple[NDArray[Any], ...]:
+def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArray[Any], ...]:
     """Heatmaps and part affinity fields of the first image, in the layout of the model."""
     # An onnxruntime.InferenceSession; one of your own may need an option for INT8, see README.md.
     session = open_session(FOLDER / "model.onnx", on_cpu=True)
-    names = [contract["heatmaps"]["name"], contract["pafs"]["name"]]
-    heatmaps, pafs = session.run(names, {contract["input"]["name"]: tensor})
+    names = [signature["heatmaps"]["name"], signature["pafs"]["name"]]
+    heatmaps, pafs = session.run(names, {signature["input"]["name"]: tensor})
     return np.asarray(heatmaps)[0], np.asarray(pafs)[0]
 
 
 def find_poses(
-    heatmaps: NDArray[Any], pafs: NDArray[Any], to_network: Affine, contract: dict[str, Any]
+    heatmaps: NDArray[Any], pafs: NDArray[Any], to_network: Affine, signature: dict[str, Any]
 ) -> Poses:
     """The people of one image, in its pixels."""
-    if contract["layout"] == "NHWC":
+    if signature["layout"] == "NHWC":
         heatmaps, pafs = heatmaps.transpose(2, 0, 1), pafs.transpose(2, 0, 1)
-    repeats = contract["pafs"]["repeats"]
-    stride, sigma = contract["heatmaps"]["stride"], contract["heatmaps"]["sigma"]
+    repeats = signature["pafs"]["repeats"]
+    stride, sigma = signature["heatmaps"]["stride"], signature["heatmaps"]["sigma"]
     maps = Maps(heatmaps, pafs[:, ::repeats, ::repeats], stride, sigma)
-    skeleton = Skeleton.from_pose_configuration(contract["skeleton"])
+    skeleton = Skeleton.from_pose_configuration(signature["skeleton"])
     return decode(maps, skeleton).moved(to_network.inverse())
 
 
@@ -81,11 +81,11 @@ def main() -> None:
     parser.add_argument("image")
     parser.add_argument("annotated", nargs="?", help="file that receives the drawing")
     arguments = parser.parse_args()
-    contract = json.loads((FOLDER / "contract.json").read_text(encoding="utf-8"))
+    signature = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
     image = read_image(arguments.image)
-    pixels, to_network = fit(image, contract["input"]["height"], contract["input"]["width"])
-    heatmaps, pafs = run_network(to_tensor(pixels, contract), contract)
-    poses = find_poses(heatmaps, pafs, to_network, contract)
+    pixels, to_network = fit(image, signature["input"]["height"], signature["input"]["width"])
+    heatmaps, pafs = run_network(to_tensor(pixels, signature), signature)
+    poses = find_poses(heatmaps, pafs, to_network, signature)
     print(json.dumps(poses.to_dict()))
     if arguments.annotated:
         cv2.imwrite(arguments.annotated, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))

@@ -1,4 +1,4 @@
-"""The deployment kit: what it tells other programs is what the file says; its example runs."""
+"""The deployment bundle: what it tells other programs is what the file says; its example runs."""
 
 import importlib.util
 import json
@@ -18,10 +18,10 @@ from onnx import TensorProto
 import bodyposenet
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.deployment import KitOptions, deepstream, write_kit
-from bodyposenet.exporting.deployment.contract import read_contract
-from bodyposenet.exporting.device import DeviceOptions
-from bodyposenet.exporting.onnx import Form, export_onnx
+from bodyposenet.exporting.bundle import BundleOptions, deepstream, write_bundle
+from bodyposenet.exporting.bundle.signature import read_signature
+from bodyposenet.exporting.engine import DeviceOptions
+from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
@@ -34,7 +34,7 @@ from .text_format import parse
 
 NAME = "my net.onnx"
 SHAPE = 96, 128
-OPTIONS = KitOptions(DeviceOptions(SHAPE, opt_batch_size=4, max_batch_size=16))
+OPTIONS = BundleOptions(DeviceOptions(SHAPE, opt_batch_size=4, max_batch_size=16))
 SKELETON = load_skeleton("bpnet_18joints.json")
 NVIDIAS_LINES = (
     "0,1 1,2 1,5 2,3 3,4 5,6 6,7 2,8 8,9 9,10 5,11 11,12 12,13 0,14 14,16 8,11 15,17 0,15"
@@ -65,24 +65,24 @@ def write_exported(
     return write_model(folder / NAME, repeats=repeats, metadata=metadata, **form)
 
 
-def make_kit(folder: Path, options: KitOptions = OPTIONS, **model) -> Path:
+def make_bundle(folder: Path, options: BundleOptions = OPTIONS, **model) -> Path:
     path = write_exported(folder, **model)
-    write_kit(folder / "kit", path, path.read_bytes(), options)
-    return folder / "kit"
+    write_bundle(folder / "bundle", path, path.read_bytes(), options)
+    return folder / "bundle"
 
 
-def nvinfer(kit: Path) -> dict[str, str]:
+def nvinfer(bundle: Path) -> dict[str, str]:
     parser = ConfigParser(delimiters="=", interpolation=None)
-    parser.read(kit / "deepstream" / "nvinfer.txt")
+    parser.read(bundle / "deepstream" / "nvinfer.txt")
     return dict(parser["property"])
 
 
 def test_every_file_is_named_in_the_readme(tmp_path):
-    kit = make_kit(tmp_path)
-    readme = (kit / "README.md").read_text()
-    files = {path.relative_to(kit).as_posix() for path in kit.rglob("*") if path.is_file()}
+    bundle = make_bundle(tmp_path)
+    readme = (bundle / "README.md").read_text()
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert files == {
-        "README.md", "contract.json", "labels.txt", "model.onnx", "run.py", "trtexec.sh",
+        "README.md", "signature.json", "labels.txt", "model.onnx", "run.py", "trtexec.sh",
         "deepstream/nvinfer.txt", "deepstream/postprocess.yml",
         "triton/my_net/config.pbtxt", "triton/my_net/1/model.onnx",
         "triton_tensorrt/my_net/config.pbtxt",
@@ -91,12 +91,12 @@ def test_every_file_is_named_in_the_readme(tmp_path):
         assert f"`{file}`" in readme or f"`{file.partition('/')[0]}`" in readme, file
     assert "$" not in readme
     content = (tmp_path / NAME).read_bytes()
-    assert (kit / "model.onnx").read_bytes() == content
-    assert (kit / "triton/my_net/1/model.onnx").read_bytes() == content
+    assert (bundle / "model.onnx").read_bytes() == content
+    assert (bundle / "triton/my_net/1/model.onnx").read_bytes() == content
 
 
 def test_nvinfer_is_told_what_the_model_is(tmp_path):
-    told = nvinfer(make_kit(tmp_path, data_type="fp16"))
+    told = nvinfer(make_bundle(tmp_path, data_type="fp16"))
     assert told["infer-dims"] == "3;96;128"
     assert told["network-input-order"] == "1"
     assert told["model-color-format"] == "0"
@@ -112,7 +112,7 @@ def test_nvinfer_is_told_what_the_model_is(tmp_path):
 
 def test_nvinfer_normalizes_as_the_network_does(tmp_path):
     scale, offset = (255.0,) * 3, (0.485, 0.456, 0.406)
-    told = nvinfer(make_kit(tmp_path, scale=scale, offset=offset))
+    told = nvinfer(make_bundle(tmp_path, scale=scale, offset=offset))
     pixels = np.arange(256)[:, None]
     offsets = np.array([float(value) for value in told["offsets"].split(";")])
     given = float(told["net-scale-factor"]) * (pixels - offsets)
@@ -122,49 +122,51 @@ def test_nvinfer_normalizes_as_the_network_does(tmp_path):
 def test_nvinfer_takes_the_calibration_cache(tmp_path):
     cache = tmp_path / "cal.bin"
     cache.write_text("TRT-1001-EntropyCalibration2\n")
-    kit = make_kit(tmp_path, replace(OPTIONS, calibration_cache=cache), data_type="int8-tensorrt")
-    told = nvinfer(kit)
+    bundle = make_bundle(
+        tmp_path, replace(OPTIONS, calibration_cache=cache), data_type="int8-tensorrt"
+    )
+    told = nvinfer(bundle)
     assert told["network-mode"] == "1"
-    assert (kit / "deepstream" / told["int8-calib-file"]).read_bytes() == cache.read_bytes()
-    assert "`calibration.cache`" in (kit / "README.md").read_text()
+    assert (bundle / "deepstream" / told["int8-calib-file"]).read_bytes() == cache.read_bytes()
+    assert "`calibration.cache`" in (bundle / "README.md").read_text()
 
 
 def test_without_a_cache_nvinfer_needs_the_engine_first(tmp_path):
-    kit = make_kit(tmp_path, data_type="int8-tensorrt")
-    assert "int8-calib-file" not in nvinfer(kit)
+    bundle = make_bundle(tmp_path, data_type="int8-tensorrt")
+    assert "int8-calib-file" not in nvinfer(bundle)
     assert (
         "build the engine with ../trtexec.sh first"
-        in (kit / "deepstream" / "nvinfer.txt").read_text()
+        in (bundle / "deepstream" / "nvinfer.txt").read_text()
     )
 
 
 @pytest.mark.parametrize(
     ("model", "reason", "lost"),
     [
-        ({"data_type": "int8-cpu"}, "flavour cpu", {"deepstream", "trtexec.sh", "triton_tensorrt"}),
+        ({"data_type": "int8-cpu"}, "target cpu", {"deepstream", "trtexec.sh", "triton_tensorrt"}),
         ({"dtype": TensorProto.UINT8}, "--bake_normalization", {"deepstream"}),
         ({"scale": (58.0, 57.0, 57.0)}, "image_scale", {"deepstream"}),
     ],
 )
 def test_what_cannot_run_the_model_is_left_out_and_said(tmp_path, caplog, model, reason, lost):
-    kit = make_kit(tmp_path, **model)
-    assert not lost & {path.name for path in kit.iterdir()}
-    assert reason in (kit / "README.md").read_text()
+    bundle = make_bundle(tmp_path, **model)
+    assert not lost & {path.name for path in bundle.iterdir()}
+    assert reason in (bundle / "README.md").read_text()
     assert reason in caplog.text
-    told = parse((kit / "triton/my_net/config.pbtxt").read_text())
+    told = parse((bundle / "triton/my_net/config.pbtxt").read_text())
     on_cpu = model.get("data_type") == "int8-cpu"
     assert told.get("instance_group") == ([{"kind": "KIND_CPU"}] if on_cpu else None)
 
 
 def test_postprocessing_has_the_skeletons_limbs(tmp_path):
-    kit = make_kit(tmp_path)
-    told = yaml.safe_load((kit / "deepstream" / "postprocess.yml").read_text())
+    bundle = make_bundle(tmp_path)
+    told = yaml.safe_load((bundle / "deepstream" / "postprocess.yml").read_text())
     edges = [tuple(map(int, edge.split(","))) for edge in told["jointEdges"]]
     assert tuple(edges) == SKELETON.limbs
     assert told["connections"] == NVIDIAS_LINES.split()
     assert (told["threshHeat"], told["threshVectorScore"]) == (0.05, 0.05)
     assert (told["featUpsamplingFactor"], told["numJoints"], told["threshPartCnt"]) == (4, 18, 4)
-    assert (kit / "labels.txt").read_text().split() == list(SKELETON.joints)
+    assert (bundle / "labels.txt").read_text().split() == list(SKELETON.joints)
 
 
 @pytest.mark.parametrize(("joints", "least", "remark"), [(3, 3, False), (24, 4, True)])
@@ -172,18 +174,20 @@ def test_postprocessing_of_other_skeletons(tmp_path, joints, least, remark):
     names = tuple(f"joint_{k}" for k in range(joints))
     skeleton = Skeleton("chain", names, tuple((k, k + 1) for k in range(joints - 1)))
     path = write_exported(tmp_path)
-    contract = read_contract(path, path.read_bytes(), DeviceOptions(SHAPE))
-    contract = replace(contract, description=replace(contract.description, skeleton=skeleton))
-    text = deepstream.write_postprocessing(contract)
+    signature = read_signature(path, path.read_bytes(), DeviceOptions(SHAPE))
+    signature = replace(signature, description=replace(signature.description, skeleton=skeleton))
+    text = deepstream.write_postprocessing(signature)
     told = yaml.safe_load(text)
     assert told["threshPartCnt"] == least
     assert told["connections"] == told["jointEdges"]
     assert ("compiled anew" in text) == remark
 
 
-def declared(kit: Path) -> dict[str, list[int]]:
+def declared(bundle: Path) -> dict[str, list[int]]:
     """Tensors of the model, as ONNX Runtime sees them; -1: any size."""
-    session = onnxruntime.InferenceSession(kit / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        bundle / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     return {
         tensor.name: [size if isinstance(size, int) else -1 for size in tensor.shape]
         for tensor in (*session.get_inputs(), *session.get_outputs())
@@ -196,12 +200,12 @@ def declared(kit: Path) -> dict[str, list[int]]:
     ids=["any size", "fixed", "channels first", "pixels"],
 )
 def test_triton_is_told_what_the_model_is(tmp_path, model):
-    kit = make_kit(tmp_path, **model)
-    told = parse((kit / "triton/my_net/config.pbtxt").read_text())
+    bundle = make_bundle(tmp_path, **model)
+    told = parse((bundle / "triton/my_net/config.pbtxt").read_text())
     assert (told["name"], told["platform"]) == ("my_net", "onnxruntime_onnx")
     batch = [] if model == FIXED else [-1]
     tensors = {entry["name"]: entry for entry in (*told["input"], *told["output"])}
-    assert {name: [*batch, *entry["dims"]] for name, entry in tensors.items()} == declared(kit)
+    assert {name: [*batch, *entry["dims"]] for name, entry in tensors.items()} == declared(bundle)
     pixels = "dtype" in model
     assert tensors["input_1:0"]["data_type"] == ("TYPE_UINT8" if pixels else "TYPE_FP32")
     assert told["max_batch_size"] == (0 if model == FIXED else 16)
@@ -209,8 +213,8 @@ def test_triton_is_told_what_the_model_is(tmp_path, model):
 
 
 def test_a_plan_has_one_height_and_width(tmp_path):
-    kit = make_kit(tmp_path)
-    told = parse((kit / "triton_tensorrt/my_net/config.pbtxt").read_text())
+    bundle = make_bundle(tmp_path)
+    told = parse((bundle / "triton_tensorrt/my_net/config.pbtxt").read_text())
     dims = [entry["dims"] for entry in (*told["input"], *told["output"])]
     assert dims == [[96, 128, 3], [48, 64, 38], [12, 16, 19]]
     assert told["platform"] == "tensorrt_plan"
@@ -221,8 +225,8 @@ def test_triton_reads_the_configuration(tmp_path, model):
     messages = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     from google.protobuf import text_format
 
-    kit = make_kit(tmp_path, **model)
-    for path in kit.glob("triton*/*/config.pbtxt"):
+    bundle = make_bundle(tmp_path, **model)
+    for path in bundle.glob("triton*/*/config.pbtxt"):
         told = text_format.Parse(path.read_text(), messages.ModelConfig())
         assert told.name == path.parent.name
         assert len(told.output) == 2
@@ -238,12 +242,12 @@ def test_triton_reads_the_configuration(tmp_path, model):
     ],
 )
 def test_trtexec_is_given_the_shapes(tmp_path, model, shapes):
-    kit = make_kit(tmp_path, **model)
+    bundle = make_bundle(tmp_path, **model)
     # What the script would start, with trtexec replaced by echo.
-    script = (kit / "trtexec.sh").read_text().replace("trtexec --onnx", "echo --onnx")
+    script = (bundle / "trtexec.sh").read_text().replace("trtexec --onnx", "echo --onnx")
     script = script.replace("cp model.plan", "true model.plan")
-    (kit / "trtexec.sh").write_text(script)
-    run = subprocess.run(["sh", kit / "trtexec.sh"], capture_output=True, text=True, check=True)
+    (bundle / "trtexec.sh").write_text(script)
+    run = subprocess.run(["sh", bundle / "trtexec.sh"], capture_output=True, text=True, check=True)
     flags = dict(flag.split("=", 1) for flag in run.stdout.split() if "=" in flag)
     found = {name: value for name, value in flags.items() if name.endswith("Shapes")}
     expected = zip(("min", "opt", "max"), shapes, strict=False)
@@ -261,21 +265,24 @@ def picture(tmp_path_factory):
     return path
 
 
-def usual_poses(kit: Path, picture: Path) -> Poses:
+def usual_poses(bundle: Path, picture: Path) -> Poses:
     load = bodyposenet.load(
-        kit / "model.onnx", input_shape=SHAPE, keep_aspect_ratio_mode="pad_image_input", threads=1
+        bundle / "model.onnx",
+        input_shape=SHAPE,
+        keep_aspect_ratio_mode="pad_image_input",
+        threads=1,
     )
     return load(picture)
 
 
 def test_the_example_finds_the_same_people_without_torch(tmp_path, picture):
-    kit, annotated = make_kit(tmp_path), tmp_path / "annotated.png"
+    bundle, annotated = make_bundle(tmp_path), tmp_path / "annotated.png"
     run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, kit / "run.py", picture, annotated],
+        [sys.executable, "-c", WITHOUT_TORCH, bundle / "run.py", picture, annotated],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    poses = usual_poses(kit, picture)
+    poses = usual_poses(bundle, picture)
     assert len(poses)
     assert json.loads(run.stdout) == poses.to_dict()
     assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
@@ -283,7 +290,7 @@ def test_the_example_finds_the_same_people_without_torch(tmp_path, picture):
 
 def test_the_example_names_a_photo_that_is_not_there(tmp_path):
     run = subprocess.run(
-        [sys.executable, make_kit(tmp_path) / "run.py", "nope.jpg"],
+        [sys.executable, make_bundle(tmp_path) / "run.py", "nope.jpg"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 2
@@ -297,13 +304,13 @@ def test_the_example_names_a_photo_that_is_not_there(tmp_path):
     ids=["plain", "channels first", "fixed", "pixels"],
 )  # fmt: skip
 def test_the_example_runs_models_of_every_form(tmp_path, picture, capsys, monkeypatch, model):
-    kit = make_kit(tmp_path, **model)
-    spec = importlib.util.spec_from_file_location("run", kit / "run.py")
+    bundle = make_bundle(tmp_path, **model)
+    spec = importlib.util.spec_from_file_location("run", bundle / "run.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     monkeypatch.setattr(sys, "argv", ["run.py", str(picture)])
     example.main()
-    poses = usual_poses(kit, picture)
+    poses = usual_poses(bundle, picture)
     assert len(poses)
     assert json.loads(capsys.readouterr().out) == poses.to_dict()
 
@@ -314,38 +321,38 @@ def test_a_real_export_tells_its_form(tmp_path):
         stages=1,
     )
     network = BodyPoseNetwork(SKELETON, spec)
-    form = Form(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))
+    form = OnnxExportOptions(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))
     content = export_onnx(network, describe(network), form)
-    contract = read_contract(tmp_path / "m.onnx", content, DeviceOptions(SHAPE, max_batch_size=8))
-    assert contract.shape == (32, 48)
-    assert (contract.batch, contract.max_batch_size, contract.upsample_ratio) == (1, 1, 2)
-    assert contract.description.data_type == "fp32"
-    assert [tensor.sizes for tensor in contract.outputs] == [(8, 12, 38), (4, 6, 19)]
+    signature = read_signature(tmp_path / "m.onnx", content, DeviceOptions(SHAPE, max_batch_size=8))
+    assert signature.shape == (32, 48)
+    assert (signature.batch, signature.max_batch_size, signature.upsample_ratio) == (1, 1, 2)
+    assert signature.description.data_type == "fp32"
+    assert [tensor.sizes for tensor in signature.outputs] == [(8, 12, 38), (4, 6, 19)]
 
 
-def test_an_older_kit_is_replaced_and_other_files_stay(tmp_path):
-    kit = make_kit(tmp_path)
-    (kit / "notes.txt").write_text("mine")
+def test_an_older_bundle_is_replaced_and_other_files_stay(tmp_path):
+    bundle = make_bundle(tmp_path)
+    (bundle / "notes.txt").write_text("mine")
     path = write_exported(tmp_path, data_type="fp16")
-    write_kit(kit, path, path.read_bytes(), OPTIONS)
-    assert nvinfer(kit)["network-mode"] == "2"
-    assert (kit / "notes.txt").read_text() == "mine"
+    write_bundle(bundle, path, path.read_bytes(), OPTIONS)
+    assert nvinfer(bundle)["network-mode"] == "2"
+    assert (bundle / "notes.txt").read_text() == "mine"
 
 
 def test_a_shape_of_no_whole_cells_is_refused(tmp_path):
     with pytest.raises(BodyPoseNetError, match="100 x 128 pixels") as error:
-        make_kit(tmp_path, KitOptions(DeviceOptions((100, 128))))
+        make_bundle(tmp_path, BundleOptions(DeviceOptions((100, 128))))
     assert "96 x 128" in error.value.remedy
-    assert not (tmp_path / "kit").exists()
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_model_without_a_header_is_refused(tmp_path):
     path = write_model(tmp_path / NAME)
-    with pytest.raises(BodyPoseNetError, match="does not say what its joints"):
-        write_kit(tmp_path / "kit", path, path.read_bytes(), OPTIONS)
+    with pytest.raises(BodyPoseNetError, match=r"my net.onnx.*header"):
+        write_bundle(tmp_path / "bundle", path, path.read_bytes(), OPTIONS)
 
 
-def test_who_seals_is_told_that_the_kit_is_open(tmp_path, caplog):
+def test_who_seals_is_told_that_the_bundle_is_open(tmp_path, caplog):
     path = write_exported(tmp_path)
-    write_kit(tmp_path / "kit", tmp_path / "model.etlt", path.read_bytes(), OPTIONS)
+    write_bundle(tmp_path / "bundle", tmp_path / "model.etlt", path.read_bytes(), OPTIONS)
     assert "is sealed" in caplog.text

@@ -1,4 +1,4 @@
-"""A float32 ONNX file in, the same model with channels of like size before depthwise layers out.
+"""Cross-layer equalization: channels of similar size before depthwise convolutions.
 
 INT8 has one scale for all channels of a tensor; where one is a hundred times the others, these are
 lost. Between two layers with ReLU or sums, channels may be scaled, the weights before and behind
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.exporting.int8 import initializers
-from bodyposenet.exporting.int8.watching import WatchedModel
+from bodyposenet.exporting.int8.activations import ActivationCollector
 from bodyposenet.runtime.engines.exported import normalize
 
 _PASSING = ("Add", "MaxPool", "Relu")
@@ -34,7 +34,7 @@ _SMALLEST = 2.0**-5
 
 
 @dataclass
-class _TiedValues:
+class _ScalingGroup:
     """Tensors whose channels can only be scaled together.
 
     Args:
@@ -52,13 +52,13 @@ def equalize(content: bytes) -> bytes:
     """Scale the channels before depthwise convolutions to like sizes.
 
     Args:
-        content: From `export_onnx`, float32, of any form.
+        content: A float32 ONNX file from `export_onnx`.
 
     Returns:
         The content of a file whose outputs are the same, bit by bit.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
-    groups = list(_tied_before_depthwise(model.graph))
+    groups = list(_groups_before_depthwise(model.graph))
     if not groups:
         return content
     sizes = _channel_sizes(content)
@@ -84,21 +84,21 @@ def equalize(content: bytes) -> bytes:
     return ir.to_proto(model).SerializeToString()
 
 
-def _tied_before_depthwise(graph: ir.Graph) -> Iterator[_TiedValues]:
-    """The tensors that depthwise convolutions read, with all that are tied to them."""
+def _groups_before_depthwise(graph: ir.Graph) -> Iterator[_ScalingGroup]:
+    """Yield the inputs of depthwise convolutions, with all tensors that scale with them."""
     visited: set[str] = set()
     for node in graph:
         images = node.inputs[0]
         if is_depthwise(node) and images is not None and images.name not in visited:
-            group = _TiedValues()
+            group = _ScalingGroup()
             can_be_scaled = _collect(images, group)
             visited |= group.names
             if can_be_scaled:
                 yield group
 
 
-def _collect(start: ir.Value, group: _TiedValues) -> bool:
-    """Follow a tensor to all that it is tied to; whether all of that can be scaled."""
+def _collect(start: ir.Value, group: _ScalingGroup) -> bool:
+    """Collect all tensors that scale with a tensor; return whether all of them can be scaled."""
     waiting, found = [start], True
     while waiting:
         value = waiting.pop()
@@ -131,7 +131,7 @@ def is_depthwise(node: ir.Node) -> bool:
 
 def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
     """The largest absolute value in every channel of every tensor, on drawn people."""
-    model = WatchedModel(content)
+    model = ActivationCollector(content)
     height, width = model.fixed_shape or _SHAPE
     sizes: dict[str, NDArray[np.float32]] = {}
     for seed in range(_SCENES):
@@ -143,7 +143,7 @@ def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
     return sizes
 
 
-def _factors(group: _TiedValues, sizes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+def _factors(group: _ScalingGroup, sizes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """(C,) powers of two, none above 1, that channels are divided by; the largest one's is 1.
 
     What a ReLU cuts off counts too: a channel that is silent on drawn people may not be on photos.

@@ -1,4 +1,4 @@
-"""The content of an exported file in, what a program must know to run it out."""
+"""Signature of an exported model: tensors, normalization and skeleton, as programs need them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.device import DeviceOptions
+from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.exported import HEATMAPS, Signature, Tensor
 from bodyposenet.sealing import METADATA_KEY
@@ -21,13 +21,13 @@ _IMAGE_CHANNELS = 3
 
 
 class DeviceTensor(NamedTuple):
-    """An input or an output, as it is on the device.
+    """An input or an output with its sizes on the device.
 
     Args:
-        name: Of the tensor.
+        name: Name of the tensor.
         dtype: `float32` or `uint8`.
-        declared: Its sizes in the file, without the batch; None: any.
-        sizes: Its sizes for one image, without the batch.
+        declared: Sizes in the file, without the batch; None for dynamic ones.
+        sizes: Sizes for one image, without the batch.
     """
 
     name: str
@@ -37,18 +37,18 @@ class DeviceTensor(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Contract:
-    """What a program must know to run an exported model.
+class ModelSignature:
+    """Everything that a program must know to run an exported model.
 
     Args:
-        name: Of the model: letters, digits, `_`, `.` and `-`.
+        name: Name of the model: letters, digits, `_`, `.` and `-`.
         description: Skeleton, normalization, stride and data type.
-        channels_last: (N, H, W, C), else (N, C, H, W); input and outputs alike.
-        upsample_ratio: Every PAF cell stands there so many times, in either direction.
-        shape: Height and width of the images, in pixels.
-        batch: The only number of images that it takes at once; None: any.
-        opt_batch_size: The usual number of images at once.
-        max_batch_size: The largest.
+        channels_last: Layout of input and outputs: (N, H, W, C) or (N, C, H, W).
+        upsample_ratio: Factor by which the PAFs are enlarged in either direction.
+        shape: Height and width of the images in pixels.
+        batch: Static batch size; None for a dynamic one.
+        opt_batch_size: Batch size to optimize for.
+        max_batch_size: Largest batch size.
         images: The input.
         pafs: The first output.
         heatmaps: The second output.
@@ -68,11 +68,11 @@ class Contract:
 
     @property
     def outputs(self) -> tuple[DeviceTensor, DeviceTensor]:
-        """In the order of the file."""
+        """Outputs in the order of the file."""
         return self.pafs, self.heatmaps
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON, so that a program need not open the model."""
+        """Convert to JSON values, so that programs need not open the model."""
         return {
             "model": self.name,
             "data_type": self.description.data_type,
@@ -100,18 +100,17 @@ class Contract:
         }
 
 
-def read_contract(path: Path, content: bytes, device: DeviceOptions) -> Contract:
-    """Read it from the tensors and the header of an exported file.
+def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSignature:
+    """Read the signature from the tensors and the header of an exported file.
 
     Args:
         path: The file, for its name and for errors.
-        content: Of the ONNX file.
-        device: What it will be given; a shape or a number of images that the file is bound to
-            counts instead.
+        content: Content of the ONNX file.
+        device: Sizes on the device; static sizes of the file take precedence.
 
     Raises:
-        BodyPoseNetError: The file is no body pose network, or has no header; the shape is not
-            whole cells.
+        BodyPoseNetError: The file is not a body pose network or has no header, or the shape is not
+            a multiple of the stride.
     """
     model = onnx.load_model_from_string(content)
     inputs = {value.name: _tensor(value) for value in model.graph.input}
@@ -126,7 +125,7 @@ def read_contract(path: Path, content: bytes, device: DeviceOptions) -> Contract
     ratio: int = json.loads(header).get("form", {}).get("upsample_ratio", 1)
     ((name, images),) = inputs.items()
     heatmaps, pafs = outputs[HEATMAPS], outputs[signature.pafs]
-    return Contract(
+    return ModelSignature(
         name=re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII),
         description=description,
         channels_last=signature.channels_last,
@@ -147,15 +146,15 @@ def read_contract(path: Path, content: bytes, device: DeviceOptions) -> Contract
 def _at(
     name: str, tensor: Tensor, signature: Signature, channels: int, sides: tuple[int, int]
 ) -> DeviceTensor:
-    """A tensor with the height and width that it has on the device."""
+    """Return a tensor with its height and width on the device."""
     sizes = (*sides, channels) if signature.channels_last else (channels, *sides)
-    # A file that is bound to one height and width need not say how large its outputs are.
+    # A file with static height and width need not declare the sizes of its outputs.
     declared = sizes if signature.fixed_shape else tensor.shape[1:]
     return DeviceTensor(name, tensor.dtype, declared, sizes)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
-    """Names in its shape stand for dimensions of any size."""
+    """Return type and shape; named dimensions are dynamic."""
     declared = value.type.tensor_type
     dtype = _DTYPES.get(declared.elem_type)
     sizes = (side.dim_value if side.HasField("dim_value") else None for side in declared.shape.dim)
@@ -167,8 +166,8 @@ def _header(path: Path, model: onnx.ModelProto) -> str:
         if entry.key == METADATA_KEY:
             return entry.value
     raise BodyPoseNetError(
-        f"{path}: the file does not say what its joints and its normalization are",
-        "A deployment kit is written for models of `bpnet export` only.",
+        f"{path}: the file has no bodyposenet header with its joints and its normalization",
+        "Deployment bundles are written for models of `bpnet export` only.",
     )
 
 
@@ -176,6 +175,7 @@ def _check_shape(height: int, width: int, stride: int) -> None:
     if height % stride or width % stride:
         nearest = [max(round(side / stride), 1) * stride for side in (height, width)]
         raise BodyPoseNetError(
-            f"an input of {height} x {width} pixels is no whole number of cells of {stride}",
-            f"Take the nearest that is: {nearest[0]} x {nearest[1]}.",
+            f"Expected an input whose height and width are multiples of {stride}, got {height} x "
+            f"{width} pixels",
+            f"The nearest is {nearest[0]} x {nearest[1]}.",
         )

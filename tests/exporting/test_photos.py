@@ -1,13 +1,16 @@
 """The sample of photos that INT8 is calibrated with."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.images import (
+from bodyposenet.exporting.photos import (
     batched,
     held_out_photos,
+    read_held_out,
     read_photos,
     sample_digest,
     sample_images,
@@ -43,12 +46,12 @@ def test_others_take_the_place_of_those_that_cannot_be_read(folder, caplog):
     (folder / "3.png").write_bytes(b"no image")
     assert sorted(shades(sample_images(folder, 7))) == [0, 10, 20, 40, 50, 60, 70]
     assert "3.png" in caplog.text
-    with pytest.raises(BodyPoseNetError, match=r"1 of 8 images cannot be read, .* 7 of the 8"):
+    with pytest.raises(BodyPoseNetError, match=r"1 of 8 images .* 7 of the 8"):
         list(sample_images(folder, 8))
 
 
 def test_too_few_images_are_told_before_any_is_read(folder):
-    with pytest.raises(BodyPoseNetError, match="holds 8 images, 20 are"):
+    with pytest.raises(BodyPoseNetError, match=r"8 images.* 20 "):
         sample_images(folder, 20)
 
 
@@ -69,6 +72,24 @@ def test_held_out_photos_come_from_the_other_end_than_those_in_place_of_unreadab
     assert not {*drawn} & {*others}
 
 
+def test_held_out_photos_are_compared_on_if_there_are_enough(folder, caplog):
+    others = held_out_photos(folder, 4)
+    assert shades(read_held_out(others, folder)) == shades(read_photos(others))
+    assert not caplog.records
+    for too_few in (others[:3], None):
+        assert len(read_held_out(too_few, folder)) == 8
+        assert str(folder) in caplog.text
+        assert "--verify_images" in caplog.text
+        caplog.clear()
+
+
+def test_a_folder_without_a_readable_photo_is_an_error(tmp_path):
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(BodyPoseNetError, match=re.escape(str(tmp_path))) as caught:
+        read_held_out(None, tmp_path)
+    assert "--verify_images" in caught.value.remedy
+
+
 def test_the_digest_of_a_sample_tells_other_photos(folder):
     digests = {sample_digest(folder, count) for count in (4, 5)}
     (folder / "deeper" / "9.png").rename(folder / "9.png")
@@ -78,7 +99,7 @@ def test_the_digest_of_a_sample_tells_other_photos(folder):
 
 
 def test_a_missing_folder_is_told(tmp_path):
-    with pytest.raises(BodyPoseNetError, match="no such folder"):
+    with pytest.raises(BodyPoseNetError, match="photos"):
         sample_images(tmp_path / "photos", 1)
 
 

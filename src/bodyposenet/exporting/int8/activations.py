@@ -1,4 +1,4 @@
-"""A float32 ONNX file and normalized images in, all tensors that it computes of them out."""
+"""Activations of an ONNX model: all tensors that it computes for given images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bodyposenet.runtime.engines.onnx import header_of, open_session, read_tenso
 _MODEL = "the exported model"
 
 
-class WatchedModel:
-    """A model whose tensors are all outputs.
+class ActivationCollector:
+    """Runs a model and returns all of its float tensors.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`, of any form.
+        content: A float32 ONNX file from `export_onnx`.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -42,20 +42,20 @@ class WatchedModel:
 
     @property
     def fixed_shape(self) -> tuple[int, int] | None:
-        """The only height and width of images that it takes; None: it takes any."""
+        """Height and width of the images if the model fixes them, else None."""
         return self._signature.fixed_shape
 
     def run(self, batch: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Every image's tensors by name, from the first convolution's input on.
+        """Yield the tensors by name, from the first convolution's input on.
 
-        Of the images that a model takes at once, and one by one where it takes any number: so
-        large batches need no more memory.
+        Images run one by one, or in the model's static batch size, so that large batches need no
+        more memory.
 
         Args:
-            batch: (N, H, W, 3) float32, normalized RGB, whatever the model takes.
+            batch: (N, H, W, 3) float32, normalized RGB, whatever input the model has.
 
         Raises:
-            BodyPoseNetError: It computes values that are not finite.
+            BodyPoseNetError: The model computes values that are not finite.
         """
         count = self._signature.batch or 1
         inputs = self._as_input(batch)
@@ -71,7 +71,7 @@ class WatchedModel:
             yield {name: values[: len(images)] for name, values in tensors.items()}
 
     def _as_input(self, batch: NDArray[np.float32]) -> NDArray[Any]:
-        """Normalized images to what the model takes: its layout, and pixels again."""
+        """Convert normalized images to the model's layout, and to pixels if it normalizes them."""
         inputs: NDArray[Any] = batch
         if self._signature.bakes_normalization:
             scale, offset = self.description.image_scale, self.description.image_offset
@@ -86,13 +86,14 @@ def _check_finite(tensors: Mapping[str, NDArray[np.float32]]) -> None:
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise BodyPoseNetError(
-                f"the model's tensor {name} has values that are not finite: INT8 cannot cover them",
+                f"Tensor {name} of the model has values that are not finite, which INT8 cannot "
+                "represent",
                 "Look for NaN in the training, or export a model of an earlier epoch.",
             )
 
 
 def _float_tensors(graph: onnx.GraphProto) -> list[str]:
-    """What the nodes from the first convolution on compute, and its input where a node does."""
+    """Name the float tensors from the first convolution's input on."""
     kinds = {
         value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)
     }

@@ -1,4 +1,4 @@
-"""The name of a text in resources/deployment and its values in, the text of a kit's file out."""
+"""Templates of the bundle's text files, in resources/deployment."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from string import Template
 
 
 def read_template(name: str) -> str:
-    """A text as it stands in the package."""
+    """Return a template of the package as it is."""
     return (files("bodyposenet") / "resources" / "deployment" / name).read_text("utf-8")
 
 
 def fill(name: str, values: Mapping[str, object]) -> str:
-    """A text with its `$names` replaced.
+    """Return a template with its `$names` replaced.
 
     Args:
-        name: Of the text.
-        values: Of all its names.
+        name: Name of the template.
+        values: Values of all its names.
     """
     return Template(read_template(name)).substitute(values)

@@ -1,15 +1,15 @@
-"""A contract and the files of a kit in, the README that explains them out."""
+"""README of a deployment bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bodyposenet.exporting.deployment.contract import Contract, DeviceTensor
-from bodyposenet.exporting.deployment.templates import fill, read_template
+from bodyposenet.exporting.bundle.signature import DeviceTensor, ModelSignature
+from bodyposenet.exporting.bundle.templates import fill, read_template
 
 _MEANINGS = {
     "model.onnx": "the model",
-    "contract.json": "what a program must know to run it: tensors, normalization, skeleton",
+    "signature.json": "what programs must know to run it: tensors, normalization, skeleton",
     "labels.txt": "the joints, one per line, in the order of the heatmaps",
     "run.py": "an example in Python, without torch",
     "calibration.cache": "TensorRT's calibration cache",
@@ -25,35 +25,41 @@ _SECTIONS = {
     "deepstream/nvinfer.txt": "deepstream.md",
     "triton": "triton.md",
 }
-"""Part of a kit -> the text that says how it is used."""
+"""Part of a bundle -> template of the section on how it is used."""
 
 
-def write_overview(contract: Contract, files: Iterable[str], gaps: Mapping[str, str]) -> str:
-    """The text of a kit's README.
+def write_readme(
+    signature: ModelSignature, files: Iterable[str], unsupported: Mapping[str, str]
+) -> str:
+    """Return the text of a bundle's README.
 
     Args:
-        contract: Of the model.
-        files: Of the kit, with their folders.
-        gaps: What is left out -> why.
+        signature: Signature of the model.
+        files: Files of the bundle, with their folders.
+        unsupported: Program that cannot run the model -> reason.
     """
     parts = {file if file in _MEANINGS else file.partition("/")[0] for file in files}
-    description, (height, width) = contract.description, contract.shape
+    description, (height, width) = signature.description, signature.shape
     stride = description.stride
     return fill(
         "README.md",
         {
-            "name": contract.name,
-            "facts": "\n".join(f"| {fact} | {value} |" for fact, value in _facts(contract).items()),
+            "name": signature.name,
+            "facts": "\n".join(
+                f"| {fact} | {value} |" for fact, value in _facts(signature).items()
+            ),
             "height": height,
             "width": width,
             "stride": stride,
             "middle": (stride - 1) / 2,
-            "normalization": _normalization(contract),
-            "repeats": _repeats(contract),
+            "normalization": _normalization(signature),
+            "repeats": _repeats(signature),
             "files": "\n".join(
                 f"| `{part}` | {meaning} |" for part, meaning in _MEANINGS.items() if part in parts
             ),
-            "gaps": "".join(f"\nNo {part}: {reason}.\n" for part, reason in gaps.items()),
+            "unsupported": "".join(
+                f"\nNo files for {part}: {reason}.\n" for part, reason in unsupported.items()
+            ),
             "sections": "\n".join(
                 read_template(name) for part, name in _SECTIONS.items() if part in parts
             ).rstrip(),
@@ -61,30 +67,30 @@ def write_overview(contract: Contract, files: Iterable[str], gaps: Mapping[str, 
     )
 
 
-def _facts(contract: Contract) -> dict[str, str]:
-    skeleton, batch = contract.description.skeleton, contract.batch
+def _facts(signature: ModelSignature) -> dict[str, str]:
+    skeleton, batch = signature.description.skeleton, signature.batch
     return {
-        "data type": contract.description.data_type,
+        "data type": signature.description.data_type,
         "images at once": "any number" if batch is None else str(batch),
-        "input": _written(contract.images, contract),
-        "part affinity fields": _written(contract.pafs, contract),
-        "heatmaps": f"{_written(contract.heatmaps, contract)}, the background last",
+        "input": _written(signature.images, signature),
+        "part affinity fields": _written(signature.pafs, signature),
+        "heatmaps": f"{_written(signature.heatmaps, signature)}, the background last",
         "skeleton": f"{skeleton.name}, {len(skeleton.joints)} joints, {len(skeleton.limbs)} limbs",
     }
 
 
-def _written(tensor: DeviceTensor, contract: Contract) -> str:
-    """A tensor for people."""
-    batch = "N" if contract.batch is None else contract.batch
+def _written(tensor: DeviceTensor, signature: ModelSignature) -> str:
+    """Format a tensor."""
+    batch = "N" if signature.batch is None else signature.batch
     sizes = " × ".join(map(str, (batch, *tensor.sizes)))
     free = " (any height and width)" if None in tensor.declared else ""
     return f"`{tensor.name}`, {tensor.dtype}, {sizes}{free}"
 
 
-def _normalization(contract: Contract) -> str:
-    if contract.images.dtype == "uint8":
+def _normalization(signature: ModelSignature) -> str:
+    if signature.images.dtype == "uint8":
         return "Leave the pixels as they are, red, green, blue: the model normalizes them."
-    description = contract.description
+    description = signature.description
     scale, offset = map(_numbers, (description.image_scale, description.image_offset))
     return f"Red, green, blue as float32: pixel / {scale} − {offset}."
 
@@ -95,8 +101,8 @@ def _numbers(values: tuple[float, ...]) -> str:
     return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"
 
 
-def _repeats(contract: Contract) -> str:
-    ratio = contract.upsample_ratio
+def _repeats(signature: ModelSignature) -> str:
+    ratio = signature.upsample_ratio
     if ratio == 1:
         return "The fields have the same cells."
-    return f"Every cell of the fields stands there {ratio} × {ratio} times: take every {ratio}th."
+    return f"Every cell of the fields is repeated {ratio} × {ratio} times: take every {ratio}th."

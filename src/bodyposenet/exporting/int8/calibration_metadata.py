@@ -1,7 +1,7 @@
-"""Origin of a calibration cache: the model that its ranges are of, and how they were measured.
+"""Metadata of a calibration cache: the model that its ranges belong to, and how it was calibrated.
 
-It lies beside the cache as `<cache>.json`. Without it, ranges of another model with the same layers
-would go unnoticed, and the lowest value of a tensor would be lost.
+It is stored beside the cache as `<cache>.json`. Without it, ranges of another model with the same
+layers would go unnoticed, and the lowest value of a tensor would be lost.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from bodyposenet.specs.numbers import Count
 CALIBRATE_AGAIN = "Name another --cal_cache_file, or delete both files to calibrate again."
 
 
-class Origin(Block):
-    """Where the ranges of a calibration cache come from.
+class CalibrationMetadata(Block):
+    """Content of the metadata file.
 
     Args:
         model: `fingerprint` of the model.
-        cache: SHA-256 of the cache, which may be exchanged without this file.
-        method: How they were found.
-        input_shape: Height and width of the images.
-        batches: How many batches they came in; None in files of older versions.
-        images: How many images.
-        photos: `sample_digest` of their folder; None: they came from a tensorfile.
+        cache: SHA-256 of the cache, which may be replaced without this file.
+        method: Calibration method.
+        input_shape: Height and width of the images in pixels.
+        batches: Number of batches; None in files of older versions.
+        images: Number of images.
+        photos: `sample_digest` of their folder; None if they came from a tensorfile.
         ranges: Lowest and highest value of every tensor.
     """
 
@@ -53,10 +53,10 @@ class Origin(Block):
 
 
 def fingerprint(content: bytes) -> str:
-    """SHA-256 of a model's convolutions: their names, weights and biases.
+    """Return the SHA-256 of a model's convolutions: their names, weights and biases.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`; all forms of a network have the same.
+        content: A float32 ONNX file from `export_onnx`; its options do not change the result.
     """
     graph = onnx.load_model_from_string(content).graph
     numbers = {tensor.name: tensor for tensor in graph.initializer}
@@ -69,17 +69,17 @@ def fingerprint(content: bytes) -> str:
     return digest.hexdigest()
 
 
-def write_origin(cache: Path, origin: Origin) -> None:
-    """Write the origin beside a cache.
+def write_metadata(cache: Path, metadata: CalibrationMetadata) -> None:
+    """Write the metadata file beside a cache.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
     """
-    write_json(_beside(cache), origin.model_dump())
+    write_json(_beside(cache), metadata.model_dump())
 
 
-def read_origin(cache: Path) -> Origin | None:
-    """Read the origin, and check that the cache is the one that it was written for.
+def read_metadata(cache: Path) -> CalibrationMetadata | None:
+    """Read the metadata, and check that it was written for this cache.
 
     Args:
         cache: The calibration cache; it exists.
@@ -88,27 +88,27 @@ def read_origin(cache: Path) -> Origin | None:
         None if there is no such file, as beside caches of TensorRT.
 
     Raises:
-        BodyPoseNetError: The cache has been changed since, or the file is damaged.
+        BodyPoseNetError: The cache has been changed since, or the metadata file is damaged.
     """
     path = _beside(cache)
     if not exists(path):
         return None
     try:
-        origin = Origin.model_validate_json(path.read_bytes())
+        metadata = CalibrationMetadata.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BodyPoseNetError(
-            f"{path}: damaged, so that it is unknown how {cache} was made", CALIBRATE_AGAIN
+            f"{path}: damaged, so it is unknown how {cache} was made", CALIBRATE_AGAIN
         ) from error
-    if origin.cache != digest_of(cache.read_bytes()):
+    if metadata.cache != digest_of(cache.read_bytes()):
         raise BodyPoseNetError(
             f"{cache}: changed since {path} was written for it",
             f"Delete {path} to use the cache as it is, or both to calibrate again.",
         )
-    return origin
+    return metadata
 
 
 def digest_of(cache: bytes) -> str:
-    """SHA-256 of a cache's content."""
+    """Return the SHA-256 of a cache's content."""
     return hashlib.sha256(cache).hexdigest()
 
 

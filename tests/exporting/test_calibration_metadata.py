@@ -5,7 +5,12 @@ import json
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.origin import Origin, digest_of, read_origin, write_origin
+from bodyposenet.exporting.int8.calibration_metadata import (
+    CalibrationMetadata,
+    digest_of,
+    read_metadata,
+    write_metadata,
+)
 
 
 @pytest.fixture
@@ -16,39 +21,39 @@ def cache(tmp_path):
 
 
 @pytest.fixture
-def origin(cache):
-    return Origin(
+def metadata(cache):
+    return CalibrationMetadata(
         model="a", cache=digest_of(cache.read_bytes()), method="entropy", input_shape=(64, 96),
         images=8, ranges={"input_1:0": (-0.5, 1 / 3)},
     )  # fmt: skip
 
 
-def test_what_was_written_is_read(cache, origin):
-    write_origin(cache, origin)
+def test_what_was_written_is_read(cache, metadata):
+    write_metadata(cache, metadata)
     assert (cache.parent / "cal.bin.json").is_file()
-    assert read_origin(cache) == origin
+    assert read_metadata(cache) == metadata
 
 
-def test_files_of_older_and_later_versions_are_read(cache, origin):
-    content = origin.model_dump(mode="json") | {"author": "somebody"}
+def test_files_of_older_and_later_versions_are_read(cache, metadata):
+    content = metadata.model_dump(mode="json") | {"author": "somebody"}
     del content["batches"]
     (cache.parent / "cal.bin.json").write_text(json.dumps(content))
-    assert read_origin(cache) == origin
+    assert read_metadata(cache) == metadata
 
 
 def test_caches_of_tensorrt_have_none(cache):
-    assert read_origin(cache) is None
+    assert read_metadata(cache) is None
 
 
-def test_a_changed_cache_is_told(cache, origin):
-    write_origin(cache, origin)
+def test_a_changed_cache_is_told(cache, metadata):
+    write_metadata(cache, metadata)
     cache.write_bytes(cache.read_bytes() + b"input_1:0: 3c010204\n")
     with pytest.raises(BodyPoseNetError, match=r"cal.bin: .*cal.bin.json"):
-        read_origin(cache)
+        read_metadata(cache)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"model": 1}'])
 def test_garbage_is_told(cache, content):
     (cache.parent / "cal.bin.json").write_bytes(content)
     with pytest.raises(BodyPoseNetError, match=r"cal.bin.json: .*cal.bin"):
-        read_origin(cache)
+        read_metadata(cache)

@@ -1,0 +1,61 @@
+"""trtexec command lines that build a TensorRT engine.
+
+Written against NVIDIA's documentation of trtexec 10 and 11; not run here, for want of a GPU.
+"""
+
+from __future__ import annotations
+
+from bodyposenet.exporting.bundle.signature import ModelSignature
+from bodyposenet.exporting.bundle.templates import fill
+
+_INSTEAD = {
+    "fp32": "leave it out",
+    "fp16": "write --fp16 instead",
+    "int8-tensorrt": "write --int8 --fp16 instead",
+}
+"""Replacement of --stronglyTyped for TensorRT 8, which takes types as hints only."""
+
+
+def unsupported_reason(signature: ModelSignature) -> str:
+    """Return why TensorRT cannot read the model; empty if it can."""
+    if signature.description.data_type == "int8-cpu":
+        return (
+            "TensorRT reads no INT8 for the target cpu (its zero points are not 0): export with "
+            "--int8_target tensorrt"
+        )
+    return ""
+
+
+def write_script(signature: ModelSignature, workspace: int) -> str:
+    """Return the text of the script that calls trtexec.
+
+    Args:
+        signature: Signature of a model that TensorRT can read.
+        workspace: Bytes that TensorRT may use while it builds.
+    """
+    return fill(
+        "trtexec.sh",
+        {
+            "name": signature.name,
+            "data_type": signature.description.data_type,
+            "instead": _INSTEAD[signature.description.data_type],
+            "shapes": "".join(f"    {flag} \\\n" for flag in _shape_flags(signature)),
+            "workspace": workspace >> 20,
+        },
+    )
+
+
+def _shape_flags(signature: ModelSignature) -> list[str]:
+    """Return flags for the smallest, usual and largest input; none for a model of one shape."""
+    images = signature.images
+    if signature.batch is not None and None not in images.declared:
+        return []
+    sizes = {
+        "min": signature.batch or 1,
+        "opt": signature.opt_batch_size,
+        "max": signature.max_batch_size,
+    }
+    return [
+        f"--{which}Shapes={images.name}:{'x'.join(map(str, (count, *images.sizes)))}"
+        for which, count in sizes.items()
+    ]

@@ -1,0 +1,108 @@
+"""Writing of deployment bundles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bodyposenet.console import logger
+from bodyposenet.exporting.bundle import deepstream, triton, trtexec
+from bodyposenet.exporting.bundle.readme import write_readme
+from bodyposenet.exporting.bundle.signature import ModelSignature, read_signature
+from bodyposenet.exporting.bundle.templates import read_template
+from bodyposenet.exporting.engine import DeviceOptions
+from bodyposenet.files import replacing
+
+_SEALED = ".etlt"
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """Options of a deployment bundle.
+
+    Args:
+        device: Sizes and limits on the device.
+        calibration_cache: TensorRT's calibration cache, if one was written; used for INT8 with the
+            target tensorrt.
+    """
+
+    device: DeviceOptions
+    calibration_cache: Path | None = None
+
+
+def write_bundle(folder: Path, model_file: Path, content: bytes, options: BundleOptions) -> None:
+    """Write a deployment bundle.
+
+    Files for programs that cannot run this model are skipped (TensorRT reads no INT8 for the target
+    cpu, for example); the log and the bundle's README give the reason.
+
+    Args:
+        folder: Folder of the bundle, made if it is missing. Files of an older bundle are replaced,
+            others stay.
+        model_file: The exported file; its name becomes the model's.
+        content: Content of the ONNX file, not encrypted.
+        options: Sizes on the device, and the calibration cache.
+
+    Raises:
+        BodyPoseNetError: The folder cannot be written, the file is not one of `bpnet export`, or
+            the shape is not a multiple of the stride.
+    """
+    signature = read_signature(model_file, content, options.device)
+    unsupported = _unsupported(signature)
+    for part, reason in unsupported.items():
+        logger.warning("%s: no files for %s: %s", folder, part, reason)
+    if model_file.suffix.lower() == _SEALED:
+        logger.warning("%s is sealed, but the model in %s is a plain file", model_file, folder)
+    cache = options.calibration_cache if _needs_calibration(signature) else None
+    files = {"model.onnx": content, f"triton/{signature.name}/1/model.onnx": content}
+    if cache is not None:
+        files[deepstream.CALIBRATION] = cache.read_bytes()
+    texts = _texts(
+        signature, options.device.workspace, unsupported, has_calibration=cache is not None
+    )
+    files |= {name: text.encode() for name, text in texts.items()}
+    files["README.md"] = write_readme(signature, files, unsupported).encode()
+    for name, part in files.items():
+        with replacing(folder / name) as file:
+            file.write(part)
+
+
+def _unsupported(signature: ModelSignature) -> dict[str, str]:
+    """Map the programs that cannot run the model to the reason."""
+    reasons = {
+        "TensorRT": trtexec.unsupported_reason(signature),
+        "DeepStream": deepstream.unsupported_reason(signature),
+    }
+    return {part: reason for part, reason in reasons.items() if reason}
+
+
+def _needs_calibration(signature: ModelSignature) -> bool:
+    return signature.description.data_type == "int8-tensorrt"
+
+
+def _texts(
+    signature: ModelSignature,
+    workspace: int,
+    unsupported: Mapping[str, str],
+    *,
+    has_calibration: bool,
+) -> dict[str, str]:
+    """Map the names of the bundle's text files, except the README, to their content."""
+    entry = f"{signature.name}/config.pbtxt"
+    texts = {
+        "labels.txt": "".join(f"{joint}\n" for joint in signature.description.skeleton.joints),
+        "signature.json": json.dumps(signature.to_dict(), indent=2, ensure_ascii=False) + "\n",
+        "run.py": read_template("run.py"),
+        f"triton/{entry}": triton.write_configuration(signature, "onnxruntime_onnx"),
+    }
+    if "TensorRT" not in unsupported:
+        texts["trtexec.sh"] = trtexec.write_script(signature, workspace)
+        texts[f"triton_tensorrt/{entry}"] = triton.write_configuration(signature, "tensorrt_plan")
+    if "DeepStream" not in unsupported:
+        texts["deepstream/nvinfer.txt"] = deepstream.write_nvinfer(
+            signature, has_calibration=has_calibration
+        )
+        texts["deepstream/postprocess.yml"] = deepstream.write_postprocessing(signature)
+    return texts
