@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.console import StatusFile
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.geometry import Affine
@@ -30,6 +29,7 @@ from bodyposenet.media.video import open_video
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.runtime.engines import onnx
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.engines.pytorch import PyTorchEngine

@@ -5,28 +5,58 @@ Only the module of the chosen sub-task is imported, so that `bpnet --help` answe
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bodyposenet.console import configure_logging, say
 from bodyposenet.ending import exit_code_of
 from bodyposenet.errors import BodyPoseNetError, closest
-from bodyposenet.tasks.command import parse_command, run_command
+
+if TYPE_CHECKING:
+    from bodyposenet.option_parser import OptionParser
+    from bodyposenet.options import Command, CommandOptions
+
+
+class SubTask(NamedTuple):
+    """A sub-task of the command line.
+
+    Args:
+        function: Name of its function in `tasks/<sub-task>.py`.
+        purpose: What it does, for the overview.
+        uses_gpu: Whether it can run on a GPU.
+    """
+
+    function: str
+    purpose: str
+    uses_gpu: bool = False
+
 
 TASKS = {
-    "dataset_convert": "convert a dataset in COCO's keypoint format to TFRecords and masks",
-    "train": "train a network",
-    "evaluate": "measure a model's keypoint AP on the test data of a dataset",
-    "inference": "find the people in images, write their poses and draw them",
-    "prune": "take the filters with the smallest norms out of a model",
-    "export": "write a model as ONNX, for other runtimes",
-    "doctor": "tell what is installed, and whether the decoder works",
-    "demo": "draw a small dataset, then convert, train, evaluate and infer on it",
+    "dataset_convert": SubTask(
+        "convert_dataset", "convert a dataset in COCO's keypoint format to TFRecords and masks"
+    ),
+    "train": SubTask("train", "train a network", uses_gpu=True),
+    "evaluate": SubTask(
+        "evaluate", "measure a model's keypoint AP on the test data of a dataset", uses_gpu=True
+    ),
+    "inference": SubTask(
+        "predict", "find the people in images, write their poses and draw them", uses_gpu=True
+    ),
+    "prune": SubTask("prune", "remove the filters with the smallest norms from a model"),
+    "export": SubTask("export", "write a model as ONNX, for other runtimes"),
+    "doctor": SubTask("doctor", "show what is installed, and check that inference works"),
+    "demo": SubTask("demo", "draw a small dataset, then convert, train, evaluate and infer on it"),
 }
-"""Sub-tasks and what they do; `tasks/<name>.py` holds their flags and their `run`."""
+"""Name on the command line -> sub-task."""
 
 _STATUS = {0: "PASS", 2: "FAIL"}
-"""Exit code -> what TAO's commands say at their end; one that was asked to stop says neither."""
+"""Exit code -> last line of TAO's commands; a run that was asked to stop has none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,10 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bodyposenet import __version__
 
         return exit_code_of("bpnet", lambda: say(f"bodyposenet {__version__}"))
-    code = exit_code_of(argv[0], lambda: _run(argv[0], argv[1:]))
+    run = _Run(argv[0], argv[1:])
+    code = exit_code_of(argv[0], run)
     if code in _STATUS:
         ended = f"Execution status: {_STATUS[code]}"
-        code = exit_code_of(argv[0], lambda: say(ended)) or code
+        code = exit_code_of(argv[0], lambda: run.report(ended)) or code
     return code
 
 
@@ -65,7 +96,7 @@ def tao() -> int:
 
 def _overview() -> str:
     width = max(map(len, TASKS))
-    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in TASKS.items()]
+    lines = [f"  {name:<{width}}  {task.purpose}" for name, task in TASKS.items()]
     return "\n".join(
         [
             "usage: bpnet <sub_task> [flags]        (also: tao model bpnet <sub_task> [flags])",
@@ -73,19 +104,133 @@ def _overview() -> str:
             "sub-tasks:",
             *lines,
             "",
-            "bpnet <sub_task> --help tells the flags of one; bpnet --version the version.",
+            "bpnet <sub_task> --help shows the flags of one; bpnet --version the version.",
         ]
     )
 
 
-def _run(name: str, argv: list[str]) -> None:
+def find_command(name: str) -> Command[..., Any]:
+    """Import the function of a sub-task.
+
+    Raises:
+        BodyPoseNetError: There is no such sub-task.
+    """
     if name not in TASKS:
         close = closest(name, TASKS)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
         raise BodyPoseNetError(f"there is no sub-task {name}", hint)
-    arguments = parse_command(name, argv)
-    configure_logging(arguments.log_level, arguments.log_file)
-    run_command(name, arguments)
+    return getattr(import_module(f"bodyposenet.tasks.{name}"), TASKS[name].function)
+
+
+def make_parser(name: str) -> OptionParser:
+    """The parser of a sub-task's flags and of those that TAO's launcher takes for all.
+
+    Raises:
+        BodyPoseNetError: There is no such sub-task.
+    """
+    from bodyposenet.launcher import REFUSALS, LauncherOptions
+    from bodyposenet.option_parser import OptionParser
+    from bodyposenet.options import option_fields
+
+    command = find_command(name)
+    module = sys.modules[f"bodyposenet.tasks.{name}"]
+    taken = {field.name for field in option_fields(command.options)}
+    unlisted = set(REFUSALS) - taken
+    if not TASKS[name].uses_gpu:
+        unlisted.add("gpu_index")
+    return OptionParser(
+        f"bpnet {name}", module.__doc__ or "", command.options, LauncherOptions, unlisted=unlisted
+    )
+
+
+def build_options(name: str, values: Mapping[str, Any], *, progress: bool) -> CommandOptions:
+    """The options of a sub-task.
+
+    Args:
+        name: Name of the sub-task.
+        values: From its parser.
+        progress: Whether progress bars are shown.
+
+    Raises:
+        BodyPoseNetError: A value is wrong.
+    """
+    return _build(find_command(name).options, values, progress=progress)
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], **more: object) -> Any:
+    from bodyposenet.options import build, option_fields
+
+    names = {field.name for field in option_fields(kind)}
+    chosen = {name: value for name, value in values.items() if name in names} | more
+    return build(kind, chosen, name_of=lambda field: field.flag)
+
+
+class _Run:
+    """One run of a sub-task.
+
+    Args:
+        name: Name of the sub-task.
+        argv: Its arguments.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str]) -> None:
+        self._name = name
+        self._argv = argv
+        self._is_quiet = False
+        self._prints_results = False
+
+    def __call__(self) -> None:
+        """Parse, run, and print the summary.
+
+        Raises:
+            BodyPoseNetError: A flag is wrong, or the command fails in a way that a user can fix.
+        """
+        if self._name in ("inference", "export"):  # not converted to typed options yet
+            from bodyposenet.tasks import command
+
+            arguments = command.parse_command(self._name, self._argv)
+            configure_logging(arguments.log_level, arguments.log_file)
+            command.run_command(self._name, arguments)
+            return
+        from bodyposenet.launcher import LauncherOptions, check_flags, prepare_process
+
+        command, values = find_command(self._name), make_parser(self._name).parse(self._argv)
+        launcher: LauncherOptions = _build(LauncherOptions, values)
+        self._is_quiet = launcher.quiet
+        configure_logging("ERROR" if launcher.quiet else launcher.log_level, launcher.log_file)
+        check_flags(self._name, launcher, command.options)
+        options = build_options(self._name, values, progress=not launcher.quiet)
+        self._prints_results = options.prints_results
+        prepare_process(launcher)
+        stops_itself = self._name == "train"  # which saves its state
+        with nullcontext() if stops_itself else _sigterm_as_interrupt():
+            result = command.run(options)
+        if summary := result.summary():
+            self.report(summary)
+        if error := getattr(result, "error", None):
+            raise error
+
+    def report(self, text: str) -> None:
+        """Print text for people, where results are not printed."""
+        if not self._is_quiet:
+            say(text, error=self._prints_results)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM while this lasts: clusters send it to end a run."""
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

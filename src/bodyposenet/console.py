@@ -1,29 +1,28 @@
-"""What a run says: results, log lines, progress bars and TAO's status.json."""
+"""Output of commands: results, log lines and progress bars."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from bodyposenet.errors import BodyPoseNetError, Stopped
-from bodyposenet.files import make_directory
+from bodyposenet.errors import BodyPoseNetError
 
 logger = logging.getLogger("bodyposenet")
 
 Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LINES = 10.0
+_PROGRESS_BARS = ContextVar("progress bars", default=False)
 
 
-def configure_logging(level: str, log_file: str | None = None) -> None:
+def configure_logging(level: str, log_file: str | Path | None = None) -> None:
     """Send log lines to standard error, or append them to a file.
 
     Raises:
@@ -90,6 +89,16 @@ def say(text: str, *, error: bool = False) -> None:
                 handler.flush()
 
 
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[None]:
+    """Show the progress bars of `track` while this lasts, or hide them."""
+    before = _PROGRESS_BARS.set(shown)
+    try:
+        yield
+    finally:
+        _PROGRESS_BARS.reset(before)
+
+
 class _StandardError(logging.StreamHandler):
     """Writes to what standard error is at the time: a progress bar puts itself in between."""
 
@@ -112,7 +121,9 @@ class _LogFile(logging.FileHandler):
 def track(
     items: Iterable[Item], description: str, total: int | None = None, *, lines: bool = True
 ) -> Iterator[Item]:
-    """Yield the items, showing a progress bar on a terminal and plain lines elsewhere.
+    """Yield the items; show a progress bar on a terminal, and log plain lines elsewhere.
+
+    A bar is shown where `progress_bars` asks for it.
 
     Args:
         items: What to go through.
@@ -122,7 +133,7 @@ def track(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
+    if _PROGRESS_BARS.get() and sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -147,78 +158,3 @@ def track(
         if lines and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             logger.info("%s: %d%s", description, done + 1, f"/{total}" if total else "")
-
-
-class StatusFile:
-    """TAO's `status.json`: one JSON object per line, appended as the run goes (reference 1.1).
-
-    As a context manager it writes that the run started, and whether it succeeded.
-
-    Args:
-        results_dir: Folder that receives the file; it is made.
-
-    Raises:
-        BodyPoseNetError: The folder cannot be written.
-    """
-
-    def __init__(self, results_dir: str | Path) -> None:
-        self._path = make_directory(results_dir) / "status.json"
-
-    def __enter__(self) -> StatusFile:
-        self.write("STARTED", "the run begins")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        if error is None:
-            self.write("SUCCESS", "the run is complete")
-            return
-        if isinstance(error, Stopped):  # neither: it is to go on
-            self.write("RUNNING", str(error))
-            return
-        with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
-            interrupted = isinstance(error, KeyboardInterrupt)
-            message = "interrupted" if interrupted else str(error) or type(error).__name__
-            self.write("FAILURE", message, verbosity="ERROR")
-
-    def lines(self) -> list[dict[str, Any]]:
-        """What was written so far, by earlier runs too; broken lines are left out."""
-        found = []
-        text = self._path.read_text(errors="replace") if self._path.exists() else ""
-        for line in text.splitlines():
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
-
-    def write(
-        self, status: str, message: str = "", *, verbosity: str = "INFO", **data: Any
-    ) -> None:
-        """Append one line.
-
-        Args:
-            status: STARTED, RUNNING, SUCCESS, FAILURE or SKIPPED.
-            message: What happened, for people.
-            verbosity: The log level of the message.
-            **data: Further fields, for example `kpi={"AP": 0.5}` or `graphical={"loss": 1.0}`.
-
-        Raises:
-            BodyPoseNetError: The file cannot be written.
-        """
-        now = datetime.now()
-        line: dict[str, Any] = {
-            "date": f"{now.month}/{now.day}/{now.year}",
-            "time": f"{now.hour}:{now.minute}:{now.second}",
-            "status": status,
-            "verbosity": verbosity,
-        }
-        if message:
-            line["message"] = message
-        try:
-            with open(self._path, "a") as file:
-                file.write(json.dumps(line | data) + "\n")
-        except OSError as error:
-            raise BodyPoseNetError(
-                f"{self._path}: cannot be written: {error.strerror}",
-                "Free some space or choose another results folder (-r).",
-            ) from error

@@ -1,8 +1,9 @@
-"""A command's work in, its exit code out: what a user can mend is told in two lines."""
+"""Exit codes and errors of commands and scripts: what a user can fix is told in two lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from bodyposenet.console import say
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
@@ -30,7 +31,8 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
         where a signal stopped a training whose state is saved; 130 after Ctrl-C.
     """
     try:
-        _do(name, work)
+        with explaining(name):
+            work()
     except BodyPoseNetError as error:
         say(f"error: {error.what}", error=True)
         if error.remedy:
@@ -45,15 +47,19 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
     return 0
 
 
-def _do(name: str, work: Callable[[], object]) -> None:
-    """Do it.
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Raise errors of the system that a user can fix as `BodyPoseNetError`.
+
+    Args:
+        name: Name of the command or script.
 
     Raises:
-        BodyPoseNetError: As the work, a package of an extra is missing, a file that the user named
-            cannot be used, or the memory does not suffice.
+        BodyPoseNetError: A package of an extra is missing, a file that the user named cannot be
+            used, or the memory does not suffice.
     """
     try:
-        work()
+        yield
     except OSError as error:
         if error.filename is None:
             raise

@@ -70,7 +70,7 @@ def test_a_share_of_the_compute_can_be_asked_for(prune):
 
 def test_norms_are_told_on_request(prune):
     result, _ = prune("-v")
-    least, median, largest = map(float, row(result.out, "stage1/conv1")[3:])
+    least, median, largest = map(float, row(result.err, "stage1/conv1")[3:])
     assert 0 <= least <= median <= largest == 1
 
 

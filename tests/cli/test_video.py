@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bodyposenet.console import StatusFile
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Frame, open_video
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.tasks.video import add_video_arguments, run_video
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,7 +85,15 @@ def test_commands_parse(monkeypatch, text, words):
     name, *flags = words[1:] if words[0] == "bpnet" else words[3:]
     assert name in cli.TASKS
     asked = []
-    monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", asked.append)
+    if name in ("inference", "export"):
+        monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", asked.append)
+    else:
+
+        def run(options):
+            asked.append(options)
+            return SimpleNamespace(summary=str)
+
+        monkeypatch.setattr(cli.find_command(name), "run", run)
     assert cli.main([name, *flags]) == 0
     assert len(asked) == 1
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bodyposenet.console import StatusFile
 from bodyposenet.evaluation import METRICS
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.training.history import History
 from bodyposenet.training.html_report import write_training_page
 

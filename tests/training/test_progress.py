@@ -9,10 +9,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bodyposenet.console import StatusFile
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.model.loss import Losses
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.source import Source
 from bodyposenet.specs.training import TrainSpec

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 Normalizer = Literal["max", "L2"]
 Equalization = Literal["union", "intersection", "arithmetic_mean", "geometric_mean"]
-
-NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
-EQUALIZATIONS: tuple[Equalization, ...] = get_args(Equalization)
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,34 @@ commands work on real data.
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from bodyposenet.console import say
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, replacing
+from bodyposenet.options import (
+    CommandOptions,
+    Option,
+    StrPath,
+    command,
+    command_line,
+    options_class,
+)
+from bodyposenet.results_folder import results_folder
 from bodyposenet.runtime.installation import list_packages
-from bodyposenet.tasks.command import parse_command, run_command
-from bodyposenet.tasks.results import results_folder
+from bodyposenet.tasks.dataset_convert import convert_dataset
+from bodyposenet.tasks.evaluate import evaluate
+from bodyposenet.tasks.train import train
+
+if TYPE_CHECKING:
+    from bodyposenet.options import Command
 
 _SIZE = 192
 """Height and width of the drawn images."""
@@ -27,24 +42,51 @@ _EXTRAS = ("eval", "train")
 """Those that `bodyposenet[demo]` brings."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `demo`."""
-    parser.set_defaults(results_dir="demo")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the drawn images")
-    parser.add_argument(
-        "--images", type=int, default=3000, metavar="N", help="to train on; 3000 by default"
+@options_class
+class DemoOptions(CommandOptions):
+    """Options of `demo`."""
+
+    results_dir: Annotated[
+        StrPath, Option("-r", help="Folder of everything that the demo writes.", metavar="DIR")
+    ] = "demo"
+    seed: Annotated[int, Option(help="Seed of the drawn images.", metavar="N")] = 0
+    images: Annotated[int, Field(ge=1), Option(help="Images to train on.", metavar="N")] = 3000
+    test_images: Annotated[int, Field(ge=1), Option(help="Images to evaluate on.", metavar="N")] = (
+        200
     )
-    parser.add_argument(
-        "--test_images", type=int, default=200, metavar="N",
-        help="to evaluate on; 200 by default",
-    )  # fmt: skip
-    parser.add_argument(
-        "--epochs", type=int, default=1, metavar="N", help="to train for; 1 by default"
-    )
+    epochs: Annotated[int, Field(ge=1), Option(help="Epochs to train for.", metavar="N")] = 1
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Run the sub-task.
+@dataclass(frozen=True)
+class DemoResult:
+    """Results of the demo.
+
+    Args:
+        folder: Folder of everything that was written.
+        images: Number of test images.
+        ap: Keypoint AP on these.
+        ap_of_perfect_maps: What the decoder reaches with the images' training targets.
+    """
+
+    folder: Path
+    images: int
+    ap: float
+    ap_of_perfect_maps: float
+
+    def summary(self) -> str:
+        """Where the pictures are, and the figures."""
+        photo, unseen = (self.folder / name / "images_annotated" for name in ("photo", "inference"))
+        return (
+            f"\nthe photo, with whom the default model found: {photo}\n"
+            f"unseen images with the people that were found: {unseen}\n"
+            f"keypoint AP on these {self.images} images: {self.ap:.3f} "
+            f"(perfect maps of them reach {self.ap_of_perfect_maps:.3f})"
+        )
+
+
+@command(DemoOptions)
+def demo(options: DemoOptions) -> DemoResult:
+    """Find the person in a photo; then draw a dataset, convert, train, evaluate and infer on it.
 
     Raises:
         BodyPoseNetError: A package is missing, the folder holds another demo, or it cannot be
@@ -52,28 +94,44 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from bodyposenet.data.drawn import write_drawn_dataset
 
-    for flag in ("images", "test_images", "epochs"):
-        if getattr(arguments, flag) < 1:
-            raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 1")
     _check_packages()
-    folder = make_directory(arguments.results_dir)
+    run = _Run(shows=options.progress)
+    folder = make_directory(options.results_dir)
     with results_folder(folder) as status:
-        _write_specs(folder, arguments)
-        _run("inference", _on_photo(folder))
-        say(f"\ndrawing {arguments.images} images to train on, {arguments.test_images} to test on")
+        _write_specs(folder, options)
+        _run_on_photo(run, folder)
+        run.show(f"\ndrawing {options.images} images to train on, {options.test_images} to test on")
         write_drawn_dataset(
-            folder / "data", arguments.images, arguments.test_images, _SIZE, arguments.seed
+            folder / "data", options.images, options.test_images, _SIZE, options.seed
         )
-        for name, argv in _commands(folder):
-            _run(name, argv)
-        reached, perfect = _reached_ap(folder), _perfect_ap(folder)
+        reached = _run_commands(run, folder)
+        perfect = _perfect_ap(folder)
         status.write("RUNNING", "demo", kpi={"AP": reached, "AP_of_perfect_maps": perfect})
-    say(
-        f"\nthe photo, with whom the default model found: {folder}/photo/images_annotated\n"
-        f"unseen images with the people that were found: {folder}/inference/images_annotated\n"
-        f"keypoint AP on these {arguments.test_images} images: {reached:.3f} "
-        f"(perfect maps of them reach {perfect:.3f})"
-    )
+    return DemoResult(folder, options.test_images, reached, perfect)
+
+
+class _Run:
+    """Runs commands, and prints each as one would type it, with its summary.
+
+    Args:
+        shows: Whether anything is printed.
+    """
+
+    def __init__(self, *, shows: bool) -> None:
+        self._shows = shows
+
+    def __call__(self, name: str, function: Command[..., Any], **options: Any) -> Any:
+        """Run a command and return its result."""
+        built = function.options(**options, progress=self._shows)
+        self.show(f"\n$ {command_line(name, built)}")
+        result = function.run(built)
+        self.show(result.summary())
+        return result
+
+    def show(self, text: str) -> None:
+        """Print text, if it is not empty."""
+        if self._shows and text:
+            say(text)
 
 
 def _check_packages() -> None:
@@ -91,7 +149,7 @@ def _check_packages() -> None:
         )
 
 
-def _write_specs(folder: Path, arguments: argparse.Namespace) -> None:
+def _write_specs(folder: Path, options: DemoOptions) -> None:
     """Write the specs of training and inference.
 
     Raises:
@@ -100,7 +158,7 @@ def _write_specs(folder: Path, arguments: argparse.Namespace) -> None:
     data = folder / "data"
     paths = {"data": data, "records": data / "records", "dataset": data / "dataset.json"}
     values = {name: json.dumps(str(path)) for name, path in paths.items()}
-    values |= {name: str(getattr(arguments, name)) for name in ("seed", "images", "epochs")}
+    values |= {name: str(getattr(options, name)) for name in ("seed", "images", "epochs")}
     for name in _SPECS:
         template = Template((files("bodyposenet") / "resources" / "demo" / name).read_text())
         text = template.substitute(values, folder=folder)
@@ -114,41 +172,46 @@ def _write_specs(folder: Path, arguments: argparse.Namespace) -> None:
             file.write(text.encode())
 
 
-def _run(name: str, argv: list[str]) -> None:
-    """Run a sub-task, and say how one would type it."""
-    say(f"\n$ bpnet {shlex.join([name, *argv])}")
-    run_command(name, parse_command(name, argv))
+def _infer(argv: list[str]) -> None:
+    import shlex
+
+    from bodyposenet.tasks.command import parse_command, run_command
+
+    say(f"\n$ bpnet {shlex.join(['inference', *argv])}")
+    run_command("inference", parse_command("inference", argv))
 
 
-def _on_photo(folder: Path) -> list[str]:
-    """Arguments of `inference`; the photo is one of the US Navy, and comes with matplotlib."""
+def _run_on_photo(run: _Run, folder: Path) -> None:
+    """Find the person in a photo of the US Navy that comes with matplotlib."""
     from matplotlib.cbook import get_sample_data
 
     photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
-    return ["--input", str(photo), "-r", f"{folder}/photo"]
+    _infer(["--input", str(photo), "-r", f"{folder}/photo"])
 
 
-def _commands(folder: Path) -> list[tuple[str, list[str]]]:
-    """Sub-tasks with their arguments, as one would type them."""
-    dataset, test_images = f"{folder}/data/dataset.json", f"{folder}/data/test"
-    model = ["-i", f"{folder}/inference.yaml", "-m", f"{folder}/model/bpnet_model.tlt"]
-    pictures = ["--input_type", "dir", "--input", test_images, "--dump_visualizations"]
-    conversions = [
-        ("dataset_convert",
-         ["-d", dataset, "-o", f"{folder}/data/records/{mode}", "-m", mode, "--generate_masks"])
-        for mode in ("train", "test")
-    ]  # fmt: skip
-    return [
-        *conversions,
-        ("train", ["-e", f"{folder}/train.yaml", "-r", f"{folder}/model"]),
-        ("evaluate", [*model, "-d", dataset, "-r", f"{folder}/evaluation"]),
-        ("inference", [*model, *pictures, "-r", f"{folder}/inference"]),
-    ]
+def _run_commands(run: _Run, folder: Path) -> float:
+    """Convert, train, evaluate and infer.
 
-
-def _reached_ap(folder: Path) -> float:
-    results = json.loads((folder / "evaluation" / "results.json").read_text())
-    return results["kpi"]["AP_0.50:0.95_all"] or 0.0
+    Returns:
+        Keypoint AP on the test images.
+    """
+    dataset = f"{folder}/data/dataset.json"
+    for mode in ("train", "test"):
+        run(
+            "dataset_convert", convert_dataset,
+            dataset_spec=dataset, output_filename=f"{folder}/data/records/{mode}", mode=mode,
+            generate_masks=True,
+        )  # fmt: skip
+    train_spec, results = f"{folder}/train.yaml", f"{folder}/model"
+    trained = run("train", train, experiment_spec_file=train_spec, results_dir=results)
+    model = {"inference_spec": f"{folder}/inference.yaml", "model_filename": str(trained.model)}
+    accuracy = run(
+        "evaluate", evaluate, **model, dataset_spec=dataset, results_dir=f"{folder}/evaluation"
+    )
+    pictures = ["--input_type", "dir", "--input", f"{folder}/data/test", "--dump_visualizations"]
+    chosen = ["-i", model["inference_spec"], "-m", model["model_filename"]]
+    _infer([*chosen, *pictures, "-r", f"{folder}/inference"])
+    return max(accuracy.ap, 0.0)
 
 
 def _perfect_ap(folder: Path) -> float:

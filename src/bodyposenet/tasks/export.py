@@ -13,8 +13,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bodyposenet.console import StatusFile, logger, say
+from bodyposenet.console import logger, say
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.tasks.export_checks import Targets, find_targets
 from bodyposenet.tasks.export_flags import add_arguments
 from bodyposenet.tasks.export_int8 import (

@@ -8,16 +8,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bodyposenet.console import StatusFile, logger, say, track
+from bodyposenet.console import logger, say, track
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
+from bodyposenet.results_folder import StatusFile, results_folder
 from bodyposenet.tasks.flags import (
     add_executor_arguments,
     add_model_arguments,
     load_predictor,
     open_executor,
 )
-from bodyposenet.tasks.results import results_folder
 from bodyposenet.tasks.video import add_video_arguments, run_video
 
 if TYPE_CHECKING:

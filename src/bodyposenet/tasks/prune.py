@@ -1,4 +1,4 @@
-"""Take the filters with the smallest norms out of a trained model: `bpnet prune -m IN -o OUT`.
+"""Remove the filters with the smallest norms from a trained model: `bpnet prune -m IN -o OUT`.
 
 The pruned model is smaller and less accurate; train it again, with its path as
 pretrained_weights and load_graph: true.
@@ -6,18 +6,20 @@ pretrained_weights and load_graph: true.
 
 from __future__ import annotations
 
-import argparse
-import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from bodyposenet.console import StatusFile, logger, say
+from pydantic import Field
+
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import refuse_existing
-from bodyposenet.pruning.rule import EQUALIZATIONS, NORMALIZERS, Rule
+from bodyposenet.options import Option, StrPath, command, options_class
+from bodyposenet.pruning.rule import Equalization, Normalizer, Rule
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.sealing import model_file
-from bodyposenet.tasks.flags import add_key_argument
+from bodyposenet.tasks.model_options import KeyOptions
 
 if TYPE_CHECKING:
     from bodyposenet.model.network import BodyPoseNetwork
@@ -27,123 +29,161 @@ _EXTENSIONS = (".tlt", ".hdf5")
 """Of the pruned model: ours, and the one that TAO's specs for retraining name."""
 
 _THRESHOLD = 0.1
+_REMOVED = "what is removed"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `prune` (reference 1.6), and a wanted share of the compute."""
-    parser.add_argument(
-        "-m", "--model", metavar="FILE", required=True,
-        help="model to prune (.tlt, or .hdf5 of TAO 5)",
-    )  # fmt: skip
-    parser.add_argument(
-        "-o", "--output_file", metavar="FILE", required=True,
-        help="the pruned model (.tlt; also under a name in .hdf5, as in TAO's specs)",
-    )  # fmt: skip
-    add_key_argument(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the output file if it exists"
-    )
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="tell the norms of every layer's filters"
-    )
-    _add_rule_arguments(parser.add_argument_group("what is taken out"))
+@options_class
+class PruneOptions(KeyOptions):
+    """Options of `prune` (TAO reference, section 1.6), and a wanted share of the compute."""
+
+    model: Annotated[
+        StrPath, Option("-m", help="Model to prune (.tlt, or .hdf5 of TAO 5).", metavar="FILE")
+    ]
+    output_file: Annotated[
+        StrPath,
+        Option(
+            "-o",
+            help="Pruned model (.tlt; also under a name in .hdf5, as in TAO's specs).",
+            metavar="FILE",
+        ),
+    ]
+    results_dir: Annotated[
+        StrPath | None,
+        Option("-r", help="Folder of status.json; default: that of the output.", metavar="DIR"),
+    ] = None
+    overwrite: Annotated[bool, Option(help="Replace the output file if it exists.")] = False
+    verbose: Annotated[bool, Option("-v", help="Show the norms of every layer's filters.")] = False
+    normalizer: Annotated[
+        Normalizer,
+        Option(
+            "-n",
+            help="What a filter's norm is divided by: the largest of its layer, or all of them "
+            "together.",
+            group=_REMOVED,
+        ),
+    ] = "max"
+    equalization_criterion: Annotated[
+        Equalization,
+        Option(
+            "-eq", help="How layers that must keep the same filters agree on them.", group=_REMOVED
+        ),
+    ] = "union"
+    pruning_granularity: Annotated[
+        int,
+        Field(ge=1),
+        Option("-pg", help="Layers keep multiples of N filters.", metavar="N", group=_REMOVED),
+    ] = 8
+    pruning_threshold: Annotated[
+        float | None,
+        Field(ge=0),
+        Option(
+            "-pth",
+            help=f"Filters with a larger norm stay. Default: {_THRESHOLD}, as in TAO.",
+            metavar="X",
+            group=_REMOVED,
+        ),
+    ] = None
+    min_num_filters: Annotated[
+        int,
+        Field(ge=1),
+        Option("-nf", help="Layers keep at least N filters.", metavar="N", group=_REMOVED),
+    ] = 16
+    excluded_layers: Annotated[
+        tuple[str, ...],
+        Option(
+            "-el",
+            help="Layers that keep all filters; the outputs always do.",
+            metavar="LAYER",
+            nargs="*",
+            group=_REMOVED,
+        ),
+    ] = ()
+    target_macs: Annotated[
+        float | None,
+        Field(gt=0, lt=1),
+        Option(
+            help="In place of a threshold: share of the multiply-accumulates that may be left; "
+            "0.3 leaves 30 %.",
+            metavar="SHARE",
+            group=_REMOVED,
+        ),
+    ] = None
 
 
-def _add_rule_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "-n", "--normalizer", choices=NORMALIZERS, default="max",
-        help="what a filter's norm is divided by: the largest of its layer, or all of them "
-        "together",
-    )  # fmt: skip
-    group.add_argument(
-        "-eq", "--equalization_criterion", choices=EQUALIZATIONS, default="union",
-        help="how layers that must keep the same filters agree on them",
-    )  # fmt: skip
-    group.add_argument(
-        "-pg", "--pruning_granularity", type=int, default=8, metavar="N",
-        help="layers keep multiples of N filters",
-    )  # fmt: skip
-    group.add_argument(
-        "-pth", "--pruning_threshold", type=float, metavar="X",
-        help=f"filters with a larger norm stay; {_THRESHOLD} by default",
-    )  # fmt: skip
-    group.add_argument(
-        "-nf", "--min_num_filters", type=int, default=16, metavar="N",
-        help="layers keep N filters at least",
-    )  # fmt: skip
-    group.add_argument(
-        "-el", "--excluded_layers", nargs="*", default=[], metavar="LAYER",
-        help="layers that keep all filters; the outputs always do",
-    )  # fmt: skip
-    group.add_argument(
-        "--target_macs", type=float, metavar="SHARE",
-        help="in place of a threshold: the share of the multiply-accumulates that may be left",
-    )  # fmt: skip
+@dataclass(frozen=True)
+class PruneResult:
+    """A pruned model.
+
+    Args:
+        model: The file that was written.
+        threshold: Filters with a larger norm have stayed.
+        widths: Layer -> filters that are left.
+        table: Lines of a table of the layers, before and after.
+    """
+
+    model: Path
+    threshold: float
+    widths: dict[str, int]
+    table: tuple[str, ...]
+
+    def summary(self) -> str:
+        """The table, and what was written."""
+        written = f"written: {self.model}, pruned at the threshold {self.threshold!r}"
+        return "\n".join([*self.table, written])
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Prune.
+@command(PruneOptions)
+def prune(options: PruneOptions) -> PruneResult:
+    """Remove the filters with the smallest norms from a trained model.
+
+    Example:
+        >>> bodyposenet.prune(model="model.tlt", output_file="pruned.tlt", target_macs=0.3)
 
     Raises:
-        BodyPoseNetError: A flag or the model is wrong, or the output file exists.
+        BodyPoseNetError: An option or the model is wrong, the output file exists, or no filter
+            would be removed.
     """
     from bodyposenet.model.checkpoint import describe, read_model, tensors_of, write_tensors
     from bodyposenet.pruning.graph import keep_filters
     from bodyposenet.pruning.ranking import rank_filters
     from bodyposenet.pruning.table import table
 
-    _check_numbers(arguments)
-    output = _output_file(arguments.output_file, overwrite=arguments.overwrite)
-    with StatusFile(arguments.results_dir or output.parent) as status:
-        header, network = read_model(model_file(Path(arguments.model)), arguments.key)
+    if options.pruning_threshold is not None and options.target_macs is not None:
+        raise BodyPoseNetError(
+            "--pruning_threshold and --target_macs: one of them sets the other", "Give only one."
+        )
+    key, output = options.read_key(), _output_file(options)
+    with StatusFile(options.results_dir or output.parent) as status:
+        header, network = read_model(model_file(Path(options.model)), key)
         rule = Rule(
-            arguments.normalizer, arguments.equalization_criterion,
-            arguments.pruning_granularity, arguments.min_num_filters,
+            options.normalizer, options.equalization_criterion,
+            options.pruning_granularity, options.min_num_filters,
         )  # fmt: skip
-        ranking = rank_filters(network, rule, arguments.excluded_layers)
-        threshold = _choose_threshold(arguments, network, ranking)
+        ranking = rank_filters(network, rule, options.excluded_layers)
+        threshold = _choose_threshold(options, network, ranking)
         pruned = keep_filters(network, ranking.kept(threshold))
-        say("\n".join(table(network, pruned, ranking, norms=arguments.verbose)))
+        lines = table(network, pruned, ranking, norms=options.verbose)
         if pruned.widths() == network.widths():
+            logger.info("%s", "\n".join(lines))
             raise BodyPoseNetError(
                 f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
                 f"the least norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
                 f"{rule.granularity}",
-                "Give a larger --pruning_threshold (-v tells the norms), or --target_macs, the "
+                "Give a larger --pruning_threshold (-v shows the norms), or --target_macs, the "
                 "share of the compute that may be left.",
             )
         narrowed = describe(pruned, epoch=header["epoch"], spec=header["spec"])
         narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
-        write_tensors(output, narrowed, tensors_of(pruned), key=arguments.key)
-        say(f"written: {output}, pruned at the threshold {threshold!r}")
+        write_tensors(output, narrowed, tensors_of(pruned), key=key)
         if output.suffix.lower() == ".hdf5":
             logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)
         status.write("RUNNING", f"pruned {output}")
+    return PruneResult(output, threshold, pruned.widths(), tuple(lines))
 
 
-def _check_numbers(arguments: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense for any model."""
-    for flag in ("pruning_granularity", "min_num_filters"):
-        if getattr(arguments, flag) < 1:
-            raise BodyPoseNetError(f"--{flag} {getattr(arguments, flag)}: at least 1")
-    threshold, share = arguments.pruning_threshold, arguments.target_macs
-    if threshold is not None and share is not None:
-        raise BodyPoseNetError(
-            "--pruning_threshold and --target_macs: one of them sets the other", "Give only one."
-        )
-    if threshold is not None and not 0 <= threshold < math.inf:
-        raise BodyPoseNetError(
-            f"--pruning_threshold {threshold:g}: a number of at least 0", f"TAO's is {_THRESHOLD}."
-        )
-    if share is not None and not 0 < share < 1:
-        raise BodyPoseNetError(
-            f"--target_macs {share:g}: a share between 0 and 1",
-            "0.3 leaves 30 % of the multiply-accumulates.",
-        )
-
-
-def _output_file(named: str, *, overwrite: bool) -> Path:
-    output = Path(named)
+def _output_file(options: PruneOptions) -> Path:
+    """The file to write, with the extension that its name lacks."""
+    output = Path(options.output_file)
     if not output.suffix:
         output = output.with_suffix(_EXTENSIONS[0])
     if output.suffix.lower() not in _EXTENSIONS:
@@ -151,19 +191,17 @@ def _output_file(named: str, *, overwrite: bool) -> Path:
             f"{output}: only {' and '.join(_EXTENSIONS)} files are written",
             f"Give -o a name that ends in {_EXTENSIONS[0]}.",
         )
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=options.overwrite)
     return output
 
 
-def _choose_threshold(
-    arguments: argparse.Namespace, network: BodyPoseNetwork, ranking: Ranking
-) -> float:
+def _choose_threshold(options: PruneOptions, network: BodyPoseNetwork, ranking: Ranking) -> float:
     from bodyposenet.pruning.ranking import check_threshold
     from bodyposenet.pruning.search import find_threshold
 
-    if arguments.target_macs is not None:
-        return find_threshold(network, ranking, arguments.target_macs)
-    threshold = arguments.pruning_threshold
+    if options.target_macs is not None:
+        return find_threshold(network, ranking, options.target_macs)
+    threshold = options.pruning_threshold
     threshold = _THRESHOLD if threshold is None else threshold
     check_threshold(ranking, threshold)
     return threshold

@@ -1,75 +1,126 @@
 """Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY --gpus N`.
 
-Run again with the same arguments, it goes on where it was saved last. Under torchrun, on one
+Run again with the same arguments, it continues where it was saved last. Under torchrun, on one
 machine or several, the same command joins the processes that it finds.
 """
 
 from __future__ import annotations
 
-import argparse
 from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.tasks.flags import add_key_argument
-from bodyposenet.tasks.results import results_folder
+from bodyposenet.files import make_directory
+from bodyposenet.options import Option, StrPath, command, options_class, to_argv
+from bodyposenet.results_folder import StatusFile, results_folder
+from bodyposenet.tasks.model_options import KeyOptions
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `train` (reference 1.3)."""
-    parser.add_argument(
-        "-e", "--experiment_spec_file", metavar="FILE", required=True, help="train spec (YAML)"
-    )
-    add_key_argument(parser)
-    parser.add_argument(
-        "--multi-node", action="store_true",
-        help="one of several machines: torchrun must have started this command on each",
-    )  # fmt: skip
+@options_class
+class TrainOptions(KeyOptions):
+    """Options of `train` (TAO reference, section 1.3)."""
+
+    experiment_spec_file: Annotated[
+        StrPath, Option("-e", help="Train spec (YAML).", metavar="FILE")
+    ]
+    results_dir: Annotated[
+        StrPath | None,
+        Option(
+            "-r",
+            help="Folder of checkpoints and results; default: checkpoint_dir of the spec.",
+            metavar="DIR",
+        ),
+    ] = None
+    gpus: Annotated[
+        int,
+        Field(ge=1),
+        Option(help="GPUs to train on; 1 runs on the CPU without one.", metavar="N"),
+    ] = 1
+    use_amp: Annotated[bool, Option(help="Train in mixed precision.")] = False
+    multi_node: Annotated[
+        bool,
+        Option(
+            "--multi-node",
+            help="One of several machines: torchrun must have started this command on each.",
+        ),
+    ] = False
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Train.
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model.
+
+    Args:
+        model: The final model's file.
+        results_dir: Folder with the checkpoints, TensorBoard events and the report.
+        metrics: Figures of the last validation by name; empty without one.
+    """
+
+    model: Path
+    results_dir: Path
+    metrics: dict[str, float]
+
+    def summary(self) -> str:
+        """Nothing: the log has told of the run, and of the final model."""
+        return ""
+
+
+@command(TrainOptions)
+def train(options: TrainOptions) -> TrainResult:
+    """Train a network; with the same arguments, continue where the training was saved last.
+
+    Example:
+        >>> bodyposenet.train(experiment_spec_file="train.yaml", results_dir="results")
 
     Raises:
         BodyPoseNetError: The spec, the data, the results folder or a GPU is at fault.
         Stopped: A signal asked for the end; the exact position is saved.
     """
-    from bodyposenet.console import logger
-    from bodyposenet.files import make_directory
     from bodyposenet.specs.training import TrainSpec
 
-    spec = TrainSpec.load(arguments.experiment_spec_file)
-    chosen = arguments.results_dir or spec.checkpoint_dir
+    key, spec = options.read_key(), TrainSpec.load(options.experiment_spec_file)
+    chosen = options.results_dir or spec.checkpoint_dir
     if chosen is None:
         spec.fail(
             "checkpoint_dir", "is missing", "Give a results folder with -r, or write it here."
         )
     results_dir = make_directory(chosen)
+    from bodyposenet.training import loop
     from bodyposenet.training.interruption import StopSignals
-    from bodyposenet.training.loop import train
     from bodyposenet.training.ranks import is_launched, join_ranks
 
-    if not is_launched() and (arguments.gpus > 1 or arguments.multi_node):
-        _start_ranks(arguments)
-        return
+    if not is_launched() and (options.gpus > 1 or options.multi_node):
+        _start_ranks(options)
+        return _result(loop.final_model(spec, results_dir), results_dir)
     with join_ranks() as ranks:
         with (
             results_folder(results_dir) if ranks.is_first else nullcontext() as status,
             StopSignals() as stop,
         ):
-            final = train(
-                spec, results_dir, ranks, stop,
-                key=arguments.key, use_amp=arguments.use_amp, status=status,
-            )  # fmt: skip
+            final = loop.train(
+                spec, results_dir, ranks, stop, key=key, use_amp=options.use_amp, status=status
+            )
         logger.info("the trained model is %s", final)
+    return _result(final, results_dir)
 
 
-def _start_ranks(arguments: argparse.Namespace) -> None:
+def _start_ranks(options: TrainOptions) -> None:
     from bodyposenet.training.launch import start_ranks
 
-    if arguments.multi_node:
+    if options.multi_node:
         raise BodyPoseNetError(
             "--multi-node: no launcher has started this command",
             "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
             "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
-    start_ranks(arguments.gpus, arguments.argv)
+    start_ranks(options.gpus, to_argv(options))
+
+
+def _result(model: Path, results_dir: Path) -> TrainResult:
+    validations = [line["kpi"] for line in StatusFile(results_dir).lines() if "kpi" in line]
+    return TrainResult(model, results_dir, validations[-1] if validations else {})

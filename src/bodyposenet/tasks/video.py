@@ -12,9 +12,10 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bodyposenet.console import StatusFile, logger, say, track
+from bodyposenet.console import logger, say, track
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import replacing
+from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
     from bodyposenet.media.video import Frame, Video

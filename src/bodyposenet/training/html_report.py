@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import StatusFile
 from bodyposenet.evaluation.page import (
     FILE_NAME,
     Markup,
@@ -22,6 +21,7 @@ from bodyposenet.evaluation.page import (
     wide_picture,
     write_page,
 )
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.training.curves import draw_curves
 from bodyposenet.training.history import History
 

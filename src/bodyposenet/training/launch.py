@@ -15,8 +15,9 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from bodyposenet.console import logger
 from bodyposenet.cores import usable_cores
-from bodyposenet.errors import STOPPED, BodyPoseNetError
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.training.ranks import STOPPED_FILE, check_gpus
 
 COMMAND = ("-m", "bodyposenet.cli")
@@ -31,12 +32,12 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
 
     Args:
         count: How many.
-        argv: The arguments behind `train`.
+        argv: The arguments behind `train`; those of the log are added.
 
     Raises:
         BodyPoseNetError: There are fewer GPUs, or one of the processes has failed or died;
             the others were ended.
-        SystemExit: A signal stopped them and their state is saved, as one of them has said.
+        Stopped: A signal stopped them, and their state is saved.
         KeyboardInterrupt: Ctrl-C.
     """
     check_gpus(count)
@@ -57,10 +58,10 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
         stopped = Path(folder, "stopped")
         os.environ[STOPPED_FILE] = str(stopped)
         try:
-            elastic_launch(config, sys.executable)(*COMMAND, "train", *argv)
+            elastic_launch(config, sys.executable)(*COMMAND, "train", *argv, *_log_arguments())
         except SignalException as signalled:
             if stopped.exists():
-                raise SystemExit(STOPPED) from None  # the first rank has said so
+                raise Stopped(signal.Signals(signalled.sigval).name) from None
             if signalled.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise BodyPoseNetError(
@@ -71,10 +72,21 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
             raise _explain(error.get_first_failure()[1]) from None
 
 
+def _log_arguments() -> list[str]:
+    """Flags that give the processes the log of this one."""
+    level = logging.getLevelName(logger.getEffectiveLevel())
+    files = [
+        handler.baseFilename
+        for handler in logger.handlers
+        if isinstance(handler, logging.FileHandler)
+    ]
+    return ["--log_level", level, *(["--log_file", files[0]] if files else [])]
+
+
 def _explain(failure: ProcessFailure) -> BaseException:
     rank, code = failure.local_rank, failure.exitcode
     if code == STOPPED:
-        return SystemExit(STOPPED)
+        return Stopped("a signal")
     if code == _TOLD:
         return BodyPoseNetError(f"rank {rank} has ended, it has said why; so the others were ended")
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended, exit code {code}"

@@ -6,10 +6,11 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from bodyposenet.console import StatusFile, track
+from bodyposenet.console import track
 from bodyposenet.errors import Stopped
 from bodyposenet.files import replacing
 from bodyposenet.model.checkpoint import save_model
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import worker_deaths_explained
 from bodyposenet.training.checkpoints import (
@@ -74,10 +75,15 @@ def train(
                 loop.train_epoch(epoch)
                 loop.save_epoch(epoch)
                 loop.validate(epoch)
-    final = results_dir / f"{spec.final_model_name}.tlt"
+    final = final_model(spec, results_dir)
     if ranks.is_first:
         save_model(final, training.trainee.result, key=key, epoch=spec.num_epoch, spec=spec.text)
     return final
+
+
+def final_model(spec: TrainSpec, results_dir: Path) -> Path:
+    """The file that a training writes at its end."""
+    return results_dir / f"{spec.final_model_name}.tlt"
 
 
 class _Loop:

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from bodyposenet import __version__
-from bodyposenet.console import StatusFile, logger
+from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 from bodyposenet.model.loss import Losses
+from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.history import History
 from bodyposenet.training.pace import Pace
