@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.media.draw import draw
     from bodyposenet.skeleton import Skeleton
+    from bodyposenet.tasks.dataset_convert import convert_dataset
+    from bodyposenet.tasks.evaluate import evaluate
+    from bodyposenet.tasks.prune import prune
+    from bodyposenet.tasks.train import train
     from bodyposenet.types import Poses
 
 # No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
@@ -27,13 +31,18 @@ __all__ = [
     "Poses",
     "Skeleton",
     "__version__",
+    "convert_dataset",
     "draw",
+    "evaluate",
     "load",
+    "prune",
+    "train",
 ]
 
 _HOMES = {
     "BodyPoseNetError": "errors", "PoseEstimator": "api", "Poses": "types",
-    "Skeleton": "skeleton", "draw": "media.draw", "load": "api",
+    "Skeleton": "skeleton", "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
+    "evaluate": "tasks.evaluate", "load": "api", "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""
 

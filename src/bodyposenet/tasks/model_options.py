@@ -152,7 +152,7 @@ class ModelOptions(KeyOptions):
 
         return partial(
             open_predictor, text(self.inference_spec), text(self.model_filename), self.read_key(),
-            self.engine, precision=self.precision,
+            self.engine, precision=self.precision, device=self.device,
         )  # fmt: skip
 
     def open_predictor(self) -> Predictor:
