@@ -168,7 +168,7 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
         size = (right - left, bottom - top)
         pixels[0, top:bottom, left:right] = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
         (maps,) = engine.infer(pixels)
-        poses = decode_originally(maps, engine.skeleton).moved(to_network.inverse())
+        poses = decode_originally(maps, engine.skeleton).transform(to_network.inverse())
         entries.append(detections.describe_image(path, poses, {}))
     detections.write_detections(folder / "original.json", engine.skeleton, _SPEC, entries)
 

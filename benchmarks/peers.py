@@ -94,7 +94,7 @@ class Contestant:
             start = perf_counter()
             decoded = decode(maps, self.skeleton, DecodingOptions.from_spec(spec))
             self._seconds[f"decode_{way}"].append(perf_counter() - start)
-            poses = decoded.moved(to_network.inverse())
+            poses = decoded.transform(to_network.inverse())
             self._results[way] += poses.to_coco(image.image_id, COCO_JOINTS)
 
     def accuracy(self, way: str, images: list[CocoImage]) -> dict[str, float]:

@@ -93,7 +93,7 @@ def evaluate_rotated(
         annotated = rotate_annotations(image, degrees)
         height, width = pixels.shape[:2]  # of the file; the annotations may state another size
         resize = Affine.resize(annotated.width / width, annotated.height / height)
-        return poses.moved(resize).to_coco(image.image_id, joints)
+        return poses.transform(resize).to_coco(image.image_id, joints)
 
     def skip(image: CocoImage, error: BodyPoseNetError) -> list[dict[str, Any]]:
         logger.warning("Counts as an image without detections: %s", error)

@@ -149,6 +149,48 @@ def test_sides(joint, side, other):
     assert other_side(joint) == other
 
 
+@pytest.mark.parametrize("skeleton", [TAO, COCO, LINKED], ids=["tao", "coco", "22 limbs"])
+def test_equal_skeletons_have_equal_hashes(skeleton):
+    again = Skeleton.from_pose_configuration(skeleton.to_pose_configuration())
+    assert hash(again) == hash(skeleton)
+    assert {skeleton: "found"}[again] == "found"
+    assert len({TAO, COCO, LINKED, skeleton}) == 3
+
+
+def test_lists_make_a_skeleton_that_is_hashable():
+    skeleton = Skeleton("own", ["a", "b"], [[0, 1]], sigmas=[0.1, 0.2], completing=[])
+    assert skeleton == Skeleton("own", ("a", "b"), ((0, 1),), sigmas=(0.1, 0.2), completing=())
+    assert hash(skeleton)
+
+
+@pytest.mark.parametrize(
+    ("joint", "index"),
+    [
+        ("left_ear", 0),
+        ("LEar", 0),
+        ("ear-l", 0),
+        ("EAR_RIGHT", 1),
+        ("Nose", 2),
+        ("left_big_toe", 3),
+        ("toe_big_left", 3),
+        ("left_toe", None),
+        ("ear", None),
+        ("right_big_toe", None),
+    ],
+)
+def test_joints_match_by_side_and_words(joint, index):
+    skeleton = Skeleton("own", ("left_ear", "right_ear", "nose", "left_big_toe"), ())
+    assert skeleton.match([joint]) == (index,)
+
+
+def test_only_an_exact_name_matches_where_several_could():
+    doubled = Skeleton("own", ("left_ear", "LEar"), ())
+    assert doubled.match(["left_ear", "LEar"]) == (0, 1)
+    assert doubled.match(["EarLeft"]) == (None,)
+    assert Skeleton("own", ("left_ear",), ()).match(["LEar", "EarLeft"]) == (None, None)
+    assert TAO.match(COCO_JOINTS) == tuple(TAO.joints.index(joint) for joint in COCO_JOINTS)
+
+
 @given(st.text("lLrRef tT_-1", max_size=12))
 def test_the_other_side_of_the_other_side_is_the_joint(joint):
     assert other_side(other_side(joint)) == joint

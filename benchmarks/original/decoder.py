@@ -44,7 +44,7 @@ def decode_originally(
     bodies = connect_parts(connections, peaks, skeleton)
     vertical, horizontal = upsampling
     to_network = Affine.resize(maps.stride / horizontal, maps.stride / vertical)
-    return _poses(bodies, peaks, skeleton).moved(to_network)
+    return _poses(bodies, peaks, skeleton).transform(to_network)
 
 
 def _poses(bodies: list[Body], peaks: Peaks, skeleton: Skeleton) -> Poses:

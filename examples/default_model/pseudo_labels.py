@@ -153,7 +153,7 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
     ours = np.array([poses.skeleton.joints.index(joint) for joint in shared], np.intp)
     theirs = np.array([COCO_JOINTS.index(joint) for joint in shared], np.intp)
     variances = (2 * np.array(oks_sigmas(shared))) ** 2
-    is_alone = ~_in_crowd(poses) & (poses.found[:, ours].sum(axis=1) >= _LEAST_KEYPOINTS)
+    is_alone = ~_in_crowd(poses) & (poses.visible[:, ours].sum(axis=1) >= _LEAST_KEYPOINTS)
     for person in np.flatnonzero(is_alone):
         to_crop = crop_affine(points[person])
         crop = to_crop.warp(image, _CROP_SIZE, _CROP_SIZE, outside=0)

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from bodyposenet.api import PoseEstimator, load
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.media.draw import draw
+    from bodyposenet.media.smoothing import OneEuroFilter
+    from bodyposenet.media.tracking import Tracker
+    from bodyposenet.poses import Poses
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.tasks.dataset_convert import convert_dataset
     from bodyposenet.tasks.evaluate import evaluate
     from bodyposenet.tasks.prune import prune
     from bodyposenet.tasks.train import train
-    from bodyposenet.types import Poses
 
 # No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
 # events in the user's cache folder, so it is turned off here, before that.
@@ -27,9 +29,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 __all__ = [
     "BodyPoseNetError",
+    "OneEuroFilter",
     "PoseEstimator",
     "Poses",
     "Skeleton",
+    "Tracker",
     "__version__",
     "convert_dataset",
     "draw",
@@ -40,8 +44,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BodyPoseNetError": "errors", "PoseEstimator": "api", "Poses": "types",
-    "Skeleton": "skeleton", "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
+    "BodyPoseNetError": "errors", "OneEuroFilter": "media.smoothing", "PoseEstimator": "api",
+    "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
+    "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
     "evaluate": "tasks.evaluate", "load": "api", "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""

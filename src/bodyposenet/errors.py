@@ -33,6 +33,10 @@ class BodyPoseNetError(Exception):
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
 
 
+class UnknownJointError(BodyPoseNetError, KeyError):
+    """A joint name that the skeleton lacks; a KeyError too, as of any mapping."""
+
+
 _LOGIN = re.compile(
     r"(?i)(?<=[a-z][a-z0-9+.-]:/)(/?)[^\s/:@]{0,1000}:(?:[^\s/]{0,1000}@|(?!\d*/)\S{0,1000}@)"
 )

@@ -1,7 +1,7 @@
-"""The skeleton: which joints a body has, which limbs connect them, and what follows from that.
+"""The skeleton: joint names, limbs between them, and everything that follows from the names.
 
-Labels, channel counts, decoder, evaluation and drawing all take it from here; nobody else lists
-joints.
+Training targets, channel counts, decoder, evaluation and drawing take the joints from here; no
+other module lists them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import colorsys
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,42 +26,51 @@ _SIGMAS = {
 }  # fmt: skip
 _SIGMA_OF_OTHERS = 0.079
 
-# Joints that can be made up of two others where a dataset does not label them.
+# Joints that lie in the middle of two others, for datasets that do not label them.
 _DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
 
 # A word of a name: `left_hand`, `left hand`, `LeftHand` and `LHand` have two each.
 _LOWER = r"[^\W\d_A-Z]"
 _WORD = re.compile(rf"(?:[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER}))\d*|\d+")
 
-# What tells the sides, the clearer pair of words first.
+# The words of a name that state its side, the less ambiguous pair first.
 _SIDES = (("left", "right"), ("l", "r"))
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints, limbs and what is derived from their names.
+    """Joint names and limbs. Immutable and hashable: it can be a key of a dict or of a cache.
 
     Args:
         name: `pose_config_type` of the pose configuration.
         joints: Names of the K joints, in heatmap order.
         limbs: L pairs of joint indices (from, to); limb k owns PAF channels 2k (x) and 2k + 1 (y).
-        sigmas: K OKS sigmas; looked up by name where they are not given.
-        derived: Joint -> the two joints in whose middle it lies, for datasets that lack it.
-        completing: Indices of the limbs that start no body and come last in `mode: accurate`;
-            those between a shoulder and an ear where they are not given.
+        sigmas: K OKS sigmas; by default COCO's, looked up by joint name.
+        derived: Joint -> the two joints in whose middle it lies, for datasets that lack it; by
+            default the neck between the shoulders.
+        completing: Indices of the auxiliary limbs, which start no person and are assembled last in
+            `mode: accurate`; by default those between a shoulder and an ear.
 
     Raises:
-        BodyPoseNetError: A name occurs twice, a limb names no joint or the same joint twice.
+        BodyPoseNetError: A joint name occurs twice, or a limb does not connect two joints.
     """
 
     name: str
     joints: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...] = ()
-    derived: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(_DERIVED))
+    derived: Mapping[str, tuple[str, str]] = field(
+        default_factory=lambda: dict(_DERIVED),
+        hash=False,  # a dict has no hash; equal skeletons have equal hashes without it
+    )
     completing: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "joints", tuple(self.joints))
+        object.__setattr__(self, "limbs", tuple((start, end) for start, end in self.limbs))
+        object.__setattr__(self, "sigmas", tuple(self.sigmas))
+        if self.completing is not None:
+            object.__setattr__(self, "completing", tuple(self.completing))
         twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
         if twice:
             raise BodyPoseNetError(f"skeleton {self.name}: joint names occur twice: {twice}")
@@ -131,7 +140,7 @@ class Skeleton:
         return sides.pop() if len(sides) == 1 else ""
 
     def to_pose_configuration(self) -> dict[str, Any]:
-        """The pose configuration in TAO's JSON schema (limb indices counted from 1)."""
+        """Return the pose configuration in TAO's JSON schema (limb indices counted from 1)."""
         return {
             "pose_config_type": self.name,
             "categories": [
@@ -159,7 +168,7 @@ class Skeleton:
 
     @classmethod
     def from_pose_configuration(cls, configuration: Mapping[str, Any]) -> Skeleton:
-        """Build it from a checked pose configuration (see `specs.pose`), or a model's header."""
+        """Build the skeleton of a pose configuration that was validated (see `specs.pose`)."""
         category = configuration["categories"][0]
         index = {joint: i for i, joint in enumerate(category["keypoints"])}
         names = category.get("skeleton_edge_names")
@@ -182,16 +191,31 @@ class Skeleton:
         )
 
     def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:
-        """How the joints of a dataset become this skeleton's."""
+        """Return the map from the joints of a dataset to those of this skeleton, by exact name."""
         return JointMap(self, tuple(dataset_joints))
+
+    def match(self, joints: Sequence[str]) -> tuple[int | None, ...]:
+        """Find joints that another source may name differently: `LShoulder` is `left_shoulder`.
+
+        The exact name comes first. Otherwise a joint matches the only one whose name has the same
+        side and the same other words; case and word order do not count.
+
+        Args:
+            joints: The other source's names.
+
+        Returns:
+            The index of each in `self.joints`; None where the skeleton lacks it, or where more
+            than one joint on either side could be meant.
+        """
+        return _match(self.joints, tuple(joints))
 
 
 @dataclass(frozen=True)
 class JointMap:
-    """Takes people labelled with a dataset's joints to a skeleton's joints, by name.
+    """Map from a dataset's joints to a skeleton's joints, by exact name.
 
     Args:
-        skeleton: The skeleton to reach.
+        skeleton: The skeleton to map to.
         dataset_joints: Names of the D joints that the dataset labels.
     """
 
@@ -246,12 +270,12 @@ class JointMap:
 
 
 def words_of(joint: str) -> list[str]:
-    """The words of a joint's name in lower case; a blank, `_`, `-` or a capital divides them."""
+    """Split a joint's name at blanks, `_`, `-` and capitals into words in lower case."""
     return [word.lower() for word in _WORD.findall(joint)]
 
 
 def side_of(joint: str) -> str:
-    """`left`, `right` or an empty string: by these words in a joint's name, or else by l and r."""
+    """Return `left`, `right` or an empty string, from these words or l and r in the name."""
     pair = _side_words(joint)
     if not pair:
         return ""
@@ -259,33 +283,53 @@ def side_of(joint: str) -> str:
 
 
 def other_side(joint: str) -> str:
-    """The name of the joint on the other side of the body; the same name if it has no side."""
+    """Return the name of the joint on the other side of the body; the same one without a side."""
     swap = dict(zip(_side_words(joint), reversed(_side_words(joint)), strict=True))
     return _WORD.sub(lambda word: _like(word[0], swap.get(word[0].lower(), word[0])), joint)
 
 
 def part_of(joint: str) -> str:
-    """The last word of a joint's name that is no side: `right_ear`, `earRight` -> `ear`."""
+    """Return the last word of a joint's name that is not a side: `right_ear` -> `ear`."""
     sides = _side_words(joint)
     return next((word for word in reversed(words_of(joint)) if word not in sides), "")
 
 
 def oks_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
-    """OKS sigmas by name: COCO's where it has the part, the shoulder's for any other joint."""
+    """Look up OKS sigmas by name: COCO's where it has the part, the shoulder's otherwise."""
     return tuple(
         next((_SIGMAS[word] for word in words_of(joint) if word in _SIGMAS), _SIGMA_OF_OTHERS)
         for joint in joints
     )
 
 
+@lru_cache(maxsize=64)
+def _match(own: tuple[str, ...], joints: tuple[str, ...]) -> tuple[int | None, ...]:
+    """See `Skeleton.match`."""
+    own_keys, keys = [_key(joint) for joint in own], [_key(joint) for joint in joints]
+
+    def find(joint: str, key: tuple[str, ...]) -> int | None:
+        if joint in own:
+            return own.index(joint)
+        is_unique = own_keys.count(key) == keys.count(key) == 1
+        return own_keys.index(key) if is_unique else None
+
+    return tuple(find(joint, key) for joint, key in zip(joints, keys, strict=True))
+
+
+def _key(joint: str) -> tuple[str, ...]:
+    """What a name means, however it is written: its side, then its other words in sorted order."""
+    sides = _side_words(joint)
+    return (side_of(joint), *sorted(word for word in words_of(joint) if word not in sides))
+
+
 def _side_words(joint: str) -> tuple[str, ...]:
-    """The pair of words that tells the joint's side, or nothing."""
+    """The pair of words that states the joint's side, or an empty tuple."""
     words = words_of(joint)
     return next((pair for pair in _SIDES if pair[0] in words or pair[1] in words), ())
 
 
 def _like(model: str, word: str) -> str:
-    """The word, written in capitals where the model is."""
+    """Return the word in the capitalization of the model."""
     if word == model:
         return word
     if model.isupper():
@@ -298,3 +342,4 @@ COCO_JOINTS = (
     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
     "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
+"""COCO's 17 keypoints, in its order."""

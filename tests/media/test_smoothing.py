@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from bodyposenet.media.smoothing import Smoother
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media import smoothing
+from bodyposenet.media.smoothing import OneEuroFilter
 
 from .walkers import as_poses, walker
 
@@ -13,7 +15,7 @@ ONE = np.array([1])
 def smoothed(truth: np.ndarray, jitter: float, fps: float = 30) -> tuple[np.ndarray, np.ndarray]:
     """(F, 17, 2) noisy and smoothed joints of one person."""
     noisy = truth + np.random.default_rng(0).normal(0, jitter, truth.shape)
-    smoother = Smoother()
+    smoother = OneEuroFilter()
     calm = [
         smoother.smooth(as_poses([points], track_ids=ONE), frame / fps).keypoints[0]
         for frame, points in enumerate(noisy)
@@ -56,7 +58,7 @@ def test_a_walker_is_hardly_late(zoom):
 
 
 def test_missing_joints_stay_missing_and_come_back_where_they_are():
-    smoother, nose = Smoother(), 0
+    smoother, nose = OneEuroFilter(), 0
     for frame in range(60):
         points = walker(100 + 3 * frame, 80, 240, 0)
         if 20 <= frame < 26 or 30 <= frame < 58:
@@ -69,7 +71,7 @@ def test_missing_joints_stay_missing_and_come_back_where_they_are():
 
 
 def test_a_person_who_comes_back_starts_afresh():
-    smoother = Smoother()
+    smoother = OneEuroFilter()
     smoother.smooth(as_poses([walker(100, 80, 240, 0)], track_ids=ONE), 0.0)
     for time in (1.0, 2.0):
         smoother.smooth(as_poses([walker(200, 80, 240, 0)], track_ids=np.array([2])), time)
@@ -78,7 +80,7 @@ def test_a_person_who_comes_back_starts_afresh():
 
 
 def test_people_do_not_mix():
-    smoother = Smoother()
+    smoother = OneEuroFilter()
     left, right = walker(100, 80, 240, 0), walker(500, 80, 240, 0)
     for frame in range(10):
         order = [1, 2] if frame % 2 else [2, 1]
@@ -89,10 +91,22 @@ def test_people_do_not_mix():
 
 
 def test_who_is_not_tracked_stays_as_found():
-    smoother = Smoother()
+    smoother = OneEuroFilter()
     for frame, x in enumerate((100, 110, 90)):
         unknown = as_poses([walker(x, 80, 240, 0)], track_ids=np.array([-1]))
         untracked = as_poses([walker(x, 80, 240, 0)])
         for poses in (unknown, untracked, as_poses(np.zeros((0, 17, 2)))):
             calm = smoother.smooth(poses, frame / 30)
             np.testing.assert_array_equal(calm.keypoints, poses.keypoints)
+
+
+def test_the_old_name_still_works_and_warns():
+    with pytest.warns(DeprecationWarning, match="OneEuroFilter"):
+        assert smoothing.Smoother is OneEuroFilter
+
+
+@pytest.mark.parametrize("wrong", [{"min_cutoff": 0}, {"d_cutoff": -1}, {"beta": -0.1}])
+def test_impossible_parameters_are_errors(wrong):
+    with pytest.raises(BodyPoseNetError) as error:
+        OneEuroFilter(**wrong)
+    assert next(iter(wrong)) in error.value.what

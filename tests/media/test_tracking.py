@@ -53,7 +53,7 @@ def test_two_people_cross():
 
 @pytest.mark.parametrize(("hidden", "same"), [(20, True), (45, False)])
 def test_a_lost_person_is_remembered_for_a_while(hidden, same):
-    tracker = Tracker(SKELETON, memory=1.0)
+    tracker = Tracker(SKELETON, max_age=1.0)
     for frame in range(20):
         first = tracker.update(as_poses([walker(100 + 4 * frame, 80, 240, frame / 30)]), frame / 30)
     for frame in range(20, 20 + hidden):
@@ -66,7 +66,7 @@ def test_a_lost_person_is_remembered_for_a_while(hidden, same):
 @pytest.mark.parametrize(("missed", "same"), [(3, True), (4, False)])
 @pytest.mark.parametrize("step", [0.5, 2.0])
 def test_where_poses_are_rare_a_few_misses_are_forgiven(step, missed, same):
-    tracker = Tracker(SKELETON, memory=1.0)
+    tracker = Tracker(SKELETON, max_age=1.0)
     person = as_poses([walker(100, 80, 240, 0)])
     tracker.update(person, 0.0)
     for frame in range(1, 1 + missed):

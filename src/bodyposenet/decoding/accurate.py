@@ -69,7 +69,7 @@ def decode_accurate(
         person_scores(bodies.totals),
         skeleton,
         inferred=inferred,
-    ).moved(Affine.resize(stride))
+    ).transform(Affine.resize(stride))
 
 
 def _find_bodies(

@@ -59,4 +59,4 @@ def decode_tao(
     keypoint_scores[found] = scores[parts[found]].clip(max=1.0)
     poses = Poses(keypoints, keypoint_scores, (1 - 1 / totals).astype(np.float32), skeleton)
     vertical, horizontal = upsampling
-    return poses.moved(Affine.resize(stride / horizontal, stride / vertical))
+    return poses.transform(Affine.resize(stride / horizontal, stride / vertical))

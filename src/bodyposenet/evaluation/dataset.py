@@ -199,7 +199,7 @@ class EvaluationWork:
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
         if (height, width) != (image.height, image.width):
-            poses = poses.moved(Affine.resize(image.width / width, image.height / height))
+            poses = poses.transform(Affine.resize(image.width / width, image.height / height))
             stated = f"{image.width} x {image.height}"
             resized = f"{path}: is {width} x {height}, annotated as {stated}; the poses are scaled"
             logger.warning("%s", resized)

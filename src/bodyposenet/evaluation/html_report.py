@@ -154,17 +154,10 @@ def _draw_small(
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     shrink = Affine.resize(columns / image.shape[1], rows / image.shape[0])
     small = shrink.warp(image, rows, columns, outside=GRAY)
-    poses = _poses(entry, skeleton).moved(Affine.resize(columns / width, rows / height))
+    poses = Poses.from_dict(entry, skeleton).transform(
+        Affine.resize(columns / width, rows / height)
+    )
     return draw(small, poses, score_threshold=0)
-
-
-def _poses(entry: Mapping[str, Any], skeleton: Skeleton) -> Poses:
-    """The poses of an entry of detections.json, where a missing joint has the score 0."""
-    people, joints = len(entry["scores"]), len(skeleton.joints)
-    points = np.array(entry["keypoints"], np.float32).reshape(people, joints, 2)
-    scores = np.array(entry["keypoint_scores"], np.float32).reshape(people, joints)
-    points[scores == 0] = np.nan
-    return Poses(points, scores, np.array(entry["scores"], np.float32), skeleton)
 
 
 def _problems(result: DatasetResult) -> list[Markup]:

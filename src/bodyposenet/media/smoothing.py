@@ -1,58 +1,71 @@
-"""Tracked poses of one frame after another in, the same poses with less jitter out.
+"""Temporal smoothing of tracked poses with the One-Euro filter.
 
-The One-Euro filter: Casiez, Roussel and Vogel, "1 EUR Filter: A Simple Speed-based Low-pass Filter
-for Noisy Input in Interactive Systems", CHI 2012. A low-pass whose cutoff rises with the speed: a
-joint at rest keeps still, a fast one is hardly late.
+Casiez, Roussel and Vogel, "1 EUR Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
+Interactive Systems", CHI 2012. Its cutoff frequency rises with the speed, so that joints at rest
+do not jitter and fast ones hardly lag.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.types import Poses
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.poses import Poses
 
 _LONGEST_GAP = 0.5
-"""Seconds from one sight of a joint to the next; after that its filter starts afresh."""
+"""Seconds without a joint after which its filter restarts."""
 
 _LEAST_STEPS = 2
-"""Frames from one sight of a joint to the next that are no gap, however rare they are."""
+"""Frames without a joint that never restart its filter, however low the frame rate is."""
 
 
-class Smoother:
-    """Filters every joint of every tracked person.
+class OneEuroFilter:
+    """Filter every joint of every tracked person.
 
-    Speeds are measured in lengths of the person per second, so that the same settings hold near
-    and far and at any resolution.
+    Speeds are relative to the person's size, so that the same parameters suit near and far people
+    at any resolution. Parameters have the paper's names. One filter is for one video, and for one
+    thread at a time.
 
     Args:
-        cutoff: Cutoff frequency of a joint at rest, in Hz; lower: calmer.
-        beta: By how many Hz the cutoff rises with each length of the person per second; higher:
-            less late.
-        speed_cutoff: Cutoff frequency of the speeds, in Hz.
+        min_cutoff: Cutoff frequency of a joint at rest, in Hz; a lower one removes more jitter.
+        beta: Rise of the cutoff frequency, in Hz per person length per second; a higher one
+            reduces the lag.
+        d_cutoff: Cutoff frequency of the speeds, in Hz.
+
+    Raises:
+        BodyPoseNetError: A cutoff frequency is not positive, or beta is negative.
     """
 
     def __init__(
-        self, *, cutoff: float = 1.0, beta: float = 20.0, speed_cutoff: float = 1.0
+        self, *, min_cutoff: float = 1.0, beta: float = 20.0, d_cutoff: float = 1.0
     ) -> None:
-        self._cutoff = cutoff
+        if not (min_cutoff > 0 and d_cutoff > 0 and beta >= 0):
+            raise BodyPoseNetError(
+                f"OneEuroFilter: min_cutoff={min_cutoff}, beta={beta}, d_cutoff={d_cutoff}",
+                "Cutoff frequencies are positive, beta is not negative.",
+            )
+        self._min_cutoff = min_cutoff
         self._beta = beta
-        self._speed_cutoff = speed_cutoff
+        self._d_cutoff = d_cutoff
         self._people: dict[int, _Person] = {}
         self._times: deque[float] = deque(maxlen=1 + _LEAST_STEPS)
 
     def smooth(self, poses: Poses, time: float) -> Poses:
-        """Take the next frame.
+        """Filter the poses of the next frame.
 
         Args:
-            poses: The people in it, with their `track_ids`; negative ones stay as they are.
-            time: Of the frame, in seconds; later than that of the frame before.
+            poses: The people in it. Those with a negative track id, and poses without
+                `track_ids`, are returned unchanged.
+            time: Time of the frame in seconds, later than that of the previous frame.
 
         Returns:
-            The same people; joints that are missing stay missing.
+            The same people; missing joints stay missing.
         """
         if poses.track_ids is None:
             return poses
@@ -74,9 +87,9 @@ class Smoother:
     def _filter(
         self, person: _Person, points: NDArray[np.float32], time: float, oldest: float
     ) -> NDArray[np.float64]:
-        """One person's next joints, (K, 2), as the paper has it; the filters are brought on.
+        """Return one person's filtered joints, (K, 2), and update the state of the filters.
 
-        Those of joints that were last seen before `oldest` start afresh.
+        Filters of joints that were last seen before `oldest` restart.
         """
         found = ~np.isnan(points[:, 0])
         recent = person.times >= oldest
@@ -87,9 +100,9 @@ class Smoother:
             seconds = np.maximum(time - person.times[known], 1e-3)[:, None]
             steps = smooth[known] - person.points[known]
             velocities = person.velocities[known]
-            velocities += _share(self._speed_cutoff, seconds) * (steps / seconds - velocities)
+            velocities += _share(self._d_cutoff, seconds) * (steps / seconds - velocities)
             speeds = np.hypot(*velocities.T)[:, None] / length
-            share = _share(self._cutoff + self._beta * speeds, seconds)
+            share = _share(self._min_cutoff + self._beta * speeds, seconds)
             smooth[known] = person.points[known] + share * steps
             person.velocities[known] = velocities
         person.velocities[found & ~recent] = 0
@@ -99,12 +112,12 @@ class Smoother:
 
 
 class _Person:
-    """What the filters of one person's joints have come to.
+    """State of the filters of one person's joints.
 
     Attributes:
         points: (K, 2) filtered, in pixels.
         velocities: (K, 2) filtered, in pixels per second.
-        times: (K,) when each joint was seen last, in seconds; -inf: never.
+        times: (K,) when each joint was last seen, in seconds; -inf if it never was.
     """
 
     def __init__(self, joints: int) -> None:
@@ -118,3 +131,11 @@ def _share(
 ) -> NDArray[np.float64]:
     """Weight of the newest value in a low-pass: 1 / (1 + tau / T) with tau = 1 / (2 pi cutoff)."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * seconds))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Smoother":
+        message = "Smoother is deprecated; use OneEuroFilter"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return OneEuroFilter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

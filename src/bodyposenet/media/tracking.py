@@ -1,4 +1,4 @@
-"""The poses of one frame after another in, the same poses with an id per person out."""
+"""Multi-person tracking: the same id for the same person in every frame of a video."""
 
 from __future__ import annotations
 
@@ -10,75 +10,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.oks import compare_poses, pose_areas
+from bodyposenet.poses import NO_ID, Poses
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Poses
-
-NO_ID = -1
-"""Track id of people who are not followed: nobody known, and of too low a score to be new."""
 
 _ENOUGH_JOINTS = 3
-"""With fewer joints to compare, the missing ones count as disagreeing."""
+"""With fewer joints in common, the missing ones count with a similarity of 0."""
 
 _LEAST_MISSES = 3
-"""Updates that a track outlives without being seen, however rare they are."""
+"""Updates without a match that every track survives, however low the frame rate is."""
 
 _VELOCITY_GAIN = 0.3
-"""Least weight of the newest step in the velocity; the first steps are averaged."""
+"""Least weight of the latest step in the velocity; the first steps are averaged."""
 
-_DOUBT_PER_SECOND = 4.0
-"""How fast the tolerated squared distance of a person out of sight grows, relative to its start."""
+_UNCERTAINTY_PER_SECOND = 4.0
+"""Growth of the tolerated squared distance of a person out of sight, relative to its start."""
 
 
 class Tracker:
-    """Follows people over the frames of a video.
+    """Track people over the frames of a video.
 
-    Each track expects its joints where a constant velocity takes them. A person may be the one of
-    a track by their object keypoint similarity (COCO's OKS, over the joints that both have); pairs
-    are made from the one that agrees in the most joints down. OKS falls off so fast that hardly
-    anybody resembles two tracks at once: on synthetic crowds this greedy choice and an optimal
-    assignment change the same number of ids.
+    The joints of a track are predicted with a constant velocity and compared with those of the
+    detections by object keypoint similarity (COCO's OKS, over the joints that both have).
+    Detections are assigned greedily, the highest sum over the joints first: on synthetic crowds an
+    optimal assignment changes as many ids. One tracker is for one video, and for one thread at a
+    time.
 
     Args:
         skeleton: The joints of all poses, and their sigmas.
-        memory: Seconds that a track outlives without being seen; at least `_LEAST_MISSES` updates.
-        new_track_score: A person of this score or higher who fits no track starts one.
-        least_similarity: OKS from which a person can be the one of a track.
+        max_age: Seconds without a match after which a track ends, at least `_LEAST_MISSES`
+            updates.
+        new_track_score: Detections without a match start a track from this score on.
+        min_oks: Least OKS of a match.
     """
 
     def __init__(
         self,
         skeleton: Skeleton,
         *,
-        memory: float = 1.0,
+        max_age: float = 1.0,
         new_track_score: float = 0.6,
-        least_similarity: float = 0.2,
+        min_oks: float = 0.2,
     ) -> None:
         self._sigmas = np.array(skeleton.sigmas)
-        self._memory = memory
+        self._max_age = max_age
         self._new_track_score = new_track_score
-        self._least_similarity = least_similarity
+        self._min_oks = min_oks
         self._tracks: list[_Track] = []
         self._times: deque[float] = deque(maxlen=1 + _LEAST_MISSES)
         self._ids = count(1)
 
     def update(self, poses: Poses, time: float) -> Poses:
-        """Take the next frame.
+        """Assign track ids to the poses of the next frame.
 
         Args:
             poses: The people in it.
-            time: Of the frame, in seconds; later than that of the frame before.
+            time: Time of the frame in seconds, later than that of the previous frame.
 
         Returns:
-            The same people, with `track_ids`: from 1, each given once, or `NO_ID`.
+            The same people with `track_ids`: numbers from 1 on, never used twice, or
+            `NO_ID` for people who match no track and whose score is too low to start one.
         """
         ids = np.full(len(poses), NO_ID, np.int64)
         points = poses.keypoints.astype(np.float64)
         seen = ~np.isnan(points[..., 0]).all(axis=1)
         for track, person in self._pairs(points, time):
-            track.follow(points[person], time)
+            track.update(points[person], time)
             ids[person] = track.id
         self._times.append(time)
-        oldest = min(time - self._memory, self._times[0])
+        oldest = min(time - self._max_age, self._times[0])
         self._tracks = [track for track in self._tracks if track.time >= oldest]
         for person in np.flatnonzero(seen & (ids == NO_ID)):
             if poses.scores[person] >= self._new_track_score:
@@ -87,12 +86,12 @@ class Tracker:
         return replace(poses, track_ids=ids)
 
     def move(self, poses: Poses, since: float, time: float) -> Poses:
-        """Where the people of an earlier frame are now, if their velocities lasted.
+        """Extrapolate the poses of an earlier frame with the velocities of their tracks.
 
         Args:
-            poses: What `update` gave, smoothed perhaps.
-            since: The time of that frame, in seconds.
-            time: Now, in seconds.
+            poses: Result of `update`, smoothed or not.
+            since: Time of that frame in seconds.
+            time: Time to extrapolate to, in seconds.
         """
         if poses.track_ids is None:
             return poses
@@ -104,13 +103,13 @@ class Tracker:
         return replace(poses, keypoints=keypoints)
 
     def _pairs(self, points: NDArray[np.float64], time: float) -> list[tuple[_Track, int]]:
-        """Tracks and the people who are theirs, each at most once."""
+        """Return the matches of tracks and people, each at most once."""
         if not self._tracks or not len(points):
             return []
-        agreement, common = self._compare(points, time)
-        rows, people = np.nonzero(agreement >= self._least_similarity * common)
+        similarity, common = self._compare(points, time)
+        rows, people = np.nonzero(similarity >= self._min_oks * common)
         pairs: dict[int, int] = {}
-        for best in np.argsort(-agreement[rows, people], kind="stable"):
+        for best in np.argsort(-similarity[rows, people], kind="stable"):
             row, person = int(rows[best]), int(people[best])
             if row not in pairs and person not in pairs.values():
                 pairs[row] = person
@@ -119,17 +118,20 @@ class Tracker:
     def _compare(
         self, points: NDArray[np.float64], time: float
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Compare where T tracks are expected with where N people are.
+        """Compare T predicted tracks with N people.
 
         Returns:
-            (T, N) the sum over their joints of what OKS is the mean of, and (T, N) how many joints
-            both have, at least `_ENOUGH_JOINTS`.
+            (T, N) sums of the joints' similarities, of which OKS is the mean, and (T, N) numbers
+            of joints that both have, at least `_ENOUGH_JOINTS`.
         """
-        expected = np.stack([track.expected(time) for track in self._tracks])
-        doubt = np.array([1 + _DOUBT_PER_SECOND * (time - track.time) for track in self._tracks])
-        areas = np.maximum(pose_areas(expected)[:, None], pose_areas(points)[None]) * doubt[:, None]
-        agreement, common = compare_poses(expected, points, areas, self._sigmas)
-        return agreement, np.maximum(common, min(_ENOUGH_JOINTS, len(self._sigmas)))
+        predicted = np.stack([track.predict(time) for track in self._tracks])
+        ages = np.array([time - track.time for track in self._tracks])
+        uncertainty = 1 + _UNCERTAINTY_PER_SECOND * ages
+        areas = np.maximum(pose_areas(predicted)[:, None], pose_areas(points)[None])
+        similarity, common = compare_poses(
+            predicted, points, areas * uncertainty[:, None], self._sigmas
+        )
+        return similarity, np.maximum(common, min(_ENOUGH_JOINTS, len(self._sigmas)))
 
 
 class _Track:
@@ -138,7 +140,7 @@ class _Track:
     Args:
         identity: The id.
         points: (K, 2) joints in pixels, NaN where they are missing.
-        time: When they were seen, in seconds.
+        time: Time of that frame in seconds.
     """
 
     def __init__(self, identity: int, points: NDArray[np.float64], time: float) -> None:
@@ -150,15 +152,15 @@ class _Track:
 
     @property
     def velocity(self) -> NDArray[np.float64]:
-        """(2,) the median over the joints, in pixels per second."""
+        """(2,) median velocity of the joints, in pixels per second."""
         return np.median(self._velocities, axis=0)
 
-    def expected(self, time: float) -> NDArray[np.float64]:
-        """(K, 2) where the joints are then if they go on as they did."""
+    def predict(self, time: float) -> NDArray[np.float64]:
+        """Return the joints, (K, 2), at a later time if their velocities last."""
         return self._points + self._velocities * (time - self.time)
 
-    def follow(self, points: NDArray[np.float64], time: float) -> None:
-        """The person has been found again; joints that are missing move along with the body."""
+    def update(self, points: NDArray[np.float64], time: float) -> None:
+        """Update the track with a match; missing joints move with the median of the others."""
         seconds = max(time - self.time, 1e-3)
         self._steps += 1
         gain = max(1 / self._steps, _VELOCITY_GAIN)
@@ -168,6 +170,5 @@ class _Track:
         if both.any():
             self._velocities[~both] = np.median(self._velocities[both], axis=0)
         missing = np.isnan(points[:, 0])
-        expected = self.expected(time)
-        self._points = np.where(missing[:, None], expected, points)
+        self._points = np.where(missing[:, None], self.predict(time), points)
         self.time = time

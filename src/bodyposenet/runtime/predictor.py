@@ -218,7 +218,7 @@ class Predictor:
             chosen = slice(first, first + len(self._scales))
             averaged = _average(inputs[chosen], maps[chosen])
             poses = decode(averaged, self.engine.skeleton, self._options)
-            by_turn.append(poses.moved(inputs[first].to_network.inverse()))
+            by_turn.append(poses.transform(inputs[first].to_network.inverse()))
         return self._filter(merge_turns(by_turn) if len(by_turn) > 1 else by_turn[0])
 
     def _prepare_at(self, image: NDArray[np.uint8], turns: int, scale: float) -> NetworkInput:

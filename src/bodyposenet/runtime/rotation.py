@@ -43,7 +43,7 @@ def merge_turns(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICATE_OK
         The people, the highest score first.
     """
     turns = np.repeat(np.arange(len(by_turn)), [len(poses) for poses in by_turn])
-    poses = _concatenate(by_turn)
+    poses = Poses.concat(by_turn)
     order = np.argsort(-poses.scores, kind="stable")
     poses, turns = poses[order], turns[order]
     is_same = _similarities(poses) >= duplicate_oks
@@ -53,17 +53,6 @@ def merge_turns(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICATE_OK
         if kept[person]:
             kept[person + 1 :] &= ~is_same[person, person + 1 :]
     return poses[kept]
-
-
-def _concatenate(parts: Sequence[Poses]) -> Poses:
-    inferred = [poses.inferred for poses in parts if poses.inferred is not None]
-    return Poses(
-        np.concatenate([poses.keypoints for poses in parts]),
-        np.concatenate([poses.keypoint_scores for poses in parts]),
-        np.concatenate([poses.scores for poses in parts]),
-        parts[0].skeleton,
-        inferred=np.concatenate(inferred) if len(inferred) == len(parts) else None,
-    )
 
 
 def _similarities(poses: Poses) -> NDArray[np.float64]:

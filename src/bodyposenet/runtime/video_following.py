@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bodyposenet.media.smoothing import Smoother
+from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import Frame
 from bodyposenet.runtime.predictor import Predictor
@@ -50,7 +50,7 @@ class Follower:
             self._tracker = Tracker(
                 predictor.engine.skeleton, new_track_score=predictor.spec.display_score_threshold
             )
-        self._smoother = Smoother() if smooths else None
+        self._smoother = OneEuroFilter() if smooths else None
         self._count = 0
         self._latest: FramePoses | None = None
 

@@ -60,4 +60,4 @@ def decode_perfect_maps(
     )
     maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride, options.heatmap_sigma)
     poses = decode(maps, skeleton, DecodingOptions.from_spec(spec))
-    return poses.moved(to_network.inverse())
+    return poses.transform(to_network.inverse())

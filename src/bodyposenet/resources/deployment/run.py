@@ -72,7 +72,7 @@ def find_poses(
     stride, sigma = signature["heatmaps"]["stride"], signature["heatmaps"]["sigma"]
     maps = Maps(heatmaps, pafs[:, ::repeats, ::repeats], stride, sigma)
     skeleton = Skeleton.from_pose_configuration(signature["skeleton"])
-    return decode(maps, skeleton).moved(to_network.inverse())
+    return decode(maps, skeleton).transform(to_network.inverse())
 
 
 def main() -> None:

@@ -1,0 +1,106 @@
+"""One detected person: joints by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.errors import UnknownJointError, closest
+from bodyposenet.skeleton import Skeleton
+
+
+class Keypoint(NamedTuple):
+    """One joint of one person.
+
+    Args:
+        x: Column in image pixels; NaN where the joint is missing.
+        y: Row in image pixels; NaN where the joint is missing.
+        score: 0 to 1; 0 where the joint is missing.
+    """
+
+    x: float
+    y: float
+    score: float
+
+    @property
+    def visible(self) -> bool:
+        """Whether the joint was detected or inferred."""
+        return self.x == self.x  # NaN equals nothing
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PersonPose(Mapping[str, Keypoint]):
+    """One person of `Poses`: a read-only mapping from the skeleton's joint names to `Keypoint`.
+
+    The arrays are views of those of the `Poses`.
+
+    Args:
+        keypoints: (K, 2) float32, x and y in image pixels, NaN where a joint is missing.
+        keypoint_scores: (K,) float32 in 0..1, 0 where a joint is missing.
+        score: Of the person.
+        skeleton: Names and limbs of the K joints.
+        track_id: Id of the person in a video; -1 without one, None outside of video.
+        inferred: (K,) bool, joints that `complete_pose` inferred; None where it did not run.
+    """
+
+    keypoints: NDArray[np.float32]
+    keypoint_scores: NDArray[np.float32]
+    score: float
+    skeleton: Skeleton
+    track_id: int | None = None
+    inferred: NDArray[np.bool_] | None = None
+
+    def __getitem__(self, joint: str) -> Keypoint:
+        """Return a joint by name, also one that is missing (`keypoint.visible` is False).
+
+        Raises:
+            UnknownJointError: The skeleton has no such joint.
+        """
+        joints = self.skeleton.joints
+        if joint not in joints:
+            similar = closest(str(joint), joints)
+            raise UnknownJointError(
+                f"Unknown joint: {joint!r}",
+                f"Did you mean {' or '.join(map(repr, similar))}?"
+                if similar
+                else f"Joints of {self.skeleton.name}: {', '.join(joints)}.",
+            )
+        index = joints.index(joint)
+        x, y = self.keypoints[index].tolist()
+        return Keypoint(x, y, float(self.keypoint_scores[index]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.skeleton.joints)
+
+    def __len__(self) -> int:
+        return len(self.skeleton.joints)
+
+    def __repr__(self) -> str:
+        track = "" if self.track_id is None else f", track {self.track_id}"
+        return (
+            f"PersonPose({self.score:.2f} with {self.visible.sum()} of {len(self)} joints{track})"
+        )
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """(K,) whether each joint was detected or inferred."""
+        return ~np.isnan(self.keypoints[:, 0])
+
+    @property
+    def box(self) -> NDArray[np.float32]:
+        """(4,) float32 x1, y1, x2, y2 around the visible joints; NaN if there are none."""
+        return boxes_around(self.keypoints[None])[0]
+
+
+def boxes_around(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 4) x1, y1, x2, y2 around (N, K, 2) keypoints, NaN without any that is not."""
+    missing, infinity = np.isnan(keypoints), np.float32(np.inf)
+    low = np.where(missing, infinity, keypoints).min(axis=1, initial=infinity)
+    high = np.where(missing, -infinity, keypoints).max(axis=1, initial=-infinity)
+    boxes = np.concatenate([low, high], axis=1)
+    boxes[np.isinf(boxes)] = np.nan
+    return boxes

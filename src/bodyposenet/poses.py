@@ -1,0 +1,499 @@
+"""Poses: the people detected in one image, and their conversions to other formats."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import read_json, write_json
+from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+
+if TYPE_CHECKING:
+    import pandas
+
+    from bodyposenet.geometry import Affine
+    from bodyposenet.media.pixels import Image
+
+DRAWN_SCORE = 0.6
+"""Default of the score from which people are drawn."""
+
+NO_ID = -1
+"""Track id of people without one among others who have one."""
+
+_PEOPLE_SHOWN = 3
+"""How many people the repr of `Poses` lists."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Poses:
+    """The people detected in one image.
+
+    Values that are not arrays of the dtypes below are converted; shapes are checked.
+
+    Args:
+        keypoints: (N, K, 2) float32, x and y in image pixels, NaN where a joint is missing.
+        keypoint_scores: (N, K) float32 in 0..1, 0 where a joint is missing.
+        scores: (N,) float32, one per person, higher is surer.
+        skeleton: Names and limbs of the K joints.
+        track_ids: (N,) int64, -1 for people without an id, or None outside of video.
+        inferred: (N, K) bool, joints that `complete_pose` inferred; None where it did not run.
+
+    Raises:
+        BodyPoseNetError: A shape does not fit the number of people or the skeleton.
+    """
+
+    keypoints: NDArray[np.float32]
+    keypoint_scores: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    skeleton: Skeleton
+    track_ids: NDArray[np.int64] | None = None
+    inferred: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        people, joints = len(np.atleast_1d(self.scores)), len(self.skeleton.joints)
+        self._check("scores", np.float32, people)
+        self._check("keypoints", np.float32, people, joints, 2)
+        self._check("keypoint_scores", np.float32, people, joints)
+        if self.track_ids is not None:
+            self._check("track_ids", np.int64, people)
+        if self.inferred is not None:
+            self._check("inferred", np.bool_, people, joints)
+
+    def _check(self, name: str, dtype: DTypeLike, *shape: int) -> None:
+        """Convert a field to an array of this dtype, and check its shape."""
+        value = getattr(self, name)
+        try:
+            array = np.asarray(value, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise BodyPoseNetError(f"Poses.{name}: not an array of numbers: {error}") from error
+        if array.shape != shape:
+            raise BodyPoseNetError(
+                f"Poses.{name}: expected the shape {shape} for {shape[0]} people with the "
+                f"{len(self.skeleton.joints)} joints of {self.skeleton.name}, got {array.shape}",
+                "N people have keypoints (N, K, 2), keypoint_scores (N, K) and scores (N,).",
+            )
+        if array is not value:
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def empty(cls, skeleton: Skeleton) -> Poses:
+        """Return the poses of an image without people."""
+        scores = np.zeros((0, len(skeleton.joints)), np.float32)
+        return cls(scores[..., None].repeat(2, axis=2), scores, scores[:, 0], skeleton)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Poses]) -> Poses:
+        """Join the people of several `Poses`, in their order.
+
+        Args:
+            parts: At least one; all of the same skeleton. Where only some of those with people
+                have track ids or `inferred`, the people of the others have the id -1 and no
+                inferred joints.
+
+        Raises:
+            BodyPoseNetError: There are none, or their skeletons differ.
+        """
+        if not parts:
+            raise BodyPoseNetError(
+                "Poses.concat: the list is empty", "Write Poses.empty(skeleton) for nobody."
+            )
+        skeleton = parts[0].skeleton
+        for part in parts[1:]:
+            if part.skeleton.joints != skeleton.joints:
+                raise BodyPoseNetError(
+                    f"Poses.concat: the joints of {part.skeleton.name} are not those of "
+                    f"{skeleton.name}",
+                    "Poses of different skeletons cannot be joined.",
+                )
+        return cls(
+            np.concatenate([part.keypoints for part in parts]),
+            np.concatenate([part.keypoint_scores for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            skeleton,
+            _concat_optional(
+                [(part.track_ids, part.scores.shape) for part in parts], missing=NO_ID
+            ),
+            _concat_optional(
+                [(part.inferred, part.keypoint_scores.shape) for part in parts], missing=False
+            ),
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[PersonPose]:
+        return (self[person] for person in range(len(self)))
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"Poses(nobody, {self.skeleton.name})"
+        people = [
+            f"{score:.2f} with {visible.sum()} joints"
+            for score, visible in zip(self.scores[:_PEOPLE_SHOWN], self.visible, strict=False)
+        ]
+        more = ["..."] if len(self) > _PEOPLE_SHOWN else []
+        noun = "person" if len(self) == 1 else "people"
+        return f"Poses({len(self)} {noun}, {self.skeleton.name}: {', '.join(people + more)})"
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> PersonPose: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Poses: ...
+
+    def __getitem__(
+        self, index: int | np.integer | slice | Sequence[int] | NDArray[Any]
+    ) -> PersonPose | Poses:
+        """Return one person for a number, and the `Poses` of several for anything else.
+
+        Args:
+            index: A number; or a slice, a list of numbers, or (N,) bool, such as
+                `poses.scores > .5`. `poses[[3]]` are the poses of one person.
+
+        Raises:
+            IndexError: There are fewer people.
+        """
+        track_ids, inferred = self.track_ids, self.inferred
+        if isinstance(index, int | np.integer):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"person {index} of {len(self)}")
+            return PersonPose(
+                self.keypoints[index],
+                self.keypoint_scores[index],
+                float(self.scores[index]),
+                self.skeleton,
+                None if track_ids is None else int(track_ids[index]),
+                None if inferred is None else inferred[index],
+            )
+        return Poses(
+            self.keypoints[index],
+            self.keypoint_scores[index],
+            self.scores[index],
+            self.skeleton,
+            None if track_ids is None else track_ids[index],
+            None if inferred is None else inferred[index],
+        )
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """(N, K) whether each joint was detected or inferred; others are missing, and NaN."""
+        return ~np.isnan(self.keypoints[..., 0])
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(N, 4) float32 x1, y1, x2, y2 around the visible joints; NaN for people without any."""
+        return boxes_around(self.keypoints)
+
+    def transform(self, affine: Affine) -> Poses:
+        """Return the same people with every keypoint mapped by an `Affine`."""
+        return replace(self, keypoints=affine.apply(self.keypoints).astype(np.float32))
+
+    def draw(self, image: Image, *, score_threshold: float = DRAWN_SCORE) -> NDArray[np.uint8]:
+        """Draw the people on a copy of the image.
+
+        Args:
+            image: The image that they were detected in; see `bodyposenet.draw`.
+            score_threshold: People of lower scores are not drawn.
+
+        Returns:
+            (H, W, 3) uint8, RGB.
+
+        Raises:
+            BodyPoseNetError: The image cannot be read.
+        """
+        from bodyposenet.media.draw import draw
+
+        return draw(image, self, score_threshold=score_threshold)
+
+    def to_named(self, person: int = 0) -> dict[str, Keypoint]:
+        """Return joint name -> (x, y, score) of the visible joints of one person.
+
+        Args:
+            person: Index of the person.
+        """
+        return {joint: point for joint, point in self[person].items() if point.visible}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return lists for JSON, in TAO's schema: a missing joint is [0, 0] with the score 0."""
+        result: dict[str, Any] = {
+            "keypoints": np.nan_to_num(self.keypoints).astype(float).round(3).tolist(),
+            "scores": self.scores.astype(float).round(5).tolist(),
+            "keypoint_scores": self.keypoint_scores.astype(float).round(5).tolist(),
+        }
+        if self.track_ids is not None:
+            result["track_ids"] = self.track_ids.tolist()
+        if self.inferred is not None:
+            result["inferred"] = self.inferred.tolist()
+        return result
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], skeleton: Skeleton | None = None) -> Poses:
+        """Build poses from the lists of `to_dict`, or from an entry of `detections.json`.
+
+        Args:
+            values: The lists; other keys are ignored. A joint at [0, 0] with the score 0 is
+                missing.
+            skeleton: The joints; by default those of the pose configuration at the key
+                `skeleton`, which `save` writes.
+
+        Raises:
+            BodyPoseNetError: A key is missing, or its lists do not fit the skeleton.
+        """
+        try:
+            if skeleton is None:
+                skeleton = Skeleton.from_pose_configuration(values["skeleton"])
+            joints = len(skeleton.joints)
+            fields = {
+                "keypoints": _rows(values["keypoints"], joints, 2),
+                "keypoint_scores": _rows(values["keypoint_scores"], joints),
+                "scores": values["scores"],
+                "track_ids": values.get("track_ids"),
+            }
+            if values.get("inferred") is not None:
+                fields["inferred"] = _rows(values["inferred"], joints)
+        except KeyError as error:
+            raise BodyPoseNetError(
+                f"Poses.from_dict: the key {error} is missing",
+                "Give the skeleton: Poses.from_dict(values, model.skeleton)."
+                if error.args == ("skeleton",)
+                else "Give what Poses.to_dict returned, or an entry of detections.json.",
+            ) from error
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise BodyPoseNetError(
+                f"Poses.from_dict: not what Poses.to_dict returned: {error}"
+            ) from error
+        poses = cls(**fields, skeleton=skeleton)
+        is_missing = (poses.keypoint_scores == 0) & (poses.keypoints == 0).all(axis=-1)
+        keypoints = np.where(is_missing[..., None], np.float32(np.nan), poses.keypoints)
+        return replace(poses, keypoints=keypoints)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the poses and their skeleton as JSON: `to_dict`, and a pose configuration.
+
+        Args:
+            path: The file; an existing one is replaced.
+
+        Raises:
+            BodyPoseNetError: The file cannot be written.
+        """
+        document = {"skeleton": self.skeleton.to_pose_configuration(), **self.to_dict()}
+        write_json(os.fspath(path), document, indent=None)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], skeleton: Skeleton | None = None) -> Poses:
+        """Read a file of `save`.
+
+        Args:
+            path: The file.
+            skeleton: The joints, if the file does not hold them.
+
+        Raises:
+            BodyPoseNetError: The file cannot be read, or holds something else.
+        """
+        path = os.fspath(path)
+        content = read_json(path, "Give a file that Poses.save wrote.")
+        try:
+            return cls.from_dict(content, skeleton)
+        except BodyPoseNetError as error:
+            raise BodyPoseNetError(f"{path}: {error.what}", error.remedy) from error
+
+    def to_coco(self, image_id: int, joints: Sequence[str] = COCO_JOINTS) -> list[dict[str, Any]]:
+        """Return results in COCO's format, for the joints that a dataset labels.
+
+        Args:
+            image_id: COCO's image id.
+            joints: The dataset's joint names, matched by `Skeleton.match`; those that the
+                skeleton lacks are missing.
+
+        Returns:
+            One dict per person: image_id, category_id, keypoints (x, y, 1 if visible else 0) and
+            score.
+        """
+        visible, triples = self.visible, np.zeros((len(self), len(joints), 3))
+        for column, k in enumerate(self.skeleton.match(joints)):
+            if k is not None:
+                triples[visible[:, k], column, :2] = self.keypoints[visible[:, k], k]
+                triples[visible[:, k], column, 2] = 1
+        return [
+            {
+                "image_id": image_id,
+                "category_id": 1,
+                "keypoints": triples[person].round(3).reshape(-1).tolist(),
+                "score": float(self.scores[person]),
+            }
+            for person in range(len(self))
+        ]
+
+    @classmethod
+    def from_coco(
+        cls,
+        results: Sequence[Mapping[str, Any]],
+        skeleton: Skeleton,
+        joints: Sequence[str] = COCO_JOINTS,
+    ) -> Poses:
+        """Build poses from COCO results, or from COCO annotations, of one image.
+
+        A keypoint's score is the third number of its triple, at most 1: results of `to_coco` and
+        annotations give 1, other tools may write a score. A person without `score` has the
+        score 1. Crowd regions are skipped. Joints that the dataset lacks are missing, except for
+        derived ones, such as the neck between two shoulders.
+
+        Args:
+            results: Dicts with `keypoints` (3 numbers per joint), and perhaps `score`.
+            skeleton: The joints of the poses.
+            joints: The dataset's joint names, matched by `Skeleton.match`.
+
+        Raises:
+            BodyPoseNetError: The results are of several images, or `keypoints` do not fit
+                `joints`.
+        """
+        images = sorted({str(result["image_id"]) for result in results if "image_id" in result})
+        if len(images) > 1:
+            raise BodyPoseNetError(
+                f"Poses.from_coco: results of {len(images)} images: {', '.join(images[:3])} ...",
+                "Group them by image_id, and call it for each image.",
+            )
+        people = [result for result in results if not result.get("iscrowd")]
+        triples, scores = np.zeros((len(people), len(joints), 3)), np.zeros(len(people), np.float32)
+        for person, result in enumerate(people):
+            triples[person], scores[person] = _parse_result(result, len(joints))
+        names = list(joints)
+        for column, k in enumerate(skeleton.match(joints)):
+            if k is not None:
+                names[column] = skeleton.joints[k]
+        joint_map = skeleton.joints_from(names)
+        points, visible = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+        confidences, _ = joint_map.keypoints(triples[..., [2, 2]], triples[..., 2] > 0)
+        return cls(
+            np.where(visible[..., None], points, np.nan).astype(np.float32),
+            np.minimum(confidences[..., 0], 1).astype(np.float32),
+            scores,
+            skeleton,
+        )
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a pandas data frame with one row per person and joint.
+
+        Returns:
+            Columns person (its index), joint, x, y, score, person_score, and track_id and inferred
+            where the poses have them. x and y are NaN where a joint is missing.
+
+        Raises:
+            BodyPoseNetError: pandas is not installed.
+        """
+        pandas = _require("pandas", "Poses.to_dataframe")
+        people, joints = self.keypoint_scores.shape
+        columns = {
+            "person": np.repeat(np.arange(people), joints),
+            "joint": list(self.skeleton.joints) * people,
+            "x": self.keypoints[..., 0].ravel(),
+            "y": self.keypoints[..., 1].ravel(),
+            "score": self.keypoint_scores.ravel(),
+            "person_score": np.repeat(self.scores, joints),
+        }
+        if self.track_ids is not None:
+            columns["track_id"] = np.repeat(self.track_ids, joints)
+        if self.inferred is not None:
+            columns["inferred"] = self.inferred.ravel()
+        return pandas.DataFrame(columns)
+
+    def to_supervision(self) -> Any:
+        """Return supervision's KeyPoints (0.29 or later), to draw them with its annotators.
+
+        Missing joints lie at 0, 0 and are not `visible`; track ids are in `data["tracker_id"]`.
+        `EdgeAnnotator` counts joints from 1: `edges=[(a + 1, b + 1) for a, b in skeleton.limbs]`.
+
+        Raises:
+            BodyPoseNetError: supervision is not installed.
+        """
+        supervision = _require("supervision", "Poses.to_supervision")
+        return supervision.KeyPoints(
+            xy=np.nan_to_num(self.keypoints),
+            class_id=np.zeros(len(self), int),
+            keypoint_confidence=self.keypoint_scores,
+            detection_confidence=self.scores,
+            visible=self.visible,
+            data={} if self.track_ids is None else {"tracker_id": self.track_ids},
+        )
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Deprecated: `visible`."""
+        _warn_renamed("found", "visible")
+        return self.visible
+
+    def moved(self, to_image: Affine) -> Poses:
+        """Deprecated: `transform`."""
+        _warn_renamed("moved", "transform")
+        return self.transform(to_image)
+
+    def named(self, person: int = 0) -> dict[str, Keypoint]:
+        """Deprecated: `to_named`."""
+        _warn_renamed("named", "to_named")
+        return self.to_named(person)
+
+
+def _concat_optional(
+    parts: Sequence[tuple[NDArray[Any] | None, tuple[int, ...]]], *, missing: int | bool
+) -> NDArray[Any] | None:
+    """Join the arrays of a field that may be None, given with the shape that each has or would."""
+    parts = [(array, shape) for array, shape in parts if shape[0]] or parts
+    if all(array is None for array, _ in parts):
+        return None
+    return np.concatenate(
+        [np.full(shape, missing) if array is None else array for array, shape in parts]
+    )
+
+
+def _rows(values: Any, *shape: int) -> NDArray[np.float32]:
+    """Nested lists as an array; an empty list, which does not state its shape, as (0, *shape)."""
+    array = np.asarray(values, np.float32)
+    return array if array.size else array.reshape(0, *shape)
+
+
+def _parse_result(result: Mapping[str, Any], joints: int) -> tuple[NDArray[np.float64], float]:
+    """Return (D, 3) x, y and visibility or score of one COCO result, and the person's score."""
+    try:
+        values = np.asarray(result["keypoints"], np.float64).ravel()
+        score = float(result.get("score", 1))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"Poses.from_coco: not a keypoint result of COCO: {error!r}",
+            "A result has keypoints (3 numbers per joint), and perhaps a score.",
+        ) from error
+    if values.size != 3 * joints:
+        raise BodyPoseNetError(
+            f"Poses.from_coco: expected {3 * joints} values for {joints} keypoints, "
+            f"got {values.size}",
+            "Give the names of the dataset's joints: from_coco(results, skeleton, joints).",
+        )
+    return values.reshape(joints, 3), score
+
+
+def _require(package: str, caller: str) -> ModuleType:
+    """Import a package that is not among the dependencies.
+
+    Raises:
+        BodyPoseNetError: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        raise BodyPoseNetError(
+            f"{caller} needs {package}, which is not installed",
+            f"Install it: pip install {package}",
+        ) from error
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    message = f"Poses.{old} is deprecated; use Poses.{new}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
