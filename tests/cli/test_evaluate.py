@@ -31,7 +31,7 @@ class SeeingEngine:
 class Seer:
     """A predictor that sees one person, at `PLACES`, in all images that are not dark."""
 
-    def __init__(self, engine=None, spec=None):
+    def __init__(self, engine=None, spec=None, **limits):
         self.engine = SeeingEngine()
         self.spec = spec
 
