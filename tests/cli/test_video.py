@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.geometry import Affine
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Frame, open_video
 from bodyposenet.results_folder import StatusFile
+from bodyposenet.runtime.predictor import NetworkInput
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.tasks.video import add_video_arguments, run_video
 
@@ -34,12 +36,20 @@ class WalkPredictor:
     def __init__(self, end=None, before=8):
         self.seen, self._end, self._before = [], end, before
 
-    def __call__(self, pixels):
-        index = round(pixels.mean() / STEP)
-        self.seen.append(index)
-        if len(self.seen) == self._before and self._end is not None:
-            raise self._end
-        return as_poses(people_at(index))
+    def prepare(self, pixels):
+        return [NetworkInput(pixels, Affine.resize(1.0))]
+
+    def infer(self, batch):
+        found = []
+        for ((pixels, _),) in batch:
+            self.seen.append(round(pixels.mean() / STEP))
+            if len(self.seen) == self._before and self._end is not None:
+                raise self._end
+            found.append([self.seen[-1]])
+        return found
+
+    def find_poses(self, inputs, maps):
+        return as_poses(people_at(maps[0]))
 
 
 def people_at(index: float) -> np.ndarray:
@@ -133,9 +143,9 @@ def test_tracked_people_have_ids_and_move_between(movie, tmp_path, flag):
 
 def test_only_sure_people_are_drawn_unless_they_are_tracked(movie, tmp_path):
     class Unsure(WalkPredictor):
-        def __call__(self, pixels):
-            poses = super().__call__(pixels)
-            poses.scores[:] = 0.9 if len(self.seen) == 1 else 0.3
+        def find_poses(self, inputs, maps):
+            poses = super().find_poses(inputs, maps)
+            poses.scores[:] = 0.9 if maps[0] == 0 else 0.3
             return poses
 
     drawn = []
@@ -172,12 +182,12 @@ def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, m
             raise KeyboardInterrupt  # reaches the main thread where it waits for the picture
         return pixels
 
-    monkeypatch.setattr("bodyposenet.runtime.video_recording.draw", draw)
+    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
     results = tmp_path / "results"
     with pytest.raises(KeyboardInterrupt):
         run(movie, results)
     document = json.loads((results / "detections.json").read_text())
-    assert document["video"]["frames"] == len(lines_of(results)) == 6
+    assert document["video"]["frames"] == len(lines_of(results)) == 7
 
 
 def test_ctrl_c_before_the_first_poses_leaves_nothing(movie, tmp_path):
@@ -189,7 +199,10 @@ def test_ctrl_c_before_the_first_poses_leaves_nothing(movie, tmp_path):
 class Camera:
     """Stands for a camera of ten frames per second that works at half its speed."""
 
-    fps, total, is_live = 10, None, True
+    fps, total, is_live, dropped = 10, None, True, 12
+
+    def close(self):
+        pass
 
     def frames(self):
         for index in range(0, FRAMES, 2):
@@ -228,7 +241,7 @@ def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):
     run(movie, tmp_path / "results", "--show", "--poses_only")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()
-    assert len(lines_of(tmp_path / "results")) == 6  # one is drawn while the next one is found
+    assert len(lines_of(tmp_path / "results")) == 7  # two are drawn behind
 
 
 @pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError(), OSError("gone")])
@@ -262,7 +275,7 @@ def test_an_error_while_drawing_keeps_the_frames_of_before(movie, tmp_path, monk
             raise ValueError("cannot draw")
         return pixels
 
-    monkeypatch.setattr("bodyposenet.runtime.video_recording.draw", draw)
+    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
     with pytest.raises(ValueError, match="cannot draw"):
         run(movie, tmp_path / "results")
     assert len(frames_of(tmp_path / "results")) == 4

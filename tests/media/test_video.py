@@ -14,7 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media import video as video_module
 from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE
 from bodyposenet.media.kinds import tell_kind
-from bodyposenet.media.labels import label_tracks
+from bodyposenet.media.labels import draw_track_ids
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Video, open_camera, open_video
 from bodyposenet.media.window import Window
@@ -391,11 +391,11 @@ def test_numbers_stand_above_heads():
     image = shade(90, 480, 640)
     people = [walker(150, 100, 240, 0), walker(450, 100, 240, 0), walker(630, -20, 240, 0)]
     poses = as_poses([*people, np.full((17, 2), np.nan)], track_ids=np.array([-1, 12, 3, 4]))
-    changed = (label_tracks(image, poses) != image).any(axis=2)
+    changed = (draw_track_ids(image, poses) != image).any(axis=2)
     assert changed[80:115, 420:480].any()
     assert not changed[:, 100:200].any()
     assert changed[:40, 600:].any()
-    assert (label_tracks(image, as_poses(people)) == image).all()
+    assert (draw_track_ids(image, as_poses(people)) == image).all()
 
 
 def test_no_window_without_a_display(monkeypatch, caplog):

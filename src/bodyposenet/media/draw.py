@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.pixels import Image, to_pixels
+from bodyposenet.poses import DRAWN_SCORE, Poses
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import DRAWN_SCORE, Poses
 
 Color = tuple[int, int, int]
 

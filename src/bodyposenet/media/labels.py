@@ -1,4 +1,4 @@
-"""An image and tracked poses in, the image with each person's number beside the head out."""
+"""Drawing the track ids of people above their heads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.types import Poses
+from bodyposenet.poses import Poses
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _HEIGHT = 22
 """Pixels of a letter at scale 1."""
 
 
-def label_tracks(image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
+def draw_track_ids(image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
     """Write the ids of people above their uppermost joints.
 
     Args:

@@ -1,4 +1,4 @@
-"""A video file or a camera in, its frames with their times out, read ahead in a thread."""
+"""Reading video files, cameras and network streams: frames with their times, read in a thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bodyposenet.media.boxes import find_boxes
 from bodyposenet.media.encoded import check_size
 
 _AHEAD = 4
-"""Frames that are read ahead of the one that is worked on."""
+"""Frames of a file that are read ahead of the one that was taken last."""
 
 _RATES = (0.1, 500.0)
 """Frames per second that are believed; some recorders write 1000 or 90000 where they do not know"""
@@ -49,13 +49,13 @@ _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     Args:
-        index: From 0; those of a camera that nobody had time for are counted too.
+        index: From 0; dropped frames of a live source are counted too.
         time: In seconds from the first frame.
-        pixels: (H, W, 3) uint8, RGB, turned and, where its pixels are not square, stretched as the
-            video says: what players show.
+        pixels: (H, W, 3) uint8, RGB, as players show it: rotated by the video's orientation and
+            stretched to square pixels.
     """
 
     index: int
@@ -70,9 +70,12 @@ class Video:
         capture: What OpenCV reads it with.
         name: For messages.
         fps: Frames per second.
-        total: How many frames there should be; None where nobody knows.
-        is_live: A camera: frames that nobody has time for are dropped.
+        total: How many frames there should be; None if it is not known.
+        is_live: A camera or stream: a frame that was not taken when the next one comes is dropped.
         pixel_aspect: Width of a pixel over its height.
+
+    Attributes:
+        dropped: How many frames of a live source were dropped so far.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class Video:
         self.fps = fps
         self.total = total
         self.is_live = is_live
+        self.dropped = 0
         self._capture = capture
+        self._is_read = False
         self._pixel_aspect = pixel_aspect
 
     def frames(self) -> Generator[Frame, None, None]:
@@ -100,6 +105,7 @@ class Video:
         """
         queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
         stop = Event()
+        self._is_read = True
         # A camera may block for as long as it likes: nobody waits for a daemon.
         thread = Thread(target=self._read_ahead, args=(queue, stop), name="video", daemon=True)
         thread.start()
@@ -120,6 +126,11 @@ class Video:
                 "%s: only %d of %d frames could be read; it may be damaged or cut off",
                 self.name, read, self.total,
             )  # fmt: skip
+
+    def close(self) -> None:
+        """Release a source whose frames were never asked for; `frames` releases it at its end."""
+        if not self._is_read:
+            self._capture.release()
 
     def _read_ahead(self, queue: Queue[Frame | _End], stop: Event) -> None:
         """Fill the queue and close the capture."""
@@ -144,6 +155,7 @@ class Video:
             if takes_place:
                 with suppress(Empty):
                     queue.get_nowait()
+                    self.dropped += 1
 
     def _read(self) -> Iterator[Frame]:
         clock = _Clock(1 / self.fps)

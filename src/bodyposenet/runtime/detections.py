@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, write_json
+from bodyposenet.poses import Poses
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Poses
 
 FILE_NAME = "detections.json"
 

@@ -17,11 +17,11 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import replacing
 from bodyposenet.media.draw import draw
 from bodyposenet.media.source import ImageEntry, read_image
+from bodyposenet.poses import Poses
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.scale.kept_results import KeptResult, stamp
-from bodyposenet.types import Poses
 
 ImageFormat = Literal["png", "jpg", "webp"]
 

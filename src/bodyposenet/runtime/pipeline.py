@@ -12,7 +12,7 @@ lock while they compute.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -106,7 +106,7 @@ class Pipeline(Generic[Item, Result]):
         self._bypass = bypass
         self.room = ahead or self._batch + self._threads
 
-    def run(self, items: Iterable[Item | None]) -> Iterator[Result]:
+    def run(self, items: Iterable[Item | None]) -> Generator[Result, None, None]:
         """Yield the results in the order of the items.
 
         At most `room` items wait on either side of the network. Whatever ends the run early (an

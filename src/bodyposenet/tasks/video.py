@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ from bodyposenet.files import replacing
 from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
-    from bodyposenet.media.video import Frame, Video
+    from bodyposenet.media.video import Video
     from bodyposenet.media.window import Window
     from bodyposenet.runtime.predictor import Predictor
-    from bodyposenet.runtime.video_following import Follower, FramePoses
-    from bodyposenet.runtime.video_recording import Recorder
+    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.video import FrameResult, VideoPredictor
 
 POSES_FILE = "detections.jsonl"
 VIDEO_FILE = "annotated.mp4"
@@ -98,14 +98,16 @@ def _record(
     """Work through the video and leave whole files; what ended it before its end, if anything."""
     from bodyposenet.media.mp4 import Mp4Writer
     from bodyposenet.media.window import Window
-    from bodyposenet.runtime.video_following import Follower
-    from bodyposenet.runtime.video_recording import Recorder
+    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.video import VideoPredictor
 
-    follower = Follower(
-        predictor, every=arguments.every, tracks=arguments.track or arguments.smooth,
-        smooths=arguments.smooth,
-    )  # fmt: skip
     with ExitStack() as stack:
+        frames = stack.enter_context(
+            VideoPredictor(
+                predictor, video, stride=arguments.every, track=arguments.track,
+                smooth=arguments.smooth,
+            )
+        )  # fmt: skip
         movie = window = None
         if not arguments.poses_only:
             movie = stack.enter_context(Mp4Writer(results_dir / VIDEO_FILE, video.fps))
@@ -119,7 +121,7 @@ def _record(
         )
         end = None
         try:
-            _work_through(video, follower, recorder, window, progress)
+            _work_through(frames, recorder, window, progress)
             recorder.finish()
         except (Exception, KeyboardInterrupt) as error:
             if not progress.frames:
@@ -131,17 +133,14 @@ def _record(
 
 
 def _work_through(
-    video: Video, follower: Follower, recorder: Recorder, window: Window | None,
-    progress: _Progress,
-) -> None:  # fmt: skip
+    frames: VideoPredictor, recorder: Recorder, window: Window | None, progress: _Progress
+) -> None:
     """Frame by frame, until the end or until the window is told to end."""
-    with closing(video.frames()) as frames:
-        for frame in track(frames, "video", video.total, lines=False):
-            found = follower.find(frame)
-            progress.add(frame, found)  # before a wait in which Ctrl-C could leave it uncounted
-            picture = recorder.add(frame, found)
-            if window is not None and picture is not None and not window.show(picture):
-                return
+    for result in track(frames.results(), "video", frames.video.total, lines=False):
+        progress.add(result)  # before a wait in which Ctrl-C could leave it uncounted
+        picture = recorder.add(result)
+        if window is not None and picture is not None and not window.show(picture):
+            return
 
 
 class _Progress:
@@ -159,13 +158,13 @@ class _Progress:
         self.frames = self.people = 0
         self.video_seconds = 0.0
 
-    def add(self, frame: Frame, found: FramePoses) -> None:
+    def add(self, result: FrameResult) -> None:
         """Count a frame."""
         self.frames += 1
-        self.people += len(found.poses)
-        self.video_seconds = frame.time
-        if found.poses.track_ids is not None:
-            self._ids.update(found.poses.track_ids.tolist())
+        self.people += len(result.poses)
+        self.video_seconds = result.frame.time
+        if result.poses.track_ids is not None:
+            self._ids.update(result.poses.track_ids.tolist())
         now = time.monotonic()
         self._seconds = now - self._begun
         if now - self._said >= _SECONDS_BETWEEN_LINES:
