@@ -17,6 +17,7 @@ from bodyposenet.runtime.default_model import INFERENCE_SPEC
 from bodyposenet.runtime.models import build_predictor, find_model
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.runtime.video import VideoPredictor, open_source
 from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -166,6 +167,42 @@ class PoseEstimator:
         if isinstance(images, Iterable) and not _is_one(images):
             return self._find_each(_copy_array(image) for image in images)
         return self._predictor(to_pixels(images))  # type: ignore[arg-type]
+
+    def video(
+        self,
+        source: str | os.PathLike[str] | int,
+        *,
+        track: bool = False,
+        smooth: bool = False,
+        stride: int = 1,
+    ) -> VideoPredictor:
+        """Find the people in a video, before a camera or in a network stream.
+
+            for frame, poses in model.video("dance.mp4", track=True):
+                picture = bodyposenet.draw(frame.pixels, poses)
+
+        Args:
+            source: A video file; the number of a camera, from 0; or the address of a stream
+                (`rtsp://...`).
+            track: Give every person an id over time: `poses.track_ids`.
+            smooth: Filter the joints over time (One-Euro filter); implies `track`.
+            stride: Search every N-th frame only. Frames between keep the poses of the last one that
+                was searched; with `track`, each person moves on with their velocity.
+
+        Returns:
+            An iterator over every frame: `frame.pixels`, (H, W, 3) uint8 RGB, `frame.index`,
+            `frame.time` in seconds, and the poses in its pixels. Reading, network and decoding
+            overlap. Of a file a few frames are read ahead and none is skipped; from a live source
+            it gives the latest frame and counts those that were `dropped`. Ending a loop early
+            leaves the source open: `close()` it, or use `with`.
+
+        Raises:
+            BodyPoseNetError: There is no such source, or `stride` is less than 1. While iterating,
+                an error is raised after the results of all frames before it.
+        """
+        return VideoPredictor(
+            self._predictor, open_source(source), stride=stride, track=track, smooth=smooth
+        )
 
     def _find_each(self, images: Iterable[Image]) -> Iterator[Poses]:
         pipeline = Pipeline(

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bodyposenet.api import PoseEstimator
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.media.mp4 import Mp4Writer
@@ -201,3 +202,19 @@ def test_what_is_no_source_is_an_error(source, tmp_path, monkeypatch):
 def test_a_stride_below_one_is_an_error():
     with pytest.raises(BodyPoseNetError, match="stride 0"):
         VideoPredictor(Walkers(), Film(3), stride=0)
+
+
+def test_an_estimator_goes_through_a_video(tmp_path):
+    with Mp4Writer(tmp_path / "a.mp4", FPS) as movie:
+        for index in range(12):
+            movie.write(np.full((96, 128, 3), 10 * index, np.uint8), index / FPS)
+    model = PoseEstimator(Walkers())
+    seen = []
+    with model.video(tmp_path / "a.mp4", track=True, stride=2) as stream:
+        for frame, poses in stream:
+            assert frame.pixels.shape == (96, 128, 3)
+            assert poses.track_ids.tolist() == [1, 2]
+            seen.append(round(frame.time * FPS))
+    assert seen == list(range(12))
+    with pytest.raises(BodyPoseNetError, match="stride"):
+        model.video(tmp_path / "a.mp4", stride=0)
