@@ -166,7 +166,7 @@ def command(
 
         call.options, call.run = kind, run  # type: ignore[attr-defined]
         call.__doc__ = _docstring(work.__doc__ or "", kind)
-        call.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+        call.__signature__ = _signature(kind, work)  # type: ignore[attr-defined]
         return cast("Command[Parameters, Result_co]", call)
 
     return decorate
@@ -179,12 +179,14 @@ class OptionField:
     Args:
         name: Keyword argument in Python.
         option: Its `Option`.
-        type: Its type without None and without metadata.
+        hint: Its type without metadata, as in `int | None`.
+        type: The same without None; `str` in place of a union of types.
         default: Its default value; `MISSING` if it is required.
     """
 
     name: str
     option: Option
+    hint: Any
     type: Any
     default: Any
 
@@ -214,9 +216,13 @@ class OptionField:
 
 @functools.cache
 def option_fields(kind: type[Any]) -> tuple[OptionField, ...]:
-    """List the options of a class in the order of its fields."""
+    """List the options of a class: its own in their order, then those of its bases."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return tuple(_option_field(field, hints[field.name]) for field in fields(kind))
+    by_name = {field.name: field for field in fields(kind)}
+    order = dict.fromkeys(
+        name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in by_name
+    )
+    return tuple(_option_field(by_name[name], hints[name]) for name in order)
 
 
 def build(
@@ -288,7 +294,7 @@ def _option_field(field: Field[Any], hint: Any) -> OptionField:
         raise TypeError(f"{field.name} has no Option")
     inner, *metadata = typing.get_args(hint)
     option = next(entry for entry in metadata if isinstance(entry, Option))
-    return OptionField(field.name, option, _without_none(inner), _default(field))
+    return OptionField(field.name, option, inner, _without_none(inner), _default(field))
 
 
 def _without_none(hint: Any) -> Any:
@@ -329,6 +335,19 @@ def _problem(error: ErrorDetails) -> str:
             expected = error["msg"].removeprefix("Value error, ")
     shown = f" {value}" if isinstance(value, str | int | float | Path) else f" {value!r}"
     return f"{shown[:100]}: {expected}"
+
+
+def _signature(kind: type[Any], work: Callable[..., Any]) -> inspect.Signature:
+    """Signature of a command's Python function."""
+    parameters = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, annotation=field.hint,
+            default=inspect.Parameter.empty if field.is_required else field.default,
+        )
+        for field in option_fields(kind)
+    ]  # fmt: skip
+    result = typing.get_type_hints(work)["return"]
+    return inspect.Signature(parameters, return_annotation=result)
 
 
 def _docstring(text: str, kind: type[Any]) -> str:

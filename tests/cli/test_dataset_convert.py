@@ -283,8 +283,8 @@ def test_photos_without_any_annotation_train_on_found_people(convert, tmp_path):
     [
         (("--pseudo_score_high", 0.8), "--pseudo_score_high 0.8: there is no --pseudo_labels"),
         (("--pseudo_score_low", 0), "--pseudo_score_low 0: there is no --pseudo_labels"),
-        (("--pseudo_labels", "x", "--pseudo_score_low", 0.95), "--pseudo_score_high nan"),
-        (("--pseudo_labels", "x", "--pseudo_score_low", -1), "--pseudo_score_high nan"),
+        (("--pseudo_labels", "x", "--pseudo_score_low", 0.95), "not 0 <= low <= high"),
+        (("--pseudo_labels", "x", "--pseudo_score_low", -1), "not 0 <= low <= high"),
         (("--pseudo_labels", "x", "--pseudo_score_high", "nan"), "--pseudo_score_high nan"),
         (("--pseudo_labels", "x"), "from 0.5 to 0.9 are to be masked, but no masks are drawn"),
         (("--pseudo_labels", "absent.json", "--generate_masks"), "absent.json: cannot be read"),

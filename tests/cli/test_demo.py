@@ -23,7 +23,7 @@ def test_the_demo_goes_all_the_way(tiny_demo, tmp_path):
     commands = [line.split()[2] for line in result.out.splitlines() if line.startswith("$ bpnet")]
     made = ["dataset_convert", "dataset_convert", "train", "evaluate", "inference"]
     assert commands == ["inference", *made]
-    assert (tmp_path / "demo" / "photo" / "images_annotated" / "0.png").is_file()
+    assert (tmp_path / "demo" / "photo" / "images_annotated" / "grace_hopper.png").is_file()
     assert "keypoint AP on these 3 images" in result.out
     pictures = tmp_path / "demo" / "inference" / "images_annotated"
     assert str(pictures) in result.out and len(list(pictures.iterdir())) == 3

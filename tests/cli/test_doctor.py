@@ -5,16 +5,9 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
-import pytest
 
-from bodyposenet import cli
 from bodyposenet.runtime import installation, self_test
 from bodyposenet.types import Poses
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    monkeypatch.setitem(cli.TASKS, "doctor", "")
 
 
 def test_all_is_well(run_bpnet, tmp_path):
