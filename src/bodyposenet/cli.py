@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from types import FrameType
@@ -217,7 +217,7 @@ class _Run:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def _sigterm_as_interrupt() -> Generator[None]:
     """Raise KeyboardInterrupt on SIGTERM while this lasts: clusters send it to end a run."""
     if threading.current_thread() is not threading.main_thread():  # others may not set handlers
         yield

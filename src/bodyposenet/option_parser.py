@@ -33,7 +33,7 @@ class OptionParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         self._negative_number_matcher = _NEGATIVE_NUMBER
-        self._groups: dict[str, argparse._ArgumentGroup] = {}
+        self._groups: dict[str, Any] = {}
         self.fields: dict[str, OptionField] = {}
         for kind in kinds:
             for field in option_fields(kind):

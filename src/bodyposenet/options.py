@@ -28,6 +28,7 @@ from typing import (
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from bodyposenet.console import progress_bars
@@ -36,9 +37,10 @@ from bodyposenet.errors import BodyPoseNetError, closest
 
 StrPath = str | Path
 
+Kind = TypeVar("Kind")
 Parameters = ParamSpec("Parameters")
 Options = TypeVar("Options", bound="CommandOptions")
-Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,11 @@ class Option:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def options_class(cls: type[Options]) -> type[Options]:
+def options_class(cls: type[Kind]) -> type[Kind]:
     """Make a class a frozen dataclass with keyword-only, validated fields."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     make = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=config)
-    return cast("type[Options]", make(cls))
+    return cast("type[Kind]", make(cls))
 
 
 @options_class
@@ -119,32 +121,31 @@ class CommandResult(Protocol):
         ...
 
 
-class Command(Protocol, Generic[Parameters, Result_co]):
-    """A command as a Python function; `run` takes the options as one value."""
+class Command(Protocol, Generic[Parameters, Result]):
+    """A command as a Python function.
+
+    Attributes:
+        options: Class of its options.
+        run: Runs it with its options as one value, and leaves a result's `error` to the caller.
+    """
 
     options: type[CommandOptions]
+    run: Callable[[Any], Result]
 
-    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result_co:
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         """Run the command with its options as keyword arguments.
 
         Raises:
-            BodyPoseNetError: An option is unknown, missing or wrong; else as `run`.
-        """
-        ...
-
-    def run(self, options: Any) -> Result_co:
-        """Run the command.
-
-        Raises:
-            BodyPoseNetError: What the command's own function raises, a missing package, a file
-                that cannot be used, or too little memory.
+            BodyPoseNetError: An option is unknown, missing or wrong; what the command's own
+                function raises; a missing package, a file that cannot be used, or too little
+                memory.
         """
         ...
 
 
 def command(
     options: Callable[Parameters, Options],
-) -> Callable[[Callable[[Options], Result_co]], Command[Parameters, Result_co]]:
+) -> Callable[[Callable[[Options], Result]], Command[Parameters, Result]]:
     """Make a function of options a Python function with these options as keyword arguments.
 
     Args:
@@ -152,22 +153,23 @@ def command(
     """
     kind = cast("type[Options]", options)
 
-    def decorate(work: Callable[[Options], Result_co]) -> Command[Parameters, Result_co]:
-        def run(given: Options) -> Result_co:
+    def decorate(work: Callable[[Options], Result]) -> Command[Parameters, Result]:
+        def run(given: Options) -> Result:
             with explaining(work.__name__), progress_bars(given.progress):
                 return work(given)
 
         @functools.wraps(work)
-        def call(**keywords: Any) -> Result_co:
-            result = call.run(build(kind, keywords))  # type: ignore[attr-defined]
+        def call(**keywords: Any) -> Result:
+            result = function.run(build(kind, keywords))
             if error := getattr(result, "error", None):
                 raise error
             return result
 
-        call.options, call.run = kind, run  # type: ignore[attr-defined]
         call.__doc__ = _docstring(work.__doc__ or "", kind)
         call.__signature__ = _signature(kind, work)  # type: ignore[attr-defined]
-        return cast("Command[Parameters, Result_co]", call)
+        function = cast("Command[Parameters, Result]", call)
+        function.options, function.run = kind, run
+        return function
 
     return decorate
 
@@ -277,7 +279,7 @@ def to_argv(options: CommandOptions) -> list[str]:
         if isinstance(value, bool):
             argv.append(flag if value else f"--no-{field.flag.removeprefix('--')}")
         elif isinstance(value, tuple):
-            argv += [flag, *map(str, value)]
+            argv += [flag, *map(str, cast("tuple[object, ...]", value))]
         else:
             text = str(value)
             argv += [f"{field.flag}={text}"] if text.startswith("-") else [flag, text]
@@ -310,7 +312,7 @@ def _without_none(hint: Any) -> Any:
 def _default(field: Field[Any]) -> Any:
     """Pydantic keeps the default in a field of its own where one is used."""
     default = field.default
-    if isinstance(default, pydantic.fields.FieldInfo):
+    if isinstance(default, FieldInfo):
         return MISSING if default.is_required() else default.get_default()
     return default
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ class StatusFile:
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written so far, by earlier runs too; broken lines are left out."""
-        found = []
+        found: list[dict[str, Any]] = []
         text = self._path.read_text(errors="replace") if self._path.exists() else ""
         for line in text.splitlines():
             with suppress(json.JSONDecodeError):
@@ -92,7 +92,7 @@ class StatusFile:
 @contextmanager
 def results_folder(
     folder: Path, prefix: str = "", status_folder: str | Path | None = None
-) -> Iterator[StatusFile]:
+) -> Generator[StatusFile]:
     """Keep a folder to this run, whose status.json tells of success if the folder stayed in place.
 
     Args:

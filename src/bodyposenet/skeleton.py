@@ -121,7 +121,7 @@ class Skeleton:
         """One RGB color per limb: warm on the right, cold on the left, green between."""
         hues = {"right": (0.95, 1.13), "left": (0.50, 0.66), "": (0.28, 0.40)}
         sides = [self._limb_side(limb) for limb in self.limbs]
-        colors = []
+        colors: list[tuple[int, int, int]] = []
         for k, side in enumerate(sides):
             place = sides[:k].count(side) / max(sides.count(side) - 1, 1)
             low, high = hues[side]
@@ -226,7 +226,7 @@ class JointMap:
     def _sources(self) -> tuple[tuple[int, ...], ...]:
         """For each joint of the skeleton the dataset's one joint, two to average, or none."""
         index = {joint: i for i, joint in enumerate(self.dataset_joints)}
-        sources = []
+        sources: list[tuple[int, ...]] = []
         for joint in self.skeleton.joints:
             parents = self.skeleton.derived.get(joint, ())
             if joint in index:
