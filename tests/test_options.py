@@ -55,7 +55,7 @@ class Packed:
     error: BodyPoseNetError | None = None
 
     def summary(self) -> str:
-        return f"{self.options.count} boxes"
+        return "packed"
 
 
 @command(BoxOptions)
