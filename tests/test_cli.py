@@ -78,7 +78,7 @@ FLAGS = {
     | ENGINE
     | MANY_IMAGES,
     "inference": {
-        "results_dir": ("-r", "--results_dir", "."),
+        "results_dir": ("-r", "--results_dir"),
         "inference_spec": ("-i", "--inference_spec"),
         "model_filename": ("-m", "--model_filename"),
         "input_type": ("--input_type", "auto"),
@@ -88,10 +88,15 @@ FLAGS = {
         "dump_visualizations": ("--dump_visualizations", False),
         "batch": ("--batch", 1),
         "benchmark": ("--benchmark", False),
-        "every": ("--every", 1),
+        "output": ("--output",),
+        "score_threshold": ("--score_threshold",),
+        "max_people": ("--max_people",),
+        "image_format": ("--image_format", "png"),
+        "viz_names": ("--viz_names", "image"),
+        "vid_stride": ("--vid_stride", "--every", 1),
         "track": ("--track", False),
         "smooth": ("--smooth", False),
-        "poses_only": ("--poses_only", False),
+        "no_video": ("--no_video", "--poses_only", False),
         "show": ("--show", False),
     }
     | ENGINE
@@ -174,7 +179,13 @@ CHOICES = {
     "dataset_convert": {"mode": ("train", "test")},
     "train": {},
     "evaluate": {"dataset": ("coco",)} | RUNS,
-    "inference": {"input_type": ("image", "dir", "json", "video", "webcam", "auto")} | RUNS,
+    "inference": {
+        "input_type": ("image", "dir", "json", "video", "webcam", "auto"),
+        "output": ("json",),
+        "image_format": ("png", "jpg", "webp"),
+        "viz_names": ("image", "index"),
+    }
+    | RUNS,
     "prune": {
         "normalizer": ("max", "L2"),
         "equalization_criterion": (
@@ -196,7 +207,7 @@ CHOICES = {
 }
 
 
-TYPED = [name for name in FLAGS if name not in ("inference", "export")]
+TYPED = [name for name in FLAGS if name != "export"]
 """Sub-tasks with typed options."""
 
 
@@ -289,7 +300,7 @@ def test_flags_are_not_abbreviated(capsys):
          "Give the folder in place of many files; see"),
         (["--x"], "there is no flag --x", "See"),
         ([], "the following arguments are required: --input", "See"),
-        (["--input", "a.jpg", "--batch", "x"], "argument --batch: invalid int value: 'x'", "See"),
+        (["--input", "a.jpg", "--engine"], "argument --engine: expected one argument", "See"),
     ],
 )  # fmt: skip
 def test_mistakes_in_flags_take_two_lines(capsys, argv, what, remedy):
@@ -307,7 +318,7 @@ class Nothing:
 
 def replace_run(monkeypatch, name, run):
     """Have a sub-task do something else."""
-    if name in ("inference", "export"):
+    if name == "export":
         monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", run)
         return
 

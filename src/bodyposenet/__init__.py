@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.tasks.dataset_convert import convert_dataset
     from bodyposenet.tasks.evaluate import evaluate
+    from bodyposenet.tasks.inference import predict
     from bodyposenet.tasks.prune import prune
     from bodyposenet.tasks.train import train
 
@@ -39,6 +40,7 @@ __all__ = [
     "draw",
     "evaluate",
     "load",
+    "predict",
     "prune",
     "train",
 ]
@@ -47,7 +49,8 @@ _HOMES = {
     "BodyPoseNetError": "errors", "OneEuroFilter": "media.smoothing", "PoseEstimator": "api",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
-    "evaluate": "tasks.evaluate", "load": "api", "prune": "tasks.prune", "train": "tasks.train",
+    "evaluate": "tasks.evaluate", "load": "api", "predict": "tasks.inference",
+    "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""
 
