@@ -78,7 +78,7 @@ FLAGS = {
     | ENGINE
     | MANY_IMAGES,
     "inference": {
-        "results_dir": ("-r", "--results_dir"),
+        "results_dir": ("-r", "--results_dir", "."),
         "inference_spec": ("-i", "--inference_spec"),
         "model_filename": ("-m", "--model_filename"),
         "input_type": ("--input_type", "auto"),
@@ -88,15 +88,10 @@ FLAGS = {
         "dump_visualizations": ("--dump_visualizations", False),
         "batch": ("--batch", 1),
         "benchmark": ("--benchmark", False),
-        "output": ("--output",),
-        "score_threshold": ("--score_threshold",),
-        "max_people": ("--max_people",),
-        "image_format": ("--image_format", "png"),
-        "viz_names": ("--viz_names", "image"),
-        "vid_stride": ("--vid_stride", "--every", 1),
+        "every": ("--every", 1),
         "track": ("--track", False),
         "smooth": ("--smooth", False),
-        "no_video": ("--no_video", "--poses_only", False),
+        "poses_only": ("--poses_only", False),
         "show": ("--show", False),
     }
     | ENGINE
@@ -117,6 +112,7 @@ FLAGS = {
         "verbose": ("-v", "--verbose", False),
     },
     "export": {
+        **RESULTS,
         "model": ("-m", "--model"),
         **KEY,
         "output_file": ("-o", "--output_file"),
@@ -135,7 +131,7 @@ FLAGS = {
         "static_batch_size": ("--static_batch_size", -1),
         "static_input_dims": ("--static_input_dims", False),
         "bake_normalization": ("--bake_normalization", False),
-        "int8_flavour": ("--int8_flavour",),
+        "int8_target": ("--int8_target", "--int8_flavour"),
         "cal_image_dir": ("--cal_image_dir",),
         "cal_data_file": ("--cal_data_file",),
         "cal_cache_file": ("--cal_cache_file",),
@@ -143,7 +139,7 @@ FLAGS = {
         "batch_size": ("--batch_size", 1),
         "cal_method": ("--cal_method",),
         "float_outputs": ("--float_outputs", "--no-float_outputs", True),
-        "float_layers": ("--float_layers", ()),
+        "nodes_to_exclude": ("--nodes_to_exclude", "--float_layers", ()),
         "strict_type_constraints": ("-s", "--strict_type_constraints", False),
         "force_ptq": ("--force_ptq", False),
         "cal_select": ("--cal_select",),
@@ -154,7 +150,7 @@ FLAGS = {
         "opt_batch_size": ("--opt_batch_size", 1),
         "max_workspace_size": ("--max_workspace_size", 2 * 2**30),
         "timing_cache": ("--timing_cache",),
-        "deployment_kit": ("--deployment_kit",),
+        "deployment_bundle": ("--deployment_bundle", "--deployment_kit"),
     },
     "doctor": {"json": ("--json",), **RESULTS},
 }
@@ -179,13 +175,7 @@ CHOICES = {
     "dataset_convert": {"mode": ("train", "test")},
     "train": {},
     "evaluate": {"dataset": ("coco",)} | RUNS,
-    "inference": {
-        "input_type": ("image", "dir", "json", "video", "webcam", "auto"),
-        "output": ("json",),
-        "image_format": ("png", "jpg", "webp"),
-        "viz_names": ("image", "index"),
-    }
-    | RUNS,
+    "inference": {"input_type": ("image", "dir", "json", "video", "webcam", "auto")} | RUNS,
     "prune": {
         "normalizer": ("max", "L2"),
         "equalization_criterion": (
@@ -199,7 +189,7 @@ CHOICES = {
         "backend": ("onnx", "tfonnx", "uff"),
         "data_format": ("channels_last", "channels_first"),
         "data_type": ("fp32", "fp16", "int8"),
-        "int8_flavour": ("cpu", "tensorrt"),
+        "int8_target": ("cpu", "tensorrt"),
         "cal_method": ("percentile", "entropy", "minmax"),
         "engine_runtime": ("tensorrt", "openvino", "auto"),
     },
@@ -207,7 +197,7 @@ CHOICES = {
 }
 
 
-TYPED = [name for name in FLAGS if name != "export"]
+TYPED = [name for name in FLAGS if name != "inference"]
 """Sub-tasks with typed options."""
 
 
@@ -300,7 +290,7 @@ def test_flags_are_not_abbreviated(capsys):
          "Give the folder in place of many files; see"),
         (["--x"], "there is no flag --x", "See"),
         ([], "the following arguments are required: --input", "See"),
-        (["--input", "a.jpg", "--engine"], "argument --engine: expected one argument", "See"),
+        (["--input", "a.jpg", "--batch", "x"], "argument --batch: invalid int value: 'x'", "See"),
     ],
 )  # fmt: skip
 def test_mistakes_in_flags_take_two_lines(capsys, argv, what, remedy):
@@ -318,7 +308,7 @@ class Nothing:
 
 def replace_run(monkeypatch, name, run):
     """Have a sub-task do something else."""
-    if name == "export":
+    if name == "inference":
         monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", run)
         return
 

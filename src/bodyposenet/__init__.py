@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.tasks.dataset_convert import convert_dataset
     from bodyposenet.tasks.evaluate import evaluate
-    from bodyposenet.tasks.inference import predict
+    from bodyposenet.tasks.export import export
     from bodyposenet.tasks.prune import prune
     from bodyposenet.tasks.train import train
 
@@ -39,8 +39,8 @@ __all__ = [
     "convert_dataset",
     "draw",
     "evaluate",
+    "export",
     "load",
-    "predict",
     "prune",
     "train",
 ]
@@ -49,7 +49,7 @@ _HOMES = {
     "BodyPoseNetError": "errors", "OneEuroFilter": "media.smoothing", "PoseEstimator": "api",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
-    "evaluate": "tasks.evaluate", "load": "api", "predict": "tasks.inference",
+    "evaluate": "tasks.evaluate", "export": "tasks.export", "load": "api",
     "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""

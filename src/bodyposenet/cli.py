@@ -185,7 +185,7 @@ class _Run:
         Raises:
             BodyPoseNetError: A flag is wrong, or the command fails in a way that a user can fix.
         """
-        if self._name == "export":  # not converted to typed options yet
+        if self._name == "inference":  # not converted to typed options yet
             from bodyposenet.tasks import command
 
             arguments = command.parse_command(self._name, self._argv)

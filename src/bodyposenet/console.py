@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from bodyposenet.errors import BodyPoseNetError
 
@@ -67,39 +67,9 @@ def say(text: str, *, error: bool = False) -> None:
         BodyPoseNetError: Standard output is a file on a full disk.
     """
     stream = sys.stderr if error else sys.stdout
-    text = _encodable(text, stream)
-    _print(text, stream)
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            with suppress(OSError):  # a full disk here must not hide what is said
-                handler.stream.write(f"{text}\n")
-                handler.flush()
-
-
-def print_line(text: str) -> bool:
-    """Print a line of results on standard output, for a program that reads it.
-
-    Returns:
-        Whether it was printed: False if nobody reads any more, as in `bpnet ... | head -1`.
-
-    Raises:
-        BodyPoseNetError: Standard output is a file on a full disk.
-    """
-    return _print(_encodable(text, sys.stdout), sys.stdout)
-
-
-def _encodable(text: str, stream: TextIO) -> str:
-    """A file name may not be text at all, or have characters that a stream's encoding lacks."""
+    # A file name may not be text at all, or have characters that the stream's encoding lacks.
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, errors="backslashreplace").decode(encoding)
-
-
-def _print(text: str, stream: TextIO) -> bool:
-    """Print a text; whether somebody reads it.
-
-    Raises:
-        BodyPoseNetError: Standard output is a file on a full disk.
-    """
+    text = text.encode(encoding, errors="backslashreplace").decode(encoding)
     try:
         print(text, file=stream, flush=True)
     except OSError as problem:
@@ -107,13 +77,16 @@ def _print(text: str, stream: TextIO) -> bool:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
         # `bpnet evaluate ... | head`: nobody reads on, the work still counts.
-        if stream is not sys.stderr and not isinstance(problem, BrokenPipeError):
+        if not error and not isinstance(problem, BrokenPipeError):
             raise BodyPoseNetError(
                 f"standard output cannot be written: {problem.strerror}",
                 "Free some space, or send it somewhere else.",
             ) from problem
-        return False
-    return True
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            with suppress(OSError):  # a full disk here must not hide what is said
+                handler.stream.write(f"{text}\n")
+                handler.flush()
 
 
 @contextmanager

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
+import bodyposenet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import verification
 from bodyposenet.model.checkpoint import read_model
 from bodyposenet.runtime.engines.engine_file import read_engine
 from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 from bodyposenet.sealing import read_container
-from bodyposenet.tasks.command import parse_command
-from bodyposenet.tasks.export_checks import find_targets
+from bodyposenet.tasks.export import ExportOptions, ExportResult
 
 INT8 = "--data_type", "int8", "--batches", "1", "--cal_image_dir", "photos"
 
@@ -37,7 +37,7 @@ def header(content: bytes) -> dict:
 
 @pytest.fixture(scope="module")
 def deployable(exported, tmp_path_factory):
-    """A folder with the sealed deployable model, its engine and its deployment kit."""
+    """A folder with the sealed deployable model, its engine and its deployment bundle."""
     from bodyposenet.cli import main
 
     folder = tmp_path_factory.mktemp("deployable")
@@ -45,7 +45,7 @@ def deployable(exported, tmp_path_factory):
         ["export", "-m", str(exported / "model.tlt"), "-k", "key", "-t", "tfonnx",
          "-o", str(folder / "model.etlt"), "-d", "128,128,3", "--sdk_compatible_model",
          "--engine_file", str(folder / "model.engine"), "--engine_runtime", "openvino",
-         "--deployment_kit", str(folder / "kit"), "--max_batch_size", "8"]
+         "--deployment_bundle", str(folder / "bundle"), "--max_batch_size", "8"]
     )  # fmt: skip
     assert done == 0
     return folder
@@ -119,7 +119,7 @@ def test_the_deployable_model_keeps_the_contract(deployable):
     names = [tensor.name for tensor in (*model.graph.input, *model.graph.output)]
     assert names == ["input_1:0", "conv2d_transpose_1/BiasAdd:0", "heatmap_out/BiasAdd:0"]
     assert header(content)["form"]["upsample_ratio"] == 4
-    assert (deployable / "kit" / "model.onnx").read_bytes() == content
+    assert (deployable / "bundle" / "model.onnx").read_bytes() == content
     assert read_container(deployable / "model.etlt", "key")[0]["data_type"] == "fp32"
     assert read_engine(deployable / "model.engine")[0].runtime == "openvino"  # plain, as TAO's
 
@@ -140,7 +140,7 @@ def test_an_existing_file_is_replaced_only_where_that_is_said(export, tmp_path):
     (tmp_path / "m.onnx").write_text("precious")
     done = export()
     assert done.code == 2
-    assert "m.onnx: exists already" in done.err
+    assert "m.onnx" in done.err
     assert "--overwrite" in done.err
     assert (tmp_path / "m.onnx").read_text() == "precious"
     assert export("--overwrite").code == 0
@@ -188,7 +188,7 @@ def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_datase
 def test_int8_is_compared_on_photos_that_do_not_calibrate(export, tmp_path, drawn_dataset):
     """It knows none of them, nor what it is rounded to: all its poses are others."""
     flags = "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train", "--batches", 2
-    done = export(*flags, "--int8_flavour", "tensorrt", "-s", "--no-float_outputs")
+    done = export(*flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs")
     assert "10 photos that were not used" in done.err
     assert done.code == 2
     assert "m.onnx: not written" in done.err
@@ -196,10 +196,10 @@ def test_int8_is_compared_on_photos_that_do_not_calibrate(export, tmp_path, draw
     assert "--allow_inaccurate" in done.err
     assert not (tmp_path / "m.onnx").exists()
     done = export(
-        *flags, "--int8_flavour", "tensorrt", "-s", "--no-float_outputs", "--allow_inaccurate"
+        *flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs", "--allow_inaccurate"
     )
     assert done.code == 0
-    assert "m.onnx: too far from the network" in done.err
+    assert "m.onnx differs too much" in done.err
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-tensorrt"
 
 
@@ -244,7 +244,7 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
     done = export(
         "--data_type", "int8", "--cal_select", drawn_dataset.folder / "annotations" / "test.json",
         "--cal_source_dir", drawn_dataset.folder / "test", "--cal_image_dir", images,
-        "--batches", 2, "--int8_flavour", "tensorrt",
+        "--batches", 2, "--int8_target", "tensorrt",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert len(list(images.iterdir())) == 2
@@ -259,23 +259,26 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         (("-t", "uff"), "--backend uff"),
         (("-d", "96,128,1"), "--input_dims 96,128,1: 1 channels"),
         (("-d", "96,128,3", "-i", "channels_first"), "96 channels"),
-        (("-d", "100,4,3"), "The next are 96 or 104 for the height and 8 for the width."),
-        (("-o", "model.plan"), "neither an .onnx nor an .etlt file"),
-        (("--engine_file", "model.plan"), "no name of an engine"),
+        (("-d", "100,4,3"), "96 or 104 for the height and 8 for the width"),
+        (("-o", "model.plan"), "model.plan"),
+        (("--engine_file", "model.plan"), "--engine_file model.plan"),
         (("--sdk_compatible_model", "-u", "1"), "--upsample_ratio 1"),
-        (("--opt_batch_size", "4"), "more than the largest batch, 1"),
+        (("--opt_batch_size", "4"), "--opt_batch_size 4"),
         (("-k", "wrong"), "wrong key"),
-        (("-m", "model.onnx"), "model.onnx: has been exported already"),
-        (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt: no such file"),
-        (("--verify_images", "nothere"), "--verify_images nothere: no such folder"),
-        (("-o", "kit/m.onnx", "--deployment_kit", "kit"), "kit: is, or lies in, the folder"),
-        (("--engine_file", "kit/e/m.engine", "--deployment_kit", "kit"), "kit/e: is, or lies in"),
-        (("-r", "kit", "--deployment_kit", "kit"), "kit: is, or lies in, the folder"),
-        (("--deployment_kit", "photos"), "photos: exists already"),
-        (("--deployment_kit", "photos/a.png"), "photos/a.png: is a file"),
+        (("-m", "model.onnx"), "model.onnx: already exported"),
+        (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt"),
+        (("--verify_images", "nothere"), "--verify_images nothere"),
+        (("-o", "kit/m.onnx", "--deployment_bundle", "kit"), "kit is, or is inside"),
         (
-            (*INT8, "--int8_flavour", "cpu", "--engine_file", "m.engine"),
-            "TensorRT takes no INT8 of the flavour cpu",
+            ("--engine_file", "kit/e/m.engine", "--deployment_bundle", "kit"),
+            "kit/e is, or is inside",
+        ),
+        (("-r", "kit", "--deployment_bundle", "kit"), "kit is, or is inside"),
+        (("--deployment_bundle", "photos"), "photos: exists already"),
+        (("--deployment_bundle", "photos/a.png"), "photos/a.png is a file"),
+        (
+            (*INT8, "--int8_target", "cpu", "--engine_file", "m.engine"),
+            "--int8_target tensorrt",
         ),
         (("--data_type", "int8"), "INT8 needs"),
         (("--data_type", "int8", "--cal_image_dir", "nothere"), "nothere"),
@@ -285,12 +288,12 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
             "a.png: not a tensorfile",
         ),
         ((*INT8, "--cal_cache_file", "photos/a.png"), "a.png: "),
-        ((*INT8, "--float_layers", "stage1/conv1", "-s"), "--float_layers: with --strict"),
-        ((*INT8, "--float_layers", "stage1/conf1"), "stage1/conv1, stage1/conv"),
+        ((*INT8, "--nodes_to_exclude", "stage1/conv1", "-s"), "--strict_type_constraints"),
+        ((*INT8, "--nodes_to_exclude", "stage1/conf1"), "stage1/conv1, stage1/conv"),
         ((*INT8, "--cal_select", "val.json"), "belong together"),
         (
             (*INT8, "--cal_select", "val.json", "--cal_source_dir", "photos"),
-            "--cal_select val.json: no such file",
+            "--cal_select val.json",
         ),
         (
             (
@@ -302,7 +305,7 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
                 "--cal_cache_file",
                 "photos/a.png",
             ),
-            "--cal_cache_file photos/a.png exists already",
+            "--cal_cache_file photos/a.png",
         ),
     ],
 )
@@ -352,13 +355,15 @@ def test_without_tensorrt_the_guides_command_writes_the_model_and_says_what_lack
 ):
     """OpenVINO is here, but nobody asked for an engine of it."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    done = export("--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit")
+    done = export(
+        "--engine_file", tmp_path / "m.engine", "--deployment_bundle", tmp_path / "bundle"
+    )
     assert done.code == 2
     assert f"written: {tmp_path / 'm.onnx'}" in done.out
     assert "m.engine" in done.err
     assert "tensorrt is not installed" in done.err
     assert "--engine_runtime openvino" in done.err
-    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "kit", "status.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "bundle", "status.json"}
     assert (
         json.loads((tmp_path / "status.json").read_text().splitlines()[-1])["status"] == "FAILURE"
     )
@@ -376,34 +381,26 @@ def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("options", "expected"),
     [
-        ((), "int8-cpu"),
-        (("--sdk_compatible_model",), "int8-tensorrt"),
-        (("--engine_file", "m.engine"), "int8-tensorrt"),
-        (("--engine_file", "m.engine", "--engine_runtime", "openvino"), "int8-cpu"),
-        (("--int8_flavour", "tensorrt"), "int8-tensorrt"),
+        ({}, "int8-cpu"),
+        ({"sdk_compatible_model": True}, "int8-tensorrt"),
+        ({"engine_file": "m.engine"}, "int8-tensorrt"),
+        ({"engine_file": "m.engine", "engine_runtime": "openvino"}, "int8-cpu"),
+        ({"int8_target": "tensorrt"}, "int8-tensorrt"),
     ],
 )
-def test_int8_is_for_what_will_run_it(exported, tmp_path, flags, expected):
-    (tmp_path / "photos").mkdir()
-    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    arguments = parse_command(
-        "export",
-        ["-m", str(exported / "model.tlt"), "-k", "key", "-o", str(tmp_path / "m.onnx"),
-         "--data_type", "int8", "--cal_image_dir", str(tmp_path / "photos"), "--batches", "1",
-         *flags],
-    )  # fmt: skip
-    assert find_targets(arguments).data_type == expected
+def test_int8_is_for_what_will_run_it(options, expected):
+    assert ExportOptions(model="m.tlt", data_type="int8", **options).exported_type == expected
 
 
-@pytest.mark.parametrize("flag", ["-o", "--engine_file", "--deployment_kit"])
+@pytest.mark.parametrize("flag", ["-o", "--engine_file", "--deployment_bundle"])
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     export, tmp_path, monkeypatch, flag
 ):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
     (tmp_path / "file").write_text("no folder")
-    name = {"-o": "m.onnx", "--engine_file": "m.engine", "--deployment_kit": "kit"}[flag]
+    name = {"-o": "m.onnx", "--engine_file": "m.engine", "--deployment_bundle": "kit"}[flag]
     done = export(flag, tmp_path / "file" / name)
     assert done.code == 2
     assert "file: cannot write results there" in done.err
@@ -411,7 +408,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
 def test_a_folder_in_the_way_is_told(export, tmp_path):
     (tmp_path / "m.onnx").mkdir()
-    assert "m.onnx: is a folder" in export("--overwrite").err
+    assert "m.onnx is a folder" in export("--overwrite").err
 
 
 def test_flags_without_effect_are_told(export):
@@ -419,7 +416,7 @@ def test_flags_without_effect_are_told(export):
                   "--engine_runtime", "openvino", "--opt_batch_size", 4, "--batch_size", 4,
                   "--seal_engine")  # fmt: skip
     assert done.code == 0
-    told = re.findall(r"--(\w+): without effect, it needs (.*)", done.err)
+    told = re.findall(r"--(\w+) has no effect: it needs (.*)", done.err)
     assert dict(told) == {
         "cal_image_dir": "--data_type int8",
         "float_outputs": "--data_type int8",
@@ -427,8 +424,8 @@ def test_flags_without_effect_are_told(export):
         "upsample_ratio": "--sdk_compatible_model",
         "engine_runtime": "--engine_file",
         "seal_engine": "--engine_file",
-        "opt_batch_size": "--engine_file or --deployment_kit",
-        "batch_size": "--data_type int8, --engine_file or --deployment_kit",
+        "opt_batch_size": "--engine_file or --deployment_bundle",
+        "batch_size": "--data_type int8, --engine_file or --deployment_bundle",
     }
 
 
@@ -443,19 +440,46 @@ def test_a_train_spec_must_agree(export, write_train_spec):
 def test_dimensions_are_three_sizes(run_bpnet, dims):
     done = run_bpnet("export", "-m", "m.tlt", "-d", dims)
     assert done.code == 2
-    assert f"argument -d/--input_dims: {dims}: not three sizes" in done.err
+    assert "--input_dims" in done.err
 
 
-@pytest.mark.parametrize("flag", ["-u", "--batches", "--max_workspace_size"])
+@pytest.mark.parametrize("flag", ["--upsample_ratio", "--batches", "--max_workspace_size"])
 def test_counts_are_whole_numbers(run_bpnet, flag):
     done = run_bpnet("export", "-m", "m.tlt", flag, "0")
-    assert "0: not a whole number of at least 1" in done.err
+    assert f"{flag} 0" in done.err
+
+
+def test_export_from_python_returns_what_was_written(exported, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(
+        "bodyposenet.exporting.onnx.export_onnx",
+        lambda *_: (exported / "model.onnx").read_bytes(),
+    )
+    result = bodyposenet.export(
+        model=exported / "model.tlt", key="key", output_file=tmp_path / "m.onnx",
+        input_dims=(64, 96, 3), engine_file=tmp_path / "m.engine", engine_runtime="openvino",
+        deployment_bundle=tmp_path / "bundle",
+    )  # fmt: skip
+    assert isinstance(result, ExportResult)
+    assert result.model.read_bytes() == (exported / "model.onnx").read_bytes()
+    assert result.size == result.model.stat().st_size
+    assert (result.data_type, result.bundle) == ("fp32", tmp_path / "bundle")
+    assert result.engine_header == read_engine(result.engine)[0]
+    assert [each.shape for each in result.verification.comparisons[::2]] == [
+        (64, 96), (136, 200), (96, 64),
+    ]  # fmt: skip
+    assert result.verification.matched_share == 1.0
+    assert result.error is None
+    for path in (result.model, result.engine, result.bundle):
+        assert str(path) in result.summary()
+    assert capfd.readouterr().out == ""
 
 
 def test_a_wrong_export_leaves_nothing(export, tmp_path, monkeypatch):
     tolerance = verification.Tolerance(pixels=0.1, remedy="", error=-1.0)
     monkeypatch.setattr(verification, "TOLERANCES", {"fp32": tolerance})
-    done = export("--engine_file", tmp_path / "m.engine", "--deployment_kit", tmp_path / "kit")
+    done = export(
+        "--engine_file", tmp_path / "m.engine", "--deployment_bundle", tmp_path / "bundle"
+    )
     assert done.code == 2
     assert "m.onnx: not written" in done.err
     assert list(tmp_path.iterdir()) == [tmp_path / "status.json"]

@@ -85,7 +85,7 @@ def test_commands_parse(monkeypatch, text, words):
     name, *flags = words[1:] if words[0] == "bpnet" else words[3:]
     assert name in cli.TASKS
     asked = []
-    if name == "export":
+    if name == "inference":
         monkeypatch.setattr(import_module(f"bodyposenet.tasks.{name}"), "run", asked.append)
     else:
 

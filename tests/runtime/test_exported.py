@@ -240,7 +240,7 @@ def test_openvino_warns_of_a_file_that_is_quantized_for_tensorrt(tmp_path, caplo
     assert onnx.load(path).description.data_type == "int8-tensorrt"
     assert not caplog.text
     openvino.load(path)
-    assert "quantized for TensorRT" in caplog.text and "--int8_flavour cpu" in caplog.text
+    assert "quantized for TensorRT" in caplog.text and "--int8_target cpu" in caplog.text
 
 
 @RUNTIMES

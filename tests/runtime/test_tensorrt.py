@@ -116,7 +116,6 @@ def test_a_timing_cache_is_read_and_written(cuda, tmp_path, caplog):
     ("options", "header", "message"),
     [
         ({"workspace": 1}, {}, "cannot build it: no kernel fits into the workspace"),
-        ({"opt_batch_size": 5}, {}, r"refuses batches of \(1, 5, 1\) images"),
         ({}, {"data_type": "int8-cpu"}, "quantized for CPUs"),
     ],
 )
@@ -126,6 +125,19 @@ def test_what_cannot_be_built_leaves_no_file(cuda, options, header, message, tmp
     with pytest.raises(BodyPoseNetError, match=rf"m\.engine: .*{message}"):
         build_engine_file(content, tmp_path / "m.engine", EngineOptions("tensorrt", device))
     assert not (tmp_path / "m.engine").exists()
+
+
+def test_batches_that_it_refuses_are_told(cuda, tmp_path):
+    with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*\(1, 5, 1\)"):
+        engines.tensorrt.build(
+            tmp_path / "m.engine", write_onnx(tmp_path), HEADER,
+            shape=(24, 40), opt_batch_size=5, max_batch_size=1, workspace=2**30, timing_cache=None,
+        )  # fmt: skip
+
+
+def test_the_usual_batch_is_at_most_the_largest():
+    with pytest.raises(BodyPoseNetError, match="5.*4"):
+        DeviceOptions(opt_batch_size=5, max_batch_size=4)
 
 
 def test_a_model_that_it_cannot_read(cuda, tmp_path):

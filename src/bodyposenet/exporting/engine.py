@@ -14,6 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import DataType
 from bodyposenet.runtime.engines.engine_file import EngineHeader, write_engine
 from bodyposenet.runtime.engines.onnx_metadata import read_header
+from bodyposenet.specs.network import STRIDE
 from bodyposenet.telemetry import without_telemetry
 
 Runtime = Literal["openvino", "tensorrt"]
@@ -35,6 +36,15 @@ class DeviceOptions:
     max_batch_size: int = 1
     workspace: int = 2 * 2**30
 
+    def __post_init__(self) -> None:
+        """Check the batch sizes."""
+        if self.opt_batch_size > self.max_batch_size:
+            raise BodyPoseNetError(
+                f"--opt_batch_size {self.opt_batch_size}: exceeds the largest batch, "
+                f"{self.max_batch_size}",
+                "Give a larger --max_batch_size.",
+            )
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -52,6 +62,42 @@ class EngineOptions:
     runtime: Literal["auto"] | Runtime = "auto"
     device: DeviceOptions = field(default_factory=DeviceOptions)
     timing_cache: Path | None = None
+
+
+def input_shape(dims: tuple[int, int, int], channels_last: bool) -> tuple[int, int]:
+    """Return the height and width of TAO's `--input_dims`.
+
+    Args:
+        dims: (height, width, 3), or (3, height, width), in pixels.
+        channels_last: Which of the two.
+
+    Raises:
+        BodyPoseNetError: The number of channels is not 3, or a side is not a multiple of the
+            stride.
+    """
+    (height, width), channels = (dims[:2], dims[2]) if channels_last else (dims[1:], dims[0])
+    flag = f"--input_dims {','.join(map(str, dims))}"
+    if channels != 3:
+        layout, order = ("last", "H,W,C") if channels_last else ("first", "C,H,W")
+        raise BodyPoseNetError(
+            f"{flag}: {channels} channels, but images have 3",
+            f"With --data_format channels_{layout} the order is {order}.",
+        )
+    if height % STRIDE or width % STRIDE:
+        raise BodyPoseNetError(
+            f"{flag}: height and width must be multiples of {STRIDE}",
+            f"The nearest are {_multiples(height)} for the height and {_multiples(width)} for the "
+            "width.",
+        )
+    return height, width
+
+
+def _multiples(side: int) -> str:
+    """Format the multiples of the stride next to a number of pixels."""
+    below = side // STRIDE * STRIDE
+    if below in (0, side):
+        return str(below or STRIDE)
+    return f"{below} or {below + STRIDE}"
 
 
 def build_engine_file(
@@ -133,6 +179,38 @@ def choose_runtime(
         "Install one: pip install 'bodyposenet[openvino]', or with an NVIDIA GPU "
         "'bodyposenet[tensorrt]'.",
     )
+
+
+def find_builder(
+    engine: Path, requested: Literal["auto"] | Runtime | None, data_type: DataType
+) -> Runtime | None:
+    """Find, before any work, the runtime that builds an engine file.
+
+    Args:
+        engine: The engine file.
+        requested: Runtime that must work here; None for TensorRT, if it works.
+        data_type: Data type of the model.
+
+    Returns:
+        None if none is requested by name and TensorRT does not work, see `tensorrt_problem`.
+
+    Raises:
+        BodyPoseNetError: The file has another extension than `.engine`, TensorRT cannot read the
+            data type, or the requested runtime does not work here.
+        ModuleNotFoundError: The package of the requested runtime is not installed.
+    """
+    if engine.suffix.lower() != ".engine":
+        raise BodyPoseNetError(
+            f"Unsupported extension: --engine_file {engine}", "Give a name that ends in .engine."
+        )
+    if requested in (None, "tensorrt") and data_type == "int8-cpu":
+        raise BodyPoseNetError(
+            "--engine_file: TensorRT cannot read INT8 for the target cpu",
+            "Give --int8_target tensorrt, or --engine_runtime openvino.",
+        )
+    if requested is None:
+        return None if tensorrt_problem() else "tensorrt"
+    return choose_runtime(requested, data_type)
 
 
 def tensorrt_problem() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.data.drawn import draw_scene
 from bodyposenet.decoding import decode
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.photos import fit_photos
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.types import Maps
 
 _BATCH = 3
+
+_OTHER_SHAPES = (136, 200), (96, 64)
+"""Heights and widths of further comparisons: a dynamic size must not be fixed by accident."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,26 @@ class Verification:
             )
         return None
 
+    def check(self, path: Path, *, allow_inaccurate: bool) -> None:
+        """Refuse a model that exceeds a limit.
+
+        Args:
+            path: The file that is to be written.
+            allow_inaccurate: Log a warning instead.
+
+        Raises:
+            BodyPoseNetError: The model exceeds a limit.
+        """
+        problem = self.problem
+        if problem is None:
+            return
+        if not allow_inaccurate:
+            raise BodyPoseNetError(
+                f"{path}: not written, because it differs too much from the network: its {problem}",
+                f"{self.tolerance.remedy} --allow_inaccurate writes it nevertheless.",
+            )
+        logger.warning("%s differs too much from the network: its %s", path, problem)
+
     def table(self) -> str:
         """Format the comparisons as a table: one line per batch, below a header."""
         lines = [f"{'images':>15}  {'heatmaps':>15}  {'PAFs':>15}  {'keypoints':>9}  {'same':>6}"]
@@ -166,6 +191,29 @@ def verify(
     if verification.matched_share is None:
         logger.warning("No keypoints were found on these images: only the maps were compared")
     return verification
+
+
+def comparison_batches(
+    network: Engine,
+    shape: tuple[int, int],
+    photos: Sequence[NDArray[np.uint8]] | None,
+    *,
+    more_shapes: bool,
+) -> Iterator[NDArray[np.uint8]]:
+    """Return batches to compare on.
+
+    Args:
+        network: Engine that photos are prepared for.
+        shape: Height and width in pixels.
+        photos: (H, W, 3) uint8 RGB each, of any size; None for drawn people.
+        more_shapes: Whether to compare on other heights and widths, too.
+
+    Returns:
+        (N, height, width, 3) uint8 RGB each.
+    """
+    others = [other for other in _OTHER_SHAPES if other != shape] if more_shapes else []
+    shapes = [shape, *others]
+    return drawn_batches(shapes) if photos is None else photo_batches(network, photos, shapes)
 
 
 def drawn_batches(shapes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:

@@ -57,6 +57,29 @@ class Quantization:
     nodes_to_exclude: tuple[str, ...] = ()
     strict: bool = False
 
+    def check(self, convolutions: Collection[str]) -> None:
+        """Check the nodes to exclude.
+
+        Args:
+            convolutions: Names of the model's convolutions.
+
+        Raises:
+            BodyPoseNetError: A name or pattern matches none of them, or `strict` excludes others.
+        """
+        if self.nodes_to_exclude and self.strict:
+            raise BodyPoseNetError(
+                f"--nodes_to_exclude {' '.join(self.nodes_to_exclude)}: with "
+                "--strict_type_constraints only the outputs stay in float",
+                "Omit one of the two.",
+            )
+        for pattern in self.nodes_to_exclude:
+            if not any(fnmatchcase(name, pattern) for name in convolutions):
+                close = closest(pattern, convolutions) or list(convolutions)[:3]
+                raise BodyPoseNetError(
+                    f"--nodes_to_exclude: the model has no convolution named {pattern}",
+                    f"Some of its convolutions: {', '.join(close)}.",
+                )
+
 
 def quantize(content: bytes, source: CalibrationSource, quantization: Quantization) -> bytes:
     """Calibrate a model and quantize it to INT8.
@@ -135,39 +158,13 @@ def _computes_in_float(node: ir.Node) -> bool:
     return node.outputs[0].dtype == ir.DataType.FLOAT
 
 
-def check_excluded(patterns: Collection[str], convolutions: Collection[str]) -> None:
-    """Check that each name or pattern of a node to exclude matches a convolution.
-
-    Args:
-        patterns: Names or patterns (`stage2/*`).
-        convolutions: Names of the model's convolutions.
-
-    Raises:
-        BodyPoseNetError: One of them matches none.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in convolutions):
-            close = closest(pattern, convolutions) or list(convolutions)[:3]
-            raise BodyPoseNetError(
-                f"--nodes_to_exclude: the model has no convolution named {pattern}",
-                f"Some of its convolutions: {', '.join(close)}.",
-            )
-
-
 def _excluded(convolutions: list[ir.Node], quantization: Quantization) -> set[ir.Node]:
     """Return the convolutions that `nodes_to_exclude` names."""
-    patterns = quantization.nodes_to_exclude
-    check_excluded(patterns, [str(node.name) for node in convolutions])
-    if patterns and quantization.strict:
-        raise BodyPoseNetError(
-            f"--nodes_to_exclude {' '.join(patterns)}: with --strict_type_constraints only the "
-            "outputs stay in float",
-            "Omit one of the two.",
-        )
+    quantization.check([str(node.name) for node in convolutions])
     return {
         node
         for node in convolutions
-        if any(fnmatchcase(str(node.name), pattern) for pattern in patterns)
+        if any(fnmatchcase(str(node.name), each) for each in quantization.nodes_to_exclude)
     }
 
 

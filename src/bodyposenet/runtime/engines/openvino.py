@@ -180,7 +180,7 @@ def _engine(
     if engine.description.data_type == "int8-tensorrt":
         logger.warning(
             "%s is quantized for TensorRT: OpenVINO may compute it less exactly than ONNX Runtime; "
-            "for CPUs, export it with --int8_flavour cpu",
+            "for CPUs, export it with --int8_target cpu",
             path,
         )
     return engine

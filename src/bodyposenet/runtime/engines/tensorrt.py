@@ -82,7 +82,7 @@ def build(
     if header.precision == "int8-cpu":
         raise BodyPoseNetError(
             f"{path}: quantized for CPUs, with zero points that TensorRT does not take",
-            "Export with --int8_flavour tensorrt.",
+            "Export with --int8_target tensorrt.",
         )
     log = _Log()
     builder = trt.Builder(log)
