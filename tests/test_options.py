@@ -155,7 +155,7 @@ def test_options_without_effect_are_found():
     assert (field.flag, need.words) == ("--color", "--paint")
 
 
-@pytest.mark.parametrize("name", [n for n in cli.TASKS if n != "inference"])
+@pytest.mark.parametrize("name", cli.TASKS)
 def test_every_option_of_a_command_is_documented(name):
     fields = option_fields(cli.find_command(name).options)
     assert all(field.option.help.endswith((".", ")")) for field in fields)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bodyposenet.tasks.dataset_convert import convert_dataset
     from bodyposenet.tasks.evaluate import evaluate
     from bodyposenet.tasks.export import export
+    from bodyposenet.tasks.inference import predict
     from bodyposenet.tasks.prune import prune
     from bodyposenet.tasks.train import train
 
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "predict",
     "prune",
     "train",
 ]
@@ -50,7 +52,7 @@ _HOMES = {
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
     "evaluate": "tasks.evaluate", "export": "tasks.export", "load": "api",
-    "prune": "tasks.prune", "train": "tasks.train",
+    "predict": "tasks.inference", "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""
 

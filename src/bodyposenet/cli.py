@@ -185,13 +185,6 @@ class _Run:
         Raises:
             BodyPoseNetError: A flag is wrong, or the command fails in a way that a user can fix.
         """
-        if self._name == "inference":  # not converted to typed options yet
-            from bodyposenet.tasks import command
-
-            arguments = command.parse_command(self._name, self._argv)
-            configure_logging(arguments.log_level, arguments.log_file)
-            command.run_command(self._name, arguments)
-            return
         from bodyposenet.launcher import LauncherOptions, check_flags, prepare_process
 
         command, values = find_command(self._name), make_parser(self._name).parse(self._argv)

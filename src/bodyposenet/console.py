@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from bodyposenet.errors import BodyPoseNetError
 
@@ -67,9 +67,39 @@ def say(text: str, *, error: bool = False) -> None:
         BodyPoseNetError: Standard output is a file on a full disk.
     """
     stream = sys.stderr if error else sys.stdout
-    # A file name may not be text at all, or have characters that the stream's encoding lacks.
+    text = _encodable(text, stream)
+    _print(text, stream)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            with suppress(OSError):  # a full disk here must not hide what is said
+                handler.stream.write(f"{text}\n")
+                handler.flush()
+
+
+def print_line(text: str) -> bool:
+    """Print a line of results on standard output, for a program that reads it.
+
+    Returns:
+        Whether it was printed: False if nobody reads any more, as in `bpnet ... | head -1`.
+
+    Raises:
+        BodyPoseNetError: Standard output is a file on a full disk.
+    """
+    return _print(_encodable(text, sys.stdout), sys.stdout)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """A file name may not be text at all, or have characters that a stream's encoding lacks."""
     encoding = stream.encoding or "utf-8"
-    text = text.encode(encoding, errors="backslashreplace").decode(encoding)
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)
+
+
+def _print(text: str, stream: TextIO) -> bool:
+    """Print a text; whether somebody reads it.
+
+    Raises:
+        BodyPoseNetError: Standard output is a file on a full disk.
+    """
     try:
         print(text, file=stream, flush=True)
     except OSError as problem:
@@ -77,16 +107,13 @@ def say(text: str, *, error: bool = False) -> None:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
         # `bpnet evaluate ... | head`: nobody reads on, the work still counts.
-        if not error and not isinstance(problem, BrokenPipeError):
+        if stream is not sys.stderr and not isinstance(problem, BrokenPipeError):
             raise BodyPoseNetError(
                 f"standard output cannot be written: {problem.strerror}",
                 "Free some space, or send it somewhere else.",
             ) from problem
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            with suppress(OSError):  # a full disk here must not hide what is said
-                handler.stream.write(f"{text}\n")
-                handler.flush()
+        return False
+    return True
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def check_flags(name: str, launcher: LauncherOptions, kind: type[Any]) -> None:
     taken = {field.name for field in option_fields(kind)}
     for field in option_fields(LauncherOptions):
         reason, value = REFUSALS.get(field.name, ""), getattr(launcher, field.name)
-        if reason and field.name not in taken and value not in (field.default, 1):
+        changes = value is True or value not in (field.default, 1)
+        if reason and field.name not in taken and changes:
             shown = "" if value is True else f" {value}"
             raise BodyPoseNetError(f"{field.flag}{shown}: {name} {reason}", "Leave it out.")
 

@@ -9,18 +9,20 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 
 import cv2
 import numpy as np
 import pytest
 
 from bodyposenet.directory_lock import directory_lock
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.source import read_image
 from bodyposenet.runtime import image_work
 from bodyposenet.runtime.default_model import default_model
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.tasks import inference
 from bodyposenet.types import Maps
 
 CROSS = Skeleton(
@@ -157,6 +159,82 @@ def test_one_image_that_cannot_be_read_is_one_error_with_a_remedy(
     first, second = done.err.splitlines()  # nothing of a model: it was not opened
     assert first.startswith(f"error: {tmp_path / name}: {what}")
     assert remedy in second
+
+
+def test_without_a_results_folder_only_results_are_written(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert run_bpnet("inference", "-i", spec, "--input", photos).code == 0
+    assert [file.name for file in here.iterdir()] == ["detections.json"]
+    assert run_bpnet("inference", "-i", spec, "--input", photos / "b.png").code == 0
+    found = sorted(file.relative_to(here).as_posix() for file in here.rglob("*"))
+    assert found == ["detections.json", "images_annotated", "images_annotated/b.png"]
+
+
+def test_poses_as_lines_of_json_on_standard_output(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (photos / "c.png").write_text("no image")
+    arguments = ("inference", "-i", spec, "--input", photos, "--output", "json")
+    alone = run_bpnet(*arguments)
+    assert alone.code == 0, alone.err
+    assert not list(here.iterdir())
+    lines = [json.loads(line) for line in alone.out.splitlines()]
+    assert [Path(line["full_image_path"]).name for line in lines] == ["a.JPG", "b.png", "c.png"]
+    assert "keypoints" in lines[0] and "error" in lines[2]
+    assert "images: 2, people: 2" in alone.err and "PASS" in alone.err
+    both = run_bpnet(*arguments, "-r", tmp_path / "r", "--dump_visualizations")
+    drawn = [json.loads(line) for line in both.out.splitlines()]
+    assert drawn == read_detections(tmp_path / "r")["images"]
+    assert [line.get("viz_name") for line in drawn] == ["a.png", "b.png", None]
+    quiet = run_bpnet(*arguments, "--quiet")
+    assert (quiet.out, quiet.err) == (alone.out, "")
+    refused = run_bpnet(*arguments, "--dump_visualizations")
+    assert refused.code == 2 and "-r" in refused.err
+
+
+def test_lines_that_nobody_reads_end_the_run(fixed_engine, spec, photos, monkeypatch):
+    printed = []
+
+    def print_line(text):
+        printed.append(text)
+        return False  # as into a pipe whose reader has ended
+
+    monkeypatch.setattr(inference, "print_line", print_line)
+    result = inference.predict(inference_spec=spec, input=photos, output="json")
+    assert result.searched == len(printed) == 1
+
+
+def test_only_some_people_are_reported(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    arguments = ("inference", "-i", spec, "--input", photos / "b.png", "-r", tmp_path)
+    for flags, people in (
+        ((), 1),
+        (("--score_threshold", 0.99), 0),
+        (("--score_threshold", 0.1, "--max_people", 1), 1),
+    ):
+        assert run_bpnet(*arguments, *flags).code == 0
+        assert len(read_detections(tmp_path)["images"][0]["scores"]) == people
+    for flags in (("--score_threshold", 2), ("--max_people", 0)):
+        refused = run_bpnet(*arguments, *flags)
+        assert refused.code == 2 and flags[0] in refused.err
+
+
+def test_prediction_from_python(fixed_engine, spec, photos, tmp_path, capsys):
+    result = inference.predict(
+        inference_spec=spec, input=photos, results_dir=tmp_path / "r", dump_visualizations=True
+    )
+    assert (result.searched, result.people, result.skipped) == (2, 2, ())
+    assert list(result.entries) == read_detections(tmp_path / "r")["images"]
+    assert result.files == (tmp_path / "r/detections.json", tmp_path / "r/images_annotated")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(BodyPoseNetError, match=r"none\.png"):
+        inference.predict(input=tmp_path / "none.png", results_dir=tmp_path / "r")
 
 
 def test_an_empty_input_is_told(run_bpnet, tmp_path):
@@ -379,13 +457,14 @@ def test_a_results_folder_that_is_made_again_meanwhile_has_no_success(
     run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
 ):
     results = tmp_path / "results"
-    write = image_work._write_picture
+    write, one_at_a_time = image_work._write_picture, Lock()
 
     def make_again_after_the_first(path, picture):
-        if path.parent.parent.samefile(results) and (results / ".lock").exists():
-            shutil.rmtree(results)
-            path.parent.mkdir(parents=True)
-        write(path, picture)
+        with one_at_a_time:
+            if (results / ".lock").exists():
+                shutil.rmtree(results)
+                path.parent.mkdir(parents=True)
+            write(path, picture)
 
     monkeypatch.setattr(image_work, "_write_picture", make_again_after_the_first)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
@@ -448,7 +527,7 @@ def test_a_json_may_name_what_no_file_can_be_called(
 def test_help_loads_nothing_heavy():
     code = (
         "import sys, bodyposenet.tasks.inference;"
-        "print(*{'numpy', 'cv2', 'torch', 'pydantic', 'numba'} & set(sys.modules))"
+        "print(*{'numpy', 'cv2', 'torch', 'numba'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []

@@ -68,9 +68,11 @@ def test_processes_evaluate_as_one_does(run_bpnet, model, drawn_dataset, tmp_pat
     [
         (("--processes", 0), "--processes 0: at least 1"),
         (("--overwrite",), "--overwrite: is for --ray"),
-        (("--track", "--every", 2), "--every, --track: for videos and webcams only"),
+        (("--track", "--every", 2), "--track, --vid_stride: for videos and webcams only"),
         (("--input_type", "video", "--processes", 2), "--processes: for images only"),
+        (("--input_type", "video", "--overwrite"), "--overwrite: for images only"),
         (("--input_type", "webcam", "--batch", 2), "--batch: for images only"),
+        (("--input_type", "video", "--image_format", "jpg"), "--image_format: for images only"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(

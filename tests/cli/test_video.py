@@ -1,6 +1,5 @@
 """Videos and cameras from flags to files: annotated, followed, and whole after Ctrl-C."""
 
-import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bodyposenet import cli
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Frame, open_video
-from bodyposenet.results_folder import StatusFile
 from bodyposenet.runtime.predictor import NetworkInput
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.tasks.video import add_video_arguments, run_video
+from bodyposenet.tasks.inference import InferenceOptions, predict
 
 from ..media.walkers import SKELETON, as_poses, walker
 
@@ -65,14 +64,19 @@ def movie(tmp_path) -> Path:
     return path
 
 
-def run(source: object, results: Path, *flags: str, predictor=None, input_type="video"):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--input")
-    parser.add_argument("--input_type")
-    add_video_arguments(parser)
-    arguments = parser.parse_args(["--input", str(source), "--input_type", input_type, *flags])
-    with StatusFile(results) as status:
-        run_video(arguments, predictor or WalkPredictor(), results, status)
+@pytest.fixture
+def run(monkeypatch):
+    """Run `inference` on a source: `run(source, results_dir, *flags)` gives its result."""
+
+    def run(source, results, *flags, predictor=None, input_type="video"):
+        used = predictor or WalkPredictor()
+        monkeypatch.setattr(InferenceOptions, "open_predictor", lambda _: used)
+        argv = ["--input", str(source), "--input_type", input_type, *flags]
+        argv += ["-r", str(results)] if results else []
+        values = cli.make_parser("inference").parse(argv)
+        return predict.run(cli.build_options("inference", values, progress=False))
+
+    return run
 
 
 def lines_of(results: Path) -> list[dict]:
@@ -88,10 +92,12 @@ def files_of(results: Path) -> list[str]:
     return sorted(file.name for file in results.iterdir())
 
 
-def test_a_video_becomes_lines_and_an_annotated_video(movie, tmp_path, capsys):
+def test_a_video_becomes_lines_and_an_annotated_video(run, movie, tmp_path):
     results = tmp_path / "results"
-    run(movie, results)
-    assert "frames: 24, people per frame: 2.0, frames/s:" in capsys.readouterr().out
+    result = run(movie, results)
+    assert (result.searched, result.people, result.error) == (FRAMES, 2 * FRAMES, None)
+    assert "frames: 24, people per frame: 2.0, frames/s:" in result.summary()
+    assert sorted(file.name for file in result.files) == files_of(results)[:-1]
     assert files_of(results) == [
         "annotated.mp4", "detections.json", "detections.jsonl", "status.json",
     ]  # fmt: skip
@@ -109,7 +115,7 @@ def test_a_video_becomes_lines_and_an_annotated_video(movie, tmp_path, capsys):
         assert np.abs(pixels[-5:, -5:].astype(int) - STEP * index).max() < 12
 
 
-def test_detections_json_tells_of_the_lines(movie, tmp_path):
+def test_detections_json_tells_of_the_lines(run, movie, tmp_path):
     run(movie, tmp_path / "results", "--every", "2")
     document = json.loads((tmp_path / "results" / "detections.json").read_text())
     assert document["keypoint_names"] == list(SKELETON.joints)
@@ -120,7 +126,7 @@ def test_detections_json_tells_of_the_lines(movie, tmp_path):
     }  # fmt: skip
 
 
-def test_every_third_frame_and_the_others_keep_its_poses(movie, tmp_path):
+def test_every_third_frame_and_the_others_keep_its_poses(run, movie, tmp_path):
     predictor = WalkPredictor()
     run(movie, tmp_path / "results", "--every", "3", predictor=predictor)
     assert predictor.seen == list(range(0, FRAMES, 3))
@@ -131,7 +137,7 @@ def test_every_third_frame_and_the_others_keep_its_poses(movie, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--track", "--smooth"])
-def test_tracked_people_have_ids_and_move_between(movie, tmp_path, flag):
+def test_tracked_people_have_ids_and_move_between(run, movie, tmp_path, flag):
     run(movie, tmp_path / "results", "--every", "3", flag)
     lines = lines_of(tmp_path / "results")
     assert all(line["track_ids"] == [1, 2] for line in lines)
@@ -141,7 +147,7 @@ def test_tracked_people_have_ids_and_move_between(movie, tmp_path, flag):
     assert json.loads(status[1])["video"]["tracks"] == 2
 
 
-def test_only_sure_people_are_drawn_unless_they_are_tracked(movie, tmp_path):
+def test_only_sure_people_are_drawn_unless_they_are_tracked(run, movie, tmp_path):
     class Unsure(WalkPredictor):
         def find_poses(self, inputs, maps):
             poses = super().find_poses(inputs, maps)
@@ -157,23 +163,23 @@ def test_only_sure_people_are_drawn_unless_they_are_tracked(movie, tmp_path):
     assert drawn == [False, True]
 
 
-def test_poses_only(movie, tmp_path):
+def test_poses_only(run, movie, tmp_path):
     run(movie, tmp_path / "results", "--poses_only")
     assert files_of(tmp_path / "results") == ["detections.json", "detections.jsonl", "status.json"]
 
 
-def test_ctrl_c_leaves_whole_files(movie, tmp_path, capsys):
-    results = tmp_path / "results"
-    with pytest.raises(KeyboardInterrupt):
-        run(movie, results, predictor=WalkPredictor(KeyboardInterrupt()))
-    assert "frames: 7," in capsys.readouterr().out
+def test_ctrl_c_leaves_whole_files(run, movie, tmp_path):
+    results, end = tmp_path / "results", KeyboardInterrupt()
+    result = run(movie, results, predictor=WalkPredictor(end))
+    assert (result.error, result.searched) == (end, 7)
+    assert "FAILURE" in (results / "status.json").read_text()
     assert [line["frame"] for line in lines_of(results)] == list(range(7))
     assert len(frames_of(results)) == 7
     assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7
     assert files_of(results)[0] == "annotated.mp4"
 
 
-def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, monkeypatch):
+def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(run, movie, tmp_path, monkeypatch):
     drawn = []
 
     def draw(pixels, poses, **_):
@@ -184,13 +190,12 @@ def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(movie, tmp_path, m
 
     monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
     results = tmp_path / "results"
-    with pytest.raises(KeyboardInterrupt):
-        run(movie, results)
+    assert isinstance(run(movie, results).error, KeyboardInterrupt)
     document = json.loads((results / "detections.json").read_text())
     assert document["video"]["frames"] == len(lines_of(results)) == 7
 
 
-def test_ctrl_c_before_the_first_poses_leaves_nothing(movie, tmp_path):
+def test_ctrl_c_before_the_first_poses_leaves_nothing(run, movie, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(movie, tmp_path / "results", predictor=WalkPredictor(KeyboardInterrupt(), before=1))
     assert files_of(tmp_path / "results") == ["status.json"]
@@ -209,11 +214,13 @@ class Camera:
             yield Frame(index, index / self.fps, frame_pixels(index))
 
 
-def test_ctrl_c_is_the_usual_end_of_a_camera(tmp_path, monkeypatch):
+def test_ctrl_c_is_the_usual_end_of_a_camera(run, tmp_path, monkeypatch):
     monkeypatch.setattr("bodyposenet.media.video.open_camera", lambda source: Camera())
     predictor = WalkPredictor(KeyboardInterrupt())
     address = "rtsp://bob:hunter2@cam/live"
-    run(address, tmp_path / "results", predictor=predictor, input_type="webcam")
+    result = run(address, tmp_path / "results", predictor=predictor, input_type="webcam")
+    assert result.error is None
+    assert "dropped frames: 12" in result.summary()
     lines = lines_of(tmp_path / "results")
     assert [line["frame"] for line in lines] == list(range(0, 14, 2))
     assert len(frames_of(tmp_path / "results")) == 13
@@ -223,7 +230,7 @@ def test_ctrl_c_is_the_usual_end_of_a_camera(tmp_path, monkeypatch):
     assert not any(b"hunter2" in content for content in written)
 
 
-def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):
+def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
     shown = []
 
     class FakeWindow:
@@ -245,18 +252,16 @@ def test_closing_the_window_ends_the_video(movie, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError(), OSError("gone")])
-def test_an_error_leaves_what_was_done_before_it(movie, tmp_path, end, caplog):
+def test_an_error_leaves_what_was_done_before_it(run, movie, tmp_path, end, caplog):
     results = tmp_path / "results"
-    with pytest.raises(type(end)) as caught:
-        run(movie, results, predictor=WalkPredictor(end))
-    assert caught.value is end  # and no full disk
+    assert run(movie, results, predictor=WalkPredictor(end)).error is end  # and no full disk
     assert [line["frame"] for line in lines_of(results)] == list(range(7))
     assert len(frames_of(results)) == 7
     assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7
     assert "end after 0.30 s" in caplog.text
 
 
-def test_an_error_before_the_first_poses_leaves_the_files_of_before(movie, tmp_path):
+def test_an_error_before_the_first_poses_leaves_the_files_of_before(run, movie, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     (results / "detections.jsonl").write_text("old")
@@ -266,7 +271,7 @@ def test_an_error_before_the_first_poses_leaves_the_files_of_before(movie, tmp_p
     assert (results / "detections.jsonl").read_text() == "old"
 
 
-def test_an_error_while_drawing_keeps_the_frames_of_before(movie, tmp_path, monkeypatch):
+def test_an_error_while_drawing_keeps_the_frames_of_before(run, movie, tmp_path, monkeypatch):
     drawn = []
 
     def draw(pixels, poses, **_):
@@ -276,13 +281,12 @@ def test_an_error_while_drawing_keeps_the_frames_of_before(movie, tmp_path, monk
         return pixels
 
     monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
-    with pytest.raises(ValueError, match="cannot draw"):
-        run(movie, tmp_path / "results")
+    assert str(run(movie, tmp_path / "results").error) == "cannot draw"
     assert len(frames_of(tmp_path / "results")) == 4
     assert len(lines_of(tmp_path / "results")) >= 4
 
 
-def test_a_video_that_cannot_be_written_leaves_the_poses(movie, tmp_path, monkeypatch):
+def test_a_video_that_cannot_be_written_leaves_the_poses(run, movie, tmp_path, monkeypatch):
     def full(self):
         raise BodyPoseNetError("annotated.mp4: cannot be written")
 
@@ -293,8 +297,8 @@ def test_a_video_that_cannot_be_written_leaves_the_poses(movie, tmp_path, monkey
     assert files_of(tmp_path / "results") == ["detections.jsonl", "status.json"]
 
 
-def test_what_makes_no_sense_is_an_error(movie, tmp_path):
-    with pytest.raises(BodyPoseNetError, match="--every 0: at least 1"):
+def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
+    with pytest.raises(BodyPoseNetError, match="--vid_stride 0: at least 1"):
         run(movie, tmp_path / "results", "--every", "0")
     with pytest.raises(BodyPoseNetError, match="no such video file"):
         run(tmp_path / "none.mp4", tmp_path / "results")
@@ -303,8 +307,8 @@ def test_what_makes_no_sense_is_an_error(movie, tmp_path):
         run(movie, tmp_path)
 
 
-def test_progress_is_told(movie, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("bodyposenet.tasks.video._SECONDS_BETWEEN_LINES", 0.0)
+def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("bodyposenet.tasks.inference._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", "bodyposenet"):
         run(movie, tmp_path / "results", "--poses_only")
     assert "video: 12/24 frames, " in caplog.text
@@ -316,8 +320,22 @@ def test_the_command_finds_out_that_it_is_a_video(
     run_bpnet, movie, tmp_path, monkeypatch, end, code
 ):
     predictor = WalkPredictor(end)
-    monkeypatch.setattr("bodyposenet.tasks.inference.load_predictor", lambda _: predictor)
+    monkeypatch.setattr(InferenceOptions, "open_predictor", lambda _: predictor)
     results = tmp_path / "results"
     arguments = ("inference", "--input_type", "auto", "--input", movie, "-r", results)
     assert run_bpnet(*arguments, "--smooth").code == code
     assert len(lines_of(results)) == len(frames_of(results)) == (7 if end else FRAMES)
+
+
+def test_poses_as_lines_of_json_on_standard_output(run_bpnet, movie, tmp_path, monkeypatch):
+    monkeypatch.setattr(InferenceOptions, "open_predictor", lambda _: WalkPredictor())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    arguments = ("inference", "--input", movie, "--output", "json", "--vid_stride", 2)
+    alone = run_bpnet(*arguments)
+    assert alone.code == 0
+    assert not list((tmp_path / "here").iterdir())
+    both = run_bpnet(*arguments, "-r", tmp_path / "r", "--no_video")
+    assert both.out == alone.out == (tmp_path / "r" / "detections.jsonl").read_text()
+    assert len(alone.out.splitlines()) == FRAMES
+    assert "frames: 24" in alone.err

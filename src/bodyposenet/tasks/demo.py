@@ -30,6 +30,7 @@ from bodyposenet.results_folder import results_folder
 from bodyposenet.runtime.installation import list_packages
 from bodyposenet.tasks.dataset_convert import convert_dataset
 from bodyposenet.tasks.evaluate import evaluate
+from bodyposenet.tasks.inference import predict
 from bodyposenet.tasks.train import train
 
 if TYPE_CHECKING:
@@ -172,21 +173,12 @@ def _write_specs(folder: Path, options: DemoOptions) -> None:
             file.write(text.encode())
 
 
-def _infer(argv: list[str]) -> None:
-    import shlex
-
-    from bodyposenet.tasks.command import parse_command, run_command
-
-    say(f"\n$ bpnet {shlex.join(['inference', *argv])}")
-    run_command("inference", parse_command("inference", argv))
-
-
 def _run_on_photo(run: _Run, folder: Path) -> None:
     """Find the person in a photo of the US Navy that comes with matplotlib."""
     from matplotlib.cbook import get_sample_data
 
     photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
-    _infer(["--input", str(photo), "-r", f"{folder}/photo"])
+    run("inference", predict, input=str(photo), results_dir=f"{folder}/photo")
 
 
 def _run_commands(run: _Run, folder: Path) -> float:
@@ -208,9 +200,11 @@ def _run_commands(run: _Run, folder: Path) -> float:
     accuracy = run(
         "evaluate", evaluate, **model, dataset_spec=dataset, results_dir=f"{folder}/evaluation"
     )
-    pictures = ["--input_type", "dir", "--input", f"{folder}/data/test", "--dump_visualizations"]
-    chosen = ["-i", model["inference_spec"], "-m", model["model_filename"]]
-    _infer([*chosen, *pictures, "-r", f"{folder}/inference"])
+    run(
+        "inference", predict, **model,
+        input=f"{folder}/data/test", input_type="dir", dump_visualizations=True,
+        results_dir=f"{folder}/inference",
+    )  # fmt: skip
     return max(accuracy.ap, 0.0)
 
 

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence, Set
-from contextlib import closing
+import functools
+import json
+import time
+from collections.abc import Generator, Mapping, Sequence, Set
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from bodyposenet.console import logger, say, track
-from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory
+from pydantic import Field
+
+from bodyposenet.console import logger, print_line, track
+from bodyposenet.directory_lock import directory_lock
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
+from bodyposenet.files import make_directory, replacing
+from bodyposenet.options import Need, Option, StrPath, command, ignored_options, options_class
 from bodyposenet.results_folder import StatusFile, results_folder
-from bodyposenet.tasks.flags import (
-    add_executor_arguments,
-    add_model_arguments,
-    load_predictor,
-    open_executor,
-)
-from bodyposenet.tasks.video import add_video_arguments, run_video
+from bodyposenet.tasks.model_options import IMAGES, ManyImagesOptions
 
 if TYPE_CHECKING:
+    from bodyposenet.media.kinds import InputKind
     from bodyposenet.media.source import ImageList
+    from bodyposenet.media.video import Video
+    from bodyposenet.media.window import Window
     from bodyposenet.runtime.image_work import ImageItem, ImageWork
-    from bodyposenet.runtime.scale.executor import Executor
+    from bodyposenet.runtime.predictor import Predictor
+    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.scale.executor import Executor, OpenPredictor
     from bodyposenet.runtime.stopwatch import Stopwatch
-    from bodyposenet.specs.inference import InferenceSpec
+    from bodyposenet.runtime.video import FrameResult, VideoPredictor
+
+POSES_FILE = "detections.jsonl"
+VIDEO_FILE = "annotated.mp4"
+DRAWINGS = "images_annotated"
+
+_SECONDS_BETWEEN_LINES = 10.0
+"""Of the log of a video's progress."""
 
 _PARTS = {
     "network": "network",
@@ -35,150 +49,343 @@ _PARTS = {
     "decode": "beside it: decode",
     "finish": "beside it: draw and write",
 }
-"""Parts of the pipeline and how `--benchmark` calls them."""
+"""Part of the pipeline -> its name in the table of `--benchmark`."""
 
-_OF_VIDEOS = {"every": 1, "track": False, "smooth": False, "poses_only": False, "show": False}
-_OF_IMAGES = {
-    "processes": None, "ray": None, "overwrite": False, "batch": 1, "benchmark": False,
-    "image_format": "png", "viz_names": "image",
-}  # fmt: skip
-"""Flags that do nothing for the other kind of input, and their defaults."""
+_VIDEOS = Need("videos and webcams", lambda options: options.is_video)
+_PICTURES, _TIME = "annotated pictures", "videos and webcams"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `inference` (guide; reference 1.5)."""
-    add_model_arguments(parser)
-    parser.add_argument(
-        "--input_type", choices=("image", "dir", "json", "video", "webcam", "auto"),
-        default="auto",
-        help="what --input is: an image, a folder of images, a JSON that names images, a video, "
-        "the number of a camera; or auto, the default, to tell by what is there",
-    )  # fmt: skip
-    parser.add_argument("--input", required=True, metavar="PATH", help="the input")
-    parser.add_argument(
-        "--image_root_path", default="", metavar="DIR",
-        help="folder that the paths of the image or of the JSON are relative to",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dump_visualizations", action="store_true",
-        help="also draw the people, in RESULTS_DIR/images_annotated; always so for a single image",
-    )  # fmt: skip
-    parser.add_argument(
-        "--image_format", choices=("png", "jpg", "webp"), default="png",
-        help="file format of the pictures; jpg takes the least time and space",
-    )  # fmt: skip
-    parser.add_argument(
-        "--viz_names", choices=("image", "index"), default="image",
-        help="how pictures are named: by their image (a.jpg gives a.png, a second a.jpg a_2.png), "
-        "which is the default, or by its viz_id, as TAO names them (0.png)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch", type=int, default=1, metavar="N",
-        help="images that the network gets at once, where they have one size; 1 by default",
-    )  # fmt: skip
-    parser.add_argument(
-        "--benchmark", action="store_true", help="also tell images/s and the time of each part"
-    )
-    add_executor_arguments(parser)
-    add_video_arguments(parser)
+@options_class
+class InferenceOptions(ManyImagesOptions):
+    """Options of `inference` (guide; TAO reference, section 1.5)."""
 
-
-def run(arguments: argparse.Namespace) -> None:
-    """Find and draw.
-
-    Raises:
-        BodyPoseNetError: A spec, the model or the input is wrong, or no image could be read.
-    """
-    if arguments.batch < 1:
-        raise BodyPoseNetError(f"--batch {arguments.batch}: at least 1")
-    results_dir = make_directory(arguments.results_dir or ".")
-    with results_folder(results_dir) as status:
-        arguments.input_type = _input_type(arguments)
-        is_video = arguments.input_type in ("video", "webcam")
-        _check_flags(arguments, is_video)
-        if is_video:
-            run_video(arguments, load_predictor(arguments), results_dir, status)
-        else:
-            _run_on_images(arguments, results_dir, status)
-
-
-def _input_type(arguments: argparse.Namespace) -> str:
-    """What `--input` is.
-
-    Raises:
-        BodyPoseNetError: It is nothing that is there.
-    """
-    if not arguments.input:
-        raise BodyPoseNetError("--input is empty", "Name an image, a folder, a JSON or a video.")
-    if arguments.input_type != "auto":
-        return arguments.input_type
-    from bodyposenet.media.kinds import tell_kind
-
-    return tell_kind(arguments.input, arguments.image_root_path)
-
-
-def _check_flags(arguments: argparse.Namespace, is_video: bool) -> None:
-    """Refuse flags that would do nothing."""
-    useless, meant_for = _OF_VIDEOS, "videos and webcams"
-    if is_video:
-        useless, meant_for = _OF_IMAGES, "images"
-    given = [
-        f"--{name}" for name, default in useless.items() if getattr(arguments, name) != default
+    input: Annotated[
+        StrPath | int,
+        Option(
+            help="An image, a folder of images, a JSON file that lists images, a video, the number "
+            "of a camera, or the address of a stream (rtsp://...).",
+            metavar="PATH",
+        ),
     ]
-    if given:
+    input_type: Annotated[
+        Literal["image", "dir", "json", "video", "webcam", "auto"],
+        Option(help="Kind of the input; auto: by its extension or content."),
+    ] = "auto"
+    image_root_path: Annotated[
+        StrPath,
+        Option(
+            help="Folder that the paths of the image or of the JSON are relative to.", metavar="DIR"
+        ),
+    ] = ""
+    results_dir: Annotated[
+        StrPath | None,
+        Option(
+            "-r",
+            help="Folder of the results. By default they go to the working directory, without "
+            "status.json; with --output json no files are written.",
+            metavar="DIR",
+        ),
+    ] = None
+    output: Annotated[
+        Literal["json"] | None,
+        Option(
+            help="json: write the poses to standard output, one line of JSON per image or frame, "
+            "and everything else to standard error."
+        ),
+    ] = None
+    score_threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1),
+        Option(help="Least score of the people who are reported; all by default.", metavar="X"),
+    ] = None
+    max_people: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(help="Report at most N people per image, the best first.", metavar="N"),
+    ] = None
+    batch: Annotated[
+        int,
+        Field(ge=1),
+        Option(
+            help="Images that the network gets at once, if they have one size.",
+            metavar="N",
+            needs=IMAGES,
+        ),
+    ] = 1
+    benchmark: Annotated[
+        bool, Option(help="Also report images/s and the time of each part.", needs=IMAGES)
+    ] = False
+    dump_visualizations: Annotated[
+        bool,
+        Option(
+            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. A single image is always drawn.",
+            group=_PICTURES,
+        ),
+    ] = False
+    image_format: Annotated[
+        Literal["png", "jpg", "webp"],
+        Option(
+            help="File format of the pictures; jpg takes the least time and space.",
+            group=_PICTURES,
+            needs=IMAGES,
+        ),
+    ] = "png"
+    viz_names: Annotated[
+        Literal["image", "index"],
+        Option(
+            help="Name pictures after their images (a.jpg gives a.png, a second a.jpg a_2.png), or "
+            "by their index in the input, as TAO does (0.png).",
+            group=_PICTURES,
+            needs=IMAGES,
+        ),
+    ] = "image"
+    track: Annotated[
+        bool, Option(help="Give every person an id over time.", group=_TIME, needs=_VIDEOS)
+    ] = False
+    smooth: Annotated[
+        bool,
+        Option(help="Smooth the joints over time; implies --track.", group=_TIME, needs=_VIDEOS),
+    ] = False
+    vid_stride: Annotated[
+        int,
+        Field(ge=1),
+        Option(
+            "--vid_stride", "--every",
+            help="Search every N-th frame; the frames between keep its poses, moved along with "
+            "--track.",
+            metavar="N",
+            group=_TIME,
+            needs=_VIDEOS,
+        ),
+    ] = 1  # fmt: skip
+    no_video: Annotated[
+        bool,
+        Option(
+            "--no_video", "--poses_only",
+            help="Write poses only, no annotated video.",
+            group=_TIME,
+            needs=_VIDEOS,
+        ),
+    ] = False  # fmt: skip
+    show: Annotated[
+        bool,
+        Option(help="Show the annotated video in a window.", group=_TIME, needs=_VIDEOS),
+    ] = False
+
+    @functools.cached_property
+    def kind(self) -> InputKind:
+        """What the input is.
+
+        Raises:
+            BodyPoseNetError: There is no such input.
+        """
+        from bodyposenet.media.kinds import tell_kind
+
+        if self.input == "":
+            raise BodyPoseNetError(
+                "--input is empty", "Name an image, a folder, a JSON or a video."
+            )
+        if self.input_type != "auto":
+            return self.input_type
+        return tell_kind(str(self.input), self.image_root_path)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the input has frames: a video, a camera or a stream."""
+        return self.kind in ("video", "webcam")
+
+    @property
+    def prints_results(self) -> bool:
+        """Whether the poses go to standard output."""
+        return self.output == "json"
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether results are written to files."""
+        return self.results_dir is not None or not self.prints_results
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Limits of the people who are reported, as far as they are given."""
+        limits = {"score_threshold": self.score_threshold, "max_people": self.max_people}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def opener(self) -> OpenPredictor:
+        """A function that opens the predictor, here or in another process."""
+        return partial(ManyImagesOptions.opener(self), **self.limits)
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """The people that were found.
+
+    Args:
+        searched: Number of images or frames.
+        people: Number of people in all of them.
+        entries: The poses in each image as in detections.json; empty for videos.
+        skipped: Why images were skipped, one reason each.
+        files: The files and folders that were written.
+        lines: Description for people.
+        counts: The figures of status.json.
+        error: What ended the run early; the results are complete up to there.
+    """
+
+    searched: int
+    people: int
+    entries: tuple[dict[str, Any], ...]
+    skipped: tuple[str, ...]
+    files: tuple[Path, ...]
+    lines: tuple[str, ...]
+    counts: Mapping[str, Any]
+    error: Exception | KeyboardInterrupt | None = None
+
+    def summary(self) -> str:
+        """What was found, and where it was written."""
+        return "\n".join(self.lines)
+
+
+@command(InferenceOptions)
+def predict(options: InferenceOptions) -> InferenceResult:
+    """Find the people in images or a video; write their poses and draw them.
+
+    Example:
+        >>> result = bodyposenet.predict(input="photos", results_dir="out")
+        >>> result.entries[0]["scores"]
+
+    Raises:
+        BodyPoseNetError: An option, a spec, the model or the input is wrong, no image can be read,
+            or the results cannot be written.
+        KeyboardInterrupt: Ctrl-C ended a run on images or on a video file. The results up to there
+            are written, as after an error.
+    """
+    result = None
+    try:
+        with _results(options) as status:
+            _refuse_ignored(options)
+            result = (_predict_video if options.is_video else _predict_images)(options)
+            if status is not None:
+                status.write("RUNNING", result.lines[0], **result.counts)
+            if result.error is not None:
+                raise result.error
+    except BaseException as error:
+        if result is None or error is not result.error:
+            raise
+    return result
+
+
+@contextmanager
+def _results(options: InferenceOptions) -> Generator[StatusFile | None, None, None]:
+    """Keep the folder of the results to this run; its status.json where the folder was named."""
+    if options.results_dir is not None:
+        with results_folder(make_directory(options.results_dir)) as status:
+            yield status
+    elif options.writes_files:
+        with directory_lock(make_directory(".")) as check_in_place:
+            yield None
+            check_in_place()
+    else:
+        yield None
+
+
+def _refuse_ignored(options: InferenceOptions) -> None:
+    """Refuse options that would have no effect."""
+    ignored = list(ignored_options(options))
+    if ignored:
+        need = ignored[0][1]
+        flags = ", ".join(field.flag for field, other in ignored if other is need)
         raise BodyPoseNetError(
-            f"{', '.join(given)}: for {meant_for} only, but the input is of the type "
-            f"{arguments.input_type}",
+            f"{flags}: for {need.words} only, but the input is of the type {options.kind}",
             "Leave it out, or choose another --input_type.",
+        )
+    if options.dump_visualizations and not options.writes_files:
+        raise BodyPoseNetError(
+            "--dump_visualizations: with --output json no files are written",
+            "Give -r, the folder of the pictures.",
         )
 
 
-def _run_on_images(arguments: argparse.Namespace, results_dir: Path, status: StatusFile) -> None:
+# Images
+
+
+def _predict_images(options: InferenceOptions) -> InferenceResult:
     from bodyposenet.media.kinds import check_image
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
     from bodyposenet.runtime.image_work import ImageWork, image_items
 
-    images = list_images(arguments.input_type, arguments.input, arguments.image_root_path)
-    if arguments.input_type == "image":
+    results_dir = Path(options.results_dir or ".")
+    images = list_images(options.kind, str(options.input), options.image_root_path)  # type: ignore[arg-type]
+    if options.kind == "image":
         check_image(images.entries[0].path)
-    executor = open_executor(arguments, results_dir)
-    drawings = results_dir / "images_annotated"
-    draws = _draws(arguments, images, drawings)
+    executor = options.open_executor(results_dir)
+    drawings = results_dir / DRAWINGS
+    draws = _draws(options, images, drawings)
     if draws:
         make_directory(drawings)
-    work = ImageWork(drawings if draws else None, arguments.batch)
-    items = image_items(
-        images.entries, arguments.image_format, numbered=arguments.viz_names == "index"
-    )
-    entries, end = _find(executor, work, items)
-    if arguments.benchmark:
-        say("\n".join(_times(executor.stopwatch, len(entries))))
-    result = results_dir / detections.FILE_NAME
-    former = detections.read_pictures(result)
-    detections.write_detections(result, executor.skeleton, executor.spec, entries, images.fields)
-    if end is None:
+    work = ImageWork(drawings if draws else None, options.batch)
+    items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
+    entries, end = _find(executor, work, items, options)
+    files = []
+    if options.writes_files:
+        files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
+        former = detections.read_pictures(files[0])
+        detections.write_detections(
+            files[0], executor.skeleton, executor.spec, entries, images.fields
+        )
+        if end is None:
+            _check_entries(entries)
+            _clear_pictures(drawings, entries, former)
+    elif end is None:
         _check_entries(entries)
-    _report(entries, executor.spec, result, work.drawings, status)
     if end is not None:
-        logger.warning("the results end after %d of %d images", len(entries), len(images.entries))
-        raise end
-    _clear_pictures(drawings, entries, former)
-    if not draws and arguments.input_type != "image":
+        logger.warning("the results end after %d of %d images", len(entries), len(items))
+    elif not draws and options.writes_files and options.kind != "image":
         logger.info("the people are not drawn: --dump_visualizations draws them")
+    times = _times(executor.stopwatch, len(entries)) if options.benchmark else []
+    return _sum_up(entries, executor.spec.display_score_threshold, files, times, end)
 
 
-def _draws(arguments: argparse.Namespace, images: ImageList, drawings: Path) -> bool:
+def _sum_up(
+    entries: Sequence[dict[str, Any]], threshold: float, files: Sequence[Path],
+    times: Sequence[str], end: KeyboardInterrupt | BodyPoseNetError | None,
+) -> InferenceResult:  # fmt: skip
+    """The result of images."""
+    skipped = tuple(entry["error"] for entry in entries if "error" in entry)
+    scores = [score for entry in entries for score in entry.get("scores", [])]
+    counts = {
+        "images": len(entries) - len(skipped), "people": len(scores),
+        "skipped_images": len(skipped),
+    }  # fmt: skip
+    found = (
+        f"images: {counts['images']}, people: {len(scores)} "
+        f"({sum(score >= threshold for score in scores)} scored {threshold:g} or more)"
+    )
+    if files:
+        found += f"; poses in {files[0]}"
+    if files[1:]:
+        found += f", people from that score on drawn in {files[1]}"
+    lines = [found, *times]
+    if skipped:
+        lines.append(f"images that could not be worked on and were skipped: {len(skipped)}")
+        lines += [f"  {reason}" for reason in skipped]
+    return InferenceResult(
+        len(entries), len(scores), tuple(entries), skipped, tuple(files), tuple(lines), counts, end
+    )
+
+
+def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
     """Whether the people are drawn: where that is asked for, and of a single image.
 
     Raises:
         BodyPoseNetError: What is to be read would be drawn over.
     """
+    if not options.writes_files:
+        return False
     reads_drawings = any(
         image.path.parent.resolve() == drawings.resolve() for image in images.entries
     )
-    if not arguments.dump_visualizations:
-        return arguments.input_type == "image" and not reads_drawings
+    if not options.dump_visualizations:
+        return options.kind == "image" and not reads_drawings
     if reads_drawings:
         raise BodyPoseNetError(
             f"{drawings}: is where pictures of the results are drawn",
@@ -188,19 +395,26 @@ def _draws(arguments: argparse.Namespace, images: ImageList, drawings: Path) -> 
 
 
 def _find(
-    executor: Executor, work: ImageWork, items: Sequence[ImageItem]
+    executor: Executor, work: ImageWork, items: Sequence[ImageItem], options: InferenceOptions
 ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:
-    """The entries of the images, and what ended it before the last one, if anything did."""
+    """The entries of the images, and what ended the run before the last one, if anything did."""
     entries: list[dict[str, Any]] = []
     with closing(executor.run(work, items)) as found:
         try:
             for entry in track(found, "inference", len(items)):
                 entries.append(entry)
+                if not _print_poses(entry, options):
+                    break
         except (KeyboardInterrupt, BodyPoseNetError) as end:
             if not entries:
                 raise  # there is nothing to keep
             return entries, end
     return entries, None
+
+
+def _print_poses(poses: Mapping[str, Any], options: InferenceOptions) -> bool:
+    """Print a line of `--output json`; whether to go on: somebody reads it, or there are files."""
+    return not options.prints_results or print_line(json.dumps(poses)) or options.writes_files
 
 
 def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
@@ -230,7 +444,7 @@ def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former
 def _times(stopwatch: Stopwatch, images: int) -> list[str]:
     """A table of the parts: their time per image, and as shares of the whole time.
 
-    Other processes do not tell of parts.
+    The parts in other processes are not measured.
     """
     whole = stopwatch.elapsed
     rows = [
@@ -245,20 +459,180 @@ def _times(stopwatch: Stopwatch, images: int) -> list[str]:
     ]
 
 
-def _report(
-    entries: Sequence[Mapping[str, Any]], spec: InferenceSpec, result: Path,
-    drawings: Path | None, status: StatusFile,
+# Videos and cameras
+
+
+def _predict_video(options: InferenceOptions) -> InferenceResult:
+    from bodyposenet.runtime.detections import FILE_NAME, write_detections
+
+    results_dir = Path(options.results_dir or ".")
+    predictor = options.open_predictor()
+    video = _open_video(options, results_dir)
+    counts = _FrameCounts(video.total)
+    files = []
+    if options.writes_files:
+        files = [results_dir / POSES_FILE]
+        if not options.no_video:
+            files.append(results_dir / VIDEO_FILE)
+    end = _record(options, predictor, video, files, counts)
+    if options.writes_files:
+        about = {
+            "path": mask_passwords(_name_of(options)),
+            "frames_per_s": video.fps,
+            "frames": counts.frames,
+            "seconds": round(counts.video_seconds, 6),
+            "poses_in_every": options.vid_stride,
+            "poses": POSES_FILE,
+        }
+        write_detections(
+            results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
+            {"video": about},
+        )  # fmt: skip
+    if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
+        end = None  # the usual end of a camera
+    elif end is not None:
+        logger.warning("the results end after %.2f s of the video", counts.video_seconds)
+    figures = counts.figures(video, options)
+    line = ", ".join(f"{name}: {number}" for name, number in figures.items())
+    if files:
+        line += f"; poses in {files[0]}" + "".join(f", drawn in {movie}" for movie in files[1:])
+        files.append(results_dir / FILE_NAME)
+    return InferenceResult(
+        counts.frames, counts.people, (), (), tuple(files), (line,), {"video": figures}, end
+    )
+
+
+def _name_of(options: InferenceOptions) -> str:
+    """The input as detections.json names it."""
+    if options.kind == "webcam":
+        return str(options.input)
+    return Path(str(options.input)).as_posix()
+
+
+def _open_video(options: InferenceOptions, results_dir: Path) -> Video:
+    from bodyposenet.media.video import open_camera, open_video
+
+    if options.kind == "webcam":
+        return open_camera(str(options.input))
+    path = Path(str(options.input))
+    video = open_video(path)
+    if path.resolve() == (results_dir / VIDEO_FILE).resolve():
+        raise BodyPoseNetError(
+            f"{path}: is where the annotated video is written",
+            "Choose another results folder (-r).",
+        )
+    return video
+
+
+def _record(
+    options: InferenceOptions, predictor: Predictor, video: Video, files: Sequence[Path],
+    counts: _FrameCounts,
+) -> Exception | KeyboardInterrupt | None:  # fmt: skip
+    """Work through the video and leave complete files.
+
+    Args:
+        options: Those of the command.
+        predictor: Finds the people in a frame.
+        video: The frames.
+        files: The lines of JSON and the annotated video, as far as they are written.
+        counts: Counts the frames.
+
+    Returns:
+        What ended the work before the end of the video, if anything did.
+    """
+    from bodyposenet.media.mp4 import Mp4Writer
+    from bodyposenet.media.window import Window
+    from bodyposenet.runtime.recording import Recorder
+    from bodyposenet.runtime.video import VideoPredictor
+
+    with ExitStack() as stack:
+        movie = lines = window = None
+        if files[1:]:
+            movie = stack.enter_context(Mp4Writer(files[1], video.fps))
+        if files:  # complete before the video is, which may not fit on the disk
+            lines = stack.enter_context(replacing(files[0], durable=True))
+        if options.show:
+            window = stack.enter_context(Window())
+        threshold = predictor.spec.display_score_threshold
+        recorder = stack.enter_context(
+            Recorder(lines, movie, draws=bool(movie or window), score_threshold=threshold)
+        )
+        frames = stack.enter_context(
+            VideoPredictor(
+                predictor, video,
+                stride=options.vid_stride, track=options.track, smooth=options.smooth,
+            )
+        )  # fmt: skip
+        end = None
+        try:
+            _work_through(frames, recorder, window, options, counts)
+            recorder.finish()
+        except (Exception, KeyboardInterrupt) as error:
+            if not counts.frames:
+                raise  # there is nothing to keep
+            end = error
+            with suppress(Exception):  # the first error is the one to report
+                recorder.finish()
+    return end
+
+
+def _work_through(
+    frames: VideoPredictor, recorder: Recorder, window: Window | None,
+    options: InferenceOptions, counts: _FrameCounts,
 ) -> None:  # fmt: skip
-    """Say what was found."""
-    failures = [entry["error"] for entry in entries if "error" in entry]
-    done = len(entries) - len(failures)
-    scores = [score for entry in entries for score in entry.get("scores", [])]
-    threshold = spec.display_score_threshold
-    sure = sum(score >= threshold for score in scores)
-    found = f"images: {done}, people: {len(scores)} ({sure} scored {threshold:g} or more)"
-    drawn = f", people from that score on drawn in {drawings}" if drawings else ""
-    say(f"{found}; poses in {result}{drawn}")
-    if failures:
-        say(f"images that could not be worked on and were skipped: {len(failures)}")
-        say("\n".join(f"  {failure}" for failure in failures))
-    status.write("RUNNING", found, images=done, people=len(scores), skipped_images=len(failures))
+    """Take frame after frame, until the end or until the window is closed."""
+    from bodyposenet.runtime.recording import describe_frame
+
+    for result in track(frames.results(), "video", frames.video.total, lines=False):
+        counts.add(result)  # before a wait in which Ctrl-C could leave it uncounted
+        picture = recorder.add(result)
+        if window is not None and picture is not None and not window.show(picture):
+            return
+        if options.prints_results and not _print_poses(describe_frame(result), options):
+            return
+
+
+class _FrameCounts:
+    """Counts frames, and logs the progress from time to time.
+
+    Args:
+        total: Frames of the video, if that is known.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._of = f"/{total}" if total else ""
+        self._begun = self._logged = time.monotonic()
+        self._seconds = 0.0
+        self._ids: set[int] = set()
+        self.frames = self.people = 0
+        self.video_seconds = 0.0
+
+    def add(self, result: FrameResult) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.people += len(result.poses)
+        self.video_seconds = result.frame.time
+        if result.poses.track_ids is not None:
+            self._ids.update(result.poses.track_ids.tolist())
+        now = time.monotonic()
+        self._seconds = now - self._begun
+        if now - self._logged >= _SECONDS_BETWEEN_LINES:
+            self._logged = now
+            logger.info(
+                "video: %d%s frames, %.1f frames/s", self.frames, self._of, self._frames_per_s()
+            )
+
+    def figures(self, video: Video, options: InferenceOptions) -> dict[str, float]:
+        """The counts by their names."""
+        figures: dict[str, float] = {
+            "frames": self.frames,
+            "people per frame": round(self.people / max(self.frames, 1), 2),
+        }
+        if options.track or options.smooth:
+            figures["tracks"] = sum(identity >= 0 for identity in self._ids)
+        if video.is_live:
+            figures["dropped frames"] = video.dropped
+        return figures | {"frames/s": round(self._frames_per_s(), 2)}
+
+    def _frames_per_s(self) -> float:
+        return self.frames / max(self._seconds, 1e-9)

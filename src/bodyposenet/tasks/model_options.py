@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from pydantic import Field
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.options import CommandOptions, Option, StrPath, options_class
+from bodyposenet.options import CommandOptions, Need, Option, StrPath, options_class
 
 if TYPE_CHECKING:
     from bodyposenet.runtime.engines.protocol import ModelEngine
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "BPNET_KEY"
 _MOST_KEY_CHARACTERS = 2**16
+
+IMAGES = Need("images", lambda options: not options.is_video)
 
 _KEYS, _MANY = "sealed model files", "very many images"
 
@@ -176,6 +178,7 @@ class ManyImagesOptions(ModelOptions):
             "default, with --ray as many as the cluster has room for.",
             metavar="N",
             group=_MANY,
+            needs=IMAGES,
         ),
     ] = None
     ray: Annotated[
@@ -186,6 +189,7 @@ class ManyImagesOptions(ModelOptions):
             "run that was stopped continues there.",
             metavar="ADDRESS",
             group=_MANY,
+            needs=IMAGES,
         ),
     ] = None
     overwrite: Annotated[
@@ -193,8 +197,19 @@ class ManyImagesOptions(ModelOptions):
         Option(
             help="With --ray: start again, whatever earlier runs have left in RESULTS_DIR/parts.",
             group=_MANY,
+            needs=IMAGES,
         ),
     ] = False
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the input has frames: a video, a camera or a stream."""
+        return False
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Limits of what is reported, as far as they are given."""
+        return {}
 
     def open_executor(self, results_dir: Path) -> Executor:
         """Open what runs the model over images.
@@ -229,7 +244,7 @@ class ManyImagesOptions(ModelOptions):
         options = ClusterOptions(address, self.processes, self.threads or 1)
         return ClusterExecutor(
             self.opener(), predictor.engine.skeleton, predictor.spec, options, folder,
-            _manifest(predictor), overwrite=self.overwrite,
+            _manifest(predictor) | self.limits, overwrite=self.overwrite,
         )  # fmt: skip
 
 
