@@ -233,7 +233,7 @@ def test_choices_are_taos(name):
     assert found == CHOICES[name] | {"log_level": levels}
 
 
-@pytest.mark.parametrize("name", [*FLAGS, "demo"])
+@pytest.mark.parametrize("name", cli.TASKS)
 def test_help_lists_only_what_the_sub_task_takes(run_bpnet, name):
     result = run_bpnet(name, "--help")
     assert result.code == 0 and f"bpnet {name}" in result.out

@@ -52,7 +52,8 @@ _HOMES = {
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
     "evaluate": "tasks.evaluate", "export": "tasks.export", "load": "api",
-    "predict": "tasks.inference", "prune": "tasks.prune", "train": "tasks.train",
+    "predict": "tasks.inference",
+    "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""
 
