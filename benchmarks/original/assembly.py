@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bodyposenet.decoding.tao_assembly import Step, walk_limbs
+from bodyposenet.decoding.tao.assembly import Step, walk_limbs
 from bodyposenet.skeleton import Skeleton
 
 from .limbs import Connection
@@ -81,7 +81,7 @@ def _add_connection(
     ]
     gain = float(peaks.scores[end]) + score
     if not holders:
-        if step.starts_body:
+        if step.starts_person:
             parts = [_MISSING] * len(skeleton.joints)
             parts[step.start], parts[step.end] = start, end
             bodies.append(Body(parts, float(peaks.scores[start]) + gain, 2))

@@ -1,20 +1,15 @@
 """mode: accurate: perfect maps give people back between the cells, broken maps do no harm."""
 
-import logging
-import subprocess
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.event import Event, EventStatus
 
-from bodyposenet.decoding import DecodingOptions, compiling, decode, warm_up
-from bodyposenet.decoding.bodies import person_scores
-from bodyposenet.decoding.grouping import group_parts
-from bodyposenet.decoding.sub_pixel_peaks import MOST_PEAKS, find_peaks
+from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.decoding.accurate.assembly import assemble
+from bodyposenet.decoding.accurate.peaks import find_peaks
+from bodyposenet.decoding.accurate.people import person_scores
+from bodyposenet.decoding.peak_list import MAX_PEAKS
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -25,7 +20,7 @@ from .people import perfect_maps, random_people, random_skeleton
 
 TOY = Skeleton("toy", ("head", "hand", "belly", "knee", "foot"), ((2, 0), (2, 1), (2, 3), (3, 4)))
 CHAIN = np.array([[0, 1], [1, 2], [2, 3]])
-NONE_COMPLETES = np.zeros(3, bool)
+NONE_AUXILIARY = np.zeros(3, bool)
 
 
 def from_left_to_right(poses):
@@ -109,38 +104,38 @@ def test_the_first_of_equal_cells_is_the_peak():
 def test_of_too_many_peaks_the_highest_are_kept():
     noise = np.random.default_rng(0).random((2, 80, 80), np.float32)
     points, scores, first = find_peaks(noise, 0.0, 7 / 8)
-    assert first.tolist() == [0, MOST_PEAKS, 2 * MOST_PEAKS]
+    assert first.tolist() == [0, MAX_PEAKS, 2 * MAX_PEAKS]
     assert scores.min() > 0.8
-    assert len(points) == 2 * MOST_PEAKS
+    assert len(points) == 2 * MAX_PEAKS
 
 
 def test_the_stronger_connection_comes_first_whichever_limb_it_is_of():
     # Peaks 0..3 are joints a..d; peak 4 is another c that b also connects to, only weaker.
     connections = np.array([[0, 0, 1], [1, 1, 4], [1, 1, 2], [2, 2, 3]])
-    parts, totals = group_parts(
-        connections, np.array([0.5, 0.3, 0.9, 0.4]), CHAIN, NONE_COMPLETES, np.full(5, 0.5), 4
+    parts, totals = assemble(
+        connections, np.array([0.5, 0.3, 0.9, 0.4]), CHAIN, NONE_AUXILIARY, np.full(5, 0.5), 4
     )
     assert parts.tolist() == [[0, 1, 2, 3]]
     np.testing.assert_allclose(totals, [4 * 0.5 + 0.9 + 0.5 + 0.4])
 
 
-def test_bodies_with_a_joint_in_common_are_not_joined():
+def test_people_with_a_joint_in_common_are_not_merged():
     ring = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
     # a-b-c, and another b-d': joining them over c-d' would give a second b.
     connections = np.array([[0, 0, 1], [1, 1, 2], [3, 4, 5], [2, 2, 4]])
-    parts, _ = group_parts(
+    parts, _ = assemble(
         connections, np.array([0.9, 0.8, 0.7, 0.6]), ring, np.zeros(4, bool), np.full(6, 0.5), 4
     )
     assert parts.tolist() == [[0, 1, 2, -1], [5, -1, -1, 4]]
 
 
-def test_a_completing_limb_starts_no_body_and_comes_last():
+def test_a_auxiliary_limb_starts_no_person_and_comes_last():
     connections = np.array([[0, 0, 1], [1, 1, 2], [2, 3, 4]])
     strengths, scores = np.array([0.9, 0.2, 0.5]), np.full(5, 0.5)
-    first_completes = np.array([True, False, False])
-    parts, _ = group_parts(connections, strengths, CHAIN, first_completes, scores, 4)
+    first_is_auxiliary = np.array([True, False, False])
+    parts, _ = assemble(connections, strengths, CHAIN, first_is_auxiliary, scores, 4)
     assert parts.tolist() == [[-1, -1, 3, 4], [0, 1, 2, -1]]
-    lonely, _ = group_parts(connections[:1], strengths[:1], CHAIN, first_completes, scores, 4)
+    lonely, _ = assemble(connections[:1], strengths[:1], CHAIN, first_is_auxiliary, scores, 4)
     assert len(lonely) == 0
 
 
@@ -226,44 +221,3 @@ def test_maps_may_be_read_only_of_another_type_and_another_stride():
     heatmaps.flags.writeable = pafs.flags.writeable = False
     poses = from_left_to_right(decode(Maps(heatmaps, pafs, stride=4), TOY))
     assert np.abs((poses.keypoints + 0.5) * 2 - 0.5 - people).max() < 0.1
-
-
-def test_importing_the_room_does_not_import_numba():
-    code = "import sys, bodyposenet.decoding; raise SystemExit('numba' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_compiling_is_said_once_and_only_of_our_functions(caplog):
-    caplog.set_level(logging.INFO, logger="bodyposenet")
-    announcement = compiling._Announcement()
-    for module in ("somebody.elses", "bodyposenet.decoding.tao", "bodyposenet.decoding.grouping"):
-        function = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
-        event = Event("numba:compile", EventStatus.START, data={"dispatcher": function})
-        announcement.on_start(event)
-        announcement.on_end(event)
-    assert [record.message for record in caplog.records if "compiling" in record.message] == [
-        "compiling what the decoder uses for the first time: it may take half a minute"
-    ]
-
-
-def test_warming_up_compiles_all_that_decoding_needs(caplog):
-    warm_up()
-    caplog.set_level(logging.INFO, logger="bodyposenet")
-    compiled = count_compiled()
-    _, maps = two_people()
-    for options in (DecodingOptions("accurate", complete_pose=True), DecodingOptions("tao")):
-        decode(maps, TOY, options)
-    assert count_compiled() == compiled
-
-
-def count_compiled() -> int:
-    """How many specializations of our functions this process holds."""
-    modules = [module for name, module in sys.modules.items() if "bodyposenet.decoding" in name]
-    functions = {
-        value for module in modules for value in vars(module).values() if is_compiled(value)
-    }
-    return sum(len(function.signatures) for function in functions)
-
-
-def is_compiled(value: object) -> bool:
-    return hasattr(value, "py_func") and hasattr(value, "signatures")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from benchmarks.original.assembly import connect_parts
 from benchmarks.original.limbs import Connection
 from benchmarks.original.peaks import Peaks
-from bodyposenet.decoding.tao_assembly import walk_limbs
+from bodyposenet.decoding.tao.assembly import walk_limbs
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
@@ -66,7 +66,7 @@ def test_a_conflicting_part_is_replaced_and_counted_again():
 
 
 def test_the_limb_from_eye_to_ear_starts_no_body_in_the_original_skeleton():
-    restricted = [limb for limb, step in enumerate(walk_limbs(TAO)) if not step.starts_body]
+    restricted = [limb for limb, step in enumerate(walk_limbs(TAO)) if not step.starts_person]
     assert restricted == [17, 18]
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.decoding.bodies import Bodies
-from bodyposenet.decoding.body_model import body_model
-from bodyposenet.decoding.completion import infer_joints, merge_fragments
+from bodyposenet.decoding.accurate.body_model import body_model
+from bodyposenet.decoding.accurate.completion import infer_joints, merge_fragments
+from bodyposenet.decoding.accurate.people import People
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
@@ -35,9 +35,9 @@ def typical_body(size: float, x: float, y: float) -> np.ndarray:
     return model.basis[:, :, 0] * size + (x, y)
 
 
-def bodies_of(*points: np.ndarray) -> Bodies:
+def people_of(*points: np.ndarray) -> People:
     scores = np.where(np.isnan(np.stack(points)[..., 0]), 0, 0.9)
-    return Bodies(np.stack(points), scores, scores.sum(axis=1))
+    return People(np.stack(points), scores, scores.sum(axis=1))
 
 
 def only(points: np.ndarray, kept: list[int]) -> np.ndarray:
@@ -46,26 +46,26 @@ def only(points: np.ndarray, kept: list[int]) -> np.ndarray:
     return part
 
 
-def test_the_typical_body_is_guessed_from_some_of_its_joints(model):
+def test_the_typical_body_is_estimated_from_some_of_its_joints(model):
     body = typical_body(5, 20, 30)
-    guess = model.guess(only(body, joints("nose", "neck", "left_hip", "right_knee")))
-    assert np.abs(guess.points - body).max() < 0.5
-    assert abs(guess.size - 5) < 0.2
+    estimate = model.estimate(only(body, joints("nose", "neck", "left_hip", "right_knee")))
+    assert np.abs(estimate.points - body).max() < 0.5
+    assert abs(estimate.size - 5) < 0.2
     shoulder, ankle = joints("left_shoulder", "left_ankle")
-    assert 0 < guess.deviations[shoulder] < guess.deviations[ankle]
+    assert 0 < estimate.deviations[shoulder] < estimate.deviations[ankle]
 
 
-def test_guesses_move_and_grow_with_the_body(model):
+def test_estimates_move_and_grow_with_the_body(model):
     part = only(typical_body(5, 20, 30), joints("nose", "neck", "left_hip"))
-    guess, larger = model.guess(part), model.guess(part * 3 + 7)
-    np.testing.assert_allclose(larger.points, guess.points * 3 + 7)
-    np.testing.assert_allclose(larger.deviations, guess.deviations * 3)
+    estimate, larger = model.estimate(part), model.estimate(part * 3 + 7)
+    np.testing.assert_allclose(larger.points, estimate.points * 3 + 7)
+    np.testing.assert_allclose(larger.deviations, estimate.deviations * 3)
 
 
-def test_two_joints_and_bodies_upside_down_are_not_guessed(model):
+def test_two_joints_and_bodies_upside_down_are_not_estimated(model):
     body = typical_body(5, 20, 30)
-    assert model.guess(only(body, joints("nose", "neck"))) is None
-    assert model.guess(-body) is None
+    assert model.estimate(only(body, joints("nose", "neck"))) is None
+    assert model.estimate(-body) is None
 
 
 def test_the_model_is_symmetric(model):
@@ -88,7 +88,7 @@ def test_head_and_legs_of_one_body_are_merged(model):
     head = only(body, joints("nose", "neck", "left_shoulder", "right_shoulder", "left_eye"))
     legs = only(body, joints("left_hip", "left_knee", "left_ankle"))
     far_away = legs + np.array([40, 0])
-    merged = merge_fragments(bodies_of(legs, head, far_away), model)
+    merged = merge_fragments(people_of(legs, head, far_away), model)
     assert sorted(merged.found.sum(axis=1).tolist()) == [3, 8]
     np.testing.assert_allclose(sorted(merged.totals), [3 * 0.9, 8 * 0.9])
 
@@ -97,7 +97,7 @@ def test_bodies_with_a_joint_in_common_stay_apart(model):
     body = typical_body(5, 20, 30)
     upper = only(body, joints("nose", "neck", "left_shoulder", "left_hip"))
     lower = only(body, joints("left_hip", "left_knee", "left_ankle"))
-    assert len(merge_fragments(bodies_of(upper, lower), model).totals) == 2
+    assert len(merge_fragments(people_of(upper, lower), model).totals) == 2
 
 
 def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
@@ -107,7 +107,7 @@ def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
     heatmaps = np.zeros((18, 45, 45), np.float32)
     row, column = np.rint(body[wrist, ::-1] + 1).astype(int)
     heatmaps[wrist, row, column] = 0.04
-    complete = infer_joints(bodies_of(part), heatmaps, model, 7 / 8)
+    complete = infer_joints(people_of(part), heatmaps, model, 7 / 8)
     assert complete.points[0, wrist].tolist() == [column, row]
     assert complete.scores[0, wrist] == pytest.approx(0.04)
     assert np.abs(complete.points[0, knee] - body[knee]).max() < 1
@@ -124,7 +124,7 @@ def test_heat_that_belongs_to_somebody_is_left_to_them(model, sigma, reach):
     around = slice(row - reach, row + reach + 1), slice(column - reach, column + reach + 1)
     heatmaps[wrist][around] = 0.9
     neighbor = only(body, [wrist])
-    complete = infer_joints(bodies_of(part, neighbor), heatmaps, model, sigma)
+    complete = infer_joints(people_of(part, neighbor), heatmaps, model, sigma)
     assert complete.scores[0, wrist] <= 0.01
 
 

@@ -11,9 +11,9 @@ from benchmarks.original.limbs import Connection
 from benchmarks.original.peaks import Peaks
 from benchmarks.original.peaks import find_peaks as find_peaks_originally
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.decoding.stencils import enlarge_axis
-from bodyposenet.decoding.tao_assembly import assemble
-from bodyposenet.decoding.tao_peaks import find_peaks
+from bodyposenet.decoding.tao.assembly import assemble
+from bodyposenet.decoding.tao.peaks import find_peaks
+from bodyposenet.decoding.tao.upsampling import enlarge_axis
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
@@ -112,6 +112,7 @@ def test_assembly_of_random_connections(seed):
             strengths.append(float(rng.random()))
             rows.append((limb, start * people + a, end * people + ends[a]))
             connections[-1].append(Connection(*map(int, rows[-1][1:]), strengths[-1]))
+        connections[-1].sort(key=lambda connection: -connection.score)
     peaks = Peaks(np.repeat(np.arange(joints), people), np.zeros((len(scores), 2), int), scores)
     bodies = connect_parts(connections, peaks, skeleton)
     parts, totals = assemble(np.array(rows), np.array(strengths), scores, skeleton)

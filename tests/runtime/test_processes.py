@@ -27,7 +27,7 @@ from .toy_work import (
 
 @pytest.fixture(autouse=True)
 def no_decoder(monkeypatch):
-    monkeypatch.setattr("bodyposenet.decoding.warm_up", lambda: None)
+    monkeypatch.setattr("bodyposenet.decoding.warm_up", lambda mode: None)
 
 
 def run(items, count=1, opener=open_marks, batch=1):

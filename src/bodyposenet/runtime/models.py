@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger
+from bodyposenet.decoding import warm_up_in_background
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES, Device
@@ -98,6 +99,7 @@ def build_predictor(
     Raises:
         BodyPoseNetError: See `open_engine` and `Predictor`.
     """
+    warm_up_in_background(spec.mode)
     opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
     named = spec.model_copy(update={"model_path": path.as_posix()})
     return Predictor(opened, named, score_threshold=score_threshold, max_people=max_people)

@@ -66,7 +66,8 @@ def compile_kernels() -> tuple[float, int]:
         from numba.core import event
 
         with event.install_recorder("numba:compile") as recorder:
-            warm_up()
+            warm_up("accurate")
+            warm_up("tao")
     except ImportError as error:
         raise BodyPoseNetError(
             f"the decoder cannot be loaded: {error}", "pip install --force-reinstall numba"

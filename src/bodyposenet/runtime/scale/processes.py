@@ -74,12 +74,13 @@ class ProcessExecutor:
 
         workers: list[_Worker[Item, Result]] = []
         try:
+            # Else each process would compile the decoder when it is first used.
+            warm_up(self.spec.mode)
             with _ignoring_interrupts():
                 for cores in share_cores(self._processes):
                     own = len(cores) or max(usable_cores() // self._processes, 1)
                     opener = partial(self._open_predictor, self._threads or own)
                     workers.append(_Worker(opener, work, cores))
-            warm_up()  # else each of them would compile the decoder, once per installation
             yield from in_order(_distribute(items, workers))
         finally:
             for worker in workers:

@@ -1,4 +1,4 @@
-"""Bodies on their way to poses, and what they are worth in the end."""
+"""Candidates for people, on the cells of the maps, and their scores (`mode: accurate`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Bodies(NamedTuple):
+class People(NamedTuple):
     """N people on the cells of the maps."""
 
     points: NDArray[np.float64]
@@ -16,22 +16,22 @@ class Bodies(NamedTuple):
     scores: NDArray[np.float64]
     """(N, K) heights of the peaks, 0 where a joint is missing."""
     totals: NDArray[np.float64]
-    """(N,) sums of the peaks' scores and the connections' strengths."""
+    """(N,) sums of the scores of the peaks and of the connections."""
 
     @property
     def found(self) -> NDArray[np.bool_]:
         """(N, K) which joints are there."""
         return ~np.isnan(self.points[..., 0])
 
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Bodies:
-        """The chosen bodies, in the order in which they are chosen."""
-        return Bodies(self.points[chosen], self.scores[chosen], self.totals[chosen])
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> People:
+        """The chosen people, in the order in which they are chosen."""
+        return People(self.points[chosen], self.scores[chosen], self.totals[chosen])
 
 
 def person_scores(totals: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scores in 0..1 that keep the order of the totals.
 
-    The original's 1 - 1 / total (reference 11.8) is below 0 for the faint bodies that it never
+    The original's 1 - 1 / total (reference 11.8) is below 0 for the faint people that it never
     keeps. Below a total of 2 the score is total / 4, which touches that curve there.
 
     Args:

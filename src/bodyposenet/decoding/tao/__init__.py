@@ -1,6 +1,6 @@
-"""Maps -> poses, as the original decodes them, without enlarging the maps (`mode: tao`).
+"""The decoder of `mode: tao`: the original's, without enlarging the maps.
 
-    heatmaps -> find_peaks -> find_connections (along the part affinity fields) -> assemble
+heatmaps -> find_peaks -> score_connections (along the part affinity fields) -> assemble
 
 The steps and their constants are the original's (reference 11.4 to 11.8).
 """
@@ -10,13 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.decoding.stencils import enlarge_axis
-from bodyposenet.decoding.tao_assembly import MISSING, assemble
-from bodyposenet.decoding.tao_limbs import find_connections
-from bodyposenet.decoding.tao_peaks import find_peaks
+from bodyposenet.decoding.tao.assembly import MISSING, assemble
+from bodyposenet.decoding.tao.connections import score_connections
+from bodyposenet.decoding.tao.peaks import find_peaks
+from bodyposenet.decoding.tao.upsampling import enlarge_axis
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Poses
+
+__all__ = ["decode_tao"]
 
 
 def decode_tao(
@@ -35,7 +37,7 @@ def decode_tao(
         pafs: (2 L, h, w), finite.
         skeleton: The joints and limbs that the maps are of.
         heatmap_threshold: A peak must be higher than this.
-        paf_threshold: A PAF sample must agree with the limb's direction by more than this.
+        paf_threshold: The PAF score of a sample along a limb must be higher than this.
         upsampling: Factors (vertical, horizontal) of the grid that peaks lie on.
         stride: Network input pixels per cell.
 
@@ -47,10 +49,10 @@ def decode_tao(
     rows, columns = map(enlarge_axis, heatmaps.shape[1:], upsampling)
     limbs = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
     points, scores, first = find_peaks(heatmaps, heatmap_threshold, rows, columns)
-    connections, strengths = find_connections(
+    connections, connection_scores = score_connections(
         pafs, limbs, points, first, paf_threshold, rows, columns
     )
-    parts, totals = assemble(connections, strengths, scores, skeleton)
+    parts, totals = assemble(connections, connection_scores, scores, skeleton)
     found = parts != MISSING
     keypoints = np.full((*parts.shape, 2), np.nan, np.float32)
     keypoints[found] = points[parts[found]]

@@ -1,4 +1,4 @@
-"""Some joints of a body in, where all its joints may be out: a mean body and how people deviate.
+"""A statistical model of where the joints of a body lie: a mean body and how people deviate.
 
 The numbers are in resources/pose/body_model.json: the mean of many people and the principal
 components of their deviations, in units of a body's size (the root mean square distance of the
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.skeleton import part_of, side_of
 
-_LEAST_JOINTS = 3
+_MIN_JOINTS = 3
 
 # How far a joint lies from what the components can express, in sizes of the body.
 _REST = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Guess:
+class BodyEstimate:
     """Where the joints of one body may be.
 
     Args:
@@ -58,7 +58,7 @@ class BodyModel:
         """(K,) the joints that the model knows."""
         return ~np.isnan(self.basis[:, 0, 0])
 
-    def guess(self, points: NDArray[np.float64]) -> Guess | None:
+    def estimate(self, points: NDArray[np.float64]) -> BodyEstimate | None:
         """Fit the model to the joints that were found.
 
         Ridge regression: with joints of equal, normal errors and components of their own
@@ -71,7 +71,7 @@ class BodyModel:
             None where fewer than three joints are known, or no upright body fits them.
         """
         found = self.known & ~np.isnan(points[:, 0])
-        if found.sum() < _LEAST_JOINTS:
+        if found.sum() < _MIN_JOINTS:
             return None
         rows = self.basis[found].reshape(-1, len(self.penalties))
         inverse = np.linalg.inv(rows.T @ rows + np.diag(self.penalties))
@@ -79,24 +79,24 @@ class BodyModel:
         size = float(unknowns[0])
         if size <= 0:
             return None
-        doubt = np.einsum("kdi,ij,kdj->k", self.basis, inverse, self.basis) / 2
-        return Guess(self.basis @ unknowns, _REST * size * np.sqrt(1 + doubt), size)
+        uncertainty = np.einsum("kdi,ij,kdj->k", self.basis, inverse, self.basis) / 2
+        return BodyEstimate(self.basis @ unknowns, _REST * size * np.sqrt(1 + uncertainty), size)
 
 
 @lru_cache
 def body_model(joints: tuple[str, ...]) -> BodyModel | None:
-    """The model for a skeleton's joints, which it knows by side and part (`LeftHip`, `hip_l`).
+    """The model for a skeleton's joints, matched by side and part (`LeftHip`, `hip_l`).
 
     Args:
         joints: Names of the K joints.
 
     Returns:
-        None, which is said once, where it knows fewer than three of them.
+        None, with a warning the first time, if fewer than three of them match.
     """
     content = json.loads((files("bodyposenet") / "resources/pose/body_model.json").read_text())
     index = {_place(joint): k for k, joint in enumerate(content["joints"])}
     rows = [index.get(_place(joint), -1) for joint in joints]
-    if sum(row >= 0 for row in rows) < _LEAST_JOINTS:
+    if sum(row >= 0 for row in rows) < _MIN_JOINTS:
         logger.warning("complete_pose has no effect: it knows too few of the joints %s", joints)
         return None
     mean, components = np.array(content["mean"]), np.array(content["components"])
