@@ -290,7 +290,7 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         ((*INT8, "--cal_cache_file", "photos/a.png"), "a.png: "),
         ((*INT8, "--nodes_to_exclude", "stage1/conv1", "-s"), "--strict_type_constraints"),
         ((*INT8, "--nodes_to_exclude", "stage1/conf1"), "stage1/conv1, stage1/conv"),
-        ((*INT8, "--cal_select", "val.json"), "belong together"),
+        ((*INT8, "--cal_select", "val.json"), "--cal_source_dir"),
         (
             (*INT8, "--cal_select", "val.json", "--cal_source_dir", "photos"),
             "--cal_select val.json",

@@ -311,6 +311,7 @@ def export(options: ExportOptions) -> ExportResult:
         BodyPoseNetError: An option or the model is wrong, the exported model differs too much from
             the network, or the engine cannot be built: then the model has been written.
     """
+    from bodyposenet.exporting.int8.calibration import prepare_images
     from bodyposenet.exporting.onnx import export_onnx
 
     if options.verbose:
@@ -320,7 +321,7 @@ def export(options: ExportOptions) -> ExportResult:
     try:
         with StatusFile(plan.results_dir) as status:
             header, network = _read_network(options, plan)
-            held_out = _hold_out_photos(options, plan)
+            held_out = prepare_images(plan.calibration) if plan.calibration else None
             content = export_onnx(network.network, header, _onnx_options(options, plan))
             content = _convert(content, plan)
             verification = _verify(content, network, options, plan, held_out)
@@ -427,8 +428,13 @@ def _device_options(options: ExportOptions) -> DeviceOptions:
 
 def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSource:
     """Describe what INT8 is calibrated with, and check that it can be."""
-    from bodyposenet.exporting.int8 import calibration, selection
+    from bodyposenet.exporting.int8 import calibration
 
+    annotations, dataset_dir = options.cal_select, options.cal_source_dir
+    if annotations and not dataset_dir:
+        raise BodyPoseNetError(
+            "--cal_select needs --cal_source_dir", "Give the folder of the dataset's images."
+        )
     source = calibration.CalibrationSource(
         image_dir=_path(options.cal_image_dir),
         data_file=_path(options.cal_data_file),
@@ -442,11 +448,11 @@ def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSo
             shape=device.shape if options.input_dims else None,
             batches=options.batches,
         ),
+        dataset=calibration.DatasetImages(Path(annotations), Path(dataset_dir))
+        if annotations and dataset_dir
+        else None,
     )
-    if options.cal_select:
-        selection.check_selectable(_path(options.cal_select), _path(options.cal_source_dir), source)
-    else:
-        calibration.check_source(source)
+    calibration.check_source(source)
     return source
 
 
@@ -506,25 +512,6 @@ def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], 
     return header, engine
 
 
-def _hold_out_photos(options: ExportOptions, plan: _Plan) -> Sequence[Path] | None:
-    """Select the calibration images if asked to, and list photos that are not among them.
-
-    This comes before the calibration, which writes the files that are read here. Returns None if
-    it is unknown which photos are used for calibration.
-    """
-    source = plan.calibration
-    if source is None:
-        return None
-    from bodyposenet.exporting.int8.calibration import find_held_out
-    from bodyposenet.exporting.int8.selection import select_images
-
-    if not options.cal_select:
-        return find_held_out(source)
-    assert options.cal_source_dir and source.image_dir  # of `check_selectable`
-    count = source.batches * source.batch_size
-    return select_images(options.cal_select, options.cal_source_dir, source.image_dir, count).others
-
-
 def _onnx_options(options: ExportOptions, plan: _Plan) -> OnnxExportOptions:
     from bodyposenet.exporting.onnx import OnnxExportOptions
 
@@ -562,11 +549,8 @@ def _verify(
     from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
     from bodyposenet.runtime.engines import onnx
 
-    exported, source, photos = (
-        onnx.load(plan.output, content=content, on_cpu=True),
-        plan.calibration,
-        None,
-    )
+    exported = onnx.load(plan.output, content=content, on_cpu=True)
+    source, photos = plan.calibration, None
     if options.verify_images:
         photos = read_folder(options.verify_images)
     elif source is not None and source.image_dir is not None:

@@ -25,6 +25,7 @@ from bodyposenet.exporting.int8.calibration_metadata import (
     write_metadata,
 )
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
+from bodyposenet.exporting.int8.selection import select_images
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.photos import (
     batched,
@@ -33,7 +34,7 @@ from bodyposenet.exporting.photos import (
     sample_digest,
     sample_images,
 )
-from bodyposenet.files import exists, is_folder
+from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.runtime.engines import onnx as onnx_engine
 from bodyposenet.runtime.engines.exported import normalize
 
@@ -61,6 +62,19 @@ class ExpectedCalibration:
 
 
 @dataclass(frozen=True)
+class DatasetImages:
+    """A dataset that calibration images are selected from.
+
+    Args:
+        annotations: Annotations in COCO's keypoint format.
+        image_dir: Folder of its images.
+    """
+
+    annotations: Path
+    image_dir: Path
+
+
+@dataclass(frozen=True)
 class CalibrationSource:
     """Files and images that the ranges come from.
 
@@ -72,6 +86,7 @@ class CalibrationSource:
         batch_size: Photos per batch.
         shape: Height and width in pixels that the photos are fitted to.
         expected: Properties that an existing cache must have.
+        dataset: Dataset whose images are selected and copied to `image_dir`, a new folder.
     """
 
     image_dir: Path | None
@@ -81,6 +96,7 @@ class CalibrationSource:
     batch_size: int
     shape: tuple[int, int]
     expected: ExpectedCalibration = ExpectedCalibration()
+    dataset: DatasetImages | None = None
 
     @property
     def has_cache(self) -> bool:
@@ -97,9 +113,12 @@ def check_source(source: CalibrationSource) -> None:
     """Check, before any work, that a model can be calibrated from the source.
 
     Raises:
-        BodyPoseNetError: The folder of images does not exist or has too few of them, or a file of
-            an earlier calibration is damaged, has another size, or contradicts what is expected.
+        BodyPoseNetError: A folder does not exist or has too few images, or a file of an earlier
+            calibration is damaged, has another size, or contradicts what is expected.
     """
+    if source.dataset is not None:
+        _check_dataset(source, source.dataset)
+        return
     if source.image_dir is not None and not is_folder(source.image_dir):
         raise BodyPoseNetError(
             f"Folder not found: --cal_image_dir {source.image_dir}",
@@ -152,22 +171,26 @@ def find_ranges(
     return ranges
 
 
-def find_held_out(source: CalibrationSource) -> list[Path] | None:
-    """List the photos of `image_dir` that are not used for calibration.
+def prepare_images(source: CalibrationSource) -> list[Path] | None:
+    """Select the images of a dataset if there is one, and list photos not used for calibration.
 
     Args:
         source: Files and images that the ranges come from, before `find_ranges` writes the files
             that are missing.
 
     Returns:
-        None if there is no folder, or if it is unknown which of its photos are used: a tensorfile
-        or a cache without metadata may come from any.
+        The other photos of the dataset or of `image_dir`. None if there is no folder, or if it is
+        unknown which of its photos are used: a tensorfile or a cache without metadata may come
+        from any.
 
     Raises:
-        BodyPoseNetError: See `read_matching_metadata`.
+        BodyPoseNetError: The images cannot be selected; see also `read_matching_metadata`.
     """
     if source.image_dir is None:
         return None
+    if source.dataset is not None:
+        dataset, count = source.dataset, source.batches * source.batch_size
+        return select_images(dataset.annotations, dataset.image_dir, source.image_dir, count).others
     count = count_calibrated(source)
     return None if count is None else held_out_photos(source.image_dir, count)
 
@@ -178,7 +201,7 @@ def count_calibrated(source: CalibrationSource) -> int | None:
     They are the first ones that `sample_images` samples.
 
     Args:
-        source: As for `find_held_out`.
+        source: As for `prepare_images`.
 
     Returns:
         None if the number is unknown.
@@ -330,6 +353,27 @@ def _normalized(content: bytes, source: CalibrationSource, folder: Path) -> Batc
     fitted = fit_photos(photos, engine, source.shape)
     for batch in batched(fitted, source.batch_size):
         yield normalize(np.stack(batch), engine.description)
+
+
+def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
+    """Check that images can be selected, and that the calibration would use them."""
+    if source.image_dir is None:
+        raise BodyPoseNetError(
+            "--cal_select needs --cal_image_dir", "Give a new folder for the selected images."
+        )
+    for flag, path in (
+        ("--cal_cache_file", source.cache_file),
+        ("--cal_data_file", source.data_file),
+    ):
+        if path is not None and exists(path):
+            raise BodyPoseNetError(
+                f"--cal_select: {flag} {path} already exists, so no image would be used",
+                f"Name another {flag}, delete it, or omit --cal_select.",
+            )
+    if not is_file(dataset.annotations):
+        raise BodyPoseNetError(f"File not found: --cal_select {dataset.annotations}")
+    if not is_folder(dataset.image_dir):
+        raise BodyPoseNetError(f"Folder not found: --cal_source_dir {dataset.image_dir}")
 
 
 def _no_images() -> BodyPoseNetError:

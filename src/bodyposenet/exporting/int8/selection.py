@@ -17,8 +17,7 @@ import numpy as np
 from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.calibration import CalibrationSource
-from bodyposenet.files import exists, is_file, is_folder, make_directory
+from bodyposenet.files import is_file, make_directory
 from bodyposenet.skeleton import COCO_JOINTS
 
 _PEOPLE = (2, 3, 5, 9)
@@ -40,40 +39,6 @@ class Selection:
 
     copies: list[Path]
     others: list[Path]
-
-
-def check_selectable(
-    annotations: Path | None, image_dir: Path | None, source: CalibrationSource
-) -> None:
-    """Check, before any work, that images can be selected for a calibration.
-
-    Args:
-        annotations: Annotations in COCO's keypoint format.
-        image_dir: Folder of the dataset's images.
-        source: The calibration; its `image_dir` receives the selected images.
-
-    Raises:
-        BodyPoseNetError: A file or folder is missing, or an earlier calibration's tensorfile or
-            cache exists, which would be used instead of the images.
-    """
-    if annotations is None or image_dir is None or source.image_dir is None:
-        raise BodyPoseNetError(
-            "--cal_select, --cal_source_dir and --cal_image_dir belong together",
-            "Give the annotations, the folder of their images, and a new folder for the selected.",
-        )
-    for flag, path in (
-        ("--cal_cache_file", source.cache_file),
-        ("--cal_data_file", source.data_file),
-    ):
-        if path is not None and exists(path):
-            raise BodyPoseNetError(
-                f"--cal_select: {flag} {path} already exists, so no image would be used",
-                f"Name another {flag}, delete it, or omit --cal_select.",
-            )
-    if not is_file(annotations):
-        raise BodyPoseNetError(f"File not found: --cal_select {annotations}")
-    if not is_folder(image_dir):
-        raise BodyPoseNetError(f"Folder not found: --cal_source_dir {image_dir}")
 
 
 def select_images(
