@@ -244,7 +244,7 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
             shown.append(pixels)
             return len(shown) < 5
 
-    monkeypatch.setattr("bodyposenet.media.window.Window", FakeWindow)
+    monkeypatch.setattr("bodyposenet.runtime.recording.Window", FakeWindow)
     run(movie, tmp_path / "results", "--show", "--poses_only")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()
@@ -308,7 +308,7 @@ def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
 
 
 def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("bodyposenet.tasks.inference._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("bodyposenet.runtime.recording._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", "bodyposenet"):
         run(movie, tmp_path / "results", "--poses_only")
     assert "video: 12/24 frames, " in caplog.text

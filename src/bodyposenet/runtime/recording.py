@@ -8,21 +8,138 @@ Each line is an object: `frame` (its index), `time` (seconds), then `keypoints`,
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.console import logger, track
+from bodyposenet.files import replacing
 from bodyposenet.media.draw import draw
 from bodyposenet.media.labels import draw_track_ids
 from bodyposenet.media.mp4 import Mp4Writer
-from bodyposenet.runtime.video import FrameResult
+from bodyposenet.media.video import Video
+from bodyposenet.media.window import Window
+from bodyposenet.runtime.video import FrameResult, VideoPredictor
+
+_SECONDS_BETWEEN_LINES = 10.0
+"""Of the log of the progress."""
 
 _DRAWING_THREADS = 2
 """A frame is drawn while the one before is still encoded, or drawn."""
+
+
+def record(
+    stream: VideoPredictor,
+    take: Callable[[FrameResult], bool],
+    *,
+    lines: Path | None,
+    movie: Path | None,
+    shows: bool = False,
+    score_threshold: float,
+) -> Exception | KeyboardInterrupt | None:
+    """Work through a video and leave complete files, however it ends.
+
+    Args:
+        stream: The frames and the people in them; it is closed.
+        take: Called with every result; returns whether to go on.
+        lines: File of the lines of JSON; None: none is written.
+        movie: File of the annotated video; None: none is written.
+        shows: Show the annotated frames in a window, which ends the work when it is closed.
+        score_threshold: Least score of the people who are drawn.
+
+    Returns:
+        What ended the work before the end of the video, if anything did; the files are complete up
+        to there.
+
+    Raises:
+        Exception: The same, before the first frame was done: earlier files stay as they are.
+    """
+    taken = 0
+    with ExitStack() as stack:
+        stack.enter_context(stream)
+        # The lines are complete before the video is, which may not fit on the disk.
+        writer = stack.enter_context(Mp4Writer(movie, stream.video.fps)) if movie else None
+        file = stack.enter_context(replacing(lines, durable=True)) if lines else None
+        window = stack.enter_context(Window()) if shows else None
+        recorder = stack.enter_context(
+            Recorder(file, writer, draws=bool(movie or shows), score_threshold=score_threshold)
+        )
+        try:
+            for result in track(stream.results(), "video", stream.video.total, lines=False):
+                taken += 1
+                goes_on = take(result)  # before a wait in which Ctrl-C could leave it uncounted
+                picture = recorder.add(result)
+                if window is not None and picture is not None:
+                    goes_on = window.show(picture) and goes_on
+                if not goes_on:
+                    break
+            recorder.finish()
+        except (Exception, KeyboardInterrupt) as error:
+            if not taken:
+                raise
+            with suppress(Exception):  # the first error is the one to report
+                recorder.finish()
+            return error
+    return None
+
+
+class FrameCounts:
+    """Counts frames and people, and logs the progress from time to time.
+
+    Args:
+        total: Frames of the video, if that is known.
+
+    Attributes:
+        frames: Number of frames.
+        people: Number of people in all of them.
+        video_seconds: Time of the last frame.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._of = f"/{total}" if total else ""
+        self._begun = self._logged = time.monotonic()
+        self._seconds = 0.0
+        self._ids: set[int] | None = None
+        self.frames = self.people = 0
+        self.video_seconds = 0.0
+
+    def add(self, result: FrameResult) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.people += len(result.poses)
+        self.video_seconds = result.frame.time
+        if result.poses.track_ids is not None:
+            self._ids = self._ids or set()
+            self._ids.update(result.poses.track_ids.tolist())
+        now = time.monotonic()
+        self._seconds = now - self._begun
+        if now - self._logged >= _SECONDS_BETWEEN_LINES:
+            self._logged = now
+            logger.info(
+                "video: %d%s frames, %.1f frames/s", self.frames, self._of, self._frames_per_s()
+            )
+
+    def figures(self, video: Video) -> dict[str, float]:
+        """The counts by their names."""
+        figures: dict[str, float] = {
+            "frames": self.frames,
+            "people per frame": round(self.people / max(self.frames, 1), 2),
+        }
+        if self._ids is not None:
+            figures["tracks"] = sum(identity >= 0 for identity in self._ids)
+        if video.is_live:
+            figures["dropped frames"] = video.dropped
+        return figures | {"frames/s": round(self._frames_per_s(), 2)}
+
+    def _frames_per_s(self) -> float:
+        return self.frames / max(self._seconds, 1e-9)
 
 
 class Recorder:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Generator, Mapping, Sequence, Set
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import Field
 from bodyposenet.console import logger, print_line, track
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
-from bodyposenet.files import make_directory, replacing
+from bodyposenet.files import make_directory
 from bodyposenet.options import Need, Option, StrPath, command, ignored_options, options_class
 from bodyposenet.results_folder import StatusFile, results_folder
 from bodyposenet.tasks.model_options import IMAGES, ManyImagesOptions
@@ -26,30 +25,13 @@ if TYPE_CHECKING:
     from bodyposenet.media.kinds import InputKind
     from bodyposenet.media.source import ImageList
     from bodyposenet.media.video import Video
-    from bodyposenet.media.window import Window
     from bodyposenet.runtime.image_work import ImageItem, ImageWork
-    from bodyposenet.runtime.predictor import Predictor
-    from bodyposenet.runtime.recording import Recorder
     from bodyposenet.runtime.scale.executor import Executor, OpenPredictor
-    from bodyposenet.runtime.stopwatch import Stopwatch
-    from bodyposenet.runtime.video import FrameResult, VideoPredictor
+    from bodyposenet.runtime.video import FrameResult
 
 POSES_FILE = "detections.jsonl"
 VIDEO_FILE = "annotated.mp4"
 DRAWINGS = "images_annotated"
-
-_SECONDS_BETWEEN_LINES = 10.0
-"""Of the log of a video's progress."""
-
-_PARTS = {
-    "network": "network",
-    "waiting": "waiting for other parts",
-    "read": "beside it: read",
-    "resize": "beside it: resize",
-    "decode": "beside it: decode",
-    "finish": "beside it: draw and write",
-}
-"""Part of the pipeline -> its name in the table of `--benchmark`."""
 
 _VIDEOS = Need("videos and webcams", lambda options: options.is_video)
 _PICTURES, _TIME = "annotated pictures", "videos and webcams"
@@ -341,7 +323,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         logger.warning("the results end after %d of %d images", len(entries), len(items))
     elif not draws and options.writes_files and options.kind != "image":
         logger.info("the people are not drawn: --dump_visualizations draws them")
-    times = _times(executor.stopwatch, len(entries)) if options.benchmark else []
+    times = executor.stopwatch.table(len(entries)) if options.benchmark else []
     return _sum_up(entries, executor.spec.display_score_threshold, files, times, end)
 
 
@@ -441,40 +423,39 @@ def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former
         logger.info("%s: %d other files are left as they are", drawings, unknown)
 
 
-def _times(stopwatch: Stopwatch, images: int) -> list[str]:
-    """A table of the parts: their time per image, and as shares of the whole time.
-
-    The parts in other processes are not measured.
-    """
-    whole = stopwatch.elapsed
-    rows = [
-        (meaning, 1000 * seconds / images, 100 * seconds / whole)
-        for part, meaning in _PARTS.items()
-        if (seconds := stopwatch.seconds.get(part, 0.0))
-    ]
-    return [
-        f"{images / whole:.2f} images/s"
-        + ("; parts beside the network overlap with it:" if rows else ""),
-        *(f"  {meaning:<28}{ms:>9.2f} ms/image{share:>8.1f} %" for meaning, ms, share in rows),
-    ]
-
-
 # Videos and cameras
 
 
 def _predict_video(options: InferenceOptions) -> InferenceResult:
     from bodyposenet.runtime.detections import FILE_NAME, write_detections
+    from bodyposenet.runtime.recording import FrameCounts, describe_frame, record
+    from bodyposenet.runtime.video import VideoPredictor
 
     results_dir = Path(options.results_dir or ".")
     predictor = options.open_predictor()
     video = _open_video(options, results_dir)
-    counts = _FrameCounts(video.total)
+    counts = FrameCounts(video.total)
+
+    def take(result: FrameResult) -> bool:
+        counts.add(result)
+        return not options.prints_results or _print_poses(describe_frame(result), options)
+
     files = []
     if options.writes_files:
         files = [results_dir / POSES_FILE]
         if not options.no_video:
             files.append(results_dir / VIDEO_FILE)
-    end = _record(options, predictor, video, files, counts)
+    end = record(
+        VideoPredictor(
+            predictor, video,
+            stride=options.vid_stride, track=options.track, smooth=options.smooth,
+        ),
+        take,
+        lines=files[0] if files else None,
+        movie=files[1] if files[1:] else None,
+        shows=options.show,
+        score_threshold=predictor.spec.display_score_threshold,
+    )  # fmt: skip
     if options.writes_files:
         about = {
             "path": mask_passwords(_name_of(options)),
@@ -492,7 +473,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
         end = None  # the usual end of a camera
     elif end is not None:
         logger.warning("the results end after %.2f s of the video", counts.video_seconds)
-    figures = counts.figures(video, options)
+    figures = counts.figures(video)
     line = ", ".join(f"{name}: {number}" for name, number in figures.items())
     if files:
         line += f"; poses in {files[0]}" + "".join(f", drawn in {movie}" for movie in files[1:])
@@ -522,117 +503,3 @@ def _open_video(options: InferenceOptions, results_dir: Path) -> Video:
             "Choose another results folder (-r).",
         )
     return video
-
-
-def _record(
-    options: InferenceOptions, predictor: Predictor, video: Video, files: Sequence[Path],
-    counts: _FrameCounts,
-) -> Exception | KeyboardInterrupt | None:  # fmt: skip
-    """Work through the video and leave complete files.
-
-    Args:
-        options: Those of the command.
-        predictor: Finds the people in a frame.
-        video: The frames.
-        files: The lines of JSON and the annotated video, as far as they are written.
-        counts: Counts the frames.
-
-    Returns:
-        What ended the work before the end of the video, if anything did.
-    """
-    from bodyposenet.media.mp4 import Mp4Writer
-    from bodyposenet.media.window import Window
-    from bodyposenet.runtime.recording import Recorder
-    from bodyposenet.runtime.video import VideoPredictor
-
-    with ExitStack() as stack:
-        movie = lines = window = None
-        if files[1:]:
-            movie = stack.enter_context(Mp4Writer(files[1], video.fps))
-        if files:  # complete before the video is, which may not fit on the disk
-            lines = stack.enter_context(replacing(files[0], durable=True))
-        if options.show:
-            window = stack.enter_context(Window())
-        threshold = predictor.spec.display_score_threshold
-        recorder = stack.enter_context(
-            Recorder(lines, movie, draws=bool(movie or window), score_threshold=threshold)
-        )
-        frames = stack.enter_context(
-            VideoPredictor(
-                predictor, video,
-                stride=options.vid_stride, track=options.track, smooth=options.smooth,
-            )
-        )  # fmt: skip
-        end = None
-        try:
-            _work_through(frames, recorder, window, options, counts)
-            recorder.finish()
-        except (Exception, KeyboardInterrupt) as error:
-            if not counts.frames:
-                raise  # there is nothing to keep
-            end = error
-            with suppress(Exception):  # the first error is the one to report
-                recorder.finish()
-    return end
-
-
-def _work_through(
-    frames: VideoPredictor, recorder: Recorder, window: Window | None,
-    options: InferenceOptions, counts: _FrameCounts,
-) -> None:  # fmt: skip
-    """Take frame after frame, until the end or until the window is closed."""
-    from bodyposenet.runtime.recording import describe_frame
-
-    for result in track(frames.results(), "video", frames.video.total, lines=False):
-        counts.add(result)  # before a wait in which Ctrl-C could leave it uncounted
-        picture = recorder.add(result)
-        if window is not None and picture is not None and not window.show(picture):
-            return
-        if options.prints_results and not _print_poses(describe_frame(result), options):
-            return
-
-
-class _FrameCounts:
-    """Counts frames, and logs the progress from time to time.
-
-    Args:
-        total: Frames of the video, if that is known.
-    """
-
-    def __init__(self, total: int | None) -> None:
-        self._of = f"/{total}" if total else ""
-        self._begun = self._logged = time.monotonic()
-        self._seconds = 0.0
-        self._ids: set[int] = set()
-        self.frames = self.people = 0
-        self.video_seconds = 0.0
-
-    def add(self, result: FrameResult) -> None:
-        """Count a frame."""
-        self.frames += 1
-        self.people += len(result.poses)
-        self.video_seconds = result.frame.time
-        if result.poses.track_ids is not None:
-            self._ids.update(result.poses.track_ids.tolist())
-        now = time.monotonic()
-        self._seconds = now - self._begun
-        if now - self._logged >= _SECONDS_BETWEEN_LINES:
-            self._logged = now
-            logger.info(
-                "video: %d%s frames, %.1f frames/s", self.frames, self._of, self._frames_per_s()
-            )
-
-    def figures(self, video: Video, options: InferenceOptions) -> dict[str, float]:
-        """The counts by their names."""
-        figures: dict[str, float] = {
-            "frames": self.frames,
-            "people per frame": round(self.people / max(self.frames, 1), 2),
-        }
-        if options.track or options.smooth:
-            figures["tracks"] = sum(identity >= 0 for identity in self._ids)
-        if video.is_live:
-            figures["dropped frames"] = video.dropped
-        return figures | {"frames/s": round(self._frames_per_s(), 2)}
-
-    def _frames_per_s(self) -> float:
-        return self.frames / max(self._seconds, 1e-9)
