@@ -279,7 +279,8 @@ def to_argv(options: CommandOptions) -> list[str]:
         if isinstance(value, bool):
             argv.append(flag if value else f"--no-{field.flag.removeprefix('--')}")
         elif isinstance(value, tuple):
-            argv += [flag, *map(str, cast("tuple[object, ...]", value))]
+            words = [str(each) for each in cast("tuple[object, ...]", value)]
+            argv += [flag, *words] if field.option.nargs else [flag, ",".join(words)]
         else:
             text = str(value)
             argv += [f"{field.flag}={text}"] if text.startswith("-") else [flag, text]

@@ -11,9 +11,11 @@ import onnx
 import pytest
 
 import bodyposenet
+from bodyposenet import cli
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import verification
 from bodyposenet.model.checkpoint import read_model
+from bodyposenet.options import to_argv
 from bodyposenet.runtime.engines.engine_file import read_engine
 from bodyposenet.runtime.engines.sealed_onnx import read_etlt
 from bodyposenet.sealing import read_container
@@ -447,6 +449,15 @@ def test_dimensions_are_three_sizes(run_bpnet, dims):
 def test_counts_are_whole_numbers(run_bpnet, flag):
     done = run_bpnet("export", "-m", "m.tlt", flag, "0")
     assert f"{flag} 0" in done.err
+
+
+def test_options_are_written_as_they_are_read():
+    options = ExportOptions(
+        model="m.tlt", input_dims=(288, 384, 3), nodes_to_exclude=("stage1/conv1", "stage2/*"),
+        float_outputs=False,
+    )  # fmt: skip
+    values = cli.make_parser("export").parse(to_argv(options))
+    assert cli.build_options("export", values, progress=False) == options
 
 
 def test_export_from_python_returns_what_was_written(exported, tmp_path, capfd, monkeypatch):

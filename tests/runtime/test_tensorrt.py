@@ -136,7 +136,7 @@ def test_batches_that_it_refuses_are_told(cuda, tmp_path):
 
 
 def test_the_usual_batch_is_at_most_the_largest():
-    with pytest.raises(BodyPoseNetError, match="5.*4"):
+    with pytest.raises(BodyPoseNetError, match=r"5.*4"):
         DeviceOptions(opt_batch_size=5, max_batch_size=4)
 
 
