@@ -201,7 +201,7 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
 @pytest.mark.parametrize(("height", "width"), [(4, 8200), (1, 1)])
 def test_a_size_that_the_codec_cannot_take_is_told(tmp_path, capfd, height, width):
     with (
-        pytest.raises(BodyPoseNetError, match=r"2 to 8191 pixels each way.*--poses_only"),
+        pytest.raises(BodyPoseNetError, match=r"2 to 8191 pixels each way.*--no_video"),
         Mp4Writer(tmp_path / "a.mp4", 10) as movie,
     ):
         movie.write(shade(0, height, width), 0.0)

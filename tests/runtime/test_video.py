@@ -1,5 +1,6 @@
 """Prediction on videos: order, stride, tracking, live sources, errors, and what is left behind."""
 
+import re
 import time
 from pathlib import Path
 from threading import Event
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import bodyposenet
 from bodyposenet.api import PoseEstimator
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
@@ -218,3 +220,23 @@ def test_an_estimator_goes_through_a_video(tmp_path):
     assert seen == list(range(12))
     with pytest.raises(BodyPoseNetError, match="stride"):
         model.video(tmp_path / "a.mp4", stride=0)
+
+
+def test_the_examples_of_the_video_page_run(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "video.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    monkeypatch.chdir(tmp_path)
+    with Mp4Writer(Path("dance.mp4"), FPS) as movie:
+        for index in range(12):
+            movie.write(np.full((96, 128, 3), index, np.uint8), index / FPS)
+    monkeypatch.setattr(bodyposenet, "load", lambda: PoseEstimator(Walkers()), raising=False)
+    camera = Film(5)
+    monkeypatch.setattr("bodyposenet.runtime.video.open_camera", lambda name: camera)
+    names: dict = {}
+    for example in examples:
+        exec(compile(example, "docs/video.md", "exec"), names)
+    told = capsys.readouterr().out
+    assert "11 0.55 [1 2]" in told
+    assert "0 frames were dropped" in told
+    assert camera.closed

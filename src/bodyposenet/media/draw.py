@@ -1,4 +1,4 @@
-"""An image and poses in, the image with skeletons drawn on it out."""
+"""Drawing of skeletons on images."""
 
 from __future__ import annotations
 

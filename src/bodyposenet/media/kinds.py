@@ -1,4 +1,4 @@
-"""What a user names as the input in, what kind of input it is out."""
+"""Detection of what kind of input a user means: image, folder, JSON, video or camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames with their times in, an MP4 of a constant frame rate out."""
+"""Writing of frames with their times to an MP4 of a constant frame rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDES = (2, 8191)
 
 _SIDES_REMEDY = (
     f"The codec takes {_SIDES[0]} to {_SIDES[1]} pixels each way; leave the annotated video out "
-    "(--poses_only)."
+    "(--no_video)."
 )
 
 

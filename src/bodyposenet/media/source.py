@@ -1,4 +1,4 @@
-"""Image files in, RGB arrays out; and the three ways to say which files: image, dir, json."""
+"""Reading of image files, and the ways to name them: one image, a folder, or a JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in, a live view on the screen out, where there is a screen."""
+"""Live view of frames in a window, if there is a screen."""
 
 from __future__ import annotations
 
