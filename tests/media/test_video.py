@@ -329,6 +329,24 @@ def test_cameras_are_numbers_or_addresses(monkeypatch):
     assert asked == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]
 
 
+@pytest.mark.parametrize(
+    ("address", "total", "is_live"),
+    [
+        ("https://host/a.mp4", 9, False),
+        ("http://host/live.m3u8", 0, True),
+        ("HTTP://host/live.m3u8", -2562047788015, True),
+        ("rtsp://host/a", 9, True),
+    ],
+)
+def test_a_file_on_a_web_server_is_not_live(monkeypatch, address, total, is_live):
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: FakeCapture(np.arange(9) / 12, 12.0, total))
+    video = open_camera(address)
+    assert video.is_live == is_live
+    assert video.total == (None if is_live else total)
+    if not is_live:
+        assert [frame.index for frame in video.frames()] == list(range(9))
+
+
 @pytest.mark.parametrize("source", ["97", 11 * "9", 5000 * "9", 300 * "x"], ids=len)
 def test_no_camera_is_an_error(capfd, source):
     with pytest.raises(BodyPoseNetError, match=f"webcam {source}: cannot be opened"):

@@ -22,7 +22,7 @@ VIDEO_EXTENSIONS = (
 
 
 def tell_kind(source: str, root: str | Path = "") -> InputKind:
-    """Tell what `--input_type auto` stands for: by the extension, or else by the content.
+    """Detect the kind of an input by its extension, or else by its content.
 
     Args:
         source: A path, the number of a camera, or the address of a stream.
@@ -50,7 +50,7 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
 
 
 def check_image(path: Path) -> None:
-    """Read the only image of a run: what is wrong with it is told before a model is opened.
+    """Read the only image of a run, so that an error is reported before a model is opened.
 
     Raises:
         BodyPoseNetError: It cannot be read, perhaps because it is another kind of input.

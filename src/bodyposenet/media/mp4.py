@@ -109,7 +109,7 @@ class Mp4Writer:
         self.frames += 1
 
     def _check(self) -> None:
-        """OpenCV says nothing of a full disk; so look at what has become of the file."""
+        """Read the file back: OpenCV reports no error on a full disk."""
         capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()

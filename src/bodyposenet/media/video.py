@@ -28,10 +28,10 @@ _AHEAD = 4
 """Frames of a file that are read ahead of the one that was taken last."""
 
 _RATES = (0.1, 500.0)
-"""Frames per second that are believed; some recorders write 1000 or 90000 where they do not know"""
+"""Plausible frames per second; some recorders write 1000 or 90000 if they do not know the rate."""
 
 _USUAL_RATE = 25.0
-"""Where nothing tells how many frames a second has."""
+"""Frames per second if the rate is not known."""
 
 _MOST_STRETCHED = 8.0
 """Largest plausible pixel aspect ratio, and its inverse the smallest; real ones are below 3."""
@@ -42,7 +42,7 @@ _LONGEST_PAUSE = 60.0
 """Seconds between two frames; a longer pause is a broken time stamp."""
 
 _LEAVE = 1.0
-"""Seconds that a camera is given to end; one that is stuck is left behind."""
+"""Seconds to wait for a camera's thread to end; one that is stuck is abandoned."""
 
 _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
 
@@ -98,7 +98,7 @@ class Video:
         self._pixel_aspect = pixel_aspect
 
     def frames(self) -> Generator[Frame, None, None]:
-        """Yield the frames once; a thread reads a few of them ahead. Close it to stop early.
+        """Yield the frames, once; a thread reads a few of them ahead. Close it to stop early.
 
         Raises:
             BodyPoseNetError: There is not one frame.
@@ -106,7 +106,7 @@ class Video:
         queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
         stop = Event()
         self._is_read = True
-        # A camera may block for as long as it likes: nobody waits for a daemon.
+        # A camera may block forever; the process need not wait for a daemon thread.
         thread = Thread(target=self._read_ahead, args=(queue, stop), name="video", daemon=True)
         thread.start()
         read = 0
@@ -146,7 +146,7 @@ class Video:
         self._put(queue, end, stop)
 
     def _put(self, queue: Queue[Frame | _End], item: Frame | _End, stop: Event) -> None:
-        """Wait for room; a camera's next frame takes the place of an older one."""
+        """Wait for room in the queue; the next frame of a live source replaces an older one."""
         takes_place = self.is_live and isinstance(item, Frame)
         while not stop.is_set():
             with suppress(Full):
@@ -170,7 +170,7 @@ class Video:
             yield Frame(index, clock.read(stamp), pixels)  # type: ignore[arg-type]
 
     def _stretch(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Make the pixels square, as players do."""
+        """Stretch a frame to square pixels, as players do."""
         if self._pixel_aspect == 1:
             return pixels
         height, width = pixels.shape[:2]
@@ -183,28 +183,31 @@ class Video:
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """Follows the last frame, with the error that ended the reading, if one did."""
+    """End of the frames, and the error that ended the reading, if any."""
 
     error: Exception | None = None
 
 
 def _take(queue: Queue[Frame | _End]) -> Frame | _End:
-    """Wait for the next item, in bits: Windows holds Ctrl-C back until a wait is over."""
+    """Wait for the next item in short steps: Windows holds Ctrl-C back until a wait is over."""
     while True:
         with suppress(Empty):
             return queue.get(timeout=0.1)
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """A path as text; OpenCV crashes at names that are none, and finds no file by this one."""
+    """A path as valid text: OpenCV crashes on others. It finds no file by a changed name."""
     return str(path).encode(errors="replace").decode()
 
 
 def open_capture(*source: str | int) -> cv2.VideoCapture:
-    """What OpenCV and FFmpeg read a video with; that they cannot, our errors say instead of them.
+    """Open a video with OpenCV, without its own and FFmpeg's messages.
 
     Args:
         *source: The arguments of `cv2.VideoCapture`.
+
+    Returns:
+        The capture; it is not open if OpenCV cannot read the video.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; it is read only once
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -244,7 +247,9 @@ def open_video(path: str | Path) -> Video:
 
 
 def open_camera(source: str) -> Video:
-    """Open a camera or a network stream.
+    """Open a camera, a network stream, or a video file on a web server.
+
+    Such a file (http://, https:// and of a known length) is not live: no frame is dropped.
 
     Args:
         source: The number of a camera, from 0, or the address of a stream (rtsp://...).
@@ -268,10 +273,13 @@ def open_camera(source: str) -> Video:
         )
     check_size(name, _frame_size(capture))
     fps = capture.get(cv2.CAP_PROP_FPS)
-    believed = _RATES[0] <= fps <= _RATES[1]
+    is_plausible = _RATES[0] <= fps <= _RATES[1]
+    total = 0
+    if source.lower().startswith(("http://", "https://")):
+        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # negative for live streams
     return Video(
-        capture, name, fps if believed else _USUAL_RATE, is_live=True,
-        pixel_aspect=_pixel_aspect(capture),
+        capture, name, fps if is_plausible else _USUAL_RATE, total if total > 0 else None,
+        is_live=total <= 0, pixel_aspect=_pixel_aspect(capture),
     )  # fmt: skip
 
 
@@ -289,9 +297,9 @@ def _pixel_aspect(capture: cv2.VideoCapture) -> float:
 
 
 def _played_seconds(path: str | Path) -> float:
-    """How long a video is by the edit list of an MP4 or MOV; infinite where there is none.
+    """Length of a video by the edit list of an MP4 or MOV; infinite if there is none.
 
-    OpenCV counts all frames, and reads those that are played.
+    OpenCV counts all frames, but reads only those that are played.
     """
     try:
         content = memoryview(np.memmap(path, np.uint8, "r"))  # type: ignore[arg-type]
@@ -333,9 +341,9 @@ def _measured_rate(path: str | Path) -> float:
 
 
 class _Clock:
-    """Time stamps in, times from the first frame out, each later than the one before.
+    """Converts time stamps to times from the first frame, each later than the one before.
 
-    Where the stamps make no sense (none, backwards, a leap), a frame follows after a usual step.
+    Where the stamps make no sense (none, backwards, a leap), a frame follows after the usual step.
 
     Args:
         step: Usual seconds between two frames.

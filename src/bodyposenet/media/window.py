@@ -17,7 +17,7 @@ _ENDING_KEYS = (ord("q"), 27)
 
 
 class Window:
-    """A window, as a context manager; where none can be opened it says so and shows nothing."""
+    """A window, as a context manager; if none can be opened, it logs why and shows nothing."""
 
     def __init__(self) -> None:
         self._problem = _missing_display()
@@ -52,7 +52,7 @@ class Window:
 
 
 def _missing_display() -> str:
-    """Why there is no screen; OpenCV would end the process there. Empty if there may be one."""
+    """Why there is no screen, on which OpenCV would end the process; empty if there may be one."""
     unix = not sys.platform.startswith(("win", "darwin"))
     if unix and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"
