@@ -372,9 +372,11 @@ def test_wrapper_flags_that_mean_nothing_here(ran, capsys, name, argv, what):
 
 
 def test_gpu_index_chooses_the_device(ran, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cli.main(["train", "-e", "s.yaml", "--gpus", "1", "--gpu_index", "3"]) == 0
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    command = ["train", "-e", "s.yaml", "--gpus", "1", "--gpu_index"]
+    assert cli.main([*command, "3"]) == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    assert cli.main([*command, "1"]) == 2  # of the one GPU that is left
 
 
 def test_errors_take_two_lines(monkeypatch, capsys):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
+from bodyposenet.cpu import limit_threads
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.gpu import select_gpus
 from bodyposenet.options import CommandOptions, Option, StrPath, option_fields, options_class
 
 REFUSALS = {
@@ -76,8 +78,9 @@ def prepare_process(launcher: LauncherOptions) -> None:
     # How long torch's threads spin for one another: by default so long that a busy machine does
     # little else; without any spinning an idle one loses a third of its speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    limit_threads()
     if launcher.gpu_index:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, sorted(launcher.gpu_index)))
+        os.environ["CUDA_VISIBLE_DEVICES"] = select_gpus(sorted(launcher.gpu_index))
 
 
 def _check_gpu_index(launcher: LauncherOptions) -> None:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from bodyposenet import __version__
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import quota_cores, usable_cores
 from bodyposenet.telemetry import without_telemetry
 
 _EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
@@ -146,9 +146,11 @@ def count_threads() -> dict[str, int]:
     """Cores, those that this process may use, and the threads of each library that is loaded."""
     import cv2
 
+    quota = quota_cores()
     threads = {
         "cores": os.cpu_count() or 1,
         "allowed": usable_cores(),
+        **({} if quota is None else {"quota": quota}),
         "opencv": cv2.getNumThreads(),
     }
     if torch := sys.modules.get("torch"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger
+from bodyposenet.cpu import quota_cores
 from bodyposenet.decoding import warm_up_in_background
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
@@ -124,7 +125,7 @@ def open_engine(
         model: A model file (`-m`); see `find_model`.
         key: Key of a sealed file.
         engine: One of `ENGINES`.
-        threads: Of the network, at most; None: the runtime chooses.
+        threads: Of the network, at most; None: the runtime chooses, or a quota of CPU time does.
         precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
         device: `auto` (a GPU where the runtime can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
             or `mps` (PyTorch on a Mac).
@@ -136,6 +137,7 @@ def open_engine(
     """
     place = Device.parse(device)
     _check_options(engine, threads, precision)
+    threads = quota_cores() if threads is None else threads
     path = find_model(spec, model, engine, device)
     _check_runtime(path, engine)
     claimed = _train_description(spec)

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.predictor import NetworkInput, Predictor
 from bodyposenet.runtime.stopwatch import Stopwatch

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from bodyposenet.console import logger
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 from bodyposenet.options import CommandOptions, Option, StrPath, command, options_class

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bodyposenet.console import logger
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.data.dataset import Sample, SampleSet, stack
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.training.interruption import SIGNALS, leave_with_parent

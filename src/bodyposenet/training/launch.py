@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bodyposenet.console import logger
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.training.ranks import STOPPED_FILE, check_gpus
 

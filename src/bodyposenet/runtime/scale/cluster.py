@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bodyposenet.console import logger
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bodyposenet.console import logger
+from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.scale.executor import Work
@@ -91,7 +92,7 @@ def _bind(cores: Sequence[int]) -> None:
     import cv2
 
     os.sched_setaffinity(0, cores)
-    cv2.setNumThreads(len(cores))  # it looked at the cores when it was loaded
+    cv2.setNumThreads(usable_cores())  # it looked at the cores when it was loaded
 
 
 class _Outbox:

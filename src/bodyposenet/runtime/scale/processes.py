@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from typing import Generic, TypeVar
 
 from bodyposenet.console import logger
-from bodyposenet.cores import usable_cores
+from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.runtime.scale.executor import OpenPredictor, Work, in_order
@@ -76,9 +76,10 @@ class ProcessExecutor:
         try:
             # Else each process would compile the decoder when it is first used.
             warm_up(self.spec.mode)
+            share = -(-usable_cores() // self._processes)  # rounded up
             with _ignoring_interrupts():
                 for cores in share_cores(self._processes):
-                    own = len(cores) or max(usable_cores() // self._processes, 1)
+                    own = min(len(cores) or share, share)
                     opener = partial(self._open_predictor, self._threads or own)
                     workers.append(_Worker(opener, work, cores))
             yield from in_order(_distribute(items, workers))

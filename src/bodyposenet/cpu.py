@@ -1,0 +1,97 @@
+"""CPU cores that this process may use: its affinity and the quotas of its control groups.
+
+A container or a cluster often allows less than the machine has, by binding a process to some cores
+or by a quota of CPU time (`docker --cpus`, the limits of a Kubernetes pod). Libraries respect the
+former and mostly overlook the latter; with a thread per core of the machine they then spend the
+quota early in each period and wait for the next one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_ROOT = Path("/")
+_CGROUPS = "sys/fs/cgroup"
+
+
+def usable_cores(root: Path = _ROOT) -> int:
+    """Count the cores that this process may use.
+
+    Args:
+        root: Where the system's files lie, for tests.
+
+    Returns:
+        At least 1; a quota of one and a half cores counts as 2.
+    """
+    return quota_cores(root) or _available_cores()
+
+
+def quota_cores(root: Path = _ROOT) -> int | None:
+    """Count the cores that a quota leaves to this process.
+
+    Args:
+        root: Where the system's files lie, for tests.
+
+    Returns:
+        None if no quota is set, or if it is no less than the cores that are available anyway.
+    """
+    quota = min(map(_read_quota, _cgroup_folders(root)), default=math.inf)
+    return math.ceil(quota) if quota <= _available_cores() - 1 else None
+
+
+def limit_threads() -> None:
+    """Make libraries that are loaded later use as many threads as a quota allows.
+
+    Environment variables that are set already are left as they are.
+    """
+    cores = quota_cores()
+    if cores is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))  # PyTorch
+        os.environ.setdefault("OPENCV_FOR_THREADS_NUM", str(cores))
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cgroup_folders(root: Path) -> Iterator[Path]:
+    """The folders of this process's control groups, each followed by those around it.
+
+    In a container the paths may be the host's, of which only the container's own group is visible,
+    at the top.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            mounts = [_CGROUPS, f"{_CGROUPS}/unified"]  # version 2, alone or beside version 1
+        elif "cpu" in controllers.split(","):
+            mounts = [f"{_CGROUPS}/{controllers}", f"{_CGROUPS}/cpu"]
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for mount in mounts:
+            for folder in (group, *group.parents):
+                yield root / mount / folder
+
+
+def _read_quota(folder: Path) -> float:
+    """The cores' worth of CPU time that a control group may use; infinite if it has no quota."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            text = " ".join((folder / name).read_text() for name in names)
+            quota, period = map(int, text.split())
+        except (OSError, ValueError):  # no such file; "max", without a quota
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return math.inf
