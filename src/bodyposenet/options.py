@@ -219,12 +219,12 @@ class OptionField:
 @functools.cache
 def option_fields(kind: type[Any]) -> tuple[OptionField, ...]:
     """List the options of a class: its own in their order, then those of its bases."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints, plain = typing.get_type_hints(kind, include_extras=True), typing.get_type_hints(kind)
     by_name = {field.name: field for field in fields(kind)}
     order = dict.fromkeys(
         name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in by_name
     )
-    return tuple(_option_field(by_name[name], hints[name]) for name in order)
+    return tuple(_option_field(by_name[name], hints[name], plain[name]) for name in order)
 
 
 def build(
@@ -292,18 +292,15 @@ def command_line(name: str, options: CommandOptions) -> str:
     return shlex.join(["bpnet", name, *to_argv(options)])
 
 
-def _option_field(field: Field[Any], hint: Any) -> OptionField:
+def _option_field(field: Field[Any], hint: Any, plain: Any) -> OptionField:
     if typing.get_origin(hint) is not Annotated:
         raise TypeError(f"{field.name} has no Option")
-    inner, *metadata = typing.get_args(hint)
-    option = next(entry for entry in metadata if isinstance(entry, Option))
-    return OptionField(field.name, option, inner, _without_none(inner), _default(field))
+    option = next(entry for entry in typing.get_args(hint)[1:] if isinstance(entry, Option))
+    return OptionField(field.name, option, plain, _without_none(plain), _default(field))
 
 
 def _without_none(hint: Any) -> Any:
     """`int` of `int | None`; unions of more types, such as `StrPath`, become `str`."""
-    if typing.get_origin(hint) is Annotated:
-        return _without_none(typing.get_args(hint)[0])
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         rest = [_without_none(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return rest[0] if len(rest) == 1 else str
@@ -322,7 +319,7 @@ def _problem(error: ErrorDetails) -> str:
     """Describe what is wrong with a value, after the option's name."""
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
-        case "missing" | "missing_keyword_only_argument":
+        case "missing" | "missing_keyword_only_argument" if len(error["loc"]) == 1:
             return " is missing"
         case "greater_than_equal":
             expected = f"at least {context['ge']:g}"

@@ -83,7 +83,7 @@ def input_shape(dims: tuple[int, int, int], channels_last: bool) -> tuple[int, i
             f"{flag}: {channels} channels, but images have 3",
             f"With --data_format channels_{layout} the order is {order}.",
         )
-    if height % STRIDE or width % STRIDE:
+    if height % STRIDE or width % STRIDE or min(height, width) < 1:
         raise BodyPoseNetError(
             f"{flag}: height and width must be multiples of {STRIDE}",
             f"The nearest are {_multiples(height)} for the height and {_multiples(width)} for the "
@@ -94,9 +94,9 @@ def input_shape(dims: tuple[int, int, int], channels_last: bool) -> tuple[int, i
 
 def _multiples(side: int) -> str:
     """Format the multiples of the stride next to a number of pixels."""
-    below = side // STRIDE * STRIDE
-    if below in (0, side):
-        return str(below or STRIDE)
+    below = max(side // STRIDE * STRIDE, STRIDE)
+    if below >= side:
+        return str(below)
     return f"{below} or {below + STRIDE}"
 
 

@@ -60,10 +60,12 @@ _Int8Option = partial(Option, group="INT8", needs=_INT8)
 _EngineOption = partial(Option, group="engine and deployment", needs=_BUILD)
 
 
-def _parse_dimensions(value: Any) -> Any:
+def _parse_dimensions(value: object) -> object:
     """Split text such as 288,384,3."""
-    sizes = value.split(",") if isinstance(value, str) else value
-    if sizes is not None and len(sizes) != 3:
+    if not isinstance(value, str):
+        return value
+    sizes = value.split(",")
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
         raise ValueError("expected three sizes, as in 288,384,3")
     return sizes
 
@@ -106,7 +108,7 @@ class ExportOptions(KeyOptions):
     verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.")] = False
 
     input_dims: Annotated[
-        tuple[_Count, _Count, _Count] | None,
+        tuple[int, int, int] | None,
         BeforeValidator(_parse_dimensions),
         _FileOption(
             "-d",
@@ -175,11 +177,11 @@ class ExportOptions(KeyOptions):
     ] = None
     cal_data_file: Annotated[
         StrPath | None,
-        _Int8Option(help="Tensorfile of these images; read if it exists.", metavar="FILE"),
+        _Int8Option(help="Tensorfile of the images; read or written.", metavar="FILE"),
     ] = None
     cal_cache_file: Annotated[
         StrPath | None,
-        _Int8Option(help="TensorRT's calibration cache; read if it exists.", metavar="FILE"),
+        _Int8Option(help="TensorRT's calibration cache; read or written.", metavar="FILE"),
     ] = None
     batches: Annotated[
         _Count | None,
