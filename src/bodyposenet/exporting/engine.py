@@ -239,5 +239,5 @@ def _load(runtime: Runtime) -> None:
     except ImportError as error:  # a library that it needs is missing, or does not fit
         raise BodyPoseNetError(
             f"{runtime} is installed but cannot be loaded: {error}",
-            "`bpnet doctor` tells what works here.",
+            "`bpnet doctor` shows what works on this machine.",
         ) from error

@@ -15,7 +15,7 @@ from bodyposenet.exporting.graph import write_data_type
 
 
 def to_float16(content: bytes) -> bytes:
-    """Give weights, and everything from the first convolution to the outputs, the type float16.
+    """Convert the model to float16, from the first convolution to the outputs.
 
     Args:
         content: From `export_onnx`.
@@ -35,7 +35,7 @@ def to_float16(content: bytes) -> bytes:
 
 
 def _convert(nodes: Sequence[ir.Node]) -> None:
-    """Weights become float16, and what the nodes make of them."""
+    """Convert weights and results of the nodes."""
     for node in nodes:
         for value in node.inputs if node.op_type != "Resize" else ():  # its scales stay as they are
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
@@ -61,7 +61,7 @@ def _cast_images(graph: ir.Graph, first: ir.Node, nodes: Sequence[ir.Node]) -> N
 
 
 def _cast_outputs(graph: ir.Graph) -> None:
-    """The outputs keep their names, the float16 maps before them get others."""
+    """Cast the outputs back to float32, under their names; the float16 maps are renamed."""
     for index, maps in enumerate(graph.outputs):
         name = maps.name
         maps.name = f"{name}_float16"

@@ -16,10 +16,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from bodyposenet.sealing import METADATA_KEY
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter notes a node's modules, the outermost first, and at last its own name."""
+"""Metadata key of a node's modules, the outermost first, followed by the node's name."""
 
 _NETWORK = "network"
-"""The module whose own nodes join features and maps."""
+"""Module whose own nodes concatenate features and maps."""
 
 _SIDES = "rows", "columns"
 
@@ -28,7 +28,7 @@ _PARTS = {
     "Clip": ("input", "min", "max"),
     "Slice": ("input", "starts", "ends", "axes", "steps"),
 }
-"""Names of what operators read; others have one constant."""
+"""Operator -> names of its inputs; others have one constant."""
 
 
 def name_layers(graph: ir.Graph) -> None:
@@ -58,7 +58,7 @@ def name_layers(graph: ir.Graph) -> None:
 
 
 def _layer(node: ir.Node) -> str:
-    if node.op_type == "Conv":  # its scope is that of the normalization which it swallowed
+    if node.op_type == "Conv":  # its scope is that of the batch normalization folded into it
         weight = node.inputs[1]
         assert weight is not None and weight.name is not None
         return weight.name.removesuffix(".weight").rpartition(".")[2]
@@ -72,7 +72,7 @@ def _layer(node: ir.Node) -> str:
 
 
 def _module(node: ir.Node) -> str:
-    """The innermost module of a node; empty outside of all."""
+    """Return the innermost module of a node; empty outside of all."""
     *_, module, _ = ast.literal_eval(node.metadata_props[_SCOPES])
     return str(module)
 
@@ -85,7 +85,7 @@ def _name_weights(node: ir.Node, name: str) -> None:
 
 
 def name_sizes(graph: ir.Graph, axes: Sequence[int]) -> None:
-    """Call the free sizes of all tensors `rows` and `columns`, those of the heatmaps.
+    """Name the dynamic sizes of all tensors in terms of the heatmaps' `rows` and `columns`.
 
     Args:
         graph: Its last output are the heatmaps.
@@ -104,7 +104,7 @@ def name_sizes(graph: ir.Graph, axes: Sequence[int]) -> None:
 
 
 def write_header(model: ir.Model, header: Mapping[str, Any]) -> None:
-    """Leave the header in the metadata, and nothing of the machine that exports."""
+    """Write the header to the metadata, and remove traces of the exporting machine."""
     ClearMetadataAndDocStringPass()(model)
     for node in model.graph:
         for value in node.outputs:
@@ -116,7 +116,7 @@ def write_header(model: ir.Model, header: Mapping[str, Any]) -> None:
 
 
 def write_data_type(model: ir.Model, data_type: str) -> None:
-    """Note in the header, where there is one, what the file computes in.
+    """Write the data type to the header, if there is one.
 
     Args:
         model: An exported model.

@@ -26,7 +26,7 @@ _LINES: Limbs = (
     (0, 1), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10),
     (5, 11), (11, 12), (12, 13), (0, 14), (14, 16), (8, 11), (15, 17), (0, 15),
 )  # fmt: skip
-"""What that application draws."""
+"""Lines that the application draws, as pairs of joints."""
 
 
 def unsupported_reason(signature: ModelSignature) -> str:

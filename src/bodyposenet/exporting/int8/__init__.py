@@ -1,1 +1,1 @@
-"""A float32 ONNX file and calibration images in, the same model in INT8 out."""
+"""INT8 quantization of exported models: calibration, and QuantizeLinear/DequantizeLinear."""

@@ -19,17 +19,17 @@ from bodyposenet.exporting.int8.ranges import LEVELS, Range
 from bodyposenet.files import replacing
 
 _TITLE = "TRT-8601-EntropyCalibration2"
-"""Of the last TensorRT whose calibration is not deprecated.
+"""First line, of the last TensorRT whose calibration is not deprecated.
 
-Readers refuse other algorithms than their own, so that it stands here however the ranges were
-found; `CalibrationMetadata` records that.
+TensorRT refuses caches of other algorithms than its own, so it is written for every calibration
+method; `CalibrationMetadata` records the method.
 """
 
 _KNOWN_TITLE = re.compile(r"TRT-\d+-\w+")
 _LINE = re.compile(r"(.+): ?([0-9a-fA-F]{8}|0)")
 
 _OPERATION = re.compile(r"(?:/(?:BiasAdd|Relu|Sigmoid|Tanh|concat|mul))?(?::\d+)?$")
-"""What TensorFlow's name of a layer's output has behind the layer's name."""
+"""Suffix of TensorFlow's name of a layer's output."""
 
 
 def write_cache(path: Path, ranges: Mapping[str, Range]) -> bytes:
@@ -109,7 +109,7 @@ def find_tensors(ranges: Mapping[str, Range], names: Iterable[str]) -> dict[str,
 
 
 def _tensorflow_layer(name: str) -> str:
-    """The layer of TAO's network that gives one of our tensors."""
+    """Return the layer of TAO's network whose output is one of our tensors."""
     if name == "images":  # the input, its axes in torch's order
         return "input_1"
     if found := re.fullmatch(r"stage(\d+)/concat", name):

@@ -27,10 +27,10 @@ _PASSING = ("Add", "MaxPool", "Relu")
 
 _SCENES = 8
 _SHAPE = 256, 256
-"""Drawn people tell the sizes of channels as well as photos do; and the same for every run."""
+"""Drawn people give the sizes of channels as well as photos do, and the same in every run."""
 
 _SMALLEST = 2.0**-5
-"""Of a tensor's largest channel; on photos, those that seem smaller may be larger."""
+"""Minimum size of a channel as a share of the largest: on photos it may be larger than here."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _ScalingGroup:
 
 
 def equalize(content: bytes) -> bytes:
-    """Scale the channels before depthwise convolutions to like sizes.
+    """Scale the channels before depthwise convolutions to similar sizes.
 
     Args:
         content: A float32 ONNX file from `export_onnx`.
@@ -124,13 +124,13 @@ def _groups(node: ir.Node) -> int:
 
 
 def is_depthwise(node: ir.Node) -> bool:
-    """Whether every channel of its output is made of the same one of its input."""
+    """Return whether a node is a depthwise convolution."""
     weight = initializers.read(node, "weight") if node.op_type == "Conv" else None
     return weight is not None and weight.shape[:2] == (_groups(node), 1) and len(weight) > 1
 
 
 def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
-    """The largest absolute value in every channel of every tensor, on drawn people."""
+    """Return the largest absolute value of every channel of every tensor, on drawn people."""
     model = ActivationCollector(content)
     height, width = model.fixed_shape or _SHAPE
     sizes: dict[str, NDArray[np.float32]] = {}
@@ -144,9 +144,10 @@ def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
 
 
 def _factors(group: _ScalingGroup, sizes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(C,) powers of two, none above 1, that channels are divided by; the largest one's is 1.
+    """Return (C,) powers of two, at most 1, to divide the channels by; 1 for the largest channel.
 
-    What a ReLU cuts off counts too: a channel that is silent on drawn people may not be on photos.
+    Values that a ReLU cuts off count, too: a channel that is zero on drawn people may not be zero
+    on photos.
     """
     largest = np.max([sizes[name] for name in group.names], axis=0)
     shares = largest / (largest.max() or 1.0)

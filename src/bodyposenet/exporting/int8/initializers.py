@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 PARTS = {"weight": 1, "bias": 2}
-"""Of a convolution -> its input."""
+"""Part of a convolution -> index of its input."""
 
 
 def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:

@@ -23,14 +23,14 @@ LAYERS: dict[Int8Target, tuple[str, ...]] = {
     "cpu": ("Conv", "Add", "MaxPool", "Mul", "Sigmoid"),
     "tensorrt": ("Conv",),
 }
-"""Operators that compute in INT8."""
+"""Target -> operators that compute in INT8."""
 
 _LARGEST_BIAS = 2**30
-"""In INT32, with room for the products that are added."""
+"""Largest INT32 bias, which leaves room for the products that are added."""
 
 
 class Grid(NamedTuple):
-    """The integers of a tensor: value = scale * (integer - zero_point).
+    """Quantization grid of a tensor: value = scale * (integer - zero_point).
 
     Args:
         scale: () or, one for each channel, (C,) float32.
@@ -86,7 +86,7 @@ def is_never_negative(value: ir.Value) -> bool:
 
 
 def _is_relu(node: ir.Node) -> bool:
-    """Whether a node is a ReLU, or one with an upper end."""
+    """Return whether a node is a ReLU, or one with an upper bound."""
     if node.op_type != "Clip":
         return node.op_type == "Relu"
     least = node.inputs[1]
@@ -134,7 +134,7 @@ def _activations(layer: ir.Node) -> list[ir.Value]:
 
 
 def _pass_through(graph: ir.Graph, value: ir.Value, grid: Grid) -> ir.Value:
-    """What comes back of a value that goes through integers."""
+    """Quantize and dequantize a value; return the result."""
     name, producer = value.name, value.producer()
     numbers = _constants(graph, str(name), grid)
     quantize = _node("QuantizeLinear", [value, *numbers], f"{name}/quantized")
@@ -147,14 +147,14 @@ def _pass_through(graph: ir.Graph, value: ir.Value, grid: Grid) -> ir.Value:
 
 
 def _take_over_output(graph: ir.Graph, value: ir.Value, restored: ir.Value) -> None:
-    """Make a value the graph's output, under its name, in place of another."""
+    """Make a value the graph's output in place of another, under the other's name."""
     restored.shape, restored.type = value.shape, value.type
     value.name, restored.name = f"{value.name}/exact", value.name
     graph.outputs[graph.outputs.index(value)] = restored
 
 
 def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, target: Int8Target) -> None:
-    """Weights become INT8 with a scale for each output channel; for the CPU, the bias INT32."""
+    """Quantize weights to INT8 per output channel and, for the CPU, the bias to INT32."""
     weights = initializers.read(layer, "weight")
     bias = initializers.read(layer, "bias") if target == "cpu" else None
     assert weights is not None
@@ -169,10 +169,10 @@ def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, target: Int
 
 
 def _keep_in_float(graph: ir.Graph, layer: ir.Node, images: ir.Value) -> None:
-    """Put a ReLU before a layer, one that has nothing to cut off.
+    """Insert a ReLU without effect before a layer.
 
-    From 1.20 on, ONNX Runtime brings the float weights of a convolution that stands right between
-    integers to INT8 itself, with one scale for all channels.
+    Since 1.20, ONNX Runtime quantizes the float weights of a convolution between quantized
+    activations itself, with one scale for all channels; the ReLU prevents that.
     """
     relu = _node("Relu", [images], f"{layer.name}/input")
     graph.insert_before(layer, relu)
@@ -180,7 +180,7 @@ def _keep_in_float(graph: ir.Graph, layer: ir.Node, images: ir.Value) -> None:
 
 
 def _in_steps(numbers: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Numbers (C, ...) in whole steps of their channels (C,)."""
+    """Round numbers (C, ...) to whole steps of their channels (C,)."""
     return np.rint(numbers / steps.reshape(-1, *(1,) * (numbers.ndim - 1)))
 
 
@@ -191,7 +191,7 @@ def _store(
     integers: NDArray[np.integer],
     steps: NDArray[np.float32],
 ) -> None:
-    """Exchange a weight or a bias for integers, with a scale for each output channel."""
+    """Replace a weight or a bias by integers, with a scale for each output channel."""
     name = f"{layer.name}.{part}"
     stored = initializers.add(graph, f"{name}/integers", integers)
     grid = Grid(steps, np.zeros(len(steps), integers.dtype))

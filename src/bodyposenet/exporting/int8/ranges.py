@@ -19,10 +19,10 @@ LEVELS = 127
 """INT8 levels on either side of zero."""
 
 _BINS = 4096
-"""Of either sign; at least half of them are in use."""
+"""Bins per sign; at least half of them are in use."""
 
 _TAIL = 5e-6
-"""What `percentile` leaves out at either end: 99.999 % of the values stay."""
+"""Share of values that `percentile` cuts off at either end: 99.999 % remain."""
 
 _ENTROPY_BINS = 2048
 _ENTROPY_STEP = 8
@@ -43,7 +43,7 @@ class Range:
 
     @property
     def largest(self) -> float:
-        """Its largest absolute value."""
+        """Largest absolute value."""
         return max(-self.low, self.high)
 
 
@@ -89,7 +89,7 @@ class Histogram:
         return self._between(-largest, largest)
 
     def _widen(self, exponent: int) -> None:
-        """Make the bins reach to 2 to the power of this, joining neighbours."""
+        """Extend the bins to 2 to the power of this by joining neighbors."""
         if self._exponent is None:
             self._exponent = exponent
         for _ in range(exponent - self._exponent):
@@ -101,7 +101,7 @@ class Histogram:
         return Range(min(max(low, self.low), 0.0), max(min(high, self.high), 0.0))
 
     def _percentiles(self) -> tuple[float, float]:
-        """Edges of bins beyond which no more than `_TAIL` of the values lie."""
+        """Return the bin edges beyond which at most `_TAIL` of the values lie."""
         assert self._exponent is not None
         most = _TAIL * self._counts.sum()
         below = int(np.searchsorted(np.cumsum(self._counts), most, side="right"))
@@ -110,16 +110,16 @@ class Histogram:
         return (below - _BINS) * width, (_BINS - above) * width
 
     def _magnitudes(self) -> NDArray[np.int64]:
-        """How often absolute values occur."""
+        """Return how often absolute values occur."""
         return self._counts[_BINS:] + self._counts[_BINS - 1 :: -1]
 
 
 def _entropy_share(counts: NDArray[np.int64]) -> float:
-    """Where to clip absolute values, as a share of what the bins reach.
+    """Return where to clip absolute values, as a share of the histogram's reach.
 
-    Of all places, the one where the clipped distribution and the one in 128 levels have the least
-    Kullback-Leibler divergence (Migacz, "8-bit Inference with TensorRT", GTC 2017). Zeros do not
-    count, as there: behind a ReLU they are most of all values, and exact in any range.
+    The result minimizes the Kullback-Leibler divergence between the clipped distribution and the
+    one in 128 levels (Migacz, "8-bit Inference with TensorRT", GTC 2017). As there, zeros do not
+    count: after a ReLU they are the majority, and exact in any range.
 
     Args:
         counts: (B,) how often absolute values occur.
@@ -136,7 +136,7 @@ def _entropy_share(counts: NDArray[np.int64]) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], clipped: float) -> float:
-    """How much is lost where values are put on 128 levels and `clipped` others on the last bin."""
+    """Return the divergence if values are put on 128 levels and `clipped` others on the last."""
     level = np.arange(len(counts)) * _MAGNITUDES // len(counts)
     occupied = counts > 0
     totals = np.bincount(level, counts, _MAGNITUDES)

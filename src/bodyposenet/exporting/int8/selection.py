@@ -1,7 +1,7 @@
 """Selection of calibration images that represent a COCO dataset.
 
-What matters is how many people an image shows and how much of them is seen; the subset has as many
-images of every kind as the dataset has, by share (the guide asks for such a subset).
+Images are of the same kind if they show similar numbers of people and of labelled keypoints per
+person. Each kind has the same share of the selection as of the dataset, as TAO's guide recommends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from bodyposenet.files import is_file, make_directory
 from bodyposenet.skeleton import COCO_JOINTS
 
 _PEOPLE = (2, 3, 5, 9)
-"""Images of 1, 2, 3-4, 5-8 and more people are kinds of their own."""
+"""Bounds between kinds of images: 1, 2, 3-4, 5-8 and more people."""
 _SEEN = (1 / 3, 2 / 3)
-"""As are those whose people have few, some and most of their keypoints labelled, on average."""
+"""Bounds between kinds of images: few, some and most keypoints labelled, on average."""
 
 Kind = tuple[int, int]
 
@@ -90,7 +90,7 @@ def select_images(
 
 
 def _labelled(image: CocoImage) -> list[int]:
-    """How many keypoints are labelled of each person; crowds and people without are left out."""
+    """Count the labelled keypoints of each person; crowds and people without any are skipped."""
     return [person.num_keypoints for person in image.persons if person.is_labelled]
 
 
