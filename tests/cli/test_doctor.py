@@ -2,12 +2,23 @@
 
 import json
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
+import pytest
 
 from bodyposenet.runtime import installation, self_test
+from bodyposenet.runtime.engines import onnx
+from bodyposenet.runtime.installation import FoundEngine
+from bodyposenet.runtime.self_test import EngineCheck, check_engines
 from bodyposenet.types import Poses
+
+
+@pytest.fixture
+def no_engine_checks(monkeypatch):
+    """Engines are opened where it is tested what comes of it."""
+    monkeypatch.setattr(self_test, "check_engines", lambda engines: [])
 
 
 def test_all_is_well(run_bpnet, tmp_path):
@@ -30,15 +41,18 @@ def test_all_is_well(run_bpnet, tmp_path):
     for check in told["decoder"]:
         assert check["found"] == check["people"] and check["error"] < 2
         assert f"{check['error']:.1f} px" in result.out
+    assert [check["engine"] for check in told["inference"]] == ["onnx", "openvino", "pytorch"]
+    for check in told["inference"]:
+        assert check["found"] == check["people"] == 2 and check["similarity"] > 0.95
     assert "SUCCESS" in (tmp_path / "run" / "status.json").read_text()
 
 
-def test_optional_packages_may_be_missing_or_broken(monkeypatch, run_bpnet):
+def test_optional_packages_may_be_missing_or_broken(monkeypatch, run_bpnet, no_engine_checks):
     def broken():
         raise OSError("libtorch.so: cannot open shared object file")
 
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(installation, "_pytorch_devices", broken)
+    monkeypatch.setattr(installation, "_find_pytorch", broken)
     result = run_bpnet("doctor")
     assert result.code == 0, result.err
     assert "openvino is not installed: pip install 'bodyposenet[openvino]'" in result.out
@@ -58,7 +72,7 @@ def test_without_a_compiler(monkeypatch, run_bpnet):
     assert result.code == 2 and "the decoder cannot be loaded" in result.err
 
 
-def test_a_missing_package_is_an_error(monkeypatch, run_bpnet):
+def test_a_missing_package_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
     def version(package):
         if package in ("numba", "h5py"):
             raise PackageNotFoundError(package)
@@ -70,11 +84,58 @@ def test_a_missing_package_is_an_error(monkeypatch, run_bpnet):
     assert "not installed: pip install 'bodyposenet[export]'" in result.out
 
 
-def test_a_decoder_that_finds_nobody_is_an_error(monkeypatch, run_bpnet):
+def test_a_decoder_that_finds_nobody_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
     monkeypatch.setattr(self_test, "decode", lambda maps, skeleton, options: Poses.empty(skeleton))
     result = run_bpnet("doctor")
     assert result.code == 2 and "does not find people" in result.err
     assert "0 of 4 people" in result.out
+
+
+def test_a_build_for_gpus_without_a_gpu_is_reported(monkeypatch):
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    )
+    monkeypatch.setattr(onnx, "cuda_problem", lambda index=0: "libcudart.so: not found")
+    found = installation.find_engines()[0]
+    assert found.devices == ("cpu",)
+    assert "libcudart.so: not found" in found.describe()
+
+
+class Shifted:
+    """A predictor whose poses lie elsewhere."""
+
+    def __init__(self, predictor):
+        self.engine = predictor.engine
+        self._predictor = predictor
+
+    def __call__(self, image):
+        poses = self._predictor(image)
+        return replace(poses, keypoints=poses.keypoints + 40)
+
+
+def test_an_engine_that_fails_or_gives_other_poses_fails_the_check(monkeypatch):
+    right = self_test._open_default_model("onnx")
+
+    def open_default_model(engine):
+        if engine == "pytorch":
+            raise RuntimeError("no kernel image is available")
+        return Shifted(right) if engine == "openvino" else right
+
+    monkeypatch.setattr(self_test, "_open_default_model", open_default_model)
+    names = ("onnx", "openvino", "pytorch", "tensorrt")
+    checks = check_engines([FoundEngine(name, ("cpu",)) for name in names])
+    assert [check.passed for check in checks] == [True, False, False, True]
+    assert checks[1].found == 0 and checks[1].similarity < 0.5
+    assert "no kernel image" in checks[2].problem
+    assert "engine files" in checks[3].skipped
+
+
+def test_a_failed_check_of_an_engine_is_an_error(monkeypatch, run_bpnet):
+    check = EngineCheck("openvino", people=2, found=2, similarity=0.4)
+    monkeypatch.setattr(self_test, "check_engines", lambda engines: [check])
+    result = run_bpnet("doctor")
+    assert result.code == 2 and "openvino" in result.err
 
 
 def test_run_from_its_source(monkeypatch):

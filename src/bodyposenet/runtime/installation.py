@@ -1,4 +1,4 @@
-"""What this installation consists of and can run on: packages, engines, processor, threads."""
+"""Description of the installation: packages, engines and their devices, processor, threads."""
 
 from __future__ import annotations
 
@@ -38,17 +38,21 @@ class Package:
 
 @dataclass(frozen=True)
 class FoundEngine:
-    """What there is of an engine.
+    """An engine, and what it can run on.
 
     Args:
         name: As `--engine` takes it.
-        devices: What it can run on; none where it does not run.
-        problem: Why it does not run; empty where it does.
+        devices: What it can run on; empty if it does not run.
+        problem: Why it does not run, or not on the GPU that it was built for; else empty.
     """
 
     name: str
     devices: tuple[str, ...]
     problem: str = ""
+
+    def describe(self) -> str:
+        """Its devices and problem in one line."""
+        return "; ".join(filter(None, (", ".join(self.devices), self.problem)))
 
 
 def list_packages() -> list[Package]:
@@ -76,50 +80,54 @@ def _version(package: str) -> str | None:
 def find_engines() -> list[FoundEngine]:
     """Load the runtime of every engine and ask it for its devices."""
     return [
-        _ask("onnx", "", _onnx_devices),
-        _ask("openvino", "openvino", _openvino_devices),
-        _ask("pytorch", "train", _pytorch_devices),
-        _ask("tensorrt", "tensorrt", _tensorrt_devices),
+        _find("onnx", "", _find_onnx),
+        _find("openvino", "openvino", _find_openvino),
+        _find("pytorch", "train", _find_pytorch),
+        _find("tensorrt", "tensorrt", _find_tensorrt),
     ]
 
 
-def _ask(name: str, extra: str, devices: Callable[[], list[str]]) -> FoundEngine:
+def _find(name: str, extra: str, find: Callable[[], FoundEngine]) -> FoundEngine:
     ours = f"bodyposenet[{extra}]" if extra else "bodyposenet"
     try:
-        return FoundEngine(name, tuple(devices()))
+        return find()
     except ModuleNotFoundError as error:
         return FoundEngine(name, (), f"{error.name} is not installed: pip install '{ours}'")
     except Exception as error:  # a broken installation may fail in any way
         return FoundEngine(name, (), f"cannot be loaded: {error}")
 
 
-def _onnx_devices() -> list[str]:
+def _find_onnx() -> FoundEngine:
     import onnxruntime
 
-    names = [
-        name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()
-    ]
-    return [name for name in names if name != "Azure"]  # that is no device here
+    from bodyposenet.runtime.engines import onnx
+
+    problem = ""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        reason = onnx.cuda_problem()
+        problem = f"not on a GPU, although this build is for GPUs: {reason}" if reason else ""
+    return FoundEngine("onnx", tuple(onnx.available_devices()), problem)
 
 
-def _openvino_devices() -> list[str]:
+def _find_openvino() -> FoundEngine:
     with without_telemetry():
         import openvino
 
-    return openvino.Core().available_devices
+    return FoundEngine("openvino", tuple(openvino.Core().available_devices))
 
 
-def _pytorch_devices() -> list[str]:
+def _find_pytorch() -> FoundEngine:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "CPU"]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return FoundEngine("pytorch", (*gpus, *mps, "cpu"))
 
 
-def _tensorrt_devices() -> list[str]:
+def _find_tensorrt() -> FoundEngine:
     from bodyposenet.runtime.engines import tensorrt
 
-    return [tensorrt.find_device()]
+    return FoundEngine("tensorrt", (tensorrt.find_device(),))
 
 
 def describe_system() -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Posed people, their perfect maps, and the decoder's answer: does it find them, and how fast?"""
+"""Checks of the decoder and of the engines, on maps and images that are made for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.data.drawn.pose import Arm, Leg, Pose, posed_body
+from bodyposenet.data.drawn.scene import draw_scene
 from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.oks import compare_poses, pose_areas
+from bodyposenet.runtime.choices import PRECISIONS
+from bodyposenet.runtime.default_model import INFERENCE_SPEC, WEIGHTS, default_model
+from bodyposenet.runtime.installation import FoundEngine
+from bodyposenet.runtime.models import build_predictor
+from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -26,6 +33,15 @@ _SIGMA = 7.0
 _LARGEST_ERROR = 2.0
 """Network pixels, a quarter of a cell; the original's decoder rounds to whole ones."""
 _TURNS = 5
+
+_SEED = 3
+"""Of a drawn image with two people whom the default model finds."""
+_MIN_SCORE = 0.5
+"""Of the people that are compared; engines round differently, which decides on the faintest."""
+_MIN_OKS = 0.5
+"""Between a drawn person and the pose of them: COCO's loosest threshold."""
+_MIN_SIMILARITY = 0.9
+"""OKS between the poses of two engines: the model differs too, in INT8 or float."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,98 @@ def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
     found = errors[errors <= _LARGEST_ERROR]
     error = float(found.max(initial=0.0))
     return DecoderCheck(mode, len(people), len(found), error, 1000 * seconds)
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """How an engine did with the default model on a drawn image.
+
+    Args:
+        engine: Its name.
+        people: People in the image.
+        found: People whose poses lie near the drawn ones.
+        similarity: Lowest OKS of a person's pose with that of the first engine that ran.
+        milliseconds: Median time of an image.
+        problem: Why it failed; empty if it did not.
+        skipped: Why it was not checked; empty if it was.
+    """
+
+    engine: str
+    people: int = 0
+    found: int = 0
+    similarity: float = 0.0
+    milliseconds: float = 0.0
+    problem: str = ""
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether its poses are right, or it was skipped."""
+        right = self.found == self.people and self.similarity >= _MIN_SIMILARITY
+        return bool(self.skipped) or (not self.problem and right)
+
+
+def check_engines(engines: Sequence[FoundEngine]) -> list[EngineCheck]:
+    """Run a drawn image through every engine that is installed, and compare the poses.
+
+    Args:
+        engines: From `installation.find_engines`.
+    """
+    checks: list[EngineCheck] = []
+    reference: Poses | None = None
+    for engine in engines:
+        if not engine.devices:
+            continue
+        try:
+            check, poses = _check_engine(engine.name, reference)
+            reference = poses if reference is None else reference
+        except ModuleNotFoundError as error:
+            check = EngineCheck(engine.name, skipped=f"it takes {error.name} to open the model")
+        except Exception as error:  # a broken installation may fail in any way
+            check = EngineCheck(engine.name, problem=str(error))
+        checks.append(check)
+    return checks
+
+
+def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Poses | None]:
+    """Run a drawn image through an engine; the poses are its own reference if there is none."""
+    if engine == "tensorrt":
+        skipped = "it runs engine files only (bpnet export --engine_file)"
+        return EngineCheck(engine, skipped=skipped), None
+    predictor = _open_default_model(engine)
+    joints = predictor.engine.skeleton.joints
+    image, people = draw_scene(np.random.default_rng(_SEED), _HEIGHT, _WIDTH, joints)
+    poses, seconds = _time(lambda: predictor(image))
+    drawn = np.stack([person.keypoints for person in people])
+    truth = np.where(drawn[..., 2:] > 0, drawn[..., :2], np.nan)
+    found = int((_best_oks(truth, poses) >= _MIN_OKS).sum())
+    reference = poses if reference is None else reference
+    sure = reference[reference.scores >= _MIN_SCORE]
+    similarity = float(_best_oks(sure.keypoints, poses).min(initial=1.0))
+    return EngineCheck(engine, len(people), found, similarity, 1000 * seconds), reference
+
+
+def _open_default_model(engine: str) -> Predictor:
+    """The default model on an engine; PyTorch has to build its network from the float weights."""
+    spec = InferenceSpec.load(INFERENCE_SPEC)
+    if engine != "pytorch":
+        return build_predictor(spec, default_model(engine), "", engine, None, None)
+    from bodyposenet.model.pretrained import build_pretrained
+    from bodyposenet.runtime.engines.pytorch import PyTorchEngine, choose_device
+
+    network, _ = build_pretrained(WEIGHTS)
+    return Predictor(PyTorchEngine(network, choose_device(), PRECISIONS[0]), spec)
+
+
+def _best_oks(people: NDArray[np.floating], poses: Poses) -> NDArray[np.float64]:
+    """(P,) the highest OKS of each of (P, K, 2) people with one of the poses; 0 without any."""
+    points = np.asarray(people, np.float64)
+    areas = np.broadcast_to(pose_areas(points)[:, None], (len(points), len(poses)))
+    sigmas = np.asarray(poses.skeleton.sigmas)
+    total, _ = compare_poses(points, poses.keypoints.astype(np.float64), areas, sigmas)
+    # A joint that only the person has counts as missed.
+    joints = (~np.isnan(points[..., 0])).sum(axis=1, keepdims=True)
+    return (total / joints).max(axis=1, initial=0.0)
 
 
 def _time(function: Callable[[], Poses]) -> tuple[Poses, float]:

@@ -15,7 +15,7 @@ from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
     from bodyposenet.runtime.installation import FoundEngine, Package
-    from bodyposenet.runtime.self_test import DecoderCheck
+    from bodyposenet.runtime.self_test import DecoderCheck, EngineCheck
 
 
 @options_class
@@ -42,6 +42,7 @@ class DoctorResult:
         engines: Engines, and the devices that they can run on.
         kernels: Seconds until the decoder was ready, and how many functions were compiled.
         decoder: How each mode of the decoder did.
+        inference: How each engine did with the default model on a drawn image.
     """
 
     system: dict[str, str]
@@ -50,6 +51,7 @@ class DoctorResult:
     engines: list[FoundEngine]
     kernels: dict[str, float]
     decoder: list[DecoderCheck]
+    inference: list[EngineCheck]
 
     def summary(self) -> str:
         """All findings as tables."""
@@ -59,9 +61,10 @@ class DoctorResult:
         lines = [
             *_table("system", self.system),
             *_table("packages", {p.name: _describe_package(p) for p in self.packages}),
-            *_table("engines", {e.name: e.problem or ", ".join(e.devices) for e in self.engines}),
+            *_table("engines", {e.name: e.describe() for e in self.engines}),
             *_table("threads", {name: str(count) for name, count in self.threads.items()}),
             *_table("decoder", kernels | {c.mode: _describe_check(c) for c in self.decoder}),
+            *_table("default model", {c.engine: _describe_engine(c) for c in self.inference}),
         ]
         if self.error is None:
             lines.append("everything that inference needs is there")
@@ -85,6 +88,12 @@ class DoctorResult:
                 f"the decoder does not find people in perfect maps (mode {', '.join(wrong)})",
                 "pip install --force-reinstall numba numpy, and run it again.",
             )
+        failed = [check.engine for check in self.inference if not check.passed]
+        if failed:
+            return BodyPoseNetError(
+                f"the default model does not give the right poses on {', '.join(failed)}",
+                "Install that runtime again, or choose another one (--engine).",
+            )
         return None
 
 
@@ -101,13 +110,15 @@ def doctor(options: DoctorOptions) -> DoctorResult:
     status = StatusFile(options.results_dir) if options.results_dir else nullcontext()
     with status:
         seconds, compiled = self_test.compile_kernels()
+        engines = installation.find_engines()
         result = DoctorResult(
             system=installation.describe_system(),
             threads=installation.count_threads(),
             packages=installation.list_packages(),
-            engines=installation.find_engines(),
+            engines=engines,
             kernels={"seconds": seconds, "compiled": compiled},
             decoder=[self_test.check_decoder(mode) for mode in ("accurate", "tao")],
+            inference=self_test.check_engines(engines),
         )
         if options.json:
             write_json(options.json, asdict(result))
@@ -124,6 +135,17 @@ def _describe_package(package: Package) -> str:
         return package.version
     extra = f"[{package.extra}]" if package.extra else ""
     return f"not installed: pip install 'bodyposenet{extra}'"
+
+
+def _describe_engine(check: EngineCheck) -> str:
+    if check.skipped:
+        return f"not checked: {check.skipped}"
+    if check.problem:
+        return f"WRONG: {check.problem}"
+    return (
+        f"{check.found} of {check.people} people, OKS {check.similarity:.2f} with the first "
+        f"engine, {check.milliseconds:.0f} ms: {'ok' if check.passed else 'WRONG'}"
+    )
 
 
 def _describe_check(check: DecoderCheck) -> str:
