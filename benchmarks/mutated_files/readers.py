@@ -32,6 +32,7 @@ from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorf
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.source import read_image
 from bodyposenet.media.video import open_video
+from bodyposenet.poses import Poses
 from bodyposenet.runtime.detections import read_pictures
 from bodyposenet.runtime.engines.sealed_onnx import write_etlt
 from bodyposenet.runtime.image_work import ImageWork
@@ -83,6 +84,7 @@ def write_seeds(folder: Path) -> None:
     (folder / "pose.json").write_text(json.dumps(skeleton.to_pose_configuration()))
     (folder / "train.yaml").write_text(yaml.safe_dump(_train_spec(folder)))
     _write_pictures(folder)
+    _write_poses(folder / "poses.json")
     _write_models(folder)
     cells = {f"layer_{number}/BiasAdd:0": Range(-1.0, 1.0 + number) for number in range(4)}
     write_cache(folder / "cal.bin", cells)
@@ -144,6 +146,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "detections": Reader(
             "found/detections.json", mutations.mutate_json, partial(_use_detections, folder)
         ),
+        "saved poses": Reader("poses.json", mutations.mutate_json, _use_poses),
         "kept entries": Reader(
             "part-00000.jsonl", mutations.mutate_json_lines, partial(_go_on, ImageWork())
         ),
@@ -345,6 +348,19 @@ def _use_detections(folder: Path, path: Path) -> None:
     read_detections(
         path, load_coco(folder / "annotations" / "train.json", COCO_JOINTS), COCO_JOINTS
     )
+
+
+def _use_poses(path: Path) -> None:
+    poses = Poses.load(path)
+    poses.to_coco(0)
+    poses.draw(np.zeros((_SIZE, _SIZE, 3), np.uint8))
+
+
+def _write_poses(path: Path) -> None:
+    skeleton = load_skeleton("bpnet_18joints.json")
+    joints = (2, len(skeleton.joints))
+    points = np.random.default_rng(0).uniform(0, _SIZE, (*joints, 2)).astype(np.float32)
+    Poses(points, np.ones(joints, np.float32), np.ones(2, np.float32), skeleton).save(path)
 
 
 def _go_on(work: Any, path: Path) -> None:

@@ -60,8 +60,8 @@ class Poses:
     inferred: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        people, joints = len(np.atleast_1d(self.scores)), len(self.skeleton.joints)
-        self._check("scores", np.float32, people)
+        joints = len(self.skeleton.joints)
+        people = self._check("scores", np.float32, None)
         self._check("keypoints", np.float32, people, joints, 2)
         self._check("keypoint_scores", np.float32, people, joints)
         if self.track_ids is not None:
@@ -69,21 +69,29 @@ class Poses:
         if self.inferred is not None:
             self._check("inferred", np.bool_, people, joints)
 
-    def _check(self, name: str, dtype: DTypeLike, *shape: int) -> None:
-        """Convert a field to an array of this dtype, and check its shape."""
+    def _check(self, name: str, dtype: DTypeLike, *shape: int | None) -> int:
+        """Convert a field to an array of this dtype, check its shape, and return its length.
+
+        Args:
+            name: The field.
+            dtype: Its dtype.
+            *shape: Its shape; None: any length.
+        """
         value = getattr(self, name)
         try:
             array = np.asarray(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise BodyPoseNetError(f"Poses.{name}: not an array of numbers: {error}") from error
-        if array.shape != shape:
+        expected = array.shape[:1] if shape == (None,) else shape
+        if array.shape != expected or not array.ndim:
             raise BodyPoseNetError(
-                f"Poses.{name}: expected the shape {shape} for {shape[0]} people with the "
-                f"{len(self.skeleton.joints)} joints of {self.skeleton.name}, got {array.shape}",
+                f"Poses.{name}: expected the shape {expected or '(N,)'} for {expected[0] if expected else 'N'} people with "
+                f"the {len(self.skeleton.joints)} joints of {self.skeleton.name}, got {array.shape}",
                 "N people have keypoints (N, K, 2), keypoint_scores (N, K) and scores (N,).",
             )
         if array is not value:
             object.__setattr__(self, name, array)
+        return len(array)
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> Poses:
@@ -267,7 +275,7 @@ class Poses:
                 if error.args == ("skeleton",)
                 else "Give what Poses.to_dict returned, or an entry of detections.json.",
             ) from error
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
             raise BodyPoseNetError(
                 f"Poses.from_dict: not what Poses.to_dict returned: {error}"
             ) from error
@@ -465,7 +473,7 @@ def _parse_result(result: Mapping[str, Any], joints: int) -> tuple[NDArray[np.fl
     try:
         values = np.asarray(result["keypoints"], np.float64).ravel()
         score = float(result.get("score", 1))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
             f"Poses.from_coco: not a keypoint result of COCO: {error!r}",
             "A result has keypoints (3 numbers per joint), and perhaps a score.",
