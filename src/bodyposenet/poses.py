@@ -84,9 +84,11 @@ class Poses:
             raise BodyPoseNetError(f"Poses.{name}: not an array of numbers: {error}") from error
         expected = array.shape[:1] if shape == (None,) else shape
         if array.shape != expected or not array.ndim:
+            people = expected[0] if expected else "N"
             raise BodyPoseNetError(
-                f"Poses.{name}: expected the shape {expected or '(N,)'} for {expected[0] if expected else 'N'} people with "
-                f"the {len(self.skeleton.joints)} joints of {self.skeleton.name}, got {array.shape}",
+                f"Poses.{name}: expected the shape {expected or '(N,)'} for {people} people with "
+                f"the {len(self.skeleton.joints)} joints of {self.skeleton.name}, "
+                f"got {array.shape}",
                 "N people have keypoints (N, K, 2), keypoint_scores (N, K) and scores (N,).",
             )
         if array is not value:
