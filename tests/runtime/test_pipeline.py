@@ -145,7 +145,7 @@ def test_memory_is_bounded_on_both_sides():
 
     line = pipeline(Marks(), read, finish, batch=2)
     assert len(list(line.run(range(200)))) == 200
-    assert most <= 3 * (2 + line._threads)
+    assert most <= line.in_flight
 
 
 def test_items_are_taken_a_few_ahead_only():
@@ -161,8 +161,30 @@ def test_items_are_taken_a_few_ahead_only():
     results = line.run(items())
     for _ in range(10):
         next(results)
-    assert taken <= 10 + 3 * (1 + line._threads)
+    assert taken <= 10 + line.in_flight
     results.close()
+
+
+@pytest.mark.parametrize(("batch", "in_flight"), [(1, 1), (1, 5), (3, 3), (3, 7)])
+def test_few_items_may_be_under_way_in_whole_batches(batch, in_flight):
+    taken, handed_out, most = 0, 0, 0
+
+    def items():
+        nonlocal taken, most
+        for value in range(30):
+            taken += 1
+            most = max(most, taken - handed_out)
+            yield value
+
+    predictor = Marks()
+    line = Pipeline(
+        predictor, image, lambda item, *_: item, lambda *_: None, batch=batch, in_flight=in_flight
+    )
+    for expected, result in enumerate(line.run(items())):
+        assert result == expected
+        handed_out += 1
+    assert most == in_flight
+    assert predictor.batches == [batch] * (30 // batch)
 
 
 @pytest.mark.parametrize("part", ["read", "infer", "finish"])
@@ -272,7 +294,7 @@ def test_one_item_ahead_is_one():
             yield index
 
     line = Pipeline(
-        Marks(), image, lambda item, pixels, poses: item, lambda item, error: error, ahead=1
+        Marks(), image, lambda item, pixels, poses: item, lambda item, error: error, in_flight=1
     )
     for result in line.run(items()):
         assert taken[-1] == result

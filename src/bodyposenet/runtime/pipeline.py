@@ -77,10 +77,11 @@ class Pipeline(Generic[Item, Result]):
         batch: Items that the network is given at once, where they follow one another and become
             inputs of the same shape.
         bypass: Item -> its result if it needs no network, else None. Called in threads.
-        ahead: How many items are read ahead of the network; None: `batch` and one per thread.
+        in_flight: Items that are under way at most, taken from the source and without a result
+            that was handed out; at least `batch`. None: two batches, and two items per thread.
 
     Attributes:
-        room: Items that wait at most on either side of the network.
+        in_flight: See above.
         stopwatch: Seconds of `read`, `resize`, `network`, `decode`, `finish`, and of `waiting`,
             when the network had nothing to do.
     """
@@ -94,7 +95,7 @@ class Pipeline(Generic[Item, Result]):
         *,
         batch: int = 1,
         bypass: Callable[[Item], Result | None] | None = None,
-        ahead: int | None = None,
+        in_flight: int | None = None,
     ) -> None:
         self.stopwatch = Stopwatch()
         self._predictor = predictor
@@ -104,19 +105,19 @@ class Pipeline(Generic[Item, Result]):
         self._batch = batch
         self._threads = min(max(usable_cores(), 2), _MOST_THREADS)
         self._bypass = bypass
-        self.room = ahead or self._batch + self._threads
+        self.in_flight = in_flight or 2 * (self._batch + self._threads)
 
     def run(self, items: Iterable[Item | None]) -> Generator[Result, None, None]:
         """Yield the results in the order of the items.
 
-        At most `room` items wait on either side of the network. Whatever ends the run early (an
+        Whatever ends the run early (an
         error of the items' own iterator, of the network or of a step, or Ctrl-C) is raised after
         the results of all earlier items that the network has seen; an error of the items' iterator,
         after those of all items before it.
 
         Args:
-            items: Are taken in the caller's thread, a few ahead. None means that more will come,
-                but that items under way need not wait for them.
+            items: Are taken in the caller's thread, `in_flight` ahead of the results at most. None
+                means that more will come, but that items under way need not wait for them.
         """
         coming = iter(items)
         ahead: deque[Future[_Prepared[Item, Result]]] = deque()
@@ -127,17 +128,18 @@ class Pipeline(Generic[Item, Result]):
             while True:
                 try:
                     try:
-                        self._take(coming, ahead, pool)
+                        self._take(coming, ahead, len(behind), pool)
                     except Exception as error:  # whatever the caller's iterator may fail with
                         coming, failure = iter(()), error
-                    if ahead:
+                    if self._has_batch(len(ahead), len(behind)):
                         behind.extend(self._submit(self._next_batch(ahead), pool))
                     elif not behind:
                         break
                 except (Exception, KeyboardInterrupt) as error:
                     coming, failure = iter(()), error
                     ahead.clear()
-                while behind and (not ahead or behind[0].done() or len(behind) > self.room):
+                waits = not self._has_batch(len(ahead), len(behind))
+                while behind and (waits or behind[0].done()):
                     try:
                         result = self._wait_for(behind[0])
                     except KeyboardInterrupt as error:
@@ -147,6 +149,7 @@ class Pipeline(Generic[Item, Result]):
                         ahead.clear()
                         continue
                     behind.popleft()
+                    waits = False  # there is room for another item
                     yield result
             if failure is not None:
                 raise failure
@@ -155,13 +158,26 @@ class Pipeline(Generic[Item, Result]):
 
     def _take(
         self, coming: Iterator[Item | None], ahead: deque[Future[_Prepared[Item, Result]]],
-        pool: ThreadPoolExecutor,
+        behind: int, pool: ThreadPoolExecutor,
     ) -> None:  # fmt: skip
         """Have the next items prepared, as far as there is room."""
-        for item in islice(coming, self.room - len(ahead)):
+        for item in islice(coming, self.in_flight - len(ahead) - behind):
             if item is None:
                 break
             ahead.append(pool.submit(self._prepare, item))
+
+    def _has_batch(self, ahead: int, behind: int) -> bool:
+        """Whether the network should run now.
+
+        An incomplete batch runs if nothing more comes at present. It waits where only `in_flight`
+        keeps others from coming: there is room for them as soon as a result is handed out.
+
+        Args:
+            ahead: Items that are ready for the network, or about to be.
+            behind: Items that the network has seen.
+        """
+        held_back = behind > 0 and ahead + behind >= self.in_flight
+        return ahead >= (self._batch if held_back else 1)
 
     def _prepare(self, item: Item) -> _Prepared[Item, Result]:
         try:

@@ -59,8 +59,8 @@ class VideoPredictor:
     """Detects the people in the frames of a video, and follows them from frame to frame.
 
     An iterator of (frame, poses), usable once, and a context manager. Of a file, at most 4 frames
-    are read ahead beside those in the pipeline (two times `batch` and one per thread); none is
-    skipped, and memory does not grow with its length. A live source (camera, network stream) is
+    are read ahead beside those in the pipeline (two batches and two per thread); none is skipped,
+    and memory does not grow with its length. A live source (camera, network stream) is
     never late: the next frame is the latest one there is; older ones are dropped and counted.
 
     An error in the middle (of the source, the network or a frame) is raised after the results of
@@ -113,7 +113,7 @@ class VideoPredictor:
             skip=_fail,
             batch=1 if video.is_live else batch,
             bypass=lambda item: None if item.is_searched else _Found(item.frame, None),
-            ahead=1 if video.is_live else None,
+            in_flight=1 if video.is_live else None,
         )
         self._results = self._predict()
 

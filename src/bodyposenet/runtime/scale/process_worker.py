@@ -70,7 +70,7 @@ def serve(
             pipeline = work.pipeline(open_predictor())
             _forward_log(outbox, log_level)
             inbox = _Inbox(connection)
-            outbox.send(Opened(2 * pipeline.room))
+            outbox.send(Opened(pipeline.in_flight))
             for result in pipeline.run(inbox.items()):
                 inbox.under_way -= 1
                 outbox.send(Found(result))
