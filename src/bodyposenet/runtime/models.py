@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodyposenet.console import logger
-from bodyposenet.cpu import quota_cores
+from bodyposenet.cpu import quota_cores, usable_cores
 from bodyposenet.decoding import warm_up_in_background
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
@@ -14,7 +14,7 @@ from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES, Device
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.protocol import ModelEngine
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.runtime.predictor import CONCURRENCY, Predictor
 from bodyposenet.sealing import check_plain, model_file
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
@@ -41,6 +41,10 @@ _REMEDY_OF_DEFAULT = (
 )
 """The same for the default model, beside which no .tlt file lies."""
 
+_OWN_FILES = (
+    "Give a .tlt file of `bpnet train`, TAO 5's .hdf5, or what `bpnet export` wrote (.onnx, .etlt, "
+    ".engine): models of other libraries cannot be run."
+)
 _NAME_THE_FILE = "Name the model file in it."
 
 
@@ -92,10 +96,22 @@ def build_predictor(
     device: str = "auto",
     score_threshold: float | None = None,
     max_people: int | None = None,
+    concurrency: int | None = None,
 ) -> Predictor:
     """The predictor of a model file, whose spec names that file.
 
-    The arguments are those of `open_engine` and `Predictor`.
+    Args:
+        spec: See `open_engine`.
+        path: The model file.
+        key: See `open_engine`.
+        engine: See `open_engine`.
+        threads: See `open_engine`.
+        precision: See `open_engine`.
+        device: See `open_engine`.
+        score_threshold: See `Predictor`.
+        max_people: See `Predictor`.
+        concurrency: See `Predictor`; None: 2, or as many as have their `threads` on the usable
+            cores.
 
     Raises:
         BodyPoseNetError: See `open_engine` and `Predictor`.
@@ -103,7 +119,12 @@ def build_predictor(
     warm_up_in_background(spec.mode)
     opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
     named = spec.model_copy(update={"model_path": path.as_posix()})
-    return Predictor(opened, named, score_threshold=score_threshold, max_people=max_people)
+    if concurrency is None:
+        concurrency = max(CONCURRENCY, usable_cores() // threads if threads else 0)
+    return Predictor(
+        opened, named,
+        score_threshold=score_threshold, max_people=max_people, concurrency=concurrency,
+    )  # fmt: skip
 
 
 def open_engine(
@@ -176,9 +197,12 @@ def find_model(
         if found and is_folder(path):
             raise BodyPoseNetError(f"{model}: is a folder", _NAME_THE_FILE)
         if not found:
+            foreign = path.suffix and path.suffix.lower() not in RUNTIMES
             raise BodyPoseNetError(
                 f"{model or 'an empty name'}: no such model file",
-                "Check the path; it is relative to the working directory. Without a name the "
+                f"{_OWN_FILES} Without a name the default model runs."
+                if foreign
+                else "Check the path; it is relative to the working directory. Without a name the "
                 "default model runs.",
             )
         return path
@@ -214,7 +238,7 @@ def _check_runtime(path: Path, engine: str) -> None:
     if runtimes is None:
         raise BodyPoseNetError(
             f"{path}: no model that can be run",
-            "Give a .tlt file of `bpnet train`, TAO 5's .hdf5, or what `bpnet export` wrote.",
+            f"{_OWN_FILES} Without a name the default model runs.",
         )
     if engine not in ("auto", *runtimes):
         if path.parent == FOLDER:

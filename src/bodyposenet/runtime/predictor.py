@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from threading import BoundedSemaphore
 from typing import NamedTuple
 
 import cv2
@@ -25,6 +26,10 @@ from bodyposenet.runtime.mirroring import Mirror
 from bodyposenet.runtime.rotation import TURNS, merge_turns
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import GRAY, Maps, Poses
+
+CONCURRENCY = 2
+"""Runs of the network at the same time: while one waits for its last layer's slowest thread, or
+converts pixels and maps in Python, the other keeps the cores busy. More share the same cores."""
 
 _LONGEST_ADJUSTMENT = 16
 """adjust_network_input lengthens a side by this factor at most."""
@@ -87,6 +92,7 @@ class Predictor:
         spec: Input shape, stage, scales and thresholds.
         score_threshold: Least score of the people who are returned; None: all of them.
         max_people: How many people are returned at most, the best first; None: all of them.
+        concurrency: How many threads may run the network at the same time; others wait.
 
     Raises:
         BodyPoseNetError: The network lacks `output_stage_to_use`, or a limit is out of range.
@@ -99,7 +105,9 @@ class Predictor:
         *,
         score_threshold: float | None = None,
         max_people: int | None = None,
+        concurrency: int = CONCURRENCY,
     ) -> None:
+        self._slots = BoundedSemaphore(concurrency)
         self._filter = PoseFilter(score_threshold, max_people)
         stage = spec.output_stage_to_use
         if stage is not None and stage > engine.stages:
@@ -191,16 +199,20 @@ class Predictor:
     def infer(self, batch: Sequence[Sequence[NetworkInput]]) -> list[list[Maps]]:
         """Run the network, with `flip_test` on the mirrored inputs too.
 
+        Any number of threads may call this; `concurrency` of them run at the same time.
+
         Args:
             batch: What `prepare` made of some images; as many inputs of the same shapes of each.
 
         Returns:
             The maps of each image's inputs.
         """
-        by_input = [
-            self._infer_at(np.stack([network_input.pixels for network_input in images]))
+        batches = [
+            np.stack([network_input.pixels for network_input in images])
             for images in zip(*batch, strict=True)
         ]
+        with self._slots:
+            by_input = [self._infer_at(images) for images in batches]
         return [list(maps) for maps in zip(*by_input, strict=True)]
 
     def find_poses(self, inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Poses:

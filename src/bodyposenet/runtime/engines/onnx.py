@@ -1,8 +1,9 @@
-"""The engine on ONNX Runtime: an ONNX file behind `Engine`."""
+"""Engine that runs an ONNX file on ONNX Runtime."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from bodyposenet.runtime.choices import AUTO, Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.forks import keep_in_forks, refuse_fork
 from bodyposenet.runtime.engines.processor import sums_bytes_in_16_bits
 from bodyposenet.sealing import METADATA_KEY
 
@@ -38,6 +40,9 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 """ONNX Runtime's names -> numpy's."""
 
 _ERRORS_ONLY = 3
+
+_IMPORTER = os.getpid()
+"""The process that imported this, also in processes forked off it."""
 
 _EXACT_BYTES = "session.x64quantprecision"
 """Option of ONNX Runtime: weights become unsigned, which x86 adds in 32 bits; slower."""
@@ -174,6 +179,7 @@ def _providers(device: Device) -> list[Provider]:
     if device.kind == "mps":
         raise device.missing("ONNX Runtime", available_devices())
     if has_cuda(device):
+        refuse_fork("CUDA", _IMPORTER, 'run the model on the CPU: device="cpu"')
         return [_cuda(device.index or 0), _CPU]
     if device.kind == "cuda":
         reason = cuda_problem(device.index or 0) or ""
@@ -218,6 +224,7 @@ def _read(
         )
         # Names and metadata that are not UTF-8 fail when they are first asked for.
         _ = header_of(session), [(part.name, part.shape) for part in _tensors_of(session)]
+        keep_in_forks(session)
         return session
     except Exception as error:  # ONNX Runtime's have no type in common
         raise BodyPoseNetError(

@@ -1,10 +1,11 @@
-"""The engine on OpenVINO: an ONNX file, or what OpenVINO compiled of one, behind `Engine`.
+"""Engine that runs an ONNX file, or what OpenVINO compiled of one, on OpenVINO.
 
 On the CPU. A compiled model is OpenVINO's own file format of the model, ready for one processor.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
 from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.forks import keep_in_forks, refuse_fork
 from bodyposenet.runtime.engines.onnx import check_graph
 from bodyposenet.runtime.engines.onnx_metadata import read_header
 from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
@@ -30,6 +32,9 @@ with without_telemetry():
 
 _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+_IMPORTER = os.getpid()
+"""The process that imported this, also in processes forked off it."""
 
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
 
@@ -135,6 +140,7 @@ def _machine() -> tuple[str, str]:
 
 
 def _options(threads: int | None, precision: str) -> dict[str, Any]:
+    refuse_fork("OpenVINO", _IMPORTER)
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
@@ -197,11 +203,17 @@ class _RequestPool:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._compiled = compiled
+        keep_in_forks(self)
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
 
     @contextmanager
     def borrow(self) -> Iterator[openvino.InferRequest]:
-        """Lend a request to one call; a new one is created where all are in use."""
+        """Lend a request to one call; a new one is created where all are in use.
+
+        Raises:
+            BodyPoseNetError: This process was forked off the one that opened the model.
+        """
+        refuse_fork("OpenVINO", _IMPORTER)
         try:
             request = self._idle.get_nowait()
         except Empty:

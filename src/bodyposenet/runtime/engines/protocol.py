@@ -1,4 +1,4 @@
-"""What every engine does: uint8 images of one size in, their maps out."""
+"""Interface of the engines, which run a network on uint8 images of one size."""
 
 from __future__ import annotations
 

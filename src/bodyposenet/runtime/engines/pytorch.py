@@ -1,20 +1,22 @@
-"""The engine on PyTorch: a model file, or a network that is being trained, behind `Engine`."""
+"""Engine that runs a model file, or a network that is being trained, on PyTorch."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime.choices import Device
 from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.runtime.engines.forks import refuse_fork
 from bodyposenet.runtime.engines.protocol import crop, stage_index
 from bodyposenet.types import Maps
 
@@ -34,6 +36,7 @@ class PyTorchEngine:
         network: Is moved to the device and set to evaluation mode.
         device: Where to run; None: `choose_device()`.
         precision: `fp32`, or `bf16`: faster on processors and GPUs that have it, less exact.
+        threads: Of each run on the CPU; None: PyTorch's own number.
     """
 
     def __init__(
@@ -41,9 +44,12 @@ class PyTorchEngine:
         network: BodyPoseNetwork,
         device: torch.device | None = None,
         precision: str = "fp32",
+        *,
+        threads: int | None = None,
     ) -> None:
         self.device = device or choose_device()
-        _check_process(self.device)
+        self._threads = threads
+        _check_process(self.device, threads)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval()
         self.skeleton = network.skeleton
@@ -60,11 +66,12 @@ class PyTorchEngine:
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
         """Run the network; see `Engine.infer`."""
-        _check_process(self.device)
+        _check_process(self.device, self._threads)
         index = stage_index(stage, self.stages)
         height, width = images.shape[1:3]
         with (
             torch.inference_mode(),
+            _using(self._threads),
             _WITHOUT_TF32,
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed),
         ):
@@ -105,22 +112,33 @@ class _WithoutTf32:
 _WITHOUT_TF32 = _WithoutTf32()
 
 
-def _check_process(device: torch.device) -> None:
+@contextmanager
+def _using(threads: int | None) -> Iterator[None]:
+    """Run on so many threads; None: on as many as PyTorch would.
+
+    PyTorch keeps the number for each calling thread, so models with other numbers, and the caller's
+    own code, run beside it as they would alone.
+    """
+    before = torch.get_num_threads()
+    if threads in (None, before):
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_process(device: torch.device, threads: int | None) -> None:
     """Refuse to run where PyTorch would wait forever for threads that a fork did not copy.
 
     Raises:
         BodyPoseNetError: This process was forked off one that may have run PyTorch, and would use
             more than one thread, or a GPU.
     """
-    in_fork = os.getpid() != _IMPORTER
-    if in_fork and (device.type != "cpu" or torch.get_num_threads() > 1):
-        raise BodyPoseNetError(
-            "PyTorch cannot run in this process: it was forked off one that had loaded PyTorch, "
-            "and PyTorch's threads do not survive a fork",
-            "Import and open everything after the fork, in the worker process only; or start "
-            'processes with multiprocessing.get_context("spawn"); or, on the CPU, give '
-            "load(..., threads=1).",
-        )
+    if device.type != "cpu" or (threads or torch.get_num_threads()) > 1:
+        refuse_fork("PyTorch", _IMPORTER, "on the CPU, give load(..., threads=1)")
 
 
 def choose_device() -> torch.device:
@@ -162,7 +180,7 @@ def load(
         path: The file.
         key: Its key, if it is sealed.
         device: Where to run; None: `choose_device()`.
-        threads: At most so many, in all of the process; None: PyTorch chooses.
+        threads: Of each run on the CPU, at most; None: PyTorch chooses.
         precision: See `PyTorchEngine`.
         claimed: What a train spec tells of the model, for a file of TAO's, which does not tell how
             it was trained.
@@ -170,9 +188,8 @@ def load(
     Raises:
         BodyPoseNetError: The file cannot be opened or holds no model.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     device = device or choose_device()
-    _check_process(device)  # building the network runs PyTorch already
-    network = load_model(path, key, None if claimed is None else claimed.training())
-    return PyTorchEngine(network, device, precision)
+    _check_process(device, threads)  # building the network runs PyTorch already
+    with _using(threads):
+        network = load_model(path, key, None if claimed is None else claimed.training())
+        return PyTorchEngine(network, device, precision, threads=threads)
