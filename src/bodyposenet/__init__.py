@@ -60,7 +60,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise import_module(f"{__name__}.other_libraries").no_attribute(name)
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -1,18 +1,34 @@
-"""A model file in, a function from images to poses out: `bodyposenet.load`."""
+"""Pose estimation from Python: `load` opens a model, `PoseEstimator` finds people in images."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack, overload
-
-import numpy as np
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.pixels import Image, to_pixels
+from bodyposenet.files import is_folder
+from bodyposenet.media.download import is_address
+from bodyposenet.media.pixels import Color, HeldImage, Image, hold, is_image, to_pixels
+from bodyposenet.media.source import list_images
+from bodyposenet.other_libraries import no_method, unknown_keywords
+from bodyposenet.poses import Poses
 from bodyposenet.runtime.default_model import INFERENCE_SPEC
 from bodyposenet.runtime.models import build_predictor, find_model
 from bodyposenet.runtime.pipeline import Pipeline
@@ -22,15 +38,17 @@ from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.source import Location, Source
-from bodyposenet.types import Poses
 
 EngineName = Literal["auto", "pytorch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "bf16"]
 AnyImage = TypeVar("AnyImage", bound=Image)
 
+READ_AHEAD = 4
+"""Default of `read_ahead`."""
 
-class Options(TypedDict, total=False):
-    """Keys of the inference spec, which says what they mean (`specs.inference`)."""
+
+class SpecOptions(TypedDict, total=False):
+    """Options of `load` that are keys of the inference spec, where they are documented."""
 
     train_spec: str | None
     input_shape: tuple[int, int]
@@ -48,15 +66,59 @@ class Options(TypedDict, total=False):
     display_score_threshold: float
 
 
+class Options(SpecOptions, total=False):
+    """All options of `load`, for programs that keep them: `load(**options)`."""
+
+    model: str | os.PathLike[str] | None
+    key: str | None
+    engine: EngineName | None
+    device: str
+    batch_size: int
+    score_threshold: float | None
+    max_people: int | None
+    color: Color
+    threads: int | None
+    precision: Precision | None
+    concurrency: int | None
+    read_ahead: int
+    require_sealed: bool
+
+
+class ImageError(BodyPoseNetError):
+    """One of several images could not be worked on.
+
+    Args:
+        what: What went wrong, with the image's index.
+        remedy: What to do about it.
+        index: Of the image, from 0.
+        results: Where the images were a list or a folder: the poses of those before it. An
+            iterator has handed them out.
+    """
+
+    def __init__(
+        self, what: str, remedy: str = "", index: int = 0, results: Sequence[Poses] = ()
+    ) -> None:
+        super().__init__(what, remedy)
+        self.index = index
+        self.results = list(results)
+
+
 def load(
     model: str | os.PathLike[str] | None = None,
     key: str | None = None,
     engine: EngineName | None = None,
     *,
+    device: str = "auto",
+    batch_size: int = 1,
+    score_threshold: float | None = None,
+    max_people: int | None = None,
+    color: Color = "rgb",
     threads: int | None = None,
     precision: Precision | None = None,
+    concurrency: int | None = None,
+    read_ahead: int = READ_AHEAD,
     require_sealed: bool = False,
-    **options: Unpack[Options],
+    **options: Unpack[SpecOptions],
 ) -> PoseEstimator:
     """Open a model.
 
@@ -66,30 +128,54 @@ def load(
             the package.
         key: Key of a sealed file.
         engine: What runs it; None or `auto`: what suits the file.
-        threads: Of the network, at most; None: as many as the engine likes.
+        device: `auto` (a GPU where the engine can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
+            or `mps` (PyTorch on a Mac).
+        batch_size: How many images of a list or an iterator the network gets at once, where they
+            follow one another and have the same input shape.
+        score_threshold: Least score of the people who are returned, 0 to 1; None: all of them.
+        max_people: How many people are returned per image at most, the highest score first; None:
+            all of them.
+        color: Order of the channels in arrays: `rgb`, or `bgr` for OpenCV's. Images of other kinds
+            tell theirs.
+        threads: Of each run of the network on the CPU, at most; None: as many as the engine likes.
         precision: What the engine computes in; None: fp32, or what an engine file was built for.
+        concurrency: How many threads of the program may run the network at the same time, while
+            others wait; None: 2, or as many as have their `threads` on the usable cores.
+        read_ahead: How many images beside a batch are taken from an iterator before their results
+            are: it is never more than `batch_size + read_ahead` images ahead.
         require_sealed: Refuse a model file that is not sealed with the key.
         **options: How images become network inputs and maps become poses: keys of the inference
-            spec, with its defaults, or with those of the default model.
+            spec, with its defaults, or with those of the default model. An `input_shape` without
+            `scales` means one scale, and `scales` mean several.
 
     Returns:
         A function from images to poses.
 
     Raises:
-        BodyPoseNetError: The model cannot be opened or run, or an option is wrong.
+        BodyPoseNetError: The model cannot be opened or run, the device is missing, or an option is
+            unknown or wrong.
     """
-    given: dict[str, Any] = dict(options)
+    if unknown := sorted(set(options) - set(SpecOptions.__annotations__)):
+        raise unknown_keywords("load", unknown, OPTIONS)
+    _check("batch_size", batch_size, 1)
+    _check("read_ahead", read_ahead, 0)
+    if concurrency is not None:
+        _check("concurrency", concurrency, 1)
+    if color not in ("rgb", "bgr"):
+        raise BodyPoseNetError(f"color: {color!r} is unknown", 'Write "rgb" or "bgr".')
     if require_sealed:
         if not key:
             raise BodyPoseNetError("require_sealed: there is no key", "Give the model's key.")
         key = SealedKey(key)
-    if model is None:
-        given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
-    spec = InferenceSpec.from_source(_Arguments(given))
+    spec = _inference_spec(options, is_default=model is None)
     engine = engine or "auto"
-    path = find_model(spec, None if model is None else os.fspath(model), engine)
+    path = find_model(spec, None if model is None else os.fspath(model), engine, device)
     try:
-        predictor = build_predictor(spec, path, key or "", engine, threads, precision)
+        predictor = build_predictor(
+            spec, path, key or "", engine, threads, precision,
+            device=device, score_threshold=score_threshold, max_people=max_people,
+            concurrency=concurrency,
+        )  # fmt: skip
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
             f"{path}: what would run it needs {error.name}, which is not installed",
@@ -97,27 +183,56 @@ def load(
         ) from error
     again = partial(
         load, None if model is None else path.absolute(), key, engine,
-        threads=threads, precision=precision, require_sealed=require_sealed, **options,
+        device=device, batch_size=batch_size, score_threshold=score_threshold,
+        max_people=max_people, color=color, threads=threads, precision=precision,
+        concurrency=concurrency, read_ahead=read_ahead, require_sealed=require_sealed, **options,
     )  # fmt: skip
-    return PoseEstimator(predictor, again)
+    return PoseEstimator(
+        predictor, again, batch_size=batch_size, color=color, read_ahead=read_ahead
+    )
+
+
+OPTIONS = tuple(sorted(Options.__annotations__, key=SpecOptions.__annotations__.__contains__))
+"""Names of all options of `load`, its own before those of the spec."""
 
 
 class PoseEstimator:
     """Finds the people in images; `load` makes it.
 
-    Any number of threads may share one. Where it is pickled, its file's path, the options and the
-    key are, and the model is opened again where it arrives.
+    Any number of threads may share one: `concurrency` of them run the network at the same time, and
+    the poses are those of sequential calls, bit by bit. Pickled, it is the model's path, its key
+    and the options, and the model is opened again where it arrives. In a forked process it is
+    opened again by the first call, or that is an error, as PyTorch (on several threads) and
+    OpenVINO do not run there.
+
+    A context manager: `close` gives the memory and the threads back.
 
     Args:
         predictor: Network and decoder.
         reopen: Opens the same model in another process; None: it cannot be pickled.
+        batch_size: See `load`.
+        color: See `load`.
+        read_ahead: See `load`.
     """
 
     def __init__(
-        self, predictor: Predictor, reopen: Callable[[], PoseEstimator] | None = None
+        self,
+        predictor: Predictor,
+        reopen: Callable[[], PoseEstimator] | None = None,
+        *,
+        batch_size: int = 1,
+        color: Color = "rgb",
+        read_ahead: int = READ_AHEAD,
     ) -> None:
-        self._predictor = predictor
+        self._predictor: Predictor | None = predictor
         self._reopen = reopen
+        self._batch_size = batch_size
+        self._color: Color = color
+        self._read_ahead = read_ahead
+        self._skeleton = predictor.engine.skeleton
+        self._name = _describe(predictor)
+        self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[[], PoseEstimator], tuple[()]]:
         if self._reopen is None:
@@ -127,46 +242,106 @@ class PoseEstimator:
         return self._reopen, ()
 
     def __repr__(self) -> str:
-        engine, spec = self._predictor.engine, self._predictor.spec
-        model = Path(spec.model_path or "").name
-        runtime = getattr(engine, "name", type(engine).__name__)
-        rows, columns = spec.input_shape
-        return f"PoseEstimator({model or 'a model'} on {runtime}, input {rows} x {columns})"
+        return f"PoseEstimator({self._name}{', closed' if self._predictor is None else ''})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    if not TYPE_CHECKING:  # for which any attribute would be there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_method(name)
 
     @property
     def skeleton(self) -> Skeleton:
         """Joints and limbs of the poses."""
-        return self._predictor.engine.skeleton
+        return self._skeleton
+
+    def close(self) -> None:
+        """Give the network's memory and threads back; calls from now on are errors.
+
+        Calls, iterators and videos that are under way run to their end, which then does so.
+        """
+        with self._lock:
+            self._predictor = None
 
     @overload
-    def __call__(self, images: Image) -> Poses: ...
+    def __call__(
+        self,
+        images: Image,
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+    ) -> Poses: ...
     @overload
-    def __call__(self, images: list[AnyImage] | tuple[AnyImage, ...]) -> list[Poses]: ...
+    def __call__(
+        self,
+        images: list[AnyImage] | tuple[AnyImage, ...],
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+    ) -> list[Poses]: ...
     @overload
-    def __call__(self, images: Iterable[Image]) -> Iterator[Poses]: ...
+    def __call__(
+        self,
+        images: Iterable[Image],
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+    ) -> Iterator[Poses]: ...
 
-    def __call__(self, images: Image | Iterable[Image]) -> Poses | list[Poses] | Iterator[Poses]:
+    def __call__(
+        self,
+        images: Any = None,
+        *,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+        **unknown: Any,
+    ) -> Poses | list[Poses] | Iterator[Poses]:
         """Find the people.
 
         Args:
-            images: One image, a list of them, or any other iterable, which may be endless. An
-                image is a path, an array (H, W, 3) uint8 RGB, or a PIL image.
+            images: One image, a list of them, a folder, or any other iterable, which may be
+                endless. An image is a path, an http(s) address, the bytes of an image file, a file
+                that is open for reading bytes, a PIL image, or an array or CPU tensor: (H, W) or
+                (H, W, 1) gray, (H, W, 3) or (H, W, 4), or channels first; uint8, or floats of 0 to
+                1; RGB, or BGR with `load(color="bgr")`.
+            score_threshold: Least score of the people; None: that given to `load`.
+            max_people: How many people per image at most; None: that given to `load`.
+            **unknown: Options that the model does not have: the error tells what to write instead.
 
         Returns:
-            The poses in one image, in its pixels. For a list, a list of them. For any other
-            iterable, an iterator: it takes a few images more than it has given poses of, and an
-            array or PIL image may be filled anew for the next one. Several images take less time
-            than one by one, as reading (of paths), network and decoding overlap.
+            The poses in one image, in its pixels. For a list, a list of them, as for a folder,
+            which stands for the list of its images, sorted by name. For any other iterable, an
+            iterator: at most `batch_size + read_ahead` images are taken that it has not given the
+            poses of, and the program may fill the same array anew for the next image. Several
+            images take less time than one by one, as reading, network and decoding overlap.
 
         Raises:
-            BodyPoseNetError: What is given is no image, or a file cannot be read; where there are
-                several images, it says which of them.
+            BodyPoseNetError: The model is closed, an option is unknown or wrong, or the image
+                cannot be read or is of a form that could mean several things.
+            ImageError: The same, of one of several images. A list's error holds the `results` of
+                those before it; an iterator has handed them out.
         """
+        if unknown:
+            raise unknown_keywords("the model", sorted(unknown), ("score_threshold", "max_people"))
+        predictor = self._open().with_limits(score_threshold, max_people)
+        if isinstance(images, str | os.PathLike) and _is_folder(images):
+            images = [entry.path for entry in list_images("dir", os.fspath(images)).entries]
         if isinstance(images, list | tuple):
-            return list(self._find_each(images))
-        if isinstance(images, Iterable) and not _is_one(images):
-            return self._find_each(_copy_array(image) for image in images)
-        return self._predictor(to_pixels(images))  # type: ignore[arg-type]
+            return self._find_all(predictor, images)
+        if isinstance(images, Iterable) and not is_image(images):
+            in_flight = self._batch_size + self._read_ahead
+            return self._find_each(predictor, images, in_flight=in_flight, copy=True)
+        return predictor(to_pixels(cast(Image, images), self._color))
 
     def video(
         self,
@@ -201,52 +376,103 @@ class PoseEstimator:
                 an error is raised after the results of all frames before it.
         """
         return VideoPredictor(
-            self._predictor, open_source(source), stride=stride, track=track, smooth=smooth
-        )
+            self._open(), open_source(source), stride=stride, track=track, smooth=smooth,
+            batch=self._batch_size,
+        )  # fmt: skip
 
-    def _find_each(self, images: Iterable[Image]) -> Iterator[Poses]:
-        pipeline = Pipeline(
-            self._predictor,
-            read=lambda numbered: to_pixels(numbered[1]),
-            finish=lambda numbered, pixels, poses: poses,
+    def _open(self) -> Predictor:
+        """The predictor, for one call.
+
+        A fork copies sessions without their threads, and locks as other threads held them, so a
+        forked process opens a model of its own.
+
+        Raises:
+            BodyPoseNetError: The model is closed, or its engine does not run in forked processes.
+        """
+        if self._reopen is not None and os.getpid() != self._process:
+            with self._lock:
+                if self._predictor is not None and os.getpid() != self._process:
+                    self._predictor = self._reopen()._predictor
+                    self._process = os.getpid()
+        predictor = self._predictor
+        if predictor is None:
+            raise BodyPoseNetError(f"{self!r}", "Open the model again with load().")
+        return predictor
+
+    def _find_all(self, predictor: Predictor, images: Sequence[Image]) -> list[Poses]:
+        results: list[Poses] = []
+        try:
+            results.extend(self._find_each(predictor, images))
+        except ImageError as error:
+            error.results = results
+            raise
+        return results
+
+    def _find_each(
+        self,
+        predictor: Predictor,
+        images: Iterable[Image],
+        *,
+        in_flight: int | None = None,
+        copy: bool = False,
+    ) -> Iterator[Poses]:
+        held = (hold(image, self._color, copy=copy) for image in images)
+        pipeline: Pipeline[HeldImage, Poses] = Pipeline(
+            predictor,
+            read=to_pixels,
+            finish=lambda image, pixels, poses: poses,
             skip=_refuse,
+            batch=self._batch_size,
+            in_flight=in_flight,
         )
-        return pipeline.run(_take(number, image) for number, image in enumerate(images))
+        index = 0
+        try:
+            for poses in pipeline.run(held):
+                yield poses
+                index += 1
+        except BodyPoseNetError as error:  # in the place of the next result
+            raise ImageError(f"images[{index}]: {error.what}", error.remedy, index) from error
 
 
-def _take(number: int, image: Image) -> tuple[int, Image]:
-    """An image that can wait for its turn: only paths are left to be read in threads.
+def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> InferenceSpec:
+    """The inference spec of some options.
 
-    A PIL image may read its file when it is asked for pixels, and become the next frame later.
-
-    Raises:
-        BodyPoseNetError: It is no image, or cannot be read.
+    Args:
+        options: Its keys.
+        is_default: Of the default model, which has a spec of its own.
     """
-    if isinstance(image, str | os.PathLike):
-        return number, image
-    try:
-        return number, to_pixels(image)
-    except BodyPoseNetError as error:
-        _refuse((number, image), error)
+    given = dict(options)
+    if "scales" in given or "input_shape" in given:
+        given.setdefault("multi_scale_inference", "scales" in given)
+    if is_default:
+        given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
+    return InferenceSpec.from_source(_Arguments(given))
 
 
-def _copy_array(image: Image) -> Image:
-    """An array of its own, as an iterator may fill the same one again and again."""
-    return image.copy() if isinstance(image, np.ndarray) else image
+def _check(name: str, value: object, least: int) -> None:
+    """Check an option that counts something."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BodyPoseNetError(
+            f"{name}: {value!r} is out of range", f"Write a whole number, at least {least}."
+        )
 
 
-def _refuse(numbered: tuple[int, Image], error: BodyPoseNetError) -> NoReturn:
-    """End the work on several images, and say which of them is wrong.
+def _describe(predictor: Predictor) -> str:
+    """The model, what runs it, and the size of its input."""
+    engine, spec = predictor.engine, predictor.spec
+    model = Path(spec.model_path or "").name
+    runtime = getattr(engine, "name", type(engine).__name__)
+    rows, columns = spec.input_shape
+    return f"{model or 'a model'} on {runtime}, input {rows} x {columns}"
 
-    Raises:
-        BodyPoseNetError: Always.
-    """
-    raise BodyPoseNetError(f"images[{numbered[0]}]: {error.what}", error.remedy) from error
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    return not (isinstance(path, str) and is_address(path)) and is_folder(os.fspath(path))
 
 
-def _is_one(images: object) -> bool:
-    """Whether something that can be gone through is meant as one image: an array, a tensor."""
-    return isinstance(images, str | bytes | os.PathLike) or hasattr(images, "__array__")
+def _refuse(image: object, error: BodyPoseNetError) -> NoReturn:
+    """Raise what is wrong with one of several images."""
+    raise error
 
 
 class _Arguments(Source):

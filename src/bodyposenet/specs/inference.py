@@ -22,7 +22,7 @@ class InferenceSpec(Spec):
     train_spec: str | None = None
     """The train spec; models of ours know all that it says, where it is given it must agree."""
     input_shape: tuple[Side, Side] = (368, 368)
-    """Height and width of the network input."""
+    """Height and width of the network input; its area decides on the time."""
     keep_aspect_ratio_mode: AspectRatioMode | None = "adjust_network_input"
     """pad_image_input, adjust_network_input, or null to stretch."""
     output_stage_to_use: Count | None = None
@@ -35,11 +35,11 @@ class InferenceSpec(Spec):
     """Least agreement of a PAF sample with the limb's direction; null: that of the mode, .02
     (accurate) or .05 (tao)."""
     multi_scale_inference: bool = False
-    """Average the maps of several scales."""
+    """Average the maps of several scales; false: one scale, whatever `scales` says."""
     scales: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=32), NullIsDefault()] = (
         0.5, 1.0, 1.5, 2.0,
     )  # fmt: skip
-    """The scales, as factors of input_shape."""
+    """The scales, as factors of input_shape; the time is the sum of their squares."""
     mode: Literal["accurate", "tao"] = "accurate"
     """The decoder (ours): `accurate`, our own; `tao`, the original's."""
     flip_test: bool = False

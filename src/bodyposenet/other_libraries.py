@@ -1,0 +1,120 @@
+"""What to write in place of the names of other pose libraries.
+
+Most newcomers know ultralytics, rtmlib, MediaPipe or MMPose, and first write what they would write
+there. Errors about an unknown name tell what it is called here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bodyposenet.errors import BodyPoseNetError, closest
+
+_SCORE = "score_threshold=0.5: least score of a person; heatmap_threshold is that of a joint"
+_SHAPE = "input_shape=(height, width), given to load()"
+_PEOPLE = "max_people=5"
+_FILE = 'the model file has its precision: bpnet export writes fp16 and INT8; or precision="bf16"'
+_NO_NMS = "leave it out: the network finds joints, not boxes, so there is nothing to suppress"
+_LOG = 'logging.getLogger("bodyposenet").setLevel(...)'
+_STREAM = "an iterator in place of a list gives an iterator; model.video(source) reads videos"
+_DEVICE = 'device="cpu", "cuda" or "cuda:1", given to load()'
+_ENGINE = 'engine="onnx", "openvino", "pytorch" or "tensorrt", given to load()'
+_DRAW = "bodyposenet.draw(image, poses)"
+_TRACK = "model.video(source, track=True)"
+_CALL = "call the model: poses = model(image)"
+_LOAD = "model = bodyposenet.load(), then poses = model(image)"
+_TRAIN = "bodyposenet.train(...), evaluate(...) and export(...), or the command bpnet"
+
+_KEYWORDS = {
+    "conf": _SCORE, "conf_thres": _SCORE, "confidence": _SCORE, "threshold": _SCORE,
+    "score_thr": _SCORE, "kpt_thr": _SCORE, "bbox_thr": _SCORE, "min_detection_confidence": _SCORE,
+    "min_tracking_confidence": _SCORE, "min_pose_detection_confidence": _SCORE,
+    "min_pose_presence_confidence": _SCORE, "model_complexity": _SHAPE,
+    "iou": _NO_NMS, "iou_thres": _NO_NMS, "nms_thr": _NO_NMS, "agnostic_nms": _NO_NMS,
+    "classes": "leave it out: there are only people",
+    "imgsz": _SHAPE, "img_size": _SHAPE, "input_size": _SHAPE, "model_input_size": _SHAPE,
+    "pose_input_size": _SHAPE, "det_input_size": _SHAPE, "size": _SHAPE,
+    "max_det": _PEOPLE, "num_poses": _PEOPLE, "max_num_people": _PEOPLE, "max_persons": _PEOPLE,
+    "half": _FILE, "fp16": _FILE, "int8": _FILE, "dtype": _FILE,
+    "verbose": _LOG, "show_log": _LOG,
+    "stream": _STREAM, "running_mode": _STREAM, "static_image_mode": _STREAM,
+    "vid_stride": "model.video(source, stride=2)",
+    "source": "the image is the first argument: model(image)",
+    "img": "the image is the first argument: model(image)",
+    "image": "the image is the first argument: model(image)",
+    "inputs": "the image is the first argument: model(image)",
+    "batch": "batch_size=8, given to load()",
+    "augment": "flip_test=True, given to load()",
+    "flip": "flip_test=True, given to load()",
+    "smooth_landmarks": "model.video(source, smooth=True)",
+    "tracker": _TRACK, "persist": _TRACK, "tracking": _TRACK,
+    "gpu": _DEVICE, "devices": _DEVICE, "use_gpu": _DEVICE,
+    "backend": _ENGINE, "providers": _ENGINE, "runtime": _ENGINE,
+    "weights": "the model file is the first argument: load(model)",
+    "path": "the model file is the first argument: load(model)",
+    "model_path": "the model file is the first argument: load(model)",
+    "pose": "the model file is the first argument: load(model)",
+    "pose2d": "the model file is the first argument: load(model)",
+    "pose2d_weights": "the model file is the first argument: load(model)",
+    "det": "leave it out: there is no detector before the network",
+    "det_model": "leave it out: there is no detector before the network",
+    "to_openpose": "poses.skeleton tells the joints of the model, poses.to_coco() maps them",
+    "show": _DRAW, "save": "poses.save(path), or bodyposenet.draw(image, poses)",
+}  # fmt: skip
+"""Keywords of `load` and of the call."""
+
+_METHODS = {
+    "predict": _CALL, "process": _CALL, "detect": _CALL, "inference": _CALL, "infer": _CALL,
+    "estimate": _CALL, "forward": _CALL,
+    "detect_for_video": _TRACK, "detect_async": _TRACK, "track": _TRACK, "stream": _STREAM,
+    "to": _DEVICE, "cuda": _DEVICE, "cpu": _DEVICE, "half": _FILE,
+    "eval": "leave it out: networks run in evaluation mode",
+    "fuse": "leave it out: bpnet export folds batch normalization",
+    "warmup": _CALL, "plot": _DRAW, "show": _DRAW, "names": "model.skeleton.joints",
+    "train": _TRAIN, "val": _TRAIN, "export": _TRAIN, "benchmark": _TRAIN,
+    "release": "model.close()",
+}  # fmt: skip
+"""Attributes of the model."""
+
+_ATTRIBUTES = {
+    **dict.fromkeys(("YOLO", "Body", "Wholebody", "BodyWithFeet", "PoseTracker", "Custom"), _LOAD),
+    **dict.fromkeys(("PoseLandmarker", "Pose", "MMPoseInferencer", "init_model"), _LOAD),
+    **dict.fromkeys(("KeypointRCNN", "OpenPose", "PoseEstimation", "Model"), _LOAD),
+    **dict.fromkeys(("draw_skeleton", "draw_landmarks", "visualize", "plot"), _DRAW),
+    **dict.fromkeys(("inference", "infer", "detect", "process"), _LOAD),
+}
+"""Attributes of the package."""
+
+
+def unknown_keywords(
+    function: str, unknown: Iterable[str], known: Iterable[str]
+) -> BodyPoseNetError:
+    """The error about keywords that a function does not take.
+
+    Args:
+        function: Its name.
+        unknown: What was given.
+        known: What it takes.
+    """
+    known = list(known)
+    lines = [f"{function} has no option {name}{_advice(name, known)}" for name in unknown]
+    return BodyPoseNetError("\n".join(lines), f"Options of {function}: {', '.join(known)}.")
+
+
+def no_method(name: str) -> AttributeError:
+    """The error about an attribute that a model does not have."""
+    advice = f": {_METHODS[name]}" if name in _METHODS else ""
+    return AttributeError(f"PoseEstimator has no attribute {name!r}{advice}")
+
+
+def no_attribute(name: str) -> AttributeError:
+    """The error about a name that the package does not have."""
+    advice = f": {_ATTRIBUTES[name]}" if name in _ATTRIBUTES else ""
+    return AttributeError(f"module 'bodyposenet' has no attribute {name!r}{advice}")
+
+
+def _advice(name: str, known: list[str]) -> str:
+    if name in _KEYWORDS:
+        return f"; write: {_KEYWORDS[name]}"
+    similar = closest(name, known)
+    return f", did you mean {' or '.join(similar)}?" if similar else ""

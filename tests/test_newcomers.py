@@ -1,0 +1,155 @@
+"""What users of other pose libraries write first: it works, or the error tells what to write."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+import bodyposenet
+from bodyposenet import BodyPoseNetError, Poses
+from bodyposenet.media.source import read_image
+
+
+@pytest.fixture(scope="module")
+def model():
+    return bodyposenet.load(input_shape=(64, 64))
+
+
+@pytest.fixture
+def photo(drawn_dataset, tmp_path):
+    """The path of an image with people."""
+    path = tmp_path / "people.png"
+    source = sorted((drawn_dataset.folder / "test").rglob("*.jpg"))[0]
+    cv2.imwrite(str(path), cv2.cvtColor(read_image(source), cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "write"),
+    [
+        # ultralytics: YOLO("yolo11n-pose.pt"), model.predict(source, ...)
+        ({"conf": 0.5}, "score_threshold"),
+        ({"iou": 0.7}, "leave it out"),
+        ({"imgsz": 640}, "input_shape=(height, width)"),
+        ({"max_det": 5}, "max_people"),
+        ({"half": True}, "precision"),
+        ({"verbose": False}, "getLogger"),
+        ({"stream": True}, "iterator"),
+        ({"vid_stride": 2}, "stride=2"),
+        ({"classes": [0]}, "only people"),
+        ({"weights": "yolo11n-pose.pt"}, "load(model)"),
+        # rtmlib: Body(...)
+        ({"backend": "onnxruntime"}, 'engine="onnx"'),
+        ({"pose_input_size": (192, 256)}, "input_shape"),
+        ({"to_openpose": False}, "skeleton"),
+        ({"det": "yolox.onnx"}, "no detector"),
+        # MediaPipe: PoseLandmarkerOptions(...), Pose(...)
+        ({"num_poses": 2}, "max_people"),
+        ({"min_pose_detection_confidence": 0.5}, "score_threshold"),
+        ({"running_mode": "VIDEO"}, "model.video"),
+        ({"smooth_landmarks": True}, "smooth=True"),
+        # MMPose: MMPoseInferencer(...), inferencer(img, ...)
+        ({"pose2d": "human"}, "load(model)"),
+        ({"kpt_thr": 0.3}, "heatmap_threshold"),
+        # ours, mistyped
+        ({"scor_threshold": 0.5}, "score_threshold"),
+    ],
+)
+def test_keywords_of_others_name_ours(model, options, write):
+    (name,) = options
+    for call in (lambda: bodyposenet.load(**options), lambda: model("a.jpg", **options)):
+        with pytest.raises(BodyPoseNetError) as caught:
+            call()
+        assert name in caught.value.what
+        assert "max_people" in caught.value.remedy  # it lists what there is
+    with pytest.raises(BodyPoseNetError) as caught:
+        bodyposenet.load(**options)
+    assert write in caught.value.what
+
+
+def test_several_keywords_are_told_at_once(model):
+    with pytest.raises(BodyPoseNetError) as caught:
+        model(source="a.jpg", conf=0.5, verbose=False)
+    assert all(name in caught.value.what for name in ("source", "conf", "verbose"))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("predict", "model(image)"),
+        ("track", "model.video(source, track=True)"),
+        ("process", "model(image)"),
+        ("detect", "model(image)"),
+        ("detect_for_video", "model.video"),
+        ("to", "device="),
+        ("cuda", "device="),
+        ("eval", "leave it out"),
+        ("names", "model.skeleton.joints"),
+        ("val", "evaluate"),
+        ("release", "model.close()"),
+    ],
+)
+def test_methods_of_others_name_ours(model, name, write):
+    with pytest.raises(AttributeError, match=name) as caught:
+        getattr(model, name)
+    assert write in str(caught.value)
+    assert not hasattr(model, name)
+
+
+@pytest.mark.parametrize("name", ["YOLO", "Body", "PoseLandmarker", "MMPoseInferencer"])
+def test_classes_of_others_name_ours(name):
+    with pytest.raises(AttributeError, match=name) as caught:
+        getattr(bodyposenet, name)
+    assert "bodyposenet.load()" in str(caught.value)
+    assert not hasattr(bodyposenet, "lode")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("name", ["yolo11n-pose.pt", "pose_landmarker.task", "rtmpose.pth"])
+def test_models_of_others_cannot_be_run(tmp_path, name, exists):
+    if exists:
+        (tmp_path / name).write_bytes(b"weights")
+    with pytest.raises(BodyPoseNetError, match=name) as caught:
+        bodyposenet.load(tmp_path / name)
+    assert "default model" in caught.value.remedy
+
+
+def test_the_modes_of_rtmlib_are_not_ours():
+    with pytest.raises(BodyPoseNetError, match=r"mode.*balanced") as caught:
+        bodyposenet.load(mode="balanced")
+    assert "accurate" in str(caught.value)
+
+
+def test_devices_of_ultralytics_are_numbers():
+    with pytest.raises(BodyPoseNetError) as caught:
+        bodyposenet.load(device=0)
+    assert "cuda:0" in caught.value.remedy
+
+
+def test_an_image_is_one_result_and_a_list_is_a_list(model, photo):
+    poses = model(str(photo))
+    assert isinstance(poses, Poses)
+    (first,) = model([photo])
+    np.testing.assert_array_equal(first.keypoints, poses.keypoints)
+    assert [len(found) for found in model(path for path in [photo])] == [len(poses)]
+
+
+def test_images_of_opencv(photo):
+    model = bodyposenet.load(input_shape=(64, 64), color="bgr", device="cpu")
+    frame = cv2.imread(str(photo))
+    np.testing.assert_array_equal(model(frame).keypoints, model(photo).keypoints)
+    np.testing.assert_array_equal(model(photo.read_bytes()).keypoints, model(photo).keypoints)
+
+
+def test_no_result_is_drawn_by_the_results_own_method(model, photo):
+    poses = model(photo, score_threshold=0.0)
+    picture = bodyposenet.draw(read_image(photo), poses, score_threshold=0)
+    assert picture.shape == read_image(photo).shape
+
+
+def test_loading_says_nothing_by_itself(capfd):
+    level = logging.getLogger("bodyposenet").level
+    bodyposenet.load(input_shape=(64, 64))(np.zeros((64, 64, 3), np.uint8))
+    assert capfd.readouterr().out == ""
+    assert logging.getLogger("bodyposenet").level == level
