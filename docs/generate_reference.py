@@ -108,14 +108,14 @@ def signature_of(member: Any) -> str:
     function = getattr(member, "__func__", member)
     shown = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in ("self", "cls"):
+        if parameter.name in ("self", "cls") or parameter.kind is parameter.VAR_KEYWORD:
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
             shown.append("*")
         optional = parameter.default is not parameter.empty
         default = f"={plain(parameter.default)}" if optional else ""
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
-        shown.append(f"{stars.get(parameter.kind, '')}{parameter.name}{default}")
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        shown.append(f"{star}{parameter.name}{default}")
     return ", ".join(shown)
 
 

@@ -1,12 +1,14 @@
 """TAO's rule on numbers: norms, what tied layers agree on, and which filters stay."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bodyposenet.pruning.norms import equalize, filter_norms, kept_filters
-from bodyposenet.pruning.rule import EQUALIZATIONS, Rule
+from bodyposenet.pruning.rule import Equalization, Rule
 
 KERNEL = np.array([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 1.0]]).reshape(4, 1, 1, 2)
 """Filters of the norms 5, 0, 10, 1."""
@@ -40,7 +42,7 @@ def test_tied_layers_agree(criterion, expected):
     np.testing.assert_allclose(equalize(norms, criterion), expected)
 
 
-@pytest.mark.parametrize("criterion", EQUALIZATIONS)
+@pytest.mark.parametrize("criterion", get_args(Equalization))
 def test_a_layer_alone_keeps_its_norms(criterion):
     norms = np.array([0.3, 1.0])
     np.testing.assert_allclose(equalize([norms], criterion), norms)
