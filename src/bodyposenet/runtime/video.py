@@ -24,6 +24,9 @@ from bodyposenet.poses import Poses
 from bodyposenet.runtime.pipeline import Pipeline
 from bodyposenet.runtime.predictor import Predictor
 
+_AHEAD = 4
+"""Frames of a file beside a batch that wait before the network, and as many behind it."""
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
@@ -58,10 +61,10 @@ class _Found(NamedTuple):
 class VideoPredictor:
     """Detects the people in the frames of a video, and follows them from frame to frame.
 
-    An iterator of (frame, poses), usable once, and a context manager. Of a file, at most 4 frames
-    are read ahead beside those in the pipeline (two batches and two per thread); none is skipped,
-    and memory does not grow with its length. A live source (camera, network stream) is
-    never late: the next frame is the latest one there is; older ones are dropped and counted.
+    An iterator of (frame, poses), usable once, and a context manager. At most 14 frames of a file
+    are held at a time (12 + 2 `batch`: before, within and behind the pipeline); none is skipped. A
+    live source (camera, network stream) is never late: the next frame is the latest one there is;
+    older ones are dropped and counted.
 
     An error in the middle (of the source, the network or a frame) is raised after the results of
     all frames before it.
@@ -113,7 +116,7 @@ class VideoPredictor:
             skip=_fail,
             batch=1 if video.is_live else batch,
             bypass=lambda item: None if item.is_searched else _Found(item.frame, None),
-            in_flight=1 if video.is_live else None,
+            in_flight=1 if video.is_live else 2 * (batch + _AHEAD),
         )
         self._results = self._predict()
 
