@@ -350,6 +350,9 @@ class PoseEstimator:
         track: bool = False,
         smooth: bool = False,
         stride: int = 1,
+        score_threshold: float | None = None,
+        max_people: int | None = None,
+        **unknown: Any,
     ) -> VideoPredictor:
         """Find the people in a video, before a camera or in a network stream.
 
@@ -363,6 +366,9 @@ class PoseEstimator:
             smooth: Filter the joints over time (One-Euro filter); implies `track`.
             stride: Search every N-th frame only. Frames between keep the poses of the last one that
                 was searched; with `track`, each person moves on with their velocity.
+            score_threshold: Least score of the people; None: that given to `load`.
+            max_people: How many people per frame at most; None: that given to `load`.
+            **unknown: Options that there are not: the error tells what to write instead.
 
         Returns:
             An iterator over every frame: `frame.pixels`, (H, W, 3) uint8 RGB, `frame.index`,
@@ -372,12 +378,15 @@ class PoseEstimator:
             leaves the source open: `close()` it, or use `with`.
 
         Raises:
-            BodyPoseNetError: There is no such source, or `stride` is less than 1. While iterating,
-                an error is raised after the results of all frames before it.
+            BodyPoseNetError: There is no such source, or an option is unknown or wrong. While
+                iterating, an error is raised after the results of all frames before it.
         """
+        if unknown:
+            known = ("track", "smooth", "stride", "score_threshold", "max_people")
+            raise unknown_keywords("model.video", sorted(unknown), known)
         return VideoPredictor(
-            self._open(), open_source(source), stride=stride, track=track, smooth=smooth,
-            batch=self._batch_size,
+            self._open().with_limits(score_threshold, max_people), open_source(source),
+            stride=stride, track=track, smooth=smooth, batch=self._batch_size,
         )  # fmt: skip
 
     def _open(self) -> Predictor:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from copy import copy
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.video import Frame, Video
-from bodyposenet.runtime.predictor import NetworkInput
+from bodyposenet.runtime.predictor import NetworkInput, PoseFilter
 from bodyposenet.runtime.video import VideoPredictor, open_source
 from bodyposenet.specs.inference import InferenceSpec
 
@@ -32,6 +33,12 @@ class Walkers:
 
     def __init__(self, fails_at=None, error=None):
         self.batches, self._fails_at, self._error = [], fails_at, error
+        self._filter = PoseFilter()
+
+    def with_limits(self, score_threshold=None, max_people=None):
+        other = copy(self)
+        other._filter = PoseFilter(score_threshold, max_people)
+        return other
 
     def prepare(self, pixels):
         return [NetworkInput(pixels, Affine.resize(1.0))]
@@ -44,7 +51,7 @@ class Walkers:
         return [[index] for index in found]
 
     def find_poses(self, inputs, maps):
-        return as_poses(people_at(maps[0]))
+        return self._filter(as_poses(people_at(maps[0])))
 
 
 def people_at(index: float) -> np.ndarray:
@@ -220,6 +227,11 @@ def test_an_estimator_goes_through_a_video(tmp_path):
     assert seen == list(range(12))
     with pytest.raises(BodyPoseNetError, match="stride"):
         model.video(tmp_path / "a.mp4", stride=0)
+    with pytest.raises(BodyPoseNetError, match="conf") as caught:
+        model.video(tmp_path / "a.mp4", conf=0.5)
+    assert "score_threshold" in caught.value.remedy
+    for _, poses in model.video(tmp_path / "a.mp4", max_people=1):
+        assert len(poses) == 1
 
 
 def test_the_examples_of_the_video_page_run(tmp_path, monkeypatch, capsys):
