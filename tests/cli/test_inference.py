@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock, Thread
@@ -235,6 +236,33 @@ def test_prediction_from_python(fixed_engine, spec, photos, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(BodyPoseNetError, match=r"none\.png"):
         inference.predict(input=tmp_path / "none.png", results_dir=tmp_path / "r")
+
+
+def test_images_on_a_web_server(run_bpnet, fixed_engine, spec, photos, tmp_path):
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=photos)
+
+        def log_message(self, *_):
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        arguments = ("inference", "-i", spec, "-r", tmp_path / "r", "--input")
+        done = run_bpnet(*arguments, f"{address}/b.png?size=full")
+        assert done.code == 0, done.err
+        (entry,) = read_detections(tmp_path / "r")["images"]
+        assert entry["full_image_path"] == f"{address}/b.png?size=full"
+        assert entry["viz_name"] == "b.png" and len(entry["scores"]) == 1
+        listed = [f"{address}/b.png", f"{address}/lost.png", str(photos / "a.JPG")]
+        (tmp_path / "list.json").write_text(json.dumps(listed))
+        assert run_bpnet(*arguments, tmp_path / "list.json").code == 0
+        entries = read_detections(tmp_path / "r")["images"]
+        assert [entry["full_image_path"] for entry in entries] == listed
+        assert ["error" in entry for entry in entries] == [False, True, False]
+        assert run_bpnet(*arguments, f"{address}/lost.png").code == 2
+        server.shutdown()
 
 
 def test_an_empty_input_is_told(run_bpnet, tmp_path):

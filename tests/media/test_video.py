@@ -385,6 +385,8 @@ def test_kinds_of_input(tmp_path):
             tell_kind(name, tmp_path)
         assert "only images" in caught.value.remedy
     assert tell_kind("0") == tell_kind("rtsp://host/stream") == "webcam"
+    assert tell_kind("https://host/a.mp4") == tell_kind("https://host/") == "webcam"
+    assert tell_kind("https://host/a.JPG?b=c.mp4") == "image"
 
 
 def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import cv2
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
+from bodyposenet.media.download import is_address
 from bodyposenet.media.source import IMAGE_EXTENSIONS, read_image
 from bodyposenet.media.video import name_for_opencv, open_capture
 
@@ -25,7 +27,7 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
     """Detect the kind of an input by its extension, or else by its content.
 
     Args:
-        source: A path, the number of a camera, or the address of a stream.
+        source: A path, the number of a camera, or the address of an image or a stream.
         root: Folder that the path of an image, and of nothing else, may be relative to.
 
     Raises:
@@ -39,6 +41,8 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
             return "image"  # nothing else can be read from a pipe
         if is_file(path):
             return _kind_of_file(path)
+    elif is_address(source) and _suffix(urlsplit(source).path) in IMAGE_EXTENSIONS:
+        return "image"
     elif source.isdecimal() or "://" in source:
         return "webcam"
     if is_file(image) and _kind_of_file(image) == "image":
@@ -73,8 +77,12 @@ _EXTENSIONS: dict[InputKind, tuple[str, ...]] = {
 }
 
 
+def _suffix(path: str | Path) -> str:
+    return Path(path).suffix.lower()
+
+
 def _kind_of_file(path: Path) -> InputKind:
-    extension = path.suffix.lower()
+    extension = _suffix(path)
     for kind, extensions in _EXTENSIONS.items():
         if extension in extensions:
             return kind

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import read_json
+from bodyposenet.media.download import is_address
 from bodyposenet.media.encoded import check_size, decode, image_size, with_end
 
 InputType = Literal["image", "dir", "json"]
@@ -105,12 +107,29 @@ class ImageEntry:
     """One image to work on.
 
     Args:
-        path: The file.
+        path: The file; of an image on a web server, only its name.
         fields: What the input JSON says of it, beside the path.
+        address: Of an image on a web server (`http://...`, `https://...`); empty for files.
     """
 
     path: Path
     fields: Mapping[str, Any] = field(default_factory=dict)
+    address: str = ""
+
+    @classmethod
+    def of(
+        cls, name: str | Path, root: Path, fields: Mapping[str, Any] | None = None
+    ) -> ImageEntry:
+        """An image as the user names it: by an address, or a path relative to a folder."""
+        if is_address(str(name)):
+            path = Path(PurePosixPath(unquote(urlsplit(str(name)).path)).name or "image")
+            return cls(path, fields or {}, str(name))
+        return cls(root / name, fields or {})
+
+    @property
+    def name(self) -> str:
+        """The path or address for people and files, without a password."""
+        return mask_passwords(self.address) or self.path.as_posix()
 
 
 @dataclass(frozen=True)
@@ -134,13 +153,13 @@ def list_images(input_type: InputType, path: str | Path, root: str | Path = "") 
             searched; `json`: it is a file with a list of paths, or with an object whose `images`
             have a `full_image_path` each.
         path: The input.
-        root: Joined in front of the paths of `image` and `json`; absolute paths stay.
+        root: Joined in front of the paths of `image` and `json`; absolute paths and addresses stay.
 
     Raises:
         BodyPoseNetError: The folder or the JSON cannot be read, or names no image.
     """
     if input_type == "image":
-        return ImageList((ImageEntry(Path(root, path)),))
+        return ImageList((ImageEntry.of(path, Path(root)),))
     if input_type == "dir":
         return _list_folder(Path(path))
     return _list_json(Path(path), Path(root))
@@ -183,5 +202,5 @@ def _list_json(path: Path, root: Path) -> ImageList:
         image = own.get("full_image_path")
         if not isinstance(image, str) or not image:
             raise BodyPoseNetError(f"{path}: images.{place}: no path of an image", remedy)
-        entries.append(ImageEntry(root / image, own))
+        entries.append(ImageEntry.of(image, root, own))
     return ImageList(tuple(entries), fields)

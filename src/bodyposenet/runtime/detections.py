@@ -46,17 +46,19 @@ class DetectionsEntry(BaseModel):
     error: str = ""
 
 
-def describe_image(path: Path, found: Poses | str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def describe_image(
+    path: Path | str, found: Poses | str, fields: Mapping[str, Any]
+) -> dict[str, Any]:
     """One entry of `images`.
 
     Args:
-        path: The image file.
+        path: The image file, or its address.
         found: The people in it, or why it could not be read.
         fields: What the input says of the image.
     """
     own = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
     result = found.to_dict() if isinstance(found, Poses) else {"error": found}
-    return own | {"full_image_path": path.as_posix()} | result
+    return own | {"full_image_path": path if isinstance(path, str) else path.as_posix()} | result
 
 
 def write_detections(

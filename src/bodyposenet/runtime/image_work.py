@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import replacing
 from bodyposenet.media.draw import draw
-from bodyposenet.media.source import ImageEntry, read_image
+from bodyposenet.media.pixels import to_pixels
+from bodyposenet.media.source import ImageEntry
 from bodyposenet.poses import Poses
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.pipeline import Pipeline
@@ -108,7 +109,7 @@ class ImageWork:
         threshold = predictor.spec.display_score_threshold
 
         def finish(item: ImageItem, pixels: NDArray[np.uint8], poses: Poses) -> dict[str, Any]:
-            entry = detections.describe_image(item.image.path, poses, item.image.fields)
+            entry = detections.describe_image(item.image.name, poses, item.image.fields)
             if self.drawings is None:
                 return entry
             picture = draw(pixels, poses, score_threshold=threshold)
@@ -125,7 +126,7 @@ class ImageWork:
         """The file, and what else stands in the entry."""
         image = item.image
         more = [item.number, item.picture] if self.drawings else []
-        return json.dumps([image.path.as_posix(), stamp(image.path), dict(image.fields), *more])
+        return json.dumps([image.name, stamp(image.path), dict(image.fields), *more])
 
     def store(self, result: dict[str, Any]) -> dict[str, Any]:
         """The entry, and what its picture is known by."""
@@ -148,12 +149,13 @@ class ImageWork:
 
 
 def _read(item: ImageItem) -> NDArray[np.uint8]:
-    return read_image(item.image.path)
+    return to_pixels(item.image.address or item.image.path)
 
 
 def _skip(item: ImageItem, error: BodyPoseNetError) -> dict[str, Any]:
-    logger.warning("skipped: %s", error)
-    return detections.describe_image(item.image.path, error.what, item.image.fields)
+    logger.warning("skipped: %s", mask_passwords(str(error)))
+    problem = mask_passwords(error.what)
+    return detections.describe_image(item.image.name, problem, item.image.fields)
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -45,7 +45,7 @@ class InferenceOptions(ManyImagesOptions):
         StrPath | int,
         Option(
             help="An image, a folder of images, a JSON file that lists images, a video, the number "
-            "of a camera, or the address of a stream (rtsp://...).",
+            "of a camera, or the address of an image or a stream (https://..., rtsp://...).",
             metavar="PATH",
         ),
     ]
@@ -297,7 +297,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
 
     results_dir = Path(options.results_dir or ".")
     images = list_images(options.kind, str(options.input), options.image_root_path)  # type: ignore[arg-type]
-    if options.kind == "image":
+    if options.kind == "image" and not images.entries[0].address:
         check_image(images.entries[0].path)
     executor = options.open_executor(results_dir)
     drawings = results_dir / DRAWINGS
