@@ -7,6 +7,7 @@ fewer than four joints needs all of them instead of four.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ class Step(NamedTuple):
     """Whether a connection that belongs to no body yet makes a new one."""
 
 
-def walk_limbs(skeleton: Skeleton) -> list[Step]:
+@lru_cache(maxsize=16)
+def walk_limbs(skeleton: Skeleton) -> tuple[Step, ...]:
     """Orient the limbs for the assembly; they come as the skeleton lists them.
 
     A person that holds only the second joint of a limb never gains the first, so a limb whose first
@@ -51,7 +53,7 @@ def walk_limbs(skeleton: Skeleton) -> list[Step]:
         in_face = {"eye", "ear"} == {part_of(skeleton.joints[joint]) for joint in (start, end)}
         steps.append(Step(start, end, turned, not (in_face and start in reached)))
         reached |= {start, end}
-    return steps
+    return tuple(steps)
 
 
 def assemble(
