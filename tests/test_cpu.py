@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+import bodyposenet
 from bodyposenet import cpu
+from bodyposenet.errors import BodyPoseNetError
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +78,18 @@ def test_a_quota_is_told_to_libraries_and_nothing_else_is(monkeypatch):
     monkeypatch.setattr(cpu, "quota_cores", lambda: 3)
     cpu.limit_threads()
     assert [os.environ[name] for name in names] == ["1", "3"]
+
+
+def test_a_quota_limits_the_threads_of_a_network(monkeypatch):
+    asked = []
+
+    def open_session(path, *, threads, **_):
+        asked.append(threads)
+        raise BodyPoseNetError("that is all")
+
+    monkeypatch.setattr("bodyposenet.runtime.engines.onnx.open_session", open_session)
+    for quota, threads, expected in ((None, None, None), (3, None, 3), (3, 5, 5)):
+        monkeypatch.setattr("bodyposenet.runtime.models.quota_cores", lambda quota=quota: quota)
+        with pytest.raises(BodyPoseNetError, match="that is all"):
+            bodyposenet.load(threads=threads)
+        assert asked.pop() == expected

@@ -22,6 +22,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from bodyposenet.console import logger, mute
+from bodyposenet.cpu import quota_cores
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.runtime.engines.pytorch import choose_device
 from bodyposenet.training.interruption import leave_with_parent
@@ -120,6 +121,8 @@ def join_ranks() -> Iterator[Ranks]:
             with exit code 2.
     """
     if not is_launched():
+        if (cores := quota_cores()) is not None:
+            torch.set_num_threads(min(torch.get_num_threads(), cores))
         yield Ranks(choose_device())
         return
     store, ranks = _join()
