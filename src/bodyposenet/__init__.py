@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bodyposenet.api import PoseEstimator, load
+    from bodyposenet.decoding import decode
     from bodyposenet.errors import BodyPoseNetError
+    from bodyposenet.geometry import Affine
     from bodyposenet.media.draw import draw
     from bodyposenet.media.smoothing import OneEuroFilter
     from bodyposenet.media.tracking import Tracker
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bodyposenet.tasks.inference import predict
     from bodyposenet.tasks.prune import prune
     from bodyposenet.tasks.train import train
+    from bodyposenet.types import Maps
 
 # No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
 # events in the user's cache folder, so it is turned off here, before that.
@@ -30,7 +33,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [
+    "Affine",
     "BodyPoseNetError",
+    "Maps",
     "OneEuroFilter",
     "PoseEstimator",
     "Poses",
@@ -38,6 +43,7 @@ __all__ = [
     "Tracker",
     "__version__",
     "convert_dataset",
+    "decode",
     "draw",
     "evaluate",
     "export",
@@ -48,12 +54,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BodyPoseNetError": "errors", "OneEuroFilter": "media.smoothing", "PoseEstimator": "api",
-    "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
-    "convert_dataset": "tasks.dataset_convert", "draw": "media.draw",
+    "Affine": "geometry", "BodyPoseNetError": "errors", "Maps": "types",
+    "OneEuroFilter": "media.smoothing", "PoseEstimator": "api", "Poses": "poses",
+    "Skeleton": "skeleton", "Tracker": "media.tracking",
+    "convert_dataset": "tasks.dataset_convert", "decode": "decoding", "draw": "media.draw",
     "evaluate": "tasks.evaluate", "export": "tasks.export", "load": "api",
-    "predict": "tasks.inference",
-    "prune": "tasks.prune", "train": "tasks.train",
+    "predict": "tasks.inference", "prune": "tasks.prune", "train": "tasks.train",
 }  # fmt: skip
 """Name -> the module that it is in."""
 

@@ -147,10 +147,10 @@ class Verification:
             return
         if not allow_inaccurate:
             raise BodyPoseNetError(
-                f"{path}: not written, because it differs too much from the network: its {problem}",
+                f"{path}: not written, because it differs too much from the network: {problem}",
                 f"{self.tolerance.remedy} --allow_inaccurate writes it nevertheless.",
             )
-        logger.warning("%s differs too much from the network: its %s", path, problem)
+        logger.warning("%s differs too much from the network: %s", path, problem)
 
     def table(self) -> str:
         """Format the comparisons as a table: one line per batch, below a header."""

@@ -3,9 +3,8 @@
     pip install bodyposenet
     python run.py photo.jpg annotated.png
 
-The steps stand here one by one, for those who have to take them elsewhere. On another runtime
-(DeepStream's tensor meta, a Triton client) only `run_network` is another; `find_poses` takes the
-outputs of any.
+Each step is a function, as a template for other programs. For another runtime (DeepStream's tensor
+meta, a Triton client) replace `run_network`; `find_poses` decodes the outputs of any.
 """
 
 from __future__ import annotations
@@ -20,19 +19,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet import Poses, Skeleton, draw
-from bodyposenet.decoding import decode
-from bodyposenet.ending import exit_code_of
-from bodyposenet.geometry import Affine
-from bodyposenet.media.source import read_image
-from bodyposenet.runtime.engines.onnx import open_session
-from bodyposenet.types import GRAY, Maps
+from bodyposenet import Affine, Maps, Poses, Skeleton, decode, draw
 
 FOLDER = Path(__file__).parent
+GRAY = 128
+"""Value of the pixels around a fitted image, as in training."""
 
 
 def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], Affine]:
-    """The image in the middle of height x width pixels, and the map that takes it there."""
+    """Fit an image into the middle of height x width pixels; also return the map used."""
     rows, columns = image.shape[:2]
     factor = min(height / rows, width / columns)
     left, top = (width - round(columns * factor)) // 2, (height - round(rows * factor)) // 2
@@ -42,7 +37,7 @@ def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.u
 
 
 def to_tensor(pixels: NDArray[np.uint8], signature: dict[str, Any]) -> NDArray[Any]:
-    """What the network takes: (1, H, W, 3) or (1, 3, H, W), normalized unless it does that."""
+    """Return the input, (1, H, W, 3) or (1, 3, H, W), normalized unless the model does that."""
     normalization = signature["normalization"]
     tensor = pixels[np.newaxis]
     if not normalization["inside_the_model"]:
@@ -54,9 +49,13 @@ def to_tensor(pixels: NDArray[np.uint8], signature: dict[str, Any]) -> NDArray[A
 
 
 def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArray[Any], ...]:
-    """Heatmaps and part affinity fields of the first image, in the layout of the model."""
-    # An onnxruntime.InferenceSession; one of your own may need an option for INT8, see README.md.
-    session = open_session(FOLDER / "model.onnx", on_cpu=True)
+    """Return heatmaps and part affinity fields of the first image, in the model's layout."""
+    import onnxruntime  # after bodyposenet, which turns its telemetry off
+
+    # INT8 on an x86 processor without VNNI needs a session option, see README.md.
+    session = onnxruntime.InferenceSession(
+        FOLDER / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     names = [signature["heatmaps"]["name"], signature["pafs"]["name"]]
     heatmaps, pafs = session.run(names, {signature["input"]["name"]: tensor})
     return np.asarray(heatmaps)[0], np.asarray(pafs)[0]
@@ -65,7 +64,7 @@ def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArra
 def find_poses(
     heatmaps: NDArray[Any], pafs: NDArray[Any], to_network: Affine, signature: dict[str, Any]
 ) -> Poses:
-    """The people of one image, in its pixels."""
+    """Decode the people of one image, in its pixels."""
     if signature["layout"] == "NHWC":
         heatmaps, pafs = heatmaps.transpose(2, 0, 1), pafs.transpose(2, 0, 1)
     repeats = signature["pafs"]["repeats"]
@@ -76,15 +75,19 @@ def find_poses(
 
 
 def main() -> None:
-    """One image in; its people as JSON on the screen, and drawn into a file."""
+    """Print the people in an image as JSON, and draw them into a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("image")
     parser.add_argument("annotated", nargs="?", help="file that receives the drawing")
     arguments = parser.parse_args()
     signature = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
-    image = read_image(arguments.image)
-    pixels, to_network = fit(image, signature["input"]["height"], signature["input"]["width"])
-    heatmaps, pafs = run_network(to_tensor(pixels, signature), signature)
+    pixels = cv2.imread(arguments.image)
+    if pixels is None:
+        print(f"error: {arguments.image}: not found, or not an image", file=sys.stderr)
+        sys.exit(2)
+    image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    fitted, to_network = fit(image, signature["input"]["height"], signature["input"]["width"])
+    heatmaps, pafs = run_network(to_tensor(fitted, signature), signature)
     poses = find_poses(heatmaps, pafs, to_network, signature)
     print(json.dumps(poses.to_dict()))
     if arguments.annotated:
@@ -92,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of("run.py", main))
+    main()
