@@ -372,6 +372,22 @@ def test_without_tensorrt_the_guides_command_writes_the_model_and_says_what_lack
     )
 
 
+def test_from_python_an_engine_that_cannot_be_built_is_an_error_after_the_model(
+    exported, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "bodyposenet.exporting.onnx.export_onnx",
+        lambda *_: (exported / "model.onnx").read_bytes(),
+    )
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(BodyPoseNetError, match=r"m\.engine.*tensorrt"):
+        bodyposenet.export(
+            model=exported / "model.tlt", key="key", output_file=tmp_path / "m.onnx",
+            input_dims="96,128,3", engine_file=tmp_path / "m.engine",
+        )  # fmt: skip
+    assert (tmp_path / "m.onnx").is_file()
+
+
 def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monkeypatch):
     def fail(*_):
         raise BodyPoseNetError("m.engine: no kernel fits")

@@ -177,11 +177,13 @@ class ExportOptions(KeyOptions):
     ] = None
     cal_data_file: Annotated[
         StrPath | None,
-        _Int8Option(help="Tensorfile of the images; read or written.", metavar="FILE"),
+        _Int8Option(help="Tensorfile of the images; written unless it exists.", metavar="FILE"),
     ] = None
     cal_cache_file: Annotated[
         StrPath | None,
-        _Int8Option(help="TensorRT's calibration cache; read or written.", metavar="FILE"),
+        _Int8Option(
+            help="Calibration cache in TensorRT's format; written unless it exists.", metavar="FILE"
+        ),
     ] = None
     batches: Annotated[
         _Count | None,
