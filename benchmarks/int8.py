@@ -79,7 +79,7 @@ def _time(
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
     files = {"fp32": content, "int8": quantize(content, source, _TARGETS[""])}
     engines = {
-        name: onnx.load(name, content=file, threads=threads, on_cpu=True)
+        name: onnx.load(name, content=file, threads=threads, device="cpu")
         for name, file in files.items()
     }
     seconds = harness.take_turns(
@@ -104,7 +104,7 @@ def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
     source = CalibrationSource(arguments.images, None, None, count, 1, _SIZE)
 
     def evaluate(file: bytes) -> DatasetResult:
-        engine = onnx.load("the model", content=file, threads=arguments.threads, on_cpu=True)
+        engine = onnx.load("the model", content=file, threads=arguments.threads, device="cpu")
         return evaluate_dataset(Predictor(engine, spec), dataset, images)
 
     expected = evaluate(content)

@@ -134,3 +134,13 @@ def test_the_cpu_is_always_there(exported, engine):
     file = "model.tlt" if engine == "pytorch" else "model.onnx"
     predictor = open_predictor(None, str(exported / file), "key", engine, 1, device="cpu")
     assert predictor.engine.stages == 2
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_is_refused_after_a_fork(machine, monkeypatch, device):
+    machine(1)
+    monkeypatch.setattr(onnx, "_IMPORTER", -1)  # another process
+    with pytest.raises(BodyPoseNetError, match="forked") as caught:
+        open_engine(InferenceSpec(), device=device)
+    assert 'device="cpu"' in caught.value.remedy
+    assert open_engine(InferenceSpec(), device="cpu").description.data_type == "int8-cpu"

@@ -86,22 +86,22 @@ def largest_error(engine):
 def test_old_processors_are_told_to_be_exact(int8, monkeypatch):
     on_processor(monkeypatch, "x86_64", avx512vnni=True)
     opened = sessions(monkeypatch)
-    untold = largest_error(onnx.load("m", content=int8, on_cpu=True))
+    untold = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert not any(opened)
     processor.sums_bytes_in_16_bits.cache_clear()
     on_processor(monkeypatch, "x86_64", avx512vnni=False)
-    told = largest_error(onnx.load("m", content=int8, on_cpu=True))
+    told = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert opened[-1]
     assert told < ROUNDING
     assert told <= untold + 1e-3  # the same on a processor that is exact anyway
 
 
 def test_the_maps_are_right_on_the_processor_that_is_there(int8):
-    assert largest_error(onnx.load("m", content=int8, on_cpu=True)) < ROUNDING
+    assert largest_error(onnx.load("m", content=int8, device="cpu")) < ROUNDING
 
 
 def test_other_files_are_opened_as_ever(model, monkeypatch):
     monkeypatch.setattr(onnx, "sums_bytes_in_16_bits", None)  # cannot be called
     opened = sessions(monkeypatch)
-    onnx.load(model, on_cpu=True)
+    onnx.load(model, device="cpu")
     assert opened == [False]

@@ -553,7 +553,7 @@ def _verify(
     from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
     from bodyposenet.runtime.engines import onnx
 
-    exported = onnx.load(plan.output, content=content, on_cpu=True)
+    exported = onnx.load(plan.output, content=content, device="cpu")
     source, photos = plan.calibration, None
     if options.verify_images:
         photos = read_folder(options.verify_images)

@@ -31,7 +31,7 @@ class ActivationCollector:
         model.graph.output.extend(
             onnx.ValueInfoProto(name=name) for name in self._names if name not in known
         )
-        self._session = open_session(_MODEL, content=model.SerializeToString(), on_cpu=True)
+        self._session = open_session(_MODEL, content=model.SerializeToString(), device="cpu")
         inputs = read_tensors(self._session.get_inputs())
         outputs = read_tensors(self._session.get_outputs())
         self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})

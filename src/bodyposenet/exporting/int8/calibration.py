@@ -348,7 +348,7 @@ def _batches(content: bytes, source: CalibrationSource) -> Batches:
 
 def _normalized(content: bytes, source: CalibrationSource, folder: Path) -> Batches:
     """Yield batches of photos, fitted and normalized as in inference."""
-    engine = onnx_engine.load("the exported model", content=content, on_cpu=True)
+    engine = onnx_engine.load("the exported model", content=content, device="cpu")
     photos = sample_images(folder, source.batches * source.batch_size)
     fitted = fit_photos(photos, engine, source.shape)
     for batch in batched(fitted, source.batch_size):

@@ -54,8 +54,7 @@ def load(
     *,
     threads: int | None = None,
     content: bytes | None = None,
-    on_cpu: bool = False,
-    device: Device = AUTO,
+    device: Device | str = AUTO,
 ) -> ExportedEngine:
     """Open an ONNX file.
 
@@ -64,14 +63,13 @@ def load(
         claimed: What a train spec says of the model; counts where the file has no header.
         threads: At most so many; None: ONNX Runtime chooses.
         content: What the file would hold, where it is not written yet or is sealed.
-        on_cpu: Run it there, even where there is a GPU.
-        device: Where to run it.
+        device: Where to run it, or the name of that (`Device.parse`).
 
     Raises:
         BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
             joints are and no train spec does; or the device is missing.
     """
-    session = open_session(path, threads=threads, content=content, on_cpu=on_cpu, device=device)
+    session = open_session(path, threads=threads, content=content, device=device)
     inputs, outputs = read_tensors(session.get_inputs()), read_tensors(session.get_outputs())
 
     def run(images: NDArray[Any]) -> dict[str, Any]:
@@ -92,8 +90,7 @@ def open_session(
     *,
     threads: int | None = None,
     content: bytes | None = None,
-    on_cpu: bool = False,
-    device: Device = AUTO,
+    device: Device | str = AUTO,
 ) -> onnxruntime.InferenceSession:
     """Open any ONNX file; the arguments are those of `load`.
 
@@ -103,7 +100,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
-    providers = [_CPU] if on_cpu else _providers(device)
+    providers = _providers(Device.parse(device))
     session = _read(path, content, options, providers)
     if _overflows(path, session):
         options.add_session_config_entry(_EXACT_BYTES, "1")
