@@ -1,0 +1,342 @@
+"""HTTP service for pose estimation: one estimator, shared by a pool of threads.
+
+    uvicorn --app-dir examples/server --factory app:create_app
+
+A request waits in a bounded queue, and is refused at once if that is full: a service that accepts
+everything answers nobody in time. `README.md` describes the routes, the settings and the limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+import bodyposenet
+from bodyposenet import BodyPoseNetError, PoseEstimator, Poses
+from bodyposenet.cpu import usable_cores
+
+PREFIX = "BPNET_SERVER_"
+"""Of the environment variables."""
+
+_NO_IMAGE = BodyPoseNetError(
+    "The request has no image",
+    "Send the bytes of an image file as the body, or as a file of a form (multipart/form-data).",
+)
+_BODY = {
+    "required": True,
+    "content": {
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+"""What `/predict` takes, for the page at `/docs`."""
+
+
+class Settings(BaseModel):
+    """Settings of the service; `BPNET_SERVER_QUEUE_LENGTH` sets `queue_length`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path | None = None
+    """Model file; by default the model that comes with the package. `BPNET_KEY` opens it."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda:0`."""
+    workers: int = Field(default_factory=usable_cores, ge=1)
+    """Images that are processed at the same time; by default one per core."""
+    threads: int = Field(1, ge=1)
+    """Threads of the network per image. One, with a worker per core, gives the most images per
+    second; one worker with all cores gives the shortest time per image."""
+    queue_length: int = Field(32, ge=0)
+    """Requests that wait for a worker; more are refused."""
+    timeout: float = Field(10.0, gt=0)
+    """Seconds from the head of a request until its result."""
+    max_bytes: int = Field(16 * 2**20, ge=1)
+    """Size of a request's body."""
+    score_threshold: float = Field(0.0, ge=0, le=1)
+    """People of lower scores are left out, unless a request sets another threshold."""
+    max_people: int | None = Field(None, ge=1)
+    """Most people of one image, the best ones, unless a request sets another number."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings.
+
+        Raises:
+            BodyPoseNetError: A variable with the prefix has a wrong name or value.
+        """
+        values = {
+            name.removeprefix(PREFIX).lower(): value
+            for name, value in environment.items()
+            if name.startswith(PREFIX)
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            variable = PREFIX + str(problem["loc"][0]).upper()
+            known = ", ".join(PREFIX + name.upper() for name in cls.model_fields)
+            raise BodyPoseNetError(
+                f"{variable}: {problem['msg']}", f"Known variables: {known}."
+            ) from error
+
+    def load(self) -> PoseEstimator:
+        """Open the model."""
+        return bodyposenet.load(
+            self.model,
+            os.environ.get("BPNET_KEY"),
+            device=self.device,
+            threads=self.threads,
+            concurrency=self.workers,
+            score_threshold=self.score_threshold,
+            max_people=self.max_people,
+        )
+
+
+class Metrics:
+    """Prometheus metrics of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "bodyposenet_requests", "Requests to /predict", ["status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "bodyposenet_request_seconds",
+            "Seconds from the head of a request to its response",
+            registry=self.registry,
+        )
+        self.inference_seconds = Histogram(
+            "bodyposenet_inference_seconds",
+            "Seconds of decoding an image and finding the people",
+            registry=self.registry,
+        )
+        self.pending = Gauge(
+            "bodyposenet_pending_requests", "Requests that wait or run", registry=self.registry
+        )
+        self.people = Counter(
+            "bodyposenet_people", "People that were found", registry=self.registry
+        )
+
+
+class Service:
+    """An estimator, the threads that share it, and the requests that are under way.
+
+    `predict` and what it calls run in the event loop, `_infer` in a thread.
+
+    Args:
+        model: Finds the people.
+        settings: The limits.
+    """
+
+    def __init__(self, model: PoseEstimator, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.pending = 0
+        self._model = model
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="inference")
+        self._seconds = 0.0  # of an inference, as a moving average
+
+    async def predict(self, request: Request, limits: Mapping[str, Any]) -> Poses:
+        """Find the people in the image of a request.
+
+        Args:
+            request: Its body is read.
+            limits: `score_threshold` and `max_people`, where the request sets them.
+
+        Raises:
+            HTTPException: 503 if the queue is full, 413 if the body is too large, 408 if it does
+                not arrive in time, 504 if the people are not found in time.
+            BodyPoseNetError: The body is not an image.
+        """
+        self._enter()
+        work: Future[Poses] | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                content = await read_image(request, self.settings.max_bytes)
+                work = self._pool.submit(self._infer, content, limits)
+                return await asyncio.wrap_future(work)  # at a timeout, it leaves the queue
+        except TimeoutError as error:
+            seconds = f"{self.settings.timeout:g} seconds"
+            if work is None:
+                raise HTTPException(408, f"The image did not arrive within {seconds}") from error
+            raise HTTPException(504, f"No result within {seconds}") from error
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The connection was closed") from error
+        finally:
+            if work is None:
+                self._leave()
+            else:  # a thread cannot be interrupted: it holds its place until it is done
+                work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+
+    def close(self) -> None:
+        """Wait for the images that are processed, drop those that wait, and close the model."""
+        self._pool.shutdown(cancel_futures=True)
+        self._model.close()
+
+    def _enter(self) -> None:
+        if self.pending >= self.settings.workers + self.settings.queue_length:
+            seconds = math.ceil(self._seconds * self.pending / self.settings.workers)
+            raise HTTPException(
+                503, "Too many requests are waiting", {"Retry-After": str(max(seconds, 1))}
+            )
+        self.pending += 1
+        self.metrics.pending.set(self.pending)
+
+    def _leave(self) -> None:
+        self.pending -= 1
+        self.metrics.pending.set(self.pending)
+
+    def _infer(self, content: bytes, limits: Mapping[str, Any]) -> Poses:
+        start = time.perf_counter()
+        poses = self._model(content, **limits)
+        seconds = time.perf_counter() - start
+        self._seconds += (seconds - self._seconds) * (0.1 if self._seconds else 1.0)
+        self.metrics.inference_seconds.observe(seconds)
+        self.metrics.people.inc(len(poses))
+        return poses
+
+
+async def read_image(request: Request, max_bytes: int) -> bytes:
+    """Read the image of a request: its body, or the first file of a form.
+
+    Raises:
+        HTTPException: 413 if the body has more bytes, whatever its header states.
+        BodyPoseNetError: There is no image.
+    """
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and int(stated) > max_bytes:
+        raise HTTPException(413, f"The body has {int(stated):,} bytes; at most {max_bytes:,}")
+    limited = Request(request.scope, _limit(request.receive, max_bytes))
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with limited.form(max_files=1) as form:
+            file = next((field for field in form.values() if isinstance(field, UploadFile)), None)
+            content = await file.read() if file is not None else b""
+    else:
+        content = await limited.body()
+    if not content:
+        raise _NO_IMAGE
+    return content
+
+
+def _limit(receive: Receive, max_bytes: int) -> Receive:
+    """Pass messages on until their bodies have more bytes in all."""
+    left = max_bytes
+
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"The body has more than {max_bytes:,} bytes")
+        return message
+
+    return limited
+
+
+def create_app(
+    settings: Settings | None = None, load: Callable[[Settings], PoseEstimator] = Settings.load
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: By default from the environment.
+        load: Opens the model, when the application starts.
+    """
+    settings = settings or Settings.from_environment()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        model = load(settings)
+        model(np.zeros((64, 64, 3), np.uint8))  # compiles the decoder, before the first request
+        app.state.service = service = Service(model, settings)
+        yield
+        service.close()
+
+    app = FastAPI(title="bodyposenet", version=bodyposenet.__version__, lifespan=lifespan)
+    app.add_exception_handler(BodyPoseNetError, _explain)
+    app.middleware("http")(_measure)
+    app.get("/health")(health)
+    app.get("/metrics")(metrics)
+    app.post("/predict", openapi_extra={"requestBody": _BODY})(predict)
+    return app
+
+
+async def predict(
+    request: Request,
+    score_threshold: Annotated[float | None, Query(ge=0, le=1)] = None,
+    max_people: Annotated[int | None, Query(ge=1)] = None,
+) -> dict[str, Any]:
+    """Find the people in an image; the response holds the lists of `Poses.to_dict`."""
+    given = {"score_threshold": score_threshold, "max_people": max_people}
+    limits = {name: value for name, value in given.items() if value is not None}
+    poses = await request.app.state.service.predict(request, limits)
+    boxes = np.nan_to_num(poses.boxes).astype(float).round(3).tolist()
+    return {"joints": poses.skeleton.joints, "boxes": boxes, **poses.to_dict()}
+
+
+async def health(request: Request) -> dict[str, Any]:
+    """Answer that the model is open, and how many requests are under way."""
+    service = request.app.state.service
+    return {
+        "status": "ok",
+        "version": bodyposenet.__version__,
+        "pending": service.pending,
+        "capacity": service.settings.workers + service.settings.queue_length,
+    }
+
+
+async def metrics(request: Request) -> Response:
+    """Write the metrics in Prometheus' text format."""
+    registry = request.app.state.service.metrics.registry
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _explain(request: Request, error: Exception) -> JSONResponse:
+    """Turn an error that the caller can fix into a response."""
+    assert isinstance(error, BodyPoseNetError)
+    return JSONResponse({"detail": error.what, "remedy": error.remedy}, 422)
+
+
+async def _measure(request: Request, respond: Callable[..., Any]) -> Response:
+    """Count requests to `/predict` and their seconds."""
+    if request.url.path != "/predict":
+        return await respond(request)
+    values, start, status = request.app.state.service.metrics, time.perf_counter(), 500
+    try:
+        response = await respond(request)
+        status = response.status_code
+        return response
+    finally:
+        values.requests.labels(status).inc()
+        values.request_seconds.observe(time.perf_counter() - start)
