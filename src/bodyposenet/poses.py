@@ -60,40 +60,34 @@ class Poses:
     inferred: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        joints = len(self.skeleton.joints)
-        people = self._check("scores", np.float32, None)
-        self._check("keypoints", np.float32, people, joints, 2)
-        self._check("keypoint_scores", np.float32, people, joints)
+        scores = self._convert("scores", np.float32)
+        people, joints = scores.shape[:1], (len(self.skeleton.joints),)
+        self._check("scores", scores, people or (0,))
+        self._check("keypoints", self._convert("keypoints", np.float32), (*people, *joints, 2))
+        keypoint_scores = self._convert("keypoint_scores", np.float32)
+        self._check("keypoint_scores", keypoint_scores, people + joints)
         if self.track_ids is not None:
-            self._check("track_ids", np.int64, people)
+            self._check("track_ids", self._convert("track_ids", np.int64), people)
         if self.inferred is not None:
-            self._check("inferred", np.bool_, people, joints)
+            self._check("inferred", self._convert("inferred", np.bool_), people + joints)
 
-    def _check(self, name: str, dtype: DTypeLike, *shape: int | None) -> int:
-        """Convert a field to an array of this dtype, check its shape, and return its length.
-
-        Args:
-            name: The field.
-            dtype: Its dtype.
-            *shape: Its shape; None: any length.
-        """
+    def _convert(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         value = getattr(self, name)
         try:
             array = np.asarray(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise BodyPoseNetError(f"Poses.{name}: not an array of numbers: {error}") from error
-        expected = array.shape[:1] if shape == (None,) else shape
-        if array.shape != expected or not array.ndim:
-            people = expected[0] if expected else "N"
-            raise BodyPoseNetError(
-                f"Poses.{name}: expected the shape {expected or '(N,)'} for {people} people with "
-                f"the {len(self.skeleton.joints)} joints of {self.skeleton.name}, "
-                f"got {array.shape}",
-                "N people have keypoints (N, K, 2), keypoint_scores (N, K) and scores (N,).",
-            )
         if array is not value:
             object.__setattr__(self, name, array)
-        return len(array)
+        return array
+
+    def _check(self, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise BodyPoseNetError(
+                f"Poses.{name}: expected the shape {shape} for {shape[0]} people with the "
+                f"{len(self.skeleton.joints)} joints of {self.skeleton.name}, got {array.shape}",
+                "N people have keypoints (N, K, 2), keypoint_scores (N, K) and scores (N,).",
+            )
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> Poses:
@@ -114,9 +108,7 @@ class Poses:
             BodyPoseNetError: There are none, or their skeletons differ.
         """
         if not parts:
-            raise BodyPoseNetError(
-                "Poses.concat: the list is empty", "Write Poses.empty(skeleton) for nobody."
-            )
+            raise BodyPoseNetError("Poses.concat: an empty list", "Write Poses.empty(skeleton).")
         skeleton = parts[0].skeleton
         for part in parts[1:]:
             if part.skeleton.joints != skeleton.joints:
@@ -505,5 +497,4 @@ def _require(package: str, caller: str) -> ModuleType:
 
 
 def _warn_renamed(old: str, new: str) -> None:
-    message = f"Poses.{old} is deprecated; use Poses.{new}"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    warnings.warn(f"Poses.{old} is deprecated; use Poses.{new}", DeprecationWarning, stacklevel=3)
