@@ -39,7 +39,8 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
             say(f"       {error.remedy}", error=True)
         return 2
     except Stopped as stop:
-        say(str(stop), error=True)
+        if not stop.is_reported:
+            say(str(stop), error=True)
         return STOPPED
     except KeyboardInterrupt:
         say("interrupted", error=True)

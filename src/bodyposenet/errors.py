@@ -76,11 +76,13 @@ class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)
 
     Args:
         signal: Its name.
+        is_reported: Whether another process has printed this already.
     """
 
-    def __init__(self, signal: str) -> None:
+    def __init__(self, signal: str, *, is_reported: bool = False) -> None:
         super().__init__(signal)
         self.signal = signal
+        self.is_reported = is_reported
 
     def __str__(self) -> str:
         return f"stopped by {self.signal}; the same command goes on from here"

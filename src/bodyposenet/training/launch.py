@@ -61,7 +61,8 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
             elastic_launch(config, sys.executable)(*COMMAND, "train", *argv, *_log_arguments())
         except SignalException as signalled:
             if stopped.exists():
-                raise Stopped(signal.Signals(signalled.sigval).name) from None
+                name = signal.Signals(signalled.sigval).name
+                raise Stopped(name, is_reported=True) from None
             if signalled.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise BodyPoseNetError(
@@ -86,7 +87,7 @@ def _log_arguments() -> list[str]:
 def _explain(failure: ProcessFailure) -> BaseException:
     rank, code = failure.local_rank, failure.exitcode
     if code == STOPPED:
-        return Stopped("a signal")
+        return Stopped("a signal", is_reported=True)
     if code == _TOLD:
         return BodyPoseNetError(f"rank {rank} has ended, it has said why; so the others were ended")
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended, exit code {code}"
