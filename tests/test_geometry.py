@@ -66,7 +66,7 @@ def test_a_positive_angle_turns_x_towards_y():
     np.testing.assert_allclose(Affine.rotation(90).apply(np.array([1.0, 0.0])), (0, 1), atol=1e-12)
 
 
-def test_mirroring_exchanges_the_outermost_pixels():
+def test_flip_test_exchanges_the_outermost_pixels():
     image = np.arange(12, dtype=np.uint8).reshape(2, 6)
     mirror = Affine.scaling(-1, 1).then(Affine.translation(5, 0))
     np.testing.assert_array_equal(mirror.warp(image, 2, 6, outside=0), image[:, ::-1])

@@ -1,6 +1,8 @@
 """What users of other pose libraries write first: it works, or the error tells what to write."""
 
+import copy
 import logging
+import pickle
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import bodyposenet
 from bodyposenet import BodyPoseNetError, Poses
 from bodyposenet.media.source import read_image
+from bodyposenet.specs.pose import load_skeleton
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +145,35 @@ def test_images_of_opencv(photo):
     np.testing.assert_array_equal(model(photo.read_bytes()).keypoints, model(photo).keypoints)
 
 
-def test_no_result_is_drawn_by_the_results_own_method(model, photo):
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("plot", "draw(image)"),  # ultralytics: results[0].plot()
+        ("xy", "poses.keypoints"),
+        ("cpu", "NumPy"),
+        ("names", "skeleton.joints"),
+        ("tojson", "to_dict()"),
+        ("orig_img", "keep the image"),
+        ("pose_landmarks", "poses.keypoints"),  # MediaPipe
+        ("pred_instances", "poses.keypoints"),  # MMPose
+        ("shape", "poses.keypoints"),  # rtmlib: keypoints, scores = body(image)
+    ],
+)
+def test_results_of_others_name_ours(name, write):
+    skeleton = load_skeleton("bpnet_18joints.json")
+    points = np.zeros((1, 18, 2), np.float32)
+    poses = Poses(points, points[..., 0], points[:, 0, 0], skeleton)
+    for result in (poses, poses[0]):
+        with pytest.raises(AttributeError, match=name) as caught:
+            getattr(result, name)
+        assert write in str(caught.value)
+    again = pickle.loads(pickle.dumps(copy.copy(poses)))
+    np.testing.assert_array_equal(again.keypoints, poses.keypoints)
+
+
+def test_poses_are_drawn(model, photo):
     poses = model(photo, score_threshold=0.0)
-    picture = bodyposenet.draw(read_image(photo), poses, score_threshold=0)
+    picture = poses.draw(photo, score_threshold=0)
     assert picture.shape == read_image(photo).shape
 
 

@@ -84,7 +84,7 @@ def test_pairs_go_by_name_not_by_order():
 
 
 @given(skeletons())
-def test_mirroring_twice_changes_nothing(skeleton):
+def test_flip_test_twice_changes_nothing(skeleton):
     mirrored = np.array(skeleton.mirrored)
     np.testing.assert_array_equal(mirrored[mirrored], np.arange(len(skeleton.joints)))
     for joint, other in zip(skeleton.joints, mirrored, strict=True):

@@ -76,6 +76,25 @@ _METHODS = {
 }  # fmt: skip
 """Attributes of the model."""
 
+_ARRAYS = (
+    "poses.keypoints, (people, joints, 2), and poses.keypoint_scores, (people, joints), are arrays"
+)
+_RESULTS = {
+    **dict.fromkeys(("plot", "show", "visualize", "vis"), "poses.draw(image) gives a new image"),
+    **dict.fromkeys(("xy", "xyn", "conf", "shape", "pose_landmarks", "landmark"), _ARRAYS),
+    **dict.fromkeys(("keypoints_visible", "pred_instances", "predictions"), _ARRAYS),
+    **dict.fromkeys(("cpu", "cuda", "numpy", "to"), "leave it out: the arrays are NumPy's"),
+    **dict.fromkeys(("tojson", "to_json", "summary"), "poses.to_dict(), or poses.save(path)"),
+    **dict.fromkeys(("masks", "probs", "obb"), "there are only joints"),
+    "names": "poses.skeleton.joints",
+    "to_df": "poses.to_dataframe()",
+    "save_txt": "poses.save(path)",
+    "bboxes": "poses.boxes",
+    "id": "poses.track_ids",
+    "orig_img": "keep the image: poses do not have it",
+}
+"""Attributes of the poses, and of one person."""
+
 _ATTRIBUTES = {
     **dict.fromkeys(("YOLO", "Body", "Wholebody", "BodyWithFeet", "PoseTracker", "Custom"), _LOAD),
     **dict.fromkeys(("PoseLandmarker", "Pose", "MMPoseInferencer", "init_model"), _LOAD),
@@ -105,6 +124,17 @@ def no_method(name: str) -> AttributeError:
     """The error about an attribute that a model does not have."""
     advice = f": {_METHODS[name]}" if name in _METHODS else ""
     return AttributeError(f"PoseEstimator has no attribute {name!r}{advice}")
+
+
+def no_result(kind: str, name: str) -> AttributeError:
+    """The error about an attribute that the poses, or one person, do not have.
+
+    Args:
+        kind: The class.
+        name: The attribute.
+    """
+    advice = f": {_RESULTS[name]}" if name in _RESULTS else ""
+    return AttributeError(f"{kind} has no attribute {name!r}{advice}")
 
 
 def no_attribute(name: str) -> AttributeError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import UnknownJointError, closest
+from bodyposenet.other_libraries import no_result
 from bodyposenet.skeleton import Skeleton
 
 
@@ -53,6 +54,11 @@ class PersonPose(Mapping[str, Keypoint]):
     skeleton: Skeleton
     track_id: int | None = None
     inferred: NDArray[np.bool_] | None = None
+
+    if not TYPE_CHECKING:  # for which any attribute would be there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_result("PersonPose", name)
 
     def __getitem__(self, joint: str) -> Keypoint:
         """Return a joint by name, also one that is missing (`keypoint.visible` is False).

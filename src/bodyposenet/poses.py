@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, write_json
+from bodyposenet.other_libraries import no_result
 from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 
@@ -70,6 +71,11 @@ class Poses:
             self._check("track_ids", self._convert("track_ids", np.int64), people)
         if self.inferred is not None:
             self._check("inferred", self._convert("inferred", np.bool_), people + joints)
+
+    if not TYPE_CHECKING:  # for which any attribute would be there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_result("Poses", name)
 
     def _convert(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         value = getattr(self, name)

@@ -41,22 +41,22 @@ class ModelDescription:
 
     @classmethod
     def from_header(
-        cls, path: str | Path, text: str, claimed: ModelDescription | None = None
+        cls, path: str | Path, text: str, expected: ModelDescription | None = None
     ) -> ModelDescription:
         """Read the header of a model file (see `model.checkpoint.describe`).
 
         Args:
             path: The file, for errors.
             text: Its header, as JSON.
-            claimed: From a train spec: its sigma counts for headers that have none.
+            expected: From a train spec: its sigma counts for headers that have none.
 
         Raises:
             BodyPoseNetError: The header is broken, or not one of this version.
         """
         header = ExportedHeader.read(path, text)
         sigma = header.heatmap_sigma
-        if claimed is not None and not header.has_sigma:
-            sigma = claimed.heatmap_sigma
+        if expected is not None and not header.has_sigma:
+            sigma = expected.heatmap_sigma
         return cls(
             header.joints(),
             header.normalization.image_scale,

@@ -161,12 +161,12 @@ def open_engine(
     threads = quota_cores() if threads is None else threads
     path = find_model(spec, model, engine, device)
     _check_runtime(path, engine)
-    claimed = _train_description(spec)
+    expected = _train_description(spec)
     if path.suffix.lower() == ".engine":
         opened = _open_built(path, key, engine, threads, precision, place)
     else:
-        opened = _open(path, key, engine, claimed, threads, precision or PRECISIONS[0], place)
-    if claimed is not None and (differing := claimed.differences(opened.description)):
+        opened = _open(path, key, engine, expected, threads, precision or PRECISIONS[0], place)
+    if expected is not None and (differing := expected.differences(opened.description)):
         spec.fail(
             "train_spec",
             f"{spec.train_spec} and the model {path} differ in {', '.join(differing)}",
@@ -251,7 +251,7 @@ def _open(
     path: Path,
     key: str,
     engine: str,
-    claimed: ModelDescription | None,
+    expected: ModelDescription | None,
     threads: int | None,
     precision: str,
     device: Device,
@@ -264,7 +264,7 @@ def _open(
 
         return pytorch.load(
             path, key, pytorch.find_device(device),
-            threads=threads, precision=precision, claimed=claimed,
+            threads=threads, precision=precision, expected=expected,
         )  # fmt: skip
     content = None
     if extension == ".onnx":
@@ -277,7 +277,7 @@ def _open(
         from bodyposenet.runtime.engines import openvino
 
         openvino.check_device(device)
-        return openvino.load(path, claimed, threads=threads, precision=precision, content=content)
+        return openvino.load(path, expected, threads=threads, precision=precision, content=content)
     from bodyposenet.runtime.engines import onnx
 
     if precision != PRECISIONS[0]:
@@ -285,7 +285,7 @@ def _open(
             f"precision {precision}: ONNX Runtime computes in that of the file",
             "Choose the engine openvino, or pytorch with the .tlt file.",
         )
-    return onnx.load(path, claimed, threads=threads, content=content, device=device)
+    return onnx.load(path, expected, threads=threads, content=content, device=device)
 
 
 def _open_built(

@@ -22,7 +22,7 @@ from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.mirroring import Mirror
+from bodyposenet.runtime.flip_test import FlipTest
 from bodyposenet.runtime.rotation import TURNS, merge_turns
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import GRAY, Maps, Poses
@@ -120,7 +120,7 @@ class Predictor:
         self.spec = spec
         if engine.fixed_shape is not None:
             self.spec = _bind(spec, engine.fixed_shape)
-        self._mirror = Mirror(engine.skeleton) if spec.flip_test else None
+        self._flip_test = FlipTest(engine.skeleton) if spec.flip_test else None
         self._turns = TURNS if spec.rotation_test else (0,)
         self._scales = [1.0]
         if self.spec.multi_scale_inference:
@@ -250,11 +250,11 @@ class Predictor:
 
     def _infer_at(self, images: NDArray[np.uint8]) -> list[Maps]:
         stage = self.spec.output_stage_to_use
-        if self._mirror is None:
+        if self._flip_test is None:
             return self.engine.infer(images, stage)
         maps = self.engine.infer(np.concatenate([images, images[:, :, ::-1]]), stage)
         pairs = zip(maps[: len(images)], maps[len(images) :], strict=True)
-        return [self._mirror.average(plain, mirrored) for plain, mirrored in pairs]
+        return [self._flip_test.average(plain, mirrored) for plain, mirrored in pairs]
 
 
 def _bind(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:

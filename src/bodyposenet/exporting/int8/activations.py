@@ -73,7 +73,7 @@ class ActivationCollector:
     def _as_input(self, batch: NDArray[np.float32]) -> NDArray[Any]:
         """Convert normalized images to the model's layout, and to pixels if it normalizes them."""
         inputs: NDArray[Any] = batch
-        if self._signature.bakes_normalization:
+        if self._signature.normalizes_input:
             scale, offset = self.description.image_scale, self.description.image_offset
             pixels = (batch + np.array(offset, np.float32)) * np.array(scale, np.float32)
             inputs = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -50,7 +50,7 @@ class Signature:
     Args:
         pafs: Name of the output beside `HEATMAPS`.
         channels_last: (N, H, W, C), else (N, C, H, W); input and outputs alike.
-        bakes_normalization: It takes uint8 pixels as they are.
+        normalizes_input: It takes uint8 pixels as they are.
         batch: The only number of images that it takes at once; None: any.
         fixed_shape: The only height and width that it takes; None: any.
         channels: Of the heatmaps and of the PAFs; None: not told.
@@ -58,7 +58,7 @@ class Signature:
 
     pafs: str
     channels_last: bool
-    bakes_normalization: bool
+    normalizes_input: bool
     batch: int | None
     fixed_shape: tuple[int, int] | None
     channels: tuple[int | None, int | None]
@@ -91,7 +91,7 @@ class Signature:
         return cls(
             pafs,
             channels_last,
-            bakes_normalization=dtype == "uint8",
+            normalizes_input=dtype == "uint8",
             batch=shape[0],
             fixed_shape=None if height is None or width is None else (height, width),
             channels=(outputs[HEATMAPS].shape[axis], outputs[pafs].shape[axis]),
@@ -164,7 +164,7 @@ def prepare(
     """
     inputs: NDArray[Any] = (
         _pad(images, description.stride)
-        if signature.bakes_normalization
+        if signature.normalizes_input
         else normalize(images, description)
     )
     return np.ascontiguousarray(inputs if signature.channels_last else inputs.transpose(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""An exported model that a runtime has read: uint8 images in, the maps of its last stage out."""
+"""Engine of an exported model, on any runtime that has read it."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ class ExportedEngine:
         return repeats
 
 
-def wrap_model(
+def make_engine(
     path: str | Path,
     inputs: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
     header: str | None,
-    claimed: ModelDescription | None,
+    expected: ModelDescription | None,
     run: Run,
     name: str,
 ) -> ExportedEngine:
@@ -120,7 +120,7 @@ def wrap_model(
         inputs: By name.
         outputs: By name.
         header: Description of the model in the file, as JSON; None if there is none.
-        claimed: From a train spec; counts for what the file does not tell.
+        expected: From a train spec; counts for what the file does not tell.
         run: Runs it.
         name: What runs it; see `ModelEngine`.
 
@@ -129,22 +129,22 @@ def wrap_model(
             of no whole cells; or neither the file nor a train spec says what its joints are.
     """
     signature = Signature.read(path, inputs, outputs)
-    description = claimed
+    description = expected
     if header is not None:
-        description = ModelDescription.from_header(path, header, claimed)
+        description = ModelDescription.from_header(path, header, expected)
     if description is None:
         raise BodyPoseNetError(
             f"{path}: the file does not say what its joints and its normalization are",
             "Name the spec that the model was trained with as train_spec in the inference spec.",
         )
     skeleton = description.skeleton
-    expected = skeleton.heatmap_channels, skeleton.paf_channels
+    channels = skeleton.heatmap_channels, skeleton.paf_channels
     if any(
-        found not in (None, own) for found, own in zip(signature.channels, expected, strict=True)
+        found not in (None, own) for found, own in zip(signature.channels, channels, strict=True)
     ):
         raise BodyPoseNetError(
             f"{path}: gives {describe_tensors(outputs)}, but the skeleton {skeleton.name} needs "
-            f"{expected[0]} heatmaps and {expected[1]} PAF channels",
+            f"{channels[0]} heatmaps and {channels[1]} PAF channels",
             "Name the spec that the model was trained with as train_spec in the inference spec.",
         )
     if any(side % description.stride for side in signature.fixed_shape or ()):

@@ -17,7 +17,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.choices import AUTO, Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.exported import Tensor
-from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.exported_engine import ExportedEngine, make_engine
 from bodyposenet.runtime.engines.forks import keep_in_forks, refuse_fork
 from bodyposenet.runtime.engines.processor import sums_bytes_in_16_bits
 from bodyposenet.sealing import METADATA_KEY
@@ -50,7 +50,7 @@ _EXACT_BYTES = "session.x64quantprecision"
 
 def load(
     path: str | Path,
-    claimed: ModelDescription | None = None,
+    expected: ModelDescription | None = None,
     *,
     threads: int | None = None,
     content: bytes | None = None,
@@ -60,7 +60,7 @@ def load(
 
     Args:
         path: The file.
-        claimed: What a train spec says of the model; counts where the file has no header.
+        expected: What a train spec says of the model; counts where the file has no header.
         threads: At most so many; None: ONNX Runtime chooses.
         content: What the file would hold, where it is not written yet or is sealed.
         device: Where to run it, or the name of that (`Device.parse`).
@@ -82,7 +82,7 @@ def load(
             ) from error
         return dict(zip(outputs, found, strict=True))
 
-    return wrap_model(path, inputs, outputs, header_of(session), claimed, run, "onnx")
+    return make_engine(path, inputs, outputs, header_of(session), expected, run, "onnx")
 
 
 def open_session(

@@ -20,7 +20,7 @@ from bodyposenet.runtime.choices import Device
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
-from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.exported_engine import ExportedEngine, make_engine
 from bodyposenet.runtime.engines.forks import keep_in_forks, refuse_fork
 from bodyposenet.runtime.engines.onnx import check_graph
 from bodyposenet.runtime.engines.onnx_metadata import read_header
@@ -51,7 +51,7 @@ def check_device(device: Device) -> None:
 
 def load(
     path: str | Path,
-    claimed: ModelDescription | None = None,
+    expected: ModelDescription | None = None,
     *,
     threads: int | None = None,
     precision: str = "fp32",
@@ -61,7 +61,7 @@ def load(
 
     Args:
         path: The file.
-        claimed: What a train spec says of the model; counts where the file has no header.
+        expected: What a train spec says of the model; counts where the file has no header.
         threads: At most so many; None: OpenVINO chooses.
         precision: `fp32`, or `bf16`: twice as fast on processors that have it, a little less exact.
             OpenVINO itself would choose bf16 there, unasked.
@@ -76,7 +76,7 @@ def load(
         header = read_header(path, Path(path).read_bytes() if content is None else content)
         model = openvino.Core().read_model(str(path) if content is None else content)
     compiled = _compile(path, model, _options(threads, precision))
-    return _engine(path, compiled, header, claimed, precision)
+    return _engine(path, compiled, header, expected, precision)
 
 
 def build(
@@ -161,7 +161,7 @@ def _engine(
     path: str | Path,
     compiled: openvino.CompiledModel,
     header: str | None,
-    claimed: ModelDescription | None,
+    expected: ModelDescription | None,
     precision: str,
 ) -> ExportedEngine:
     with _explaining(path, "name its inputs and outputs", _EXPORT_AGAIN):
@@ -182,7 +182,7 @@ def _engine(
         return {name: found[name] for name in outputs}
 
     name = f"openvino {precision}"
-    engine = wrap_model(path, inputs, outputs, header, claimed, run, name)
+    engine = make_engine(path, inputs, outputs, header, expected, run, name)
     if engine.description.data_type == "int8-tensorrt":
         logger.warning(
             "%s is quantized for TensorRT: OpenVINO may compute it less exactly than ONNX Runtime; "

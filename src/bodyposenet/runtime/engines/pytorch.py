@@ -172,7 +172,7 @@ def load(
     *,
     threads: int | None = None,
     precision: str = "fp32",
-    claimed: ModelDescription | None = None,
+    expected: ModelDescription | None = None,
 ) -> PyTorchEngine:
     """Open a model file (`.tlt`, or TAO 5's `.hdf5`).
 
@@ -182,7 +182,7 @@ def load(
         device: Where to run; None: `choose_device()`.
         threads: Of each run on the CPU, at most; None: PyTorch chooses.
         precision: See `PyTorchEngine`.
-        claimed: What a train spec tells of the model, for a file of TAO's, which does not tell how
+        expected: What a train spec tells of the model, for a file of TAO's, which does not tell how
             it was trained.
 
     Raises:
@@ -191,5 +191,5 @@ def load(
     device = device or choose_device()
     _check_process(device, threads)  # building the network runs PyTorch already
     with _using(threads):
-        network = load_model(path, key, None if claimed is None else claimed.training())
+        network = load_model(path, key, None if expected is None else expected.training())
         return PyTorchEngine(network, device, precision, threads=threads)

@@ -26,7 +26,7 @@ from bodyposenet.files import exists, replacing
 from bodyposenet.runtime.choices import AUTO, Device
 from bodyposenet.runtime.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.runtime.engines.exported import Tensor
-from bodyposenet.runtime.engines.exported_engine import ExportedEngine, wrap_model
+from bodyposenet.runtime.engines.exported_engine import ExportedEngine, make_engine
 
 _UPDATE = "Export the model again (bpnet export), or update tensorrt."
 
@@ -126,7 +126,7 @@ def load_built(
     header.check_machine(path, trt.__version__, find_device(index))
     plan = _Plan(path, body, index)
     text = header.model_text
-    return wrap_model(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
+    return make_engine(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
 
 
 class _Log(trt.ILogger):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bodyposenet.runtime.mirroring import Mirror
+from bodyposenet.runtime.flip_test import FlipTest
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
@@ -36,7 +36,7 @@ def test_a_perfect_network_sees_the_same_in_the_mirror(name):
     mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
     plain = see(skeleton, points, (height, width))
     seen = see(skeleton, mirrored[list(skeleton.mirrored)], (height, width))
-    mean = Mirror(skeleton).average(plain, seen)
+    mean = FlipTest(skeleton).average(plain, seen)
     np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
     np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_reversed_limbs_are_turned_round_and_one_sided_ones_stay():
     seen = see(ODD, mirrored[list(ODD.mirrored)], (height, width))
     for nonsense in (seen.heatmaps[5], seen.pafs[6:]):  # no partners: must not be looked at
         nonsense[:] = 99
-    mean = Mirror(ODD).average(plain, seen)
+    mean = FlipTest(ODD).average(plain, seen)
     np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
     np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_both_images_count_the_same():
     shape = (4, 6)
     plain = Maps(np.zeros((7, *shape), np.float32), np.zeros((12, *shape), np.float32))
     seen = Maps(np.ones((7, *shape), np.float32), np.ones((12, *shape), np.float32))
-    mean = Mirror(ODD).average(plain, seen)
+    mean = FlipTest(ODD).average(plain, seen)
     assert mean.heatmaps.mean(axis=(1, 2)).tolist() == [0.5] * 5 + [0, 0.5]
     # Arms turn round and mirror: x stays, y turns; hips likewise; the others stay zero.
     assert mean.pafs.mean(axis=(1, 2)).tolist() == [0.5, -0.5] * 3 + [0] * 6
@@ -68,5 +68,5 @@ def test_both_images_count_the_same():
 def test_a_skeleton_without_limbs():
     lone = Skeleton("lone", ("head",), ())
     maps = Maps(np.ones((2, 3, 4), np.float32), np.zeros((0, 3, 4), np.float32))
-    mean = Mirror(lone).average(maps, maps)
+    mean = FlipTest(lone).average(maps, maps)
     assert mean.heatmaps.shape == (2, 3, 4) and mean.pafs.shape == (0, 3, 4)

@@ -1,7 +1,7 @@
-"""Maps of an image and of its mirror image in, their mean out (the flip test).
+"""Flip test: average the maps of an image and of its mirror image.
 
 In a mirror image left and right joints have changed places, so their channels are swapped back; the
-horizontal component of every part affinity field is turned round.
+horizontal component of every part affinity field changes its sign.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _NONE = -1
 """In place of the counterpart of a joint of one side that has none on the other."""
 
 
-class Mirror:
-    """Knows which channels of a skeleton's maps become which in a mirror image.
+class FlipTest:
+    """Which channels of a skeleton's maps become which in a mirror image, and their average.
 
     A limb may become one that the skeleton lists from end to start: that field is turned round. A
     joint of one side without a counterpart on the other, and a limb whose mirrored limb the
