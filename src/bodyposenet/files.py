@@ -14,7 +14,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -268,26 +268,6 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """
     if exists(path) and not overwrite:
         raise BodyPoseNetError(f"{path}: exists already", "Name another one, or give --overwrite.")
-
-
-def refuse_unwritable(files: Iterable[Path], folders: Iterable[Path], *, overwrite: bool) -> None:
-    """Refuse results that cannot be written, before any work is done for them.
-
-    Args:
-        files: Files to be written.
-        folders: Folders that receive results; they are made.
-        overwrite: Whether files that exist may be replaced.
-
-    Raises:
-        BodyPoseNetError: A file exists and may not be replaced, or is a folder; or a folder cannot
-            be made or is read-only.
-    """
-    for path in files:
-        if is_folder(path):
-            raise BodyPoseNetError(f"{path} is a folder", "Name a file.")
-        refuse_existing(path, overwrite=overwrite)
-    for folder in folders:
-        make_directory(folder, "Choose a folder that is writable, or change its permissions.")
 
 
 def make_directory(

@@ -392,7 +392,7 @@ def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monke
     def fail(*_):
         raise BodyPoseNetError("m.engine: no kernel fits")
 
-    monkeypatch.setattr("bodyposenet.exporting.engine.build_engine_file", fail)
+    monkeypatch.setattr("bodyposenet.tasks.export.build_engine_file", fail)
     done = export("--engine_file", tmp_path / "m.engine", "--engine_runtime", "openvino")
     assert done.code == 2
     assert "no kernel fits" in done.err

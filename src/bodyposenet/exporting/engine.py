@@ -224,6 +224,22 @@ def tensorrt_problem() -> str:
     return ""
 
 
+def tensorrt_missing(model: Path, engine: Path) -> BodyPoseNetError:
+    """Return the error of an engine file that TensorRT should build but cannot.
+
+    Args:
+        model: The exported file, which has been written.
+        engine: The engine file.
+    """
+    return BodyPoseNetError(
+        f"{model} is written, but not the engine {engine}: TensorRT builds it, and "
+        f"{tensorrt_problem()}",
+        "Export on a machine that has an NVIDIA GPU and TensorRT (pip install "
+        "'bodyposenet[tensorrt]'), or give the file to trtexec there; --engine_runtime openvino "
+        "builds an engine for this machine's processor.",
+    )
+
+
 def _load(runtime: Runtime) -> None:
     """Import the runtime, and check that there is a device to build for."""
     try:

@@ -20,11 +20,24 @@ from pydantic import BeforeValidator, Field
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import DataType
-from bodyposenet.exporting.engine import DeviceOptions, find_builder, input_shape
-from bodyposenet.files import is_file, is_folder, refuse_unwritable, replacing
+from bodyposenet.exporting.engine import (
+    DeviceOptions,
+    EngineOptions,
+    build_engine_file,
+    find_builder,
+    input_shape,
+    tensorrt_missing,
+)
+from bodyposenet.exporting.outputs import (
+    check_outputs,
+    find_model,
+    is_sealed,
+    output_file,
+    warn_of_plain_files,
+)
+from bodyposenet.files import is_folder, replacing
 from bodyposenet.options import Need, Option, StrPath, command, ignored_options, options_class
 from bodyposenet.results_folder import StatusFile
-from bodyposenet.sealing import model_file
 from bodyposenet.tasks.model_options import KeyOptions
 
 if TYPE_CHECKING:
@@ -35,8 +48,6 @@ if TYPE_CHECKING:
     from bodyposenet.exporting.verification import Verification
     from bodyposenet.runtime.engines.engine_file import EngineHeader
     from bodyposenet.runtime.engines.pytorch import PyTorchEngine
-
-_TRAINED, _PLAIN, _SEALED, _ENGINE = ".tlt", ".onnx", ".etlt", ".engine"
 
 _DEFAULT_BATCHES = 10
 """Calibration batches, as in TAO."""
@@ -370,8 +381,8 @@ def _make_plan(options: ExportOptions) -> _Plan:
             f"Folder not found: --verify_images {options.verify_images}",
             "Give a folder of photos to compare on.",
         )
-    model = _find_model(options.model)
-    output, engine = _output_file(model, options.output_file), _path(options.engine_file)
+    model = find_model(Path(options.model))
+    output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)
     data_type, device = options.exported_type, _device_options(options)
     is_int8 = options.data_type == "int8"
     plan = _Plan(
@@ -387,39 +398,15 @@ def _make_plan(options: ExportOptions) -> _Plan:
         results_dir=Path(options.results_dir or output.parent),
         key=options.read_key(),
     )
-    _check_outputs(plan, overwrite=options.overwrite)
+    check_outputs(output, engine, plan.bundle, plan.results_dir, overwrite=options.overwrite)
     for field, need in ignored_options(options):
         logger.warning("%s has no effect: it needs %s", field.flag, need.words)
-    _warn_of_plain_files(plan, seals_engine=options.seal_engine)
+    warn_of_plain_files(output, engine, plan.key, seals_engine=options.seal_engine)
     return plan
 
 
 def _path(named: StrPath | None) -> Path | None:
     return Path(named) if named else None
-
-
-def _find_model(named: StrPath) -> Path:
-    model = model_file(Path(named))
-    if model.suffix.lower() in (_PLAIN, _SEALED, _ENGINE):
-        raise BodyPoseNetError(
-            f"{model}: already exported", f"Give -m the {_TRAINED} file that train wrote."
-        )
-    if not is_file(model):
-        raise BodyPoseNetError(f"File not found: {model}", f"Give -m a model ({_TRAINED}).")
-    return model
-
-
-def _output_file(model: Path, named: StrPath | None) -> Path:
-    """Return the name given, with the extension that it lacks; by default the model's."""
-    output = Path(named) if named else model.with_suffix(_PLAIN)
-    if not output.suffix:
-        output = output.with_name(output.name + _PLAIN)
-    if output.suffix.lower() not in (_PLAIN, _SEALED):
-        raise BodyPoseNetError(
-            f"Unsupported extension: -o {output}",
-            f"Give a name that ends in {_PLAIN}, or in {_SEALED} for a sealed file.",
-        )
-    return output
 
 
 def _device_options(options: ExportOptions) -> DeviceOptions:
@@ -470,28 +457,6 @@ def _quantization(options: ExportOptions, data_type: DataType) -> Quantization:
         nodes_to_exclude=options.nodes_to_exclude,
         strict=options.strict_type_constraints,
     )
-
-
-def _check_outputs(plan: _Plan, *, overwrite: bool) -> None:
-    from bodyposenet.exporting.bundle import check_folder
-
-    files = [plan.output, plan.engine] if plan.engine else [plan.output]
-    folders = [*(path.parent for path in files), plan.results_dir]
-    if plan.bundle is not None:
-        check_folder(plan.bundle, folders, overwrite=overwrite)
-        folders.append(plan.bundle if is_folder(plan.bundle) else plan.bundle.parent)
-    refuse_unwritable(files, folders, overwrite=overwrite)
-
-
-def _warn_of_plain_files(plan: _Plan, *, seals_engine: bool) -> None:
-    files = [(plan.output, plan.output.suffix.lower() == _SEALED, f"-o NAME{_SEALED}")]
-    if plan.engine is not None:
-        files.append((plan.engine, seals_engine, "--seal_engine"))
-    for path, is_sealed, flag in files:
-        if is_sealed and not plan.key:
-            logger.warning("%s will not be sealed: no key (-k) was given", path)
-        if plan.key and not is_sealed:
-            logger.warning("%s will be a plain file; %s seals it with the key", path, flag)
 
 
 def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], PyTorchEngine]:
@@ -571,7 +536,7 @@ def _write(content: bytes, plan: _Plan) -> None:
     from bodyposenet.exporting.bundle import BundleOptions, write_bundle
     from bodyposenet.runtime.engines.sealed_onnx import write_etlt
 
-    if plan.output.suffix.lower() == _SEALED:
+    if is_sealed(plan.output):
         write_etlt(plan.output, content, plan.key)
     else:
         with replacing(plan.output, durable=True) as file:
@@ -583,15 +548,7 @@ def _write(content: bytes, plan: _Plan) -> None:
 
 def _build_engine(content: bytes, options: ExportOptions, plan: _Plan, path: Path) -> EngineHeader:
     """Build an engine of the file that has been written."""
-    from bodyposenet.exporting.engine import EngineOptions, build_engine_file, tensorrt_problem
-
     if plan.runtime is None:
-        raise BodyPoseNetError(
-            f"{plan.output} is written, but not the engine {path}: TensorRT builds it, and "
-            f"{tensorrt_problem()}",
-            "Export on a machine that has an NVIDIA GPU and TensorRT (pip install "
-            "'bodyposenet[tensorrt]'), or give the file to trtexec there; --engine_runtime "
-            "openvino builds an engine for this machine's processor.",
-        )
+        raise tensorrt_missing(plan.output, path)
     engine_options = EngineOptions(plan.runtime, plan.device, _path(options.timing_cache))
     return build_engine_file(content, path, engine_options, plan.key if options.seal_engine else "")

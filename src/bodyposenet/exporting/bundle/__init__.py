@@ -3,6 +3,6 @@
 Files for DeepStream, Triton and trtexec, and a small Python program; every value is the model's.
 """
 
-from bodyposenet.exporting.bundle.writer import BundleOptions, check_folder, write_bundle
+from bodyposenet.exporting.bundle.writer import BundleOptions, write_bundle
 
-__all__ = ["BundleOptions", "check_folder", "write_bundle"]
+__all__ = ["BundleOptions", "write_bundle"]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bodyposenet.console import logger
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.bundle import deepstream, triton, trtexec
 from bodyposenet.exporting.bundle.readme import write_readme
 from bodyposenet.exporting.bundle.signature import ModelSignature, read_signature
 from bodyposenet.exporting.bundle.templates import read_template
 from bodyposenet.exporting.engine import DeviceOptions
-from bodyposenet.files import exists, is_folder, refuse_existing, replacing
+from bodyposenet.files import replacing
 
 _SEALED = ".etlt"
 
@@ -31,31 +30,6 @@ class BundleOptions:
 
     device: DeviceOptions
     calibration_cache: Path | None = None
-
-
-def check_folder(folder: Path, others: Iterable[Path], *, overwrite: bool) -> None:
-    """Check, before any work, that a folder can receive a bundle and nothing else.
-
-    Args:
-        folder: Folder of the bundle.
-        others: Folders that receive other files.
-        overwrite: Whether the files of an older bundle may be replaced.
-
-    Raises:
-        BodyPoseNetError: The folder is a file, has content that may not be replaced, or would
-            receive other files.
-    """
-    if exists(folder) and not is_folder(folder):
-        raise BodyPoseNetError(f"{folder} is a file", "Name a folder for the deployment bundle.")
-    if is_folder(folder) and any(folder.iterdir()):
-        refuse_existing(folder, overwrite=overwrite)
-    for other in others:
-        if other.resolve().is_relative_to(folder.resolve()):
-            raise BodyPoseNetError(
-                f"{other} is, or is inside of, the folder of the deployment bundle, which receives "
-                "the model as its own model.onnx",
-                "Name a folder that only the --deployment_bundle uses.",
-            )
 
 
 def write_bundle(folder: Path, model_file: Path, content: bytes, options: BundleOptions) -> None:
