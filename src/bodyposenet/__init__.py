@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bodyposenet.api import PoseEstimator, load
+    from bodyposenet.api import ImageError, PoseEstimator, load
     from bodyposenet.decoding import decode
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.geometry import Affine
@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Affine",
     "BodyPoseNetError",
+    "ImageError",
     "Maps",
     "OneEuroFilter",
     "PoseEstimator",
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Affine": "geometry", "BodyPoseNetError": "errors", "Maps": "types",
+    "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "api", "Maps": "types",
     "OneEuroFilter": "media.smoothing", "PoseEstimator": "api", "Poses": "poses",
     "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "tasks.dataset_convert", "decode": "decoding", "draw": "media.draw",
