@@ -183,7 +183,7 @@ def test_a_broken_file_that_pil_opened(model, tmp_path):
         model(image)
 
 
-@pytest.mark.parametrize("image", [None, np.zeros((8, 8, 3), np.int64), b"bytes"])
+@pytest.mark.parametrize("image", [None, "", np.zeros((8, 8, 3), np.int64), b"bytes"])
 def test_what_is_no_image(model, image):
     with pytest.raises(BodyPoseNetError) as caught:
         model(image)

@@ -476,7 +476,9 @@ def _describe(predictor: Predictor) -> str:
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:
-    return not (isinstance(path, str) and is_address(path)) and is_folder(os.fspath(path))
+    """Whether it is a folder; an empty text is not the working directory."""
+    name = os.fspath(path)
+    return name != "" and not is_address(name) and is_folder(name)
 
 
 def _refuse(image: object, error: BodyPoseNetError) -> NoReturn:

@@ -96,6 +96,8 @@ def test_forms_that_mean_one_thing(image, expected):
         (None, "NoneType", "path"),
         ({"image": 1}, "dict", "path"),
         (0, "int", "model.video(0)"),
+        (True, "bool", "path"),
+        ("", "empty", "path"),
         ("rtsp://camera/1", "rtsp", "model.video"),
         ("ftp://server/a.jpg", "ftp", "http"),
     ],

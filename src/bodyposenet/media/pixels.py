@@ -142,6 +142,8 @@ def _from_path(path: str) -> NDArray[np.uint8]:
             f"{path}: Unsupported address: {scheme[1]}",
             "Images are read from http and https; streams with model.video(address).",
         )
+    if not path:
+        raise BodyPoseNetError("The path of the image is empty", _EXPECTED)
     try:
         return read_image(path)
     except BodyPoseNetError as error:
@@ -254,6 +256,6 @@ def _from_pil(image: PILImage) -> NDArray[np.uint8]:
 
 
 def _remedy(image: object) -> str:
-    if isinstance(image, int):
+    if isinstance(image, int) and not isinstance(image, bool):
         return f"A camera is read with model.video({image})."
     return _EXPECTED
