@@ -225,7 +225,7 @@ class Cuda:
 
     def __init__(self):
         self.memory = {}
-        self.gpu = GPU
+        self.gpu, self.gpus, self.device = GPU, 1, 0
 
     def cudaGetDeviceProperties(self, device):
         if self.gpu is None:
@@ -235,10 +235,11 @@ class Cuda:
     def cudaGetDeviceCount(self):
         if self.gpu is None:
             return self.cudaError_t.cudaErrorNoDevice, None
-        return self.cudaError_t.cudaSuccess, 1
+        return self.cudaError_t.cudaSuccess, self.gpus
 
     def cudaSetDevice(self, device):
-        assert device == 0
+        assert device < self.gpus
+        self.device = device
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaGetErrorString(self, error):

@@ -160,6 +160,20 @@ def test_an_engine_for_another_gpu_is_refused(cuda, tmp_path):
         run(path)
 
 
+def test_one_of_several_gpus_runs_it(cuda, tmp_path):
+    path = tmp_path / "m.engine"
+    build_engine_file(write_onnx(tmp_path), path, OPTIONS)
+    for device in ("cuda:1", "cpu"):
+        with pytest.raises(BodyPoseNetError, match=f"device {device}: TensorRT") as error:
+            open_engine(InferenceSpec(), str(path), device=device)
+        assert error.value.remedy == "Available: cuda:0."
+    cuda.gpus = 2
+    engine = open_engine(InferenceSpec(), str(path), device="cuda:1")
+    cuda.device = 0  # whoever uses the GPU in between
+    check_maps(engine, images(1, 24, 40))
+    assert cuda.device == 1
+
+
 def test_a_damaged_plan_is_refused(cuda, tmp_path):
     path = tmp_path / "m.engine"
     build_engine_file(write_onnx(tmp_path), path, OPTIONS)
