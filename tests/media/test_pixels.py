@@ -93,6 +93,7 @@ def test_forms_that_mean_one_thing(image, expected):
         (b"", "empty", ""),
         (io.BytesIO(), "nothing left", "seek(0)"),
         (io.StringIO("text"), "text", '"rb"'),
+        (cv2.VideoCapture(), "VideoCapture", "model.video"),
         (None, "NoneType", "path"),
         ({"image": 1}, "dict", "path"),
         (0, "int", "model.video(0)"),

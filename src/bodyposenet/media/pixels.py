@@ -168,9 +168,14 @@ def _read_file(file: Any) -> Encoded:
         content = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed, or holds no text
         raise BodyPoseNetError(f"{name}: cannot be read: {error}", "Open it anew.") from error
-    if not isinstance(content, bytes):
+    if isinstance(content, str):
         raise BodyPoseNetError(
             f"{name}: opened as text, not as bytes", 'Open it with open(path, "rb").'
+        )
+    if not isinstance(content, bytes):  # a VideoCapture of OpenCV, whose read gives a frame
+        raise BodyPoseNetError(
+            f"Unsupported image type: {type(file).__name__}, whose read() gives no bytes",
+            "Give the frames that it reads, or model.video(source) the path of a video.",
         )
     if not content:
         raise BodyPoseNetError(
