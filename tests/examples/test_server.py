@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import uvicorn
 
-import bodyposenet
 from bodyposenet import BodyPoseNetError, Poses
 from bodyposenet.skeleton import Skeleton
 from examples.server import load_test
@@ -207,18 +206,17 @@ def test_many_requests_at_once_have_their_own_results():
 
 
 def test_the_default_model_finds_at_once_what_it_finds_alone():
-    images = load_test.draw_images(4)
-    with bodyposenet.load(threads=1) as model:
-        expected = [model(image).to_dict() for image in images]
+    images, settings = load_test.draw_images(3), {"workers": 2, "queue_length": 20}
+    model = Settings(**settings).load()
+    expected = [model(image).to_dict() for image in images]
     assert any(each["scores"] for each in expected)
-    with (
-        serving(Settings.load, workers=2, queue_length=40) as client,
-        ThreadPoolExecutor(8) as pool,
-    ):
-        answers = pool.map(lambda image: client.post("/predict", content=image), 6 * images)
+    with serving(lambda _: model, **settings) as client, ThreadPoolExecutor(15) as pool:
+        answers = pool.map(lambda image: client.post("/predict", content=image), 5 * images)
         results = [answer.json() for answer in answers]
     for number, result in enumerate(results):
-        assert expected[number % 4].items() <= result.items()
+        assert expected[number % 3].items() <= result.items()
+    with pytest.raises(BodyPoseNetError):  # the service has closed it
+        model(images[0])
 
 
 def test_a_full_queue_refuses_at_once():
