@@ -1,6 +1,6 @@
 """HTTP service for pose estimation: one estimator, shared by a pool of threads.
 
-    uvicorn --app-dir examples/server --factory app:create_app
+    uvicorn --app-dir examples/server --factory app:create_app --timeout-keep-alive 75
 
 A request waits in a bounded queue, and is refused at once if that is full: a service that accepts
 everything answers nobody in time. `README.md` describes the routes, the settings and the limits.

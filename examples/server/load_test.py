@@ -109,6 +109,7 @@ def running_service() -> Iterator[str]:
     command = [
         sys.executable, "-m", "uvicorn", "--app-dir", str(Path(__file__).parent),
         "--factory", "app:create_app", "--port", str(port), "--log-level", "warning",
+        "--timeout-keep-alive", "75",
     ]  # fmt: skip
     process = subprocess.Popen(command, env=os.environ)
     try:

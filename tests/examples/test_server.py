@@ -237,6 +237,35 @@ def test_a_full_queue_refuses_at_once():
     assert model.most == 1
 
 
+def test_large_bodies_that_are_refused_are_answered():
+    model = Brightest()
+    with serving(model, workers=1, queue_length=0, max_bytes=1_000_000) as client:
+        for size in (1_200_000, 4_000_000):
+            chunks = (bytes(100_000) for _ in range(size // 100_000))
+            assert client.post("/predict", content=bytes(size)).status_code == 413
+            assert client.post("/predict", content=chunks).status_code == 413
+        with ThreadPoolExecutor(20) as pool:
+            waiting = pool.submit(client.post, "/predict", content=photo())
+            wait_for(lambda: client.get("/health").json()["pending"] == 1)
+            refused = pool.map(lambda _: client.post("/predict", content=bytes(400_000)), range(60))
+            assert [response.status_code for response in refused] == [503] * 60
+            model.gate.set()
+            assert waiting.result().status_code == 200
+
+
+def test_a_client_that_asks_first_is_refused_before_it_sends():
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 101\r\n\r\n"
+    )
+    with (
+        serving(brightest(), max_bytes=100) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port)) as asking,
+    ):
+        asking.settimeout(10)
+        asking.sendall(head)
+        assert asking.recv(1000).split()[1] == b"413"
+
+
 def test_late_results_are_errors_and_what_waits_leaves_the_queue():
     model = Brightest()
     with serving(model, workers=1, timeout=0.3) as client, ThreadPoolExecutor(3) as pool:
