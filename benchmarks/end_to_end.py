@@ -35,7 +35,7 @@ from bodyposenet.runtime.image_work import ImageFormat, ImageWork, image_items
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import GRAY, Maps, Person
+from bodyposenet.types import PAD_VALUE, Maps, Person
 
 from . import harness
 from .gpu.device import build_network, load_train_spec
@@ -164,7 +164,7 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
         to_network, (rows, columns) = network_affine(height, width, _SPEC)
         left, top = np.ceil(to_network.apply(np.array([-0.5, -0.5]))).astype(int)
         right, bottom = np.ceil(to_network.apply(np.array([width - 0.5, height - 0.5]))).astype(int)
-        pixels = np.full((1, rows, columns, 3), GRAY, np.uint8)
+        pixels = np.full((1, rows, columns, 3), PAD_VALUE, np.uint8)
         size = (right - left, bottom - top)
         pixels[0, top:bottom, left:right] = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
         (maps,) = engine.infer(pixels)

@@ -35,7 +35,7 @@ from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
-from bodyposenet.types import VALID, Record
+from bodyposenet.types import MASK_VALID, Record
 
 from . import harness
 from .original.targets import loop_targets
@@ -149,7 +149,7 @@ def _make_record(photo: Path, number: int) -> Record:
     around = random.normal(0, 0.25, (people, len(COCO_JOINTS), 2)) * heights[:, None, None]
     flags = 2 * (random.random((people, len(COCO_JOINTS), 1)) < _LABELLED_SHARE)
     joints = np.concatenate([centers[:, None] + around, flags.astype(float)], axis=2)
-    mask = np.full(size, VALID, np.uint8)
+    mask = np.full(size, MASK_VALID, np.uint8)
     if random.random() < _MASKED_SHARE:
         place, axes = random.uniform(0, (width, height)), random.uniform(10, 100, 2)
         cv2.ellipse(mask, place.astype(int).tolist(), axes.astype(int).tolist(), 0, 0, 360, 0, -1)
@@ -201,8 +201,8 @@ def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floa
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32)  # type: ignore[union-attr]
     size, matrix = (_SIZE, _SIZE), to_input.matrix
     image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(127,) * 3)
-    mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(VALID,))
-    cells = mask[::_STRIDE, ::_STRIDE, None] / np.float32(VALID)
+    mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(MASK_VALID,))
+    cells = mask[::_STRIDE, ::_STRIDE, None] / np.float32(MASK_VALID)
     normalized = image / np.float32(256) - np.float32(0.5)
     return normalized, np.repeat(cells, _CHANNELS, axis=2)  # type: ignore[return-value]
 

@@ -45,7 +45,7 @@ from bodyposenet.runtime.recording import Recorder, record
 from bodyposenet.runtime.video import FrameResult, VideoPredictor
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import GRAY, Maps
+from bodyposenet.types import PAD_VALUE, Maps
 
 from . import harness
 from .end_to_end import PeopledEngine
@@ -127,7 +127,7 @@ def _film(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
     joint_map = skeleton.joints_from(COCO_JOINTS)
     points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
     views = [_view(frame) for frame in range(_ROUND)]
-    pictures = [view.warp(scene, *_FRAME, outside=GRAY) for view in views]
+    pictures = [view.warp(scene, *_FRAME, outside=PAD_VALUE) for view in views]
     with Mp4Writer(path, _FPS) as film:
         for frame in range(seconds * _FPS):
             film.write(pictures[frame % _ROUND], frame / _FPS)

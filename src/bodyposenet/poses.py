@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bodyposenet.geometry import Affine
     from bodyposenet.media.pixels import Image
 
-DRAWN_SCORE = 0.6
+DEFAULT_SCORE_THRESHOLD = 0.6
 """Default of the score from which people are drawn."""
 
 NO_ID = -1
@@ -113,27 +113,19 @@ class Poses:
         Raises:
             BodyPoseNetError: There are none, or their skeletons differ.
         """
-        if not parts:
-            raise BodyPoseNetError("Poses.concat: an empty list", "Write Poses.empty(skeleton).")
-        skeleton = parts[0].skeleton
-        for part in parts[1:]:
-            if part.skeleton.joints != skeleton.joints:
-                raise BodyPoseNetError(
-                    f"Poses.concat: the joints of {part.skeleton.name} are not those of "
-                    f"{skeleton.name}",
-                    "Poses of different skeletons cannot be joined.",
-                )
+        if len({part.skeleton.joints for part in parts}) != 1:
+            names = ", ".join(sorted({part.skeleton.name for part in parts}))
+            raise BodyPoseNetError(
+                f"Poses.concat: expected poses of one skeleton, got {names or 'an empty list'}",
+                "Join poses of the same joints; Poses.empty(skeleton) is nobody.",
+            )
         return cls(
             np.concatenate([part.keypoints for part in parts]),
             np.concatenate([part.keypoint_scores for part in parts]),
             np.concatenate([part.scores for part in parts]),
-            skeleton,
-            _concat_optional(
-                [(part.track_ids, part.scores.shape) for part in parts], missing=NO_ID
-            ),
-            _concat_optional(
-                [(part.inferred, part.keypoint_scores.shape) for part in parts], missing=False
-            ),
+            parts[0].skeleton,
+            _concat_optional([(p.track_ids, p.scores.shape) for p in parts], NO_ID),
+            _concat_optional([(p.inferred, p.keypoint_scores.shape) for p in parts], False),
         )
 
     def __len__(self) -> int:
@@ -205,7 +197,9 @@ class Poses:
         """Return the same people with every keypoint mapped by an `Affine`."""
         return replace(self, keypoints=affine.apply(self.keypoints).astype(np.float32))
 
-    def draw(self, image: Image, *, score_threshold: float = DRAWN_SCORE) -> NDArray[np.uint8]:
+    def draw(
+        self, image: Image, *, score_threshold: float = DEFAULT_SCORE_THRESHOLD
+    ) -> NDArray[np.uint8]:
         """Draw the people on a copy of the image.
 
         Args:
@@ -451,7 +445,7 @@ class Poses:
 
 
 def _concat_optional(
-    parts: Sequence[tuple[NDArray[Any] | None, tuple[int, ...]]], *, missing: int | bool
+    parts: Sequence[tuple[NDArray[Any] | None, tuple[int, ...]]], missing: int | bool
 ) -> NDArray[Any] | None:
     """Join the arrays of a field that may be None, given with the shape that each has or would."""
     parts = [(array, shape) for array, shape in parts if shape[0]] or parts

@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.poses import DRAWN_SCORE, Poses
+from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD, Poses
 
 __all__ = [
-    "DRAWN_SCORE", "GRAY", "HEATMAP_SIGMA", "VALID", "Maps", "Person", "Poses", "Record",
+    "DEFAULT_SCORE_THRESHOLD",
+    "HEATMAP_SIGMA",
+    "MASK_VALID",
+    "PAD_VALUE",
+    "Maps",
+    "Person",
+    "Poses",
+    "Record",
     "Visibility",
 ]  # fmt: skip
 
@@ -23,11 +30,11 @@ HEATMAP_SIGMA = 7.0
 """Standard deviation of a joint's Gaussian in the heatmaps, in network input pixels, where neither
 a train spec nor a model gives another."""
 
-GRAY = 128
+PAD_VALUE = 128
 """Value of the network's input outside of the image, in training and inference; the default
 normalization maps it to 0."""
 
-VALID = 255
+MASK_VALID = 255
 """Value of a mask where the loss counts; 0 elsewhere."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.specs.dataloader import ColorAugParams
-from bodyposenet.types import GRAY
+from bodyposenet.types import PAD_VALUE
 
 _TO_YIQ = np.array(
     [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
@@ -67,5 +67,5 @@ def color_matrix(variation: ColorVariation) -> NDArray[np.float32]:
     cos, sin = variation.saturation * math.cos(angle), variation.saturation * math.sin(angle)
     turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
     linear = variation.contrast * (_FROM_YIQ @ turn @ _TO_YIQ)
-    offset = GRAY * (1 - variation.contrast) + _WHITE * variation.brightness
+    offset = PAD_VALUE * (1 - variation.contrast) + _WHITE * variation.brightness
     return np.column_stack([linear, np.full(3, offset)]).astype(np.float32)

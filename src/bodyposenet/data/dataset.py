@@ -29,7 +29,7 @@ from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import JointMap, Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.types import GRAY, VALID, Record
+from bodyposenet.types import MASK_VALID, PAD_VALUE, Record
 
 _MOST_TRIES = 10
 """So many samples in a row that cannot be read are no single broken files any more."""
@@ -253,7 +253,7 @@ class SampleSet:
             size = shrunk_size(height, width, divisor)
             pixels = self._cache.pixels(path, divisor, size, decode)
         to_input = Affine.resize(divisor).then(to_input)
-        return to_input.warp(pixels, *self._size, outside=GRAY)
+        return to_input.warp(pixels, *self._size, outside=PAD_VALUE)
 
     def _warped_mask(
         self, path: Path, record: Record, to_input: Affine
@@ -264,8 +264,8 @@ class SampleSet:
         except FileNotFoundError:
             mask, missing = None, 1
         if mask is None:
-            return np.full(self._size, VALID, np.uint8), missing
-        return to_input.warp(mask, *self._size, outside=VALID), missing
+            return np.full(self._size, MASK_VALID, np.uint8), missing
+        return to_input.warp(mask, *self._size, outside=MASK_VALID), missing
 
     def _color_and_blur(
         self, random: np.random.Generator

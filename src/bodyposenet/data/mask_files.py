@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.encoded import decode, image_size, with_end
-from bodyposenet.types import VALID
+from bodyposenet.types import MASK_VALID
 
 
 def encode_png(gray: NDArray[np.uint8]) -> bytes:
@@ -30,7 +30,7 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 @lru_cache(maxsize=4096)
 def encode_all_valid(height: int, width: int) -> bytes:
     """The PNG of a mask without ignored regions; datasets repeat a few thousand sizes."""
-    return encode_png(np.full((height, width), VALID, np.uint8))
+    return encode_png(np.full((height, width), MASK_VALID, np.uint8))
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
@@ -69,4 +69,4 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
             f"{path}: no mask of {width} x {height} pixels",
             "Make the masks again: dataset_convert --generate_masks.",
         )
-    return cv2.threshold(mask, 127, VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]
+    return cv2.threshold(mask, 127, MASK_VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]

@@ -27,7 +27,7 @@ from bodyposenet.data.mask_files import encode_all_valid, encode_png
 from bodyposenet.data.regions import Region, draw_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, replacing
-from bodyposenet.types import VALID
+from bodyposenet.types import MASK_VALID
 
 _MASKS_PER_TASK = 64
 
@@ -88,7 +88,7 @@ def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
     ignored = draw_regions(plan.unlabelled, *size)
     if plan.crowds:
         ignored |= draw_regions(plan.crowds, *size) & ~draw_regions(plan.labelled, *size)
-    return np.where(ignored, np.uint8(0), np.uint8(VALID))
+    return np.where(ignored, np.uint8(0), np.uint8(MASK_VALID))
 
 
 def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> dict[str, int]:

@@ -35,7 +35,7 @@ from bodyposenet.media.draw import draw
 from bodyposenet.media.source import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import GRAY, Poses
+from bodyposenet.types import PAD_VALUE, Poses
 
 _MOST_PICTURES, _CROWDED = 12, 4
 """Pictures of a page, and how many of them show the images where most people were found."""
@@ -153,7 +153,7 @@ def _draw_small(
     scale = min(_LONGEST_SIDE / max(height, width), 1)
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     shrink = Affine.resize(columns / image.shape[1], rows / image.shape[0])
-    small = shrink.warp(image, rows, columns, outside=GRAY)
+    small = shrink.warp(image, rows, columns, outside=PAD_VALUE)
     poses = Poses.from_dict(entry, skeleton).transform(
         Affine.resize(columns / width, rows / height)
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.pixels import Image, to_pixels
-from bodyposenet.poses import DRAWN_SCORE, Poses
+from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD, Poses
 from bodyposenet.skeleton import Skeleton
 
 Color = tuple[int, int, int]
@@ -51,7 +51,9 @@ class _Pen:
     joint: float
 
 
-def draw(image: Image, poses: Poses, *, score_threshold: float = DRAWN_SCORE) -> NDArray[np.uint8]:
+def draw(
+    image: Image, poses: Poses, *, score_threshold: float = DEFAULT_SCORE_THRESHOLD
+) -> NDArray[np.uint8]:
     """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
 
     Lines grow with the image and are finer on small people; what the network is less sure of is

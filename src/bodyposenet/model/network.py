@@ -15,7 +15,7 @@ from bodyposenet.model.architectures import build_backbone
 from bodyposenet.model.stages import build_stage
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE, ModelConfig
-from bodyposenet.types import GRAY, HEATMAP_SIGMA
+from bodyposenet.types import HEATMAP_SIGMA, PAD_VALUE
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class BodyPoseNetwork(nn.Module):
         """
         height, width = images.shape[1:3]
         padding = (0, -width % self.stride, 0, -height % self.stride)
-        padded = functional.pad(images.permute(0, 3, 1, 2), padding, value=GRAY)
+        padded = functional.pad(images.permute(0, 3, 1, 2), padding, value=PAD_VALUE)
         pixels = padded.to(torch.float32, memory_format=torch.channels_last)
         return pixels / self.image_scale - self.image_offset
 

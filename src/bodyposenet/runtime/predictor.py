@@ -25,7 +25,7 @@ from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.flip_test import FlipTest
 from bodyposenet.runtime.rotation import TURNS, merge_turns
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import GRAY, Maps, Poses
+from bodyposenet.types import PAD_VALUE, Maps, Poses
 
 CONCURRENCY = 2
 """Runs of the network at the same time: while one waits for its last layer's slowest thread, or
@@ -240,11 +240,11 @@ class Predictor:
             height, width = width, height
         to_network, shape = network_affine(height, width, self.spec, scale=scale)
         to_network = turn.then(to_network)
-        pixels = to_network.warp(image, *shape, outside=GRAY, interpolation=cv2.INTER_CUBIC)
+        pixels = to_network.warp(image, *shape, outside=PAD_VALUE, interpolation=cv2.INTER_CUBIC)
         below, beside = (-side % self.engine.stride for side in shape)
         if below or beside:
             pixels = cv2.copyMakeBorder(
-                pixels, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=(GRAY,) * 3
+                pixels, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=(PAD_VALUE,) * 3
             )
         return NetworkInput(pixels, to_network)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bodyposenet.specs.loading import NullIsDefault, Spec, mention
 from bodyposenet.specs.numbers import MAX_SIDE, Count, Factor, Probability, Side
-from bodyposenet.types import DRAWN_SCORE
+from bodyposenet.types import DEFAULT_SCORE_THRESHOLD
 
 Upsampling = Annotated[int, Field(ge=1, le=64)]
 AspectRatioMode = Literal["pad_image_input", "adjust_network_input"]
@@ -49,7 +49,7 @@ class InferenceSpec(Spec):
     the time."""
     complete_pose: bool = False
     """Infer joints that were not found from the rest of the body, marked as such (ours)."""
-    display_score_threshold: Probability = DRAWN_SCORE
+    display_score_threshold: Probability = DEFAULT_SCORE_THRESHOLD
     """Least score of the people who are drawn (ours); all of them are written."""
 
     def check(self) -> None:

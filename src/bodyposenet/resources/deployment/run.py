@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bodyposenet import Affine, Maps, Poses, Skeleton, decode, draw
 
 FOLDER = Path(__file__).parent
-GRAY = 128
+PAD_VALUE = 128
 """Value of the pixels around a fitted image, as in training."""
 
 
@@ -32,7 +32,7 @@ def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.u
     factor = min(height / rows, width / columns)
     left, top = (width - round(columns * factor)) // 2, (height - round(rows * factor)) // 2
     to_network = Affine.resize(factor).then(Affine.translation(left, top))
-    pixels = to_network.warp(image, height, width, outside=GRAY, interpolation=cv2.INTER_CUBIC)
+    pixels = to_network.warp(image, height, width, outside=PAD_VALUE, interpolation=cv2.INTER_CUBIC)
     return pixels, to_network
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.specs.numbers import MAX_SIDE
-from bodyposenet.types import GRAY
+from bodyposenet.types import PAD_VALUE
 
 INPUT = "input_1:0"
 HEATMAPS = "heatmap_out/BiasAdd:0"
@@ -194,4 +194,4 @@ def _pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
     if not any(padding):
         return images
     sides = ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0))
-    return np.pad(images, sides, constant_values=GRAY)
+    return np.pad(images, sides, constant_values=PAD_VALUE)
