@@ -270,6 +270,26 @@ def test_help_imports_nothing_heavy():
     assert run.stderr.split() == []
 
 
+def test_a_function_of_python_is_no_sub_task_but_names_it(capsys):
+    assert cli.main(["predict"]) == 2
+    assert "inference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "out"),
+    [
+        ([], "Execution status: FAIL\n"),
+        (["--output", "json"], ""),
+        (["--output=json"], ""),
+        (["-q"], ""),
+    ],
+)
+def test_wrong_flags_leave_standard_output_to_the_results(capsys, more, out):
+    for wrong in (["--bogus"], ["--score_threshold", "3"]):
+        assert cli.main(["inference", "--input", "a.png", *more, *wrong]) == 2
+        assert capsys.readouterr().out == out
+
+
 def test_unknown_sub_tasks(capsys):
     assert cli.main(["infer"]) == 2
     told = capsys.readouterr()

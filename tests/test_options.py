@@ -45,6 +45,7 @@ class BoxOptions(CommandOptions):
     ] = "red"
     labels: Annotated[tuple[str, ...], Option("-l", help="Labels.", nargs="*")] = ()
     secret: Annotated[str | None, Option("-k", help="Key.", empty="")] = None
+    shout: Annotated[bool, Option("-s", help="Print it.", cli_only=True)] = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def pack(options: BoxOptions) -> Packed:
         BodyPoseNetError: There are more boxes than space.
     """
     if options.count > 100:
-        raise BodyPoseNetError("no space")
+        raise BodyPoseNetError("no space, as -n says", "Lower --count; see --lids-off.")
     if options.count > 10:
         return Packed(options, BodyPoseNetError("some boxes are left"))
     if options.kind == "wood":
@@ -100,7 +101,12 @@ def test_a_python_call_takes_the_fields_as_keywords():
         ({"output": "a", "kind": "steel"}, ("kind steel", "wood")),
         ({"output": "a", "share": float("nan")}, ("share nan", "finite")),
         ({"output": 5}, ("output 5",)),
-        ({"output": "a", "count": 1000}, ("no space",)),
+        (
+            {"output": "a", "count": 1000},
+            ("no space, as count says", "Lower count; see --lids-off"),
+        ),
+        ({"output": "a", "shout": True}, ("shout",)),
+        ({"output": "a", "number_of_labels": 2}, ("number_of_labels", "labels")),
         ({"output": "a", "count": 20}, ("boxes are left",)),
         ({"output": "a", "kind": "wood"}, ("torch", "bodyposenet[train]")),
     ],
@@ -109,6 +115,13 @@ def test_mistakes_are_errors_that_name_the_option(keywords, facts):
     with pytest.raises(BodyPoseNetError) as caught:
         pack(**keywords)
     assert all(fact in str(caught.value) for fact in facts)
+
+
+def test_positional_arguments_are_told_their_name():
+    with pytest.raises(BodyPoseNetError, match=r"pack\(output="):
+        pack("a")
+    assert "shout" not in inspect.signature(pack).parameters
+    assert parse("-o", "a", "-s").shout
 
 
 def test_run_leaves_the_error_of_a_result_to_the_caller():

@@ -116,7 +116,7 @@ def find_command(name: str) -> Command[..., Any]:
         BodyPoseNetError: There is no such sub-task.
     """
     if name not in TASKS:
-        close = closest(name, TASKS)
+        close = [task for task in TASKS if TASKS[task].function == name] or closest(name, TASKS)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
         raise BodyPoseNetError(f"there is no sub-task {name}", hint)
     return getattr(import_module(f"bodyposenet.tasks.{name}"), TASKS[name].function)
@@ -176,8 +176,9 @@ class _Run:
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self._name = name
         self._argv = argv
-        self._is_quiet = False
-        self._prints_results = False
+        # For errors in the arguments; afterwards the options tell.
+        self._is_quiet = any(word in ("-q", "--quiet") for word in argv)
+        self._prints_results = any(word.split("=")[0] == "--output" for word in argv)
 
     def __call__(self) -> None:
         """Parse, run, and print the summary.

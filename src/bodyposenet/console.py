@@ -15,6 +15,8 @@ from typing import TextIO, TypeVar
 from bodyposenet.errors import BodyPoseNetError
 
 logger = logging.getLogger("bodyposenet")
+# Without it, Python would print warnings of a program that has not set up logging.
+logger.addHandler(logging.NullHandler())
 
 Item = TypeVar("Item")
 

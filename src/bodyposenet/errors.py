@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class BodyPoseNetError(Exception):
         super().__init__(what, remedy)
         self.what = what
         self.remedy = remedy
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change the texts, for another kind of reader."""
+        self.what, self.remedy = change(self.what), change(self.remedy)
+        self.args = (self.what, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
@@ -60,8 +65,19 @@ def mask_passwords(text: str) -> str:
 
 
 def closest(word: str, words: Iterable[str]) -> list[str]:
-    """Up to three of the words, those that resemble a mistyped one most; none where none does."""
-    return difflib.get_close_matches(word, list(words), n=3)
+    """Up to three of the words, those that resemble a mistyped one most; none where none does.
+
+    Words that contain it, or are a part of it, come first.
+    """
+    words = list(words)
+    parts = [w for w in words if len(word.strip("-")) > 2 and _is_part(word, w)]
+    close = difflib.get_close_matches(word, words, n=3)
+    return list(dict.fromkeys([*parts, *close]))[:3]
+
+
+def _is_part(word: str, other: str) -> bool:
+    word, other = word.strip("-"), other.strip("-")
+    return len(other) > 2 and (word in other or other in word)
 
 
 def first_problem(error: ValidationError) -> str:

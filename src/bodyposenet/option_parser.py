@@ -107,8 +107,11 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def _help(field: OptionField) -> str:
-    """The option's sentence, with its default where that is not obvious."""
-    text, default = field.option.help.replace("%", "%%"), field.default
-    if field.is_required or default in (None, False, True, "", ()) or "efault" in text:
-        return text
-    return f"{text} Default: {default}."
+    """The option's sentence, with its default and its condition where the text lacks them."""
+    option, default = field.option, field.default
+    text = option.help.replace("%", "%%")
+    if not (field.is_required or default in (None, False, True, "", ()) or "efault" in text):
+        text += f" Default: {default}."
+    if option.needs is not None:
+        text += f" Only with {option.needs.words}."
+    return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import shlex
 import types
 import typing
@@ -36,6 +37,8 @@ from bodyposenet.ending import explaining
 from bodyposenet.errors import BodyPoseNetError, closest
 
 StrPath = str | Path
+
+_FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 
 Kind = TypeVar("Kind")
 Parameters = ParamSpec("Parameters")
@@ -68,6 +71,7 @@ class Option:
         empty: Value of the flag without a value, as in `-k` before an unset variable.
         nargs: Number of values behind the flag as in argparse, `+` or `*`; None: one.
         hidden: Python only: there is no flag.
+        cli_only: Command line only: the Python function does not take it.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Option:
         empty: str | None = None,
         nargs: Literal["+", "*"] | None = None,
         hidden: bool = False,
+        cli_only: bool = False,
     ) -> None:
         self.flags = flags
         self.help = help
@@ -89,6 +94,7 @@ class Option:
         self.empty = empty
         self.nargs = nargs
         self.hidden = hidden
+        self.cli_only = cli_only
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -159,10 +165,15 @@ def command(
                 return work(given)
 
         @functools.wraps(work)
-        def call(**keywords: Any) -> Result:
-            result = function.run(build(kind, keywords))
-            if error := getattr(result, "error", None):
-                raise error
+        def call(*positional: Any, **keywords: Any) -> Result:
+            _check_keywords(work.__name__, kind, positional, keywords)
+            try:
+                result = function.run(build(kind, keywords))
+                if error := getattr(result, "error", None):
+                    raise error
+            except BodyPoseNetError as error:
+                error.rewrite(lambda text: _name_keywords(kind, text))
+                raise
             return result
 
         call.__doc__ = _docstring(work.__doc__ or "", kind)
@@ -240,16 +251,9 @@ def build(
         name_of: Name of an option in errors.
 
     Raises:
-        BodyPoseNetError: An option is unknown or missing, or a value is wrong.
+        BodyPoseNetError: An option is missing, or a value is wrong.
     """
     by_name = {field.name: field for field in option_fields(kind)}
-    for name in values:
-        if name not in by_name:
-            close = closest(name, by_name)
-            hint = f"Did you mean {close[0]}? " if close else ""
-            raise BodyPoseNetError(
-                f"unknown option: {name}", f"{hint}The options are {', '.join(by_name)}."
-            )
     try:
         return kind(**values)
     except ValidationError as error:
@@ -337,6 +341,32 @@ def _problem(error: ErrorDetails) -> str:
     return f"{shown[:100]}: {expected}"
 
 
+def _check_keywords(
+    name: str, kind: type[Any], positional: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that a command's Python function does not take.
+
+    Raises:
+        BodyPoseNetError: An argument is positional, or no option has its name.
+    """
+    known = [field.name for field in option_fields(kind) if not field.option.cli_only]
+    if positional:
+        raise BodyPoseNetError(
+            f"{name}() takes keyword arguments only", f"Write {name}({known[0]}=...)."
+        )
+    for keyword in keywords:
+        if keyword not in known:
+            close = closest(keyword, known)
+            hint = f"Did you mean {close[0]}?" if close else f"Options: {', '.join(known)}."
+            raise BodyPoseNetError(f"{name}() has no option {keyword}", hint)
+
+
+def _name_keywords(kind: type[Any], text: str) -> str:
+    """Replace the flags of a command in a text by the names of its keyword arguments."""
+    names = {flag: field.name for field in option_fields(kind) for flag in field.flags}
+    return _FLAG.sub(lambda match: names.get(match[0], match[0]), text)
+
+
 def _signature(kind: type[Any], work: Callable[..., Any]) -> inspect.Signature:
     """Signature of a command's Python function."""
     parameters = [
@@ -345,6 +375,7 @@ def _signature(kind: type[Any], work: Callable[..., Any]) -> inspect.Signature:
             default=inspect.Parameter.empty if field.is_required else field.default,
         )
         for field in option_fields(kind)
+        if not field.option.cli_only
     ]  # fmt: skip
     result = typing.get_type_hints(work)["return"]
     return inspect.Signature(parameters, return_annotation=result)
@@ -354,6 +385,10 @@ def _docstring(text: str, kind: type[Any]) -> str:
     """The function's docstring with an `Args` section made of the options' help."""
     summary, raises, rest = inspect.cleandoc(text).partition("\nRaises:")
     lines = [summary.rstrip(), "", "Args:"]
-    lines += [f"    {field.name}: {field.option.help}" for field in option_fields(kind)]
+    lines += [
+        f"    {field.name}: {_name_keywords(kind, field.option.help)}"
+        for field in option_fields(kind)
+        if not field.option.cli_only
+    ]
     lines += ["", f"Raises:{rest}"] if raises else []
     return "\n".join(lines)

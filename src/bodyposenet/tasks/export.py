@@ -116,7 +116,7 @@ class ExportOptions(KeyOptions):
     allow_inaccurate: Annotated[
         bool, Option(help="Write the file even if it differs too much from the network.")
     ] = False
-    verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.")] = False
+    verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.", cli_only=True)] = False
 
     input_dims: Annotated[
         tuple[int, int, int] | None,

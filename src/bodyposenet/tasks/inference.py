@@ -72,7 +72,8 @@ class InferenceOptions(ManyImagesOptions):
         Literal["json"] | None,
         Option(
             help="json: write the poses to standard output, one line of JSON per image or frame, "
-            "and everything else to standard error."
+            "and everything else to standard error.",
+            cli_only=True,
         ),
     ] = None
     score_threshold: Annotated[

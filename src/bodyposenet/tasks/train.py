@@ -6,8 +6,9 @@ machine or several, the same command joins the processes that it finds.
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory
 from bodyposenet.options import Option, StrPath, command, options_class, to_argv
 from bodyposenet.results_folder import StatusFile, results_folder
-from bodyposenet.tasks.model_options import KeyOptions
+from bodyposenet.tasks.model_options import KEY_VARIABLE, KeyOptions
 
 
 @options_class
@@ -118,7 +119,18 @@ def _start_ranks(options: TrainOptions) -> None:
             "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
             "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
-    start_ranks(options.gpus, to_argv(options))
+    if not options.key:
+        start_ranks(options.gpus, to_argv(options))
+        return
+    # In the environment, as other users see the arguments in the list of processes.
+    before = os.environ.get(KEY_VARIABLE)
+    os.environ[KEY_VARIABLE] = options.key
+    try:
+        start_ranks(options.gpus, to_argv(replace(options, key=None)))
+    finally:
+        os.environ.pop(KEY_VARIABLE)
+        if before is not None:
+            os.environ[KEY_VARIABLE] = before
 
 
 def _result(model: Path, results_dir: Path) -> TrainResult:

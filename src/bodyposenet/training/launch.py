@@ -1,4 +1,4 @@
-"""`train --gpus N` in, N processes of the same command out, through torch's own launcher."""
+"""Start of `train --gpus N` as N processes of the same command, by torch's own launcher."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,10 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
     # Time to end a step and to save, before they are killed.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // count, 1)))
-    if hasattr(signal, "SIGUSR1"):  # the launcher hands SIGTERM on, and dies of this one
+    is_main = threading.current_thread() is threading.main_thread()  # others set no handlers
+    if (
+        hasattr(signal, "SIGUSR1") and is_main
+    ):  # the launcher hands SIGTERM on, and dies of this one
         signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
