@@ -179,6 +179,8 @@ def option_row(kind: type[Any], field: OptionField) -> Row:
     if field.type is bool and field.default:
         flags += f", `--no-{field.name}`"
     meaning = option.help if option.needs is None else f"{option.help} Needs {option.needs.words}."
+    if option.cli_only:
+        meaning += " Command line only."
     metadata = typing.get_args(typing.get_type_hints(kind, include_extras=True)[field.name])[1:]
     return (
         f"`{field.name}`",
