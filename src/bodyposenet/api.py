@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.files import is_folder
 from bodyposenet.media.download import is_address
 from bodyposenet.media.pixels import Color, HeldImage, Image, hold, is_image, to_pixels
@@ -157,10 +157,10 @@ def load(
     """
     if unknown := sorted(set(options) - set(SpecOptions.__annotations__)):
         raise unknown_keywords("load", unknown, OPTIONS)
-    _check("batch_size", batch_size, 1)
-    _check("read_ahead", read_ahead, 0)
+    check_count("batch_size", batch_size, 1)
+    check_count("read_ahead", read_ahead, 0)
     if concurrency is not None:
-        _check("concurrency", concurrency, 1)
+        check_count("concurrency", concurrency, 1)
     if color not in ("rgb", "bgr"):
         raise BodyPoseNetError(f"color: {color!r} is unknown", 'Write "rgb" or "bgr".')
     if require_sealed:
@@ -374,8 +374,10 @@ class PoseEstimator:
             An iterator over every frame: `frame.pixels`, (H, W, 3) uint8 RGB, `frame.index`,
             `frame.time` in seconds, and the poses in its pixels. Reading, network and decoding
             overlap. Of a file a few frames are read ahead and none is skipped; from a live source
-            it gives the latest frame and counts those that were `dropped`. Ending a loop early
-            leaves the source open: `close()` it, or use `with`.
+            it gives the latest frame and counts those that were `dropped`. `frame.is_searched`
+            is False where the poses are those of an earlier frame (`stride`). The source is
+            released at the end of the loop, also of one that is left early, if no variable holds
+            the iterator; else `close()` it, or use `with`.
 
         Raises:
             BodyPoseNetError: There is no such source, or an option is unknown or wrong. While
@@ -456,14 +458,6 @@ def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> Inferenc
     if is_default:
         given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
     return InferenceSpec.from_source(_Arguments(given))
-
-
-def _check(name: str, value: object, least: int) -> None:
-    """Check an option that counts something."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise BodyPoseNetError(
-            f"{name}: {value!r} is out of range", f"Write a whole number, at least {least}."
-        )
 
 
 def _describe(predictor: Predictor) -> str:

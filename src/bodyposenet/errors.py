@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +63,33 @@ _SECRET = re.compile(
 def mask_passwords(text: str) -> str:
     """Mask user names and passwords in the addresses of streams, for logs, errors and results."""
     return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1***@", text))
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Check an argument that counts something.
+
+    Args:
+        name: Name of the argument.
+        value: What was given for it; a whole number of NumPy is fine, True is not.
+        least: Smallest value allowed.
+
+    Raises:
+        BodyPoseNetError: It is not a whole number, or it is smaller.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise BodyPoseNetError(
+            f"{name}: {value!r} is out of range", f"Write a whole number, at least {least}."
+        )
+
+
+def check_switch(name: str, value: object) -> None:
+    """Check an argument that is on or off.
+
+    Raises:
+        BodyPoseNetError: It is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise BodyPoseNetError(f"{name}: {value!r} is not a switch", "Write True or False.")
 
 
 def closest(word: str, words: Iterable[str]) -> list[str]:

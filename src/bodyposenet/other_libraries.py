@@ -38,7 +38,8 @@ _KEYWORDS = {
     "half": _FILE, "fp16": _FILE, "int8": _FILE, "dtype": _FILE,
     "verbose": _LOG, "show_log": _LOG,
     "stream": _STREAM, "running_mode": _STREAM, "static_image_mode": _STREAM,
-    "vid_stride": "model.video(source, stride=2)",
+    "vid_stride": "model.video(source, stride=2), which yields the frames between with earlier "
+    "poses, too: frame.is_searched tells them apart",
     "source": "the image is the first argument: model(image)",
     "img": "the image is the first argument: model(image)",
     "image": "the image is the first argument: model(image)",

@@ -1,10 +1,13 @@
 """Prediction on videos: order, stride, tracking, live sources, errors, and what is left behind."""
 
+import gc
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +107,7 @@ def test_frames_between_keep_the_poses_or_move_on(stride):
     for result in VideoPredictor(predictor, Film(31), stride=stride).results():
         index = result.frame.index
         assert result.detected_in == index - index % stride
+        assert result.frame.is_searched == (index % stride == 0)
         np.testing.assert_allclose(result.poses.keypoints, people_at(result.detected_in), atol=1e-3)
     assert [k for batch in predictor.batches for k in batch] == list(range(0, 31, stride))
     for frame, poses in VideoPredictor(Walkers(), Film(31), stride=stride, track=True):
@@ -208,9 +212,154 @@ def test_what_is_no_source_is_an_error(source, tmp_path, monkeypatch):
     assert caught.value.remedy
 
 
-def test_a_stride_below_one_is_an_error():
-    with pytest.raises(BodyPoseNetError, match="stride 0"):
-        VideoPredictor(Walkers(), Film(3), stride=0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("stride", value) for value in (0, -1, 1.5, "2", [], None, True)),
+        *((name, value) for name in ("track", "smooth") for value in ("x", 1, None)),
+    ],
+)
+def test_a_wrong_option_is_an_error_and_releases_the_source(name, value):
+    film = Film(3)
+    with pytest.raises(BodyPoseNetError, match=name) as caught:
+        VideoPredictor(Walkers(), film, **{name: value})
+    assert caught.value.remedy
+    assert film.closed
+
+
+def test_a_stride_may_be_a_number_of_numpy():
+    predictor = Walkers()
+    assert len(list(VideoPredictor(predictor, Film(7), stride=np.int64(3)))) == 7
+    assert predictor.batches == [[0], [3], [6]]
+
+
+@pytest.fixture
+def movie(tmp_path) -> Path:
+    """A file of 40 frames."""
+    with Mp4Writer(tmp_path / "movie.mp4", FPS) as writer:
+        for index in range(40):
+            writer.write(np.full((32, 32, 3), index, np.uint8), index / FPS)
+    return tmp_path / "movie.mp4"
+
+
+@pytest.fixture
+def no_collector():
+    """Nothing is collected but by its reference count."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def wait_until(is_done) -> bool:
+    """Whether it is done within some seconds."""
+    until = time.monotonic() + 5
+    while not (done := is_done()) and time.monotonic() < until:
+        time.sleep(0.005)
+    return done
+
+
+def own_threads() -> set[str]:
+    names = (thread.name for thread in threading.enumerate())
+    return {name for name in names if name.startswith(("video", "pipeline"))}
+
+
+def open_files(path: Path) -> int:
+    """How often this process has a file open; 0 where /proc does not tell."""
+    return sum(file.resolve() == path for file in Path("/proc/self").glob("fd/*"))
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"smooth": True}])
+def test_a_loop_that_is_left_early_leaves_nothing(movie, no_collector, options):
+    model = PoseEstimator(Walkers())
+    for frame, _ in model.video(movie, **options):
+        if frame.index == 3:
+            break
+    assert wait_until(lambda: not own_threads())
+    assert not open_files(movie)
+    with pytest.raises(ZeroDivisionError):
+        for _ in model.video(movie, **options):
+            1 / 0  # noqa: B018
+    assert wait_until(lambda: not own_threads())
+    for _ in range(3):
+        for result in VideoPredictor(Walkers(), open_source(movie), **options).results():
+            if result.frame.index == 3:
+                break
+    del result
+    assert wait_until(lambda: not own_threads())
+    assert not open_files(movie)
+
+
+def test_at_the_end_nothing_is_left_while_the_iterator_lives(movie, no_collector):
+    stream = VideoPredictor(Walkers(), open_source(movie))
+    assert len(list(stream)) == 40
+    assert wait_until(lambda: not own_threads())
+    assert not open_files(movie)
+    assert next(stream, None) is None
+
+
+def test_videos_that_nobody_iterates_over_leave_nothing(movie, no_collector):
+    streams = [VideoPredictor(Walkers(), open_source(movie)) for _ in range(3)]
+    assert not own_threads()
+    del streams
+    assert not open_files(movie)
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_any_thread_may_close_a_video(is_live):
+    """The first frame is there, the second never comes."""
+    capture = Camera()
+    stream = VideoPredictor(Walkers(), Video(capture, "webcam 0", FPS, is_live=is_live))
+    seen, errors = [], []
+
+    def watch():
+        try:
+            seen.extend(frame.index for frame, _ in stream)
+        except BaseException as error:
+            errors.append(error)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    assert wait_until(lambda: capture.at == 1 and (seen or not is_live))
+    stream.close()
+    stream.close()
+    capture.go.set()
+    watcher.join(5)
+    assert not watcher.is_alive()
+    assert (seen, errors) == ([0], [])
+    assert wait_until(lambda: capture.released and not own_threads())
+    assert list(stream) == []
+
+
+def test_closing_while_the_network_runs_keeps_no_source_open(movie):
+    """The loop is never continued, so nobody else would release the source."""
+    inside, go_on = Event(), Event()
+
+    class Slow(Walkers):
+        def infer(self, batch):
+            inside.set()
+            go_on.wait(10)
+            return super().infer(batch)
+
+    stream = VideoPredictor(Slow(), open_source(movie))
+    taken = []
+    watcher = Thread(target=lambda: taken.append(next(stream, None)))
+    watcher.start()
+    assert inside.wait(5)
+    stream.close()
+    go_on.set()
+    watcher.join(5)
+    assert len(taken) == 1
+    assert wait_until(lambda: not own_threads())
+    assert not open_files(movie)
+
+
+def test_threads_may_share_a_video(movie):
+    stream = VideoPredictor(Walkers(), open_source(movie), track=True)
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(lambda _: [frame.index for frame, _ in stream], range(4)))
+    assert all(indices == sorted(indices) for indices in seen)
+    assert sorted(index for indices in seen for index in indices) == list(range(40))
 
 
 def test_an_estimator_goes_through_a_video(tmp_path):

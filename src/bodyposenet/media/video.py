@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 
 import cv2
 import numpy as np
@@ -56,11 +56,14 @@ class Frame:
         time: In seconds from the first frame.
         pixels: (H, W, 3) uint8, RGB, as players show it: rotated by the video's orientation and
             stretched to square pixels.
+        is_searched: False in `model.video(source, stride=N)` for the frames between: their poses
+            are those of the last frame that was searched, moved on where people are tracked.
     """
 
     index: int
     time: float
     pixels: NDArray[np.uint8]
+    is_searched: bool = True
 
 
 class Video:
@@ -95,30 +98,37 @@ class Video:
         self.dropped = 0
         self._capture = capture
         self._is_read = False
+        self._opening = RLock()
+        self._stop = Event()
         self._pixel_aspect = pixel_aspect
 
     def frames(self) -> Generator[Frame, None, None]:
-        """Yield the frames, once; a thread reads a few of them ahead. Close it to stop early.
+        """Yield the frames, once; a thread reads a few of them ahead.
+
+        They end early where the generator is closed, or `close` is called, which any thread may do.
 
         Raises:
             BodyPoseNetError: There is not one frame.
         """
         queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
-        stop = Event()
-        self._is_read = True
+        with self._opening:
+            self._is_read = True
         # A camera may block forever; the process need not wait for a daemon thread.
-        thread = Thread(target=self._read_ahead, args=(queue, stop), name="video", daemon=True)
+        thread = Thread(target=self._read_ahead, args=(queue,), name="video", daemon=True)
         thread.start()
         read = 0
         try:
-            while not isinstance(item := _take(queue), _End):
+            while not isinstance(item := self._take(queue), _End):
                 read += 1
                 yield item
             if item.error is not None:
                 raise item.error
         finally:
-            stop.set()
+            is_stopped = self._stop.is_set()
+            self._stop.set()
             thread.join(_LEAVE if self.is_live else None)
+        if is_stopped:
+            return
         if not read:
             raise BodyPoseNetError(f"{self.name}: no frame can be read", _REMEDY)
         if self.total is not None and read < min(self.total - 1, 0.98 * self.total):
@@ -128,27 +138,29 @@ class Video:
             )  # fmt: skip
 
     def close(self) -> None:
-        """Release a source whose frames were never asked for; `frames` releases it at its end."""
-        if not self._is_read:
-            self._capture.release()
+        """End the frames and release the source: at once, or when `frames` has ended."""
+        self._stop.set()
+        with self._opening:
+            if not self._is_read:
+                self._capture.release()
 
-    def _read_ahead(self, queue: Queue[Frame | _End], stop: Event) -> None:
+    def _read_ahead(self, queue: Queue[Frame | _End]) -> None:
         """Fill the queue and close the capture."""
         end = _End()
         try:
             for frame in self._read():
-                self._put(queue, frame, stop)
-                if stop.is_set():
+                self._put(queue, frame)
+                if self._stop.is_set():
                     break
         except Exception as error:
             end = _End(error)
         self._capture.release()
-        self._put(queue, end, stop)
+        self._put(queue, end)
 
-    def _put(self, queue: Queue[Frame | _End], item: Frame | _End, stop: Event) -> None:
+    def _put(self, queue: Queue[Frame | _End], item: Frame | _End) -> None:
         """Wait for room in the queue; the next frame of a live source replaces an older one."""
         takes_place = self.is_live and isinstance(item, Frame)
-        while not stop.is_set():
+        while not self._stop.is_set():
             with suppress(Full):
                 queue.put(item, timeout=0 if takes_place else 0.1)
                 return
@@ -156,6 +168,13 @@ class Video:
                 with suppress(Empty):
                     queue.get_nowait()
                     self.dropped += 1
+
+    def _take(self, queue: Queue[Frame | _End]) -> Frame | _End:
+        """Wait for the next item in short steps: Windows holds Ctrl-C back until a wait is over."""
+        while not self._stop.is_set():
+            with suppress(Empty):
+                return queue.get(timeout=0.1)
+        return _End()
 
     def _read(self) -> Iterator[Frame]:
         clock = _Clock(1 / self.fps)
@@ -186,13 +205,6 @@ class _End:
     """End of the frames, and the error that ended the reading, if any."""
 
     error: Exception | None = None
-
-
-def _take(queue: Queue[Frame | _End]) -> Frame | _End:
-    """Wait for the next item in short steps: Windows holds Ctrl-C back until a wait is over."""
-    while True:
-        with suppress(Empty):
-            return queue.get(timeout=0.1)
 
 
 def name_for_opencv(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from threading import BoundedSemaphore
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.flip_test import FlipTest
@@ -68,11 +68,8 @@ class PoseFilter:
             raise BodyPoseNetError(
                 f"score_threshold: {score!r} is not a score", "Write a number from 0 to 1."
             )
-        if people is not None and not (isinstance(people, Integral) and people >= 1):
-            raise BodyPoseNetError(
-                f"max_people: {people!r} is not a number of people",
-                "Write a whole number, at least 1; or leave it out for all of them.",
-            )
+        if people is not None:
+            check_count("max_people", people, 1)
 
     def __call__(self, poses: Poses) -> Poses:
         """The people that are kept, the highest score first."""

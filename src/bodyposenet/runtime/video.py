@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Lock
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, check_count, check_switch
 from bodyposenet.files import exists
 from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import Tracker
@@ -44,13 +45,6 @@ class FrameResult:
     detected_in: int
 
 
-class _Item(NamedTuple):
-    """A frame on its way through the pipeline, and whether the network gets it."""
-
-    frame: Frame
-    is_searched: bool
-
-
 class _Found(NamedTuple):
     """A frame after the pipeline; no poses where the network did not get it."""
 
@@ -69,11 +63,16 @@ class VideoPredictor:
     An error in the middle (of the source, the network or a frame) is raised after the results of
     all frames before it.
 
+    The source is released at the end of the video, by `close`, or when nothing refers to the
+    iterator any more, as after `for frame, poses in model.video(source)` was left early. Threads
+    may share the iterator, each gets other frames; any thread may close it.
+
     Args:
         predictor: Detects the people in one image.
         video: Its frames, see `open_source`.
         stride: Only every N-th frame is searched. Frames between keep the poses of the last one
-            that was; with `track`, each person moves on with their velocity.
+            that was; with `track`, each person moves on with their velocity. `frame.is_searched`
+            tells them apart.
         track: Give people ids over time. A person who was not seen for a second gets a new one.
         smooth: Filter the joints over time (One-Euro filter); implies `track`.
         batch: Frames of a file that the network gets at once.
@@ -83,7 +82,8 @@ class VideoPredictor:
             it is not known), and whether it `is_live`.
 
     Raises:
-        BodyPoseNetError: `stride` is less than 1.
+        BodyPoseNetError: `stride` is not a whole number of at least 1, or `track` or `smooth` is
+            not a bool.
     """
 
     def __init__(
@@ -96,29 +96,33 @@ class VideoPredictor:
         smooth: bool = False,
         batch: int = 1,
     ) -> None:
-        if stride < 1:
-            raise BodyPoseNetError(
-                f"stride {stride}: at least 1", "2 searches every other frame, 3 every third."
-            )
+        try:
+            check_count("stride", stride, 1)
+            check_switch("track", track)
+            check_switch("smooth", smooth)
+        except BodyPoseNetError:
+            video.close()
+            raise
         self.video = video
-        self._stride = stride
-        self._tracker = None
-        if track or smooth:
-            self._tracker = Tracker(
-                predictor.engine.skeleton, new_track_score=predictor.spec.display_score_threshold
-            )
-        self._smoother = OneEuroFilter() if smooth else None
-        self._latest: FrameResult | None = None
-        self._pipeline = Pipeline(
+        pipeline: Pipeline[Frame, _Found] = Pipeline(
             predictor,
-            read=lambda item: item.frame.pixels,
-            finish=lambda item, pixels, poses: _Found(item.frame, poses),
+            read=lambda frame: frame.pixels,
+            finish=lambda frame, pixels, poses: _Found(frame, poses),
             skip=_fail,
             batch=1 if video.is_live else batch,
-            bypass=lambda item: None if item.is_searched else _Found(item.frame, None),
+            bypass=lambda frame: None if frame.is_searched else _Found(frame, None),
             in_flight=1 if video.is_live else 2 * (batch + _AHEAD),
         )
-        self._results = self._predict()
+        tracker = None
+        if track or smooth:
+            tracker = Tracker(
+                predictor.engine.skeleton, new_track_score=predictor.spec.display_score_threshold
+            )
+        # Neither refers to this object: without a cycle, the source is released with it.
+        follower = _Follower(tracker, OneEuroFilter() if smooth else None)
+        self._results = _predict(video, pipeline, follower, stride)
+        self._is_closed = Event()
+        self._running = Lock()
 
     @property
     def dropped(self) -> int:
@@ -129,17 +133,29 @@ class VideoPredictor:
         return self
 
     def __next__(self) -> tuple[Frame, Poses]:
-        result = next(self._results)
+        result = self._next()
+        if result is None:
+            raise StopIteration
         return result.frame, result.poses
 
     def results(self) -> Iterator[FrameResult]:
         """The same frames and poses, and in which frame the people were detected."""
-        return self._results
+        while (result := self._next()) is not None:
+            yield result
 
     def close(self) -> None:
-        """Stop, and release the source; a loop that runs to its end need not call it."""
-        self._results.close()
+        """Stop, and release the source; a loop that runs to its end need not call it.
+
+        While another thread waits for the next frame, this returns at once: that thread's loop ends
+        with this frame or without it, and the source is released then.
+        """
+        self._is_closed.set()
         self.video.close()
+        if self._running.acquire(blocking=False):
+            try:
+                self._results.close()
+            finally:
+                self._running.release()
 
     def __enter__(self) -> Self:
         return self
@@ -152,23 +168,39 @@ class VideoPredictor:
     ) -> None:
         self.close()
 
-    def _predict(self) -> Generator[FrameResult, None, None]:
-        with (
-            closing(self.video.frames()) as frames,
-            closing(self._pipeline.run(self._items(frames))) as found,
-        ):
-            for frame, poses in found:
-                yield self._follow(frame, poses)
+    def _next(self) -> FrameResult | None:
+        """The next result, or None at the end."""
+        try:
+            with self._running:
+                return None if self._is_closed.is_set() else next(self._results, None)
+        finally:
+            if self._is_closed.is_set():  # meanwhile, so `close` had to leave the rest
+                self.close()
 
-    def _items(self, frames: Iterator[Frame]) -> Iterator[_Item]:
-        for count, frame in enumerate(frames):
-            yield _Item(frame, count % self._stride == 0)
 
-    def _follow(self, frame: Frame, poses: Poses | None) -> FrameResult:
-        """Track and smooth detected poses; move those of the last searched frame on."""
+class _Follower:
+    """Tracks and smooths people; moves those of the last searched frame on.
+
+    Args:
+        tracker: Gives ids; None: nobody is tracked.
+        smoother: Filters the joints; None: they stay as detected.
+    """
+
+    def __init__(self, tracker: Tracker | None, smoother: OneEuroFilter | None) -> None:
+        self._tracker = tracker
+        self._smoother = smoother
+        self._latest: FrameResult | None = None
+
+    def follow(self, frame: Frame, poses: Poses | None) -> FrameResult:
+        """The result of the next frame.
+
+        Args:
+            frame: The frame.
+            poses: Detected in it; None if it was not searched, which the first one must be.
+        """
         if poses is None:
             latest = self._latest
-            assert latest is not None  # the first frame is searched
+            assert latest is not None
             poses = latest.poses
             if self._tracker is not None:
                 poses = self._tracker.move(poses, latest.frame.time, frame.time)
@@ -179,6 +211,23 @@ class VideoPredictor:
             poses = self._smoother.smooth(poses, frame.time)
         self._latest = FrameResult(frame, poses, frame.index)
         return self._latest
+
+
+def _predict(
+    video: Video, pipeline: Pipeline[Frame, _Found], follower: _Follower, stride: int
+) -> Generator[FrameResult, None, None]:
+    with (
+        closing(video.frames()) as frames,
+        closing(pipeline.run(_mark(frames, stride))) as found,
+    ):
+        for frame, poses in found:
+            yield follower.follow(frame, poses)
+
+
+def _mark(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
+    """Mark the frames between as not searched."""
+    for count, frame in enumerate(frames):
+        yield replace(frame, is_searched=False) if count % stride else frame
 
 
 def open_source(source: str | os.PathLike[str] | int) -> Video:
@@ -204,6 +253,6 @@ def open_source(source: str | os.PathLike[str] | int) -> Video:
     return open_video(name)
 
 
-def _fail(item: _Item, error: BodyPoseNetError) -> NoReturn:
+def _fail(frame: Frame, error: BodyPoseNetError) -> NoReturn:
     """Raise what is wrong with a frame."""
-    raise BodyPoseNetError(f"frame {item.frame.index}: {error.what}", error.remedy) from error
+    raise BodyPoseNetError(f"frame {frame.index}: {error.what}", error.remedy) from error
