@@ -1,6 +1,8 @@
 """A folder of photos to detections.json: images/s against the network alone and the original's way.
 
-python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch] [--quick] [--json FILE]
+python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch|wait] [--quick] [--json FILE]
+
+`--engine wait` takes the time of `--wait` and no core, like a GPU: what is left is our own part.
 
 Inputs of 320 x 448, fp32, one image at a time. The networks have random weights, so the maps that
 they give are exchanged for those of a drawn scene of five people, with noise. The original-like
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -25,7 +28,6 @@ from bodyposenet.data.drawn import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.media.source import ImageEntry, list_images, read_image
 from bodyposenet.model.checkpoint import describe
-from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
 from bodyposenet.runtime import detections
 from bodyposenet.runtime.engines import onnx
@@ -35,6 +37,7 @@ from bodyposenet.runtime.image_work import ImageFormat, ImageWork, image_items
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import PAD_VALUE, Maps, Person
 
 from . import harness
@@ -49,6 +52,27 @@ _FIVE_PEOPLE = (0.0, 0.0, 0.0, 0.0, 1.0)
 
 _IMAGES = {"vgg": 8, "mobilenet": 40}
 _QUICK_IMAGES = {"vgg": 2, "mobilenet": 10}
+
+
+class WaitingEngine:
+    """Takes its time and no core, like a network on a GPU.
+
+    Args:
+        skeleton: Joints and limbs that it is said to find.
+        seconds: For an input.
+    """
+
+    stride, stages = 8, 1
+    fixed_shape: tuple[int, int] | None = None
+
+    def __init__(self, skeleton: Skeleton, seconds: float) -> None:
+        self.skeleton = skeleton
+        self._seconds = seconds
+
+    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
+        """Wait."""
+        time.sleep(self._seconds * len(images))
+        return []
 
 
 class PeopledEngine:
@@ -83,9 +107,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         photos = _find_photos(arguments.images) or _write_photos(Path(name), scenes)
         for architecture, count in counts.items():
             train = load_train_spec(architecture)
-            network = build_network(train, torch.device("cpu")).eval()
             maps = [_maps_of(people, train.skeleton, k) for k, (_, people) in enumerate(scenes)]
-            engine = PeopledEngine(_engine(network, arguments.engine), maps)
+            engine = PeopledEngine(build_engine(train, arguments), maps)
             chosen = [photos[number % len(photos)] for number in range(count)]
             rivals = _rivals(Predictor(engine, _SPEC), chosen, Path(name))
             figures |= _compare(architecture, harness.take_turns(rivals, turns), count)
@@ -121,8 +144,22 @@ def _maps_of(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Maps:
     return Maps(heatmaps, pafs)
 
 
-def _engine(network: BodyPoseNetwork, name: str) -> Engine:
-    if name == "pytorch":
+def add_engine_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of `build_engine`."""
+    flags.add_argument(
+        "--engine", choices=("onnx", "pytorch", "wait"), default="onnx", help="runs the network"
+    )
+    flags.add_argument(
+        "--wait", type=float, default=50, metavar="MS", help="time of --engine wait for an input"
+    )
+
+
+def build_engine(train: TrainSpec, arguments: argparse.Namespace) -> Engine:
+    """A network of random weights on the engine that the flags name."""
+    if arguments.engine == "wait":
+        return WaitingEngine(train.skeleton, arguments.wait / 1000)
+    network = build_network(train, torch.device("cpu")).eval()
+    if arguments.engine == "pytorch":
         return PyTorchEngine(network, torch.device("cpu"))
     return onnx.load("the network", content=export_onnx(network, describe(network)))
 
@@ -194,9 +231,7 @@ def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[s
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("end_to_end", __doc__)
     flags.add_argument("--images", type=Path, metavar="DIR", help="photos; default: drawn ones")
-    flags.add_argument(
-        "--engine", choices=("onnx", "pytorch"), default="onnx", help="runs the networks"
-    )
+    add_engine_flags(flags)
     return flags
 
 

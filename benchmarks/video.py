@@ -1,6 +1,6 @@
 """A minute of video through lightweight OpenPose: frames/s, memory, and what comes out.
 
-python -m benchmarks.video [--engine onnx|pytorch] [--quick] [--json FILE]
+python -m benchmarks.video [--engine onnx|pytorch|wait] [--quick] [--json FILE]
 
 A drawn scene of three people under a moving camera, 640 x 480 at 30 frames/s; network inputs of
 320 x 448, poses in every frame, tracked, smoothed, drawn and written. The network has random
@@ -8,7 +8,8 @@ weights, so the maps that it gives are exchanged for those of the people in the 
 
 The rival takes one frame after the other through the predictor; only reading ahead, drawing and
 writing overlap with that, as it was before videos went through the pipeline of images. Both take
-turns, in pieces of the video.
+turns, in pieces of the video. `--engine wait` takes the time of `--wait` for a frame and no core,
+like a GPU.
 """
 
 from __future__ import annotations
@@ -20,26 +21,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bodyposenet.data.drawn import draw_scene
-from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.files import replacing
 from bodyposenet.geometry import Affine
 from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import open_video
-from bodyposenet.model.checkpoint import describe
-from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
-from bodyposenet.runtime.engines import onnx
 from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.engines.pytorch import PyTorchEngine
 from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.runtime.recording import Recorder, record
 from bodyposenet.runtime.video import FrameResult, VideoPredictor
@@ -48,8 +44,8 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Maps
 
 from . import harness
-from .end_to_end import PeopledEngine
-from .gpu.device import build_network, load_train_spec
+from .end_to_end import PeopledEngine, add_engine_flags, build_engine
+from .gpu.device import load_train_spec
 
 _SPEC = InferenceSpec(input_shape=(320, 448), keep_aspect_ratio_mode="pad_image_input")
 _FRAME, _FPS, _SCENE = (480, 640), 30, (720, 960)
@@ -85,16 +81,16 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     seconds = _QUICK_SECONDS if arguments.quick else _SECONDS
     piece_seconds = _QUICK_PIECE_SECONDS if arguments.quick else _PIECE_SECONDS
     train = load_train_spec("mobilenet")
-    network = _engine(build_network(train, torch.device("cpu")).eval(), arguments.engine)
+    network = build_engine(train, arguments)
     with tempfile.TemporaryDirectory() as name:
         folder, piece = Path(name), Path(name) / "piece"
         piece.mkdir()
         maps = _film(folder / "film.mp4", seconds, train.skeleton)
         _film(piece / "film.mp4", piece_seconds, train.skeleton)
         engine = _WatchedEngine(network, maps)
-        begun = perf_counter()
+        begun, cpu_begun = perf_counter(), process_time()
         _run(folder, Predictor(engine, _SPEC))
-        taken = perf_counter() - begun
+        taken, cpu = perf_counter() - begun, process_time() - cpu_begun
         predictor = Predictor(PeopledEngine(network, maps), _SPEC)
         rivals = harness.take_turns(
             {
@@ -106,18 +102,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         return {
             "frames_per_s": seconds * _FPS / taken,
             "share_of_time_in_network": engine.seconds / taken,
+            "cpu_ms_per_frame": 1000 * cpu / (seconds * _FPS),
             "frames_per_s_one_by_one": piece_seconds * _FPS / rivals["one by one"],
             "over_one_by_one": rivals["one by one"] / rivals["overlapping"],
             "memory_mb_after_a_second": engine.memory[1],
             "memory_mb_at_the_end": median(engine.memory[-3:]),
             **_read_back(folder),
         }
-
-
-def _engine(network: BodyPoseNetwork, name: str) -> Engine:
-    if name == "pytorch":
-        return PyTorchEngine(network, torch.device("cpu"))
-    return onnx.load("the network", content=export_onnx(network, describe(network)))
 
 
 def _film(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
@@ -195,7 +186,5 @@ def _read_back(folder: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     flags = harness.parser("video", __doc__)
-    flags.add_argument(
-        "--engine", choices=("onnx", "pytorch"), default="onnx", help="runs the network"
-    )
+    add_engine_flags(flags)
     harness.run("video", flags, measure)
