@@ -208,8 +208,8 @@ def test_lines_that_nobody_reads_end_the_run(fixed_engine, spec, photos, monkeyp
         return False  # as into a pipe whose reader has ended
 
     monkeypatch.setattr(inference, "print_line", print_line)
-    result = inference.predict(inference_spec=spec, input=photos, output="json")
-    assert result.searched == len(printed) == 1
+    options = inference.InferenceOptions(inference_spec=spec, input=photos, output="json")
+    assert inference.predict.run(options).searched == len(printed) == 1
 
 
 def test_only_some_people_are_reported(run_bpnet, fixed_engine, spec, photos, tmp_path):
