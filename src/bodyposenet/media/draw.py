@@ -61,7 +61,8 @@ def draw(
     drawn over smaller ones.
 
     Args:
-        image: A path, an array (H, W, 3) uint8 RGB, or a PIL image; it stays as it is.
+        image: A path, an array (H, W, 3) uint8 RGB, a PIL image, or another form that `to_pixels`
+            takes; it stays as it is.
         poses: People in image pixels.
         score_threshold: Least score of the people who are drawn.
 
