@@ -315,17 +315,19 @@ def test_a_closed_model(tlt, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads of Linux")
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_closed_models_leave_no_threads(engine):
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "pytorch"])
+def test_closed_models_leave_no_threads(engine, tlt):
     def count():
         return len(list(Path("/proc/self/task").iterdir()))
 
     def use():
-        with bodyposenet.load(engine=engine, input_shape=(64, 64), threads=3) as model:
+        file = tlt if engine == "pytorch" else None
+        with bodyposenet.load(file, engine=engine, input_shape=(64, 64), threads=3) as model:
             model([row_of_dots()] * 3)
             return count()
 
     use()  # a runtime may keep some for all of its models
+    time.sleep(0.5)  # the others are ending
     before = count()
     for _ in range(3):
         assert use() > before
@@ -387,6 +389,10 @@ def test_a_model_file_is_opened(tlt):
         ({"output_stage_to_use": 7}, "output_stage_to_use: there is no stage 7"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"batch_size": 2.5}, "batch_size: 2.5"),
+        ({"batch_size": True}, "batch_size: True"),
+        ({"threads": True}, "threads: True"),
+        ({"max_people": True}, "max_people: True"),
+        ({"score_threshold": True}, "score_threshold: True"),
         ({"read_ahead": -1}, "read_ahead: -1"),
         ({"concurrency": 0}, "concurrency: 0"),
         ({"color": "hsv"}, "color: 'hsv'"),
@@ -403,7 +409,9 @@ def test_wrong_options(tlt, options, message):
 
 def test_options_of_numpy(tlt):
     options = {"input_shape": np.array([64, 64]), "heatmap_threshold": np.float64(0.5)}
-    assert bodyposenet.load(tlt, train_spec=Path("lost.yaml"), **options)
+    numbers = {"batch_size": np.int64(4), "read_ahead": np.uint8(0), "threads": np.int32(1)}
+    model = bodyposenet.load(tlt, train_spec=Path("lost.yaml"), **options, **numbers)
+    assert len(model([row_of_dots()] * 3)) == 3
 
 
 def test_without_a_model_the_default_model_is_opened():

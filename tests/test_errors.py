@@ -2,9 +2,10 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
-from bodyposenet.errors import BodyPoseNetError, mask_passwords
+from bodyposenet.errors import BodyPoseNetError, check_count, check_score, mask_passwords
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,26 @@ def test_no_error_tells_a_password():
     error = BodyPoseNetError("rtsp://bob:hunter2@cam: lost", "Try rtsp://bob:hunter2@cam2.")
     for told in (str(error), repr(error), error.what, error.remedy, repr(pickle.dumps(error))):
         assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
+def test_whole_numbers(value):
+    check_count("stride", value, 2)
+
+
+@pytest.mark.parametrize("value", [1, -1, 2.0, 1.5, "2", True, None, np.bool_(True), [], np.nan])
+def test_what_is_not_a_whole_number_from_2_on(value):
+    with pytest.raises(BodyPoseNetError, match="stride") as caught:
+        check_count("stride", value, 2)
+    assert "at least 2" in caught.value.remedy
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), np.int64(1)])
+def test_scores(value):
+    check_score("score_threshold", value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 2, True, "0.5", None, float("nan"), [0.5]])
+def test_what_is_not_a_score(value):
+    with pytest.raises(BodyPoseNetError, match="score_threshold"):
+        check_score("score_threshold", value)

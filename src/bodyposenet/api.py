@@ -137,7 +137,9 @@ def load(
             all of them.
         color: Order of the channels in arrays: `rgb`, or `bgr` for OpenCV's. Images of other kinds
             tell theirs.
-        threads: Of each run of the network on the CPU, at most; None: as many as the engine likes.
+        threads: Of each run of the network on the CPU, at most, and no more than there are usable
+            cores; None: as many as the engine chooses. It does not change the number of threads of
+            other models, or of PyTorch in the program.
         precision: What the engine computes in; None: fp32, or what an engine file was built for.
         concurrency: How many threads of the program may run the network at the same time, while
             others wait; None: 2, or as many as have their `threads` on the usable cores.
@@ -226,9 +228,9 @@ class PoseEstimator:
     ) -> None:
         self._predictor: Predictor | None = predictor
         self._reopen = reopen
-        self._batch_size = batch_size
+        self._batch_size = int(batch_size)
         self._color: Color = color
-        self._read_ahead = read_ahead
+        self._read_ahead = int(read_ahead)
         self._skeleton = predictor.engine.skeleton
         self._name = _describe(predictor)
         self._process = os.getpid()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,6 +80,20 @@ def check_count(name: str, value: object, least: int) -> None:
         raise BodyPoseNetError(
             f"{name}: {value!r} is out of range", f"Write a whole number, at least {least}."
         )
+
+
+def check_score(name: str, value: object) -> None:
+    """Check an option that is a score.
+
+    Args:
+        name: Of the option.
+        value: What was given.
+
+    Raises:
+        BodyPoseNetError: It is not a number of 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise BodyPoseNetError(f"{name}: {value!r} is not a score", "Write a number from 0 to 1.")
 
 
 def check_switch(name: str, value: object) -> None:

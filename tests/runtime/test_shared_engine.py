@@ -165,6 +165,47 @@ def test_a_number_of_threads_is_that_of_one_model_only(small_model):
     assert torch.get_num_threads() == 2
 
 
+def number_in_new_thread() -> int:
+    return run_at_once(lambda _: torch.get_num_threads(), 1)[0]
+
+
+def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(small_model):
+    torch.set_num_threads(2)
+    during, after = [], []
+    images = np.zeros((1, 16, 16, 3), np.uint8)
+    engines = [pytorch.load(small_model, device=CPU, threads=number) for number in (1, 3)]
+    inside = Barrier(2)
+
+    def look(*_: object) -> None:
+        inside.wait()  # both engines run
+        during.append(number_in_new_thread())
+        inside.wait()
+
+    for engine in engines:
+        engine.network.register_forward_pre_hook(look)
+    run_at_once(lambda number: engines[number].infer(images), 2)
+    after.append(number_in_new_thread())
+    torch.set_num_threads(1)  # by the user, after the models were opened
+    inside = Barrier(1)
+    engines[1].infer(images)
+    after.append(number_in_new_thread())
+    assert during == [2, 2, 1]
+    assert after == [2, 1]
+
+
+def test_engines_that_come_and_go_leave_the_number_of_the_process(small_model):
+    torch.set_num_threads(2)
+    images = np.zeros((1, 16, 16, 3), np.uint8)
+
+    def work(number: int) -> tuple[int, int]:
+        for _ in range(3):
+            pytorch.load(small_model, device=CPU, threads=1 + number).infer(images)
+        return torch.get_num_threads(), number_in_new_thread()
+
+    assert run_at_once(work) == [(2, 2)] * THREADS
+    assert number_in_new_thread() == 2
+
+
 def test_threads_of_different_sizes_share_a_model(exported, photos):
     model = bodyposenet.load(
         exported / "model.onnx", engine="openvino", input_shape=(128, 128),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bodyposenet.console import logger
 from bodyposenet.cpu import quota_cores, usable_cores
 from bodyposenet.decoding import warm_up_in_background
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES, Device
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
@@ -146,7 +146,8 @@ def open_engine(
         model: A model file (`-m`); see `find_model`.
         key: Key of a sealed file.
         engine: One of `ENGINES`.
-        threads: Of the network, at most; None: the runtime chooses, or a quota of CPU time does.
+        threads: Of the network, at most, and no more than there are usable cores; None: the runtime
+            chooses, or a quota of CPU time does.
         precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
         device: `auto` (a GPU where the runtime can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
             or `mps` (PyTorch on a Mac).
@@ -158,7 +159,7 @@ def open_engine(
     """
     place = Device.parse(device)
     _check_options(engine, threads, precision)
-    threads = quota_cores() if threads is None else threads
+    threads = quota_cores() if threads is None else _usable(threads)
     path = find_model(spec, model, engine, device)
     _check_runtime(path, engine)
     expected = _train_description(spec)
@@ -220,15 +221,20 @@ def find_model(
 def _check_options(engine: str, threads: int | None, precision: str | None) -> None:
     if engine not in ENGINES:
         raise BodyPoseNetError(f"there is no engine {engine}", f"There are: {', '.join(ENGINES)}.")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise BodyPoseNetError(
-            f"{threads!r} threads: it must be a whole number, at least 1",
-            "Leave it out for the usual.",
-        )
+    if threads is not None:
+        check_count("threads", threads, 1)
     if precision is not None and precision not in PRECISIONS:
         raise BodyPoseNetError(
             f"there is no precision {precision}", f"There are: {', '.join(PRECISIONS)}."
         )
+
+
+def _usable(threads: int) -> int:
+    """Limit a number of threads to the usable cores: more would wait for each other."""
+    cores = usable_cores()
+    if threads > cores:
+        logger.warning("threads=%d: limited to the %d usable cores", threads, cores)
+    return int(min(threads, cores))
 
 
 def _check_runtime(path: Path, engine: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from threading import BoundedSemaphore
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.errors import BodyPoseNetError, check_count
+from bodyposenet.errors import BodyPoseNetError, check_count, check_score
 from bodyposenet.geometry import Affine
 from bodyposenet.runtime.engines.protocol import Engine
 from bodyposenet.runtime.flip_test import FlipTest
@@ -64,10 +63,8 @@ class PoseFilter:
 
     def __post_init__(self) -> None:
         score, people = self.score_threshold, self.max_people
-        if score is not None and not (isinstance(score, Real) and 0 <= score <= 1):
-            raise BodyPoseNetError(
-                f"score_threshold: {score!r} is not a score", "Write a number from 0 to 1."
-            )
+        if score is not None:
+            check_score("score_threshold", score)
         if people is not None:
             check_count("max_people", people, 1)
 

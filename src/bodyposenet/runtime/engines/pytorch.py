@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from bodyposenet.runtime.description import ModelDescription
 from bodyposenet.runtime.engines.forks import refuse_fork
 from bodyposenet.runtime.engines.protocol import crop, stage_index
 from bodyposenet.types import Maps
+
+Result = TypeVar("Result")
 
 CPU = torch.device("cpu")
 
@@ -36,7 +39,7 @@ class PyTorchEngine:
         network: Is moved to the device and set to evaluation mode.
         device: Where to run; None: `choose_device()`.
         precision: `fp32`, or `bf16`: faster on processors and GPUs that have it, less exact.
-        threads: Of each run on the CPU; None: PyTorch's own number.
+        threads: Of each run on the CPU; None: PyTorch's own number for the calling thread.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class PyTorchEngine:
     ) -> None:
         self.device = device or choose_device()
         self._threads = threads
+        self._workers = None if threads is None else _Workers(threads)
         _check_process(self.device, threads)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval()
@@ -68,10 +72,14 @@ class PyTorchEngine:
         """Run the network; see `Engine.infer`."""
         _check_process(self.device, self._threads)
         index = stage_index(stage, self.stages)
+        if self._workers is None:
+            return self._infer(images, index)
+        return self._workers.run(lambda: self._infer(images, index))
+
+    def _infer(self, images: NDArray[np.uint8], index: int) -> list[Maps]:
         height, width = images.shape[1:3]
         with (
             torch.inference_mode(),
-            _using(self._threads),
             _WITHOUT_TF32,
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed),
         ):
@@ -112,22 +120,50 @@ class _WithoutTf32:
 _WITHOUT_TF32 = _WithoutTf32()
 
 
-@contextmanager
-def _using(threads: int | None) -> Iterator[None]:
-    """Run on so many threads; None: on as many as PyTorch would.
+class _Workers:
+    """Threads that compute on a number of PyTorch's threads which holds for them alone.
 
-    PyTorch keeps the number for each calling thread, so models with other numbers, and the caller's
-    own code, run beside it as they would alone.
+    `torch.set_num_threads` counts for the calling thread, and for each thread that uses PyTorch for
+    the first time afterwards. So every worker sets it once, and another new thread puts the number
+    of the process back.
+
+    Args:
+        number: Threads of each run.
     """
-    before = torch.get_num_threads()
-    if threads in (None, before):
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._start()
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call a function in a worker and wait for its result; callers need not wait for others."""
+        if os.getpid() != self._process:  # the workers are not in a forked process
+            self._start()
+        return self._pool.submit(function).result()
+
+    def _start(self) -> None:
+        # As many as there are callers at the same time, which `Predictor` bounds.
+        self._pool = ThreadPoolExecutor(1024, "pytorch", _set_threads, (self._number,))
+        self._process = os.getpid()
+
+
+_SETTING = threading.Lock()
+"""Held while the number of the process is another one, also by who forks."""
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_SETTING.acquire,
+        after_in_parent=_SETTING.release,
+        after_in_child=_SETTING.release,
+    )
+
+
+def _set_threads(number: int) -> None:
+    """Set PyTorch's number of threads for the calling thread, which is a new one, only."""
+    with _SETTING:
+        before = torch.get_num_threads()  # the process's, which a thread takes at its first call
+        torch.set_num_threads(number)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(torch.set_num_threads, before).result()
 
 
 def _check_process(device: torch.device, threads: int | None) -> None:
@@ -190,6 +226,9 @@ def load(
     """
     device = device or choose_device()
     _check_process(device, threads)  # building the network runs PyTorch already
-    with _using(threads):
-        network = load_model(path, key, None if expected is None else expected.training())
-        return PyTorchEngine(network, device, precision, threads=threads)
+
+    def build() -> BodyPoseNetwork:
+        return load_model(path, key, None if expected is None else expected.training())
+
+    network = build() if threads is None else _Workers(threads).run(build)
+    return PyTorchEngine(network, device, precision, threads=threads)
