@@ -1,5 +1,6 @@
 """Downloads: what comes back, and what is refused; from a server on this machine."""
 
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -12,6 +13,14 @@ from bodyposenet.media import download as module
 from bodyposenet.media.download import download, is_address
 
 CONTENT = bytes(range(256)) * 1000
+DRIPS = {
+    "/drip/header": (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"\r\n\r\nend"),
+    "/drip/chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"\r\n"),
+    "/drip/body": (b"HTTP/1.1 200 OK\r\n\r\n", b""),
+    "/drip/length": (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n", b""),
+    "/drip/redirect": (b"HTTP/1.1 302 Found\r\nLocation: /file\r\nX-Slow: ", b"\r\n\r\n"),
+}
+"""Path -> what is sent before and after a byte every twentieth of a second, for 3 seconds."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -28,11 +37,26 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404)
         elif self.path == "/silent":
             time.sleep(1)
-        elif self.path == "/dripping":
-            self.answer(200)
-            for _ in range(100):
-                self.wfile.write(b"x")
+        elif self.path in DRIPS:
+            begin, end = DRIPS[self.path]
+            self.wfile.write(begin)
+            for _ in range(60):
+                self.wfile.write(b"1")
                 time.sleep(0.05)
+            self.wfile.write(end)
+        elif self.path.startswith("/far"):
+            time.sleep(0.1)
+            self.answer(302, Location=self.path + "a")
+        elif self.path == "/endless":
+            self.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /file\r\n\r\n")
+            while True:
+                self.wfile.write(CONTENT)
+        elif self.path == "/who":
+            self.answer(200)
+            self.wfile.write(str(self.headers["Authorization"]).encode())
+        elif self.path.startswith("/echo"):
+            self.answer(200)
+            self.wfile.write(self.path.encode())
         elif self.path == "/cut":
             self.answer(200, **{"Content-Length": str(len(CONTENT) + 1)})
             self.wfile.write(CONTENT)
@@ -102,20 +126,92 @@ def test_the_time_is_limited(server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     with pytest.raises(BodyPoseNetError, match="silent"):
         download(server + "/silent")
-    monkeypatch.setattr(module, "TIMEOUT", 5.0)
-    monkeypatch.setattr(module, "DEADLINE", 0.2)
+
+
+@pytest.mark.parametrize("path", [*DRIPS, "/far"])
+def test_the_time_of_all_of_a_download_is_limited(server, path, monkeypatch):
+    monkeypatch.setattr(module, "DEADLINE", 0.3)
     start = time.monotonic()
-    with pytest.raises(BodyPoseNetError, match=r"0\.2 seconds"):
-        download(server + "/dripping")
+    with pytest.raises(BodyPoseNetError, match=r"0\.3 seconds"):
+        download(server + path)
     assert time.monotonic() - start < 2
 
 
+def test_a_server_that_does_not_finish_the_handshake(monkeypatch):
+    monkeypatch.setattr(module, "DEADLINE", 0.3)
+    start = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        with pytest.raises(BodyPoseNetError, match=r"0\.3 seconds"):
+            download(f"https://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
+    assert time.monotonic() - start < 2
+
+
+def test_the_content_of_a_redirect_is_not_read(server):
+    assert download(server + "/endless") == CONTENT
+
+
+def test_downloads_leave_no_thread(server):
+    download(server + "/file")
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:1/a.jpg", "http://", "http://a b/c", "http://127.0.0.1:port/"]
+    ("path", "asked"),
+    [
+        ("/echo/ä b.jpg", "/echo/%C3%A4%20b.jpg"),
+        ("/echo/%C3%A4%20b.jpg?a=1&b=[2]", "/echo/%C3%A4%20b.jpg?a=1&b=[2]"),
+        ("/echo?name=日本#part", "/echo?name=%E6%97%A5%E6%9C%AC"),
+        ("/echo/100%.jpg", "/echo/100%.jpg"),
+    ],
+)
+def test_addresses_as_people_write_them(server, path, asked):
+    assert download(server + path).decode() == asked
+
+
+def test_hosts_beyond_ascii(monkeypatch):
+    asked = []
+
+    def create_connection(address, *_):
+        asked.append(address)
+        raise OSError("not found")
+
+    monkeypatch.setattr("socket.create_connection", create_connection)
+    with pytest.raises(BodyPoseNetError, match="not found"):
+        download("http://exämple.invalid:8080/ä")
+    assert asked == [("xn--exmple-cua.invalid", 8080)]
+
+
+def test_a_password_is_for_the_server_only(server):
+    login = server.replace("//", "//bob:s%40cret@")
+    assert download(login + "/who") == b"Basic Ym9iOnNAY3JldA=="
+    assert download(server + "/who") == b"None"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/a.jpg",
+        "http://",
+        "http:///a.jpg",
+        "http://a b/c",
+        "http://[::1/",
+        "http://127.0.0.1:port/",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:-1/",
+        "http://@/",
+        "http://\0/",
+        "http://a\nb/",
+        "http://a..b/",
+        "http://.ä/",
+        f"http://{'ä' * 99}/",
+        "http://\udcff/",
+        "http://127.0.0.1:1/\udcff",
+    ],
 )
 def test_no_server(address):
-    with pytest.raises(BodyPoseNetError):
+    with pytest.raises(BodyPoseNetError) as caught:
         download(address)
+    assert address in caught.value.what
 
 
 def test_passwords_are_masked():

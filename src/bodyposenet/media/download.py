@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import socket
 import time
 import urllib.request
-from http.client import HTTPException, HTTPResponse
+from contextlib import suppress
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
+from threading import Lock, Timer
+from types import TracebackType
+from typing import IO, Any, Self
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from bodyposenet.errors import BodyPoseNetError
 
@@ -15,11 +23,13 @@ MAX_BYTES = 100_000_000
 TIMEOUT = 10.0
 """Seconds that the server may stay silent."""
 DEADLINE = 60.0
-"""Seconds for a whole download, however steadily its bytes drip in."""
+"""Seconds for a whole download with its redirects, however steadily its bytes drip in."""
 
 _ADDRESS = re.compile(r"(?i)https?://")
 _CHUNK = 1 << 16
 _REMEDY = "Check the address; or download the file and give its path."
+_RESERVED = "!#$%&'()*+,/:;=?@[]~"
+"""Characters with a meaning in addresses, which stay as they are; `%` may be of an escape."""
 
 
 def is_address(text: str) -> bool:
@@ -31,45 +41,185 @@ def download(address: str) -> bytes:
     """Fetch a file; redirects are followed to http and https only.
 
     Args:
-        address: `http://...` or `https://...`. Proxies are taken from the environment.
+        address: `http://...` or `https://...`, perhaps with `user:password@`. Spaces and letters
+            beyond ASCII may be escaped or not. Proxies are taken from the environment.
 
     Raises:
-        BodyPoseNetError: The server cannot be reached, answers with an error, is silent for
-            `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes longer than
-            `DEADLINE`.
+        BodyPoseNetError: The address is wrong, the server cannot be reached, answers with an error,
+            is silent for `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes longer
+            than `DEADLINE`.
     """
-    request = urllib.request.Request(address, headers={"User-Agent": "bodyposenet"})
-    until = time.monotonic() + DEADLINE
+    with _Deadline(DEADLINE) as deadline:
+        try:
+            content = _fetch(address, deadline)
+        except BodyPoseNetError as error:
+            raise _too_slow(address) if deadline.is_over else error from error.__cause__
+        if deadline.is_over:  # the end of the connection may look like the end of the file
+            raise _too_slow(address)
+    return content
+
+
+def _fetch(address: str, deadline: _Deadline) -> bytes:
     try:
-        with _opener().open(request, timeout=TIMEOUT) as response:
-            return _read(address, response, until)
+        with _opener(deadline).open(_request(address), timeout=TIMEOUT) as response:
+            return _read(address, response)
     except HTTPError as error:
         error.close()
         reason = f"the server answers {error.code} {error.reason}"
         raise BodyPoseNetError(f"{address}: {reason}", _REMEDY) from error
     except URLError as error:
         raise BodyPoseNetError(f"{address}: cannot be reached: {error.reason}", _REMEDY) from error
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: hosts such as "a b"
+    except (OSError, HTTPException, ValueError, OverflowError) as error:
+        # ValueError: of hosts such as "a b"; OverflowError: of ports
         raise BodyPoseNetError(f"{address}: cannot be read: {error}", _REMEDY) from error
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _request(address: str) -> urllib.request.Request:
+    """The request for an address as people write it.
+
+    Raises:
+        ValueError: It is not an address.
+    """
+    parts = urlsplit(address)
+    login, _, host = parts.netloc.rpartition("@")
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    path, query = (quote(part, safe=_RESERVED) for part in (parts.path, parts.query))
+    request = urllib.request.Request(
+        urlunsplit((parts.scheme, host, path, query, "")), headers={"User-Agent": "bodyposenet"}
+    )
+    if login:
+        token = base64.b64encode(unquote(login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
+
+
+class _Deadline:
+    """A time limit for all connections of a download, whatever they wait for.
+
+    A timer shuts them down: a timeout of a socket is for one read of it, and a header or a redirect
+    takes any number of reads.
+
+    Args:
+        seconds: From entering the context on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._until = time.monotonic() + seconds
+        self._timer = Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._sockets: list[socket.socket] = []
+        self._lock = Lock()
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for connection in self._sockets:
+                connection.close()
+            self._sockets.clear()
+
+    def connect(self, address: tuple[str, int], timeout: float, *arguments: Any) -> socket.socket:
+        """Do as `socket.create_connection`, within the time that is left.
+
+        Raises:
+            OSError: It cannot be connected, or the time is over.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connected = socket.create_connection(address, min(timeout, left), *arguments)
+        connected.settimeout(timeout)
+        with self._lock:
+            # A duplicate, as TLS takes the socket over when it wraps it.
+            self._sockets.append(connected.dup())
+            is_over = self.is_over
+        if is_over:
+            self._shut_down()
+        return connected
+
+    def _end(self) -> None:
+        with self._lock:
+            self.is_over = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        with self._lock:
+            for connection in self._sockets:
+                with suppress(OSError):  # the server has ended it
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Http(HTTPConnection):
+    def __init__(self, *arguments: Any, deadline: _Deadline, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._create_connection = deadline.connect
+
+
+class _Https(HTTPSConnection):
+    def __init__(self, *arguments: Any, deadline: _Deadline, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._create_connection = deadline.connect
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._connect = partial(_Http, deadline=deadline)
+
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(self._connect, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._connect = partial(_Https, deadline=deadline)
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(self._connect, req)
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        fp.close()  # urllib would read what the server sends beside the new address, of any size
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
     """Opens http and https; `urllib.request.build_opener` would open files and FTP too."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        _HttpHandler(deadline),
+        _HttpsHandler(deadline),
+        urllib.request.HTTPDefaultErrorHandler(),
+        _RedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
     ):
-        opener.add_handler(handler())
+        opener.add_handler(handler)
     return opener
 
 
-def _read(address: str, response: HTTPResponse, until: float) -> bytes:
+def _read(address: str, response: HTTPResponse) -> bytes:
     expected = response.length  # None: the server does not tell
     content = bytearray()
     if expected is not None and expected > MAX_BYTES:
@@ -78,10 +228,6 @@ def _read(address: str, response: HTTPResponse, until: float) -> bytes:
         content += chunk
         if len(content) > MAX_BYTES:
             raise _too_large(address)
-        if time.monotonic() > until:
-            raise BodyPoseNetError(
-                f"{address}: not complete after {DEADLINE:g} seconds, {len(content)} bytes", _REMEDY
-            )
     if expected is not None and len(content) < expected:
         raise BodyPoseNetError(
             f"{address}: the connection ended after {len(content)} of {expected} bytes",
@@ -95,3 +241,7 @@ def _too_large(address: str) -> BodyPoseNetError:
         f"{address}: the file has more than {MAX_BYTES / 1e6:g} MB",
         "Download it and give its path.",
     )
+
+
+def _too_slow(address: str) -> BodyPoseNetError:
+    return BodyPoseNetError(f"{address}: not complete after {DEADLINE:g} seconds", _REMEDY)
