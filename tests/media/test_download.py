@@ -140,9 +140,11 @@ def test_the_time_of_all_of_a_download_is_limited(server, path, monkeypatch):
 def test_a_server_that_does_not_finish_the_handshake(monkeypatch):
     monkeypatch.setattr(module, "DEADLINE", 0.3)
     start = time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        with pytest.raises(BodyPoseNetError, match=r"0\.3 seconds"):
-            download(f"https://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        pytest.raises(BodyPoseNetError, match=r"0\.3 seconds"),
+    ):
+        download(f"https://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
     assert time.monotonic() - start < 2
 
 
