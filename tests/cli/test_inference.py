@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -132,10 +133,9 @@ def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, 
 
 def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     arguments = ("inference", "-i", spec, "-r", tmp_path / "results", "--input")
-    hint = "--dump_visualizations draws them"
     several, one = run_bpnet(*arguments, photos), run_bpnet(*arguments, photos / "b.png")
-    assert "images: 2," in several.out and hint in several.err
-    assert "images: 1," in one.out and hint not in one.err
+    assert "images: 2," in several.out and "--dump_visualizations" in several.err
+    assert "images: 1," in one.out and "--dump_visualizations" not in one.err
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,14 @@ def test_without_a_results_folder_only_results_are_written(
     monkeypatch.chdir(here)
     assert run_bpnet("inference", "-i", spec, "--input", photos).code == 0
     assert [file.name for file in here.iterdir()] == ["detections.json"]
-    assert run_bpnet("inference", "-i", spec, "--input", photos / "b.png").code == 0
+    one = run_bpnet("inference", "-i", spec, "--input", photos / "b.png")
+    assert one.code == 0 and "--dump_visualizations" in one.err
+    assert [file.name for file in here.iterdir()] == ["detections.json"]
+    assert [Path(image["full_image_path"]).name for image in read_detections(here)["images"]] == [
+        "b.png"
+    ]
+    asked = ("inference", "-i", spec, "--input", photos / "b.png", "--dump_visualizations")
+    assert run_bpnet(*asked).code == 0
     found = sorted(file.relative_to(here).as_posix() for file in here.rglob("*"))
     assert found == ["detections.json", "images_annotated", "images_annotated/b.png"]
 
@@ -191,8 +198,11 @@ def test_poses_as_lines_of_json_on_standard_output(
     assert "keypoints" in lines[0] and "error" in lines[2]
     assert "images: 2, people: 2" in alone.err and "PASS" in alone.err
     both = run_bpnet(*arguments, "-r", tmp_path / "r", "--dump_visualizations")
+    assert [line.get("keypoint_names") for line in lines] == [*[list(CROSS.joints)] * 2, None]
     drawn = [json.loads(line) for line in both.out.splitlines()]
-    assert drawn == read_detections(tmp_path / "r")["images"]
+    assert [
+        {key: value for key, value in line.items() if key != "keypoint_names"} for line in drawn
+    ] == read_detections(tmp_path / "r")["images"]
     assert [line.get("viz_name") for line in drawn] == ["a.png", "b.png", None]
     quiet = run_bpnet(*arguments, "--quiet")
     assert (quiet.out, quiet.err) == (alone.out, "")
@@ -292,6 +302,31 @@ def test_the_benchmark_tells_the_time_of_every_part(
     assert " images/s" in done.out
     for part in ("network", "other parts", "read", "resize", "decode", "draw and write"):
         assert re.search(rf"{part} +\d+\.\d\d ms/image +\d+\.\d %", done.out), part
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_benchmark_leaves_the_warm_up_out(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch, batch
+):
+    for name in "cde":
+        (photos / f"{name}.png").write_bytes((photos / "b.png").read_bytes())
+    whole, runs = FixedEngine.infer, []
+
+    def infer(self, images, stage=None):
+        runs.append(len(images))
+        time.sleep(3 if len(runs) == 1 else 0)  # as the first run of a model
+        return whole(self, images, stage)
+
+    monkeypatch.setattr(FixedEngine, "infer", infer)
+    arguments = ("inference", "-i", spec, "--benchmark", "--batch", batch, "-r", tmp_path / "r")
+    done = run_bpnet(*arguments, "--input", photos)
+    assert sum(runs) == 5
+    network = float(re.search(r"network +(\d+\.\d\d) ms/image", done.out)[1])
+    assert network < 600  # a fifth of the first run
+    assert len(read_detections(tmp_path / "r")["images"]) == 5
+    runs.clear()
+    one = run_bpnet(*arguments, "--input", photos / "b.png")
+    assert " images/s" in one.out and "first run" in one.err
 
 
 def test_people_below_the_display_threshold_are_written_but_not_drawn(

@@ -67,8 +67,9 @@ def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec,
     assert result.code == 0, result.err
     detections = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert detections["keypoint_names"] == list(JOINTS)
-    picture = cv2.imread(str(tmp_path / "found" / "images_annotated" / "0.png"))
-    assert picture.shape == (128, 128, 3)
+    picture = detections["images"][0]["viz_name"]
+    pixels = cv2.imread(str(tmp_path / "found" / "images_annotated" / picture))
+    assert pixels.shape == (128, 128, 3)
 
 
 def test_channels_that_do_not_fit_the_skeleton_are_an_error(toy, run_bpnet, write_train_spec):

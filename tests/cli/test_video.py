@@ -105,7 +105,10 @@ def test_a_video_becomes_lines_and_an_annotated_video(run, movie, tmp_path):
     assert [line["frame"] for line in lines] == list(range(FRAMES))
     np.testing.assert_allclose([line["time"] for line in lines], np.arange(FRAMES) / FPS, atol=1e-4)
     for index, line in enumerate(lines):
-        assert set(line) == {"frame", "time", "keypoints", "scores", "keypoint_scores"}
+        assert set(line) == {
+            "frame", "time", "keypoint_names", "keypoints", "scores", "keypoint_scores",
+        }  # fmt: skip
+        assert line["keypoint_names"] == list(SKELETON.joints)
         np.testing.assert_allclose(line["keypoints"], people_at(index), atol=1e-3)
     video = open_video(results / "annotated.mp4")
     assert (video.fps, video.total) == (FPS, FRAMES)
@@ -302,6 +305,8 @@ def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
         run(movie, tmp_path / "results", "--every", "0")
     with pytest.raises(BodyPoseNetError, match="no such video file"):
         run(tmp_path / "none.mp4", tmp_path / "results")
+    with pytest.raises(BodyPoseNetError, match="--dump_visualizations: for images"):
+        run(movie, tmp_path / "results", "--dump_visualizations")
     movie = movie.rename(tmp_path / "annotated.mp4")
     with pytest.raises(BodyPoseNetError, match="is where the annotated video is written"):
         run(movie, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -146,6 +146,25 @@ class ImageWork:
     def _picture(self, entry: dict[str, Any]) -> list[int] | None:
         picture = detections.picture_of(entry)
         return stamp(self.drawings / picture) if self.drawings and picture else None
+
+
+def clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former: Set[str]) -> None:
+    """Remove the pictures that the former detections.json listed and this one does not.
+
+    Args:
+        drawings: Their folder.
+        entries: Of the present detections.json.
+        former: File names that the former one listed.
+    """
+    ours = detections.pictures_of(entries)
+    present = {file.name: file for file in drawings.glob("*")}
+    stale = [present[name] for name in sorted(former - ours) if name in present]
+    for file in stale:
+        file.unlink(missing_ok=True)
+    if stale:
+        logger.info("%s: removed %d pictures of the former run", drawings, len(stale))
+    if unknown := len(present) - len(stale) - len(ours & present.keys()):
+        logger.info("%s: %d other files are left as they are", drawings, unknown)
 
 
 def _read(item: ImageItem) -> NDArray[np.uint8]:

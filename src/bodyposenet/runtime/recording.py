@@ -1,7 +1,7 @@
 """Recording the results of a video: lines of JSON and an annotated video.
 
-Each line is an object: `frame` (its index), `time` (seconds), then `keypoints`, `scores`,
-`keypoint_scores` and, where people are tracked, `track_ids`, as in detections.json; and
+Each line is an object: `frame` (its index), `time` (seconds), `keypoint_names`, then `keypoints`,
+`scores`, `keypoint_scores` and, where people are tracked, `track_ids`, as in detections.json; and
 `poses_of_frame` where the poses were detected in an earlier frame.
 """
 
@@ -218,8 +218,13 @@ class Recorder:
 
 def describe_frame(result: FrameResult) -> Mapping[str, Any]:
     """The object of a frame's line of JSON."""
-    frame = result.frame
-    line = {"frame": frame.index, "time": round(frame.time, 6), **result.poses.to_dict()}
+    frame, poses = result.frame, result.poses
+    line = {
+        "frame": frame.index,
+        "time": round(frame.time, 6),
+        "keypoint_names": list(poses.skeleton.joints),
+        **poses.to_dict(),
+    }
     if result.detected_in != frame.index:
         line["poses_of_frame"] = result.detected_in
     return line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,8 +63,9 @@ class InferenceOptions(ManyImagesOptions):
         StrPath | None,
         Option(
             "-r",
-            help="Folder of the results. By default they go to the working directory, without "
-            "status.json; with --output json no files are written.",
+            help="Folder of the results, where those of an earlier run are replaced, as in TAO. By "
+            "default they go to the working directory, without status.json; with --output json no "
+            "files are written.",
             metavar="DIR",
         ),
     ] = None
@@ -72,7 +73,7 @@ class InferenceOptions(ManyImagesOptions):
         Literal["json"] | None,
         Option(
             help="json: write the poses to standard output, one line of JSON per image or frame, "
-            "and everything else to standard error.",
+            "with the names of the joints, and everything else to standard error.",
             cli_only=True,
         ),
     ] = None
@@ -96,13 +97,20 @@ class InferenceOptions(ManyImagesOptions):
         ),
     ] = 1
     benchmark: Annotated[
-        bool, Option(help="Also report images/s and the time of each part.", needs=IMAGES)
+        bool,
+        Option(
+            help="Also report images/s and the time of each part, without the first batch, which "
+            "warms the model up.",
+            needs=IMAGES,
+        ),
     ] = False
     dump_visualizations: Annotated[
         bool,
         Option(
-            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. A single image is always drawn.",
+            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. A single image is drawn wherever -r "
+            "is given.",
             group=_PICTURES,
+            needs=IMAGES,
         ),
     ] = False
     image_format: Annotated[
@@ -294,7 +302,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     from bodyposenet.media.kinds import check_image
     from bodyposenet.media.source import list_images
     from bodyposenet.runtime import detections
-    from bodyposenet.runtime.image_work import ImageWork, image_items
+    from bodyposenet.runtime.image_work import ImageWork, clear_pictures, image_items
 
     results_dir = Path(options.results_dir or ".")
     images = list_images(options.kind, str(options.input), options.image_root_path)  # type: ignore[arg-type]
@@ -307,7 +315,8 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         make_directory(drawings)
     work = ImageWork(drawings if draws else None, options.batch)
     items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
-    entries, end = _find(executor, work, items, options)
+    first = _warm_up(executor, items, options)
+    entries, end = _find(executor, work, [items[:first], items[first:]], options)
     files = []
     if options.writes_files:
         files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
@@ -317,14 +326,16 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         )
         if end is None:
             _check_entries(entries)
-            _clear_pictures(drawings, entries, former)
+            clear_pictures(drawings, entries, former)
     elif end is None:
         _check_entries(entries)
     if end is not None:
         logger.warning("the results end after %d of %d images", len(entries), len(items))
-    elif not draws and options.writes_files and options.kind != "image":
+    elif not draws and options.writes_files:
         logger.info("the people are not drawn: --dump_visualizations draws them")
-    times = executor.stopwatch.table(len(entries)) if options.benchmark else []
+    times = []
+    if options.benchmark and len(entries) > first:
+        times = executor.stopwatch.table(len(entries) - first)
     return _sum_up(entries, executor.spec.display_score_threshold, files, times, end)
 
 
@@ -357,7 +368,7 @@ def _sum_up(
 
 
 def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
-    """Whether the people are drawn: where that is asked for, and of a single image.
+    """Whether the people are drawn: where that is asked for, and of a single image with -r.
 
     Raises:
         BodyPoseNetError: What is to be read would be drawn over.
@@ -368,7 +379,7 @@ def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool
         image.path.parent.resolve() == drawings.resolve() for image in images.entries
     )
     if not options.dump_visualizations:
-        return options.kind == "image" and not reads_drawings
+        return options.kind == "image" and options.results_dir is not None and not reads_drawings
     if reads_drawings:
         raise BodyPoseNetError(
             f"{drawings}: is where pictures of the results are drawn",
@@ -377,16 +388,43 @@ def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool
     return True
 
 
+def _warm_up(executor: Executor, items: Sequence[ImageItem], options: InferenceOptions) -> int:
+    """How many images are worked on before `--benchmark` measures the others."""
+    from bodyposenet.runtime.scale.executor import LocalExecutor
+
+    if not options.benchmark or not isinstance(executor, LocalExecutor):
+        return 0
+    if len(items) <= options.batch:
+        logger.info("--benchmark: so few images include the first run of the model, which is slow")
+        return 0
+    return options.batch
+
+
 def _find(
-    executor: Executor, work: ImageWork, items: Sequence[ImageItem], options: InferenceOptions
-) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:
-    """The entries of the images, and what ended the run before the last one, if anything did."""
+    executor: Executor, work: ImageWork, parts: Sequence[Sequence[ImageItem]],
+    options: InferenceOptions,
+) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:  # fmt: skip
+    """The entries of the images, and what ended the run before the last one, if anything did.
+
+    Args:
+        executor: Runs the model.
+        work: What is done with the images.
+        parts: The images; a part begins when the one before is done.
+        options: Of the command.
+    """
     entries: list[dict[str, Any]] = []
-    with closing(executor.run(work, items)) as found:
+    names = {"keypoint_names": list(executor.skeleton.joints)}
+
+    def run() -> Generator[dict[str, Any], None, None]:
+        for part in parts:
+            if part:
+                yield from executor.run(work, part)
+
+    with closing(run()) as found:
         try:
-            for entry in track(found, "inference", len(items)):
+            for entry in track(found, "inference", sum(map(len, parts))):
                 entries.append(entry)
-                if not _print_poses(entry, options):
+                if not _print_poses(entry | names if "keypoints" in entry else entry, options):
                     break
         except (KeyboardInterrupt, BodyPoseNetError) as end:
             if not entries:
@@ -407,21 +445,6 @@ def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
         if len(entries) > 1:
             problem = f"none of the {len(entries)} images could be worked on; the first: {problem}"
         raise BodyPoseNetError(problem, "The warnings above say what to do.")
-
-
-def _clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former: Set[str]) -> None:
-    """Remove the pictures that the former detections.json listed and this one does not."""
-    from bodyposenet.runtime.detections import pictures_of
-
-    ours = pictures_of(entries)
-    present = {file.name: file for file in drawings.glob("*")}
-    stale = [present[name] for name in sorted(former - ours) if name in present]
-    for file in stale:
-        file.unlink(missing_ok=True)
-    if stale:
-        logger.info("%s: removed %d pictures of the former run", drawings, len(stale))
-    if unknown := len(present) - len(stale) - len(ours & present.keys()):
-        logger.info("%s: %d other files are left as they are", drawings, unknown)
 
 
 # Videos and cameras
