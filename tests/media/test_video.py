@@ -4,6 +4,7 @@ import logging
 import struct
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -325,7 +326,7 @@ def test_cameras_are_numbers_or_addresses(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", lambda s: asked.append(s) or FakeCapture([0.0], 0.0))
     assert open_camera("0").fps == video_module._USUAL_RATE
     assert open_camera("rtsp://host/stream").is_live
-    assert open_camera("rtsp://bob:hunter2@host/stream").name == "webcam rtsp://***@host/stream"
+    assert open_camera("rtsp://bob:hunter2@host/stream").name == "rtsp://***@host/stream"
     assert asked == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]
 
 
@@ -349,13 +350,16 @@ def test_a_file_on_a_web_server_is_not_live(monkeypatch, address, total, is_live
 
 @pytest.mark.parametrize("source", ["97", 11 * "9", 5000 * "9", 300 * "x"], ids=len)
 def test_no_camera_is_an_error(capfd, source):
-    with pytest.raises(BodyPoseNetError, match=f"webcam {source}: cannot be opened"):
+    with pytest.raises(BodyPoseNetError, match=f"{source}: cannot be opened") as caught:
         open_camera(source)
+    assert ("camera" in caught.value.what) == source.isdecimal()
+    assert caught.value.remedy
 
 
 def test_a_file_is_no_camera(tmp_path):
-    with pytest.raises(BodyPoseNetError, match=r"a\.mp4: is a file\nGive --input_type video"):
+    with pytest.raises(BodyPoseNetError, match=r"a\.mp4: is a file") as caught:
         open_camera(str(write_video(tmp_path / "a.mp4", 2)))
+    assert "--input_type video" in caught.value.remedy
 
 
 def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
@@ -385,8 +389,62 @@ def test_kinds_of_input(tmp_path):
             tell_kind(name, tmp_path)
         assert "only images" in caught.value.remedy
     assert tell_kind("0") == tell_kind("rtsp://host/stream") == "webcam"
-    assert tell_kind("https://host/a.mp4") == tell_kind("https://host/") == "webcam"
-    assert tell_kind("https://host/a.JPG?b=c.mp4") == "image"
+
+
+JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+CONTENTS = {
+    "/photo": JPEG, "/photo.jpg": JPEG, "/a.php": JPEG, "/a.mjpg": JPEG,
+    "/clip.jpg": b"--frame\r\n", "/page": b"<html>", "/empty": b"",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of a web server; what it has no content for is a broken connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = self.path.split("?")[0]
+            if path in CONTENTS:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(CONTENTS[path])
+
+        def log_message(self, *_):
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/photo", "image"), ("/photo.jpg", "image"), ("/a.php?b=c.mp4", "image"),
+        ("/a.mjpg", "webcam"), ("/clip.jpg", "webcam"), ("/page", "webcam"), ("/empty", "webcam"),
+        ("/lost.jpg", "image"), ("/lost", "webcam"), ("/lost.mp4?b=c.jpg", "webcam"),
+    ],
+)  # fmt: skip
+def test_an_address_is_an_image_if_its_content_is_one(server, monkeypatch, path, kind):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+    assert tell_kind(server + path) == kind
+
+
+@pytest.mark.parametrize("address", ["http://[::1/a.jpg", "http://"])
+def test_an_address_that_is_wrong_is_told_when_it_is_read(address):
+    assert tell_kind(address) in ("image", "webcam")
+
+
+def test_a_video_that_a_server_does_not_have_is_no_camera(server):
+    with pytest.raises(BodyPoseNetError) as caught:
+        open_camera(f"{server}/lost.mp4")
+    assert f"{server}/lost.mp4" in caught.value.what and "camera" not in str(caught.value)
+    assert "download" in caught.value.remedy
 
 
 def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):

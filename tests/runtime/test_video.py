@@ -326,7 +326,8 @@ def test_any_thread_may_close_a_video(is_live):
     capture.go.set()
     watcher.join(5)
     assert not watcher.is_alive()
-    assert (seen, errors) == ([0], [])
+    assert not errors
+    assert seen == [0] or not (seen or is_live)  # of a file more frames are read before the first
     assert wait_until(lambda: capture.released and not own_threads())
     assert list(stream) == []
 

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
@@ -49,9 +50,30 @@ def download(address: str) -> bytes:
             is silent for `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes longer
             than `DEADLINE`.
     """
+    return _fetch_in_time(address, _read)
+
+
+def download_beginning(address: str, count: int) -> bytes:
+    """Fetch the first bytes of a file or an endless stream, as `download` does.
+
+    Args:
+        address: See `download`.
+        count: How many bytes; a shorter file has fewer.
+
+    Raises:
+        BodyPoseNetError: See `download`.
+    """
+
+    def read(address: str, response: HTTPResponse) -> bytes:
+        return response.read(count)
+
+    return _fetch_in_time(address, read)
+
+
+def _fetch_in_time(address: str, read: Callable[[str, HTTPResponse], bytes]) -> bytes:
     with _Deadline(DEADLINE) as deadline:
         try:
-            content = _fetch(address, deadline)
+            content = _fetch(address, deadline, read)
         except BodyPoseNetError as error:
             raise _too_slow(address) if deadline.is_over else error from error.__cause__
         if deadline.is_over:  # the end of the connection may look like the end of the file
@@ -59,10 +81,10 @@ def download(address: str) -> bytes:
     return content
 
 
-def _fetch(address: str, deadline: _Deadline) -> bytes:
+def _fetch(address: str, deadline: _Deadline, read: Callable[[str, HTTPResponse], bytes]) -> bytes:
     try:
         with _opener(deadline).open(_request(address), timeout=TIMEOUT) as response:
-            return _read(address, response)
+            return read(address, response)
     except HTTPError as error:
         error.close()
         reason = f"the server answers {error.code} {error.reason}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
-from urllib.parse import urlsplit
 
 import cv2
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder
-from bodyposenet.media.download import is_address
+from bodyposenet.media.download import download_beginning, is_address
 from bodyposenet.media.source import IMAGE_EXTENSIONS, read_image
 from bodyposenet.media.video import name_for_opencv, open_capture
 
@@ -25,6 +26,8 @@ VIDEO_EXTENSIONS = (
 
 def tell_kind(source: str, root: str | Path = "") -> InputKind:
     """Detect the kind of an input by its extension, or else by its content.
+
+    An address on a web server is an image if its content begins as one, else a stream ("webcam").
 
     Args:
         source: A path, the number of a camera, or the address of an image or a stream.
@@ -41,8 +44,8 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
             return "image"  # nothing else can be read from a pipe
         if is_file(path):
             return _kind_of_file(path)
-    elif is_address(source) and _suffix(urlsplit(source).path) in IMAGE_EXTENSIONS:
-        return "image"
+    elif is_address(source):
+        return _kind_of_address(source)
     elif source.isdecimal() or "://" in source:
         return "webcam"
     if is_file(image) and _kind_of_file(image) == "image":
@@ -70,6 +73,9 @@ def check_image(path: Path) -> None:
         raise BodyPoseNetError(error.what, f"Give --input_type {kind}, or auto.") from error
 
 
+_ENOUGH_FOR_A_SIGNATURE = 512
+"""Bytes at the beginning of a file."""
+
 _EXTENSIONS: dict[InputKind, tuple[str, ...]] = {
     "image": IMAGE_EXTENSIONS,
     "json": (".json",),
@@ -87,6 +93,20 @@ def _kind_of_file(path: Path) -> InputKind:
         if extension in extensions:
             return kind
     return _kind_by_content(path)
+
+
+def _kind_of_address(address: str) -> InputKind:
+    extension = _suffix(re.split("[?#]", address)[0])
+    if extension in VIDEO_EXTENSIONS:
+        return "webcam"
+    try:
+        beginning = download_beginning(address, _ENOUGH_FOR_A_SIGNATURE)
+    except BodyPoseNetError:  # reading it tells why; FFmpeg reaches some that urllib does not
+        return "image" if extension in IMAGE_EXTENSIONS else "webcam"
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "beginning")
+        file.write_bytes(beginning)
+        return "image" if cv2.haveImageReader(str(file)) else "webcam"
 
 
 def _kind_by_content(path: Path) -> InputKind:

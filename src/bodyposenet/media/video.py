@@ -45,6 +45,8 @@ _LEAVE = 1.0
 """Seconds to wait for a camera's thread to end; one that is stuck is abandoned."""
 
 _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
+_ADDRESS_REMEDY = "Check the address; a video file can be downloaded and given by its path."
+_CAMERA_REMEDY = "Give the number of a camera, from 0, or the address of a stream."
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,8 @@ class Video:
         if is_stopped:
             return
         if not read:
-            raise BodyPoseNetError(f"{self.name}: no frame can be read", _REMEDY)
+            remedy = _ADDRESS_REMEDY if "://" in self.name else _REMEDY
+            raise BodyPoseNetError(f"{self.name}: no frame can be read", remedy)
         if self.total is not None and read < min(self.total - 1, 0.98 * self.total):
             logger.warning(
                 "%s: only %d of %d frames could be read; it may be damaged or cut off",
@@ -269,19 +272,20 @@ def open_camera(source: str) -> Video:
     Raises:
         BodyPoseNetError: There is none, or `source` is a file.
     """
-    is_number, name = source.isdecimal(), f"webcam {mask_passwords(source)}"
+    is_number = source.isdecimal()
+    name = f"camera {source}" if is_number else mask_passwords(source)
     if not is_number and is_file(source):
         raise BodyPoseNetError(
             f"{name}: is a file",
-            "Give --input_type video, or auto, which finds out what it is.",
+            "Open it as a video file (--input_type video, or auto).",
         )
     capture = None
     with suppress(cv2.error, ValueError):  # a number with more digits than a camera can have
         capture = open_capture(int(source) if is_number else source)
     if capture is None or not capture.isOpened():
         raise BodyPoseNetError(
-            f"{name}: cannot be opened",
-            "Give --input the number of a camera, from 0, or the address of a stream.",
+            f"{name}: cannot be opened as a video",
+            _ADDRESS_REMEDY if "://" in source else _CAMERA_REMEDY,
         )
     check_size(name, _frame_size(capture))
     fps = capture.get(cv2.CAP_PROP_FPS)

@@ -33,8 +33,8 @@ POSES_FILE = "detections.jsonl"
 VIDEO_FILE = "annotated.mp4"
 DRAWINGS = "images_annotated"
 
-_VIDEOS = Need("videos and webcams", lambda options: options.is_video)
-_PICTURES, _TIME = "annotated pictures", "videos and webcams"
+_PICTURES, _TIME = "annotated pictures", "videos, cameras and streams"
+_VIDEOS = Need(_TIME, lambda options: options.is_video)
 
 
 @options_class
@@ -45,13 +45,17 @@ class InferenceOptions(ManyImagesOptions):
         StrPath | int,
         Option(
             help="An image, a folder of images, a JSON file that lists images, a video, the number "
-            "of a camera, or the address of an image or a stream (https://..., rtsp://...).",
+            "of a camera, or the address of an image, a video or a stream (https://..., "
+            "rtsp://...).",
             metavar="PATH",
         ),
     ]
     input_type: Annotated[
         Literal["image", "dir", "json", "video", "webcam", "auto"],
-        Option(help="Kind of the input; auto: by its extension or content."),
+        Option(
+            help="Kind of the input; webcam: a camera or an address of a video or stream; auto: by "
+            "its extension or content."
+        ),
     ] = "auto"
     image_root_path: Annotated[
         StrPath,
@@ -285,7 +289,7 @@ def _refuse_ignored(options: InferenceOptions) -> None:
         need = ignored[0][1]
         flags = ", ".join(field.flag for field, other in ignored if other is need)
         raise BodyPoseNetError(
-            f"{flags}: for {need.words} only, but the input is of the type {options.kind}",
+            f"{flags}: for {need.words} only, but --input_type is {options.kind}",
             "Leave it out, or choose another --input_type.",
         )
     if options.dump_visualizations and not options.writes_files:
