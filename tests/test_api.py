@@ -1,5 +1,6 @@
 """`bodyposenet.load`: images of all forms in, poses out; and the examples of docs/api.md."""
 
+import copy
 import inspect
 import io
 import os
@@ -21,11 +22,13 @@ import bodyposenet
 from bodyposenet import BodyPoseNetError, PoseEstimator, Poses, api
 from bodyposenet.api import ImageError
 from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.media.mp4 import Mp4Writer
 from bodyposenet.media.source import read_image
 from bodyposenet.model.checkpoint import read_tensors, save_model, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.runtime import engines
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS
+from bodyposenet.runtime.default_model import default_model
 from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -190,6 +193,43 @@ def test_what_is_no_image(model, image):
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("arguments", "facts", "remedy"),
+    [
+        (({"a.jpg": 1},), "dict", "values()"),
+        (({},), "dict", "values()"),
+        ((row_of_dots(), row_of_dots()), "one argument", "list"),
+        (("photos/*.jpg",), "*", "glob"),
+        (("a.jpg,b.jpg",), "a.jpg,b.jpg", "list"),
+        (("data:image/png;base64,iVBORw0",), "data:", "b64decode"),
+    ],
+)
+def test_other_things_than_images(model, arguments, facts, remedy):
+    with pytest.raises(BodyPoseNetError) as caught:
+        model(*arguments)
+    assert facts in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+def test_a_video_of_the_model_and_its_frames(model, tmp_path):
+    with Mp4Writer(tmp_path / "dots.mp4", 30) as movie:
+        for index in range(3):
+            movie.write(row_of_dots(), index / 30)
+    with (
+        model.video(tmp_path / "dots.mp4") as stream,
+        pytest.raises(BodyPoseNetError, match=r"model\.video") as caught,
+    ):
+        model(stream)
+    assert "for frame, poses in" in caught.value.remedy
+    for frame, poses in model.video(tmp_path / "dots.mp4"):
+        assert_found(poses)
+        assert model(frame) == model(frame.pixels) == poses
+        assert np.asarray(frame) is frame.pixels
+        assert np.array(frame, np.float32).dtype == np.float32
+        again = list(model(iter([frame, frame])))
+        assert again == [poses, poses]
+
+
 def test_a_folder_is_the_list_of_its_images(model, tmp_path):
     places = range(24, 44, 4)
     for number, x in enumerate(places):
@@ -306,6 +346,9 @@ def test_a_closed_model(tlt, tmp_path):
         next(under_way)
     assert len(list(under_way)) == 2
     assert "closed" in repr(model)
+    for use in (lambda: pickle.dumps(model), lambda: copy.copy(model), model.__enter__):
+        with pytest.raises(BodyPoseNetError, match="closed"):
+            use()
     model.close()  # again
     for call in (lambda: model(row_of_dots()), lambda: model([]), lambda: model.video("a.mp4")):
         with pytest.raises(BodyPoseNetError, match=r"model\.tlt.*closed") as caught:
@@ -427,6 +470,28 @@ def test_wrong_models(tmp_path):
         bodyposenet.load(engine="tensorflow")
     with pytest.raises(BodyPoseNetError, match="an empty name: no such model file"):
         bodyposenet.load("")
+
+
+@pytest.mark.parametrize("model", [3, b"model.onnx", ["model.onnx"], True])
+def test_a_model_is_named_by_its_path(model):
+    with pytest.raises(BodyPoseNetError, match=rf"model: .*{type(model).__name__}"):
+        bodyposenet.load(model)
+
+
+def test_no_decoder_is_compiled_for_a_file_that_is_no_model(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("bodyposenet.runtime.models.warm_up_in_background", started.append)
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "text.onnx").write_text("not a model")
+    (tmp_path / "cut.onnx").write_bytes(default_model("onnx").read_bytes()[:100_000])
+    for name in ("empty.onnx", "text.onnx", "cut.onnx"):
+        with pytest.raises(BodyPoseNetError, match=name):
+            bodyposenet.load(tmp_path / name)
+    with pytest.raises(BodyPoseNetError, match="tensorflow"):
+        bodyposenet.load(engine="tensorflow")
+    assert not started
+    bodyposenet.load(input_shape=(64, 64))
+    assert started == ["accurate"]
 
 
 def test_a_model_without_its_runtime(tlt, monkeypatch):

@@ -65,10 +65,38 @@ def test_keywords_of_others_name_ours(model, options, write):
         with pytest.raises(BodyPoseNetError) as caught:
             call()
         assert name in caught.value.what
-        assert "max_people" in caught.value.remedy  # it lists what there is
+        assert "\n" not in str(caught.value)  # it does not list what there is, too
     with pytest.raises(BodyPoseNetError) as caught:
         bodyposenet.load(**options)
     assert write in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("options", "function"),
+    [
+        ({"device": "cpu"}, "load()"),
+        ({"flip_test": True}, "load()"),
+        ({"batch_size": 2}, "load()"),
+        ({"track": True}, "model.video()"),
+        ({"stride": 2}, "model.video()"),
+    ],
+)
+def test_options_of_our_other_functions_name_these(model, options, function):
+    calls = [lambda: model("a.jpg", **options)]
+    calls += [lambda: bodyposenet.load(**options)] if "video" in function else []
+    calls += [lambda: model.video("a.mp4", **options)] if "load" in function else []
+    assert len(calls) == 2
+    for call in calls:
+        with pytest.raises(BodyPoseNetError, match=next(iter(options))) as caught:
+            call()
+        assert function in caught.value.what
+
+
+def test_an_option_that_nobody_knows_lists_those_that_there_are(model):
+    for call in (lambda: bodyposenet.load(xyzzy=1), lambda: model("a.jpg", xyzzy=1)):
+        with pytest.raises(BodyPoseNetError, match="xyzzy") as caught:
+            call()
+        assert "max_people" in caught.value.remedy
 
 
 def test_several_keywords_are_told_at_once(model):
@@ -98,6 +126,14 @@ def test_methods_of_others_name_ours(model, name, write):
         getattr(model, name)
     assert write in str(caught.value)
     assert not hasattr(model, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("inference", "predict"), ("dataset_convert", "convert_dataset")]
+)
+def test_sub_tasks_name_their_functions(name, write):
+    with pytest.raises(AttributeError, match=write):
+        getattr(bodyposenet, name)
 
 
 @pytest.mark.parametrize("name", ["YOLO", "Body", "PoseLandmarker", "MMPoseInferencer"])

@@ -127,6 +127,7 @@ def test_joints_of_a_person_by_name(poses):
     assert (second["neck"].score, second["neck"].visible) == (0, False)
     assert list(first) == list(SKELETON.joints)
     assert "tail" not in first and first.get("tail") is None
+    assert first["Neck"] == first["neck"] and "NECK" in first
     assert [name for name, joint in second.items() if joint.visible] == ["head", "foot"]
 
 
@@ -137,6 +138,28 @@ def test_an_unknown_joint_is_an_error_that_names_a_similar_one(poses):
     with pytest.raises(KeyError) as error:
         poses[0]["tail"]
     assert all(joint in error.value.remedy for joint in SKELETON.joints)
+
+
+def test_equal_poses_have_equal_values(poses):
+    assert np.isnan(poses.keypoints).any()
+    again = pickle.loads(pickle.dumps(poses))
+    assert again == poses
+    assert again[0] == poses[0] and again[1] == poses[1] and again[0] != poses[1]
+    others = (
+        replace(poses, scores=poses.scores - 0.1),
+        replace(poses, track_ids=[1, 2]),
+        replace(poses, inferred=np.zeros((2, 3), bool)),
+        replace(poses, skeleton=Skeleton("other", SKELETON.joints, SKELETON.limbs)),
+        poses[:1],
+        poses[[1, 0]],
+    )
+    for other in others:
+        assert other != poses and poses != other
+    assert replace(poses, track_ids=[1, 2]) == replace(poses, track_ids=np.array([1, 2]))
+    assert poses != 7 and poses[0] != dict(poses[0])
+    for value in (poses, poses[0]):
+        with pytest.raises(TypeError, match="hash"):
+            hash(value)
 
 
 def test_a_person_has_what_poses_have(poses):
@@ -301,7 +324,7 @@ def test_files_hold_the_skeleton(poses, tmp_path):
         ({"scores": [1.0], "keypoints": [[[1, 2]]], "keypoint_scores": [[1]]}, "(1, 3, 2)"),
         ({"scores": [1.0], "keypoints": [], "keypoint_scores": []}, "(1, 3, 2)"),
         ({"scores": [1.0], "keypoints": [[1, [2]]], "keypoint_scores": [[1]]}, "from_dict"),
-        ([1, 2], "from_dict"),
+        ([1, 2], "expected a dict, got list"),
     ],
 )
 def test_other_lists_are_errors(values, named):
@@ -394,6 +417,10 @@ def test_annotations_without_crowds():
     [
         ([{"keypoints": [0] * 48}], ("51", "48", "17")),
         ([{"score": 1.0}], ("keypoints",)),
+        ("results.json", ("from_coco", "list of dicts")),
+        ({"keypoints": [0] * 51}, ("from_coco", "list of dicts")),
+        ([[0] * 51], ("from_coco", "list of dicts")),
+        (7, ("from_coco", "list of dicts")),
         ([{"keypoints": ["a"] * 51}], ("keypoints",)),
         ([{"keypoints": [0] * 51, "score": "high"}], ("score", "high")),
         (

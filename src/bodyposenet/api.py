@@ -25,7 +25,15 @@ from typing import (
 from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.files import is_folder
 from bodyposenet.media.download import is_address
-from bodyposenet.media.pixels import Color, HeldImage, Image, hold, is_image, to_pixels
+from bodyposenet.media.pixels import (
+    Color,
+    HeldImage,
+    Image,
+    check_color,
+    hold,
+    is_image,
+    to_pixels,
+)
 from bodyposenet.media.source import list_images
 from bodyposenet.other_libraries import no_method, unknown_keywords
 from bodyposenet.poses import Poses
@@ -135,8 +143,8 @@ def load(
         score_threshold: Least score of the people who are returned, 0 to 1; None: all of them.
         max_people: How many people are returned per image at most, the highest score first; None:
             all of them.
-        color: Order of the channels in arrays: `rgb`, or `bgr` for OpenCV's. Images of other kinds
-            tell theirs.
+        color: Order of the channels in arrays, and in the frames of `model.video`: `rgb`, or `bgr`
+            for OpenCV's. Images of other kinds tell theirs.
         threads: Of each run of the network on the CPU, at most, and no more than there are usable
             cores; None: as many as the engine chooses. It does not change the number of threads of
             other models, or of PyTorch in the program.
@@ -158,13 +166,17 @@ def load(
             unknown or wrong.
     """
     if unknown := sorted(set(options) - set(SpecOptions.__annotations__)):
-        raise unknown_keywords("load", unknown, OPTIONS)
+        raise unknown_keywords("load", unknown, OPTIONS, {"model.video": VIDEO_OPTIONS})
+    if not isinstance(model, str | os.PathLike | None):
+        raise BodyPoseNetError(
+            f"model: expected the path of a model file, got {type(model).__name__}",
+            "Give it as text or as a Path, or leave it out for the default model.",
+        )
     check_count("batch_size", batch_size, 1)
     check_count("read_ahead", read_ahead, 0)
     if concurrency is not None:
         check_count("concurrency", concurrency, 1)
-    if color not in ("rgb", "bgr"):
-        raise BodyPoseNetError(f"color: {color!r} is unknown", 'Write "rgb" or "bgr".')
+    check_color(color)
     if require_sealed:
         if not key:
             raise BodyPoseNetError("require_sealed: there is no key", "Give the model's key.")
@@ -196,6 +208,12 @@ def load(
 
 OPTIONS = tuple(sorted(Options.__annotations__, key=SpecOptions.__annotations__.__contains__))
 """Names of all options of `load`, its own before those of the spec."""
+
+LIMITS = ("score_threshold", "max_people")
+"""Options of a call, which `load` has too."""
+
+VIDEO_OPTIONS = ("track", "smooth", "stride", *LIMITS)
+"""Options of `PoseEstimator.video`."""
 
 
 class PoseEstimator:
@@ -237,6 +255,7 @@ class PoseEstimator:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[[], PoseEstimator], tuple[()]]:
+        self._check_open()
         if self._reopen is None:
             raise BodyPoseNetError(
                 f"{self!r} cannot be pickled", "Open the model with load() where it is needed."
@@ -247,6 +266,7 @@ class PoseEstimator:
         return f"PoseEstimator({self._name}{', closed' if self._predictor is None else ''})"
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -303,7 +323,7 @@ class PoseEstimator:
     def __call__(
         self,
         images: Any = None,
-        *,
+        *more: Any,
         score_threshold: float | None = None,
         max_people: int | None = None,
         **unknown: Any,
@@ -313,9 +333,10 @@ class PoseEstimator:
         Args:
             images: One image, a list of them, a folder, or any other iterable, which may be
                 endless. An image is a path, an http(s) address, the bytes of an image file, a file
-                that is open for reading bytes, a PIL image, or an array or CPU tensor: (H, W) or
-                (H, W, 1) gray, (H, W, 3) or (H, W, 4), or channels first; uint8, or floats of 0 to
-                1; RGB, or BGR with `load(color="bgr")`.
+                that is open for reading bytes, a PIL image, a frame of a video, or an array or CPU
+                tensor: (H, W) or (H, W, 1) gray, (H, W, 3) or (H, W, 4), or channels first; uint8,
+                or floats of 0 to 1; RGB, or BGR with `load(color="bgr")`.
+            *more: More images, which is an error: several images are a list.
             score_threshold: Least score of the people; None: that given to `load`.
             max_people: How many people per image at most; None: that given to `load`.
             **unknown: Options that the model does not have: the error tells what to write instead.
@@ -334,12 +355,29 @@ class PoseEstimator:
                 those before it; an iterator has handed them out.
         """
         if unknown:
-            raise unknown_keywords("the model", sorted(unknown), ("score_threshold", "max_people"))
+            others = {"load": OPTIONS, "model.video": VIDEO_OPTIONS}
+            raise unknown_keywords("the model", sorted(unknown), LIMITS, others)
+        if more:
+            raise BodyPoseNetError(
+                "The model takes one argument and options by name",
+                "Give several images as a list: model([first, second]).",
+            )
         predictor = self._open().with_limits(score_threshold, max_people)
         if isinstance(images, str | os.PathLike) and _is_folder(images):
             images = [entry.path for entry in list_images("dir", os.fspath(images)).entries]
         if isinstance(images, list | tuple):
             return self._find_all(predictor, images)
+        if isinstance(images, VideoPredictor):
+            raise BodyPoseNetError(
+                "model.video(source) gives frames with their poses",
+                "Loop over it: for frame, poses in model.video(source).",
+            )
+        if isinstance(images, Mapping):
+            kind = type(cast(object, images)).__name__
+            raise BodyPoseNetError(
+                f"Unsupported image type: {kind}",
+                "Give its images as a list: model(list(images.values())).",
+            )
         if isinstance(images, Iterable) and not is_image(images):
             in_flight = self._batch_size + self._read_ahead
             return self._find_each(predictor, images, in_flight=in_flight, copy=True)
@@ -373,24 +411,24 @@ class PoseEstimator:
             **unknown: Options that there are not: the error tells what to write instead.
 
         Returns:
-            An iterator over every frame: `frame.pixels`, (H, W, 3) uint8 RGB, `frame.index`,
-            `frame.time` in seconds, and the poses in its pixels. Reading, network and decoding
-            overlap. Of a file a few frames are read ahead and none is skipped; from a live source
-            it gives the latest frame and counts those that were `dropped`. `frame.is_searched`
-            is False where the poses are those of an earlier frame (`stride`). The source is
-            released at the end of the loop, also of one that is left early, if no variable holds
-            the iterator; else `close()` it, or use `with`.
+            An iterator over every frame: `frame.pixels`, (H, W, 3) uint8, RGB or as the model's
+            `color` states, `frame.index`, `frame.time` in seconds, and the poses in its pixels.
+            Reading, network and decoding overlap. Of a file a few frames are read ahead and none is
+            skipped; from a live source it gives the latest frame and counts those that were
+            `dropped`. `frame.is_searched` is False where the poses are those of an earlier frame
+            (`stride`). The source is released at the end of the loop, also of one that is left
+            early, if no variable holds the iterator; else `close()` it, or use `with`.
 
         Raises:
             BodyPoseNetError: There is no such source, or an option is unknown or wrong. While
                 iterating, an error is raised after the results of all frames before it.
         """
         if unknown:
-            known = ("track", "smooth", "stride", "score_threshold", "max_people")
-            raise unknown_keywords("model.video", sorted(unknown), known)
+            others = {"load": OPTIONS}
+            raise unknown_keywords("model.video", sorted(unknown), VIDEO_OPTIONS, others)
         return VideoPredictor(
             self._open().with_limits(score_threshold, max_people), open_source(source),
-            stride=stride, track=track, smooth=smooth, batch=self._batch_size,
+            stride=stride, track=track, smooth=smooth, batch=self._batch_size, color=self._color,
         )  # fmt: skip
 
     def _open(self) -> Predictor:
@@ -407,9 +445,14 @@ class PoseEstimator:
                 if self._predictor is not None and os.getpid() != self._process:
                     self._predictor = self._reopen()._predictor
                     self._process = os.getpid()
+        return self._check_open()
+
+    def _check_open(self) -> Predictor:
         predictor = self._predictor
         if predictor is None:
-            raise BodyPoseNetError(f"{self!r}", "Open the model again with load().")
+            raise BodyPoseNetError(
+                f"{self._name}: the model is closed", "Open it again with load()."
+            )
         return predictor
 
     def _find_all(self, predictor: Predictor, images: Sequence[Image]) -> list[Poses]:

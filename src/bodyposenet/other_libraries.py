@@ -6,7 +6,7 @@ there. Errors about an unknown name tell what it is called here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bodyposenet.errors import BodyPoseNetError, closest
 
@@ -101,13 +101,18 @@ _ATTRIBUTES = {
     **dict.fromkeys(("PoseLandmarker", "Pose", "MMPoseInferencer", "init_model"), _LOAD),
     **dict.fromkeys(("KeypointRCNN", "OpenPose", "PoseEstimation", "Model"), _LOAD),
     **dict.fromkeys(("draw_skeleton", "draw_landmarks", "visualize", "plot"), _DRAW),
-    **dict.fromkeys(("inference", "infer", "detect", "process"), _LOAD),
+    **dict.fromkeys(("infer", "detect", "process"), _LOAD),
+    "inference": f"{_LOAD}; the sub-task is bodyposenet.predict(...)",
+    "dataset_convert": "bodyposenet.convert_dataset(...)",
 }
 """Attributes of the package."""
 
 
 def unknown_keywords(
-    function: str, unknown: Iterable[str], known: Iterable[str]
+    function: str,
+    unknown: Iterable[str],
+    known: Iterable[str],
+    others: Mapping[str, Iterable[str]] | None = None,
 ) -> BodyPoseNetError:
     """The error about keywords that a function does not take.
 
@@ -115,10 +120,13 @@ def unknown_keywords(
         function: Its name.
         unknown: What was given.
         known: What it takes.
+        others: Other functions, and what they take.
     """
-    known = list(known)
-    lines = [f"{function} has no option {name}{_advice(name, known)}" for name in unknown]
-    return BodyPoseNetError("\n".join(lines), f"Options of {function}: {', '.join(known)}.")
+    known, unknown = list(known), list(unknown)
+    advice = {name: _advice(name, known, others or {}) for name in unknown}
+    lines = [f"{function} has no option {name}{advice[name]}" for name in unknown]
+    listed = f"Options of {function}: {', '.join(known)}."
+    return BodyPoseNetError("\n".join(lines), "" if all(advice.values()) else listed)
 
 
 def no_method(name: str) -> AttributeError:
@@ -144,7 +152,10 @@ def no_attribute(name: str) -> AttributeError:
     return AttributeError(f"module 'bodyposenet' has no attribute {name!r}{advice}")
 
 
-def _advice(name: str, known: list[str]) -> str:
+def _advice(name: str, known: list[str], others: Mapping[str, Iterable[str]]) -> str:
+    for function, options in others.items():
+        if name in options:
+            return f": it is an option of {function}()"
     if name in _KEYWORDS:
         return f"; write: {_KEYWORDS[name]}"
     similar = closest(name, known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class Keypoint(NamedTuple):
 class PersonPose(Mapping[str, Keypoint]):
     """One person of `Poses`: a read-only mapping from the skeleton's joint names to `Keypoint`.
 
-    The arrays are views of those of the `Poses`.
+    Names are matched by `Skeleton.match`: `LShoulder` is `left_shoulder`. The arrays are views of
+    those of the `Poses`. Equal (`==`) are people of equal skeletons and arrays, NaNs being equal.
 
     Args:
         keypoints: (K, 2) float32, x and y in image pixels, NaN where a joint is missing.
@@ -66,18 +67,31 @@ class PersonPose(Mapping[str, Keypoint]):
         Raises:
             UnknownJointError: The skeleton has no such joint.
         """
-        joints = self.skeleton.joints
-        if joint not in joints:
+        index = self._index(joint)
+        if index is None:
+            joints = self.skeleton.joints
             similar = closest(str(joint), joints)
             raise UnknownJointError(
                 f"Unknown joint: {joint!r}",
-                f"Did you mean {' or '.join(map(repr, similar))}?"
+                f"Did you mean {similar[0]!r}?"
                 if similar
                 else f"Joints of {self.skeleton.name}: {', '.join(joints)}.",
             )
-        index = joints.index(joint)
         x, y = self.keypoints[index].tolist()
         return Keypoint(x, y, float(self.keypoint_scores[index]))
+
+    def _index(self, joint: object) -> int | None:
+        return self.skeleton.match([joint])[0] if isinstance(joint, str) else None
+
+    def __contains__(self, joint: object) -> bool:
+        return self._index(joint) is not None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PersonPose):
+            return NotImplemented
+        return same_values(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.skeleton.joints)
@@ -100,6 +114,20 @@ class PersonPose(Mapping[str, Keypoint]):
     def box(self) -> NDArray[np.float32]:
         """(4,) float32 x1, y1, x2, y2 around the visible joints; NaN if there are none."""
         return boxes_around(self.keypoints[None])[0]
+
+
+def same_values(one: object, other: object) -> bool:
+    """Whether two instances of a dataclass have equal fields: arrays by value, NaN equal to NaN."""
+    mine, others = vars(one), vars(other)
+    return all(_is_same(mine[name], others[name]) for name in mine)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=True)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return False  # the other is None
+    return one == other
 
 
 def boxes_around(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

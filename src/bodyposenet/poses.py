@@ -16,14 +16,14 @@ from numpy.typing import DTypeLike, NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, write_json
 from bodyposenet.other_libraries import no_result
-from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around
+from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around, same_values
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 
 if TYPE_CHECKING:
     import pandas
 
     from bodyposenet.geometry import Affine
-    from bodyposenet.media.pixels import Image
+    from bodyposenet.media.pixels import Color, Image
 
 DEFAULT_SCORE_THRESHOLD = 0.6
 """Default of the score from which people are drawn."""
@@ -38,6 +38,9 @@ _PEOPLE_SHOWN = 3
 @dataclass(frozen=True, eq=False, repr=False)
 class Poses:
     """The people detected in one image.
+
+    Equal (`==`) are those of equal skeletons and arrays, whose NaNs are equal too. They have no
+    hash, as their arrays can be changed.
 
     Values that are not arrays of the dtypes below are converted; shapes are checked.
 
@@ -128,6 +131,13 @@ class Poses:
             _concat_optional([(p.inferred, p.keypoint_scores.shape) for p in parts], False),
         )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Poses):
+            return NotImplemented
+        return same_values(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -198,23 +208,28 @@ class Poses:
         return replace(self, keypoints=affine.apply(self.keypoints).astype(np.float32))
 
     def draw(
-        self, image: Image, *, score_threshold: float = DEFAULT_SCORE_THRESHOLD
+        self,
+        image: Image,
+        *,
+        score_threshold: float = DEFAULT_SCORE_THRESHOLD,
+        color: Color = "rgb",
     ) -> NDArray[np.uint8]:
         """Draw the people on a copy of the image.
 
         Args:
             image: The image that they were detected in; see `bodyposenet.draw`.
             score_threshold: People of lower scores are not drawn.
+            color: Order of the channels of an array, and of the result: `rgb` or `bgr`.
 
         Returns:
-            (H, W, 3) uint8, RGB.
+            (H, W, 3) uint8, RGB or BGR as `color` states.
 
         Raises:
-            BodyPoseNetError: The image cannot be read.
+            BodyPoseNetError: The image cannot be read, or an argument is out of range.
         """
         from bodyposenet.media.draw import draw
 
-        return draw(image, self, score_threshold=score_threshold)
+        return draw(image, self, score_threshold=score_threshold, color=color)
 
     def to_named(self, person: int = 0) -> dict[str, Keypoint]:
         """Return joint name -> (x, y, score) of the visible joints of one person.
@@ -250,6 +265,11 @@ class Poses:
         Raises:
             BodyPoseNetError: A key is missing, or its lists do not fit the skeleton.
         """
+        if not isinstance(values, Mapping):
+            raise BodyPoseNetError(
+                f"Poses.from_dict: expected a dict, got {type(values).__name__}",
+                "Give what Poses.to_dict returned, or one entry of detections.json.",
+            )
         try:
             if skeleton is None:
                 skeleton = Skeleton.from_pose_configuration(values["skeleton"])
@@ -282,7 +302,7 @@ class Poses:
         """Write the poses and their skeleton as JSON: `to_dict`, and a pose configuration.
 
         Args:
-            path: The file; an existing one is replaced.
+            path: The file; an existing one is replaced, and folders that are missing are made.
 
         Raises:
             BodyPoseNetError: The file cannot be written.
@@ -358,6 +378,12 @@ class Poses:
             BodyPoseNetError: The results are of several images, or `keypoints` do not fit
                 `joints`.
         """
+        is_list = isinstance(results, Sequence) and not isinstance(results, str)
+        if not is_list or not all(isinstance(result, Mapping) for result in results):
+            raise BodyPoseNetError(
+                "Poses.from_coco: expected a list of dicts",
+                "Give the results or annotations of one image: [{'keypoints': [...]}, ...].",
+            )
         images = sorted({str(result["image_id"]) for result in results if "image_id" in result})
         if len(images) > 1:
             raise BodyPoseNetError(
@@ -465,11 +491,13 @@ def _rows(values: Any, *shape: int) -> NDArray[np.float32]:
 def _parse_result(result: Mapping[str, Any], joints: int) -> tuple[NDArray[np.float64], float]:
     """Return (D, 3) x, y and visibility or score of one COCO result, and the person's score."""
     try:
+        if "keypoints" not in result:
+            raise ValueError("there are no keypoints in it")
         values = np.asarray(result["keypoints"], np.float64).ravel()
         score = float(result.get("score", 1))
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
-            f"Poses.from_coco: not a keypoint result of COCO: {error!r}",
+            f"Poses.from_coco: not a keypoint result of COCO: {error}",
             "A result has keypoints (3 numbers per joint), and perhaps a score.",
         ) from error
     if values.size != 3 * joints:

@@ -9,6 +9,7 @@ from PIL import Image
 import bodyposenet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.draw import draw
+from bodyposenet.media.video import Frame
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
@@ -47,7 +48,9 @@ def test_an_image_of_any_form_is_drawn_on(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(image).save(path)
     transparent = np.dstack([image, image[..., 0]])
-    for form in (path, str(path), path.read_bytes(), Image.open(path), transparent, image / 255):
+    frame = Frame(0, 0.0, image)
+    forms = (path, str(path), path.read_bytes(), Image.open(path), transparent, image / 255, frame)
+    for form in forms:
         np.testing.assert_array_equal(bodyposenet.draw(form, people), draw(image, people))
 
 
@@ -106,9 +109,25 @@ def test_people_of_a_low_score_may_be_left_out():
 
 def test_a_list_of_people_is_no_poses():
     people = poses([[10, 50], [90, 50], [50, 10]])
-    with pytest.raises(BodyPoseNetError, match="a list is no Poses") as error:
+    with pytest.raises(BodyPoseNetError, match="Poses, got list") as error:
         draw(canvas(), list(people))
     assert "poses[[0, 2]]" in error.value.remedy
+
+
+def test_colors_are_those_of_the_order_of_the_channels():
+    people, image = poses([[10, 50], [90, 50], [50, 10]]), canvas()
+    image[..., 0] = 7
+    drawn = people.draw(image)
+    np.testing.assert_array_equal(people.draw(image[..., ::-1], color="bgr"), drawn[..., ::-1])
+    assert not np.array_equal(drawn, drawn[..., ::-1])
+    with pytest.raises(BodyPoseNetError, match="hsv"):
+        draw(image, people, color="hsv")
+
+
+@pytest.mark.parametrize("threshold", [2, -0.1, "0.5", True])
+def test_a_threshold_that_is_no_score(threshold):
+    with pytest.raises(BodyPoseNetError, match="score_threshold"):
+        poses([[10, 50], [90, 50], [50, 10]]).draw(canvas(), score_threshold=threshold)
 
 
 def test_lines_grow_with_the_image():

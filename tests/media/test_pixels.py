@@ -85,7 +85,7 @@ def test_forms_that_mean_one_thing(image, expected):
         (np.full((8, 8, 3), np.nan), "nan", "normalized"),
         (np.zeros((8, 8, 3), np.uint16), "uint16", "// 256"),
         (np.zeros((8, 8, 3), np.int64), "int64", "astype"),
-        (np.zeros((8, 8, 3), bool), "bool", "astype"),
+        (np.zeros((8, 8, 3), bool), "bool", "astype(np.uint8) * 255"),
         (torch.zeros(3, 8, 3), "(3, 8, 3)", "permute"),
         (torch.zeros(3, 8, 8, device="meta"), "meta", "cpu()"),
         (Image.new("I;16", (8, 8)), "I;16", "0 to 255"),
@@ -164,7 +164,19 @@ def test_addresses(monkeypatch):
         to_pixels("https://server/image.png")
 
 
-@pytest.mark.parametrize("form", [bytes, io.BytesIO])
+def as_array(content):
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def as_gray(content):
+    return as_array(content)[..., 0]
+
+
+def channels_first(content):
+    return torch.from_numpy(as_array(content).transpose(2, 0, 1).copy())
+
+
+@pytest.mark.parametrize("form", [bytes, io.BytesIO, as_array, as_gray, channels_first])
 def test_too_many_pixels(form, monkeypatch):
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, "203")
     with pytest.raises(BodyPoseNetError, match="17 x 12 pixels"):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import NO_ID, Tracker
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Poses
@@ -81,6 +83,27 @@ def test_only_sure_people_get_a_new_id_but_keep_one_that_they_have():
     scores = [0.5, 0.7, 0.3]
     found = [tracker.update(as_poses(person, score), time) for time, score in enumerate(scores)]
     assert [int(poses.track_ids[0]) for poses in found] == [NO_ID, 1, 1]
+
+
+@pytest.mark.parametrize("follower", [Tracker(SKELETON).update, OneEuroFilter().smooth])
+def test_a_time_that_runs_back_is_an_error(follower):
+    poses = as_poses([walker(60, 40, 150, 0)], track_ids=np.array([1]))
+    follower(poses, 1.0)
+    follower(poses, 1.0)
+    for time in (0.5, float("nan"), float("inf")):
+        with pytest.raises(BodyPoseNetError, match=rf"{time:g}"):
+            follower(poses, time)
+    assert follower(poses, 1.1).track_ids.tolist() == [1]
+
+
+def test_what_cannot_be_tracked():
+    for wrong in ([1], None, as_poses([walker(60, 40, 150, 0)])[0]):
+        for follower in (Tracker(SKELETON).update, OneEuroFilter().smooth):
+            with pytest.raises(BodyPoseNetError, match=type(wrong).__name__):
+                follower(wrong, 0.0)
+    stick = Skeleton("stick", ("a", "b"), ((0, 1),))
+    with pytest.raises(BodyPoseNetError, match="17 joints"):
+        Tracker(SKELETON).update(Poses.empty(stick), 0.0)
 
 
 def test_poses_themselves_are_left_as_they_are():

@@ -379,9 +379,21 @@ def test_an_estimator_goes_through_a_video(tmp_path):
         model.video(tmp_path / "a.mp4", stride=0)
     with pytest.raises(BodyPoseNetError, match="conf") as caught:
         model.video(tmp_path / "a.mp4", conf=0.5)
-    assert "score_threshold" in caught.value.remedy
+    assert "score_threshold" in caught.value.what
     for _, poses in model.video(tmp_path / "a.mp4", max_people=1):
         assert len(poses) == 1
+
+
+def test_frames_have_the_colors_of_the_model(tmp_path):
+    with Mp4Writer(tmp_path / "a.mp4", FPS) as movie:
+        movie.write(np.full((96, 128, 3), (200, 100, 20), np.uint8), 0)
+    seen = {}
+    for color in ("rgb", "bgr"):
+        model = PoseEstimator(Walkers(), color=color)
+        ((frame, _),) = model.video(tmp_path / "a.mp4")
+        seen[color] = frame
+    np.testing.assert_array_equal(seen["bgr"].pixels, seen["rgb"].pixels[..., ::-1])
+    assert seen["rgb"].pixels[0, 0, 0] > 150 > 50 > seen["bgr"].pixels[0, 0, 0]
 
 
 def test_the_examples_of_the_video_page_run(tmp_path, monkeypatch, capsys):

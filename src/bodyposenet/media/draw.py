@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.pixels import Image, to_pixels
+from bodyposenet.errors import BodyPoseNetError, check_score
+from bodyposenet.media.pixels import Color, Image, check_color, to_pixels
 from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD, Poses
 from bodyposenet.skeleton import Skeleton
 
-Color = tuple[int, int, int]
+Paint = tuple[int, int, int]
 
-_OUTLINE: Color = (18, 18, 24)
+_OUTLINE: Paint = (18, 18, 24)
 _UNPAINTED = np.array([*_OUTLINE, 0], np.uint8).view(np.uint32)[0]
 """RGBA of a layer's pixel in one number: outlines are dark, so their edges blend with this."""
 
@@ -52,7 +52,11 @@ class _Pen:
 
 
 def draw(
-    image: Image, poses: Poses, *, score_threshold: float = DEFAULT_SCORE_THRESHOLD
+    image: Image,
+    poses: Poses,
+    *,
+    score_threshold: float = DEFAULT_SCORE_THRESHOLD,
+    color: Color = "rgb",
 ) -> NDArray[np.uint8]:
     """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
 
@@ -61,23 +65,27 @@ def draw(
     drawn over smaller ones.
 
     Args:
-        image: A path, an array (H, W, 3) uint8 RGB, a PIL image, or another form that `to_pixels`
-            takes; it stays as it is.
+        image: An image of any form that the model takes (a path, an array (H, W, 3) uint8, a PIL
+            image, a `Frame`, and others); it stays as it is.
         poses: People in image pixels.
-        score_threshold: Least score of the people who are drawn.
+        score_threshold: Least score of the people who are drawn, 0 to 1.
+        color: Order of the channels of an array, and of the result: `rgb`, or `bgr` for OpenCV's.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        (H, W, 3) uint8, RGB or BGR as `color` states.
 
     Raises:
-        BodyPoseNetError: What is given is no image or no poses, or the image's file cannot be read.
+        BodyPoseNetError: The image or the poses are of another type, an argument is out of range,
+            or the image's file cannot be read.
     """
+    check_score("score_threshold", score_threshold)
+    check_color(color)
     if not isinstance(poses, Poses):
         raise BodyPoseNetError(
-            f"a {type(poses).__name__} is no Poses",
+            f"draw: expected Poses, got {type(poses).__name__}",
             "Give what the model found, or some of it by an index: poses[[0, 2]].",
         )
-    canvas = to_pixels(image).copy()
+    canvas = to_pixels(image, color).copy()
     poses = poses[poses.scores >= score_threshold]
     extents = [_extent(points) for points in poses.keypoints]
     joint_colors = _joint_colors(poses.skeleton)
@@ -85,7 +93,7 @@ def draw(
         if not np.isnan(poses.keypoints[person]).all():
             pen = _pen(canvas.shape[:2], extents[person])
             _draw_person(canvas, poses, int(person), pen, joint_colors)
-    return canvas
+    return np.ascontiguousarray(canvas[..., ::-1]) if color == "bgr" else canvas
 
 
 def _extent(points: NDArray[np.floating]) -> float:
@@ -101,7 +109,7 @@ def _pen(image_shape: tuple[int, ...], extent: float) -> _Pen:
 
 
 def _draw_person(
-    canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen, joint_colors: Sequence[Color]
+    canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen, joint_colors: Sequence[Paint]
 ) -> None:
     """Paint one person on a layer of its own, then lay that over the canvas."""
     points, skeleton = poses.keypoints[person].astype(np.float64), poses.skeleton
@@ -151,7 +159,7 @@ def _opacities(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     return 0.95 * np.clip(0.5 + scores, 0.65, 1.0)
 
 
-def _joint_colors(skeleton: Skeleton) -> list[Color]:
+def _joint_colors(skeleton: Skeleton) -> list[Paint]:
     """A light tint of the first limb that ends in the joint, or else starts in it."""
     colors = []
     for joint in range(len(skeleton.joints)):
@@ -185,7 +193,7 @@ class _Layer:
 
     def lines(
         self, starts: NDArray[np.floating], ends: NDArray[np.floating],
-        widths: NDArray[np.floating], colors: Sequence[Color], opacities: NDArray[np.floating],
+        widths: NDArray[np.floating], colors: Sequence[Paint], opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
         """Round-ended lines, (L, 2) each."""
         along = np.arctan2(*(ends - starts).T[::-1])[:, None]
@@ -196,7 +204,7 @@ class _Layer:
         self._fill(centers + halves * rims, colors, opacities)
 
     def _fill(
-        self, polygons: NDArray[np.floating], colors: Sequence[Color],
+        self, polygons: NDArray[np.floating], colors: Sequence[Paint],
         opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
         fixed = np.round((polygons - self._corner) * (1 << _FRACTION_BITS)).astype(np.int32)

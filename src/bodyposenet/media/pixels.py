@@ -1,8 +1,8 @@
 """Images as programs hold them (paths, addresses, bytes, files, arrays, PIL), as RGB pixels.
 
 Forms that can mean one thing only are converted. Where a form could mean two things (floats beyond
-0 to 1, 16 bits, two axes that could be the channels), it is an error that tells how to convert it:
-a wrong guess would find nobody, without a reason.
+0 to 1, 16 bits, a tensor with two axes that could be the channels), it is an error that tells how
+to convert it: a wrong guess would find nobody, without a reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import exists
 from bodyposenet.media.download import download, is_address
 from bodyposenet.media.encoded import check_size
 from bodyposenet.media.source import decode_image, read_image
@@ -74,7 +75,8 @@ def to_pixels(image: Image | HeldImage, color: Color = "rgb") -> NDArray[np.uint
             file that is open for reading bytes, which is read to its end and stays open; an array
             or a tensor on the CPU (see below); or a PIL image of 8 bits per channel, turned as its
             EXIF orientation states. Arrays are (H, W), (H, W, C) or (C, H, W) with 1 (gray), 3, or
-            4 channels, of which the last, alpha, is ignored; uint8, or floats from 0 to 1.
+            4 channels, of which the last, alpha, is ignored; uint8, or floats from 0 to 1. Where
+            the first and the last axis could be the channels, an array has them last.
         color: Order of an array's channels.
 
     Returns:
@@ -128,6 +130,16 @@ def hold(image: Image, color: Color = "rgb", *, copy: bool = False) -> HeldImage
     return pixels.copy() if copy and (pixels is image or not pixels.flags.owndata) else pixels
 
 
+def check_color(color: object) -> None:
+    """Check an order of channels.
+
+    Raises:
+        BodyPoseNetError: It is unknown.
+    """
+    if color not in ("rgb", "bgr"):
+        raise BodyPoseNetError(f"color: {color!r} is unknown", 'Write "rgb" or "bgr".')
+
+
 def is_image(images: object) -> bool:
     """Whether something that can be iterated over is meant as one image: a file, an array."""
     one = isinstance(images, str | os.PathLike | Buffer)
@@ -142,6 +154,11 @@ def _from_path(path: str) -> NDArray[np.uint8]:
             f"{path}: Unsupported address: {scheme[1]}",
             "Images are read from http and https; streams with model.video(address).",
         )
+    if path.startswith("data:image"):
+        raise BodyPoseNetError(
+            f"Unsupported address: {path[:40]}...",
+            'Give its bytes: base64.b64decode(text.partition(",")[2]).',
+        )
     if not path:
         raise BodyPoseNetError("The path of the image is empty", _EXPECTED)
     try:
@@ -149,10 +166,17 @@ def _from_path(path: str) -> NDArray[np.uint8]:
     except BodyPoseNetError as error:
         from bodyposenet.media.kinds import VIDEO_EXTENSIONS
 
-        if Path(path).suffix.lower() in VIDEO_EXTENSIONS and Path(path).exists():
+        if Path(path).suffix.lower() in VIDEO_EXTENSIONS and exists(path):
             remedy = f"Videos are read with model.video({path!r})."
-            raise BodyPoseNetError(error.what, remedy) from error
-        raise
+        elif exists(path):
+            raise
+        elif "*" in path or "?" in path:
+            remedy = f'Give the files that it matches: Path(".").glob({path!r}).'
+        elif "," in path:
+            remedy = "Give several images as a list of paths."
+        else:
+            raise
+        raise BodyPoseNetError(error.what, remedy) from error
 
 
 def _read_file(file: Any) -> Encoded:
@@ -207,6 +231,7 @@ def _from_array(
             image = image.transpose(1, 2, 0)
         elif not last:
             raise BodyPoseNetError(f"{problem}: no axis has 1, 3 or 4 channels", _EXPECTED)
+    check_size(what, image.shape[:2])
     image = image[..., :3]
     pixels = image if image.dtype == np.uint8 else _to_bytes(image, problem)
     if pixels.shape[2] == 1:
@@ -218,6 +243,8 @@ def _to_bytes(image: NDArray[Any], problem: str) -> NDArray[np.uint8]:
     """Values of 0 to 1 as 0 to 255."""
     if image.dtype == np.uint16:
         raise BodyPoseNetError(problem, "16 bits become 8 with (image // 256).astype(np.uint8).")
+    if image.dtype == np.bool_:
+        raise BodyPoseNetError(problem, "True as white: image.astype(np.uint8) * 255.")
     if image.dtype.kind != "f":
         raise BodyPoseNetError(problem, "Values of 0 to 255: image.astype(np.uint8).")
     low, high = float(image.min()), float(image.max())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.media.tracking import check_frame
 from bodyposenet.poses import Poses
 
 _LONGEST_GAP = 0.5
@@ -62,11 +63,15 @@ class OneEuroFilter:
         Args:
             poses: The people in it. Those with a negative track id, and poses without
                 `track_ids`, are returned unchanged.
-            time: Time of the frame in seconds, later than that of the previous frame.
+            time: Time of the frame in seconds, not before that of the previous frame.
 
         Returns:
             The same people; missing joints stay missing.
+
+        Raises:
+            BodyPoseNetError: The time runs back, or `poses` are of another type.
         """
+        check_frame("OneEuroFilter.smooth", poses, time, self._times)
         if poses.track_ids is None:
             return poses
         self._times.append(time)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.poses import NO_ID, Poses
 from bodyposenet.skeleton import Skeleton
@@ -64,12 +67,22 @@ class Tracker:
 
         Args:
             poses: The people in it.
-            time: Time of the frame in seconds, later than that of the previous frame.
+            time: Time of the frame in seconds, not before that of the previous frame.
 
         Returns:
             The same people with `track_ids`: numbers from 1 on, never used twice, or
             `NO_ID` for people who match no track and whose score is too low to start one.
+
+        Raises:
+            BodyPoseNetError: The time runs back, or `poses` are of another type or skeleton.
         """
+        check_frame("Tracker.update", poses, time, self._times)
+        if poses.keypoints.shape[1] != len(self._sigmas):
+            raise BodyPoseNetError(
+                f"Tracker.update: expected {len(self._sigmas)} joints, "
+                f"got the {poses.keypoints.shape[1]} of {poses.skeleton.name}",
+                "Make the tracker with the skeleton of the poses: Tracker(poses.skeleton).",
+            )
         ids = np.full(len(poses), NO_ID, np.int64)
         points = poses.keypoints.astype(np.float64)
         seen = ~np.isnan(points[..., 0]).all(axis=1)
@@ -132,6 +145,32 @@ class Tracker:
             predicted, points, areas * uncertainty[:, None], self._sigmas
         )
         return similarity, np.maximum(common, min(_ENOUGH_JOINTS, len(self._sigmas)))
+
+
+def check_frame(caller: str, poses: object, time: float, times: Sequence[float]) -> None:
+    """Check the arguments of a step from frame to frame.
+
+    Args:
+        caller: Name of the method.
+        poses: What was given as the poses.
+        time: Time of the frame.
+        times: Those of the frames before it.
+
+    Raises:
+        BodyPoseNetError: `poses` are of another type, or the time is not a number, or earlier than
+            the last one.
+    """
+    if not isinstance(poses, Poses):
+        raise BodyPoseNetError(
+            f"{caller}: expected Poses, got {type(poses).__name__}",
+            "Give the poses of one frame after the other.",
+        )
+    if not math.isfinite(time) or (times and time < times[-1]):
+        before = f" after {times[-1]:g}" if times else ""
+        raise BodyPoseNetError(
+            f"{caller}: the time runs back: {time:g}{before} seconds",
+            "Give seconds from the start of the video, and make a new one for each video.",
+        )
 
 
 class _Track:

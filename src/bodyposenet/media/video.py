@@ -16,7 +16,7 @@ from threading import Event, RLock, Thread
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
@@ -56,8 +56,8 @@ class Frame:
     Args:
         index: From 0; dropped frames of a live source are counted too.
         time: In seconds from the first frame.
-        pixels: (H, W, 3) uint8, RGB, as players show it: rotated by the video's orientation and
-            stretched to square pixels.
+        pixels: (H, W, 3) uint8, as players show it: rotated by the video's orientation and
+            stretched to square pixels. RGB, or the `color` of the model whose `video` it is from.
         is_searched: False in `model.video(source, stride=N)` for the frames between: their poses
             are those of the last frame that was searched, moved on where people are tracked.
     """
@@ -66,6 +66,14 @@ class Frame:
     time: float
     pixels: NDArray[np.uint8]
     is_searched: bool = True
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.uint8]:
+        """The pixels, for all that takes an image: `model(frame)`, `poses.draw(frame)`."""
+        if copy:
+            return np.array(self.pixels, dtype)
+        return np.asarray(self.pixels, dtype)
 
 
 class Video:

@@ -13,6 +13,7 @@ from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.runtime.choices import ENGINES, PRECISIONS, RUNTIMES, Device
 from bodyposenet.runtime.default_model import FOLDER, INFERENCE_SPEC, WEIGHTS, default_model
 from bodyposenet.runtime.description import ModelDescription
+from bodyposenet.runtime.engines.onnx_metadata import check_onnx
 from bodyposenet.runtime.engines.protocol import ModelEngine
 from bodyposenet.runtime.predictor import CONCURRENCY, Predictor
 from bodyposenet.sealing import check_plain, model_file
@@ -116,6 +117,11 @@ def build_predictor(
     Raises:
         BodyPoseNetError: See `open_engine` and `Predictor`.
     """
+    _check_options(engine, threads, precision)
+    _check_runtime(path, engine)
+    if path.suffix.lower() == ".onnx":
+        check_onnx(path)
+    # After the checks that take no time: the end of the process waits for it.
     warm_up_in_background(spec.mode)
     opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
     named = spec.model_copy(update={"model_path": path.as_posix()})

@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
 from types import TracebackType
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, NoReturn, Self, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError, check_count, check_switch
 from bodyposenet.files import exists
+from bodyposenet.media.pixels import Color
 from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import Frame, Video, open_camera, open_video
@@ -76,6 +81,7 @@ class VideoPredictor:
         track: Give people ids over time. A person who was not seen for a second gets a new one.
         smooth: Filter the joints over time (One-Euro filter); implies `track`.
         batch: Frames of a file that the network gets at once.
+        color: Order of the channels of `frame.pixels`.
 
     Attributes:
         video: The source: its `name`, frames per second (`fps`), number of frames (`total`, None if
@@ -95,6 +101,7 @@ class VideoPredictor:
         track: bool = False,
         smooth: bool = False,
         batch: int = 1,
+        color: Color = "rgb",
     ) -> None:
         try:
             check_count("stride", stride, 1)
@@ -104,6 +111,7 @@ class VideoPredictor:
             video.close()
             raise
         self.video = video
+        self._color: Color = color
         pipeline: Pipeline[Frame, _Found] = Pipeline(
             predictor,
             read=lambda frame: frame.pixels,
@@ -136,7 +144,11 @@ class VideoPredictor:
         result = self._next()
         if result is None:
             raise StopIteration
-        return result.frame, result.poses
+        frame = result.frame
+        if self._color == "bgr":
+            pixels = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
+            frame = replace(frame, pixels=cast("NDArray[np.uint8]", pixels))
+        return frame, result.poses
 
     def results(self) -> Iterator[FrameResult]:
         """The same frames and poses, and in which frame the people were detected."""

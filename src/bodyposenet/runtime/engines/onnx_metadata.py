@@ -1,4 +1,4 @@
-"""The content of an ONNX file in, what it says of its model out; the network is skipped unread.
+"""The metadata of an ONNX file; the network in it is skipped unread.
 
 An ONNX file is a protocol buffers message, `ModelProto`: fields one after the other, each a tag,
 which holds its number and its kind, and a value (protobuf.dev, "Encoding").
@@ -6,12 +6,14 @@ which holds its number and its kind, and a value (protobuf.dev, "Encoding").
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.sealing import METADATA_KEY
 
+_GRAPH = 7
 _METADATA_PROPS = 14
 """`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""
 
@@ -38,10 +40,32 @@ def read_header(path: str | Path, content: bytes) -> str | None:
                 if bytes(entry.get(1, b"")).decode() == METADATA_KEY:
                     return bytes(entry.get(2, b"")).decode()
     except (ValueError, IndexError) as error:
-        raise BodyPoseNetError(
-            f"{path}: no ONNX, or damaged", "Export the model again (bpnet export)."
-        ) from error
+        raise _broken(path) from error
     return None
+
+
+def check_onnx(path: Path) -> None:
+    """Check that a file has the outline of an ONNX model, in little time: its network stays unread.
+
+    Raises:
+        BodyPoseNetError: It has not.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if any(number == _GRAPH for number, _ in _fields(content)):
+            return
+    except OSError:  # it cannot be mapped; the runtime reads it by other means, or reports why not
+        return
+    except (ValueError, IndexError):  # ValueError: of an empty file, too
+        pass
+    raise _broken(path)
+
+
+def _broken(path: str | Path) -> BodyPoseNetError:
+    return BodyPoseNetError(
+        f"{path}: not an ONNX file, or damaged", "Export the model again (bpnet export)."
+    )
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
