@@ -34,6 +34,10 @@ VIDEO_FILE = "annotated.mp4"
 DRAWINGS = "images_annotated"
 
 _PICTURES, _TIME = "annotated pictures", "videos, cameras and streams"
+_WORDS = {
+    "image": "an image", "dir": "a folder of images", "json": "a list of images",
+    "video": "a video", "webcam": "a camera or stream",
+}  # fmt: skip
 _VIDEOS = Need(_TIME, lambda options: options.is_video)
 
 
@@ -289,7 +293,7 @@ def _refuse_ignored(options: InferenceOptions) -> None:
         need = ignored[0][1]
         flags = ", ".join(field.flag for field, other in ignored if other is need)
         raise BodyPoseNetError(
-            f"{flags}: for {need.words} only, but --input_type is {options.kind}",
+            f"{flags}: for {need.words} only, but the input is {_WORDS[options.kind]}",
             "Leave it out, or choose another --input_type.",
         )
     if options.dump_visualizations and not options.writes_files:
