@@ -143,8 +143,8 @@ def load(
         score_threshold: Least score of the people who are returned, 0 to 1; None: all of them.
         max_people: How many people are returned per image at most, the highest score first; None:
             all of them.
-        color: Order of the channels in arrays, and in the frames of `model.video(...)`: `rgb`, or `bgr`
-            for OpenCV's. Images of other kinds tell theirs.
+        color: Order of the channels in arrays, and in the frames of `model.video(...)`: `rgb`, or
+            `bgr` for OpenCV's. Images of other kinds tell theirs.
         threads: Of each run of the network on the CPU, at most, and no more than there are usable
             cores; None: as many as the engine chooses. It does not change the number of threads of
             other models, or of PyTorch in the program.
