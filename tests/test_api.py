@@ -466,7 +466,7 @@ def test_without_a_model_the_default_model_is_opened():
 def test_wrong_models(tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"lost\.tlt: no such model file"):
         bodyposenet.load(tmp_path / "lost.tlt")
-    with pytest.raises(BodyPoseNetError, match="there is no engine tensorflow"):
+    with pytest.raises(BodyPoseNetError, match="engine: tensorflow"):
         bodyposenet.load(engine="tensorflow")
     with pytest.raises(BodyPoseNetError, match="an empty name: no such model file"):
         bodyposenet.load("")

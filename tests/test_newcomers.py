@@ -160,6 +160,30 @@ def test_the_modes_of_rtmlib_are_not_ours():
     assert "accurate" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, folder: model.video(folder / "lost.mp4"),
+        lambda model, folder: model.video(folder),
+        lambda model, folder: model.video(999),
+        lambda model, folder: model.video("rtsp://127.0.0.1:1/a"),
+        lambda model, folder: model(folder),  # without images
+        lambda model, folder: model(folder / "lost.png"),
+        lambda model, folder: bodyposenet.load(folder / "lost.onnx"),
+        lambda model, folder: bodyposenet.load(folder),
+        lambda model, folder: bodyposenet.load(engine="tflite"),
+        lambda model, folder: bodyposenet.load(precision="int4"),
+        lambda model, folder: bodyposenet.load(precision="bf16"),
+        lambda model, folder: bodyposenet.load(threads=0),
+    ],
+)
+def test_errors_from_python_name_no_flags(model, tmp_path, use):
+    with pytest.raises(BodyPoseNetError) as caught:
+        use(model, tmp_path)
+    assert caught.value.remedy
+    assert " -" not in str(caught.value)
+
+
 def test_devices_of_ultralytics_are_numbers():
     with pytest.raises(BodyPoseNetError) as caught:
         bodyposenet.load(device=0)

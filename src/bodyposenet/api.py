@@ -192,8 +192,8 @@ def load(
         )  # fmt: skip
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
-            f"{path}: what would run it needs {error.name}, which is not installed",
-            "bpnet doctor tells how to install it; an .onnx file needs nothing more.",
+            f"{path}: this kind of model needs {error.name}, which is not installed",
+            "`bpnet doctor` shows how to install it; an .onnx file needs nothing more.",
         ) from error
     again = partial(
         load, None if model is None else path.absolute(), key, engine,

@@ -149,7 +149,8 @@ def check_plain(path: str | Path, key: str) -> None:
     if isinstance(key, SealedKey):
         raise BodyPoseNetError(
             f"{path}: a plain file, which anybody could have put there; sealed ones are required",
-            "Give the sealed file; or, if you trust this one, leave --require_sealed out.",
+            "Give the sealed file; or, if you trust this one, leave require_sealed "
+            "(--require_sealed) out.",
         )
     if key:
         logger.warning(

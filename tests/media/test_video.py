@@ -460,7 +460,7 @@ def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
 @pytest.mark.parametrize("name", ["a.mp4", "a\udcff.mp4"])
 def test_what_is_no_video_is_our_error_alone(tmp_path, capfd, name):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
-    with pytest.raises(BodyPoseNetError, match="no video, or a damaged one"):
+    with pytest.raises(BodyPoseNetError, match="not a video, or a damaged one"):
         open_video(tmp_path / name)
     assert "VIDEOIO" not in capfd.readouterr().err  # OpenCV's own line
 

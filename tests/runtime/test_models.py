@@ -32,9 +32,9 @@ def test_the_file_and_the_wish_decide(exported, file, engine, kind):
     [
         ("model.tlt", "onnx", "onnx runs no .tlt files", "bpnet export"),
         ("model.onnx", "pytorch", "pytorch runs no .onnx files", ".tlt file"),
-        ("model.onnx", "tensorflow", "no engine tensorflow", "openvino"),
+        ("model.onnx", "tensorflow", "engine: tensorflow", "openvino"),
         ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "bpnet export --engine_file"),
-        ("infer.yaml", "auto", "no model that can be run", "bpnet export"),
+        ("infer.yaml", "auto", "not a model file", "bpnet export"),
     ],
 )
 def test_a_file_that_the_engine_does_not_run(exported, file, engine, message, remedy):
@@ -50,7 +50,7 @@ def test_a_file_that_the_engine_does_not_run(exported, file, engine, message, re
         ({"threads": "2"}, "threads: '2'"),
         ({"threads": 2.0}, "threads: 2.0"),
         ({"threads": True}, "threads: True"),
-        ({"precision": "int4"}, "no precision int4"),
+        ({"precision": "int4"}, "precision: int4"),
         ({"precision": "bf16"}, "computes in that of the file"),
     ],
 )

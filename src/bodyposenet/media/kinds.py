@@ -52,7 +52,7 @@ def tell_kind(source: str, root: str | Path = "") -> InputKind:
         return "image"
     raise BodyPoseNetError(
         f"{source}: no such file or folder",
-        "Check --input; only images are looked for in --image_root_path.",
+        "Check the path; only images are looked for in --image_root_path.",
     )
 
 

@@ -171,7 +171,7 @@ def _list_folder(folder: Path) -> ImageList:
     except OSError as error:
         raise BodyPoseNetError(
             f"{folder}: not a folder that can be read: {error.strerror or error}",
-            "Give --input a folder, or choose another --input_type.",
+            "Check the path and its permissions; --input_type auto finds out what an input is.",
         ) from error
     images = [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS]
     if not images:
@@ -187,7 +187,7 @@ def _list_folder(folder: Path) -> ImageList:
 
 def _list_json(path: Path, root: Path) -> ImageList:
     remedy = 'Write ["a.jpg", "b.jpg"] or {"images": [{"full_image_path": "a.jpg"}]}.'
-    content = read_json(path, "Give --input a JSON file, or choose another --input_type.")
+    content = read_json(path, "Give a JSON file; --input_type auto finds out what an input is.")
     fields = {}
     if isinstance(content, dict):
         fields = {key: value for key, value in content.items() if key != "images"}

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
-from bodyposenet.files import is_file
+from bodyposenet.files import is_file, is_folder
 from bodyposenet.media.boxes import find_boxes
 from bodyposenet.media.encoded import check_size
 
@@ -247,12 +247,14 @@ def open_video(path: str | Path) -> Video:
         BodyPoseNetError: It is missing or no video, or its frames have too many pixels
             (`check_size`).
     """
+    if is_folder(path):
+        raise BodyPoseNetError(f"{path}: is a folder", "Give the path of a video in it.")
     if not is_file(path):
-        raise BodyPoseNetError(f"{path}: no such video file", "Check --input.")
+        raise BodyPoseNetError(f"{path}: no such video file", "Check the path.")
     # Without the backend's name, "a_001.jpg" would be a video of all images that are so numbered.
     capture = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise BodyPoseNetError(f"{path}: no video, or a damaged one", _REMEDY)
+        raise BodyPoseNetError(f"{path}: not a video, or a damaged one", _REMEDY)
     check_size(path, _frame_size(capture))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     fps = capture.get(cv2.CAP_PROP_FPS)

@@ -31,7 +31,7 @@ _REMEDIES = {
     "bpnet export --engine_file.",
     ".etlt": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
     "bpnet export --engine_file.",
-    ".engine": "Leave --engine out: the runtime that built an engine runs it.",
+    ".engine": "Leave the engine out: the runtime that built an .engine file runs it.",
 }
 """Extension -> what to do where another runtime is asked for."""
 
@@ -44,7 +44,7 @@ _REMEDY_OF_DEFAULT = (
 
 _OWN_FILES = (
     "Give a .tlt file of `bpnet train`, TAO 5's .hdf5, or what `bpnet export` wrote (.onnx, .etlt, "
-    ".engine): models of other libraries cannot be run."
+    ".engine): models of other libraries are not supported."
 )
 _NAME_THE_FILE = "Name the model file in it."
 
@@ -214,7 +214,7 @@ def find_model(
             )
         return path
     if spec.model_path is None:
-        logger.info("no model is named (-m): the default model finds the people")
+        logger.info("no model given: using the default model")
         return default_model(engine, Device.parse(device))
     if not spec.model_path:
         spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
@@ -226,12 +226,12 @@ def find_model(
 
 def _check_options(engine: str, threads: int | None, precision: str | None) -> None:
     if engine not in ENGINES:
-        raise BodyPoseNetError(f"there is no engine {engine}", f"There are: {', '.join(ENGINES)}.")
+        raise BodyPoseNetError(f"unknown engine: {engine}", f"Choose one of {', '.join(ENGINES)}.")
     if threads is not None:
         check_count("threads", threads, 1)
     if precision is not None and precision not in PRECISIONS:
         raise BodyPoseNetError(
-            f"there is no precision {precision}", f"There are: {', '.join(PRECISIONS)}."
+            f"unknown precision: {precision}", f"Choose one of {', '.join(PRECISIONS)}."
         )
 
 
@@ -249,7 +249,7 @@ def _check_runtime(path: Path, engine: str) -> None:
     runtimes = RUNTIMES.get(extension)
     if runtimes is None:
         raise BodyPoseNetError(
-            f"{path}: no model that can be run",
+            f"{path}: not a model file",
             f"{_OWN_FILES} Without a name the default model runs.",
         )
     if engine not in ("auto", *runtimes):
@@ -310,12 +310,12 @@ def _open_built(
     if engine not in ("auto", header.runtime):
         raise BodyPoseNetError(
             f"{path}: built by {header.runtime}, which alone runs it",
-            f"Leave --engine out, or give {header.runtime}.",
+            f"Leave the engine out, or choose {header.runtime}.",
         )
     if header.runtime == "tensorrt" and precision not in (None, header.precision):
         raise BodyPoseNetError(
             f"precision {precision}: {path} was built for {header.precision}",
-            "Leave --precision out, or build another engine.",
+            "Leave the precision out, or build another engine.",
         )
     try:
         if header.runtime == "openvino":
