@@ -167,7 +167,7 @@ def load(
     """
     if unknown := sorted(set(options) - set(SpecOptions.__annotations__)):
         raise unknown_keywords("load", unknown, OPTIONS, {"model.video": VIDEO_OPTIONS})
-    if not isinstance(model, str | os.PathLike | None):
+    if not isinstance(cast(object, model), str | os.PathLike | None):
         raise BodyPoseNetError(
             f"model: expected the path of a model file, got {type(model).__name__}",
             "Give it as text or as a Path, or leave it out for the default model.",
@@ -303,8 +303,9 @@ class PoseEstimator:
         score_threshold: float | None = None,
         max_people: int | None = None,
     ) -> Poses: ...
+    # A list whose type is that of an iterable gives a list, which can do all but `next`.
     @overload
-    def __call__(
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
         self,
         images: list[AnyImage] | tuple[AnyImage, ...],
         *,
@@ -363,10 +364,10 @@ class PoseEstimator:
                 "Give several images as a list: model([first, second]).",
             )
         predictor = self._open().with_limits(score_threshold, max_people)
-        if isinstance(images, str | os.PathLike) and _is_folder(images):
+        if isinstance(images, str | os.PathLike) and _is_folder(cast("os.PathLike[str]", images)):
             images = [entry.path for entry in list_images("dir", os.fspath(images)).entries]
         if isinstance(images, list | tuple):
-            return self._find_all(predictor, images)
+            return self._find_all(predictor, cast("Sequence[Image]", images))
         if isinstance(images, VideoPredictor):
             raise BodyPoseNetError(
                 "model.video(source) gives frames with their poses",
@@ -378,9 +379,10 @@ class PoseEstimator:
                 f"Unsupported image type: {kind}",
                 "Give its images as a list: model(list(images.values())).",
             )
-        if isinstance(images, Iterable) and not is_image(images):
+        if isinstance(images, Iterable) and not is_image(cast(object, images)):
             in_flight = self._batch_size + self._read_ahead
-            return self._find_each(predictor, images, in_flight=in_flight, copy=True)
+            several = cast("Iterable[Image]", images)
+            return self._find_each(predictor, several, in_flight=in_flight, copy=True)
         return predictor(to_pixels(cast(Image, images), self._color))
 
     def video(
@@ -549,4 +551,6 @@ class _Arguments(Source):
 
 def _plain(value: Any) -> Any:
     """A path as its text, a number or array of numpy as Python's."""
-    return value.tolist() if hasattr(value, "tolist") else os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return os.fspath(cast("os.PathLike[str]", value))

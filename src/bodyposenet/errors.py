@@ -96,6 +96,24 @@ def check_score(name: str, value: object) -> None:
         raise BodyPoseNetError(f"{name}: {value!r} is not a score", "Write a number from 0 to 1.")
 
 
+def check_type(name: str, value: object, kind: type, remedy: str) -> None:
+    """Check the type of an argument.
+
+    Args:
+        name: Name of the function or the argument.
+        value: What was given.
+        kind: The type that it must have.
+        remedy: What to do about another one.
+
+    Raises:
+        BodyPoseNetError: It is of another type.
+    """
+    if not isinstance(value, kind):
+        raise BodyPoseNetError(
+            f"{name}: expected {kind.__name__}, got {type(value).__name__}", remedy
+        )
+
+
 def check_switch(name: str, value: object) -> None:
     """Check an argument that is on or off.
 

@@ -123,11 +123,11 @@ def same_values(one: object, other: object) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other, equal_nan=True)
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return False  # the other is None
-    return one == other
+    if one is None or other is None:
+        return one is other
+    if isinstance(one, Skeleton):
+        return one == other
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def boxes_around(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

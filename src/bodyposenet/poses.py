@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,7 +20,7 @@ from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around, same_val
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas  # pyright: ignore[reportMissingTypeStubs]
 
     from bodyposenet.geometry import Affine
     from bodyposenet.media.pixels import Color, Image
@@ -265,23 +265,23 @@ class Poses:
         Raises:
             BodyPoseNetError: A key is missing, or its lists do not fit the skeleton.
         """
-        if not isinstance(values, Mapping):
-            raise BodyPoseNetError(
-                f"Poses.from_dict: expected a dict, got {type(values).__name__}",
-                "Give what Poses.to_dict returned, or one entry of detections.json.",
-            )
+        remedy = "Give what Poses.to_dict returned, or one entry of detections.json."
+        if not isinstance(cast(object, values), Mapping):
+            given = type(values).__name__
+            raise BodyPoseNetError(f"Poses.from_dict: expected a dict, got {given}", remedy)
         try:
             if skeleton is None:
                 skeleton = Skeleton.from_pose_configuration(values["skeleton"])
             joints = len(skeleton.joints)
-            fields = {
-                "keypoints": _rows(values["keypoints"], joints, 2),
-                "keypoint_scores": _rows(values["keypoint_scores"], joints),
-                "scores": values["scores"],
-                "track_ids": values.get("track_ids"),
-            }
-            if values.get("inferred") is not None:
-                fields["inferred"] = _rows(values["inferred"], joints)
+            inferred = values.get("inferred")
+            poses = cls(
+                _rows(values["keypoints"], joints, 2),
+                _rows(values["keypoint_scores"], joints),
+                values["scores"],
+                skeleton,
+                values.get("track_ids"),
+                None if inferred is None else _rows(inferred, joints),
+            )
         except KeyError as error:
             raise BodyPoseNetError(
                 f"Poses.from_dict: the key {error} is missing",
@@ -293,7 +293,6 @@ class Poses:
             raise BodyPoseNetError(
                 f"Poses.from_dict: not what Poses.to_dict returned: {error}"
             ) from error
-        poses = cls(**fields, skeleton=skeleton)
         is_missing = (poses.keypoint_scores == 0) & (poses.keypoints == 0).all(axis=-1)
         keypoints = np.where(is_missing[..., None], np.float32(np.nan), poses.keypoints)
         return replace(poses, keypoints=keypoints)
@@ -378,12 +377,11 @@ class Poses:
             BodyPoseNetError: The results are of several images, or `keypoints` do not fit
                 `joints`.
         """
-        is_list = isinstance(results, Sequence) and not isinstance(results, str)
-        if not is_list or not all(isinstance(result, Mapping) for result in results):
-            raise BodyPoseNetError(
-                "Poses.from_coco: expected a list of dicts",
-                "Give the results or annotations of one image: [{'keypoints': [...]}, ...].",
-            )
+        remedy = "Give the results or annotations of one image: [{'keypoints': [...]}, ...]."
+        given = cast(object, results)
+        is_list = isinstance(given, Sequence) and not isinstance(given, str)
+        if not is_list or not all(isinstance(cast(object, one), Mapping) for one in results):
+            raise BodyPoseNetError("Poses.from_coco: expected a list of dicts", remedy)
         images = sorted({str(result["image_id"]) for result in results if "image_id" in result})
         if len(images) > 1:
             raise BodyPoseNetError(
@@ -420,8 +418,8 @@ class Poses:
         """
         pandas = _require("pandas", "Poses.to_dataframe")
         people, joints = self.keypoint_scores.shape
-        columns = {
-            "person": np.repeat(np.arange(people), joints),
+        columns: dict[str, Any] = {
+            "person": np.repeat(list(range(people)), joints),
             "joint": list(self.skeleton.joints) * people,
             "x": self.keypoints[..., 0].ravel(),
             "y": self.keypoints[..., 1].ravel(),
@@ -482,7 +480,7 @@ def _concat_optional(
     )
 
 
-def _rows(values: Any, *shape: int) -> NDArray[np.float32]:
+def _rows(values: Any, *shape: int) -> NDArray[Any]:
     """Nested lists as an array; an empty list, which does not state its shape, as (0, *shape)."""
     array = np.asarray(values, np.float32)
     return array if array.size else array.reshape(0, *shape)

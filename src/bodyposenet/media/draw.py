@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError, check_score
+from bodyposenet.errors import check_score, check_type
 from bodyposenet.media.pixels import Color, Image, check_color, to_pixels
 from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD, Poses
 from bodyposenet.skeleton import Skeleton
@@ -80,19 +80,16 @@ def draw(
     """
     check_score("score_threshold", score_threshold)
     check_color(color)
-    if not isinstance(poses, Poses):
-        raise BodyPoseNetError(
-            f"draw: expected Poses, got {type(poses).__name__}",
-            "Give what the model found, or some of it by an index: poses[[0, 2]].",
-        )
+    remedy = "Give what the model found, or some of it by an index: poses[[0, 2]]."
+    check_type("draw", poses, Poses, remedy)
     canvas = to_pixels(image, color).copy()
     poses = poses[poses.scores >= score_threshold]
     extents = [_extent(points) for points in poses.keypoints]
     joint_colors = _joint_colors(poses.skeleton)
-    for person in np.argsort(extents, kind="stable"):
+    for person in sorted(range(len(poses)), key=extents.__getitem__):
         if not np.isnan(poses.keypoints[person]).all():
             pen = _pen(canvas.shape[:2], extents[person])
-            _draw_person(canvas, poses, int(person), pen, joint_colors)
+            _draw_person(canvas, poses, person, pen, joint_colors)
     return np.ascontiguousarray(canvas[..., ::-1]) if color == "bgr" else canvas
 
 
@@ -161,7 +158,7 @@ def _opacities(scores: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _joint_colors(skeleton: Skeleton) -> list[Paint]:
     """A light tint of the first limb that ends in the joint, or else starts in it."""
-    colors = []
+    colors: list[Paint] = []
     for joint in range(len(skeleton.joints)):
         ends = [k for k, limb in enumerate(skeleton.limbs) if limb[1] == joint]
         touches = ends or [k for k, limb in enumerate(skeleton.limbs) if joint in limb]
@@ -186,7 +183,7 @@ class _Layer:
         limit = np.array(canvas.shape[1::-1])
         low = np.clip(np.floor(points.min(axis=0) - margin), 0, limit - 1).astype(int)
         high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, low + 1, limit).astype(int)
-        self._corner = low
+        self._corner: NDArray[np.intp] = low
         self._place = np.s_[low[1] : high[1], low[0] : high[0]]
         shape = (int(high[1] - low[1]), int(high[0] - low[0]))
         self._pixels = np.full(shape, _UNPAINTED).view(np.uint8).reshape(*shape, 4)

@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.errors import BodyPoseNetError, check_type
 from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.poses import NO_ID, Poses
 from bodyposenet.skeleton import Skeleton
@@ -160,11 +160,7 @@ def check_frame(caller: str, poses: object, time: float, times: Sequence[float])
         BodyPoseNetError: `poses` are of another type, or the time is not a number, or earlier than
             the last one.
     """
-    if not isinstance(poses, Poses):
-        raise BodyPoseNetError(
-            f"{caller}: expected Poses, got {type(poses).__name__}",
-            "Give the poses of one frame after the other.",
-        )
+    check_type(caller, poses, Poses, "Give the poses of one frame after the other.")
     if not math.isfinite(time) or (times and time < times[-1]):
         before = f" after {times[-1]:g}" if times else ""
         raise BodyPoseNetError(
