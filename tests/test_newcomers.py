@@ -213,6 +213,7 @@ def test_images_of_opencv(photo):
         ("cpu", "NumPy"),
         ("names", "skeleton.joints"),
         ("tojson", "to_dict()"),
+        ("xyxy", "poses.boxes"),
         ("orig_img", "keep the image"),
         ("pose_landmarks", "poses.keypoints"),  # MediaPipe
         ("pred_instances", "poses.keypoints"),  # MMPose

@@ -90,7 +90,7 @@ _RESULTS = {
     "names": "poses.skeleton.joints",
     "to_df": "poses.to_dataframe()",
     "save_txt": "poses.save(path)",
-    "bboxes": "poses.boxes",
+    **dict.fromkeys(("bboxes", "xyxy", "boxes", "box"), "poses.boxes, and the box of one person"),
     "id": "poses.track_ids",
     "orig_img": "keep the image: poses do not have it",
 }

@@ -143,10 +143,10 @@ def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, t
     [
         ("none.png", (), "no such file or folder", "Check the path"),
         ("none.png", ("--input_type", "image"), "no such file or folder", "Check the path"),
-        ("text.png", (), "no image, or a damaged one", "Give an image that OpenCV reads"),
+        ("text.png", (), "not an image, or a damaged one", "Give an image that OpenCV reads"),
         ("empty.png", (), "the file is empty", "Copy or download it again"),
         (".", ("--input_type", "image"), "is a folder", "Give --input_type dir, or auto"),
-        ("a.mp4", ("--input_type", "image"), "no image", "Give --input_type video, or auto"),
+        ("a.mp4", ("--input_type", "image"), "not an image", "Give --input_type video, or auto"),
     ],
 )
 def test_one_image_that_cannot_be_read_is_one_error_with_a_remedy(

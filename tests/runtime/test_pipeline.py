@@ -98,7 +98,7 @@ def test_bad_items_are_skipped_in_their_places(tmp_path):
     predictor = Marks()
     found = list(pipeline(predictor, read_image, batch=4).run(paths))
     assert [found[index] for index in (0, 2, 5)] == [[0, 6], [2, 6], [5, 6]]
-    assert found[1] == f"{paths[1]}: no image, or a damaged one"
+    assert found[1] == f"{paths[1]}: not an image, or a damaged one"
     assert found[3] == "too narrow"
     assert found[4].startswith(str(paths[4]))
     assert predictor.batches == [3]

@@ -86,7 +86,7 @@ def decode_image(
     image = decode(whole, cv2.IMREAD_COLOR)
     if image is None:
         raise BodyPoseNetError(
-            f"{name}: no image, or a damaged one",
+            f"{name}: not an image, or a damaged one",
             "Give an image that OpenCV reads: JPEG, PNG, BMP, WebP and others.",
         )
     if size is not None and image.shape[:2] != size:
@@ -181,7 +181,7 @@ def _list_folder(folder: Path) -> ImageList:
         )
     if len(images) < len(files):
         others = len(files) - len(images)
-        logger.info("%s: %d files that are no images are left out", folder, others)
+        logger.info("%s: %d files are not images and are skipped", folder, others)
     return ImageList(tuple(ImageEntry(image) for image in images))
 
 
