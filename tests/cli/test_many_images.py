@@ -48,7 +48,7 @@ def test_processes_infer_what_one_does(run_bpnet, model, photos, tmp_path):
     found = read(tmp_path / "two", "detections.json")
     assert found == read(tmp_path / "one", "detections.json")
     assert len(found["images"]) == 7 and any(entry.get("scores") for entry in found["images"])
-    assert "000002b.jpg: no image" in two.out and "skipped" in two.err
+    assert "000002b.jpg: not an image" in two.out and "skipped" in two.err
     assert " images/s" in two.out
     for picture in (tmp_path / "one" / "images_annotated").iterdir():
         other = tmp_path / "two" / "images_annotated" / picture.name
@@ -187,7 +187,7 @@ def test_a_cluster_finds_what_one_process_does(model, photos, drawn_dataset, tmp
     assert one.returncode == two.returncode == 0, two.stderr
     found = (tmp_path / "one" / "detections.json").read_bytes()
     assert (tmp_path / "two" / "detections.json").read_bytes() == found
-    assert "000002b.jpg: no image" in two.stdout
+    assert "000002b.jpg: not an image" in two.stdout
     (part,) = (tmp_path / "two" / "parts").glob("*.jsonl")
     lines = part.read_text().splitlines()
     assert len(lines) == 7
