@@ -323,6 +323,6 @@ def test_names_that_are_no_text_are_an_error(runtime, text, tmp_path):
 
 def test_a_number_without_end_is_no_metadata():
     begin = time.monotonic()
-    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no ONNX"):
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: not an ONNX file"):
         read_header("m.onnx", b"\xff" * 2_000_000)
     assert time.monotonic() - begin < 5

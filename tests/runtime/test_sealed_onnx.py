@@ -64,7 +64,7 @@ def test_other_files_are_told(sealed):
 @pytest.mark.parametrize("size", [0, 7, 100, -9])
 def test_what_is_no_onnx_is_not_sealed(sealed, tmp_path, size):
     content = sealed[1][:size] or b"no model"
-    with pytest.raises(BodyPoseNetError, match=r"n\.etlt: no ONNX, or damaged"):
+    with pytest.raises(BodyPoseNetError, match=r"n\.etlt: not an ONNX file, or damaged"):
         write_etlt(tmp_path / "n.etlt", content, "key")
     assert not (tmp_path / "n.etlt").exists()
 
