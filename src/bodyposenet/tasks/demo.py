@@ -177,7 +177,7 @@ def _run_on_photo(run: _Run, folder: Path) -> None:
     """Find the person in a photo of the US Navy that comes with matplotlib."""
     from matplotlib.cbook import get_sample_data
 
-    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)  # pyright: ignore[reportUnknownVariableType]
     run("inference", predict, input=str(photo), results_dir=f"{folder}/photo")
 
 
