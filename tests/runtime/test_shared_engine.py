@@ -169,7 +169,12 @@ def number_in_new_thread() -> int:
     return run_at_once(lambda _: torch.get_num_threads(), 1)[0]
 
 
-def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(small_model):
+@pytest.mark.parametrize("has_openmp", [True, False])
+def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(
+    small_model, monkeypatch, has_openmp
+):
+    if not has_openmp:
+        monkeypatch.setattr(pytorch, "_openmp_setter", lambda: None)
     torch.set_num_threads(2)
     during, after = [], []
     images = np.zeros((1, 16, 16, 3), np.uint8)
@@ -193,6 +198,7 @@ def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(smal
     assert after == [2, 1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="OpenMP is not found")
 def test_engines_that_come_and_go_leave_the_number_of_the_process(small_model):
     torch.set_num_threads(2)
     images = np.zeros((1, 16, 16, 3), np.uint8)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -124,8 +127,7 @@ class _Workers:
     """Threads that compute on a number of PyTorch's threads which holds for them alone.
 
     `torch.set_num_threads` counts for the calling thread, and for each thread that uses PyTorch for
-    the first time afterwards. So every worker sets it once, and another new thread puts the number
-    of the process back.
+    the first time afterwards. So every worker sets a number of its own once, see `_set_threads`.
 
     Args:
         number: Threads of each run.
@@ -161,9 +163,28 @@ def _set_threads(number: int) -> None:
     """Set PyTorch's number of threads for the calling thread, which is a new one, only."""
     with _SETTING:
         before = torch.get_num_threads()  # the process's, which a thread takes at its first call
-        torch.set_num_threads(number)
-        with ThreadPoolExecutor(1) as another:
+        if (set_openmp := _openmp_setter()) is not None:
+            set_openmp(number)
+        if torch.get_num_threads() == number:
+            return
+        with ThreadPoolExecutor(1) as another:  # meanwhile, the number is that of the process too
+            torch.set_num_threads(number)
             another.submit(torch.set_num_threads, before).result()
+
+
+@cache
+def _openmp_setter() -> Callable[[int], None] | None:
+    """`omp_set_num_threads` of PyTorch's OpenMP, which is for the calling thread alone.
+
+    Returns:
+        None where PyTorch is built without OpenMP, or the system does not find it (Windows).
+    """
+    for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
+        with suppress(AttributeError, OSError):
+            function = ctypes.CDLL(str(library)).omp_set_num_threads
+            function.argtypes, function.restype = [ctypes.c_int], None
+            return function
+    return None
 
 
 def _check_process(device: torch.device, threads: int | None) -> None:
