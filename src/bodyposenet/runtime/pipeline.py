@@ -110,10 +110,9 @@ class Pipeline(Generic[Item, Result]):
     def run(self, items: Iterable[Item | None]) -> Generator[Result, None, None]:
         """Yield the results in the order of the items.
 
-        Whatever ends the run early (an
-        error of the items' own iterator, of the network or of a step, or Ctrl-C) is raised after
-        the results of all earlier items that the network has seen; an error of the items' iterator,
-        after those of all items before it.
+        Whatever ends the run early (an error of the items' own iterator, of the network or of a
+        step, or Ctrl-C) is raised after the results of all earlier items that the network has seen;
+        an error of the items' iterator, after those of all items before it.
 
         Args:
             items: Are taken in the caller's thread, `in_flight` ahead of the results at most. None
