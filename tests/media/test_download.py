@@ -154,7 +154,10 @@ def test_the_content_of_a_redirect_is_not_read(server):
 
 def test_downloads_leave_no_thread(server):
     download(server + "/file")
-    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):  # it was cancelled, and is about to end
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
