@@ -9,13 +9,11 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import generate_specs
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic.fields import FieldInfo
 
 import bodyposenet
 from bodyposenet import cli
@@ -39,8 +37,6 @@ A command is a sub-task of `bpnet` and a function of the package. The function t
 keyword arguments and returns a result; where the command line exits with 2, it raises
 `BodyPoseNetError`. With `progress=True` it shows progress bars.
 """
-
-BOUNDS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 
 MADE_BY = {"PoseEstimator": "load"}
 """Class -> function that makes its objects; its constructor is not public."""
@@ -185,7 +181,7 @@ def option_row(kind: type[Any], field: OptionField) -> Row:
     return (
         f"`{field.name}`",
         "" if option.hidden else flags,
-        " ".join([type_of(field.hint), *bounds_of(metadata)]),
+        " ".join([type_of(field.hint), *generate_specs.bounds_in_words(metadata)]),
         "required" if field.is_required else f"`{plain(field.default)}`",
         meaning,
     )
@@ -251,7 +247,7 @@ def type_of(hint: Any) -> str:
         return hint.replace(" | ", " or ")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return " ".join([type_of(arguments[0]), *bounds_of(arguments[1:])])
+        return " ".join([type_of(arguments[0]), *generate_specs.bounds_in_words(arguments[1:])])
     if origin in (Union, types.UnionType):
         words = [type_of(each) for each in arguments]
         if "str" in words and "path" in words:  # whatever names a file
@@ -267,21 +263,6 @@ def type_of(hint: Any) -> str:
         return "None"
     name = getattr(origin or hint, "__name__", str(hint))
     return "path" if name in ("Path", "PathLike") else name
-
-
-def bounds_of(metadata: Sequence[Any]) -> list[str]:
-    """Return the bounds of a number, as in `≥ 1`."""
-    flat = [
-        part
-        for entry in metadata
-        for part in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
-    ]
-    return [
-        f"{sign} {getattr(part, name)}"
-        for kind, (name, sign) in BOUNDS.items()
-        for part in flat
-        if isinstance(part, kind)
-    ]
 
 
 def plain(value: Any) -> str:

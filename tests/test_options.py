@@ -68,6 +68,8 @@ def pack(options: BoxOptions) -> Packed:
     """
     if options.count > 100:
         raise BodyPoseNetError("no space, as -n says", "Lower --count; see --lids-off.")
+    if options.count > 50:
+        raise BodyPoseNetError("no space, as -n says", "Make some: bpnet export -n 3 -o room")
     if options.count > 10:
         return Packed(options, BodyPoseNetError("some boxes are left"))
     if options.kind == "wood":
@@ -105,6 +107,7 @@ def test_a_python_call_takes_the_fields_as_keywords():
             {"output": "a", "count": 1000},
             ("no space, as count says", "Lower count; see --lids-off"),
         ),
+        ({"output": "a", "count": 60}, ("as count says", "bpnet export -n 3 -o room")),
         ({"output": "a", "shout": True}, ("shout",)),
         ({"output": "a", "number_of_labels": 2}, ("number_of_labels", "labels")),
         ({"output": "a", "count": 20}, ("boxes are left",)),

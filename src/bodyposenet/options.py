@@ -39,6 +39,7 @@ from bodyposenet.errors import BodyPoseNetError, closest
 StrPath = str | Path
 
 _FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+_COMMAND = re.compile(r"\b(?:bpnet|pip|python|torchrun) ")
 
 Kind = TypeVar("Kind")
 Parameters = ParamSpec("Parameters")
@@ -362,7 +363,12 @@ def _check_keywords(
 
 
 def _name_keywords(kind: type[Any], text: str) -> str:
-    """Replace the flags of a command in a text by the names of its keyword arguments."""
+    """Replace the flags of a command in a text by the names of its keyword arguments.
+
+    A text that tells what to type in a shell stays as it is: its flags are of that command.
+    """
+    if _COMMAND.search(text):
+        return text
     names = {flag: field.name for field in option_fields(kind) for flag in field.flags}
     return _FLAG.sub(lambda match: names.get(match[0], match[0]), text)
 
