@@ -18,9 +18,9 @@ import os, sys, time
 from pathlib import Path
 from bodyposenet.directory_lock import directory_lock
 with directory_lock(Path(sys.argv[1])):
-    if sys.argv[2] == "fork" and not os.fork():
-        time.sleep(60)
-    print("locked", flush=True)
+    forks = sys.argv[2] == "fork"
+    if not forks or not os.fork():  # of two, the child reports: by then it has closed the lock
+        print("locked", flush=True)
     time.sleep(60)
 """
 
