@@ -1,0 +1,48 @@
+"""Draw people, find them with the default model, and write a picture of both.
+
+The picture at the top of README.md is made by this command:
+
+    python examples/readme_picture.py docs/people.png
+
+The scene is drawn by the generator of the demo's dataset; the skeletons are what the default model
+finds in the image that is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import bodyposenet
+from bodyposenet.data.drawn import draw_scene
+
+HEIGHT, WIDTH = 432, 1200
+SEED = 136
+"""A scene of eight people, standing, sitting and overlapping."""
+NUMBER_OF_PEOPLE = (0, 0, 0, 0, 0, 0.4, 0.4, 0.2)
+"""Probabilities of 1, 2, 3 ... people."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the picture and print how many people were found."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("picture", type=Path, help="PNG file to write")
+    options = parser.parse_args(arguments)
+
+    scene, people = draw_scene(np.random.default_rng(SEED), HEIGHT, WIDTH, people=NUMBER_OF_PEOPLE)
+    # Noise looks like a camera's, but a PNG of it is three times as large.
+    image = cv2.fastNlMeansDenoisingColored(scene, None, 8, 8, 5, 15)
+    with bodyposenet.load() as model:
+        poses = model(image)
+    picture = poses.draw(image)
+    content = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+    options.picture.write_bytes(content.tobytes())
+    print(f"{options.picture}: {len(poses)} of {len(people)} people found, {len(content):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
