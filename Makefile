@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 BIN := .venv/bin
 PYTEST_FLAGS ?= -n 2
 
-.PHONY: help demo test lint style types bench clean
+.PHONY: help demo test lint style types docs bench clean
 
 help:
 	@echo "make demo   find the person in a photo; draw a small dataset, train on it, show skeletons"
@@ -14,8 +14,9 @@ help:
 	@echo "make lint   make style and make types"
 	@echo "make style  formatting, lint and the direction of imports"
 	@echo "make types  types, with pyright; it needs Node"
+	@echo "make docs   build the documentation site in site/"
 	@echo "make bench  run every benchmark in its quick form"
-	@echo "make clean  remove .venv, the caches and the demo's results"
+	@echo "make clean  remove .venv, the caches, the demo's results and the site"
 
 demo: .venv/.installed-demo
 	$(BIN)/bpnet demo
@@ -34,13 +35,17 @@ style: .venv/.installed-dev
 types: .venv/.installed-dev
 	$(BIN)/pyright
 
+# The variable turns off an advertisement of mkdocs-material.
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: .venv/.installed-dev
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 		$(BIN)/python -m benchmarks.$$(basename $$file .py) --quick || exit 1; \
 	done
 
 clean:
-	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo
+	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo site
 
 # The stamp is older than what it depends on after a change of the requirements: install again.
 .venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python

@@ -1,4 +1,4 @@
-"""`bodyposenet.load`: images of all forms in, poses out; and the examples of docs/api.md."""
+"""`bodyposenet.load`: images of all forms in, poses out; and the examples of docs/python.md."""
 
 import copy
 import inspect
@@ -36,7 +36,7 @@ from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 ROW = Skeleton("row", ("red", "green", "blue"), ((0, 1), (1, 2)))
 
@@ -587,7 +587,7 @@ def test_the_examples_run(tlt, tmp_path, monkeypatch, capsys):
     Path("model.tlt").write_bytes(tlt.read_bytes())
     names = {}
     for example in EXAMPLES:
-        exec(compile(example, "docs/api.md", "exec"), names)
+        exec(compile(example, "docs/python.md", "exec"), names)
     assert "lost.jpg" in capsys.readouterr().out
     assert Path("drawn.png").exists()
     assert names["again"].skeleton == names["model"].skeleton
