@@ -157,7 +157,7 @@ def type_of(info: FieldInfo) -> str:
 
 
 def type_in_words(annotation: Any, constraints: Iterable[Any] = ()) -> str:
-    """Describe a type annotation: `integer ≥ 1 or null`, `list of string`."""
+    """Describe a type annotation: `integer ≥ 1 or null`, `list of strings`."""
     constraints = list(constraints)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
@@ -178,11 +178,12 @@ def type_in_words(annotation: Any, constraints: Iterable[Any] = ()) -> str:
 
 
 def list_in_words(arguments: tuple[Any, ...], constraints: Iterable[Any]) -> str:
-    """Describe a list of a fixed length (`[integer, integer]`) or of any (`list of string`)."""
+    """Describe a list of a fixed length (`[integer, integer]`) or of any (`list of strings`)."""
     if arguments[-1] is not Ellipsis:
         return "[" + ", ".join(type_in_words(part) for part in arguments) + "]"
     least = max((c.min_length for c in constraints if isinstance(c, MinLen)), default=0)
-    return f"list of {type_in_words(arguments[0])}" + (f", at least {least}" if least else "")
+    items = re.sub(r"^(string|integer|number|block)\b", r"\1s", type_in_words(arguments[0]))
+    return f"list of {items}" + (f", at least {least}" if least else "")
 
 
 def bounds_in_words(constraints: Iterable[Any]) -> str:
