@@ -1,10 +1,10 @@
-"""Find the people in an image with the model beside this file: onnxruntime, no torch.
+"""Find the people in an image with the model beside this file, with ONNX Runtime and no PyTorch.
 
     pip install bodyposenet
     python run.py photo.jpg annotated.png
 
 Each step is a function, as a template for other programs. For another runtime (DeepStream's tensor
-meta, a Triton client) replace `run_network`; `find_poses` decodes the outputs of any.
+meta, a Triton client) replace `run_network`; `find_poses` decodes the outputs of any runtime.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArra
     """Return heatmaps and part affinity fields of the first image, in the model's layout."""
     import onnxruntime  # after bodyposenet, which turns its telemetry off
 
-    # INT8 on an x86 processor without VNNI needs a session option, see README.md.
+    # INT8 on an x86 processor without VNNI needs a session option; see README.md.
     session = onnxruntime.InferenceSession(
         FOLDER / "model.onnx", providers=["CPUExecutionProvider"]
     )

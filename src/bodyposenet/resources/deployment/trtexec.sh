@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds model.plan from model.onnx with TensorRT 10 or 11, for the GPU of this machine and for no
-# other, and measures it. DeepStream and Triton find the plan where this puts it.
+# Build model.plan from model.onnx with TensorRT 10 or 11, for the GPU of this machine only, and
+# measure it. The plan is written where DeepStream and Triton expect it.
 #
-# The types are those of the file: $data_type. With TensorRT 11 they always are. TensorRT 8 does not
-# know --stronglyTyped: $instead.
+# The data types are those of the file: $data_type. This is the default of TensorRT 11. TensorRT 8 has
+# no --stronglyTyped: $instead.
 set -eu
 cd "$$(dirname "$$0")"
 trtexec --onnx=model.onnx --saveEngine=model.plan --stronglyTyped \
