@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
-from bodyposenet.runtime.default_model import FOLDER, ON_CPU, ON_GPU
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.models import FOLDER, ON_CPU, ON_GPU, open_engine
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 

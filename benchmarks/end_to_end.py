@@ -24,17 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn import draw_scene
+from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
-from bodyposenet.media.source import ImageEntry, list_images, read_image
+from bodyposenet.inference import detections
+from bodyposenet.inference.detections import ImageFormat, ImageWork, image_items
+from bodyposenet.inference.engines import onnx
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.inference.predictor import Predictor, network_affine
+from bodyposenet.media.images import read_image
+from bodyposenet.media.inputs import ImageEntry, list_images
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.targets import render_targets
-from bodyposenet.runtime import detections
-from bodyposenet.runtime.engines import onnx
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.engines.pytorch import PyTorchEngine
-from bodyposenet.runtime.image_work import ImageFormat, ImageWork, image_items
-from bodyposenet.runtime.predictor import Predictor, network_affine
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.models import open_engine
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.model.checkpoint import read_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bodyposenet
-from bodyposenet.data.drawn.scene import draw_scene
+from bodyposenet.demo.scene import draw_scene
 
 from . import harness
 

@@ -19,7 +19,7 @@ from statistics import median
 import cv2
 import numpy as np
 
-from bodyposenet.data.drawn.scene import draw_scene
+from bodyposenet.demo.scene import draw_scene
 
 from . import harness
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bodyposenet.files import write_json
-from bodyposenet.runtime.installation import describe_system
+from bodyposenet.inference.diagnostics import describe_system
 
 Figures = Mapping[str, float]
 

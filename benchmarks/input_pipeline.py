@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.augmentation import draw_variation, sample_affine
 from bodyposenet.data.dataset import DatasetSource, SampleSet
-from bodyposenet.data.drawn import draw_scene
 from bodyposenet.data.image_cache import ImageCache
-from bodyposenet.data.mask_files import encode_png
+from bodyposenet.data.masks import encode_png
 from bodyposenet.data.photo_reader import PhotoReader, divisor_for
 from bodyposenet.data.records import RecordSet, write_records
+from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import COCO_JOINTS

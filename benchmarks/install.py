@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import torch
 
-from bodyposenet.data.drawn.scene import draw_scene
+from bodyposenet.demo.scene import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork

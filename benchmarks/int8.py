@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn import write_drawn_dataset
-from bodyposenet.evaluation.dataset import DatasetResult, evaluate_dataset, load_test_images
+from bodyposenet.demo import write_drawn_dataset
+from bodyposenet.evaluation.evaluator import DatasetResult, evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.calibration import CalibrationSource
 from bodyposenet.exporting.int8.quantization import Quantization, quantize
 from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.inference.engines import onnx
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.model.checkpoint import describe, read_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.engines import onnx
-from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig

@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from bodyposenet.data.records import read_records, write_records
-from bodyposenet.files import replacing
+from bodyposenet.files import atomic_write
 
 from . import harness
 from .train_step import write_dataset, write_train_spec
@@ -61,7 +61,7 @@ def _write_spec(folder: Path) -> Path:
     spec = yaml.safe_load(path.read_text())
     spec["log_every_n_secs"] = 0.001
     spec["model"]["backbone_attributes"]["width"] = 0.25
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(yaml.safe_dump(spec).encode())
     return path
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn.pose import posed_body, random_pose
+from bodyposenet.demo.pose import posed_body, random_pose
 from bodyposenet.model.targets import render_targets
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
@@ -27,7 +27,7 @@ def make_up_maps(
 
     Args:
         rng: Decides on everything.
-        skeleton: Its joints must be those of a body (see `bodyposenet.data.drawn.pose.Body`).
+        skeleton: Its joints must be those of a body (see `bodyposenet.demo.pose.Body`).
         people: How many.
         cells: Height and width of the maps.
         noise: Standard deviation of what is added to each cell.

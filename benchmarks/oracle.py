@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 
-from bodyposenet.console import track
+from bodyposenet.console import progress
 from bodyposenet.data.coco import CocoImage, load_coco
-from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.files import write_json
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
-from bodyposenet.training.oracle import decode_perfect_maps
+from bodyposenet.training.validation import decode_perfect_maps
 
 from . import harness
 
@@ -80,7 +80,7 @@ def _decode_all(
     joint_map = skeleton.joints_from(COCO_JOINTS)
     return [
         result
-        for image in track(images, what)
+        for image in progress(images, what)
         for result in decode_perfect_maps(image, joint_map, spec, TargetOptions()).to_coco(
             image.image_id, COCO_JOINTS
         )

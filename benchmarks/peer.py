@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.runtime.engines.protocol import crop
+from bodyposenet.inference.engines.base import crop
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps

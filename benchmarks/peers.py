@@ -21,16 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import track
+from bodyposenet.console import progress
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.geometry import Affine
-from bodyposenet.media.source import read_image
-from bodyposenet.runtime.choices import ENGINES
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.inference.engines.base import ENGINES, Engine
+from bodyposenet.inference.models import open_engine
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Maps
@@ -123,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     read: list[float] = []
     warm_up("accurate")
     warm_up("tao")
-    for image in track(images, "peers"):
+    for image in progress(images, "peers"):
         start = perf_counter()
         pixels = read_image(arguments.images / image.file_name)
         read.append(perf_counter() - start)

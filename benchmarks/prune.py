@@ -17,15 +17,13 @@ import numpy as np
 import torch
 
 from bodyposenet.exporting.onnx import export_onnx
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.models import open_engine
 from bodyposenet.model.checkpoint import describe
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.pruning.cost import cost_of
-from bodyposenet.pruning.graph import keep_filters
-from bodyposenet.pruning.ranking import rank_filters
-from bodyposenet.pruning.rule import Rule
-from bodyposenet.pruning.search import find_threshold
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.models import open_engine
+from bodyposenet.pruning.cost import cost_of, find_threshold
+from bodyposenet.pruning.graph import prune_channels
+from bodyposenet.pruning.rule import PruningOptions, rank_filters
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -44,9 +42,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     spec = ModelConfig(kernel_initializer="xavier")
     network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec).eval()
     start = time.perf_counter()
-    ranking = rank_filters(network, Rule(granularity=_GRANULARITY))
+    ranking = rank_filters(network, PruningOptions(granularity=_GRANULARITY))
     threshold = find_threshold(network, ranking, _SHARE)
-    pruned = keep_filters(network, ranking.kept(threshold))
+    pruned = prune_channels(network, ranking.kept(threshold))
     search = time.perf_counter() - start
     whole, left = cost_of(network), cost_of(pruned)
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from bodyposenet.files import replacing
+from bodyposenet.files import atomic_write
 
 from . import harness
 from .train_step import copy_records, write_dataset, write_train_spec
@@ -60,7 +60,7 @@ def _write_spec(folder: Path) -> Path:
     spec |= {"ema_decay": 0.99, "checkpoint_every_n_secs": 0.1, "clip_grad_norm": 100.0}
     spec["model"] |= {"stages": 2}
     spec["model"]["backbone_attributes"]["width"] = 0.125
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(yaml.safe_dump(spec).encode())
     return path
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import logger, track
+from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.geometry import Affine
-from bodyposenet.media.source import read_image
-from bodyposenet.runtime.pipeline import Pipeline
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.inference.pipeline import Pipeline
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.media.images import read_image
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Person, Poses
 
@@ -101,7 +101,7 @@ def evaluate_rotated(
 
     found = Pipeline(predictor, read, to_coco, skip).run(images)
     results = [
-        result for each in track(found, f"rotated by {degrees}", len(images)) for result in each
+        result for each in progress(found, f"rotated by {degrees}", len(images)) for result in each
     ]
     return evaluate_poses(
         results,

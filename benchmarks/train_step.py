@@ -18,9 +18,9 @@ from pathlib import Path
 
 import yaml
 
-from bodyposenet.data.drawn import write_drawn_dataset
 from bodyposenet.data.records import RecordSet
-from bodyposenet.files import replacing
+from bodyposenet.demo import write_drawn_dataset
+from bodyposenet.files import atomic_write
 
 from . import harness
 
@@ -98,7 +98,7 @@ def write_train_spec(
         "dataset_specs": {"drawn": str(folder / "dataset.json")},
     }
     path = folder / f"{architecture}.yaml"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(yaml.safe_dump(spec).encode())
     return path
 

@@ -27,18 +27,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn import draw_scene
-from bodyposenet.files import replacing
+from bodyposenet.demo import draw_scene
+from bodyposenet.files import atomic_write
 from bodyposenet.geometry import Affine
-from bodyposenet.media.mp4 import Mp4Writer
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.predictor import Predictor, network_affine
+from bodyposenet.inference.recording import Recorder, record
+from bodyposenet.inference.video import FrameResult, VideoPredictor
 from bodyposenet.media.smoothing import OneEuroFilter
 from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import open_video
+from bodyposenet.media.video_writer import Mp4Writer
 from bodyposenet.model.targets import render_targets
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.predictor import Predictor, network_affine
-from bodyposenet.runtime.recording import Recorder, record
-from bodyposenet.runtime.video import FrameResult, VideoPredictor
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Maps
@@ -159,7 +159,7 @@ def _run_one_by_one(folder: Path, predictor: Predictor) -> None:
     smoother = OneEuroFilter()
     with (
         Mp4Writer(folder / "annotated.mp4", video.fps) as movie,
-        replacing(folder / "poses.jsonl") as lines,
+        atomic_write(folder / "poses.jsonl") as lines,
         Recorder(lines, movie, draws=True, score_threshold=threshold) as recorder,
     ):
         for frame in video.frames():

@@ -17,8 +17,8 @@ import generate_specs
 
 import bodyposenet
 from bodyposenet import cli
-from bodyposenet.launcher import REFUSALS, LauncherOptions
-from bodyposenet.options import OptionField, option_fields
+from bodyposenet.commands.launcher import REFUSALS, LauncherOptions
+from bodyposenet.commands.options import OptionField, option_fields
 
 TARGET = Path(__file__).with_name("commands.md")
 

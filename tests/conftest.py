@@ -52,7 +52,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def drawn_dataset(tmp_path_factory: pytest.TempPathFactory) -> DrawnFiles:
     """12 train and 6 test images of drawn people, 128 x 128; read it, do not write into it."""
-    from bodyposenet.data.drawn import write_drawn_dataset
+    from bodyposenet.demo import write_drawn_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
     spec = write_drawn_dataset(folder, train_images=12, test_images=6, size=128, seed=1)

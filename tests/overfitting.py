@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bodyposenet.evaluation.dataset import load_test_images
-from bodyposenet.media.source import read_image
+from bodyposenet.evaluation.evaluator import load_test_images
+from bodyposenet.media.images import read_image
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import render_targets
 from bodyposenet.specs.dataset import DatasetSpec

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from bodyposenet import __version__, cli
+from bodyposenet.commands.options import OptionField, option_fields
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import read_tensors, write_tensors
-from bodyposenet.options import OptionField, option_fields
 
 ALL = {
     "log_level": ("-l", "-ll", "--log_level", "INFO"),
@@ -422,11 +422,11 @@ def test_too_little_memory_is_an_error_that_tells_for_what(monkeypatch, capsys, 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_log_file_holds_all_that_is_said(monkeypatch, capsys, tmp_path, fails):
-    from bodyposenet.console import say
+    from bodyposenet.console import print_result
 
     def run(_: object) -> None:
         logger.info("working")
-        say("a table\nof results")
+        print_result("a table\nof results")
         if fails:
             raise BodyPoseNetError("spec.yaml:3: broken", "Mend it.")
 
@@ -450,9 +450,9 @@ def test_wrong_flags_are_in_the_log_file_too(ran, tmp_path):
 def test_nobody_needs_to_read_to_the_end(tmp_path):
     """As in `bpnet ... | head -1`: the work is done, and no traceback is shown."""
     code = (
-        "import sys; from bodyposenet import cli; from bodyposenet.console import say;"
+        "import sys; from bodyposenet import cli; from bodyposenet.console import print_result;"
         "from types import SimpleNamespace;"
-        "run = lambda _: [say('line') for _ in range(3)] and SimpleNamespace(summary=str);"
+        "run = lambda _: [print_result('line') for _ in range(3)] and SimpleNamespace(summary=str);"
         "cli.find_command('train').run = run;"
         "sys.exit(cli.main(['train', '-e', 's.yaml', '--log_file', sys.argv[1]]))"
     )

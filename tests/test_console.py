@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bodyposenet import console
-from bodyposenet.console import configure_logging, logger, progress_bars, say, track
+from bodyposenet.console import configure_logging, logger, print_result, progress, progress_bars
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.results_folder import StatusFile
 
@@ -87,12 +87,12 @@ def test_results_are_printed_and_appended_to_the_log_file(tmp_path, capsys):
     configure_logging("WARNING", str(tmp_path / "log"))
     logger.info("quiet")
     logger.warning("photo\udcff.jpg")
-    say("photo\udcff.jpg")
-    say("wrong", error=True)
+    print_result("photo\udcff.jpg")
+    print_result("wrong", error=True)
     log = (tmp_path / "log").read_text()
     assert log == "WARNING: photo\\udcff.jpg\nphoto\\udcff.jpg\nwrong\n"
     configure_logging("WARNING")
-    say("elsewhere")
+    print_result("elsewhere")
     assert (tmp_path / "log").read_text() == log
     assert capsys.readouterr() == ("photo\\udcff.jpg\nelsewhere\n", "wrong\n")
 
@@ -105,8 +105,8 @@ def test_a_log_file_that_cannot_be_opened(tmp_path):
 def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, caplog):
     monkeypatch.setattr(console, "_SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO, "bodyposenet"):
-        assert list(track(range(3), "counting")) == [0, 1, 2]
-        assert list(track(iter("ab"), "reading")) == ["a", "b"]
+        assert list(progress(range(3), "counting")) == [0, 1, 2]
+        assert list(progress(iter("ab"), "reading")) == ["a", "b"]
     assert caplog.messages == [
         "counting: 1/3",
         "counting: 2/3",
@@ -134,7 +134,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
     with caplog.at_level(logging.INFO, "bodyposenet"), progress_bars(True):
-        assert list(track(range(3), "counting", total=3)) == [0, 1, 2]
+        assert list(progress(range(3), "counting", total=3)) == [0, 1, 2]
     written = capsys.readouterr().err
     assert "counting" in written
     assert "3/3" in written
@@ -154,7 +154,7 @@ def test_a_full_disk_behind_standard_output_is_one_error(argument):
 def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", stream)
-    say("Łódź.png \ud800")
+    print_result("Łódź.png \ud800")
     assert stream.buffer.getvalue().strip() == b"\\u0141\xf3d\\u017a.png \\ud800"
 
 

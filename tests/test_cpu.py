@@ -87,9 +87,9 @@ def test_a_quota_limits_the_threads_of_a_network(monkeypatch):
         asked.append(threads)
         raise BodyPoseNetError("that is all")
 
-    monkeypatch.setattr("bodyposenet.runtime.engines.onnx.open_session", open_session)
+    monkeypatch.setattr("bodyposenet.inference.engines.onnx.open_session", open_session)
     for quota, threads, expected in ((None, None, None), (3, None, 3), (3, 5, 5)):
-        monkeypatch.setattr("bodyposenet.runtime.models.quota_cores", lambda quota=quota: quota)
+        monkeypatch.setattr("bodyposenet.inference.models.quota_cores", lambda quota=quota: quota)
         with pytest.raises(BodyPoseNetError, match="that is all"):
             bodyposenet.load(threads=threads)
         assert asked.pop() == expected

@@ -11,7 +11,7 @@ import pytest
 
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing, temporary_name
+from bodyposenet.files import atomic_write, temporary_name
 
 HOLD = """
 import os, sys, time
@@ -86,7 +86,7 @@ def test_unfinished_files_of_killed_runs_are_removed_after_a_day(tmp_path, caplo
 @pytest.mark.parametrize("prefix", ["", "train"])
 def test_a_lock_leaves_the_unfinished_files_of_runs_that_are_alive(tmp_path, prefix):
     """Of a run with another prefix, or one that writes single files without a lock."""
-    with replacing(tmp_path / "train_small-0") as file:
+    with atomic_write(tmp_path / "train_small-0") as file:
         file.write(b"whole")
         with directory_lock(tmp_path, prefix):
             pass

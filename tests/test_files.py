@@ -12,13 +12,13 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import (
+    atomic_write,
     exists,
     is_file,
     is_folder,
     make_directory,
     read_json,
     refuse_existing,
-    replacing,
     write_json,
 )
 
@@ -29,7 +29,7 @@ def names_in(folder) -> list[str]:
 
 def test_writes_and_makes_the_folder(tmp_path):
     path = tmp_path / "deep" / "er" / "file"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
@@ -40,7 +40,7 @@ def test_writes_and_makes_the_folder(tmp_path):
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, durable):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path, durable=durable) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path, durable=durable) as file:
         file.write(b"ne")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
@@ -56,7 +56,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(BodyPoseNetError, match=r"file: .*No space left") as caught,
-        replacing(path, durable=True) as file,
+        atomic_write(path, durable=True) as file,
     ):
         file.write(b"new")
     assert "Free some space" in caught.value.remedy
@@ -67,10 +67,10 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
 def test_only_durable_files_are_flushed_to_disk(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(os, "fsync", flushed.append)
-    with replacing(tmp_path / "picture") as file:
+    with atomic_write(tmp_path / "picture") as file:
         file.write(b"p")
     assert not flushed
-    with replacing(tmp_path / "model", durable=True) as file:
+    with atomic_write(tmp_path / "model", durable=True) as file:
         file.write(b"m")
     assert len(flushed) == 1
 
@@ -79,7 +79,7 @@ def test_nobody_can_foresee_the_temporary_name(tmp_path):
     """A link under a name that is known beforehand would have its target overwritten."""
     names = set()
     for _ in range(2):
-        with replacing(tmp_path / "file") as file:
+        with atomic_write(tmp_path / "file") as file:
             names.add(Path(file.name).name)
     assert len(names) == 2
     victim = tmp_path / "victim"
@@ -94,7 +94,7 @@ def test_a_temporary_name_that_exists_is_not_followed(tmp_path, monkeypatch):
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "planted").symlink_to(tmp_path / "victim")
     monkeypatch.setattr("bodyposenet.files.temporary_name", lambda path: tmp_path / "planted")
-    with pytest.raises(BodyPoseNetError, match="File exists"), replacing(tmp_path / "file"):
+    with pytest.raises(BodyPoseNetError, match="File exists"), atomic_write(tmp_path / "file"):
         pass
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
@@ -107,7 +107,7 @@ def test_names_may_be_as_long_as_the_system_allows(tmp_path):
 
 def test_two_at_once_leave_one_whole_file(tmp_path):
     def write(number: int) -> None:
-        with replacing(tmp_path / "file") as file:
+        with atomic_write(tmp_path / "file") as file:
             for _ in range(100):
                 file.write(bytes([number]) * 1000)
 
@@ -130,7 +130,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 def test_errors_of_others_pass_through(tmp_path):
     for error in (OSError(errno.ENOSPC, "another disk"), ValueError("no number")):
-        with pytest.raises(type(error)) as caught, replacing(tmp_path / "file"):
+        with pytest.raises(type(error)) as caught, atomic_write(tmp_path / "file"):
             raise error
         assert caught.value is error
     assert names_in(tmp_path) == []
@@ -141,7 +141,7 @@ def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
     for size in (1, 1_000_000):  # told by the flush, or by the write
         with (
             pytest.raises(BodyPoseNetError, match=r"/dev/full: .*No space left"),
-            replacing("/dev/full") as file,
+            atomic_write("/dev/full") as file,
         ):
             file.write(bytes(size))
 
@@ -149,7 +149,7 @@ def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
 def test_a_folder_that_must_exist_is_not_made(tmp_path):
     with (
         pytest.raises(BodyPoseNetError, match=r"5\.png: "),
-        replacing(tmp_path / "gone" / "5.png", make_folder=False),
+        atomic_write(tmp_path / "gone" / "5.png", make_folder=False),
     ):
         pass
     assert names_in(tmp_path) == []

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from bodyposenet.inference.engines.pytorch import choose_device
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.engines.pytorch import choose_device
 from bodyposenet.specs.training import TrainSpec
 
 from .. import harness

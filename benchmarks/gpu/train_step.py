@@ -22,11 +22,11 @@ from torch.profiler import ProfilerActivity, profile
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch
-from bodyposenet.training.checkpoints import Trainee
+from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
-from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
-from bodyposenet.training.step import Step, mixed_precision
+from bodyposenet.training.step import TrainStep, mixed_precision
 
 from .. import harness
 from ..train_step import SHIPPED_SPECS, copy_records, train, write_dataset, write_train_spec
@@ -92,16 +92,16 @@ def _measure_step(
     return figures | _profiled(step, draw_batch(best), best / forms["eager"], device)
 
 
-def _build_step(spec: TrainSpec, network: BodyPoseNetwork, device: torch.device) -> Step:
+def _build_step(spec: TrainSpec, network: BodyPoseNetwork, device: torch.device) -> TrainStep:
     stagewise = spec.use_stagewise_lr_multipliers
     optimizer = build_optimizer(network, spec.optimizer, stagewise=stagewise)
     set_learning_rate(optimizer, 1e-6)  # a few photos over and over: the weights shall stay sane
-    trainee = Trainee(network.train(), optimizer)
-    return Step(spec, trainee, Ranks(device), precision=mixed_precision(device))
+    state = TrainState(network.train(), optimizer)
+    return TrainStep(spec, state, DistributedContext(device), precision=mixed_precision(device))
 
 
 def _images_per_s(
-    step: Step, batches: Iterable[Batch], calls: int, device: torch.device
+    step: TrainStep, batches: Iterable[Batch], calls: int, device: torch.device
 ) -> dict[int, float]:
     """Batch size -> images/s, for all that fit into the device's memory."""
     rates = {}
@@ -117,7 +117,9 @@ def _images_per_s(
     return rates
 
 
-def _profiled(step: Step, batch: Batch, seconds: float, device: torch.device) -> dict[str, float]:
+def _profiled(
+    step: TrainStep, batch: Batch, seconds: float, device: torch.device
+) -> dict[str, float]:
     """What a step of so many seconds goes to: shares of the kernels' time, and the idle rest."""
     on_gpu = device.type == "cuda"
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from google_crc32c import value as crc32c
 
-from bodyposenet.data.tf_example import Features, encode_example
+from bodyposenet.data.tfrecord import Features, encode_example
 
 Mutation = Callable[[bytes, Random], bytes]
 

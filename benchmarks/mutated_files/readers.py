@@ -19,32 +19,31 @@ from bodyposenet import load
 from bodyposenet.cli import main
 from bodyposenet.data.coco import load_coco
 from bodyposenet.data.dataset import SampleSet
-from bodyposenet.data.drawn import write_drawn_dataset
-from bodyposenet.data.found_people import read_detections
-from bodyposenet.data.mask_files import read_mask
+from bodyposenet.data.masks import read_mask
+from bodyposenet.data.pseudo_labels import read_detections
 from bodyposenet.data.records import RecordSet, read_records
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.evaluation.dataset import EvaluationWork, load_test_images, score_findings
+from bodyposenet.demo import write_drawn_dataset
+from bodyposenet.evaluation.evaluator import EvaluationWork, load_test_images, score_findings
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
-from bodyposenet.exporting.int8.cache import read_cache, write_cache
+from bodyposenet.exporting.int8.calibration_cache import read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
-from bodyposenet.media.mp4 import Mp4Writer
-from bodyposenet.media.source import read_image
+from bodyposenet.inference.detections import ImageWork, read_pictures
+from bodyposenet.inference.engines.onnx_file import write_etlt
+from bodyposenet.inference.models import open_predictor
+from bodyposenet.inference.parallel.result_store import ResultStore
+from bodyposenet.media.images import read_image
 from bodyposenet.media.video import open_video
+from bodyposenet.media.video_writer import Mp4Writer
 from bodyposenet.poses import Poses
-from bodyposenet.runtime.detections import read_pictures
-from bodyposenet.runtime.engines.sealed_onnx import write_etlt
-from bodyposenet.runtime.image_work import ImageWork
-from bodyposenet.runtime.models import open_predictor
-from bodyposenet.runtime.scale.kept_results import Parts
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.preparation import prepare_training
-from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.samples import dataset_sources
 from bodyposenet.types import Maps
 
@@ -253,7 +252,7 @@ def _prepare(path: Path) -> None:
     if spec.dataloader.workers != 0:  # the process that reads mutations may start no others
         return
     training = prepare_training(
-        spec, path.parent / "run", Ranks(torch.device("cpu")), key="", use_amp=False
+        spec, path.parent / "run", DistributedContext(torch.device("cpu")), key="", use_amp=False
     )
     next(training.batches.run(range(1)))
 
@@ -335,7 +334,7 @@ def _resume(folder: Path, path: Path) -> None:
     shutil.copytree(folder / "run", results)
     shutil.move(path, results / "model.epoch-1.state")
     spec = TrainSpec.load(folder / "train.yaml")
-    prepare_training(spec, results, Ranks(torch.device("cpu")), key="", use_amp=False)
+    prepare_training(spec, results, DistributedContext(torch.device("cpu")), key="", use_amp=False)
 
 
 def _read_tensorfile(path: Path) -> None:
@@ -370,6 +369,6 @@ def _go_on(work: Any, path: Path) -> None:
     results.mkdir()
     (results / "manifest.json").write_text('{"a": 1}')
     shutil.move(path, results / "part-00000.jsonl")
-    for stored in Parts(results, {"a": 1}).found.values():
+    for stored in ResultStore(results, {"a": 1}).found.values():
         if work.is_done(stored):
             work.restore(stored)

@@ -20,11 +20,11 @@ import cv2
 import yaml
 from cv2.typing import MatLike
 
-from bodyposenet.console import say, track
-from bodyposenet.ending import exit_code_of
+from bodyposenet.console import print_result, progress
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory, read_json, replacing, write_json
-from bodyposenet.media.source import read_image
+from bodyposenet.exit_codes import exit_code_of
+from bodyposenet.files import atomic_write, make_directory, read_json, write_json
+from bodyposenet.media.images import read_image
 
 SETS = Path(__file__).with_suffix(".yaml")
 _JPEG_QUALITY = 80
@@ -45,7 +45,7 @@ def main() -> None:
             out = arguments.output / name
             annotations = _write_photos(coco, photos, out / "images", content["long_side"])
             write_json(out / "annotations" / file_name, annotations, indent=None)
-            say(f"written: {out / 'annotations' / file_name}, {len(photos)} photos")
+            print_result(f"written: {out / 'annotations' / file_name}, {len(photos)} photos")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _write_photos(
     """Write shrunk photos, each (split, id); their annotations."""
     make_directory(folder)
     images, people = [], []
-    for split_name, image_id in track(photos, f"writing {folder}"):
+    for split_name, image_id in progress(photos, f"writing {folder}"):
         split = coco[split_name]
         image = split.image(image_id)
         scale = min(1.0, long_side / max(image["width"], image["height"]))
@@ -109,7 +109,7 @@ def _write_photos(
 
 def _write_jpeg(path: Path, blue_first: MatLike) -> None:
     _, content = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(content.tobytes())
 
 

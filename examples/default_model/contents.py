@@ -8,7 +8,7 @@ from pathlib import Path
 from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
 from bodyposenet.data.records import read_records
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.dataset import load_test_images
+from bodyposenet.evaluation.evaluator import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
 from bodyposenet.training.samples import dataset_sources, record_files

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from bodyposenet.console import say
-from bodyposenet.ending import exit_code_of
+from bodyposenet.console import print_result
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.model.checkpoint import describe, tensors_of, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import build_pretrained
@@ -49,14 +49,14 @@ def main() -> None:
             for name, tensor in tensors.items()
         }
     write_tensors(arguments.output_file, describe(network), tensors)
-    say(f"written: {arguments.output_file}")
+    print_result(f"written: {arguments.output_file}")
 
 
 def _read(path: Path, pose_config: str | None) -> BodyPoseNetwork:
     skeleton = load_skeleton(pose_config) if pose_config else None
     network, report = build_pretrained(path, skeleton=skeleton)
     for line in report.lines():
-        say(f"{path}: {line}")
+        print_result(f"{path}: {line}")
     return network
 
 

@@ -18,14 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import say
+from bodyposenet.console import print_result
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.ending import exit_code_of
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.evaluation.joint_errors import Match
+from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.files import read_json, write_json
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor, network_affine
+from bodyposenet.inference.models import open_engine
+from bodyposenet.inference.predictor import Predictor, network_affine
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 
@@ -64,13 +64,17 @@ def main() -> None:
     arguments = _flags().parse_args()
     start = _measured(arguments.start, arguments)
     table = {str(model): _measured(model, arguments) for model in arguments.models}
-    say(f"{'':>18}  {'start':>8}" + "".join(f"  {Path(name).stem[-14:]:>14}" for name in table))
+    print_result(
+        f"{'':>18}  {'start':>8}" + "".join(f"  {Path(name).stem[-14:]:>14}" for name in table)
+    )
     for gate in GATES:
         cells = [
             f"{figures[gate.figure]:+9.4f} {'ok  ' if _passes(gate, figures, start) else 'FAIL'}"
             for figures in table.values()
         ]
-        say(f"{gate.figure:>18}  {start[gate.figure]:+8.4f}  {'  '.join(cells)}  {gate.rule}")
+        print_result(
+            f"{gate.figure:>18}  {start[gate.figure]:+8.4f}  {'  '.join(cells)}  {gate.rule}"
+        )
 
 
 def _passes(gate: Gate, figures: Figures, start: Figures) -> bool:

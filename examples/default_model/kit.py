@@ -147,9 +147,9 @@ def _share_out(content: Mapping[str, Path], most_bytes: float) -> list[dict[str,
 
 
 def _write_part(path: Path, manifest: Mapping[str, object], content: Mapping[str, Path]) -> None:
-    from bodyposenet.files import replacing
+    from bodyposenet.files import atomic_write
 
-    with replacing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         told = json.dumps(manifest).encode()
         entry = tarfile.TarInfo(_MANIFEST)
         entry.size = len(told)

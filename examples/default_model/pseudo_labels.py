@@ -20,15 +20,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import say, track
-from bodyposenet.ending import exit_code_of
+from bodyposenet.console import print_result, progress
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.geometry import Affine
-from bodyposenet.media.source import list_images, read_image
-from bodyposenet.runtime.choices import ENGINES
-from bodyposenet.runtime.detections import describe_image, write_detections
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.inference.detections import describe_image, write_detections
+from bodyposenet.inference.engines.base import ENGINES
+from bodyposenet.inference.models import open_engine
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.media.images import read_image
+from bodyposenet.media.inputs import list_images
 from bodyposenet.skeleton import COCO_JOINTS, oks_sigmas
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Poses
@@ -238,7 +239,7 @@ def main() -> None:
     predictor = Predictor(engine, spec)
     entries = list_images("dir", arguments.images).entries
     found = []
-    for entry in track(entries, "finding people"):
+    for entry in progress(entries, "finding people"):
         try:
             image = read_image(entry.path)
         except BodyPoseNetError as error:
@@ -249,7 +250,7 @@ def main() -> None:
         found.append(describe_image(entry.path, poses, entry.fields))
     write_detections(arguments.output_file, engine.skeleton, predictor.spec, found)
     people = sum(len(entry.get("scores", [])) for entry in found)
-    say(f"{people} people in {len(found)} photos: {arguments.output_file}")
+    print_result(f"{people} people in {len(found)} photos: {arguments.output_file}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bodyposenet.console import configure_logging, say
-from bodyposenet.ending import exit_code_of
-from bodyposenet.media.source import list_images
-from bodyposenet.runtime.choices import ENGINES, PRECISIONS
-from bodyposenet.runtime.models import open_predictor
+from bodyposenet.console import configure_logging, print_result
+from bodyposenet.exit_codes import exit_code_of
+from bodyposenet.inference.engines.base import ENGINES, PRECISIONS
+from bodyposenet.inference.models import open_predictor
+from bodyposenet.media.inputs import list_images
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.teacher_maps import Photo, compute_teacher_maps, training_photos
 
@@ -52,7 +52,7 @@ def main() -> None:
     )  # fmt: skip
     done = compute_teacher_maps(predictor, photos, arguments.output_dir)
     per_photo = 1000 * done.megabytes / max(done.computed + done.kept, 1)
-    say(
+    print_result(
         f"{arguments.output_dir}: maps of {done.computed + done.kept} photos ({done.computed} "
         f"computed now), {done.megabytes:.0f} MB, {per_photo:.0f} KB per photo; {done.failed} "
         "photos could not be read"

@@ -26,7 +26,7 @@ import cv2
 import httpx
 import numpy as np
 
-from bodyposenet.data.drawn import draw_scene
+from bodyposenet.demo import draw_scene
 
 _SIZES = ((240, 320), (480, 640), (640, 427), (375, 500), (720, 1280))
 """Of the drawn images."""

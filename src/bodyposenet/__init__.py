@@ -10,21 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bodyposenet.api import ImageError, PoseEstimator, load
+    from bodyposenet.commands.dataset_convert import convert_dataset
+    from bodyposenet.commands.evaluate import evaluate
+    from bodyposenet.commands.export import export
+    from bodyposenet.commands.inference import predict
+    from bodyposenet.commands.prune import prune
+    from bodyposenet.commands.train import train
     from bodyposenet.decoding import decode
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.geometry import Affine
+    from bodyposenet.inference.estimator import ImageError, PoseEstimator, load
     from bodyposenet.media.draw import draw
     from bodyposenet.media.smoothing import OneEuroFilter
     from bodyposenet.media.tracking import Tracker
     from bodyposenet.poses import Poses
     from bodyposenet.skeleton import Skeleton
-    from bodyposenet.tasks.dataset_convert import convert_dataset
-    from bodyposenet.tasks.evaluate import evaluate
-    from bodyposenet.tasks.export import export
-    from bodyposenet.tasks.inference import predict
-    from bodyposenet.tasks.prune import prune
-    from bodyposenet.tasks.train import train
     from bodyposenet.types import Maps
 
 # No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
@@ -54,21 +54,21 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "api", "Maps": "types",
-    "OneEuroFilter": "media.smoothing", "PoseEstimator": "api", "Poses": "poses",
-    "Skeleton": "skeleton", "Tracker": "media.tracking",
-    "convert_dataset": "tasks.dataset_convert", "decode": "decoding", "draw": "media.draw",
-    "evaluate": "tasks.evaluate", "export": "tasks.export", "load": "api",
-    "predict": "tasks.inference", "prune": "tasks.prune", "train": "tasks.train",
+_MODULES = {
+    "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "inference.estimator",
+    "Maps": "types", "OneEuroFilter": "media.smoothing", "PoseEstimator": "inference.estimator",
+    "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
+    "convert_dataset": "commands.dataset_convert", "decode": "decoding", "draw": "media.draw",
+    "evaluate": "commands.evaluate", "export": "commands.export", "load": "inference.estimator",
+    "predict": "commands.inference", "prune": "commands.prune", "train": "commands.train",
 }  # fmt: skip
-"""Name -> the module that it is in."""
+"""Module of each public name; imported on first use."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise import_module(f"{__name__}.other_libraries").no_attribute(name)
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

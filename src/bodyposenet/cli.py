@@ -14,13 +14,13 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bodyposenet.console import configure_logging, say
-from bodyposenet.ending import exit_code_of
+from bodyposenet.console import configure_logging, print_result
 from bodyposenet.errors import BodyPoseNetError, closest
+from bodyposenet.exit_codes import exit_code_of
 
 if TYPE_CHECKING:
-    from bodyposenet.option_parser import OptionParser
-    from bodyposenet.options import Command, CommandOptions
+    from bodyposenet.commands.option_parser import OptionParser
+    from bodyposenet.commands.options import Command, CommandOptions
 
 
 class SubTask(NamedTuple):
@@ -70,11 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
-        return exit_code_of("bpnet", lambda: say(_overview())) or (0 if argv else 2)
+        return exit_code_of("bpnet", lambda: print_result(_overview())) or (0 if argv else 2)
     if argv[0] == "--version":
         from bodyposenet import __version__
 
-        return exit_code_of("bpnet", lambda: say(f"bodyposenet {__version__}"))
+        return exit_code_of("bpnet", lambda: print_result(f"bodyposenet {__version__}"))
     run = _Run(argv[0], argv[1:])
     code = exit_code_of(argv[0], run)
     if code in _STATUS:
@@ -89,7 +89,9 @@ def tao() -> int:
     if argv[:1] == ["model"]:
         argv = argv[1:]
     if argv[:1] != ["bpnet"]:
-        say("error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", error=True)
+        print_result(
+            "error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", error=True
+        )
         return 2
     return main(argv[1:])
 
@@ -119,7 +121,7 @@ def find_command(name: str) -> Command[..., Any]:
         close = [task for task in TASKS if TASKS[task].function == name] or closest(name, TASKS)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
         raise BodyPoseNetError(f"there is no sub-task {name}", hint)
-    return getattr(import_module(f"bodyposenet.tasks.{name}"), TASKS[name].function)
+    return getattr(import_module(f"bodyposenet.commands.{name}"), TASKS[name].function)
 
 
 def make_parser(name: str) -> OptionParser:
@@ -128,12 +130,12 @@ def make_parser(name: str) -> OptionParser:
     Raises:
         BodyPoseNetError: There is no such sub-task.
     """
-    from bodyposenet.launcher import REFUSALS, LauncherOptions
-    from bodyposenet.option_parser import OptionParser
-    from bodyposenet.options import option_fields
+    from bodyposenet.commands.launcher import REFUSALS, LauncherOptions
+    from bodyposenet.commands.option_parser import OptionParser
+    from bodyposenet.commands.options import option_fields
 
     command = find_command(name)
-    module = sys.modules[f"bodyposenet.tasks.{name}"]
+    module = sys.modules[f"bodyposenet.commands.{name}"]
     taken = {field.name for field in option_fields(command.options)}
     unlisted = set(REFUSALS) - taken
     if not TASKS[name].uses_gpu:
@@ -158,7 +160,7 @@ def build_options(name: str, values: Mapping[str, Any], *, progress: bool) -> Co
 
 
 def _build(kind: type[Any], values: Mapping[str, Any], **more: object) -> Any:
-    from bodyposenet.options import build, option_fields
+    from bodyposenet.commands.options import build, option_fields
 
     names = {field.name for field in option_fields(kind)}
     chosen = {name: value for name, value in values.items() if name in names} | more
@@ -186,7 +188,7 @@ class _Run:
         Raises:
             BodyPoseNetError: A flag is wrong, or the command fails in a way that a user can fix.
         """
-        from bodyposenet.launcher import LauncherOptions, check_flags, prepare_process
+        from bodyposenet.commands.launcher import LauncherOptions, check_flags, prepare_process
 
         command, values = find_command(self._name), make_parser(self._name).parse(self._argv)
         launcher: LauncherOptions = _build(LauncherOptions, values)
@@ -207,7 +209,7 @@ class _Run:
     def report(self, text: str) -> None:
         """Print text for people, where results are not printed."""
         if not self._is_quiet:
-            say(text, error=self._prints_results)
+            print_result(text, error=self._prints_results)
 
 
 @contextmanager

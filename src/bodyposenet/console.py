@@ -58,7 +58,7 @@ def mute() -> None:
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the rest of the process)
 
 
-def say(text: str, *, error: bool = False) -> None:
+def print_result(text: str, *, error: bool = False) -> None:
     """Print a result, and append it to the log file if there is one.
 
     Args:
@@ -120,7 +120,7 @@ def _print(text: str, stream: TextIO) -> bool:
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """Show the progress bars of `track` while this lasts, or hide them."""
+    """Show the progress bars of `progress` while this lasts, or hide them."""
     before = _PROGRESS_BARS.set(shown)
     try:
         yield
@@ -144,10 +144,12 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         if not self._failed:
             self._failed = True
-            say(f"{self.baseFilename}: log lines are missing: {sys.exc_info()[1]}", error=True)
+            print_result(
+                f"{self.baseFilename}: log lines are missing: {sys.exc_info()[1]}", error=True
+            )
 
 
-def track(
+def progress(
     items: Iterable[Item], description: str, total: int | None = None, *, lines: bool = True
 ) -> Iterator[Item]:
     """Yield the items; show a progress bar on a terminal, and log plain lines elsewhere.
@@ -178,8 +180,8 @@ def track(
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            yield from progress.track(items, total=total, description=description)
+        with Progress(*columns, console=Console(stderr=True)) as bars:
+            yield from bars.track(items, total=total, description=description)
         return
     last = time.monotonic()
     for done, item in enumerate(items):

@@ -30,7 +30,7 @@ _SECONDS_TO_GO_STALE = 24 * 60 * 60
 
 
 @contextmanager
-def replacing(
+def atomic_write(
     path: str | Path, *, durable: bool = False, make_folder: bool = True
 ) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success it takes that name, on failure it vanishes.
@@ -252,7 +252,7 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
     File names that are no text (lone surrogates) become the escapes that JSON has for them.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    with replacing(path, durable=True) as file:
+    with atomic_write(path, durable=True) as file:
         file.write(text.encode(errors="backslashreplace") + b"\n")
 
 

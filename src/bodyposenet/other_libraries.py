@@ -102,7 +102,6 @@ _ATTRIBUTES = {
     **dict.fromkeys(("KeypointRCNN", "OpenPose", "PoseEstimation", "Model"), _LOAD),
     **dict.fromkeys(("draw_skeleton", "draw_landmarks", "visualize", "plot"), _DRAW),
     **dict.fromkeys(("infer", "detect", "process"), _LOAD),
-    "inference": f"{_LOAD}; the sub-task is bodyposenet.predict(...)",
     "dataset_convert": "bodyposenet.convert_dataset(...)",
 }
 """Attributes of the package."""

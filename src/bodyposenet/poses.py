@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
 
     from bodyposenet.geometry import Affine
-    from bodyposenet.media.pixels import Color, Image
+    from bodyposenet.media.images import Color, Image
 
 DEFAULT_SCORE_THRESHOLD = 0.6
 """Default of the score from which people are drawn."""

@@ -9,12 +9,12 @@ import pytest
 from benchmarks.rotated import ANGLES, evaluate_rotated, rotate_annotations, rotate_pixels
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.evaluation import evaluate_poses
-from bodyposenet.evaluation.dataset import load_test_images
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.evaluation.evaluator import load_test_images
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Person
-from tests.runtime.upright import STICK, UPRIGHT, UprightEngine, draw_people
+from tests.inference.upright import STICK, UPRIGHT, UprightEngine, draw_people
 
 HEIGHT, WIDTH = 201, 304
 

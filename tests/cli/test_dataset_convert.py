@@ -374,7 +374,7 @@ def names_below(folder: Path) -> list[str]:
 
 
 def test_sigterm_leaves_no_unfinished_files(convert, tmp_path, monkeypatch):
-    for place in ("bodyposenet.data.conversion.track", "bodyposenet.data.masks.track"):
+    for place in ("bodyposenet.data.conversion.progress", "bodyposenet.data.masks.progress"):
 
         def be_ended(items, *_):
             yield next(items)

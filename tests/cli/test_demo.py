@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from bodyposenet.runtime import installation
+from bodyposenet.inference import diagnostics as installation
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
-from bodyposenet.runtime import installation, self_test
-from bodyposenet.runtime.engines import onnx
-from bodyposenet.runtime.installation import FoundEngine
-from bodyposenet.runtime.self_test import EngineCheck, check_engines
+from bodyposenet.inference import diagnostics as installation
+from bodyposenet.inference import diagnostics as self_test
+from bodyposenet.inference.diagnostics import EngineCheck, FoundEngine, check_engines
+from bodyposenet.inference.engines import onnx
 from bodyposenet.types import Poses
 
 

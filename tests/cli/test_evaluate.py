@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.evaluation.dataset import EvaluationWork, evaluate_dataset, load_test_images
+from bodyposenet.evaluation.evaluator import EvaluationWork, evaluate_dataset, load_test_images
 from bodyposenet.geometry import Affine
-from bodyposenet.runtime.predictor import NetworkInput
+from bodyposenet.inference.predictor import NetworkInput
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Poses
@@ -231,7 +231,7 @@ def test_joints_are_matched_by_name(write_dataset, tmp_path):
 @pytest.fixture
 def seer(monkeypatch):
     """The command with `Seer` in place of a model."""
-    models = "bodyposenet.runtime.models"
+    models = "bodyposenet.inference.models"
     monkeypatch.setattr(f"{models}.find_model", lambda _, model, *__: Path(model or "model.tlt"))
     monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: SeeingEngine())
     monkeypatch.setattr(f"{models}.Predictor", Seer)

@@ -12,14 +12,14 @@ import pytest
 
 import bodyposenet
 from bodyposenet import cli
+from bodyposenet.commands.export import ExportOptions, ExportResult
+from bodyposenet.commands.options import to_argv
+from bodyposenet.encryption import read_container
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import verification
+from bodyposenet.inference.engines.engine_file import read_engine
+from bodyposenet.inference.engines.onnx_file import read_etlt
 from bodyposenet.model.checkpoint import read_model
-from bodyposenet.options import to_argv
-from bodyposenet.runtime.engines.engine_file import read_engine
-from bodyposenet.runtime.engines.sealed_onnx import read_etlt
-from bodyposenet.sealing import read_container
-from bodyposenet.tasks.export import ExportOptions, ExportResult
 
 INT8 = "--data_type", "int8", "--batches", "1", "--cal_image_dir", "photos"
 
@@ -392,7 +392,7 @@ def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monke
     def fail(*_):
         raise BodyPoseNetError("m.engine: no kernel fits")
 
-    monkeypatch.setattr("bodyposenet.tasks.export.build_engine_file", fail)
+    monkeypatch.setattr("bodyposenet.commands.export.build_engine_file", fail)
     done = export("--engine_file", tmp_path / "m.engine", "--engine_runtime", "openvino")
     assert done.code == 2
     assert "no kernel fits" in done.err

@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 import pytest
 
+from bodyposenet.commands import inference
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.source import read_image
-from bodyposenet.runtime import image_work
-from bodyposenet.runtime.default_model import default_model
+from bodyposenet.inference import detections as image_work
+from bodyposenet.inference.models import default_model
+from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.tasks import inference
 from bodyposenet.types import Maps
 
 CROSS = Skeleton(
@@ -60,7 +60,7 @@ class FixedEngine:
 
 @pytest.fixture
 def fixed_engine(monkeypatch):
-    models = "bodyposenet.runtime.models"
+    models = "bodyposenet.inference.models"
     monkeypatch.setattr(f"{models}.find_model", lambda _, model, *__: Path(model or "fixed.tlt"))
     monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: FixedEngine())
 
@@ -439,7 +439,7 @@ def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_
     for name in "cdefghij":
         (photos / f"{name}.png").write_bytes((photos / "b.png").read_bytes())
     # Many cores would wait for the first result when the tenth image is already interrupted.
-    monkeypatch.setattr("bodyposenet.runtime.pipeline.usable_cores", lambda: 2)
+    monkeypatch.setattr("bodyposenet.inference.pipeline.usable_cores", lambda: 2)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     results = tmp_path / "results"
     whole = FixedEngine.infer
@@ -474,7 +474,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(
         os.kill(os.getpid(), signal.SIGTERM)
         yield from found
 
-    monkeypatch.setattr("bodyposenet.tasks.inference.track", be_ended)
+    monkeypatch.setattr("bodyposenet.commands.inference.progress", be_ended)
     before = signal.getsignal(signal.SIGTERM)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     done = run_bpnet(*arguments, "-r", tmp_path / "results")
@@ -589,7 +589,7 @@ def test_a_json_may_name_what_no_file_can_be_called(
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys, bodyposenet.tasks.inference;"
+        "import sys, bodyposenet.commands.inference;"
         "print(*{'numpy', 'cv2', 'torch', 'numba'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bodyposenet.runtime.scale import cluster
+from bodyposenet.inference.parallel import ray_cluster as cluster
 
 
 def bpnet(*arguments: object) -> subprocess.CompletedProcess:
@@ -104,7 +104,7 @@ def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_pa
             pipe.unlink()
             os.close(end)
 
-    monkeypatch.setattr("bodyposenet.tasks.inference.track", kill_one)
+    monkeypatch.setattr("bodyposenet.commands.inference.progress", kill_one)
     done = run_bpnet(
         "inference", *model, "--input_type", "json", "--input", tmp_path / "list.json",
         "--processes", 2, "-r", tmp_path / "r",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.specs.pose import load_skeleton
 

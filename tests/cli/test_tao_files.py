@@ -5,9 +5,9 @@ import json
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines import onnx
+from bodyposenet.inference.models import open_engine
 from bodyposenet.model.checkpoint import load_model, save_model
-from bodyposenet.runtime.engines import onnx
-from bodyposenet.runtime.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
 from ..model.keras_files import make_model, write_model

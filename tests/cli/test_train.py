@@ -394,7 +394,9 @@ def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkey
     """As on GPUs without bfloat16; the scale of the loss begins far too high."""
     updated = []
     monkeypatch.setattr(preparation, "mixed_precision", lambda _: torch.float16)
-    monkeypatch.setattr(preparation.MovingAverage, "update", lambda _, step: updated.append(step))
+    monkeypatch.setattr(
+        preparation.ExponentialMovingAverage, "update", lambda _, step: updated.append(step)
+    )
     result, _ = train("run", "--use_amp", num_epoch=3, ema_decay=0.9)
     assert result.code == 0, result.err
     skipped = sum(map(int, re.findall(r"(\d+) steps of .*float16", result.err)))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from bodyposenet import cli
+from bodyposenet.commands.inference import InferenceOptions, predict
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.media.mp4 import Mp4Writer
+from bodyposenet.inference.predictor import NetworkInput
 from bodyposenet.media.video import Frame, open_video
-from bodyposenet.runtime.predictor import NetworkInput
+from bodyposenet.media.video_writer import Mp4Writer
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.tasks.inference import InferenceOptions, predict
 
 from ..media.walkers import SKELETON, as_poses, walker
 
@@ -191,7 +191,7 @@ def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(run, movie, tmp_pa
             raise KeyboardInterrupt  # reaches the main thread where it waits for the picture
         return pixels
 
-    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
+    monkeypatch.setattr("bodyposenet.inference.recording.draw", draw)
     results = tmp_path / "results"
     assert isinstance(run(movie, results).error, KeyboardInterrupt)
     document = json.loads((results / "detections.json").read_text())
@@ -247,7 +247,7 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
             shown.append(pixels)
             return len(shown) < 5
 
-    monkeypatch.setattr("bodyposenet.runtime.recording.Window", FakeWindow)
+    monkeypatch.setattr("bodyposenet.inference.recording.Window", FakeWindow)
     run(movie, tmp_path / "results", "--show", "--poses_only")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()
@@ -283,7 +283,7 @@ def test_an_error_while_drawing_keeps_the_frames_of_before(run, movie, tmp_path,
             raise ValueError("cannot draw")
         return pixels
 
-    monkeypatch.setattr("bodyposenet.runtime.recording.draw", draw)
+    monkeypatch.setattr("bodyposenet.inference.recording.draw", draw)
     assert str(run(movie, tmp_path / "results").error) == "cannot draw"
     assert len(frames_of(tmp_path / "results")) == 4
     assert len(lines_of(tmp_path / "results")) >= 4
@@ -313,7 +313,7 @@ def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
 
 
 def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("bodyposenet.runtime.recording._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("bodyposenet.inference.recording._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", "bodyposenet"):
         run(movie, tmp_path / "results", "--poses_only")
     assert "video: 12/24 frames, " in caplog.text

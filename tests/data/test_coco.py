@@ -9,7 +9,7 @@ import pytest
 
 from bodyposenet.data.coco import load_coco, read_coco, read_dataset
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE
+from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bodyposenet.data.colors import ColorVariation, color_matrix, draw_colors
+from bodyposenet.data.augmentation import ColorVariation, color_matrix, draw_colors
 from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams
 
 LUMA = np.array([0.299, 0.587, 0.114])

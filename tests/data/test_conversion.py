@@ -15,12 +15,13 @@ from bodyposenet.data.conversion import (
     check_mask_folder,
     check_mask_names,
     choose_main_persons,
+    distribute,
     find_focuses,
     make_record,
+    shard_path,
     write_shards,
 )
 from bodyposenet.data.records import RecordSet
-from bodyposenet.data.shards import distribute, shard_path
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataset import DatasetSpec, Split
 

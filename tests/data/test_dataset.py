@@ -8,10 +8,10 @@ import pytest
 
 from bodyposenet.data.dataset import DatasetSource, Sample, SampleSet, stack
 from bodyposenet.data.image_cache import ImageCache
-from bodyposenet.data.mask_files import encode_all_valid
+from bodyposenet.data.masks import encode_all_valid
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.source import read_image
+from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams, SpatialAugParams
 from bodyposenet.types import Record

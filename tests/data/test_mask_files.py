@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.data.mask_files import encode_all_valid, encode_png, read_mask
+from bodyposenet.data.masks import encode_all_valid, encode_png, read_mask
 from bodyposenet.errors import BodyPoseNetError
 
 

@@ -172,7 +172,7 @@ def test_masks_whose_folder_is_removed_meanwhile_are_missed(read, tmp_path, monk
         shutil.rmtree(tmp_path / "masks")
         yield from items
 
-    monkeypatch.setattr("bodyposenet.data.masks.track", removing)
+    monkeypatch.setattr("bodyposenet.data.masks.progress", removing)
     images = [dataclasses.replace(read(person()), file_name=f"{number}.jpg") for number in range(3)]
     with pytest.raises(BodyPoseNetError, match=r"1\.png: cannot be written"):
         write_masks(tmp_path / "masks", images, processes=1)

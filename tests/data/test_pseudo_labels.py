@@ -7,9 +7,13 @@ import pytest
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.conversion import choose_main_persons
-from bodyposenet.data.found_people import FoundPeople, read_detections
 from bodyposenet.data.masks import MaskPlan, draw_mask
-from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people
+from bodyposenet.data.pseudo_labels import (
+    FoundPeople,
+    PseudoLabelling,
+    add_found_people,
+    read_detections,
+)
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataset import DatasetSpec
 

@@ -13,8 +13,7 @@ from bodyposenet.data.records import (
     read_records,
     write_records,
 )
-from bodyposenet.data.tf_example import encode_example
-from bodyposenet.data.tfrecord import encode_frame
+from bodyposenet.data.tfrecord import encode_example, encode_frame
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Record
 

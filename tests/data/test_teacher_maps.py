@@ -46,7 +46,7 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
-def stamp(photo):
+def file_fingerprint(photo):
     return PhotoStamp(HEIGHT, WIDTH, photo.stat().st_size)
 
 
@@ -63,7 +63,7 @@ def perfect_maps(skeleton, scale):
 
 def write(folder, photo, skeleton=SKELETON, scale=1.0):
     MapFolder.create(folder, skeleton, {"model": None}).write(
-        photo, stamp(photo), *perfect_maps(skeleton, scale)
+        photo, file_fingerprint(photo), *perfect_maps(skeleton, scale)
     )
 
 
@@ -284,7 +284,10 @@ def test_folders_that_cannot_be_used_are_errors(photo, spec, tmp_path):
     shutil.rmtree(folder)
     finger = Skeleton("finger", ("knuckle", "tip"), ((0, 1),))
     MapFolder.create(folder, finger, {}).write(
-        photo, stamp(photo), Maps(np.zeros((3, 2, 2)), np.zeros((2, 2, 2))), Affine.resize(1)
+        photo,
+        file_fingerprint(photo),
+        Maps(np.zeros((3, 2, 2)), np.zeros((2, 2, 2))),
+        Affine.resize(1),
     )
     with pytest.raises(BodyPoseNetError, match=str(folder)):
         teacher_maps(folder, spec)
@@ -310,15 +313,15 @@ def test_only_limbs_that_the_teacher_has_count(make_samples, photo, spec, tmp_pa
 
 def test_a_folder_takes_maps_of_one_teacher_only(photo, tmp_path):
     folder = MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
-    assert not folder.has(photo, stamp(photo))
-    folder.write(photo, stamp(photo), *perfect_maps(SKELETON, 1.0))
+    assert not folder.has(photo, file_fingerprint(photo))
+    folder.write(photo, file_fingerprint(photo), *perfect_maps(SKELETON, 1.0))
     again = MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
-    assert again.has(photo, stamp(photo)) and len(again) == 1
+    assert again.has(photo, file_fingerprint(photo)) and len(again) == 1
     assert again.digest == folder.digest == MapFolder.open(tmp_path / "maps").digest
     with pytest.raises(BodyPoseNetError, match="settings"):
         MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": False}})
     folder.file_of(photo).write_bytes(b"half")
-    assert not folder.has(photo, stamp(photo))
+    assert not folder.has(photo, file_fingerprint(photo))
 
 
 def test_maps_that_are_not_finite_are_not_written(photo, tmp_path):
@@ -326,5 +329,5 @@ def test_maps_that_are_not_finite_are_not_written(photo, tmp_path):
     maps, to_cells = perfect_maps(SKELETON, 1.0)
     maps.pafs[0, 0, 0] = np.nan
     with pytest.raises(BodyPoseNetError, match=photo.name):
-        folder.write(photo, stamp(photo), maps, to_cells)
+        folder.write(photo, file_fingerprint(photo), maps, to_cells)
     assert not folder.file_of(photo).exists()

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bodyposenet.data.tf_example import Features, encode_example
 from bodyposenet.data.tfrecord import (
+    Features,
     FrameReader,
+    encode_example,
     encode_frame,
     masked_crc,
     read_frames,

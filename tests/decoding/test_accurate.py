@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.decoding.accurate.assembly import assemble
+from bodyposenet.decoding.accurate.assembly import assemble, person_scores
 from bodyposenet.decoding.accurate.peaks import find_peaks
-from bodyposenet.decoding.accurate.people import person_scores
 from bodyposenet.decoding.peak_list import MAX_PEAKS
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import Skeleton

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.decoding.accurate.assembly import People
 from bodyposenet.decoding.accurate.body_model import body_model
 from bodyposenet.decoding.accurate.completion import infer_joints, merge_fragments
-from bodyposenet.decoding.accurate.people import People
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.pose import load_skeleton
 

@@ -19,14 +19,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bodyposenet.cli import main
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.drawn import write_drawn_dataset
+from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import evaluate_poses
-from bodyposenet.media.source import read_image
+from bodyposenet.inference import models as default_model
+from bodyposenet.media.images import read_image
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import build_pretrained
-from bodyposenet.runtime import default_model
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec

@@ -12,10 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.found_people import read_detections
-from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people
+from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people, read_detections
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.runtime.default_model import FOLDER, ON_CPU
+from bodyposenet.inference.models import FOLDER, ON_CPU
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses

@@ -16,7 +16,7 @@ import yaml
 from onnx import TensorProto
 
 import bodyposenet
-from bodyposenet.data.drawn import draw_scene
+from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.bundle import BundleOptions, deepstream, write_bundle
 from bodyposenet.exporting.bundle.signature import read_signature
@@ -29,7 +29,7 @@ from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
 
-from ..runtime.contract import write_model
+from ..inference.contract import write_model
 from .text_format import parse
 
 NAME = "my net.onnx"

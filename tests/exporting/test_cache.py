@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
+from bodyposenet.exporting.int8.calibration_cache import find_tensors, read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.calibration_metadata import (
+from bodyposenet.exporting.int8.calibration_cache import (
     CalibrationMetadata,
     digest_of,
     read_metadata,

@@ -11,22 +11,21 @@ import pytest
 from onnx import numpy_helper
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
-from bodyposenet.exporting.int8.cache import read_cache
+from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.calibration import (
     CalibrationSource,
     ExpectedCalibration,
     count_calibrated,
     find_ranges,
 )
-from bodyposenet.exporting.int8.calibration_metadata import fingerprint, read_metadata
+from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache, read_metadata
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize
 from bodyposenet.exporting.int8.quantization import Quantization, quantize, to_int8
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
-from bodyposenet.media.source import read_image
+from bodyposenet.inference.engines import onnx as onnx_engine
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.media.images import read_image
 from bodyposenet.model.checkpoint import read_model
-from bodyposenet.runtime.engines import onnx as onnx_engine
-from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn import draw_scene
+from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.exporting.int8.calibration import measure_ranges
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.selection import select_images
+from bodyposenet.exporting.photos import select_images
 
 JOINTS = 17
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
-from bodyposenet.runtime.engines.sealed_onnx import write_etlt
-from bodyposenet.runtime.models import open_engine
+from bodyposenet.inference.engines.onnx_file import write_etlt
+from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
-from ..runtime.contract import HEADER, write_model
+from ..inference.contract import HEADER, write_model
 
 SEALED = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.recording import Window
 from bodyposenet.media import video as video_module
-from bodyposenet.media.encoded import MAX_PIXELS_VARIABLE
-from bodyposenet.media.kinds import tell_kind
-from bodyposenet.media.labels import draw_track_ids
-from bodyposenet.media.mp4 import Mp4Writer
+from bodyposenet.media.draw import draw_track_ids
+from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
+from bodyposenet.media.inputs import tell_kind
 from bodyposenet.media.video import Video, open_camera, open_video
-from bodyposenet.media.window import Window
+from bodyposenet.media.video_writer import Mp4Writer
 
 from .walkers import as_poses, walker
 

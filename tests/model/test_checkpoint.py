@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bodyposenet.encryption import write_container
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
     describe,
@@ -17,7 +18,6 @@ from bodyposenet.model.checkpoint import (
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.sealing import write_container
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from bodyposenet.evaluation.dataset import evaluate_dataset, load_test_images
+from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.exporting.float16 import to_float16
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.runtime.predictor import Predictor
+from bodyposenet.inference.models import open_engine
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 

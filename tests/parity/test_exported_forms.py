@@ -8,9 +8,10 @@ from bodyposenet.decoding import decode
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.exporting.verification import TOLERANCES, compare
-from bodyposenet.media.source import list_images, read_image
+from bodyposenet.inference.models import open_engine
+from bodyposenet.media.images import read_image
+from bodyposenet.media.inputs import list_images
 from bodyposenet.model.checkpoint import read_model
-from bodyposenet.runtime.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
 

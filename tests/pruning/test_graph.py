@@ -9,9 +9,8 @@ from torch import nn
 
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.pruning.graph import keep_filters, tied_layers
-from bodyposenet.pruning.ranking import rank_filters
-from bodyposenet.pruning.rule import Rule
+from bodyposenet.pruning.graph import dependency_groups, prune_channels
+from bodyposenet.pruning.rule import PruningOptions, rank_filters
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
@@ -19,7 +18,7 @@ ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 CHAIN = Skeleton(
     "chain", tuple(f"joint_{n}" for n in range(23)), tuple((n, n + 1) for n in range(22))
 )
-RULE = Rule(granularity=2, min_num_filters=2)
+RULE = PruningOptions(granularity=2, min_num_filters=2)
 
 NETWORKS = {
     "vgg": {"stages": 3},
@@ -72,7 +71,7 @@ def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
 def traced(request) -> tuple[BodyPoseNetwork, list[tuple[str, ...]]]:
     """A network of each kind, and its groups of layers; copy it to change it."""
     network = make_network(request.param)
-    return network, tied_layers(network)
+    return network, dependency_groups(network)
 
 
 def silence(
@@ -104,9 +103,9 @@ def check_exact(
     network: BodyPoseNetwork, threshold: float, groups: list[tuple[str, ...]] | None = None
 ) -> BodyPoseNetwork:
     kept = rank_filters(network, RULE).kept(threshold)
-    pruned = keep_filters(network, kept)
+    pruned = prune_channels(network, kept)
     assert sum(pruned.widths().values()) < 0.9 * sum(network.widths().values())
-    silence(network, kept, groups or tied_layers(network))
+    silence(network, kept, groups or dependency_groups(network))
     for ours, theirs in zip(maps_of(pruned), maps_of(network), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
     return pruned
@@ -130,7 +129,7 @@ def test_a_pruned_network_can_be_pruned_again(kind):
 @pytest.mark.parametrize("kind", ["attention", "lightweight", "movenet"])
 def test_a_file_keeps_the_widths(kind, tmp_path):
     network = make_network(kind)
-    pruned = keep_filters(network, rank_filters(network, RULE).kept(0.8))
+    pruned = prune_channels(network, rank_filters(network, RULE).kept(0.8))
     save_model(tmp_path / "m.tlt", pruned)
     loaded = load_model(tmp_path / "m.tlt").eval()
     assert loaded.widths() == pruned.widths()
@@ -141,7 +140,7 @@ def test_a_file_keeps_the_widths(kind, tmp_path):
 def test_the_network_itself_stays_as_it_is():
     network = make_network("lightweight").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    keep_filters(network, rank_filters(network, RULE).kept(0.8))
+    prune_channels(network, rank_filters(network, RULE).kept(0.8))
     assert network.training
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -155,7 +154,7 @@ def test_every_layer_is_in_one_group(traced):
 def test_sums_products_and_depthwise_convolutions_tie_layers():
     groups = {
         name: group
-        for group in tied_layers(make_network("lightweight attention"))
+        for group in dependency_groups(make_network("lightweight attention"))
         for name in group
     }
     separable = ("block_3a_conv_1", "block_3a_bn_1", "block_3b_dwconv_1", "block_3b_dwbn_1")
@@ -167,7 +166,7 @@ def test_sums_products_and_depthwise_convolutions_tie_layers():
 
 
 def test_levels_of_a_pyramid_tie_layers():
-    groups = {group[0]: group for group in tied_layers(make_network("movenet without norms"))}
+    groups = {group[0]: group for group in dependency_groups(make_network("movenet without norms"))}
     level = ("fpn_lateral32_conv", "fpn_lateral16_conv", "fpn_fuse16_dwconv")
     assert groups["fpn_lateral32_conv"] == level
     residual = ("block_10_project_conv", "block_11_project_conv", "block_12_project_conv")

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bodyposenet.pruning.norms import equalize, filter_norms, kept_filters
-from bodyposenet.pruning.rule import Equalization, Rule
+from bodyposenet.pruning.rule import (
+    Equalization,
+    PruningOptions,
+    equalize,
+    filter_norms,
+    kept_filters,
+)
 
 KERNEL = np.array([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 1.0]]).reshape(4, 1, 1, 2)
 """Filters of the norms 5, 0, 10, 1."""
@@ -50,13 +55,20 @@ def test_a_layer_alone_keeps_its_norms(criterion):
 
 def test_the_largest_norms_stay_in_the_order_of_the_filters():
     norms = np.array([0.9, 0.1, 0.2, 1.0, 0.3, 0.2])
-    rule = Rule(granularity=1, min_num_filters=1)
+    rule = PruningOptions(granularity=1, min_num_filters=1)
     assert kept_filters(norms, 0.25, rule).tolist() == [0, 3, 4]
     assert kept_filters(norms, 0.3, rule).tolist() == [0, 3]  # a norm must be above the threshold
     # Filled up to a multiple of 4; of equal norms the first filter stays.
-    assert kept_filters(norms, 0.25, Rule("max", "union", 4, 1)).tolist() == [0, 2, 3, 4]
-    assert kept_filters(norms, 0.25, Rule("max", "union", 8, 1)).tolist() == [0, 1, 2, 3, 4, 5]
-    assert kept_filters(norms, 2.0, Rule("max", "union", 1, 2)).tolist() == [0, 3]
+    assert kept_filters(norms, 0.25, PruningOptions("max", "union", 4, 1)).tolist() == [0, 2, 3, 4]
+    assert kept_filters(norms, 0.25, PruningOptions("max", "union", 8, 1)).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert kept_filters(norms, 2.0, PruningOptions("max", "union", 1, 2)).tolist() == [0, 3]
 
 
 @given(
@@ -64,7 +76,7 @@ def test_the_largest_norms_stay_in_the_order_of_the_filters():
     st.integers(1, 20), st.integers(1, 80),
 )  # fmt: skip
 def test_as_many_stay_as_the_rule_says(norms, threshold, granularity, least):
-    rule = Rule(granularity=granularity, min_num_filters=least)
+    rule = PruningOptions(granularity=granularity, min_num_filters=least)
     kept = kept_filters(np.array(norms), threshold, rule)
     count = max(sum(norm > threshold for norm in norms), min(least, len(norms)))
     assert len(kept) in (len(norms), -(-count // granularity) * granularity)

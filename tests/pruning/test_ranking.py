@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.pruning.cost import SIZE, cost_of
-from bodyposenet.pruning.graph import keep_filters
-from bodyposenet.pruning.ranking import check_threshold, rank_filters
-from bodyposenet.pruning.rule import Rule
-from bodyposenet.pruning.search import find_threshold
+from bodyposenet.pruning.cost import SIZE, cost_of, find_threshold
+from bodyposenet.pruning.graph import prune_channels
+from bodyposenet.pruning.rule import PruningOptions, check_threshold, rank_filters
 
 from .test_graph import RULE, make_network
 
@@ -44,7 +42,9 @@ def test_weights_that_are_no_numbers_are_an_error():
         rank_filters(network, RULE)
 
 
-@pytest.mark.parametrize("rule", [Rule(granularity=65), Rule(granularity=1, min_num_filters=64)])
+@pytest.mark.parametrize(
+    "rule", [PruningOptions(granularity=65), PruningOptions(granularity=1, min_num_filters=64)]
+)
 def test_a_rule_that_prunes_nothing_is_an_error(lightweight, rule):
     with pytest.raises(BodyPoseNetError, match="have 64 filters at most"):
         rank_filters(lightweight, rule)
@@ -62,7 +62,7 @@ def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(ligh
     assert "norms are 0." in caught.value.remedy
     assert "--normalizer L2" in caught.value.remedy
     check_threshold(ranking, 0.99)
-    check_threshold(rank_filters(lightweight, Rule("L2")), 1.0)
+    check_threshold(rank_filters(lightweight, PruningOptions("L2")), 1.0)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -79,13 +79,15 @@ def test_the_threshold_for_a_share_leaves_the_largest_network_and_is_short(light
 
 def test_a_share_out_of_reach_is_an_error_that_tells_the_least(lightweight):
     with pytest.raises(BodyPoseNetError, match=r"the least that is possible is 0\.\d+"):
-        find_threshold(lightweight, rank_filters(lightweight, Rule(min_num_filters=16)), 0.01)
+        find_threshold(
+            lightweight, rank_filters(lightweight, PruningOptions(min_num_filters=16)), 0.01
+        )
 
 
 def test_costs_are_those_of_the_pruned_network():
     network = make_network("attention")
     ranking = rank_filters(network, RULE)
-    pruned = keep_filters(network, ranking.kept(0.9))
+    pruned = prune_channels(network, ranking.kept(0.9))
     cost = cost_of(network, ranking.widths(0.9))
     assert cost == cost_of(pruned)
     assert cost.parameters == sum(part.numel() for part in pruned.parameters())

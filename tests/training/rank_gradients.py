@@ -7,10 +7,10 @@ import torch
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batches
-from bodyposenet.training.checkpoints import Trainee
-from bodyposenet.training.ranks import join_ranks
+from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.distributed import join_ranks
 from bodyposenet.training.samples import dataset_sources, training_samples
-from bodyposenet.training.step import Step
+from bodyposenet.training.step import TrainStep
 
 
 def main(path, batch_size, output):
@@ -18,8 +18,8 @@ def main(path, batch_size, output):
         spec = TrainSpec.load(path)
         torch.manual_seed(0)
         network = BodyPoseNetwork(spec.skeleton, spec.model)
-        trainee = Trainee(network, torch.optim.SGD(network.parameters(), lr=0.0))
-        step = Step(spec, trainee, ranks)
+        state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
+        step = TrainStep(spec, state, ranks)
         network.eval()  # batch normalization with statistics that no batch changes
         samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
         batches = Batches(samples, int(batch_size), ranks, seed=1)

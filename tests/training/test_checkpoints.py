@@ -13,18 +13,17 @@ from bodyposenet.model.checkpoint import load_model, read_tensors, tensors_of, w
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
-from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.checkpoints import (
     Checkpoint,
     Position,
-    Trainee,
+    TrainState,
     last_checkpoint,
     list_checkpoints,
     save_checkpoint,
     save_position,
 )
-from bodyposenet.training.muon import Muon
-from bodyposenet.training.optimizer import set_learning_rate
+from bodyposenet.training.ema import ExponentialMovingAverage
+from bodyposenet.training.optimizer import Muon, set_learning_rate
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 TINY = ModelConfig(
@@ -47,40 +46,40 @@ def wrap(network, kind):
         optimizer = torch.optim.AdamW(groups, lr=0.01, fused=True)
     else:
         optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9, fused=True)
-    return Trainee(network, optimizer, MovingAverage(network, 0.9))
+    return TrainState(network, optimizer, ExponentialMovingAverage(network, 0.9))
 
 
 def trained(kind, steps=2):
     torch.manual_seed(0)
-    trainee = wrap(BodyPoseNetwork(ARM, TINY), kind)
+    state = wrap(BodyPoseNetwork(ARM, TINY), kind)
     for step in range(steps):
-        one_step(trainee, step)
-    return trainee
+        one_step(state, step)
+    return state
 
 
-def one_step(trainee, seed):
+def one_step(state, seed):
     generator = torch.Generator().manual_seed(seed)
-    maps = trainee.network(torch.randn(2, 3, 32, 32, generator=generator))
-    trainee.optimizer.zero_grad()
+    maps = state.network(torch.randn(2, 3, 32, 32, generator=generator))
+    state.optimizer.zero_grad()
     (maps.heatmaps[0].square().sum() + maps.pafs[0].sum()).backward()
-    trainee.optimizer.step()
-    trainee.average.update(seed)
+    state.optimizer.step()
+    state.average.update(seed)
 
 
-def save(folder, epoch, trainee, key="", keep=3):
-    save_checkpoint(folder, Position(epoch), trainee, key=key, spec="", keep=keep)
+def save(folder, epoch, state, key="", keep=3):
+    save_checkpoint(folder, Position(epoch), state, key=key, spec="", keep=keep)
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("key", ["", "secret"])
 @pytest.mark.parametrize("within", [False, True])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, within):
-    trainee = trained(kind)
+    state = trained(kind)
     if within:
-        save_position(tmp_path, Position(5, 40), trainee, key=key, spec="")
+        save_position(tmp_path, Position(5, 40), state, key=key, spec="")
     else:
-        save(tmp_path, 5, trainee, key)
-    one_step(trainee, 9)
+        save(tmp_path, 5, state, key)
+    one_step(state, 9)
 
     checkpoint = last_checkpoint(tmp_path, key)
     assert checkpoint.position == Position(5, 40 if within else 0)
@@ -89,21 +88,21 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, wit
     checkpoint.restore(again)
     one_step(again, 9)
     for one, other in (
-        (trainee.network, again.network),
-        (trainee.average.network, again.average.network),
+        (state.network, again.network),
+        (state.average.network, again.average.network),
     ):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name
 
 
 def test_the_model_file_holds_the_average_and_the_state_the_weights(tmp_path):
-    trainee = trained("sgd")
-    save(tmp_path, 1, trainee)
+    state = trained("sgd")
+    save(tmp_path, 1, state)
     saved = load_model(tmp_path / "model.epoch-1.tlt")
     name = "block_1a_conv_1.weight"
-    assert torch.equal(tensors_of(saved)[name], tensors_of(trainee.average.network)[name])
+    assert torch.equal(tensors_of(saved)[name], tensors_of(state.average.network)[name])
     state = last_checkpoint(tmp_path, "")
-    assert torch.equal(tensors_of(state.network)[name], tensors_of(trainee.network)[name])
+    assert torch.equal(tensors_of(state.network)[name], tensors_of(state.network)[name])
     assert not torch.equal(tensors_of(saved)[name], tensors_of(state.network)[name])
 
 
@@ -118,20 +117,20 @@ def test_without_an_average_of_its_own_a_training_begins_with_the_saved_model(tm
 
 
 def test_the_furthest_state_counts_and_an_epoch_replaces_the_position_within(tmp_path):
-    trainee = trained("sgd", steps=1)
-    save(tmp_path, 1, trainee)
-    save_position(tmp_path, Position(1, 8), trainee, key="", spec="")
+    state = trained("sgd", steps=1)
+    save(tmp_path, 1, state)
+    save_position(tmp_path, Position(1, 8), state, key="", spec="")
     assert last_checkpoint(tmp_path, "").position == Position(1, 8)
-    save(tmp_path, 2, trainee)
+    save(tmp_path, 2, state)
     assert last_checkpoint(tmp_path, "").position == Position(2)
     assert not (tmp_path / "latest.state").exists()
     assert last_checkpoint(tmp_path / "nowhere", "") is None
 
 
 def test_the_oldest_checkpoints_go(tmp_path):
-    trainee = trained("sgd", steps=0)
+    state = trained("sgd", steps=0)
     for epoch in (8, 9, 10, 11):
-        save(tmp_path, epoch, trainee, keep=2)
+        save(tmp_path, epoch, state, keep=2)
     names = [path.name for path in list_checkpoints(tmp_path)]
     assert names == ["model.epoch-10.tlt", "model.epoch-11.tlt"]
     assert len(list(tmp_path.iterdir())) == 4
@@ -145,28 +144,28 @@ def test_states_without_their_model_go(tmp_path):
 
 
 def test_the_scale_of_a_float16_loss_comes_back(tmp_path):
-    trainee = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
-    trainee.scaler.scale(torch.ones(()))  # the scale is made when it is first used
-    save(tmp_path, 1, trainee)
+    state = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+    state.scaler.scale(torch.ones(()))  # the scale is made when it is first used
+    save(tmp_path, 1, state)
     again = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu"))
     last_checkpoint(tmp_path, "").restore(again)
-    assert again.scaler.state_dict() == trainee.scaler.state_dict()
+    assert again.scaler.state_dict() == state.scaler.state_dict()
     assert again.scaler.get_scale() == 8.0
 
 
 def test_a_network_with_shared_batch_statistics_is_saved_like_any_other(tmp_path):
-    trainee = trained("sgd", steps=0)
-    before = set(tensors_of(trainee.network))
-    torch.nn.SyncBatchNorm.convert_sync_batchnorm(trainee.network)
-    assert set(tensors_of(trainee.network)) == before
-    save(tmp_path, 1, trainee)
+    state = trained("sgd", steps=0)
+    before = set(tensors_of(state.network))
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
+    assert set(tensors_of(state.network)) == before
+    save(tmp_path, 1, state)
     assert set(tensors_of(load_model(tmp_path / "model.epoch-1.tlt"))) == before
 
 
 def test_a_model_without_its_state_is_no_checkpoint(tmp_path):
-    trainee = trained("sgd", steps=0)
-    save(tmp_path, 1, trainee)
-    save(tmp_path, 2, trainee)
+    state = trained("sgd", steps=0)
+    save(tmp_path, 1, state)
+    save(tmp_path, 2, state)
     (tmp_path / "model.epoch-2.state").unlink()
     assert [path.name for path in list_checkpoints(tmp_path)] == ["model.epoch-1.tlt"]
     with pytest.raises(BodyPoseNetError, match="not a checkpoint"):
@@ -174,19 +173,19 @@ def test_a_model_without_its_state_is_no_checkpoint(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
-    trainee = trained("sgd")
-    save(tmp_path, 1, trainee)
+    state = trained("sgd")
+    save(tmp_path, 1, state)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    one_step(trainee, 3)
+    one_step(state, 3)
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
-        save(tmp_path, 2, trainee)
+        save(tmp_path, 2, state)
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
-        save_position(tmp_path, Position(1, 4), trainee, key="", spec="")
+        save_position(tmp_path, Position(1, 4), state, key="", spec="")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -230,8 +229,8 @@ def _broken(tensors, name):
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("prefix", ["model|", "average|", "optimizer|", "random"])
 def test_a_state_with_damaged_tensors_is_an_error(tmp_path, kind, prefix):
-    trainee = trained(kind)
-    save(tmp_path, 2, trainee)
+    state = trained(kind)
+    save(tmp_path, 2, state)
     state = tmp_path / "model.epoch-2.state"
     header, tensors = read_tensors(state)
     name = next(name for name, part in tensors.items() if name.startswith(prefix) and part.ndim)
@@ -279,21 +278,20 @@ def test_an_optimizer_of_other_layers_takes_the_state_of_those_that_it_shares(tm
     """One layer is frozen that was trained, another is trained that was frozen."""
     first, last = "block_1a_conv_1.weight", "stage1/paf_branch/out.weight"
     torch.manual_seed(0)
-    trainee = wrap(freeze(BodyPoseNetwork(ARM, TINY), last), kind)
-    one_step(trainee, 0)
-    save(tmp_path, 1, trainee)
+    state = wrap(freeze(BodyPoseNetwork(ARM, TINY), last), kind)
+    one_step(state, 0)
+    save(tmp_path, 1, state)
     checkpoint = last_checkpoint(tmp_path, "")
     again = wrap(freeze(checkpoint.network, first), kind)
     checkpoint.restore(again, exactly=False)
     layer, _, part = "stage1/conv1.weight".rpartition(".")
     states = [
-        each.optimizer.state[getattr(each.network.layers()[layer], part)]
-        for each in (trainee, again)
+        each.optimizer.state[getattr(each.network.layers()[layer], part)] for each in (state, again)
     ]
     assert states[0].keys() == states[1].keys() != set()
     assert all(torch.equal(states[0][entry], states[1][entry]) for entry in states[0])
     one_step(again, 1)
-    assert len(again.optimizer.state) == len(trainee.optimizer.state)
+    assert len(again.optimizer.state) == len(state.optimizer.state)
 
 
 def freeze(network, name):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bodyposenet.training.muon import Muon, orthogonalize
+from bodyposenet.training.optimizer import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9)])

@@ -8,10 +8,10 @@ import torch
 
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training import start
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.preparation import prepare_training
-from bodyposenet.training.ranks import Ranks
 
-CPU = Ranks(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("fine_tunes", [False, True])

@@ -9,23 +9,27 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.batches import Batch, Batches
-from bodyposenet.training.checkpoints import Trainee
-from bodyposenet.training.labels import Labels, read_images
-from bodyposenet.training.memory import find_largest, step_within_memory
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.distributed import DistributedContext
+from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.samples import dataset_sources, training_samples
-from bodyposenet.training.step import Step
+from bodyposenet.training.step import (
+    TargetGenerator,
+    TrainStep,
+    find_largest,
+    read_images,
+    step_within_memory,
+)
 from bodyposenet.training.teacher import Teacher
 
-CPU = Ranks(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 DISABLED = torch.amp.GradScaler("cpu", enabled=False)
 
 
 @pytest.fixture
 def make_step(write_train_spec):
-    """`make_step(teacher=..., **changes)` -> (step, trainee, a batch of 8)."""
+    """`make_step(teacher=..., **changes)` -> (step, state, a batch of 8)."""
 
     def make(teacher=None, scaler=DISABLED, lr=0.0, fused=False, **changes):
         changes = {"model.kernel_regularization_factor": 0.0, **changes}
@@ -33,33 +37,33 @@ def make_step(write_train_spec):
         torch.manual_seed(0)
         network = BodyPoseNetwork(spec.skeleton, spec.model)
         optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9, fused=fused)
-        trainee = Trainee(network, optimizer, scaler=scaler)
+        state = TrainState(network, optimizer, scaler=scaler)
         network.eval()  # batch normalization knows no batches then
         samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
         batch = next(Batches(samples, 8, CPU, seed=0).run(range(1)))
-        return Step(spec, trainee, CPU, teacher=teacher), trainee, batch
+        return TrainStep(spec, state, CPU, teacher=teacher), state, batch
 
     return make
 
 
-def gradients(trainee):
-    return torch.cat([part.grad.flatten() for part in trainee.network.parameters()])
+def gradients(state):
+    return torch.cat([part.grad.flatten() for part in state.network.parameters()])
 
 
 def test_accumulated_batches_give_the_gradients_of_one_large_batch(make_step):
-    step, trainee, batch = make_step()
+    step, state, batch = make_step()
     whole = step([batch])
-    expected = gradients(trainee)
+    expected = gradients(state)
     halves = [batch.first(4), batch._each(lambda tensor: tensor[4:])]
     parts = step(halves)
-    assert torch.allclose(gradients(trainee), expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(gradients(state), expected, rtol=1e-4, atol=1e-4)
     assert torch.allclose(parts.losses.total, whole.losses.total)
 
 
 def test_long_gradients_are_clipped_and_their_norm_is_told(make_step):
-    step, trainee, batch = make_step()
+    step, state, batch = make_step()
     norm = step([batch]).gradient_norm
-    assert torch.allclose(norm, gradients(trainee).norm())
+    assert torch.allclose(norm, gradients(state).norm())
     clipping, clipped, batch = make_step(clip_grad_norm=0.5)
     assert torch.allclose(clipping([batch]).gradient_norm, norm)
     assert gradients(clipped).norm() == pytest.approx(0.5, rel=1e-4)
@@ -68,9 +72,9 @@ def test_long_gradients_are_clipped_and_their_norm_is_told(make_step):
 @pytest.mark.parametrize("fused", [False, True])
 def test_steps_that_overflow_leave_no_trace_until_the_scale_fits(make_step, fused):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    step, trainee, batch = make_step(scaler=scaler, lr=1e-3, fused=fused)
-    trainee.network.train()
-    tensors = tensors_of(trainee.network)
+    step, state, batch = make_step(scaler=scaler, lr=1e-3, fused=fused)
+    state.network.train()
+    tensors = tensors_of(state.network)
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     skipped = 0
     while step([batch]).skipped:
@@ -86,27 +90,27 @@ def test_steps_that_overflow_leave_no_trace_until_the_scale_fits(make_step, fuse
 
 
 def test_an_infinite_loss_is_a_skipped_step_where_the_loss_is_scaled(make_step):
-    _, trainee, _ = make_step()
-    skeleton = trainee.network.skeleton
+    _, state, _ = make_step()
+    skeleton = state.network.skeleton
 
     def infinite(images):
-        heatmaps, pafs = answer(trainee.network, images)
+        heatmaps, pafs = answer(state.network, images)
         return heatmaps + torch.inf, pafs
 
     teacher = Teacher(infinite, skeleton, skeleton, 0.5, CPU.device, CPU.device)
     scaler = torch.amp.GradScaler("cpu")
-    step, trainee, batch = make_step(teacher=teacher, scaler=scaler, lr=0.1)
+    step, state, batch = make_step(teacher=teacher, scaler=scaler, lr=0.1)
     result = step([batch])
     assert not torch.isfinite(result.losses.total)
     assert result.skipped
-    assert all(torch.isfinite(tensor).all() for tensor in tensors_of(trainee.network).values())
+    assert all(torch.isfinite(tensor).all() for tensor in tensors_of(state.network).values())
     step, _, batch = make_step(teacher=teacher)
     assert not step([batch]).skipped
 
 
 def test_the_average_follows_the_formula():
     network = BodyPoseNetwork(*tiny())
-    average = MovingAverage(network, 0.5)
+    average = ExponentialMovingAverage(network, 0.5)
     name = "block_1a_conv_1.weight"
     before = tensors_of(network)[name].clone()
     tensors_of(network)[name].add_(1)
@@ -128,14 +132,14 @@ def answer(network, images):
 
 
 def test_a_teacher_of_full_weight_is_all_that_counts(make_step):
-    _, trainee, _ = make_step()
-    network = trainee.network
+    _, state, _ = make_step()
+    network = state.network
 
     def teacher(weight):
         skeleton, cpu = network.skeleton, torch.device("cpu")
         return Teacher(lambda images: answer(network, images), skeleton, skeleton, weight, cpu, cpu)
 
-    step, trainee, batch = make_step(teacher=teacher(1.0))
+    step, state, batch = make_step(teacher=teacher(1.0))
     assert float(step([batch]).losses.total) > 0  # the first stage differs from the last
     by_labels = make_step(teacher=teacher(0.0))[0]([batch]).losses.total
     plain = make_step()[0]([batch]).losses.total
@@ -191,7 +195,7 @@ def test_a_batch_that_does_not_fit_is_an_error_that_names_the_largest_that_does(
 
 def test_labels_leave_out_what_the_mask_and_the_dataset_leave_out(make_step, write_train_spec):
     _, _, batch = make_step()
-    labels = Labels(TrainSpec.load(write_train_spec()))
+    labels = TargetGenerator(TrainSpec.load(write_train_spec()))
     targets = labels(batch)
     assert targets.heatmaps.shape[0] == 8
     assert float(targets.heatmap_mask.max()) == 1.0

@@ -5,18 +5,18 @@ import json
 import pytest
 import torch
 
+from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import describe, save_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.teacher import Teacher, leave_rest, load_teacher
 
-from ..runtime.contract import HEADER, PAFS, write_model
+from ..inference.contract import HEADER, PAFS, write_model
 
 CPU = torch.device("cpu")
 METADATA = {"bodyposenet": json.dumps(HEADER)}
@@ -124,7 +124,7 @@ def test_a_python_file_opens_any_other(spec, tmp_path):
         "from __future__ import annotations\n"
         "from dataclasses import dataclass\n"
         "from pathlib import Path\n"
-        "from bodyposenet.runtime.engines import onnx\n"
+        "from bodyposenet.inference.engines import onnx\n"
         "@dataclass\n"
         "class Mine:\n"
         "    path: Path\n"

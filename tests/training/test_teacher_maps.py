@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.inference.predictor import Predictor
 from bodyposenet.model.checkpoint import load_model, save_model, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.runtime.engines.pytorch import PyTorchEngine
-from bodyposenet.runtime.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batches
-from bodyposenet.training.checkpoints import Trainee
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.samples import dataset_sources, training_samples
-from bodyposenet.training.step import Step
+from bodyposenet.training.step import TrainStep
 from bodyposenet.training.teacher import PrecomputedTeacher, load_teacher, open_teacher_maps
 from bodyposenet.training.teacher_maps import Photo, compute_teacher_maps, training_photos
 
@@ -54,11 +54,11 @@ def step_of(spec, teacher, maps=None):
     """Gradients and loss of one step on all samples."""
     torch.manual_seed(0)
     network = BodyPoseNetwork(spec.skeleton, spec.model)
-    trainee = Trainee(network, torch.optim.SGD(network.parameters(), lr=0.0))
+    state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
     network.eval()
     samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()), maps)
-    batch = next(Batches(samples, 8, Ranks(CPU), seed=0).run(range(1)))
-    loss = Step(spec, trainee, Ranks(CPU), teacher=teacher)([batch]).losses.total
+    batch = next(Batches(samples, 8, DistributedContext(CPU), seed=0).run(range(1)))
+    loss = TrainStep(spec, state, DistributedContext(CPU), teacher=teacher)([batch]).losses.total
     return torch.cat([part.grad.flatten() for part in network.parameters()]), float(loss), batch
 
 

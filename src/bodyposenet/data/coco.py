@@ -29,7 +29,7 @@ from bodyposenet.data.annotations import (
 from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file
-from bodyposenet.media.encoded import check_size
+from bodyposenet.media.image_header import check_size
 from bodyposenet.specs.dataset import COCO_FLAGS, DatasetSpec, Mode, VisibilityFlags
 from bodyposenet.types import Person
 

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.augmentation import draw_variation, sample_affine
-from bodyposenet.data.colors import color_matrix, draw_colors
+from bodyposenet.data.augmentation import color_matrix, draw_colors, draw_variation, sample_affine
 from bodyposenet.data.image_cache import ImageCache
-from bodyposenet.data.mask_files import read_mask
+from bodyposenet.data.masks import read_mask
 from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
 from bodyposenet.data.records import RecordSet
 from bodyposenet.data.regions import FARTHEST

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import make_directory, replacing
+from bodyposenet.files import atomic_write, make_directory
 
 _HEADER = struct.Struct("<8sqq")
 """Format, size of the image file in bytes, time of its last change in nanoseconds."""
@@ -81,7 +81,7 @@ class ImageCache:
 
     def _write(self, path: Path, header: bytes, pixels: NDArray[np.uint8]) -> None:
         try:
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(header)
                 file.write(np.ascontiguousarray(pixels).data)
         except BodyPoseNetError as error:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import exists, read_json, replacing, write_json
+from bodyposenet.files import atomic_write, exists, read_json, write_json
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import PoseConfiguration
@@ -171,7 +171,7 @@ class MapFolder:
         """
         heatmaps, heat_step = _quantize(photo, maps.heatmaps)
         pafs, paf_step = _quantize(photo, maps.pafs)
-        with replacing(self.file_of(photo)) as file:
+        with atomic_write(self.file_of(photo)) as file:
             np.savez_compressed(
                 file,
                 heatmaps=heatmaps,

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
-from bodyposenet.media.encoded import (
+from bodyposenet.media.image_header import (
     check_size,
     has_exif,
     image_size,
     is_jpeg,
     with_end_marker,
 )
-from bodyposenet.media.source import read_image, warn_of_missing_end
+from bodyposenet.media.images import read_image, warn_of_missing_end
 
 _DIVISORS = (8, 4, 2)
 """By how much decoders of JPEG shrink at little cost."""

@@ -14,10 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.tf_example import Features, encode_example
-from bodyposenet.data.tfrecord import FrameReader, encode_frame, read_frames, scan_frames
+from bodyposenet.data.tfrecord import (
+    Features,
+    FrameReader,
+    encode_example,
+    encode_frame,
+    read_frames,
+    scan_frames,
+)
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import atomic_write
 from bodyposenet.types import Record
 
 
@@ -89,7 +95,7 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
         BodyPoseNetError: The file cannot be written.
     """
     count = 0
-    with replacing(path, durable=True) as file:
+    with atomic_write(path, durable=True) as file:
         for record in records:
             file.write(encode_frame(encode_record(record)))
             count += 1

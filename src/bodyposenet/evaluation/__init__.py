@@ -1,7 +1,6 @@
-"""Evaluation: poses and annotations in COCO's format -> keypoint AP, a table, files and plots."""
+"""Evaluation of poses against annotations: COCO's keypoint AP, and errors per joint."""
 
 from bodyposenet.evaluation.joint_errors import JointError
 from bodyposenet.evaluation.keypoint_ap import METRICS, KeypointAP, Metric, evaluate_poses
-from bodyposenet.evaluation.result_files import write_result_files
 
-__all__ = ["METRICS", "JointError", "KeypointAP", "Metric", "evaluate_poses", "write_result_files"]
+__all__ = ["METRICS", "JointError", "KeypointAP", "Metric", "evaluate_poses"]

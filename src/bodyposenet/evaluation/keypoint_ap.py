@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.ground_truth import PERSON, detections, ground_truth
 from bodyposenet.evaluation.joint_errors import JointError, Match, match_people, measure_joints
 from bodyposenet.skeleton import Skeleton, oks_sigmas
 from bodyposenet.specs.dataset import COCO_FLAGS
+from bodyposenet.types import Person
 
 MOST_POSES = 20
 """Poses per image that count, by score (COCO's maxDets)."""
@@ -186,3 +186,66 @@ def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
         if len(oks)
         for match in match_people(np.asarray(oks), people[image_id], poses[image_id])
     )
+
+
+PERSON = 1
+
+
+def ground_truth(
+    images: Sequence[CocoImage],
+    counts: NDArray[np.bool_],
+    labelled_flags: Collection[int],
+) -> dict[str, Any]:
+    """Write down the people of some images.
+
+    Args:
+        images: The images to evaluate.
+        counts: (D,) which keypoints count; the others are taken for not labelled.
+        labelled_flags: Flags of a labelled keypoint.
+    """
+    people = (
+        {"image_id": image.image_id, **_describe_person(person, counts, labelled_flags)}
+        for image in images
+        for person in image.persons
+    )
+    return _dataset(people, [image.image_id for image in images])
+
+
+def detections(results: Sequence[Mapping[str, Any]], image_ids: Collection[int]) -> dict[str, Any]:
+    """Write down results, with the box and area that COCO gives them.
+
+    COCO takes both from all keypoints of a result, found or not.
+    """
+    poses = []
+    for result in results:
+        x, y = result["keypoints"][0::3], result["keypoints"][1::3]
+        width, height = max(x) - min(x), max(y) - min(y)
+        box = [min(x), min(y), width, height]
+        poses.append({**result, "bbox": box, "area": width * height})
+    return _dataset(poses, image_ids)
+
+
+def _describe_person(
+    person: Person, counts: NDArray[np.bool_], labelled_flags: Collection[int]
+) -> dict[str, Any]:
+    is_labelled = np.isin(person.keypoints[:, 2], list(labelled_flags))
+    keypoints = np.column_stack([person.keypoints[:, :2], is_labelled])
+    keypoints[~(is_labelled & counts)] = 0
+    return {
+        "keypoints": keypoints.ravel().tolist(),
+        "num_keypoints": int(keypoints[:, 2].sum()),
+        "bbox": list(person.box),
+        "area": person.area,
+        "iscrowd": int(person.is_crowd),
+    }
+
+
+def _dataset(people: Iterable[Mapping[str, Any]], image_ids: Iterable[int]) -> dict[str, Any]:
+    return {
+        "images": [{"id": image_id} for image_id in image_ids],
+        "categories": [{"id": PERSON, "name": "person"}],
+        "annotations": [
+            {**person, "id": number, "category_id": PERSON}
+            for number, person in enumerate(people, start=1)
+        ],
+    }

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import DataType
-from bodyposenet.runtime.engines.engine_file import EngineHeader, write_engine
-from bodyposenet.runtime.engines.onnx_metadata import read_header
+from bodyposenet.inference.engines.engine_file import EngineHeader, write_engine
+from bodyposenet.inference.engines.onnx_file import read_header
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.telemetry import without_telemetry
 
@@ -121,7 +121,7 @@ def build_engine_file(
     """
     model = _model_header(path, content)
     if choose_runtime(options.runtime, model.get("data_type", "fp32")) == "tensorrt":
-        from bodyposenet.runtime.engines import tensorrt
+        from bodyposenet.inference.engines import tensorrt
 
         device = options.device
         header, body = tensorrt.build(
@@ -131,7 +131,7 @@ def build_engine_file(
             timing_cache=options.timing_cache,
         )  # fmt: skip
     else:
-        from bodyposenet.runtime.engines import openvino
+        from bodyposenet.inference.engines import openvino
 
         header, body = openvino.build(path, content, model)
     write_engine(path, header, body, key)
@@ -244,7 +244,7 @@ def _load(runtime: Runtime) -> None:
     """Import the runtime, and check that there is a device to build for."""
     try:
         if runtime == "tensorrt":
-            from bodyposenet.runtime.engines import tensorrt
+            from bodyposenet.inference.engines import tensorrt
 
             tensorrt.find_device()
         else:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from bodyposenet.exporting.graph import write_data_type
+from bodyposenet.exporting.onnx import write_data_type
 
 
 def to_float16(content: bytes) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bodyposenet.console import logger
+from bodyposenet.encryption import model_file
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_file, is_folder, make_directory, refuse_existing
-from bodyposenet.sealing import model_file
 
 _TRAINED, _PLAIN, _SEALED, _ENGINE = ".tlt", ".onnx", ".etlt", ".engine"
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.data.drawn import draw_scene
 from bodyposenet.decoding import decode
+from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.photos import fit_photos
-from bodyposenet.runtime.engines.protocol import Engine
+from bodyposenet.inference.engines.base import Engine
 from bodyposenet.types import Maps
 
 _BATCH = 3

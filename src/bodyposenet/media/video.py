@@ -21,8 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import is_file, is_folder
-from bodyposenet.media.boxes import find_boxes
-from bodyposenet.media.encoded import check_size
+from bodyposenet.media.image_header import check_size, find_boxes
 
 _AHEAD = 4
 """Frames of a file that are read ahead of the one that was taken last."""

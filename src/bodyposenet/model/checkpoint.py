@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from bodyposenet.encryption import check_plain, read_container, write_container
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.keras import describe_tao_model, is_keras, read_keras
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.sealing import check_plain, read_container, write_container
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.header import NetworkHeader
 from bodyposenet.specs.network import ModelConfig
@@ -72,7 +72,7 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
     A model of TAO 5 (Keras, `.hdf5`) reads as if it were one of ours.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `sealing`), or holds something else.
+        BodyPoseNetError: The file cannot be opened (see `encryption`), or holds something else.
     """
     if is_keras(path):
         check_plain(path, key)
@@ -148,7 +148,7 @@ def load_model(
             `heatmap_sigma` (those of older versions too); None: as in all of TAO's specs.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `sealing`), holds no model, or one that
+        BodyPoseNetError: The file cannot be opened (see `encryption`), holds no model, or one that
             this version cannot build.
     """
     return read_model(path, key, training)[1]

@@ -17,9 +17,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from bodyposenet.encryption import HDF5_MAGIC, MAGIC
 from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.model.network import Normalization
-from bodyposenet.sealing import HDF5_MAGIC, MAGIC
 from bodyposenet.specs.network import STRIDE, ModelConfig
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bodyposenet.model.architectures import build_backbone
-from bodyposenet.model.stages import build_stage
+from bodyposenet.model.architectures import add_row, add_trunk, branch_channels, build_backbone
+from bodyposenet.model.layers import Chain, Gated, Widths
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE, ModelConfig
 from bodyposenet.types import HEATMAP_SIGMA, PAD_VALUE
@@ -173,3 +173,88 @@ def _begin_at_background(layer: nn.Conv2d, heatmaps: bool) -> None:
     nn.init.normal_(layer.weight, std=0.01 / math.sqrt(layer.in_channels))
     if heatmaps and layer.bias is not None:
         nn.init.ones_(layer.bias[-1:])
+
+
+# Kind -> the branch's name in its output, the output's name in the last stage, and the activation
+# of the self-attention.
+_BRANCHES = {
+    "cmap": ("heat_branch", "heatmap_out", nn.Sigmoid),
+    "paf": ("paf_branch", "paf_out", nn.Tanh),
+}
+
+
+class Stage(nn.Module):
+    """One estimate of both kinds of maps.
+
+    Args:
+        trunk: What both branches share; empty in a BpNetModel.
+        cmap: Trunk -> heatmaps.
+        paf: Trunk -> part affinity fields.
+    """
+
+    def __init__(self, trunk: nn.Module, cmap: nn.Module, paf: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.cmap = cmap
+        self.paf = paf
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, h, w) -> heatmaps (N, K + 1, h, w) and PAFs (N, 2 L, h, w), raw and linear."""
+        shared = self.trunk(features)
+        return self.cmap(shared), self.paf(shared)
+
+
+def build_stage(
+    number: int, channels: int, spec: ModelConfig, skeleton: Skeleton, widths: Widths
+) -> Stage:
+    """One stage.
+
+    Args:
+        number: Counted from 1.
+        channels: Channels that go in.
+        spec: The model block of the train spec.
+        skeleton: Sets the channels of the maps.
+        widths: Output channels of narrowed convolutions.
+    """
+    trunk = Chain(channels, widths)
+    depth = add_trunk(trunk, number, spec) if spec.has_trunks else 0
+    return Stage(
+        trunk.build(),
+        _build_branch(trunk, "cmap", number, depth, skeleton.heatmap_channels, spec),
+        _build_branch(trunk, "paf", number, depth, skeleton.paf_channels, spec),
+    )
+
+
+def _build_branch(
+    trunk: Chain, kind: str, number: int, depth: int, outputs: int, spec: ModelConfig
+) -> nn.Sequential:
+    """A hidden 1x1 convolution, TAO's self-attention from stage 2 on, and the output.
+
+    In a BpNetModel a row of convolutions comes before them.
+
+    Args:
+        trunk: What the branch follows.
+        kind: `cmap` or `paf`.
+        number: Of the stage, from 1.
+        depth: Layers of the trunk, which TAO's names go on from.
+        outputs: Channels of the maps.
+        spec: The model block of the train spec.
+    """
+    branch_name, final_name, activation = _BRANCHES[kind]
+    prefix = f"stage{number}/{kind}"
+    branch = Chain(trunk.channels, trunk.widths)
+    if not spec.has_trunks:
+        prefix = f"stage{number}/{branch_name}"
+        depth = add_row(branch, prefix, number, spec)
+    channels = branch_channels(number, spec)
+    branch.conv(f"{prefix}/conv{depth + 1}", channels, 1, bias=spec.use_bias)
+    branch.relu(f"{prefix}/conv{depth + 1}/relu")
+    if spec.use_self_attention and number > 1:
+        gate = Chain(branch.channels, branch.widths)
+        gate.conv(f"{prefix}/attention_conv", branch.channels, bias=spec.use_bias)
+        gate.add(f"{prefix}/attention_conv/{activation.__name__.lower()}", activation())
+        branch.add(f"{prefix}/attention", Gated(gate.build()))
+    is_last = number == spec.stages > 1
+    name = final_name if is_last else f"stage{number}/{branch_name}/out"
+    branch.conv(name, outputs, 1, bias=spec.use_bias)
+    return branch.build()

@@ -18,7 +18,7 @@ from torch_pruning import DependencyGraph, prune_conv_out_channels
 from bodyposenet.model.network import BodyPoseNetwork
 
 
-def tied_layers(network: BodyPoseNetwork) -> list[tuple[str, ...]]:
+def dependency_groups(network: BodyPoseNetwork) -> list[tuple[str, ...]]:
     """Groups of layers that keep the same filters.
 
     A convolution and the batch normalization and depthwise convolutions behind it are a group, as
@@ -41,7 +41,7 @@ def tied_layers(network: BodyPoseNetwork) -> list[tuple[str, ...]]:
     return sorted(groups, key=lambda group: order[group[0]])
 
 
-def keep_filters(
+def prune_channels(
     network: BodyPoseNetwork, kept: Mapping[str, NDArray[np.int64]]
 ) -> BodyPoseNetwork:
     """A copy of the network that has only these filters.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from bodyposenet.files import is_file
-from bodyposenet.specs.keypoint_category import KeypointCategory
 from bodyposenet.specs.loading import Block, Spec, ignored
+from bodyposenet.specs.pose import KeypointCategory
 from bodyposenet.types import Visibility
 
 Mode = Literal["train", "test"]

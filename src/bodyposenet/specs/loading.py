@@ -19,9 +19,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails, PydanticUseDefault, core_schema
 
 from bodyposenet.console import logger
+from bodyposenet.encryption import model_file
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.files import exists
-from bodyposenet.sealing import model_file
 from bodyposenet.specs.source import Location, Source
 
 

@@ -23,8 +23,8 @@ from bodyposenet.console import logger
 from bodyposenet.cpu import usable_cores
 from bodyposenet.data.dataset import Sample, SampleSet, stack
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.training.interruption import SIGNALS, leave_with_parent
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.distributed import DistributedContext
+from bodyposenet.training.signals import SIGNALS, leave_with_parent
 
 _MOST_DEFAULT_WORKERS = 16
 _TOLD_ONE_BY_ONE = 10
@@ -124,7 +124,7 @@ class Batches:
         self,
         samples: SampleSet,
         batch_size: int,
-        ranks: Ranks,
+        ranks: DistributedContext,
         *,
         workers: int | None = 0,
         seed: int | None = None,
@@ -199,7 +199,12 @@ class _Order:
     """Lists of (epoch, index), one per batch of this rank."""
 
     def __init__(
-        self, samples: int, batch_size: int, ranks: Ranks, seed: int | None, per_step: int
+        self,
+        samples: int,
+        batch_size: int,
+        ranks: DistributedContext,
+        seed: int | None,
+        per_step: int,
     ) -> None:
         together = ranks.count * per_step
         if seed is not None and samples < together:

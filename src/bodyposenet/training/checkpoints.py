@@ -30,7 +30,7 @@ from bodyposenet.model.checkpoint import (
 )
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.header import StateHeader
-from bodyposenet.training.averaging import MovingAverage
+from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.optimizer import state_entries
 
 _STATE = "training state"
@@ -53,7 +53,7 @@ class Position:
 
 
 @dataclass(frozen=True, eq=False)
-class Trainee:
+class TrainState:
     """All that a training changes, and a checkpoint keeps.
 
     Args:
@@ -66,7 +66,7 @@ class Trainee:
 
     network: BodyPoseNetwork
     optimizer: torch.optim.Optimizer
-    average: MovingAverage | None = None
+    average: ExponentialMovingAverage | None = None
     scaler: torch.amp.GradScaler = field(
         default_factory=lambda: torch.amp.GradScaler(enabled=False)
     )
@@ -137,35 +137,35 @@ class Checkpoint:
         """
         return build_network(self.path, self.header, _without_prefix("model|", self.tensors))
 
-    def restore(self, trainee: Trainee, *, exactly: bool = True) -> None:
+    def restore(self, state: TrainState, *, exactly: bool = True) -> None:
         """Put the optimizer, the moving average and the random state back.
 
         Args:
-            trainee: Of the checkpoint's network; is changed.
+            state: Of the checkpoint's network; is changed.
             exactly: The optimizer must be the same. False: its state is taken for the tensors
                 that it fits, and the log tells for how many.
 
         Raises:
             BodyPoseNetError: They are of another network or optimizer.
         """
-        self._restore_optimizer(trainee, exactly)
+        self._restore_optimizer(state, exactly)
         average = _without_prefix("average|", self.tensors)
         if average:  # the model as it was saved, also for a training that keeps no average
-            fill(self.path, trainee.result, average)
+            fill(self.path, state.result, average)
         try:
             torch.set_rng_state(self.tensors["random"])
             if self.header.scaler is not None:
-                trainee.scaler.load_state_dict(self.header.scaler)
+                state.scaler.load_state_dict(self.header.scaler)
         except (KeyError, RuntimeError, TypeError) as error:
             raise BodyPoseNetError(
                 f"{self.path}: its random state or the scaler of its loss is broken: {error}",
                 "Remove the file to go on from the checkpoint before.",
             ) from error
 
-    def _restore_optimizer(self, trainee: Trainee, exactly: bool) -> None:
-        optimizer = trainee.optimizer
+    def _restore_optimizer(self, state: TrainState, exactly: bool) -> None:
+        optimizer = state.optimizer
         trained = [part for group in optimizer.param_groups for part in group["params"]]
-        state = self._optimizer_state(trainee.network, trained)
+        state = self._optimizer_state(state.network, trained)
         expected = [
             state_entries(optimizer, group)
             for group in optimizer.param_groups
@@ -248,7 +248,7 @@ def last_checkpoint(results_dir: Path, key: str) -> Checkpoint | None:
 
 
 def save_checkpoint(
-    results_dir: Path, position: Position, trainee: Trainee, *, key: str, spec: str, keep: int
+    results_dir: Path, position: Position, state: TrainState, *, key: str, spec: str, keep: int
 ) -> None:
     """Write the checkpoint of an epoch, then remove the oldest ones beyond `keep`.
 
@@ -257,7 +257,7 @@ def save_checkpoint(
     Args:
         results_dir: The folder.
         position: The end of an epoch.
-        trainee: What to save.
+        state: What to save.
         key: Closes the files; empty: plain.
         spec: Text of the train spec, for the headers.
         keep: How many checkpoints to keep, this one included.
@@ -266,8 +266,8 @@ def save_checkpoint(
         BodyPoseNetError: The files cannot be written; older checkpoints are intact.
     """
     model = results_dir / f"model.epoch-{position.epoch}.tlt"
-    _write_state(model.with_suffix(".state"), position, trainee, key, spec)
-    save_model(model, trainee.result, key=key, epoch=position.epoch, spec=spec)
+    _write_state(model.with_suffix(".state"), position, state, key, spec)
+    save_model(model, state.result, key=key, epoch=position.epoch, spec=spec)
     (results_dir / _WITHIN_EPOCH).unlink(missing_ok=True)
     for old in list_checkpoints(results_dir)[:-keep]:
         old.unlink()
@@ -277,27 +277,27 @@ def save_checkpoint(
 
 
 def save_position(
-    results_dir: Path, position: Position, trainee: Trainee, *, key: str, spec: str
+    results_dir: Path, position: Position, state: TrainState, *, key: str, spec: str
 ) -> None:
     """Write the state within an epoch, replacing the one before; arguments as `save_checkpoint`.
 
     Raises:
         BodyPoseNetError: The file cannot be written; the one before is intact.
     """
-    _write_state(results_dir / _WITHIN_EPOCH, position, trainee, key, spec)
+    _write_state(results_dir / _WITHIN_EPOCH, position, state, key, spec)
 
 
-def check_weights(trainee: Trainee, epoch: int) -> None:
+def check_weights(state: TrainState, epoch: int) -> None:
     """Make sure that a checkpoint would be of use.
 
     Args:
-        trainee: What would be saved.
+        state: What would be saved.
         epoch: In which one.
 
     Raises:
         BodyPoseNetError: Weights are no numbers any more, or absurdly large.
     """
-    for network in {trainee.network, trainee.result}:
+    for network in {state.network, state.result}:
         for name, tensor in tensors_of(network).items():
             if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
                 raise BodyPoseNetError(
@@ -308,25 +308,25 @@ def check_weights(trainee: Trainee, epoch: int) -> None:
                 )
 
 
-def _write_state(path: Path, position: Position, trainee: Trainee, key: str, spec: str) -> None:
-    network, average = trainee.network, trainee.average
+def _write_state(path: Path, position: Position, state: TrainState, key: str, spec: str) -> None:
+    network, average = state.network, state.average
     header = describe(network, epoch=position.epoch, spec=spec)
-    header |= {"kind": _STATE, "samples": position.samples, "facts": dict(trainee.facts)}
-    if trainee.scaler.is_enabled():
-        header["scaler"] = trainee.scaler.state_dict()
+    header |= {"kind": _STATE, "samples": position.samples, "facts": dict(state.facts)}
+    if state.scaler.is_enabled():
+        header["scaler"] = state.scaler.state_dict()
     tensors = _with_prefix("model|", tensors_of(network))
     if average is not None:
         tensors |= _with_prefix("average|", tensors_of(average.network))
-    tensors |= _with_prefix("optimizer|", _optimizer_tensors(trainee))
+    tensors |= _with_prefix("optimizer|", _optimizer_tensors(state))
     tensors["random"] = torch.get_rng_state()
     write_tensors(path, header, tensors, key=key)
 
 
-def _optimizer_tensors(trainee: Trainee) -> dict[str, Tensor]:
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     return {
         f"{name}|{entry}": value
-        for name, parameter in trainee.network.named_parameters()
-        for entry, value in trainee.optimizer.state.get(parameter, {}).items()
+        for name, parameter in state.network.named_parameters()
+        for entry, value in state.optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 

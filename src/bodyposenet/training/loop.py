@@ -6,32 +6,27 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from bodyposenet.console import track
+from bodyposenet.console import progress
 from bodyposenet.errors import Stopped
-from bodyposenet.files import replacing
+from bodyposenet.files import atomic_write
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import worker_deaths_explained
-from bodyposenet.training.checkpoints import (
-    Position,
-    check_weights,
-    save_checkpoint,
-    save_position,
-)
-from bodyposenet.training.interruption import StopSignals
-from bodyposenet.training.memory import step_within_memory
+from bodyposenet.training.checkpoints import Position, check_weights, save_checkpoint, save_position
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.optimizer import set_learning_rate
 from bodyposenet.training.preparation import Training, prepare_training
 from bodyposenet.training.progress import Progress
-from bodyposenet.training.ranks import Ranks
 from bodyposenet.training.schedule import learning_rate
+from bodyposenet.training.signals import StopSignals
+from bodyposenet.training.step import step_within_memory
 
 
 def train(
     spec: TrainSpec,
     results_dir: Path,
-    ranks: Ranks,
+    ranks: DistributedContext,
     stop: StopSignals,
     *,
     key: str,
@@ -61,7 +56,7 @@ def train(
         training = prepare_training(spec, results_dir, ranks, key=key, use_amp=use_amp)
     folder = results_dir if ranks.is_first else None
     if folder is not None:
-        with replacing(folder / "experiment_spec.yaml") as file:
+        with atomic_write(folder / "experiment_spec.yaml") as file:
             file.write(spec.text.encode())
     done = training.position
     steps = training.steps_per_epoch, training.steps_done
@@ -77,7 +72,7 @@ def train(
                 loop.validate(epoch)
     final = final_model(spec, results_dir)
     if ranks.is_first:
-        save_model(final, training.trainee.result, key=key, epoch=spec.num_epoch, spec=spec.text)
+        save_model(final, training.state.result, key=key, epoch=spec.num_epoch, spec=spec.text)
     return final
 
 
@@ -109,9 +104,9 @@ class _Loop:
     def train_epoch(self, epoch: int) -> None:
         """Do the steps of an epoch that are not done yet."""
         training, per_epoch = self._training, self._training.steps_per_epoch
-        training.trainee.network.train()
+        training.state.network.train()
         first, last = self._done, epoch * per_epoch
-        for _ in track(range(first, last), f"epoch {epoch}", last - first, lines=False):
+        for _ in progress(range(first, last), f"epoch {epoch}", last - first, lines=False):
             self._step()
             if self._done < last:
                 samples = self._done % per_epoch * training.batches.samples_per_step
@@ -121,10 +116,10 @@ class _Loop:
     def save_epoch(self, epoch: int) -> None:
         """Save the checkpoint of an epoch, where one is due, and stop, where that was asked."""
         training, spec = self._training, self._training.spec
-        check_weights(training.trainee, epoch)
+        check_weights(training.state, epoch)
         if training.ranks.is_first and _is_due(epoch, spec.checkpoint_n_epoch, spec):
             save_checkpoint(
-                training.results_dir, Position(epoch), training.trainee,
+                training.results_dir, Position(epoch), training.state,
                 key=training.key, spec=spec.text, keep=spec.max_ckpt_to_keep,
             )  # fmt: skip
             self._saved = time.monotonic()
@@ -157,10 +152,10 @@ class _Loop:
         waiting = time.perf_counter()
         batches = list(islice(self._batches, spec.accumulate_steps))
         waited = time.perf_counter() - waiting
-        set_learning_rate(training.trainee.optimizer, rate)
+        set_learning_rate(training.state.optimizer, rate)
         result = step_within_memory(training.step, batches)
-        if training.trainee.average is not None and not result.skipped:
-            training.trainee.average.update(self._done - first)
+        if training.state.average is not None and not result.skipped:
+            training.state.average.update(self._done - first)
         self._done += 1
         self._progress.step(
             self._done, result.losses, rate, samples=training.batches.samples_per_step,
@@ -183,10 +178,10 @@ class _Loop:
 
     def _save(self, position: Position) -> None:
         training = self._training
-        check_weights(training.trainee, position.epoch + 1)
+        check_weights(training.state, position.epoch + 1)
         if training.ranks.is_first:
             save_position(
-                training.results_dir, position, training.trainee,
+                training.results_dir, position, training.state,
                 key=training.key, spec=training.spec.text,
             )  # fmt: skip
         self._saved = time.monotonic()

@@ -14,15 +14,15 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataloader import ImageDims
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.agreement import check_same_facts
-from bodyposenet.training.averaging import MovingAverage
 from bodyposenet.training.batches import Batches
-from bodyposenet.training.checkpoints import Position, Trainee
+from bodyposenet.training.checkpoints import Position, TrainState
+from bodyposenet.training.distributed import DistributedContext
+from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.optimizer import build_optimizer
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.resume_checks import check_same_facts
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.start import Start, prepare_start
-from bodyposenet.training.step import Step, mixed_precision
+from bodyposenet.training.step import TrainStep, mixed_precision
 from bodyposenet.training.teacher import (
     PrecomputedTeacher,
     Teacher,
@@ -44,7 +44,7 @@ class Training:
         position: What is done already.
         schedule_start: Epochs that were done when the learning rate schedule began.
         resumed: It goes on from the last checkpoint of the results folder.
-        trainee: What is trained.
+        state: What is trained.
         step: Trains it.
         batches: What it is trained on.
         validation: Tells how good it is.
@@ -53,12 +53,12 @@ class Training:
     spec: TrainSpec
     results_dir: Path
     key: str
-    ranks: Ranks
+    ranks: DistributedContext
     position: Position
     schedule_start: int
     resumed: bool
-    trainee: Trainee
-    step: Step
+    state: TrainState
+    step: TrainStep
     batches: Batches
     validation: Validation
 
@@ -76,7 +76,7 @@ class Training:
 
 
 def prepare_training(
-    spec: TrainSpec, results_dir: Path, ranks: Ranks, *, key: str, use_amp: bool
+    spec: TrainSpec, results_dir: Path, ranks: DistributedContext, *, key: str, use_amp: bool
 ) -> Training:
     """Build it all; arguments as `training.loop.train`.
 
@@ -104,25 +104,25 @@ def prepare_training(
     if start.checkpoint is not None and start.resumed:
         check_same_facts(facts, start.checkpoint, results_dir)
     precision = mixed_precision(ranks.device) if use_amp else None
-    trainee = _build_trainee(spec, start, ranks, precision, facts)
+    state = _build_trainee(spec, start, ranks, precision, facts)
     batches = Batches(
         samples, loader.batch_size, ranks,
         workers=loader.workers, seed=spec.random_seed, per_step=spec.accumulate_steps,
         most_unreadable=loader.max_unreadable_share,
     )  # fmt: skip
-    validation = Validation(spec, dataset_specs, sources, samples, trainee.result, ranks)
+    validation = Validation(spec, dataset_specs, sources, samples, state.result, ranks)
     teacher: Teacher | PrecomputedTeacher | None = load_teacher(spec, key, ranks.device)
     if teacher_maps is not None and spec.distillation is not None:
         teacher = PrecomputedTeacher(teacher_maps, spec.distillation.weight, ranks.device)
-    step = Step(spec, trainee, ranks, precision=precision, teacher=teacher)
+    step = TrainStep(spec, state, ranks, precision=precision, teacher=teacher)
     training = Training(  # without `start`, whose checkpoint would stay in memory for the whole run
         spec, results_dir, key, ranks, start.position, start.schedule_start, start.resumed,
-        trainee, step, batches, validation,
+        state, step, batches, validation,
     )  # fmt: skip
     logger.info(
         "%d samples per step, %d steps per epoch, %.2f M parameters",
         batches.samples_per_step, training.steps_per_epoch,
-        sum(part.numel() for part in trainee.network.parameters()) / 1e6,
+        sum(part.numel() for part in state.network.parameters()) / 1e6,
     )  # fmt: skip
     return training
 
@@ -135,7 +135,7 @@ def _tell_padding(dims: ImageDims) -> None:
         )  # fmt: skip
 
 
-def _check_ranks(ranks: Ranks, start: Start, results_dir: Path) -> None:
+def _check_ranks(ranks: DistributedContext, start: Start, results_dir: Path) -> None:
     """All ranks must go on from the same checkpoint."""
     positions = ranks.gather(start.position)
     if len(set(positions)) > 1:
@@ -148,10 +148,10 @@ def _check_ranks(ranks: Ranks, start: Start, results_dir: Path) -> None:
 def _build_trainee(
     spec: TrainSpec,
     start: Start,
-    ranks: Ranks,
+    ranks: DistributedContext,
     precision: torch.dtype | None,
     facts: Mapping[str, int | bool],
-) -> Trainee:
+) -> TrainState:
     network = start.network
     network.heatmap_sigma = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
     if spec.sync_batch_norm and ranks.count > 1:
@@ -160,13 +160,13 @@ def _build_trainee(
         else:
             logger.info("sync_batch_norm has no effect without GPUs")
     network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainee = Trainee(
+    state = TrainState(
         network,
         build_optimizer(network, spec.optimizer, stagewise=spec.use_stagewise_lr_multipliers),
-        None if spec.ema_decay is None else MovingAverage(network, spec.ema_decay),
+        None if spec.ema_decay is None else ExponentialMovingAverage(network, spec.ema_decay),
         torch.amp.GradScaler(ranks.device.type, enabled=precision is torch.float16),
         facts,
     )
     if start.checkpoint is not None:
-        start.checkpoint.restore(trainee, exactly=start.resumed)
-    return trainee
+        start.checkpoint.restore(state, exactly=start.resumed)
+    return state

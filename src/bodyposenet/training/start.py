@@ -9,21 +9,16 @@ import torch
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.models import WEIGHTS
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import WeightReport, build_pretrained, load_pretrained
-from bodyposenet.runtime.default_model import WEIGHTS
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
-from bodyposenet.training.agreement import (
+from bodyposenet.training.checkpoints import Checkpoint, Position, last_checkpoint, state_file
+from bodyposenet.training.resume_checks import (
     check_agreement,
     check_same_spec,
     check_tensors,
     normalization,
-)
-from bodyposenet.training.checkpoints import (
-    Checkpoint,
-    Position,
-    last_checkpoint,
-    state_file,
 )
 
 _CHECKPOINT = "finetuning_config.checkpoint_path"

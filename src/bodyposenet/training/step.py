@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bodyposenet.console import logger
-from bodyposenet.model.loss import Losses, regularization, stage_losses
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.loss import Losses, Targets, regularization, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.targets import TargetOptions, cell_mask, channel_weights, render_targets
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch
-from bodyposenet.training.checkpoints import Trainee
-from bodyposenet.training.labels import Labels, read_images
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.color_jitter import color_jitter
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.teacher import PrecomputedTeacher, Teacher, leave_rest
 
 
@@ -40,12 +42,12 @@ class StepResult(NamedTuple):
     skipped: bool = False
 
 
-class Step:
+class TrainStep:
     """One step of the optimizer.
 
     Args:
         spec: The train spec.
-        trainee: What is trained.
+        state: What is trained.
         ranks: Who trains together: the gradients are the mean over all.
         precision: What to compute in; None: float32.
         teacher: Whose maps join the targets.
@@ -54,19 +56,19 @@ class Step:
     def __init__(
         self,
         spec: TrainSpec,
-        trainee: Trainee,
-        ranks: Ranks,
+        state: TrainState,
+        ranks: DistributedContext,
         *,
         precision: torch.dtype | None = None,
         teacher: Teacher | PrecomputedTeacher | None = None,
     ) -> None:
         self._spec = spec
-        self._trainee = trainee
+        self._trainee = state
         self._device = ranks.device
         self._precision = precision
         self._teacher = teacher
-        self._labels = Labels(spec)
-        self._alone = _compile(spec, trainee.network)
+        self._labels = TargetGenerator(spec)
+        self._alone = _compile(spec, state.network)
         self._forward = _exchanging(self._alone, ranks)
 
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
@@ -137,7 +139,7 @@ class Step:
         return norm
 
     def _without_exchange(self) -> AbstractContextManager[None]:
-        """Ranks exchange gradients once per step, not once per batch."""
+        """DistributedContext exchange gradients once per step, not once per batch."""
         forward = self._forward
         return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
 
@@ -157,7 +159,7 @@ def _compile(spec: TrainSpec, network: BodyPoseNetwork) -> nn.Module:
     return torch.compile(network)  # type: ignore[return-value]
 
 
-def _exchanging(forward: nn.Module, ranks: Ranks) -> nn.Module:
+def _exchanging(forward: nn.Module, ranks: DistributedContext) -> nn.Module:
     """The network so that all ranks get the mean of their gradients."""
     if ranks.count == 1:
         return forward
@@ -176,3 +178,86 @@ def _mean(found: Sequence[Losses]) -> Losses:
     heatmaps = torch.stack([torch.stack(losses.heatmaps).detach() for losses in found])
     pafs = torch.stack([torch.stack(losses.pafs).detach() for losses in found])
     return Losses(totals.mean(), list(heatmaps.mean(0)), list(pafs.mean(0)))
+
+
+class TargetGenerator:
+    """Makes the targets of batches from their labels.
+
+    Args:
+        spec: The train spec; says how targets are drawn.
+    """
+
+    def __init__(self, spec: TrainSpec) -> None:
+        loader = spec.dataloader
+        height = loader.image_config.image_dims.height
+        self._skeleton = spec.skeleton
+        self._options = TargetOptions.from_spec(loader.label_processor_config, height)
+        self._mask_scale = loader.normalization_params.mask_scale[0]
+        self._mask_offset = loader.normalization_params.mask_offset[0]
+
+    def __call__(self, batch: Batch) -> Targets:
+        """The targets of a batch, on its device."""
+        height, width = batch.mask.shape[1:]
+        heatmaps, pafs = render_targets(
+            batch.keypoints, batch.labelled, self._skeleton, height, width, self._options
+        )
+        heat_weights, paf_weights = channel_weights(batch.known, self._skeleton)
+        mask = cell_mask(batch.mask, self._options.stride) / self._mask_scale - self._mask_offset
+        return Targets(heatmaps, pafs, mask * heat_weights, mask * paf_weights)
+
+
+def read_images(batch: Batch) -> torch.Tensor:
+    """The images of a batch, (B, H, W, 3) uint8, in the colors that their augmentation gives."""
+    if batch.color is None or batch.blur is None:
+        return batch.image
+    return color_jitter(batch.image, batch.color, batch.blur)
+
+
+def step_within_memory(step: TrainStep, batches: Sequence[Batch]) -> StepResult:
+    """Do a step.
+
+    Raises:
+        BodyPoseNetError: The device's memory is too small.
+    """
+    try:
+        return step(batches)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Out of the handler: the error held on to all that fills the memory.
+    size, largest = len(batches[0]), find_largest(step, batches[0])
+    fits = f"of these samples, {largest} fit" if largest else "not even one sample fits"
+    raise BodyPoseNetError(
+        f"the device's memory is too small for batches of {size}: {fits}",
+        "Set a smaller dataloader.batch_size (accumulate_steps keeps the samples per step) or "
+        "image_dims, or use --use_amp.",
+    )
+
+
+def find_largest(step: TrainStep, batch: Batch) -> int:
+    """How many samples of a batch fit in memory, to an eighth of them; 0: not even one."""
+    fits, fails = 0, len(batch)
+    while fails - fits > max(fits // 8, 1):
+        middle = (fits + fails) // 2
+        if _fits(step, batch.first(middle)):
+            fits = middle
+        else:
+            fails = middle
+    return fits
+
+
+def _fits(step: TrainStep, batch: Batch) -> bool:
+    try:
+        step.try_out(batch)
+        return True
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On a GPU, or on the CPU, whose allocator has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

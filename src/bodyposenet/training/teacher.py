@@ -23,15 +23,15 @@ from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.console import logger
 from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
 from bodyposenet.data.teacher_maps import TeacherMaps
+from bodyposenet.encryption import check_plain
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_folder
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.models import open_engine
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.targets import TargetOptions
-from bodyposenet.runtime.engines.protocol import Engine
-from bodyposenet.runtime.models import open_engine
-from bodyposenet.sealing import check_plain
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
@@ -329,6 +329,6 @@ def _open_own(spec: TrainSpec, path: Path) -> Engine:
         spec.fail(
             _PLACE,
             f"{path}: open_teacher() gives {type(engine).__name__}",
-            "It must give an Engine (runtime.engines.protocol).",
+            "It must give an Engine (inference.engines.base).",
         )
     return engine

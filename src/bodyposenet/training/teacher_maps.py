@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.console import logger, track
+from bodyposenet.console import logger, progress
 from bodyposenet.data.map_folder import MapFolder, PhotoStamp
 from bodyposenet.data.records import read_records
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, make_directory
 from bodyposenet.geometry import Affine
-from bodyposenet.media.source import read_image
-from bodyposenet.runtime.predictor import Predictor, network_affine
+from bodyposenet.inference.predictor import Predictor, network_affine
+from bodyposenet.media.images import read_image
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.samples import dataset_sources, record_files
 from bodyposenet.types import Maps
@@ -84,7 +84,7 @@ def compute_teacher_maps(
     computed = kept = failed = size = 0
     with directory_lock(folder):
         maps_folder = MapFolder.create(folder, predictor.engine.skeleton, _origin(predictor))
-        for photo in track(photos, "computing teacher maps"):
+        for photo in progress(photos, "computing teacher maps"):
             try:
                 stamp, pixels = _read(photo)
                 is_there = maps_folder.has(photo.path, stamp)

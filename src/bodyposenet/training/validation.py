@@ -8,33 +8,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.dataset import DatasetSource, SampleSet
-from bodyposenet.evaluation import KeypointAP
-from bodyposenet.evaluation.dataset import (
-    Finding,
-    find_people,
-    load_test_images,
-    score_findings,
-)
+from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.evaluation import KeypointAP, evaluate_poses
+from bodyposenet.evaluation.evaluator import Finding, find_people, load_test_images, score_findings
 from bodyposenet.files import is_folder
+from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.inference.predictor import Predictor, network_affine
+from bodyposenet.media.draw import draw
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
-from bodyposenet.runtime.engines.pytorch import PyTorchEngine
-from bodyposenet.runtime.predictor import Predictor
-from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.model.targets import TargetOptions, render_targets
+from bodyposenet.skeleton import JointMap, Skeleton
+from bodyposenet.specs.dataset import COCO_FLAGS, DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, Batches
-from bodyposenet.training.labels import Labels
-from bodyposenet.training.pictures import draw_predictions
-from bodyposenet.training.ranks import Ranks
+from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.samples import unvaried, validation_samples
+from bodyposenet.training.step import TargetGenerator
+from bodyposenet.types import Maps, Poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +77,11 @@ class Validation:
         sources: Mapping[str, DatasetSource],
         samples: SampleSet,
         network: BodyPoseNetwork,
-        ranks: Ranks,
+        ranks: DistributedContext,
     ) -> None:
         self._network = network
         self._ranks = ranks
-        self._labels = Labels(spec)
+        self._labels = TargetGenerator(spec)
         self._predictor = Predictor(PyTorchEngine(network, ranks.device), _inference_spec(spec))
         self._tested = {
             name: (dataset_spec, images)
@@ -93,7 +94,7 @@ class Validation:
         share = spec.dataloader.max_unreadable_share
         size = min(spec.dataloader.batch_size, len(shown))
         self._batches = Batches(shown, size, ranks, most_unreadable=share)
-        self._shown = Batches(shown, size, Ranks(ranks.device), most_unreadable=share)
+        self._shown = Batches(shown, size, DistributedContext(ranks.device), most_unreadable=share)
 
     def run(self) -> ValidationResult | None:
         """Validate; the network is in evaluation mode afterwards. All ranks must call it.
@@ -194,3 +195,103 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
 def _is_copy(one: Path, other: Path) -> bool:
     """Whether two files are the same, or hold the same."""
     return filecmp.cmp(one, other, shallow=False)
+
+
+def evaluate_perfect_maps(
+    images: Sequence[CocoImage],
+    joints: Sequence[str],
+    skeleton: Skeleton,
+    spec: InferenceSpec,
+    options: TargetOptions = TargetOptions(),
+) -> KeypointAP:
+    """Decode the targets of annotated images and measure their keypoint AP; no image is read.
+
+    Args:
+        images: The images; every person with labelled keypoints (by COCO's flags) is drawn.
+        joints: Names of the annotated keypoints.
+        skeleton: Joints and limbs of the maps.
+        spec: How an image would become a network input, and how maps become poses.
+        options: How targets are drawn.
+    """
+    joint_map = skeleton.joints_from(joints)
+    results = []
+    for image in images:
+        poses = decode_perfect_maps(image, joint_map, spec, options)
+        results += poses.to_coco(image.image_id, tuple(joints))
+    return evaluate_poses(results, images, joints, skeleton)
+
+
+def decode_perfect_maps(
+    image: CocoImage, joint_map: JointMap, spec: InferenceSpec, options: TargetOptions
+) -> Poses:
+    """The poses, in image pixels, that are found in one image's targets."""
+    skeleton = joint_map.skeleton
+    people = [person.keypoints for person in image.persons if person.num_keypoints > 0]
+    if not people:
+        return Poses.empty(skeleton)
+    to_network, (height, width) = network_affine(image.height, image.width, spec)
+    triples = np.stack(people)
+    is_labelled = np.isin(triples[..., 2], list(COCO_FLAGS.labelled()))
+    points, labelled = joint_map.keypoints(triples[..., :2], is_labelled)
+    keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
+    heatmaps, pafs = render_targets(
+        keypoints, torch.tensor(labelled)[None], skeleton, height, width, options
+    )
+    maps = Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride, options.heatmap_sigma)
+    poses = decode(maps, skeleton, DecodingOptions.from_spec(spec))
+    return poses.transform(to_network.inverse())
+
+
+_MOST_ROWS = 4
+
+
+def draw_predictions(
+    images: NDArray[np.uint8], targets: Targets, maps: StageMaps, network: BodyPoseNetwork
+) -> NDArray[np.uint8]:
+    """One row per sample: skeletons; target and predicted joints; target and predicted limbs.
+
+    Args:
+        images: (B, H, W, 3) uint8 RGB, the inputs.
+        targets: What the network should say.
+        maps: What it says.
+        network: Its skeleton, stride and sigma.
+
+    Returns:
+        (rows x H, 5 x W, 3) uint8 RGB.
+    """
+    rows = []
+    for row, image in enumerate(images[:_MOST_ROWS]):
+        said = Maps(
+            _array(maps.heatmaps[-1][row]), _array(maps.pafs[-1][row]),
+            network.stride, network.heatmap_sigma,
+        )  # fmt: skip
+        poses = decode(said, network.skeleton, DecodingOptions())
+        panels = [
+            draw(image, poses, score_threshold=0),
+            _overlay(image, _joint_strength(_array(targets.heatmaps[row]))),
+            _overlay(image, _joint_strength(said.heatmaps)),
+            _overlay(image, _limb_strength(_array(targets.pafs[row]))),
+            _overlay(image, _limb_strength(said.pafs)),
+        ]
+        rows.append(np.concatenate(panels, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def _array(maps: Tensor) -> NDArray[np.float32]:
+    return maps.float().cpu().numpy()
+
+
+def _joint_strength(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
+    return heatmaps[:-1].max(axis=0)
+
+
+def _limb_strength(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.hypot(pafs[0::2], pafs[1::2]).max(axis=0)
+
+
+def _overlay(image: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image, darkened, with a map of 0..1 glowing over it."""
+    height, width = image.shape[:2]
+    glow = cv2.resize((strength.clip(0, 1) * 255).astype(np.uint8), (width, height))
+    color = cv2.cvtColor(cv2.applyColorMap(glow, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    return cv2.addWeighted(image, 0.4, color, 0.8, 0)  # type: ignore[return-value]

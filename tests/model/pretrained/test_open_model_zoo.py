@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines.openvino import keeping_signal_stack
 from bodyposenet.model.pretrained.open_model_zoo import read_ir
-from bodyposenet.runtime.engines.signal_stack import keeping_signal_stack
 
 from . import published
 from .published import Layer, forward, torch_maps

@@ -9,8 +9,10 @@ import onnx
 import pytest
 import torch
 
+from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import PLAIN, OnnxExportOptions, export_onnx
+from bodyposenet.inference.models import FOLDER, ON_CPU, ON_GPU
 from bodyposenet.model.checkpoint import (
     describe,
     load_model,
@@ -20,8 +22,6 @@ from bodyposenet.model.checkpoint import (
 )
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import build_pretrained, load_pretrained
-from bodyposenet.runtime.default_model import FOLDER, ON_CPU, ON_GPU
-from bodyposenet.sealing import METADATA_KEY
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton

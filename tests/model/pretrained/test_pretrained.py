@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import save_model, tensors_of
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import load_pretrained
 from bodyposenet.model.pretrained.vgg19 import FEATURE_SCALE
-from bodyposenet.sealing import SealedKey
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 

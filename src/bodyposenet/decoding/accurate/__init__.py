@@ -9,12 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.decoding.accurate.assembly import MISSING, assemble
+from bodyposenet.decoding.accurate.assembly import MISSING, People, assemble, person_scores
 from bodyposenet.decoding.accurate.body_model import body_model
 from bodyposenet.decoding.accurate.completion import infer_joints, merge_fragments
 from bodyposenet.decoding.accurate.connections import score_connections
 from bodyposenet.decoding.accurate.peaks import find_peaks
-from bodyposenet.decoding.accurate.people import People, person_scores
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import HEATMAP_SIGMA, Poses

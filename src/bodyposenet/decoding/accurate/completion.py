@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.accurate.assembly import People
 from bodyposenet.decoding.accurate.body_model import BodyEstimate, BodyModel
 from bodyposenet.decoding.accurate.peaks import peak_offset
-from bodyposenet.decoding.accurate.people import People
 
 _MAX_PEOPLE = 128
 """People that are completed, the best; more are noise, and would take long."""

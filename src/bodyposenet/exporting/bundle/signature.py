@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import onnx
 
+from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.engine import DeviceOptions
-from bodyposenet.runtime.description import ModelDescription
-from bodyposenet.runtime.engines.exported import HEATMAPS, Signature, Tensor
-from bodyposenet.sealing import METADATA_KEY
+from bodyposenet.inference.engines.base import ModelDescription
+from bodyposenet.inference.engines.exported import HEATMAPS, Signature, Tensor
 
 _DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 _IMAGE_CHANNELS = 3

@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from bodyposenet.console import logger, track
+from bodyposenet.console import logger, progress
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.activations import ActivationCollector
-from bodyposenet.exporting.int8.cache import find_tensors, read_cache, write_cache
-from bodyposenet.exporting.int8.calibration_metadata import (
+from bodyposenet.exporting.int8.calibration_cache import (
     CALIBRATE_AGAIN,
     CalibrationMetadata,
     digest_of,
+    find_tensors,
+    read_cache,
     read_metadata,
+    write_cache,
     write_metadata,
 )
 from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
-from bodyposenet.exporting.int8.selection import select_images
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.photos import (
     batched,
@@ -33,10 +35,13 @@ from bodyposenet.exporting.photos import (
     held_out_photos,
     sample_digest,
     sample_images,
+    select_images,
 )
 from bodyposenet.files import exists, is_file, is_folder
-from bodyposenet.runtime.engines import onnx as onnx_engine
-from bodyposenet.runtime.engines.exported import normalize
+from bodyposenet.inference.engines import onnx as onnx_engine
+from bodyposenet.inference.engines.base import ModelDescription
+from bodyposenet.inference.engines.exported import Signature, normalize
+from bodyposenet.inference.engines.onnx import header_of, open_session, read_tensors
 
 _MAX_LISTED = 5
 
@@ -278,7 +283,7 @@ def measure_ranges(
     """
     collector = ActivationCollector(content)
     histograms: dict[str, Histogram] = {}
-    for batch in track(batches, "calibration", total):
+    for batch in progress(batches, "calibration", total):
         for tensors in collector.run(batch):
             for name, values in tensors.items():
                 histograms.setdefault(name, Histogram()).add(values)
@@ -341,7 +346,7 @@ def _batches(content: bytes, source: CalibrationSource) -> Batches:
     images = _normalized(content, source, source.image_dir)
     if source.data_file is None:
         return images
-    write_tensorfile(source.data_file, track(images, "calibration images", source.batches))
+    write_tensorfile(source.data_file, progress(images, "calibration images", source.batches))
     logger.info("Wrote %s", source.data_file)
     return read_tensorfile(source.data_file, source.batches, source.shape)
 
@@ -382,3 +387,91 @@ def _no_images() -> BodyPoseNetError:
         "Give their folder (--cal_image_dir), or an existing tensorfile (--cal_data_file) or "
         "calibration cache (--cal_cache_file).",
     )
+
+
+_MODEL = "the exported model"
+
+
+class ActivationCollector:
+    """Runs a model and returns all of its float tensors.
+
+    Args:
+        content: A float32 ONNX file from `export_onnx`.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        model = onnx.load_model_from_string(content)
+        self._names = _float_tensors(model.graph)
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(
+            onnx.ValueInfoProto(name=name) for name in self._names if name not in known
+        )
+        self._session = open_session(_MODEL, content=model.SerializeToString(), device="cpu")
+        inputs = read_tensors(self._session.get_inputs())
+        outputs = read_tensors(self._session.get_outputs())
+        self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})
+        (self._input,) = inputs
+        header = header_of(self._session)
+        assert header is not None  # `export_onnx` writes one
+        self.description = ModelDescription.from_header(_MODEL, header)
+
+    @property
+    def fixed_shape(self) -> tuple[int, int] | None:
+        """Height and width of the images if the model fixes them, else None."""
+        return self._signature.fixed_shape
+
+    def run(self, batch: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Yield the tensors by name, from the first convolution's input on.
+
+        Images run one by one, or in the model's static batch size, so that large batches need no
+        more memory.
+
+        Args:
+            batch: (N, H, W, 3) float32, normalized RGB, whatever input the model has.
+
+        Raises:
+            BodyPoseNetError: The model computes values that are not finite.
+        """
+        count = self._signature.batch or 1
+        inputs = self._as_input(batch)
+        for start in range(0, len(inputs), count):
+            images = inputs[start : start + count]
+            rest = np.repeat(images[-1:], count - len(images), axis=0)
+            full = np.concatenate([images, rest])
+            found: Any = self._session.run(self._names, {self._input: full})
+            tensors = dict(zip(self._names, found, strict=True))
+            if full.dtype == np.float32:
+                tensors[self._input] = full
+            _check_finite(tensors)
+            yield {name: values[: len(images)] for name, values in tensors.items()}
+
+    def _as_input(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """Convert normalized images to the model's layout, and to pixels if it normalizes them."""
+        inputs: NDArray[Any] = batch
+        if self._signature.normalizes_input:
+            scale, offset = self.description.image_scale, self.description.image_offset
+            pixels = (batch + np.array(offset, np.float32)) * np.array(scale, np.float32)
+            inputs = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        if not self._signature.channels_last:
+            inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+        return inputs
+
+
+def _check_finite(tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise BodyPoseNetError(
+                f"Tensor {name} of the model has values that are not finite, which INT8 cannot "
+                "represent",
+                "Look for NaN in the training, or export a model of an earlier epoch.",
+            )
+
+
+def _float_tensors(graph: onnx.GraphProto) -> list[str]:
+    """Name the float tensors from the first convolution's input on."""
+    kinds = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)
+    }
+    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    names = [graph.node[first].input[0], *(node.output[0] for node in graph.node[first:])]
+    return [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]

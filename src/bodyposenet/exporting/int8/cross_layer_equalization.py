@@ -17,10 +17,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bodyposenet.data.drawn import draw_scene
-from bodyposenet.exporting.int8 import initializers
-from bodyposenet.exporting.int8.activations import ActivationCollector
-from bodyposenet.runtime.engines.exported import normalize
+from bodyposenet.demo import draw_scene
+from bodyposenet.exporting.int8 import qdq as initializers
+from bodyposenet.exporting.int8.calibration import ActivationCollector
+from bodyposenet.inference.engines.exported import normalize
 
 _PASSING = ("Add", "MaxPool", "Relu")
 """Operators that scaled channels pass unchanged."""

@@ -14,9 +14,8 @@ import onnx
 import onnx_ir as ir
 
 from bodyposenet.errors import BodyPoseNetError, closest
-from bodyposenet.exporting.graph import write_data_type
 from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
-from bodyposenet.exporting.int8.calibration_metadata import fingerprint
+from bodyposenet.exporting.int8.calibration_cache import fingerprint
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize, is_depthwise
 from bodyposenet.exporting.int8.qdq import (
     LAYERS,
@@ -26,6 +25,7 @@ from bodyposenet.exporting.int8.qdq import (
     quantized_values,
 )
 from bodyposenet.exporting.int8.ranges import Method, Range
+from bodyposenet.exporting.onnx import write_data_type
 
 _ARRANGING = {"Concat", "Resize", "Transpose"}
 """Operators that compute nothing."""

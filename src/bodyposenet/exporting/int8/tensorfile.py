@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import replacing
+from bodyposenet.files import atomic_write
 
 _KEY = "_tensorfile_array_key_"
 _REMEDY = "Name another --cal_data_file, or delete this one to write it again."
@@ -36,7 +36,7 @@ def write_tensorfile(path: Path, batches: Iterable[NDArray[np.float32]]) -> None
     import h5py
 
     try:
-        with replacing(path, durable=True) as file, h5py.File(file.name, "w") as tensors:
+        with atomic_write(path, durable=True) as file, h5py.File(file.name, "w") as tensors:
             count = 0
             for count, batch in enumerate(batches, start=1):
                 if count == 1:

@@ -14,10 +14,10 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
+from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import build_described, read_description, read_tensors, tensors_of
 from bodyposenet.model.pretrained.weights import PretrainedWeights
-from bodyposenet.sealing import METADATA_KEY
 from bodyposenet.specs.network import ModelConfig
 
 _EXPORT_AGAIN = "Export the model again, or give its .tlt file."

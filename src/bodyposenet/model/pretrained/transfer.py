@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import tensors_of
-from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.model.network import BodyPoseNetwork, Stage
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
-from bodyposenet.model.stages import Stage
 from bodyposenet.skeleton import Skeleton
 
 

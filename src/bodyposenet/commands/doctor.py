@@ -1,0 +1,156 @@
+"""Show what is installed, which engines and devices there are, and whether inference works.
+
+Nothing optional is needed for it; only what keeps inference from working is an error.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from bodyposenet.commands.options import CommandOptions, Option, StrPath, command, options_class
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.results_folder import StatusFile
+
+if TYPE_CHECKING:
+    from bodyposenet.inference.diagnostics import DecoderCheck, EngineCheck, FoundEngine, Package
+
+
+@options_class
+class DoctorOptions(CommandOptions):
+    """Options of `doctor`."""
+
+    json: Annotated[
+        StrPath | None, Option(help="Also write all findings to this file.", metavar="FILE")
+    ] = None
+    results_dir: Annotated[
+        StrPath | None,
+        Option("-r", help="Folder of status.json; by default none is written.", metavar="DIR"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What was found; the fields of the JSON file.
+
+    Args:
+        system: Versions, operating system and processor.
+        threads: Cores, and the threads of each library.
+        packages: Packages that we use.
+        engines: Engines, and the devices that they can run on.
+        kernels: Seconds until the decoder was ready, and how many functions were compiled.
+        decoder: How each mode of the decoder did.
+        inference: How each engine did with the default model on a drawn image.
+    """
+
+    system: dict[str, str]
+    threads: dict[str, int]
+    packages: list[Package]
+    engines: list[FoundEngine]
+    kernels: dict[str, float]
+    decoder: list[DecoderCheck]
+    inference: list[EngineCheck]
+
+    def summary(self) -> str:
+        """All findings as tables."""
+        seconds, compiled = self.kernels["seconds"], self.kernels["compiled"]
+        origin = f"{compiled} functions were compiled" if compiled else "all of them were on disk"
+        kernels = {"kernels": f"ready after {seconds:.1f} s, {origin}"}
+        lines = [
+            *_table("system", self.system),
+            *_table("packages", {p.name: _describe_package(p) for p in self.packages}),
+            *_table("engines", {e.name: e.describe() for e in self.engines}),
+            *_table("threads", {name: str(count) for name, count in self.threads.items()}),
+            *_table("decoder", kernels | {c.mode: _describe_check(c) for c in self.decoder}),
+            *_table("default model", {c.engine: _describe_engine(c) for c in self.inference}),
+        ]
+        if self.error is None:
+            lines.append("everything that inference needs is there")
+        return "\n".join(lines)
+
+    @property
+    def error(self) -> BodyPoseNetError | None:
+        """What keeps inference from working; None if nothing does."""
+        missing = [p.name for p in self.packages if not p.extra and not p.version]
+        wrong = [check.mode for check in self.decoder if not check.passed]
+        if missing:
+            return BodyPoseNetError(
+                f"not installed: {', '.join(missing)}", "pip install --upgrade bodyposenet"
+            )
+        if not any(engine.devices for engine in self.engines):
+            return BodyPoseNetError(
+                "no engine runs, so no model does", "pip install --force-reinstall onnxruntime"
+            )
+        if wrong:
+            return BodyPoseNetError(
+                f"the decoder does not find people in perfect maps (mode {', '.join(wrong)})",
+                "pip install --force-reinstall numba numpy, and run it again.",
+            )
+        failed = [check.engine for check in self.inference if not check.passed]
+        if failed:
+            return BodyPoseNetError(
+                f"the default model does not give the right poses on {', '.join(failed)}",
+                "Install that runtime again, or choose another one (--engine).",
+            )
+        return None
+
+
+@command(DoctorOptions)
+def doctor(options: DoctorOptions) -> DoctorResult:
+    """Examine the installation.
+
+    Raises:
+        BodyPoseNetError: Inference does not work here, or a result cannot be written.
+    """
+    from bodyposenet.files import write_json
+    from bodyposenet.inference import diagnostics as installation
+    from bodyposenet.inference import diagnostics as self_test
+
+    status = StatusFile(options.results_dir) if options.results_dir else nullcontext()
+    with status:
+        seconds, compiled = self_test.compile_kernels()
+        engines = installation.find_engines()
+        result = DoctorResult(
+            system=installation.describe_system(),
+            threads=installation.count_threads(),
+            packages=installation.list_packages(),
+            engines=engines,
+            kernels={"seconds": seconds, "compiled": compiled},
+            decoder=[self_test.check_decoder(mode) for mode in ("accurate", "tao")],
+            inference=self_test.check_engines(engines),
+        )
+        if options.json:
+            write_json(options.json, asdict(result))
+    return result
+
+
+def _table(title: str, rows: dict[str, str]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [title, *(f"  {name:<{width}}  {text}" for name, text in rows.items())]
+
+
+def _describe_package(package: Package) -> str:
+    if package.version:
+        return package.version
+    extra = f"[{package.extra}]" if package.extra else ""
+    return f"not installed: pip install 'bodyposenet{extra}'"
+
+
+def _describe_engine(check: EngineCheck) -> str:
+    if check.skipped:
+        return f"not checked: {check.skipped}"
+    if check.problem:
+        return f"WRONG: {check.problem}"
+    return (
+        f"{check.found} of {check.people} people, OKS {check.similarity:.2f} with the first "
+        f"engine, {check.milliseconds:.0f} ms: {'ok' if check.passed else 'WRONG'}"
+    )
+
+
+def _describe_check(check: DecoderCheck) -> str:
+    result = "ok" if check.passed else "WRONG"
+    return (
+        f"{check.found} of {check.people} people, joints within {check.error:.1f} px, "
+        f"{check.milliseconds:.1f} ms: {result}"
+    )

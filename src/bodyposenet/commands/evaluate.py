@@ -1,0 +1,125 @@
+"""Measure a model's keypoint AP on the test data of a dataset; TFRecords are not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from bodyposenet.commands.model_options import ManyImagesOptions
+from bodyposenet.commands.options import Option, StrPath, command, options_class
+from bodyposenet.files import make_directory, write_json
+from bodyposenet.results_folder import results_folder
+
+if TYPE_CHECKING:
+    from bodyposenet.evaluation.evaluator import DatasetResult
+    from bodyposenet.specs.dataset import DatasetSpec
+
+
+@options_class
+class EvaluateOptions(ManyImagesOptions):
+    """Options of `evaluate` (guide; TAO reference, section 1.4)."""
+
+    dataset_spec: Annotated[
+        StrPath,
+        Option("-d", help="Dataset spec (JSON) whose test_data are evaluated.", metavar="FILE"),
+    ]
+    dataset: Annotated[Literal["coco"], Option(help="Format of the annotations.")] = "coco"
+    results_dir: Annotated[
+        StrPath,
+        Option("-r", help="Folder of the results; default: the working directory.", metavar="DIR"),
+    ] = "."
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Accuracy of a model on a dataset.
+
+    Args:
+        ap: Average precision over OKS thresholds .50 to .95, in 0..1; -1 without annotated people.
+        metrics: All figures by the names of results.json, such as `AP_0.50:0.95_all`.
+        files: The files that were written, the HTML page last.
+        lines: Table of the figures, and what they must be read with.
+    """
+
+    ap: float
+    metrics: dict[str, float]
+    files: tuple[Path, ...]
+    lines: tuple[str, ...]
+
+    def summary(self) -> str:
+        """The table, and the files."""
+        return "\n".join([*self.lines, f"written: {', '.join(map(str, self.files))}"])
+
+
+@command(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> EvaluationResult:
+    """Measure a model's keypoint AP on the test data of a dataset.
+
+    Example:
+        >>> result = bodyposenet.evaluate(model_filename="model.tlt", dataset_spec="coco.json")
+        >>> result.ap
+
+    Raises:
+        BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
+    """
+    from bodyposenet.evaluation.evaluator import load_test_images, run_evaluation, score_findings
+    from bodyposenet.inference.detections import FILE_NAME, write_detections
+    from bodyposenet.inference.models import find_model
+    from bodyposenet.reporting.evaluation_report import write_evaluation_page
+    from bodyposenet.reporting.result_files import write_result_files
+    from bodyposenet.specs.dataset import DatasetSpec
+
+    results_dir = make_directory(options.results_dir)
+    with results_folder(results_dir) as status:
+        dataset_spec = DatasetSpec.load(options.dataset_spec)
+        executor = options.open_executor(results_dir)
+        skeleton, spec = executor.skeleton, executor.spec
+        images = load_test_images(dataset_spec)
+        findings = run_evaluation(executor, dataset_spec, images)
+        result = score_findings(findings, skeleton, dataset_spec, images)
+        _check_images(result, dataset_spec)
+        detections, coco = results_dir / FILE_NAME, results_dir / "detections_coco_format.json"
+        write_detections(detections, skeleton, spec, result.images)
+        write_json(coco, result.results, indent=None)
+        files = write_result_files(results_dir, result.accuracy)
+        page = write_evaluation_page(
+            results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
+            model=find_model(spec, None).name, spec=spec,
+        )  # fmt: skip
+        metrics = result.accuracy.kpis()
+        status.write("RUNNING", "evaluation", kpi=metrics)
+    return EvaluationResult(
+        metrics["AP_0.50:0.95_all"],
+        metrics,
+        (detections, coco, *files, page),
+        tuple(_lines(result)),
+    )
+
+
+def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:
+    """Refuse to report on nothing."""
+    if not result.images:
+        spec.fail("test_data.annotation_root_dir_path", "the file lists no images")
+    if len(result.unreadable) == len(result.images):
+        spec.fail(
+            "test_data.images_root_dir_path",
+            f"no image could be read; the first: {result.unreadable[0]}",
+            "Check the folder; it is relative to root_directory_path.",
+        )
+
+
+def _lines(result: DatasetResult) -> list[str]:
+    """The table, and what the figures must be read with."""
+    lines = [*result.accuracy.table()]
+    for problems, meaning in (
+        (result.unreadable, "could not be read and count as images without detections"),
+        (
+            result.resized,
+            "differ from their annotated size; each line shows whether poses are scaled",
+        ),
+    ):
+        if problems:
+            lines += [f"images that {meaning}: {len(problems)}"]
+            lines += [f"  {problem}" for problem in problems]
+    return lines

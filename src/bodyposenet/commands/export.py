@@ -1,0 +1,561 @@
+"""Export a trained model as ONNX for ONNX Runtime, OpenVINO, TensorRT and others; needs no GPU.
+
+The file takes images whose height and width are multiples of 8, and returns the maps of the last
+stage. Before it is written it is compared with the network, as inference runs it. --engine_file
+also builds an engine; if that fails, the model is written nevertheless, and the exit code is 2.
+--deployment_bundle also writes what other programs need to run the model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from bodyposenet.commands.model_options import KeyOptions
+from bodyposenet.commands.options import (
+    Need,
+    Option,
+    StrPath,
+    command,
+    ignored_options,
+    options_class,
+)
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting import DataType
+from bodyposenet.exporting.engine import (
+    DeviceOptions,
+    EngineOptions,
+    build_engine_file,
+    find_builder,
+    input_shape,
+    tensorrt_missing,
+)
+from bodyposenet.exporting.outputs import (
+    check_outputs,
+    find_model,
+    is_sealed,
+    output_file,
+    warn_of_plain_files,
+)
+from bodyposenet.files import atomic_write, is_folder
+from bodyposenet.results_folder import StatusFile
+
+if TYPE_CHECKING:
+    from bodyposenet.exporting.engine import Runtime
+    from bodyposenet.exporting.int8.calibration import CalibrationSource
+    from bodyposenet.exporting.int8.quantization import Quantization
+    from bodyposenet.exporting.onnx import OnnxExportOptions
+    from bodyposenet.exporting.verification import Verification
+    from bodyposenet.inference.engines.engine_file import EngineHeader
+    from bodyposenet.inference.engines.pytorch import PyTorchEngine
+
+_DEFAULT_BATCHES = 10
+"""Calibration batches, as in TAO."""
+
+_Count = Annotated[int, Field(ge=1)]
+
+_INT8 = Need("--data_type int8", lambda given: given.data_type == "int8")
+_SELECT = Need("--cal_select", lambda given: given.cal_select)
+_SDK = Need("--sdk_compatible_model", lambda given: given.sdk_compatible_model)
+_BUILD = Need("--engine_file", lambda given: given.engine_file)
+_DEVICE = Need(
+    "--engine_file or --deployment_bundle",
+    lambda given: given.engine_file or given.deployment_bundle,
+)
+_BATCH = Need(
+    f"{_INT8.words}, {_DEVICE.words}", lambda given: _INT8.is_met(given) or _DEVICE.is_met(given)
+)
+
+_FileOption = partial(Option, group="ONNX file")
+_Int8Option = partial(Option, group="INT8", needs=_INT8)
+_EngineOption = partial(Option, group="engine and deployment", needs=_BUILD)
+
+
+def _parse_dimensions(value: object) -> object:
+    """Split text such as 288,384,3."""
+    if not isinstance(value, str):
+        return value
+    sizes = value.split(",")
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        raise ValueError("expected three sizes, as in 288,384,3")
+    return sizes
+
+
+@options_class
+class ExportOptions(KeyOptions):
+    """Options of `export`: TAO's, and our own."""
+
+    model: Annotated[
+        StrPath, Option("-m", help="Model to export (.tlt, or .hdf5 of TAO 5).", metavar="FILE")
+    ]
+    output_file: Annotated[
+        StrPath | None,
+        Option("-o", help="NAME.onnx, or NAME.etlt (sealed). Default: MODEL.onnx.", metavar="FILE"),
+    ] = None
+    results_dir: Annotated[
+        StrPath | None,
+        Option("-r", help="Folder of status.json. Default: that of the output.", metavar="DIR"),
+    ] = None
+    overwrite: Annotated[bool, Option(help="Replace files that exist.")] = False
+    experiment_spec: Annotated[
+        StrPath | None,
+        Option("-e", help="Train spec of the model; only TAO's .hdf5 needs it.", metavar="FILE"),
+    ] = None
+    backend: Annotated[
+        Literal["onnx", "tfonnx", "uff"],
+        Option("-t", help="onnx or tfonnx, which are the same here; uff is no longer supported."),
+    ] = "onnx"
+    verify_images: Annotated[
+        StrPath | None,
+        Option(
+            help="Photos to compare on. Default: drawn people; with INT8 the photos of "
+            "--cal_image_dir or --cal_source_dir that calibration leaves, if they are 4 or more.",
+            metavar="DIR",
+        ),
+    ] = None
+    allow_inaccurate: Annotated[
+        bool, Option(help="Write the file even if it differs too much from the network.")
+    ] = False
+    verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.", cli_only=True)] = False
+
+    input_dims: Annotated[
+        tuple[int, int, int] | None,
+        BeforeValidator(_parse_dimensions),
+        _FileOption(
+            "-d",
+            help="Size in pixels to compare, calibrate and build for; the file takes any. C,H,W "
+            "with channels_first. Default: 256,256,3.",
+            metavar="H,W,C",
+        ),
+    ] = None
+    data_format: Annotated[
+        Literal["channels_last", "channels_first"],
+        _FileOption("-i", help="Layout of input and outputs."),
+    ] = "channels_last"
+    data_type: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        _FileOption(help="Type of the weights and the calculation; input and outputs are fp32."),
+    ] = "fp32"
+    sdk_compatible_model: Annotated[
+        bool, _FileOption(help="Enlarge and rename the PAFs, as DeepStream's application expects.")
+    ] = False
+    upsample_ratio: Annotated[
+        int,
+        Field(ge=2),
+        _FileOption("-u", help="Factor by which the PAFs are enlarged.", metavar="N", needs=_SDK),
+    ] = 4
+    static_batch_size: Annotated[
+        int, _FileOption(help="Fixed number of images per batch; -1: dynamic.", metavar="N")
+    ] = -1
+    static_input_dims: Annotated[
+        bool, _FileOption(help="Fix height and width to those of --input_dims.")
+    ] = False
+    bake_normalization: Annotated[
+        bool, _FileOption(help="Take uint8 RGB pixels, which the model normalizes itself.")
+    ] = False
+
+    int8_target: Annotated[
+        Literal["cpu", "tensorrt"] | None,
+        _Int8Option(
+            "--int8_target",
+            "--int8_flavour",
+            help="Backend that the file is for. Default: tensorrt with --sdk_compatible_model or "
+            "TensorRT's --engine_file, else cpu.",
+        ),
+    ] = None
+    float_outputs: Annotated[
+        bool, _Int8Option(help="Keep the output layers of all stages in float.")
+    ] = True
+    nodes_to_exclude: Annotated[
+        tuple[str, ...],
+        _Int8Option(
+            "--nodes_to_exclude",
+            "--float_layers",
+            help="More layers to keep in float, as in stage1/conv1 or 'stage2/*'.",
+            metavar="NAME",
+            nargs="+",
+        ),
+    ] = ()
+    strict_type_constraints: Annotated[
+        bool, _Int8Option("-s", help="Keep no layers but the outputs in float.")
+    ] = False
+    force_ptq: Annotated[
+        bool, _Int8Option(help="Quantize after training, which is always done here.")
+    ] = False
+    cal_image_dir: Annotated[
+        StrPath | None,
+        _Int8Option(help="Calibration images; subfolders are not searched.", metavar="DIR"),
+    ] = None
+    cal_data_file: Annotated[
+        StrPath | None,
+        _Int8Option(help="Tensorfile of the images; written unless it exists.", metavar="FILE"),
+    ] = None
+    cal_cache_file: Annotated[
+        StrPath | None,
+        _Int8Option(
+            help="Calibration cache in TensorRT's format; written unless it exists.", metavar="FILE"
+        ),
+    ] = None
+    batches: Annotated[
+        _Count | None,
+        _Int8Option(help=f"Calibration batches. Default: {_DEFAULT_BATCHES}.", metavar="N"),
+    ] = None
+    batch_size: Annotated[
+        _Count,
+        _Int8Option(
+            help="Images per calibration batch, and least --max_batch_size.",
+            metavar="N",
+            needs=_BATCH,
+        ),
+    ] = 1
+    cal_method: Annotated[
+        Literal["percentile", "entropy", "minmax"] | None,
+        _Int8Option(help="How ranges follow from the measured values. Default: percentile."),
+    ] = None
+    cal_select: Annotated[
+        StrPath | None,
+        _Int8Option(
+            help="COCO annotations; images that represent them are copied to --cal_image_dir.",
+            metavar="FILE",
+        ),
+    ] = None
+    cal_source_dir: Annotated[
+        StrPath | None,
+        _Int8Option(help="Folder of the images of --cal_select.", metavar="DIR", needs=_SELECT),
+    ] = None
+
+    engine_file: Annotated[
+        StrPath | None,
+        _EngineOption(
+            help="Engine to build for this machine (NAME.engine).", metavar="FILE", needs=None
+        ),
+    ] = None
+    seal_engine: Annotated[
+        bool, _EngineOption(help="Seal the engine with the key; TAO's engines are plain files.")
+    ] = False
+    engine_runtime: Annotated[
+        Literal["tensorrt", "openvino", "auto"] | None,
+        _EngineOption(
+            help="Runtime that builds the engine, an error if it does not work here; auto: "
+            "TensorRT if it works, else OpenVINO. Default: TensorRT; if it does not work, only "
+            "the model is written, and the exit code is 2."
+        ),
+    ] = None
+    max_batch_size: Annotated[
+        _Count,
+        _EngineOption(help="Largest batch, at least --batch_size.", metavar="N", needs=_DEVICE),
+    ] = 1
+    opt_batch_size: Annotated[
+        _Count, _EngineOption(help="Batch size to optimize for.", metavar="N", needs=_DEVICE)
+    ] = 1
+    max_workspace_size: Annotated[
+        _Count,
+        _EngineOption(help="Bytes that TensorRT may use per layer.", metavar="N", needs=_DEVICE),
+    ] = DeviceOptions.workspace
+    timing_cache: Annotated[
+        StrPath | None, _EngineOption(help="TensorRT's timing cache, updated.", metavar="FILE")
+    ] = None
+    deployment_bundle: Annotated[
+        StrPath | None,
+        _EngineOption(
+            "--deployment_bundle",
+            "--deployment_kit",
+            help="Folder that receives what DeepStream, Triton, trtexec and Python need.",
+            metavar="DIR",
+            needs=None,
+        ),
+    ] = None
+
+    @property
+    def exported_type(self) -> DataType:
+        """Data type of the file; INT8 is for TensorRT if the options ask for what runs on it."""
+        if self.data_type != "int8":
+            return self.data_type
+        for_engine = self.engine_file and self.engine_runtime in (None, "tensorrt")
+        default = "tensorrt" if self.sdk_compatible_model or for_engine else "cpu"
+        return "int8-cpu" if (self.int8_target or default) == "cpu" else "int8-tensorrt"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported model.
+
+    Args:
+        model: The .onnx or .etlt file.
+        data_type: Type of its weights and calculation.
+        size: Size of the ONNX file in bytes.
+        verification: Its comparison with the network; `matched_share` is the share of keypoints
+            that are the same.
+        engine: The .engine file, if one was built.
+        engine_header: Runtime, version and device of the engine.
+        bundle: Folder of the deployment bundle, if one was written.
+        error: Reason why the engine could not be built.
+    """
+
+    model: Path
+    data_type: DataType
+    size: int
+    verification: Verification
+    engine: Path | None = None
+    engine_header: EngineHeader | None = None
+    bundle: Path | None = None
+    error: BodyPoseNetError | None = None
+
+    def summary(self) -> str:
+        """The files that were written, and how many keypoints are the same."""
+        lines = [f"written: {self.model}, {self.size / 2**20:.1f} MiB, {self.data_type}"]
+        if (share := self.verification.matched_share) is not None:
+            lines.append(f"{share:.1%} of the keypoints are the same as the network's")
+        if self.bundle is not None:
+            lines.append(f"written: {self.bundle}, its README.md explains the files")
+        if self.engine is not None and (header := self.engine_header) is not None:
+            lines.append(
+                f"written: {self.engine}, {header.runtime} {header.version}, for {header.device}"
+            )
+        return "\n".join(lines)
+
+
+@command(ExportOptions)
+def export(options: ExportOptions) -> ExportResult:
+    """Export a trained model as ONNX, compared with the network before it is written.
+
+    Example:
+        >>> bodyposenet.export(model="model.tlt", output_file="model.onnx", data_type="fp16")
+
+    Raises:
+        BodyPoseNetError: An option or the model is wrong, the exported model differs too much from
+            the network, or the engine cannot be built: then the model has been written.
+    """
+    from bodyposenet.exporting.int8.calibration import prepare_images
+    from bodyposenet.exporting.onnx import export_onnx
+
+    if options.verbose:
+        logger.setLevel(logging.DEBUG)
+    plan = _make_plan(options)
+    result = None
+    try:
+        with StatusFile(plan.results_dir) as status:
+            header, network = _read_network(options, plan)
+            held_out = prepare_images(plan.calibration) if plan.calibration else None
+            content = export_onnx(network.network, header, _onnx_options(options, plan))
+            content = _convert(content, plan)
+            verification = _verify(content, network, options, plan, held_out)
+            _write(content, plan)
+            result = ExportResult(
+                plan.output, plan.data_type, len(content), verification, bundle=plan.bundle
+            )
+            status.write("RUNNING", f"exported {plan.output}")
+            if plan.engine is not None:
+                engine_header = _build_engine(content, options, plan, plan.engine)
+                result = replace(result, engine=plan.engine, engine_header=engine_header)
+    except BodyPoseNetError as error:
+        if result is None:
+            raise
+        return replace(result, error=error)
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written, after all options have been checked."""
+
+    model: Path
+    output: Path
+    data_type: DataType
+    device: DeviceOptions
+    calibration: CalibrationSource | None  # for INT8, as the next one
+    quantization: Quantization | None
+    engine: Path | None
+    runtime: Runtime | None  # None if only TensorRT may build the engine, and it does not work
+    bundle: Path | None
+    results_dir: Path
+    key: str
+
+
+def _make_plan(options: ExportOptions) -> _Plan:
+    """Check, before any work, the options and that everything can be built and written."""
+    if options.backend == "uff":
+        raise BodyPoseNetError("--backend uff: the format is no longer supported", "Use onnx.")
+    if options.verify_images and not is_folder(options.verify_images):
+        raise BodyPoseNetError(
+            f"Folder not found: --verify_images {options.verify_images}",
+            "Give a folder of photos to compare on.",
+        )
+    model = find_model(Path(options.model))
+    output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)
+    data_type, device = options.exported_type, _device_options(options)
+    is_int8 = options.data_type == "int8"
+    plan = _Plan(
+        model=model,
+        output=output,
+        data_type=data_type,
+        device=device,
+        calibration=_calibration(options, device) if is_int8 else None,
+        quantization=_quantization(options, data_type) if is_int8 else None,
+        engine=engine,
+        runtime=find_builder(engine, options.engine_runtime, data_type) if engine else None,
+        bundle=_path(options.deployment_bundle),
+        results_dir=Path(options.results_dir or output.parent),
+        key=options.read_key(),
+    )
+    check_outputs(output, engine, plan.bundle, plan.results_dir, overwrite=options.overwrite)
+    for field, need in ignored_options(options):
+        logger.warning("%s has no effect: it needs %s", field.flag, need.words)
+    warn_of_plain_files(output, engine, plan.key, seals_engine=options.seal_engine)
+    return plan
+
+
+def _path(named: StrPath | None) -> Path | None:
+    return Path(named) if named else None
+
+
+def _device_options(options: ExportOptions) -> DeviceOptions:
+    shape = DeviceOptions.shape
+    if options.input_dims:
+        shape = input_shape(options.input_dims, options.data_format == "channels_last")
+    largest = max(options.batch_size, options.max_batch_size)
+    return DeviceOptions(shape, options.opt_batch_size, largest, options.max_workspace_size)
+
+
+def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSource:
+    """Describe what INT8 is calibrated with, and check that it can be."""
+    from bodyposenet.exporting.int8 import calibration
+
+    annotations, dataset_dir = options.cal_select, options.cal_source_dir
+    if annotations and not dataset_dir:
+        raise BodyPoseNetError(
+            "--cal_select needs --cal_source_dir", "Give the folder of the dataset's images."
+        )
+    source = calibration.CalibrationSource(
+        image_dir=_path(options.cal_image_dir),
+        data_file=_path(options.cal_data_file),
+        cache_file=_path(options.cal_cache_file),
+        batches=options.batches or _DEFAULT_BATCHES,
+        batch_size=options.batch_size,
+        shape=device.shape,
+        expected=calibration.ExpectedCalibration(
+            method=options.cal_method,
+            images=options.batches and options.batches * options.batch_size,
+            shape=device.shape if options.input_dims else None,
+            batches=options.batches,
+        ),
+        dataset=calibration.DatasetImages(Path(annotations), Path(dataset_dir))
+        if annotations and dataset_dir
+        else None,
+    )
+    calibration.check_source(source)
+    return source
+
+
+def _quantization(options: ExportOptions, data_type: DataType) -> Quantization:
+    from bodyposenet.exporting.int8.quantization import Quantization
+
+    return Quantization(
+        target="cpu" if data_type == "int8-cpu" else "tensorrt",
+        method=options.cal_method or Quantization.method,
+        float_outputs=options.float_outputs,
+        nodes_to_exclude=options.nodes_to_exclude,
+        strict=options.strict_type_constraints,
+    )
+
+
+def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], PyTorchEngine]:
+    """Read the model; a Keras file of TAO has no header and is described by the train spec."""
+    from bodyposenet.inference.engines import pytorch
+    from bodyposenet.inference.engines.base import ModelDescription
+    from bodyposenet.model.checkpoint import read_model
+    from bodyposenet.specs.training import TrainSpec
+
+    spec, expected = options.experiment_spec, None
+    if spec is not None:
+        expected = ModelDescription.from_train_spec(TrainSpec.load(spec))
+    header, network = read_model(plan.model, plan.key, expected and expected.training())
+    engine = pytorch.PyTorchEngine(network, pytorch.CPU)
+    if plan.quantization is not None:
+        plan.quantization.check(network.widths())
+    if expected is not None and (differing := expected.differences(engine.description)):
+        raise BodyPoseNetError(
+            f"{spec} and the model {plan.model} differ in {', '.join(differing)}",
+            "Give the spec that the model was trained with, or omit -e.",
+        )
+    return header, engine
+
+
+def _onnx_options(options: ExportOptions, plan: _Plan) -> OnnxExportOptions:
+    from bodyposenet.exporting.onnx import OnnxExportOptions
+
+    return OnnxExportOptions(
+        channels_last=options.data_format == "channels_last",
+        upsample_ratio=options.upsample_ratio if options.sdk_compatible_model else 1,
+        static_batch_size=options.static_batch_size if options.static_batch_size > 0 else None,
+        static_shape=plan.device.shape if options.static_input_dims else None,
+        normalizes_input=options.bake_normalization,
+    )
+
+
+def _convert(content: bytes, plan: _Plan) -> bytes:
+    """Convert the float32 file to the requested data type."""
+    if plan.data_type == "fp16":
+        from bodyposenet.exporting.float16 import to_float16
+
+        return to_float16(content)
+    if plan.calibration is not None and plan.quantization is not None:
+        from bodyposenet.exporting.int8.quantization import quantize
+
+        return quantize(content, plan.calibration, plan.quantization)
+    return content
+
+
+def _verify(
+    content: bytes,
+    network: PyTorchEngine,
+    options: ExportOptions,
+    plan: _Plan,
+    held_out: Sequence[Path] | None,
+) -> Verification:
+    """Compare the file with the network, on the photos given, held-out photos or drawn people."""
+    from bodyposenet.exporting.photos import read_folder, read_held_out
+    from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
+    from bodyposenet.inference.engines import onnx
+
+    exported = onnx.load(plan.output, content=content, device="cpu")
+    source, photos = plan.calibration, None
+    if options.verify_images:
+        photos = read_folder(options.verify_images)
+    elif source is not None and source.image_dir is not None:
+        photos = read_held_out(held_out, source.image_dir)
+    has_more_shapes = source is None and exported.fixed_shape is None
+    batches = comparison_batches(network, plan.device.shape, photos, more_shapes=has_more_shapes)
+    verification = verify(network, exported, batches, TOLERANCES[options.data_type])
+    verification.check(plan.output, allow_inaccurate=options.allow_inaccurate)
+    return verification
+
+
+def _write(content: bytes, plan: _Plan) -> None:
+    """Write the file and the deployment bundle."""
+    from bodyposenet.exporting.bundle import BundleOptions, write_bundle
+    from bodyposenet.inference.engines.onnx_file import write_etlt
+
+    if is_sealed(plan.output):
+        write_etlt(plan.output, content, plan.key)
+    else:
+        with atomic_write(plan.output, durable=True) as file:
+            file.write(content)
+    if plan.bundle is not None:
+        cache = plan.calibration.cache_file if plan.calibration else None
+        write_bundle(plan.bundle, plan.output, content, BundleOptions(plan.device, cache))
+
+
+def _build_engine(content: bytes, options: ExportOptions, plan: _Plan, path: Path) -> EngineHeader:
+    """Build an engine of the file that has been written."""
+    if plan.runtime is None:
+        raise tensorrt_missing(plan.output, path)
+    engine_options = EngineOptions(plan.runtime, plan.device, _path(options.timing_cache))
+    return build_engine_file(content, path, engine_options, plan.key if options.seal_engine else "")

@@ -1,0 +1,542 @@
+"""Find the people in images or a video; write their poses (detections.json) and draw them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from bodyposenet.commands.model_options import IMAGES, ManyImagesOptions
+from bodyposenet.commands.options import (
+    Need,
+    Option,
+    StrPath,
+    command,
+    ignored_options,
+    options_class,
+)
+from bodyposenet.console import logger, print_line, progress
+from bodyposenet.directory_lock import directory_lock
+from bodyposenet.errors import BodyPoseNetError, mask_passwords
+from bodyposenet.files import make_directory
+from bodyposenet.results_folder import StatusFile, results_folder
+
+if TYPE_CHECKING:
+    from bodyposenet.inference.detections import ImageItem, ImageWork
+    from bodyposenet.inference.parallel.executor import Executor, OpenPredictor
+    from bodyposenet.inference.video import FrameResult
+    from bodyposenet.media.inputs import ImageList, InputKind
+    from bodyposenet.media.video import Video
+
+POSES_FILE = "detections.jsonl"
+VIDEO_FILE = "annotated.mp4"
+DRAWINGS = "images_annotated"
+
+_PICTURES, _TIME = "annotated pictures", "videos, cameras and streams"
+_WORDS = {
+    "image": "an image", "dir": "a folder of images", "json": "a list of images",
+    "video": "a video", "webcam": "a camera or stream",
+}  # fmt: skip
+_VIDEOS = Need(_TIME, lambda options: options.is_video)
+
+
+@options_class
+class InferenceOptions(ManyImagesOptions):
+    """Options of `inference` (guide; TAO reference, section 1.5)."""
+
+    input: Annotated[
+        StrPath | int,
+        Option(
+            help="An image, a folder of images, a JSON file that lists images, a video, the number "
+            "of a camera, or the address of an image, a video or a stream (https://..., "
+            "rtsp://...).",
+            metavar="PATH",
+        ),
+    ]
+    input_type: Annotated[
+        Literal["image", "dir", "json", "video", "webcam", "auto"],
+        Option(
+            help="Kind of the input; webcam: a camera or an address of a video or stream; auto: by "
+            "its extension or content."
+        ),
+    ] = "auto"
+    image_root_path: Annotated[
+        StrPath,
+        Option(
+            help="Folder that the paths of the image or of the JSON are relative to.", metavar="DIR"
+        ),
+    ] = ""
+    results_dir: Annotated[
+        StrPath | None,
+        Option(
+            "-r",
+            help="Folder of the results, where those of an earlier run are replaced, as in TAO. By "
+            "default they go to the working directory, without status.json; with --output json no "
+            "files are written.",
+            metavar="DIR",
+        ),
+    ] = None
+    output: Annotated[
+        Literal["json"] | None,
+        Option(
+            help="json: write the poses to standard output, one line of JSON per image or frame, "
+            "with the names of the joints, and everything else to standard error.",
+            cli_only=True,
+        ),
+    ] = None
+    score_threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1),
+        Option(help="Least score of the people who are reported; all by default.", metavar="X"),
+    ] = None
+    max_people: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(help="Report at most N people per image, the best first.", metavar="N"),
+    ] = None
+    batch: Annotated[
+        int,
+        Field(ge=1),
+        Option(
+            help="Images that the network gets at once, if they have one size.",
+            metavar="N",
+            needs=IMAGES,
+        ),
+    ] = 1
+    benchmark: Annotated[
+        bool,
+        Option(
+            help="Also report images/s and the time of each part, without the first batch, which "
+            "warms the model up.",
+            needs=IMAGES,
+        ),
+    ] = False
+    dump_visualizations: Annotated[
+        bool,
+        Option(
+            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. A single image is drawn wherever -r "
+            "is given.",
+            group=_PICTURES,
+            needs=IMAGES,
+        ),
+    ] = False
+    image_format: Annotated[
+        Literal["png", "jpg", "webp"],
+        Option(
+            help="File format of the pictures; jpg takes the least time and space.",
+            group=_PICTURES,
+            needs=IMAGES,
+        ),
+    ] = "png"
+    viz_names: Annotated[
+        Literal["image", "index"],
+        Option(
+            help="Name pictures after their images (a.jpg gives a.png, a second a.jpg a_2.png), or "
+            "by their index in the input, as TAO does (0.png).",
+            group=_PICTURES,
+            needs=IMAGES,
+        ),
+    ] = "image"
+    track: Annotated[
+        bool, Option(help="Give every person an id over time.", group=_TIME, needs=_VIDEOS)
+    ] = False
+    smooth: Annotated[
+        bool,
+        Option(help="Smooth the joints over time; implies --track.", group=_TIME, needs=_VIDEOS),
+    ] = False
+    vid_stride: Annotated[
+        int,
+        Field(ge=1),
+        Option(
+            "--vid_stride", "--every",
+            help="Search every N-th frame; the frames between keep its poses, moved along with "
+            "--track.",
+            metavar="N",
+            group=_TIME,
+            needs=_VIDEOS,
+        ),
+    ] = 1  # fmt: skip
+    no_video: Annotated[
+        bool,
+        Option(
+            "--no_video", "--poses_only",
+            help="Write poses only, no annotated video.",
+            group=_TIME,
+            needs=_VIDEOS,
+        ),
+    ] = False  # fmt: skip
+    show: Annotated[
+        bool,
+        Option(help="Show the annotated video in a window.", group=_TIME, needs=_VIDEOS),
+    ] = False
+
+    @functools.cached_property
+    def kind(self) -> InputKind:
+        """What the input is.
+
+        Raises:
+            BodyPoseNetError: There is no such input.
+        """
+        from bodyposenet.media.inputs import tell_kind
+
+        if self.input == "":
+            raise BodyPoseNetError(
+                "--input is empty", "Name an image, a folder, a JSON or a video."
+            )
+        if self.input_type != "auto":
+            return self.input_type
+        return tell_kind(str(self.input), self.image_root_path)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the input has frames: a video, a camera or a stream."""
+        return self.kind in ("video", "webcam")
+
+    @property
+    def prints_results(self) -> bool:
+        """Whether the poses go to standard output."""
+        return self.output == "json"
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether results are written to files."""
+        return self.results_dir is not None or not self.prints_results
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Limits of the people who are reported, as far as they are given."""
+        limits = {"score_threshold": self.score_threshold, "max_people": self.max_people}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def opener(self) -> OpenPredictor:
+        """A function that opens the predictor, here or in another process."""
+        return partial(ManyImagesOptions.opener(self), **self.limits)
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """The people that were found.
+
+    Args:
+        searched: Number of images or frames.
+        people: Number of people in all of them.
+        entries: The poses in each image as in detections.json; empty for videos.
+        skipped: Why images were skipped, one reason each.
+        files: The files and folders that were written.
+        lines: Description for people.
+        counts: The figures of status.json.
+        error: What ended the run early; the results are complete up to there.
+    """
+
+    searched: int
+    people: int
+    entries: tuple[dict[str, Any], ...]
+    skipped: tuple[str, ...]
+    files: tuple[Path, ...]
+    lines: tuple[str, ...]
+    counts: Mapping[str, Any]
+    error: Exception | KeyboardInterrupt | None = None
+
+    def summary(self) -> str:
+        """What was found, and where it was written."""
+        return "\n".join(self.lines)
+
+
+@command(InferenceOptions)
+def predict(options: InferenceOptions) -> InferenceResult:
+    """Find the people in images or a video; write their poses and draw them.
+
+    Example:
+        >>> result = bodyposenet.predict(input="photos", results_dir="out")
+        >>> result.entries[0]["scores"]
+
+    Raises:
+        BodyPoseNetError: An option, a spec, the model or the input is wrong, no image can be read,
+            or the results cannot be written.
+        KeyboardInterrupt: Ctrl-C ended a run on images or on a video file. The results up to there
+            are written, as after an error.
+    """
+    result = None
+    try:
+        with _results(options) as status:
+            _refuse_ignored(options)
+            result = (_predict_video if options.is_video else _predict_images)(options)
+            if status is not None:
+                status.write("RUNNING", result.lines[0], **result.counts)
+            if result.error is not None:
+                raise result.error
+    except BaseException as error:
+        if result is None or error is not result.error:
+            raise
+    return result
+
+
+@contextmanager
+def _results(options: InferenceOptions) -> Generator[StatusFile | None, None, None]:
+    """Keep the folder of the results to this run; its status.json where the folder was named."""
+    if options.results_dir is not None:
+        with results_folder(make_directory(options.results_dir)) as status:
+            yield status
+    elif options.writes_files:
+        with directory_lock(make_directory(".")) as check_in_place:
+            yield None
+            check_in_place()
+    else:
+        yield None
+
+
+def _refuse_ignored(options: InferenceOptions) -> None:
+    """Refuse options that would have no effect."""
+    ignored = list(ignored_options(options))
+    if ignored:
+        need = ignored[0][1]
+        flags = ", ".join(field.flag for field, other in ignored if other is need)
+        raise BodyPoseNetError(
+            f"{flags}: for {need.words} only, but the input is {_WORDS[options.kind]}",
+            "Leave it out, or choose another --input_type.",
+        )
+    if options.dump_visualizations and not options.writes_files:
+        raise BodyPoseNetError(
+            "--dump_visualizations: with --output json no files are written",
+            "Give -r, the folder of the pictures.",
+        )
+
+
+# Images
+
+
+def _predict_images(options: InferenceOptions) -> InferenceResult:
+    from bodyposenet.inference import detections
+    from bodyposenet.inference.detections import ImageWork, clear_pictures, image_items
+    from bodyposenet.media.inputs import check_image, list_images
+
+    results_dir = Path(options.results_dir or ".")
+    images = list_images(options.kind, str(options.input), options.image_root_path)  # type: ignore[arg-type]
+    if options.kind == "image" and not images.entries[0].address:
+        check_image(images.entries[0].path)
+    executor = options.open_executor(results_dir)
+    drawings = results_dir / DRAWINGS
+    draws = _draws(options, images, drawings)
+    if draws:
+        make_directory(drawings)
+    work = ImageWork(drawings if draws else None, options.batch)
+    items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
+    first = _warm_up(executor, items, options)
+    entries, end = _find(executor, work, [items[:first], items[first:]], options)
+    files = []
+    if options.writes_files:
+        files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
+        former = detections.read_pictures(files[0])
+        detections.write_detections(
+            files[0], executor.skeleton, executor.spec, entries, images.fields
+        )
+        if end is None:
+            _check_entries(entries)
+            clear_pictures(drawings, entries, former)
+    elif end is None:
+        _check_entries(entries)
+    if end is not None:
+        logger.warning("the results end after %d of %d images", len(entries), len(items))
+    elif not draws and options.writes_files:
+        logger.info("the people are not drawn: --dump_visualizations draws them")
+    times = []
+    if options.benchmark and len(entries) > first:
+        times = executor.stopwatch.table(len(entries) - first)
+    return _sum_up(entries, executor.spec.display_score_threshold, files, times, end)
+
+
+def _sum_up(
+    entries: Sequence[dict[str, Any]], threshold: float, files: Sequence[Path],
+    times: Sequence[str], end: KeyboardInterrupt | BodyPoseNetError | None,
+) -> InferenceResult:  # fmt: skip
+    """The result of images."""
+    skipped = tuple(entry["error"] for entry in entries if "error" in entry)
+    scores = [score for entry in entries for score in entry.get("scores", [])]
+    counts = {
+        "images": len(entries) - len(skipped), "people": len(scores),
+        "skipped_images": len(skipped),
+    }  # fmt: skip
+    found = (
+        f"images: {counts['images']}, people: {len(scores)} "
+        f"({sum(score >= threshold for score in scores)} scored {threshold:g} or more)"
+    )
+    if files:
+        found += f"; poses in {files[0]}"
+    if files[1:]:
+        found += f", people from that score on drawn in {files[1]}"
+    lines = [found, *times]
+    if skipped:
+        lines.append(f"images that could not be worked on and were skipped: {len(skipped)}")
+        lines += [f"  {reason}" for reason in skipped]
+    return InferenceResult(
+        len(entries), len(scores), tuple(entries), skipped, tuple(files), tuple(lines), counts, end
+    )
+
+
+def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
+    """Whether the people are drawn: where that is asked for, and of a single image with -r.
+
+    Raises:
+        BodyPoseNetError: What is to be read would be drawn over.
+    """
+    if not options.writes_files:
+        return False
+    reads_drawings = any(
+        image.path.parent.resolve() == drawings.resolve() for image in images.entries
+    )
+    if not options.dump_visualizations:
+        return options.kind == "image" and options.results_dir is not None and not reads_drawings
+    if reads_drawings:
+        raise BodyPoseNetError(
+            f"{drawings}: is where pictures of the results are drawn",
+            "Choose another results folder (-r), or other images.",
+        )
+    return True
+
+
+def _warm_up(executor: Executor, items: Sequence[ImageItem], options: InferenceOptions) -> int:
+    """How many images are worked on before `--benchmark` measures the others."""
+    from bodyposenet.inference.parallel.executor import LocalExecutor
+
+    if not options.benchmark or not isinstance(executor, LocalExecutor):
+        return 0
+    if len(items) <= options.batch:
+        logger.info("--benchmark: so few images include the first run of the model, which is slow")
+        return 0
+    return options.batch
+
+
+def _find(
+    executor: Executor, work: ImageWork, parts: Sequence[Sequence[ImageItem]],
+    options: InferenceOptions,
+) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:  # fmt: skip
+    """The entries of the images, and what ended the run before the last one, if anything did.
+
+    Args:
+        executor: Runs the model.
+        work: What is done with the images.
+        parts: The images; a part begins when the one before is done.
+        options: Of the command.
+    """
+    entries: list[dict[str, Any]] = []
+    names = {"keypoint_names": list(executor.skeleton.joints)}
+
+    def run() -> Generator[dict[str, Any], None, None]:
+        for part in parts:
+            if part:
+                yield from executor.run(work, part)
+
+    with closing(run()) as found:
+        try:
+            for entry in progress(found, "inference", sum(map(len, parts))):
+                entries.append(entry)
+                if not _print_poses(entry | names if "keypoints" in entry else entry, options):
+                    break
+        except (KeyboardInterrupt, BodyPoseNetError) as end:
+            if not entries:
+                raise  # there is nothing to keep
+            return entries, end
+    return entries, None
+
+
+def _print_poses(poses: Mapping[str, Any], options: InferenceOptions) -> bool:
+    """Print a line of `--output json`; whether to go on: somebody reads it, or there are files."""
+    return not options.prints_results or print_line(json.dumps(poses)) or options.writes_files
+
+
+def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to report on nothing."""
+    if all("error" in entry for entry in entries):
+        problem = entries[0]["error"]
+        if len(entries) > 1:
+            problem = f"none of the {len(entries)} images could be worked on; the first: {problem}"
+        raise BodyPoseNetError(problem, "The warnings above say what to do.")
+
+
+# Videos and cameras
+
+
+def _predict_video(options: InferenceOptions) -> InferenceResult:
+    from bodyposenet.inference.detections import FILE_NAME, write_detections
+    from bodyposenet.inference.recording import FrameCounts, describe_frame, record
+    from bodyposenet.inference.video import VideoPredictor
+
+    results_dir = Path(options.results_dir or ".")
+    predictor = options.open_predictor()
+    video = _open_video(options, results_dir)
+    counts = FrameCounts(video.total)
+
+    def take(result: FrameResult) -> bool:
+        counts.add(result)
+        return not options.prints_results or _print_poses(describe_frame(result), options)
+
+    files = []
+    if options.writes_files:
+        files = [results_dir / POSES_FILE]
+        if not options.no_video:
+            files.append(results_dir / VIDEO_FILE)
+    end = record(
+        VideoPredictor(
+            predictor, video,
+            stride=options.vid_stride, track=options.track, smooth=options.smooth,
+        ),
+        take,
+        lines=files[0] if files else None,
+        movie=files[1] if files[1:] else None,
+        shows=options.show,
+        score_threshold=predictor.spec.display_score_threshold,
+    )  # fmt: skip
+    if options.writes_files:
+        about = {
+            "path": mask_passwords(_name_of(options)),
+            "frames_per_s": video.fps,
+            "frames": counts.frames,
+            "seconds": round(counts.video_seconds, 6),
+            "poses_in_every": options.vid_stride,
+            "poses": POSES_FILE,
+        }
+        write_detections(
+            results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
+            {"video": about},
+        )  # fmt: skip
+    if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
+        end = None  # the usual end of a camera
+    elif end is not None:
+        logger.warning("the results end after %.2f s of the video", counts.video_seconds)
+    figures = counts.figures(video)
+    line = ", ".join(f"{name}: {number}" for name, number in figures.items())
+    if files:
+        line += f"; poses in {files[0]}" + "".join(f", drawn in {movie}" for movie in files[1:])
+        files.append(results_dir / FILE_NAME)
+    return InferenceResult(
+        counts.frames, counts.people, (), (), tuple(files), (line,), {"video": figures}, end
+    )
+
+
+def _name_of(options: InferenceOptions) -> str:
+    """The input as detections.json names it."""
+    if options.kind == "webcam":
+        return str(options.input)
+    return Path(str(options.input)).as_posix()
+
+
+def _open_video(options: InferenceOptions, results_dir: Path) -> Video:
+    from bodyposenet.media.video import open_camera, open_video
+
+    if options.kind == "webcam":
+        return open_camera(str(options.input))
+    path = Path(str(options.input))
+    video = open_video(path)
+    if path.resolve() == (results_dir / VIDEO_FILE).resolve():
+        raise BodyPoseNetError(
+            f"{path}: is where the annotated video is written",
+            "Choose another results folder (-r).",
+        )
+    return video

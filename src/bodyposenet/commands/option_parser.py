@@ -1,0 +1,117 @@
+"""Command-line parser built from the options class of a command."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from bodyposenet.commands.options import OptionField, option_fields
+from bodyposenet.errors import BodyPoseNetError, closest
+
+_NEGATIVE_NUMBER = re.compile(r"-(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$")
+"""Also matches exponents, which argparse would take for flags."""
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Parser of the flags of one command.
+
+    Args:
+        program: Name of the command, as in `bpnet train`.
+        description: Text above the flags in `--help`.
+        *kinds: Options classes whose fields are flags; of fields with the same name the first
+            counts.
+        unlisted: Names of fields that `--help` leaves out.
+    """
+
+    def __init__(
+        self, program: str, description: str, *kinds: type[Any], unlisted: Iterable[str] = ()
+    ) -> None:
+        super().__init__(
+            prog=program, description=description, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        self._negative_number_matcher = _NEGATIVE_NUMBER
+        self._groups: dict[str, Any] = {}
+        self.fields: dict[str, OptionField] = {}
+        for kind in kinds:
+            for field in option_fields(kind):
+                if not field.option.hidden and field.name not in self.fields:
+                    self.fields[field.name] = field
+                    self._add(field, listed=field.name not in unlisted)
+
+    def parse(self, argv: Sequence[str]) -> Mapping[str, Any]:
+        """Parse arguments; a mistyped flag is reported before one that is therefore missing.
+
+        Args:
+            argv: Arguments of the command.
+
+        Returns:
+            Field name -> text, list of texts or truth value, of the flags that are given.
+
+        Raises:
+            BodyPoseNetError: A flag is unknown or missing, or a value is not one of its choices.
+            SystemExit: `--help` was given.
+        """
+        self._check_flags(word for word in argv if word.startswith("--"))
+        values, rest = self.parse_known_args(argv)
+        self._check_flags(word for word in rest if word.startswith("-"))
+        if rest:
+            more = f", like {len(rest) - 1} more" if rest[1:] else ""
+            raise BodyPoseNetError(
+                f"{rest[0]}: belongs to no flag{more}",
+                f"Give the folder in place of many files; see {self.prog} --help.",
+            )
+        return vars(values)
+
+    def error(self, message: str) -> NoReturn:
+        """Report a mistake that argparse has found.
+
+        Raises:
+            BodyPoseNetError: Always.
+        """
+        raise BodyPoseNetError(message, f"See {self.prog} --help.")
+
+    def _add(self, field: OptionField, *, listed: bool) -> None:
+        option = field.option
+        target: Any = self
+        if option.group:
+            if option.group not in self._groups:
+                self._groups[option.group] = self.add_argument_group(option.group)
+            target = self._groups[option.group]
+        settings: dict[str, Any] = {
+            "dest": field.name,
+            "default": argparse.SUPPRESS,
+            "help": _help(field) if listed else argparse.SUPPRESS,
+        }
+        if field.type is bool:
+            settings["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
+        else:
+            settings |= {"required": field.is_required, "metavar": option.metavar}
+            if field.choices:
+                settings |= {"choices": field.choices, "metavar": None}
+            if option.empty is not None:
+                settings |= {"nargs": "?", "const": option.empty}
+            elif option.nargs is not None:
+                settings["nargs"] = option.nargs
+        target.add_argument(*field.flags, **settings)
+
+    def _check_flags(self, words: Iterable[str]) -> None:
+        known = self._option_string_actions  # argparse tells its flags nowhere else
+        for flag in (word.partition("=")[0] for word in words):
+            if flag not in known and flag != "--":
+                close = closest(flag, known)
+                hint = f"Did you mean {close[0]}? " if close else ""
+                raise BodyPoseNetError(f"there is no flag {flag}", f"{hint}See {self.prog} --help.")
+
+
+def _help(field: OptionField) -> str:
+    """The option's sentence, with its default and its condition where the text lacks them."""
+    option, default = field.option, field.default
+    text = option.help.replace("%", "%%")
+    if not (field.is_required or default in (None, False, True, "", ()) or "efault" in text):
+        text += f" Default: {default}."
+    if option.needs is not None:
+        text += f" Only with {option.needs.words}."
+    return text

@@ -1,0 +1,207 @@
+"""Remove the filters with the smallest norms from a trained model: `bpnet prune -m IN -o OUT`.
+
+The pruned model is smaller and less accurate; train it again, with its path as
+pretrained_weights and load_graph: true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from bodyposenet.commands.model_options import KeyOptions
+from bodyposenet.commands.options import Option, StrPath, command, options_class
+from bodyposenet.console import logger
+from bodyposenet.encryption import model_file
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import refuse_existing
+from bodyposenet.pruning.rule import Equalization, Normalizer, PruningOptions
+from bodyposenet.results_folder import StatusFile
+
+if TYPE_CHECKING:
+    from bodyposenet.model.network import BodyPoseNetwork
+    from bodyposenet.pruning.rule import Ranking
+
+_EXTENSIONS = (".tlt", ".hdf5")
+"""Of the pruned model: ours, and the one that TAO's specs for retraining name."""
+
+_THRESHOLD = 0.1
+_REMOVED = "what is removed"
+
+
+@options_class
+class PruneOptions(KeyOptions):
+    """Options of `prune` (TAO reference, section 1.6), and a wanted share of the compute."""
+
+    model: Annotated[
+        StrPath, Option("-m", help="Model to prune (.tlt, or .hdf5 of TAO 5).", metavar="FILE")
+    ]
+    output_file: Annotated[
+        StrPath,
+        Option(
+            "-o",
+            help="Pruned model (.tlt; also under a name in .hdf5, as in TAO's specs).",
+            metavar="FILE",
+        ),
+    ]
+    results_dir: Annotated[
+        StrPath | None,
+        Option("-r", help="Folder of status.json; default: that of the output.", metavar="DIR"),
+    ] = None
+    overwrite: Annotated[bool, Option(help="Replace the output file if it exists.")] = False
+    verbose: Annotated[bool, Option("-v", help="Show the norms of every layer's filters.")] = False
+    normalizer: Annotated[
+        Normalizer,
+        Option(
+            "-n",
+            help="What a filter's norm is divided by: the largest of its layer, or all of them "
+            "together.",
+            group=_REMOVED,
+        ),
+    ] = "max"
+    equalization_criterion: Annotated[
+        Equalization,
+        Option(
+            "-eq", help="How layers that must keep the same filters agree on them.", group=_REMOVED
+        ),
+    ] = "union"
+    pruning_granularity: Annotated[
+        int,
+        Field(ge=1),
+        Option("-pg", help="Layers keep multiples of N filters.", metavar="N", group=_REMOVED),
+    ] = 8
+    pruning_threshold: Annotated[
+        float | None,
+        Field(ge=0),
+        Option(
+            "-pth",
+            help=f"Filters with a larger norm stay. Default: {_THRESHOLD}, as in TAO.",
+            metavar="X",
+            group=_REMOVED,
+        ),
+    ] = None
+    min_num_filters: Annotated[
+        int,
+        Field(ge=1),
+        Option("-nf", help="Layers keep at least N filters.", metavar="N", group=_REMOVED),
+    ] = 16
+    excluded_layers: Annotated[
+        tuple[str, ...],
+        Option(
+            "-el",
+            help="Layers that keep all filters; the outputs always do.",
+            metavar="LAYER",
+            nargs="*",
+            group=_REMOVED,
+        ),
+    ] = ()
+    target_macs: Annotated[
+        float | None,
+        Field(gt=0, lt=1),
+        Option(
+            help="In place of a threshold: share of the multiply-accumulates that may be left; "
+            "0.3 leaves 30 %.",
+            metavar="SHARE",
+            group=_REMOVED,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """A pruned model.
+
+    Args:
+        model: The file that was written.
+        threshold: Filters with a larger norm have stayed.
+        widths: Layer -> filters that are left.
+        table: Lines of a table of the layers, before and after.
+    """
+
+    model: Path
+    threshold: float
+    widths: dict[str, int]
+    table: tuple[str, ...]
+
+    def summary(self) -> str:
+        """The table, and what was written."""
+        written = f"written: {self.model}, pruned at the threshold {self.threshold!r}"
+        return "\n".join([*self.table, written])
+
+
+@command(PruneOptions)
+def prune(options: PruneOptions) -> PruneResult:
+    """Remove the filters with the smallest norms from a trained model.
+
+    Example:
+        >>> bodyposenet.prune(model="model.tlt", output_file="pruned.tlt", target_macs=0.3)
+
+    Raises:
+        BodyPoseNetError: An option or the model is wrong, the output file exists, or no filter
+            would be removed.
+    """
+    from bodyposenet.model.checkpoint import describe, read_model, tensors_of, write_tensors
+    from bodyposenet.pruning.cost import table
+    from bodyposenet.pruning.graph import prune_channels
+    from bodyposenet.pruning.rule import rank_filters
+
+    if options.pruning_threshold is not None and options.target_macs is not None:
+        raise BodyPoseNetError(
+            "--pruning_threshold and --target_macs: one of them sets the other", "Give only one."
+        )
+    key, output = options.read_key(), _output_file(options)
+    with StatusFile(options.results_dir or output.parent) as status:
+        header, network = read_model(model_file(Path(options.model)), key)
+        rule = PruningOptions(
+            options.normalizer, options.equalization_criterion,
+            options.pruning_granularity, options.min_num_filters,
+        )  # fmt: skip
+        ranking = rank_filters(network, rule, options.excluded_layers)
+        threshold = _choose_threshold(options, network, ranking)
+        pruned = prune_channels(network, ranking.kept(threshold))
+        lines = table(network, pruned, ranking, norms=options.verbose)
+        if pruned.widths() == network.widths():
+            logger.info("%s", "\n".join(lines))
+            raise BodyPoseNetError(
+                f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
+                f"the least norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
+                f"{rule.granularity}",
+                "Give a larger --pruning_threshold (-v shows the norms), or --target_macs, the "
+                "share of the compute that may be left.",
+            )
+        narrowed = describe(pruned, epoch=header["epoch"], spec=header["spec"])
+        narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
+        write_tensors(output, narrowed, tensors_of(pruned), key=key)
+        if output.suffix.lower() == ".hdf5":
+            logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)
+        status.write("RUNNING", f"pruned {output}")
+    return PruneResult(output, threshold, pruned.widths(), tuple(lines))
+
+
+def _output_file(options: PruneOptions) -> Path:
+    """The file to write, with the extension that its name lacks."""
+    output = Path(options.output_file)
+    if not output.suffix:
+        output = output.with_suffix(_EXTENSIONS[0])
+    if output.suffix.lower() not in _EXTENSIONS:
+        raise BodyPoseNetError(
+            f"{output}: only {' and '.join(_EXTENSIONS)} files are written",
+            f"Give -o a name that ends in {_EXTENSIONS[0]}.",
+        )
+    refuse_existing(output, overwrite=options.overwrite)
+    return output
+
+
+def _choose_threshold(options: PruneOptions, network: BodyPoseNetwork, ranking: Ranking) -> float:
+    from bodyposenet.pruning.cost import find_threshold
+    from bodyposenet.pruning.rule import check_threshold
+
+    if options.target_macs is not None:
+        return find_threshold(network, ranking, options.target_macs)
+    threshold = options.pruning_threshold
+    threshold = _THRESHOLD if threshold is None else threshold
+    check_threshold(ranking, threshold)
+    return threshold

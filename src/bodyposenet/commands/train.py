@@ -1,0 +1,138 @@
+"""Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY --gpus N`.
+
+Run again with the same arguments, it continues where it was saved last. Under torchrun, on one
+machine or several, the same command joins the processes that it finds.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from bodyposenet.commands.model_options import KEY_VARIABLE, KeyOptions
+from bodyposenet.commands.options import Option, StrPath, command, options_class, to_argv
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import make_directory
+from bodyposenet.results_folder import StatusFile, results_folder
+
+
+@options_class
+class TrainOptions(KeyOptions):
+    """Options of `train` (TAO reference, section 1.3)."""
+
+    experiment_spec_file: Annotated[
+        StrPath, Option("-e", help="Train spec (YAML).", metavar="FILE")
+    ]
+    results_dir: Annotated[
+        StrPath | None,
+        Option(
+            "-r",
+            help="Folder of checkpoints and results; default: checkpoint_dir of the spec.",
+            metavar="DIR",
+        ),
+    ] = None
+    gpus: Annotated[
+        int,
+        Field(ge=1),
+        Option(help="GPUs to train on; 1 runs on the CPU without one.", metavar="N"),
+    ] = 1
+    use_amp: Annotated[bool, Option(help="Train in mixed precision.")] = False
+    multi_node: Annotated[
+        bool,
+        Option(
+            "--multi-node",
+            help="One of several machines: torchrun must have started this command on each.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model.
+
+    Args:
+        model: The final model's file.
+        results_dir: Folder with the checkpoints, TensorBoard events and the report.
+        metrics: Figures of the last validation by name; empty without one.
+    """
+
+    model: Path
+    results_dir: Path
+    metrics: dict[str, float]
+
+    def summary(self) -> str:
+        """Nothing: the log has told of the run, and of the final model."""
+        return ""
+
+
+@command(TrainOptions)
+def train(options: TrainOptions) -> TrainResult:
+    """Train a network; with the same arguments, continue where the training was saved last.
+
+    Example:
+        >>> bodyposenet.train(experiment_spec_file="train.yaml", results_dir="results")
+
+    Raises:
+        BodyPoseNetError: The spec, the data, the results folder or a GPU is at fault.
+        Stopped: A signal asked for the end; the exact position is saved.
+    """
+    from bodyposenet.specs.training import TrainSpec
+
+    key, spec = options.read_key(), TrainSpec.load(options.experiment_spec_file)
+    chosen = options.results_dir or spec.checkpoint_dir
+    if chosen is None:
+        spec.fail(
+            "checkpoint_dir", "is missing", "Give a results folder with -r, or write it here."
+        )
+    results_dir = make_directory(chosen)
+    from bodyposenet.training import loop
+    from bodyposenet.training.distributed import is_launched, join_ranks
+    from bodyposenet.training.signals import StopSignals
+
+    if not is_launched() and (options.gpus > 1 or options.multi_node):
+        _start_ranks(options)
+        return _result(loop.final_model(spec, results_dir), results_dir)
+    with join_ranks() as ranks:
+        with (
+            results_folder(results_dir) if ranks.is_first else nullcontext() as status,
+            StopSignals() as stop,
+        ):
+            final = loop.train(
+                spec, results_dir, ranks, stop, key=key, use_amp=options.use_amp, status=status
+            )
+        logger.info("the trained model is %s", final)
+    return _result(final, results_dir)
+
+
+def _start_ranks(options: TrainOptions) -> None:
+    from bodyposenet.training.distributed import start_ranks
+
+    if options.multi_node:
+        raise BodyPoseNetError(
+            "--multi-node: no launcher has started this command",
+            "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
+            "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
+        )
+    if not options.key:
+        start_ranks(options.gpus, to_argv(options))
+        return
+    # In the environment, as other users see the arguments in the list of processes.
+    before = os.environ.get(KEY_VARIABLE)
+    os.environ[KEY_VARIABLE] = options.key
+    try:
+        start_ranks(options.gpus, to_argv(replace(options, key=None)))
+    finally:
+        os.environ.pop(KEY_VARIABLE)
+        if before is not None:
+            os.environ[KEY_VARIABLE] = before
+
+
+def _result(model: Path, results_dir: Path) -> TrainResult:
+    validations = [line["kpi"] for line in StatusFile(results_dir).lines() if "kpi" in line]
+    return TrainResult(model, results_dir, validations[-1] if validations else {})

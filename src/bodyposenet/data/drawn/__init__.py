@@ -1,6 +1,0 @@
-"""Drawn people: a small synthetic dataset for the demo and the tests, made in seconds."""
-
-from bodyposenet.data.drawn.dataset import DATASET_NAME, write_drawn_dataset
-from bodyposenet.data.drawn.scene import draw_scene
-
-__all__ = ["DATASET_NAME", "draw_scene", "write_drawn_dataset"]

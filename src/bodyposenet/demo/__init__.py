@@ -1,0 +1,6 @@
+"""Drawn people: a small synthetic dataset for the demo and the tests, made in seconds."""
+
+from bodyposenet.demo.dataset import DATASET_NAME, write_drawn_dataset
+from bodyposenet.demo.scene import draw_scene
+
+__all__ = ["DATASET_NAME", "draw_scene", "write_drawn_dataset"]

@@ -1,0 +1,211 @@
+"""A drawn scene: a size in, an image and its people, annotated as COCO does, out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.demo.canvas import OBJECT, Canvas, capsule
+from bodyposenet.demo.figure import PARTS, PARTS_PER_PERSON, Figure, random_outfit
+from bodyposenet.demo.pose import posed_body, random_pose
+from bodyposenet.demo.scenery import finish, paint_objects, random_background
+from bodyposenet.skeleton import COCO_JOINTS, side_of
+from bodyposenet.types import Person
+
+_CROWD_SHARE, _OBJECTS_SHARE, _UNLABELLED_SHARE = 0.06, 0.18, 0.06
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    joints: tuple[str, ...] = COCO_JOINTS,
+    people: tuple[float, ...] = (0.45, 0.35, 0.2),
+) -> tuple[NDArray[np.uint8], list[Person]]:
+    """Draw a scene with people.
+
+    Args:
+        rng: Decides on everything; the same state gives the same scene.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        joints: Keypoints to annotate: COCO's, or any other point of the body (see `pose.Body`).
+        people: Probabilities of 1, 2, 3 ... people, crowds aside.
+
+    Returns:
+        (height, width, 3) uint8 RGB, and the people with COCO's flags: 2 seen, 1 hidden, and 0
+        outside of the image, or in a face that is turned away. Crowds come last.
+
+    Raises:
+        KeyError: A joint that no body has.
+    """
+    light = np.array((rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.1), rng.uniform(0.6, 1.0)))
+    canvas = Canvas(random_background(rng, height, width), light / np.linalg.norm(light))
+    crowd = _crowd(rng, height, width) if rng.random() < _CROWD_SHARE else []
+    figures = _figures(rng, height, width, 1 + int(rng.choice(len(people), p=people)))
+    for number, figure in enumerate(crowd + figures):
+        if figure.body.seated:
+            _paint_seat(rng, canvas, figure)
+        figure.paint(canvas, number)
+    if rng.random() < _OBJECTS_SHARE:
+        paint_objects(rng, canvas)
+    persons = [
+        _forgotten(person) if rng.random() < _UNLABELLED_SHARE else person
+        for number, figure in enumerate(figures, start=len(crowd))
+        if (person := annotate_person(canvas.owners, number, figure, joints))
+    ]
+    if region := annotate_crowd(canvas.owners, len(crowd), joints):
+        persons.append(region)
+    return finish(rng, canvas.image()), persons
+
+
+def _forgotten(person: Person) -> Person:
+    """The person without labels, as COCO has many."""
+    return replace(person, keypoints=np.zeros_like(person.keypoints), num_keypoints=0)
+
+
+def _figures(rng: np.random.Generator, height: int, width: int, count: int) -> list[Figure]:
+    """People side by side in random order of depth, most of them nearly as high as the image."""
+    figures = []
+    for slot in rng.permutation(count):
+        share = rng.uniform(0.55, 0.95) if rng.random() < 0.9 else rng.uniform(0.4, 0.55)
+        x = (slot + 0.5 + rng.uniform(-0.25, 0.25)) / count * width
+        bottom = height * min(0.99, rng.uniform(max(share, 0.7), 1.05))
+        if rng.random() < 0.12:
+            bottom += height * rng.uniform(0.05, 0.3)  # cut off by the lower edge
+        figures.append(_placed(rng, x, bottom, share * height, width))
+    return figures
+
+
+def _crowd(rng: np.random.Generator, height: int, width: int) -> list[Figure]:
+    """A row of small people far behind."""
+    size, count = rng.uniform(0.2, 0.3) * height, int(rng.integers(4, 8))
+    left, bottom = rng.uniform(0, 0.5) * width, rng.uniform(0.5, 0.75) * height
+    return [
+        _placed(rng, left + 0.3 * size * i, bottom + rng.normal(0, 0.05) * size, size, width)
+        for i in range(count)
+    ]
+
+
+def _placed(rng: np.random.Generator, x: float, bottom: float, size: float, width: int) -> Figure:
+    """A person `size` pixels high with the middle at x and the lowest point at `bottom`."""
+    body = posed_body(random_pose(rng), camera_tilt=rng.uniform(-4, 12))
+    points = np.array([point[:2] for point in body.points.values()])
+    low, high = points.min(axis=0) - 0.03, points.max(axis=0) + 0.03
+    stature = min(size / (high[1] - low[1]), width / (high[0] - low[0]))
+    origin = np.array((x - stature * (low[0] + high[0]) / 2, bottom + stature * low[1]))
+    return Figure(body, random_outfit(rng), stature, origin)
+
+
+def _paint_seat(rng: np.random.Generator, canvas: Canvas, figure: Figure) -> None:
+    color = rng.uniform(40, 220, 3).astype(np.float32)
+    size = 0.1 * figure.stature
+    top = figure.at("pelvis") + np.array((0, size))
+    floor = max(figure.at("left_ankle")[1], figure.at("right_ankle")[1])
+    end = np.array((top[0], max(floor - size, top[1])))
+    canvas.paint(capsule(top, end, size, size), lambda along, across: color, OBJECT)
+
+
+_LEAST_PIXELS, _LEAST_SEEN = 60, 0.4
+_BODY_AREA = 0.16
+"""Area of a standing person, in squares of the stature."""
+_FACE = ("nose", "left_eye", "right_eye")
+
+
+def annotate_person(
+    owners: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
+) -> Person | None:
+    """Annotate a person; one of whom little is seen is left unlabelled, as in COCO.
+
+    Args:
+        owners: (H, W) who is seen in each pixel.
+        number: The person's number among the painted.
+        figure: The person.
+        joints: Names of the D keypoints.
+
+    Returns:
+        The person, or None if nothing of it is seen.
+    """
+    silhouette = owners // PARTS_PER_PERSON == number + 1
+    polygons = _polygons(silhouette)
+    if not polygons:
+        return None
+    area = int(silhouette.sum())
+    keypoints = _keypoints(owners, number, figure, joints)
+    if area < max(_LEAST_PIXELS, _LEAST_SEEN * _BODY_AREA * figure.stature**2):
+        keypoints[:] = 0
+    labelled = int((keypoints[:, 2] > 0).sum())
+    return Person(keypoints, _box(silhouette), float(area), False, polygons, labelled, 0)
+
+
+def annotate_crowd(owners: NDArray[np.int16], count: int, joints: tuple[str, ...]) -> Person | None:
+    """Annotate the first `count` painted people as one crowd; None if nothing of it is seen."""
+    region = (owners >= PARTS_PER_PERSON) & (owners < PARTS_PER_PERSON * (count + 1))
+    if not region.any():
+        return None
+    area, keypoints = float(region.sum()), np.zeros((len(joints), 3))
+    return Person(keypoints, _box(region), area, True, _run_lengths(region), 0, 0)
+
+
+def _keypoints(
+    owners: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """(D, 3): x, y and COCO's flag."""
+    height, width = owners.shape
+    keypoints = np.zeros((len(joints), 3))
+    for row, joint in enumerate(joints):
+        x, y = figure.at(joint)
+        column, line = round(float(x)), round(float(y))
+        inside = 0 <= column < width and 0 <= line < height
+        if inside and (joint not in _FACE or figure.faces_us(joint)):
+            part = int(owners[line, column]) - PARTS_PER_PERSON * (number + 1)
+            keypoints[row] = (x, y, 2 if _is_seen(joint, part, figure) else 1)
+    return keypoints
+
+
+def _is_seen(joint: str, part: int, figure: Figure) -> bool:
+    """Whether the part that is seen at a joint's place shows the joint, or hides it."""
+    if not 0 <= part < len(PARTS) or PARTS[part] not in _parts_at(joint):
+        return False
+    behind = figure.depth(joint) < figure.depth("pelvis", "neck") - 0.06
+    return not (behind and PARTS[part] in ("torso", "head"))
+
+
+def _parts_at(joint: str) -> tuple[str, ...]:
+    """The parts of the body that show a joint."""
+    side = side_of(joint)
+    parts = {
+        "nose": ("head",), "eye": ("head",), "chin": ("head", "torso"), "crown": ("head",),
+        "ear": ("head", f"{side}_ear"), "neck": ("torso",), "pelvis": ("torso",),
+        "shoulder": ("torso", f"{side}_upper_arm"),
+        "elbow": (f"{side}_upper_arm", f"{side}_forearm"), "wrist": (f"{side}_forearm",),
+        "hand": (f"{side}_forearm",),
+        "hip": ("torso", f"{side}_thigh"), "knee": (f"{side}_thigh", f"{side}_shin"),
+        "ankle": (f"{side}_shin",), "toe": (f"{side}_shin",),
+    }  # fmt: skip
+    return parts[joint.removeprefix(f"{side}_")]
+
+
+def _box(region: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
+    return float(x), float(y), float(width), float(height)
+
+
+def _polygons(region: NDArray[np.bool_]) -> list[list[float]]:
+    """COCO's polygons, which count from the pixels' edges; a contour runs through centers."""
+    contours, _ = cv2.findContours(
+        region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    return [(contour.reshape(-1) + 0.5).tolist() for contour in contours if len(contour) >= 3]
+
+
+def _run_lengths(region: NDArray[np.bool_]) -> dict[str, Any]:
+    """COCO's uncompressed run lengths: column by column, background first."""
+    flat = region.T.reshape(-1)
+    changes = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    counts = [end - start for start, end in pairwise([0, *changes, flat.size])]
+    return {"size": list(region.shape), "counts": counts}

@@ -1,0 +1,81 @@
+"""Exit codes and errors of commands and scripts: what a user can fix is told in two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bodyposenet.console import print_result
+from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
+
+_EXTRAS = {
+    "torch": "train", "torch_pruning": "train", "safetensors": "train", "simplejpeg": "train",
+    "google_crc32c": "train", "google": "train",
+    "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
+    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
+    "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
+    "ray": "ray", "pyarrow": "ray", "pandas": "ray",
+}  # fmt: skip
+"""Package -> the extra that brings it."""
+
+
+def exit_code_of(name: str, work: Callable[[], object]) -> int:
+    """Do the work of a command or a script.
+
+    Args:
+        name: Its name.
+        work: What it does.
+
+    Returns:
+        Exit code: 0; 2 after an error that the user can mend, a missing package among them; 75
+        where a signal stopped a training whose state is saved; 130 after Ctrl-C.
+    """
+    try:
+        with explaining(name):
+            work()
+    except BodyPoseNetError as error:
+        print_result(f"error: {error.what}", error=True)
+        if error.remedy:
+            print_result(f"       {error.remedy}", error=True)
+        return 2
+    except Stopped as stop:
+        if not stop.is_reported:
+            print_result(str(stop), error=True)
+        return STOPPED
+    except KeyboardInterrupt:
+        print_result("interrupted", error=True)
+        return 130
+    return 0
+
+
+@contextmanager
+def explaining(name: str) -> Iterator[None]:
+    """Raise errors of the system that a user can fix as `BodyPoseNetError`.
+
+    Args:
+        name: Name of the command or script.
+
+    Raises:
+        BodyPoseNetError: A package of an extra is missing, a file that the user named cannot be
+            used, or the memory does not suffice.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise BodyPoseNetError(
+            f"{error.filename}: {error.strerror}", "Check the path and its permissions."
+        ) from error
+    except MemoryError as error:
+        raise BodyPoseNetError(
+            f"not enough memory: {str(error) or name}", "Use smaller inputs, or a smaller batch."
+        ) from error
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise BodyPoseNetError(
+            f"{name} needs the package {package}, which is not installed",
+            f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
+        ) from error

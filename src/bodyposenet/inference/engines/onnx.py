@@ -1,0 +1,270 @@
+"""Engine that runs an ONNX file on ONNX Runtime."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.encryption import METADATA_KEY
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines.base import (
+    AUTO,
+    Device,
+    ModelDescription,
+    keep_in_forks,
+    refuse_fork,
+)
+from bodyposenet.inference.engines.exported import ExportedEngine, Tensor, make_engine
+
+Provider = tuple[str, dict[str, str]]
+"""A device as ONNX Runtime calls it, and its options."""
+
+_CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+"""In true float32, as on the CPU; and without trying every algorithm at every new shape."""
+_CPU: Provider = ("CPUExecutionProvider", {})
+
+_IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""The smallest ONNX file: y = x, one float32."""
+
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+"""ONNX Runtime's names -> numpy's."""
+
+_ERRORS_ONLY = 3
+
+_IMPORTER = os.getpid()
+"""The process that imported this, also in processes forked off it."""
+
+_EXACT_BYTES = "session.x64quantprecision"
+"""Option of ONNX Runtime: weights become unsigned, which x86 adds in 32 bits; slower."""
+
+
+def load(
+    path: str | Path,
+    expected: ModelDescription | None = None,
+    *,
+    threads: int | None = None,
+    content: bytes | None = None,
+    device: Device | str = AUTO,
+) -> ExportedEngine:
+    """Open an ONNX file.
+
+    Args:
+        path: The file.
+        expected: What a train spec says of the model; counts where the file has no header.
+        threads: At most so many; None: ONNX Runtime chooses.
+        content: What the file would hold, where it is not written yet or is sealed.
+        device: Where to run it, or the name of that (`Device.parse`).
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
+            joints are and no train spec does; or the device is missing.
+    """
+    session = open_session(path, threads=threads, content=content, device=device)
+    inputs, outputs = read_tensors(session.get_inputs()), read_tensors(session.get_outputs())
+
+    def run(images: NDArray[Any]) -> dict[str, Any]:
+        try:
+            found = session.run(list(outputs), dict.fromkeys(inputs, images))
+        except Exception as error:
+            raise BodyPoseNetError(
+                f"{path}: ONNX Runtime cannot run it on {images.shape}: {_reason(error)}",
+                "Export the model again (bpnet export), or try another input_shape.",
+            ) from error
+        return dict(zip(outputs, found, strict=True))
+
+    return make_engine(path, inputs, outputs, header_of(session), expected, run, "onnx")
+
+
+def open_session(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    content: bytes | None = None,
+    device: Device | str = AUTO,
+) -> onnxruntime.InferenceSession:
+    """Open any ONNX file; the arguments are those of `load`.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, or the device is missing.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = _ERRORS_ONLY
+    providers = _providers(Device.parse(device))
+    session = _read(path, content, options, providers)
+    if _overflows(path, session):
+        options.add_session_config_entry(_EXACT_BYTES, "1")
+        session = _read(path, content, options, providers)
+    return session
+
+
+def check_graph(path: str | Path, content: bytes | None = None) -> None:
+    """Check an ONNX file for another runtime, whose reader may crash on a graph that is not valid.
+
+    Args:
+        path: The file.
+        content: What the file would hold, where it is not written yet or is sealed.
+
+    Raises:
+        BodyPoseNetError: ONNX Runtime cannot read it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    _read(path, content, options, [_CPU])
+
+
+def has_cuda(device: Device = AUTO) -> bool:
+    """Whether a network opened for a device runs on a GPU."""
+    return device.kind in ("auto", "cuda") and cuda_problem(device.index or 0) is None
+
+
+@cache
+def cuda_problem(index: int = 0) -> str | None:
+    """Find out why ONNX Runtime cannot use a GPU.
+
+    A build for GPUs may lack the GPU, its driver or a library of CUDA, which shows only where a
+    network is opened: this opens the smallest one.
+
+    Args:
+        index: Which GPU, counted from 0.
+
+    Returns:
+        The reason; None if it can use the GPU.
+    """
+    if _CUDA not in onnxruntime.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA (pip install onnxruntime-gpu)"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    problem = None
+    try:
+        session = onnxruntime.InferenceSession(
+            _IDENTITY, options, providers=[_cuda(index)], enable_fallback=False
+        )
+        if _CUDA not in session.get_providers():
+            problem = "the GPU, its driver or a library of CUDA or cuDNN is missing"
+    except Exception as error:  # ONNX Runtime's have no type in common
+        problem = _reason(error)
+    if problem is not None and not index:
+        logger.info("ONNX Runtime has CUDA, but cannot use it: %s", problem)
+    return problem
+
+
+def available_devices() -> list[str]:
+    """Names of the devices that ONNX Runtime can use, the CPU first."""
+    gpus = itertools.takewhile(lambda index: cuda_problem(index) is None, itertools.count())
+    return ["cpu", *(f"cuda:{index}" for index in gpus)]
+
+
+def _providers(device: Device) -> list[Provider]:
+    """Where a network is run, what comes first being tried first.
+
+    Raises:
+        BodyPoseNetError: The device is missing.
+    """
+    if device.kind == "mps":
+        raise device.missing("ONNX Runtime", available_devices())
+    if has_cuda(device):
+        refuse_fork("CUDA", _IMPORTER, 'run the model on the CPU: device="cpu"')
+        return [_cuda(device.index or 0), _CPU]
+    if device.kind == "cuda":
+        reason = cuda_problem(device.index or 0) or ""
+        raise device.missing("ONNX Runtime", available_devices(), reason)
+    return [_CPU]
+
+
+def _cuda(index: int) -> Provider:
+    return _CUDA, _CUDA_OPTIONS | {"device_id": str(index)}
+
+
+def header_of(session: onnxruntime.InferenceSession) -> str | None:
+    """What the file says of its model, as JSON; None: nothing."""
+    return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+
+
+def read_tensors(declared: Iterable[onnxruntime.NodeArg]) -> dict[str, Tensor]:
+    """Inputs or outputs of a session, by name."""
+    return {argument.name: _tensor(argument) for argument in declared}
+
+
+def _overflows(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
+    """Whether this processor would cut off sums that the model needs whole."""
+    header = header_of(session)
+    if header is None or ModelDescription.from_header(path, header).data_type != "int8-cpu":
+        return False
+    return sums_bytes_in_16_bits()
+
+
+def _read(
+    path: str | Path,
+    content: bytes | None,
+    options: onnxruntime.SessionOptions,
+    providers: list[Provider],
+) -> onnxruntime.InferenceSession:
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path) if content is None else content,
+            options,
+            providers=providers,
+            enable_fallback=False,  # which prints, and goes on without the GPU
+        )
+        # Names and metadata that are not UTF-8 fail when they are first asked for.
+        _ = header_of(session), [(part.name, part.shape) for part in _tensors_of(session)]
+        keep_in_forks(session)
+        return session
+    except Exception as error:  # ONNX Runtime's have no type in common
+        raise BodyPoseNetError(
+            f"{path}: ONNX Runtime cannot read it: {_reason(error)}",
+            "Export the model again (bpnet export), or update onnxruntime.",
+        ) from error
+
+
+def _tensors_of(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeArg]:
+    return [*session.get_inputs(), *session.get_outputs()]
+
+
+def _tensor(declared: onnxruntime.NodeArg) -> Tensor:
+    """Names in its shape stand for dimensions of any size."""
+    kind = str(declared.type)
+    return Tensor(
+        _DTYPES.get(kind, kind),
+        tuple(size if isinstance(size, int) else None for size in declared.shape),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says first."""
+    return str(error).partition("\n")[0]
+
+
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+_FUSED = ("avx512vnni", "avxvnni")
+"""Instructions that add four products of bytes in 32 bits, as LLVM calls them."""
+
+
+@cache
+def sums_bytes_in_16_bits() -> bool:
+    """Whether products of bytes are added in 16 bits, where large ones are cut off.
+
+    So do x86 processors without VNNI (`vpmaddubsw`: unsigned activations by signed weights).
+    """
+    if platform.machine().lower() not in _X86:
+        return False
+    from llvmlite import binding  # numba's, which the decoder needs anyway
+
+    features = binding.get_host_cpu_features()
+    return not any(features.get(name) for name in _FUSED)

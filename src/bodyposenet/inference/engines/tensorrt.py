@@ -1,0 +1,317 @@
+"""The engine on TensorRT: a plan that it built of an ONNX file for this GPU, behind `Engine`.
+
+Written against the documented interfaces of TensorRT 10 and 11 and of CUDA's Python bindings. It
+has NOT been run on a GPU: the tests run it on stand-ins for both packages.
+"""
+
+# Neither package is there where types are checked.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorrt as trt
+from cuda.bindings import runtime as cuda
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import atomic_write, exists
+from bodyposenet.inference.engines.base import AUTO, Device
+from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
+from bodyposenet.inference.engines.exported import ExportedEngine, Tensor, make_engine
+
+_UPDATE = "Export the model again (bpnet export), or update tensorrt."
+
+
+def find_device(index: int = 0) -> str:
+    """The name of a GPU; engines are built for CUDA's first.
+
+    Args:
+        index: Which, counted from 0.
+
+    Raises:
+        BodyPoseNetError: There is none, or its driver does not fit.
+    """
+    return _checked(cuda.cudaGetDeviceProperties(index)).name.decode().rstrip("\0")
+
+
+def build(
+    path: str | Path,
+    content: bytes,
+    model_header: dict[str, Any],
+    *,
+    shape: tuple[int, int],
+    opt_batch_size: int,
+    max_batch_size: int,
+    workspace: int,
+    timing_cache: Path | None,
+) -> tuple[EngineHeader, bytes]:
+    """Build a plan for this GPU; the arguments below the header are `EngineOptions`' own.
+
+    The network is strongly typed: it computes in the types of the ONNX file, float16 and INT8 (by
+    Q/DQ nodes) too. float32 is true float32, not TF32, as on the other engines.
+
+    Args:
+        path: The engine file, for errors.
+        content: Of the ONNX file.
+        model_header: What it says of the model.
+        shape: Height and width; a file of one size keeps its own.
+        opt_batch_size: How many images at once it is made fast for.
+        max_batch_size: How many at once it takes at most; a file of one number keeps its own.
+        workspace: Bytes that a layer may use while it works.
+        timing_cache: File of the kernels' times; None: none.
+
+    Returns:
+        What the engine file says of the engine, and the plan.
+
+    Raises:
+        BodyPoseNetError: TensorRT cannot build it, or it is quantized for CPUs.
+    """
+    header = EngineHeader(
+        runtime="tensorrt", version=trt.__version__, device=find_device(),
+        precision=model_header.get("data_type", "fp32"), model=model_header,
+    )  # fmt: skip
+    if header.precision == "int8-cpu":
+        raise BodyPoseNetError(
+            f"{path}: quantized for CPUs, with zero points that TensorRT does not take",
+            "Export with --int8_target tensorrt.",
+        )
+    log = _Log()
+    builder = trt.Builder(log)
+    network = _parse(path, builder, content, log)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    sizes = (1, opt_batch_size, max_batch_size)
+    profile = _profile(builder, network.get_input(0), sizes, shape)
+    if config.add_optimization_profile(profile) < 0:
+        raise log.error(f"{path}: TensorRT refuses batches of {sizes} images", _UPDATE)
+    if timing_cache is not None:
+        _use_timing_cache(config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise log.error(f"{path}: TensorRT cannot build it", _UPDATE)
+    if timing_cache is not None:
+        _save_timing_cache(config, timing_cache)
+    return header, bytes(plan)
+
+
+def load_built(
+    path: str | Path, header: EngineHeader, body: bytes, *, device: Device = AUTO
+) -> ExportedEngine:
+    """Open what `build` made.
+
+    Args:
+        path: The engine file, for errors.
+        header: What it says of the engine.
+        body: The plan.
+        device: Where to run it: a GPU.
+
+    Raises:
+        BodyPoseNetError: It was built by another version or for another GPU, or is broken; or the
+            device is missing.
+    """
+    index = device.index or 0
+    gpus = _checked(cuda.cudaGetDeviceCount())
+    if device.kind not in ("auto", "cuda") or index >= gpus:
+        raise device.missing("TensorRT", [f"cuda:{index}" for index in range(gpus)])
+    header.check_machine(path, trt.__version__, find_device(index))
+    plan = _Plan(path, body, index)
+    text = header.model_text
+    return make_engine(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
+
+
+class _Log(trt.ILogger):
+    """Keeps TensorRT's errors: its functions say only that something went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: list[str] = []
+
+    def log(self, severity: Any, msg: str) -> None:
+        """Called by TensorRT."""
+        if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+            self._errors.append(msg)
+        else:
+            logger.debug("TensorRT: %s", msg)
+
+    def error(self, what: str, remedy: str) -> BodyPoseNetError:
+        """An error with the first reason that TensorRT gave."""
+        return BodyPoseNetError(": ".join([what, *self._errors[:1]]), remedy)
+
+
+def _parse(path: str | Path, builder: Any, content: bytes, log: _Log) -> Any:
+    """The network of an ONNX file; TensorRT 11 knows no other than strongly typed ones."""
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(content):
+        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise BodyPoseNetError(
+            f"{path}: TensorRT cannot read it: {'; '.join(reasons) or 'no reason given'}", _UPDATE
+        )
+    return network
+
+
+def _profile(builder: Any, images: Any, sizes: Sequence[int], shape: tuple[int, int]) -> Any:
+    """Of the input: the least number of images, the usual one and the most, of one shape."""
+    profile = builder.create_optimization_profile()
+    profile.set_shape(images.name, *(_fill(images.shape, size, shape) for size in sizes))
+    return profile
+
+
+def _fill(declared: Sequence[int], count: int, shape: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of an input, with sizes where it has -1, any size."""
+    wanted = (count, *shape, 3) if declared[3] == 3 else (count, 3, *shape)
+    return tuple(size if side == -1 else side for side, size in zip(declared, wanted, strict=True))
+
+
+def _use_timing_cache(config: Any, file: Path) -> None:
+    """Let the builder know what it measured in earlier builds."""
+    try:
+        saved = file.read_bytes() if exists(file) else b""
+    except OSError as error:
+        raise BodyPoseNetError(
+            f"{file}: cannot be read: {error.strerror}", "Choose another --timing_cache."
+        ) from error
+    cache = config.create_timing_cache(saved)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        logger.warning("%s is of another GPU or version of TensorRT: it is made anew", file)
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _save_timing_cache(config: Any, file: Path) -> None:
+    """Keep what was measured for the next build."""
+    with atomic_write(file) as cache:
+        cache.write(bytes(config.get_timing_cache().serialize()))
+
+
+class _Plan:
+    """Runs a plan, for one thread at a time: the others wait for its context and its memory.
+
+    Args:
+        path: The engine file, for errors.
+        body: The plan.
+        device: Index of the GPU.
+    """
+
+    def __init__(self, path: str | Path, body: bytes, device: int) -> None:
+        self._path, self._log, self._device = path, _Log(), device
+        _checked(cuda.cudaSetDevice(device))
+        self._runtime = trt.Runtime(self._log)  # lives as long as its engine
+        self._engine = self._runtime.deserialize_cuda_engine(body)
+        if self._engine is None:
+            raise self._log.error(f"{path}: TensorRT cannot open it", BUILD_HERE)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise self._log.error(
+                f"{path}: TensorRT cannot run it", "Free some of the GPU's memory."
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        modes = {name: self._engine.get_tensor_mode(name) for name in names}
+        takes = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        self.inputs = {name: self._input(name) for name in takes}
+        self.outputs = {name: self._output(name) for name in names if name not in takes}
+        self._memory = {name: _Memory() for name in names}
+        self._lock = threading.Lock()
+        self._stream = _checked(cuda.cudaStreamCreate())
+        weakref.finalize(self, cuda.cudaStreamDestroy, self._stream)
+
+    def run(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """An array for the input, of any number of images -> the outputs by name."""
+        (name,) = self.inputs
+        most = self._engine.get_tensor_profile_shape(name, 0)[2][0]
+        with self._lock:
+            _checked(cuda.cudaSetDevice(self._device))  # of this thread
+            parts = [
+                self._run(name, images[start : start + most])
+                for start in range(0, len(images), most)
+            ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+    def _run(self, name: str, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """As many images as the plan takes at once."""
+        images = np.ascontiguousarray(images)
+        if not self._context.set_input_shape(name, images.shape):
+            raise self._failed(images)
+        ways = cuda.cudaMemcpyKind
+        place = self._bind(name, images)
+        self._copy(place, images.ctypes.data, images, ways.cudaMemcpyHostToDevice)
+        found = {
+            output: np.empty(tuple(self._context.get_tensor_shape(output)), np.float32)
+            for output in self.outputs
+        }
+        places = {output: self._bind(output, maps) for output, maps in found.items()}
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise self._failed(images)
+        for output, maps in found.items():
+            self._copy(maps.ctypes.data, places[output], maps, ways.cudaMemcpyDeviceToHost)
+        _checked(cuda.cudaStreamSynchronize(self._stream))
+        return found
+
+    def _bind(self, name: str, array: NDArray[Any]) -> int:
+        """Memory of the GPU for a tensor of the size of an array."""
+        address = self._memory[name].reserve(array.nbytes)
+        self._context.set_tensor_address(name, address)
+        return address
+
+    def _copy(self, to: int, source: int, array: NDArray[Any], kind: Any) -> None:
+        _checked(cuda.cudaMemcpyAsync(to, source, array.nbytes, kind, self._stream))
+
+    def _failed(self, images: NDArray[Any]) -> BodyPoseNetError:
+        return self._log.error(
+            f"{self._path}: TensorRT cannot run it on {images.shape}", "Build the engine again."
+        )
+
+    def _input(self, name: str) -> Tensor:
+        """Sizes that the plan's only profile leaves open are any."""
+        smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+        sizes = zip(smallest, largest, strict=True)
+        return self._tensor(name, tuple(low if low == high else None for low, high in sizes))
+
+    def _output(self, name: str) -> Tensor:
+        shape = self._engine.get_tensor_shape(name)
+        return self._tensor(name, tuple(None if size == -1 else size for size in shape))
+
+    def _tensor(self, name: str, shape: tuple[int | None, ...]) -> Tensor:
+        return Tensor(np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))).name, shape)
+
+
+class _Memory:
+    """Memory of the GPU that grows with what is asked of it."""
+
+    def __init__(self) -> None:
+        self._size = self._address = 0
+
+    def reserve(self, size: int) -> int:
+        """The address of so many bytes."""
+        if size > self._size:
+            if self._size:
+                self._free()
+            self._address = _checked(cuda.cudaMalloc(size))
+            self._free = weakref.finalize(self, cuda.cudaFree, self._address)
+            self._size = size
+        return self._address
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """What a function of CUDA gives beside its error code.
+
+    Raises:
+        BodyPoseNetError: It failed.
+    """
+    error, *values = result
+    if error != cuda.cudaError_t.cudaSuccess:
+        _, text = cuda.cudaGetErrorString(error)
+        raise BodyPoseNetError(
+            f"the GPU cannot be used: {text.decode()}",
+            "Check the GPU, its driver and its free memory with nvidia-smi.",
+        )
+    return values[0] if values else None

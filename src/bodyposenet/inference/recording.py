@@ -1,0 +1,279 @@
+"""Recording the results of a video: lines of JSON and an annotated video.
+
+Each line is an object: `frame` (its index), `time` (seconds), `keypoint_names`, then `keypoints`,
+`scores`, `keypoint_scores` and, where people are tracked, `track_ids`, as in detections.json; and
+`poses_of_frame` where the poses were detected in an earlier frame.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.console import logger, progress
+from bodyposenet.files import atomic_write
+from bodyposenet.inference.video import FrameResult, VideoPredictor
+from bodyposenet.media.draw import draw, draw_track_ids
+from bodyposenet.media.video import Video
+from bodyposenet.media.video_writer import Mp4Writer
+
+_SECONDS_BETWEEN_LINES = 10.0
+"""Of the log of the progress."""
+
+_DRAWING_THREADS = 2
+"""A frame is drawn while the one before is still encoded, or drawn."""
+
+
+def record(
+    stream: VideoPredictor,
+    take: Callable[[FrameResult], bool],
+    *,
+    lines: Path | None,
+    movie: Path | None,
+    shows: bool = False,
+    score_threshold: float,
+) -> Exception | KeyboardInterrupt | None:
+    """Work through a video and leave complete files, however it ends.
+
+    Args:
+        stream: The frames and the people in them; it is closed.
+        take: Called with every result; returns whether to go on.
+        lines: File of the lines of JSON; None: none is written.
+        movie: File of the annotated video; None: none is written.
+        shows: Show the annotated frames in a window, which ends the work when it is closed.
+        score_threshold: Least score of the people who are drawn.
+
+    Returns:
+        What ended the work before the end of the video, if anything did; the files are complete up
+        to there.
+
+    Raises:
+        Exception: The same, before the first frame was done: earlier files stay as they are.
+    """
+    taken = 0
+    with ExitStack() as stack:
+        stack.enter_context(stream)
+        # The lines are complete before the video is, which may not fit on the disk.
+        writer = stack.enter_context(Mp4Writer(movie, stream.video.fps)) if movie else None
+        file = stack.enter_context(atomic_write(lines, durable=True)) if lines else None
+        window = stack.enter_context(Window()) if shows else None
+        recorder = stack.enter_context(
+            Recorder(file, writer, draws=bool(movie or shows), score_threshold=score_threshold)
+        )
+        try:
+            for result in progress(stream.results(), "video", stream.video.total, lines=False):
+                taken += 1
+                goes_on = take(result)  # before a wait in which Ctrl-C could leave it uncounted
+                picture = recorder.add(result)
+                if window is not None and picture is not None:
+                    goes_on = window.show(picture) and goes_on
+                if not goes_on:
+                    break
+            recorder.finish()
+        except (Exception, KeyboardInterrupt) as error:
+            if not taken:
+                raise
+            with suppress(Exception):  # the first error is the one to report
+                recorder.finish()
+            return error
+    return None
+
+
+class FrameCounts:
+    """Counts frames and people, and logs the progress from time to time.
+
+    Args:
+        total: Frames of the video, if that is known.
+
+    Attributes:
+        frames: Number of frames.
+        people: Number of people in all of them.
+        video_seconds: Time of the last frame.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._of = f"/{total}" if total else ""
+        self._begun = self._logged = time.monotonic()
+        self._seconds = 0.0
+        self._ids: set[int] | None = None
+        self.frames = self.people = 0
+        self.video_seconds = 0.0
+
+    def add(self, result: FrameResult) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.people += len(result.poses)
+        self.video_seconds = result.frame.time
+        if result.poses.track_ids is not None:
+            self._ids = self._ids or set()
+            self._ids.update(result.poses.track_ids.tolist())
+        now = time.monotonic()
+        self._seconds = now - self._begun
+        if now - self._logged >= _SECONDS_BETWEEN_LINES:
+            self._logged = now
+            logger.info(
+                "video: %d%s frames, %.1f frames/s", self.frames, self._of, self._frames_per_s()
+            )
+
+    def figures(self, video: Video) -> dict[str, float]:
+        """The counts by their names."""
+        figures: dict[str, float] = {
+            "frames": self.frames,
+            "people per frame": round(self.people / max(self.frames, 1), 2),
+        }
+        if self._ids is not None:
+            figures["tracks"] = sum(identity >= 0 for identity in self._ids)
+        if video.is_live:
+            figures["dropped frames"] = video.dropped
+        return figures | {"frames/s": round(self._frames_per_s(), 2)}
+
+    def _frames_per_s(self) -> float:
+        return self.frames / max(self._seconds, 1e-9)
+
+
+class Recorder:
+    """Draws and writes frames in threads; a context manager that ends them.
+
+    Args:
+        lines: Receives the lines of JSON; None: none are written.
+        movie: Receives the annotated frames; None: no video is written.
+        draws: Whether to draw: for `movie`, or for a window that shows what `add` returns.
+        score_threshold: Least score of the people who are drawn. Tracked people are drawn as long
+            as they have an id.
+    """
+
+    def __init__(
+        self, lines: IO[bytes] | None, movie: Mp4Writer | None, *, draws: bool,
+        score_threshold: float,
+    ) -> None:  # fmt: skip
+        self._lines = lines
+        self._movie = movie
+        self._draws = draws
+        self._score_threshold = score_threshold
+        self._drawers = ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="drawer")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._waiting: deque[Future[NDArray[np.uint8] | None]] = deque()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=True)
+        self._drawers.shutdown(cancel_futures=True)
+
+    def add(self, result: FrameResult) -> NDArray[np.uint8] | None:
+        """Take the next frame; waits if several are not written yet.
+
+        Returns:
+            The annotated picture of an earlier frame, (H, W, 3) uint8 RGB, if there is one.
+
+        Raises:
+            BodyPoseNetError: An earlier frame cannot be written.
+        """
+        picture = self._drawers.submit(self._draw, result) if self._draws else None
+        self._waiting.append(self._writer.submit(self._write, result, picture))
+        return self._waiting.popleft().result() if len(self._waiting) > _DRAWING_THREADS else None
+
+    def finish(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            BodyPoseNetError: A frame cannot be written; those after it were tried all the same.
+        """
+        failures = [error for future in self._waiting if (error := future.exception())]
+        self._waiting.clear()
+        if failures:
+            raise failures[0]
+
+    def _write(
+        self, result: FrameResult, picture: Future[NDArray[np.uint8]] | None
+    ) -> NDArray[np.uint8] | None:
+        if self._lines is not None:
+            self._lines.write(json.dumps(describe_frame(result)).encode() + b"\n")
+        if picture is None:
+            return None
+        pixels = picture.result()
+        if self._movie is not None:
+            self._movie.write(pixels, result.frame.time)
+        return pixels
+
+    def _draw(self, result: FrameResult) -> NDArray[np.uint8]:
+        pixels, poses = result.frame.pixels, result.poses
+        if poses.track_ids is None:
+            return draw(pixels, poses, score_threshold=self._score_threshold)
+        shown = poses[poses.track_ids >= 0]
+        return draw_track_ids(draw(pixels, shown, score_threshold=0), shown)
+
+
+def describe_frame(result: FrameResult) -> Mapping[str, Any]:
+    """The object of a frame's line of JSON."""
+    frame, poses = result.frame, result.poses
+    line = {
+        "frame": frame.index,
+        "time": round(frame.time, 6),
+        "keypoint_names": list(poses.skeleton.joints),
+        **poses.to_dict(),
+    }
+    if result.detected_in != frame.index:
+        line["poses_of_frame"] = result.detected_in
+    return line
+
+
+_TITLE = "bodyposenet (q: end)"
+_ENDING_KEYS = (ord("q"), 27)
+"""q and Escape."""
+
+
+class Window:
+    """A window, as a context manager; if none can be opened, it logs why and shows nothing."""
+
+    def __init__(self) -> None:
+        self._problem = _missing_display()
+        if not self._problem:
+            try:
+                cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL)
+            except cv2.error:
+                self._problem = "this OpenCV is built without windows (opencv-python has them)"
+        if self._problem:
+            logger.warning("no window is shown: %s", self._problem)
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._problem:
+            cv2.destroyWindow(_TITLE)
+
+    def show(self, pixels: NDArray[np.uint8]) -> bool:
+        """Show a frame; to be called in the main thread.
+
+        Args:
+            pixels: (H, W, 3) uint8, RGB.
+
+        Returns:
+            Whether to go on: the user has not pressed q or Escape.
+        """
+        if self._problem:
+            return True
+        cv2.imshow(_TITLE, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        return cv2.waitKey(1) & 0xFF not in _ENDING_KEYS
+
+
+def _missing_display() -> str:
+    """Why there is no screen, on which OpenCV would end the process; empty if there may be one."""
+    unix = not sys.platform.startswith(("win", "darwin"))
+    if unix and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display"
+    return ""

@@ -1,0 +1,195 @@
+"""Loading of pretrained weights: detection of the file format, and a network built for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bodyposenet.encryption import check_plain
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.model.checkpoint import NetworkDescription, build_described
+from bodyposenet.model.keras import describe_tao_model, is_keras, is_tao_model, read_keras
+from bodyposenet.model.network import BodyPoseNetwork, Normalization
+from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
+from bodyposenet.model.pretrained.transfer import WeightReport, copy_weights
+from bodyposenet.model.pretrained.weights import PretrainedWeights
+from bodyposenet.skeleton import Skeleton
+
+_PYTORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
+_PLAIN_SUFFIXES = (*_PYTORCH_SUFFIXES, ".onnx", ".xml", ".safetensors")
+
+
+def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWeights:
+    """Read a file of weights.
+
+    Args:
+        path: See `load_pretrained`.
+        key: Key of a sealed model.
+        network: What they are for: it decides whether batch normalization and channels that are
+            always 0 stay. None: for a network of the file's own architecture.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, or is damaged; or it is plain and must not be.
+    """
+    suffix = path.suffix.lower()
+    from_keras = is_keras(path)
+    if not from_keras and suffix not in _PLAIN_SUFFIXES:
+        return own.read_tlt(path, key)
+    check_plain(path, key)
+    if from_keras:
+        tensors = read_keras(path)
+        if is_tao_model(tensors):  # made for the input that the train spec describes
+            model = own.describe_weights(path, *describe_tao_model(path, tensors))
+            return replace(model, normalization=None)
+        return _recognize(path, tensors, {}, network)
+    if suffix == ".onnx":
+        return own.read_onnx(path)
+    if suffix == ".xml":
+        return _recognize(path, open_model_zoo.read_ir(path), {}, network)
+    if suffix in _PYTORCH_SUFFIXES:
+        return _recognize(path, lightweight_openpose.read_checkpoint(path), {}, network)
+    return _recognize(path, *_read_safetensors(path), network)
+
+
+def _recognize(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    network: BodyPoseNetwork | None,
+) -> PretrainedWeights:
+    """Convert the tensors of a published network to ours; others are taken under their names."""
+    try:
+        if vgg19.is_vgg19(tensors):
+            return vgg19.convert(tensors)
+        if lightweight_openpose.is_lightweight_openpose(tensors):
+            keep_norms = network is not None and network.spec.backbone_attributes.batch_norm
+            return lightweight_openpose.convert(
+                tensors, keep_norms=keep_norms, keep_widths=network is not None
+            )
+        if movenet.is_movenet(tensors):
+            return movenet.convert(tensors, metadata)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BodyPoseNetError(
+            f"{path}: not a whole published network: {type(error).__name__}: {error}",
+            "Copy the file again; it may be another variant, or have lost layers.",
+        ) from error
+    return PretrainedWeights(tensors)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors, as float32, and the metadata."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, NotImplementedError) as error:  # of types of less than a byte
+        raise BodyPoseNetError(
+            f"{path}: not a readable safetensors file: {error}",
+            "Copy it again; it may be cut short.",
+        ) from error
+
+
+def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -> WeightReport:
+    """Copy the weights of a file that match by name and shape into the network.
+
+    Args:
+        network: Is changed.
+        path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
+            Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
+            Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); MoveNet's trunk
+            (`.safetensors`); a model of TAO 5, or parts of one (Keras, `.hdf5`, `.h5`); VGG19: that
+            of Keras Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
+        key: Key of a sealed model.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, is of another architecture, or nothing in it
+            matches.
+    """
+    path = Path(path)
+    weights = read_weights(path, key, network)
+    _check_backbone(weights, network, path)
+    report = copy_weights(weights, network, path)
+    if not any(name.endswith(".weight") for name in report.loaded):
+        raise BodyPoseNetError(
+            f"{path}: none of its {len(weights.tensors)} tensors fits a layer of the network by "
+            "name and shape",
+            "Check that model.backbone_attributes in the train spec describes the same network.",
+        )
+    return report
+
+
+def build_pretrained(
+    path: str | Path,
+    key: str = "",
+    skeleton: Skeleton | None = None,
+    normalization: Normalization | None = None,
+) -> tuple[BodyPoseNetwork, WeightReport]:
+    """Build the network that a file of weights is of, and copy the weights.
+
+    Args:
+        path: As for `load_pretrained`, but for files that hold weights only (VGG19, MoveNet,
+            Keras files of other networks than TAO's).
+        key: Key of a sealed model.
+        skeleton: What the network is to predict; joints and limbs that the file does not know
+            start anew. None: what the file's network predicts.
+        normalization: The input that the network is to take. None: that of the file's network.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, holds weights only, or this version cannot
+            build its network.
+    """
+    path = Path(path)
+    weights = read_weights(path, key, None)
+    if weights.spec is None:
+        raise BodyPoseNetError(
+            f"{path}: holds weights only, not the architecture that load_graph takes from it",
+            "Set load_graph: false, and describe the network in model of the train spec.",
+        )
+    maps = {"heatmap_out", "paf_out"}
+    widths = {
+        name: width
+        for name, width in weights.widths.items()
+        if name not in maps and not name.endswith("_branch/out")
+    }
+    skeleton = skeleton or weights.skeleton
+    if skeleton is None:
+        raise BodyPoseNetError(
+            f"{path}: of a skeleton that is not known", "Name the pose configuration of the file."
+        )
+    description = NetworkDescription(
+        skeleton, weights.spec, normalization or weights.normalization or Normalization(), widths
+    )
+    network = build_described(path, description)
+    report = copy_weights(weights, network, path)
+    wrong = [*report.missing, *report.mismatched, *report.unused]
+    if wrong:
+        raise BodyPoseNetError(
+            f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
+            "The file was edited, or exported from a network with batch normalization that cannot "
+            "be taken apart again: give its .tlt file.",
+        )
+    return network, report
+
+
+def _check_backbone(weights: PretrainedWeights, network: BodyPoseNetwork, path: Path) -> None:
+    """Refuse weights that fit another kind of network only."""
+    theirs, ours = weights.backbone, network.spec.backbone_attributes
+    if theirs is None:
+        return
+    keys = {"architecture", "mtype"}
+    if theirs.architecture != "vgg":
+        keys.add("batch_norm")
+    needed = {key: getattr(theirs, key) for key in sorted(keys)}
+    differing = {key: value for key, value in needed.items() if getattr(ours, key) != value}
+    if differing:
+        given = ", ".join(f"{key}: {getattr(ours, key)}" for key in differing)
+        raise BodyPoseNetError(
+            f"{path}: weights for {', '.join(f'{key}: {value}' for key, value in needed.items())}; "
+            f"the network has {given}",
+            "Set these in model.backbone_attributes"
+            + (", or load_graph: true." if weights.spec is not None else "."),
+        )

@@ -1,0 +1,1 @@
+"""Reports of trainings and evaluations: HTML pages, plots and result files."""

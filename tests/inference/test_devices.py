@@ -1,0 +1,146 @@
+"""Devices: names, what is there, and the default model's file for each."""
+
+import onnxruntime
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference import models as default_model
+from bodyposenet.inference.engines import onnx
+from bodyposenet.inference.engines.base import AUTO, Device
+from bodyposenet.inference.models import open_engine, open_predictor
+from bodyposenet.specs.inference import InferenceSpec
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+FAILURE = "CUDA failure 100: no CUDA-capable device is detected ; GPU=0"
+
+
+class Machine:
+    """ONNX Runtime built for GPUs, on a machine with some.
+
+    Args:
+        gpus: How many.
+        raises: What fails without a GPU: opening the session, or only its provider.
+    """
+
+    def __init__(self, gpus: int, raises: bool = True) -> None:
+        self.gpus, self.raises = gpus, raises
+        self.opened = []
+        self.real = onnxruntime.InferenceSession
+
+    def open(self, model, options=None, *, providers, enable_fallback=True):
+        assert not enable_fallback  # it would print
+        names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+        options_of = {name: options for name, options in providers if isinstance(options, dict)}
+        session = self.real(model, options, providers=[CPU])
+        if CUDA in names:
+            index = int(options_of[CUDA]["device_id"])
+            if index < self.gpus:
+                session.get_providers = lambda: [CUDA, CPU]
+                self.opened.append(index)
+            elif self.raises:
+                raise RuntimeError(FAILURE)
+        return session
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes this a machine with so many GPUs."""
+
+    def make(gpus: int, raises: bool = True) -> Machine:
+        made = Machine(gpus, raises)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+        monkeypatch.setattr(onnxruntime, "InferenceSession", made.open)
+        onnx.cuda_problem.cache_clear()
+        return made
+
+    yield make
+    onnx.cuda_problem.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        ("auto", AUTO),
+        ("cpu", Device("cpu")),
+        ("cpu:0", Device("cpu")),
+        ("cuda", Device("cuda")),
+        ("cuda:1", Device("cuda", 1)),
+        ("mps", Device("mps")),
+    ],
+)
+def test_names(name, device):
+    assert Device.parse(name) == device
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("gpu", "cuda"), (0, "cuda:0"), ("1", "cuda:1"), (None, "auto")]
+)
+def test_unknown_names(name, remedy):
+    with pytest.raises(BodyPoseNetError, match="Unknown device") as caught:
+        open_engine(InferenceSpec(), device=name)
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_build_for_gpus_without_a_gpu_takes_the_cpu(machine, raises, capfd):
+    machine(0, raises)
+    assert default_model.default_model().name == default_model.ON_CPU
+    assert open_engine(InferenceSpec()).description.data_type == "int8-cpu"
+    assert capfd.readouterr().out == ""
+    with pytest.raises(BodyPoseNetError, match="device cuda: ONNX Runtime") as caught:
+        open_engine(InferenceSpec(), device="cuda")
+    assert "Available: cpu." in caught.value.remedy
+    assert (FAILURE in caught.value.what) is raises
+
+
+def test_a_gpu_is_used_where_there_is_one(machine):
+    gpus = machine(1)
+    assert default_model.default_model().name == default_model.ON_GPU
+    assert open_engine(InferenceSpec()).description.data_type == "fp16"
+    assert gpus.opened == [0, 0]  # to see whether it works, and the model
+    assert open_engine(InferenceSpec(), device="cpu").description.data_type == "int8-cpu"
+    assert gpus.opened == [0, 0]
+    assert default_model.default_model("openvino").name == default_model.ON_CPU
+
+
+def test_one_of_several_gpus(machine):
+    gpus = machine(2)
+    open_engine(InferenceSpec(), device="cuda:1")
+    assert gpus.opened == [1, 1]
+    with pytest.raises(BodyPoseNetError, match="cuda:2") as caught:
+        open_engine(InferenceSpec(), device="cuda:2")
+    assert "cpu, cuda:0, cuda:1" in caught.value.remedy
+
+
+def test_a_build_for_cpus_tells_what_to_install():
+    if CUDA in onnxruntime.get_available_providers():
+        pytest.skip("this is a build for GPUs")
+    onnx.cuda_problem.cache_clear()
+    with pytest.raises(BodyPoseNetError, match="onnxruntime-gpu"):
+        open_engine(InferenceSpec(), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "mps"])
+@pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnx"])
+def test_a_device_that_is_missing(exported, engine, device):
+    file = "model.tlt" if engine == "pytorch" else "model.onnx"
+    with pytest.raises(BodyPoseNetError, match=f"device {device}") as caught:
+        open_engine(InferenceSpec(), str(exported / file), "key", engine, device=device)
+    assert "cpu" in caught.value.remedy
+
+
+@pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnx"])
+def test_the_cpu_is_always_there(exported, engine):
+    file = "model.tlt" if engine == "pytorch" else "model.onnx"
+    predictor = open_predictor(None, str(exported / file), "key", engine, 1, device="cpu")
+    assert predictor.engine.stages == 2
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_is_refused_after_a_fork(machine, monkeypatch, device):
+    machine(1)
+    monkeypatch.setattr(onnx, "_IMPORTER", -1)  # another process
+    with pytest.raises(BodyPoseNetError, match="forked") as caught:
+        open_engine(InferenceSpec(), device=device)
+    assert 'device="cpu"' in caught.value.remedy
+    assert open_engine(InferenceSpec(), device="cpu").description.data_type == "int8-cpu"

@@ -1,0 +1,123 @@
+"""Which engine runs a file, and what is wrong with a wish that cannot be met."""
+
+import numpy as np
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines.exported import ExportedEngine
+from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.inference.models import open_engine, open_predictor
+from bodyposenet.specs.inference import InferenceSpec
+
+
+@pytest.mark.parametrize(
+    ("file", "engine", "kind"),
+    [
+        ("model.tlt", "auto", PyTorchEngine),
+        ("model.tlt", "pytorch", PyTorchEngine),
+        ("model.onnx", "auto", ExportedEngine),
+        ("model.onnx", "onnx", ExportedEngine),
+        ("model.onnx", "openvino", ExportedEngine),
+    ],
+)
+def test_the_file_and_the_wish_decide(exported, file, engine, kind):
+    opened = open_engine(InferenceSpec(), str(exported / file), "key", engine, threads=1)
+    assert isinstance(opened, kind)
+    assert (opened.stages, opened.stride, opened.fixed_shape) == (2, 8, None)
+    assert opened.skeleton.name == "bpnet_18_joints"
+
+
+@pytest.mark.parametrize(
+    ("file", "engine", "message", "remedy"),
+    [
+        ("model.tlt", "onnx", "onnx runs no .tlt files", "bpnet export"),
+        ("model.onnx", "pytorch", "pytorch runs no .onnx files", ".tlt file"),
+        ("model.onnx", "tensorflow", "engine: tensorflow", "openvino"),
+        ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "bpnet export --engine_file"),
+        ("infer.yaml", "auto", "not a model file", "bpnet export"),
+    ],
+)
+def test_a_file_that_the_engine_does_not_run(exported, file, engine, message, remedy):
+    with pytest.raises(BodyPoseNetError, match=message) as error:
+        open_engine(InferenceSpec(), str(exported / file), "key", engine)
+    assert remedy in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": 0}, "threads: 0"),
+        ({"threads": "2"}, "threads: '2'"),
+        ({"threads": 2.0}, "threads: 2.0"),
+        ({"threads": True}, "threads: True"),
+        ({"precision": "int4"}, "precision: int4"),
+        ({"precision": "bf16"}, "computes in that of the file"),
+    ],
+)
+def test_options_that_are_none(exported, options, message):
+    with pytest.raises(BodyPoseNetError, match=message):
+        open_engine(InferenceSpec(), str(exported / "model.onnx"), **options)
+
+
+def test_threads_are_limited_to_the_usable_cores(exported, monkeypatch, caplog):
+    monkeypatch.setattr("bodyposenet.inference.models.usable_cores", lambda: 3)
+    opened = []
+
+    def load(path, *arguments, threads, **options):
+        opened.append(threads)
+        raise BodyPoseNetError("not opened")
+
+    monkeypatch.setattr("bodyposenet.inference.engines.onnx.load", load)
+    for threads in (3, np.int64(100), None):
+        with pytest.raises(BodyPoseNetError, match="not opened"):
+            open_engine(InferenceSpec(), str(exported / "model.onnx"), threads=threads)
+    assert opened[:2] == [3, 3]
+    (record,) = caplog.records
+    assert "100" in record.getMessage() and "3" in record.getMessage()
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no such model file") as error:
+        open_engine(InferenceSpec(), "m.onnx")
+    assert "relative to the working directory" in error.value.remedy
+
+
+def test_a_folder_or_nothing_is_no_model(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="is a folder\nName the model file in it"):
+        open_engine(InferenceSpec(), str(tmp_path))
+    (tmp_path / "infer.yaml").write_text('model_path: ""\n')
+    with pytest.raises(
+        BodyPoseNetError, match=r"infer\.yaml:1: model_path: is empty\nName a model"
+    ):
+        open_predictor(str(tmp_path / "infer.yaml"), None, "")
+
+
+def test_an_exported_model_lacks_the_early_stages(exported, tmp_path):
+    (tmp_path / "infer.yaml").write_text("output_stage_to_use: 1\n")
+    arguments = str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), ""
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: .*holds the last one only"):
+        open_predictor(*arguments)
+    (tmp_path / "infer.yaml").write_text("output_stage_to_use: 2\n")
+    assert open_predictor(*arguments).engine.stages == 2
+
+
+def test_a_train_spec_must_agree_with_the_header(exported, write_train_spec, tmp_path):
+    train = write_train_spec(**{"model.stages": 3})
+    (tmp_path / "infer.yaml").write_text(f"train_spec: {train}\n")
+    with pytest.raises(BodyPoseNetError, match="differ in stages"):
+        open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
+
+
+def test_a_spec_with_load_graph_does_not_state_the_stages(exported, write_train_spec, tmp_path):
+    """Those of the file count: what the spec's model block has is of no effect."""
+    start = {"pretrained_weights": str(exported / "model.onnx"), "load_graph": True}
+    spec = write_train_spec(**start, **{"model.stages": 1})
+    (tmp_path / "infer.yaml").write_text(f"train_spec: {spec}\n")
+    inference = InferenceSpec.load(tmp_path / "infer.yaml")
+    assert open_engine(inference, str(exported / "model.onnx"), threads=1).stages == 2
+
+
+def test_a_train_spec_that_is_gone_is_no_error(exported, tmp_path, caplog):
+    (tmp_path / "infer.yaml").write_text("train_spec: /elsewhere/train.yaml\n")
+    open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
+    assert "train_spec /elsewhere/train.yaml does not exist" in caplog.text

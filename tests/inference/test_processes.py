@@ -1,0 +1,109 @@
+"""Several processes: order, equal results, what they log, and how they end."""
+
+import logging
+import multiprocessing
+import os
+import re
+
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.parallel import processes
+from bodyposenet.inference.parallel.processes import Opened, ProcessExecutor, serve, share_cores
+
+from .toy_work import (
+    DEATH,
+    DEFECT,
+    DOT,
+    SLOW,
+    SPEC,
+    UNREADABLE,
+    ColorWork,
+    open_marks,
+    refuse,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_decoder(monkeypatch):
+    monkeypatch.setattr("bodyposenet.decoding.warm_up", lambda mode: None)
+
+
+def run(items, count=1, opener=open_marks, batch=1):
+    return ProcessExecutor(opener, DOT, SPEC, count).run(ColorWork(batch), items)
+
+
+def test_results_come_in_order_from_processes_on_cores_of_their_own(caplog):
+    items = [*range(40), UNREADABLE, *range(40, 120)]
+    with caplog.at_level(logging.WARNING, logger="bodyposenet"):
+        found = list(run(items, count=2, batch=3))
+    assert [one.get("color", one.get("error")) for one in found] == [
+        "no color" if item == UNREADABLE else item for item in items
+    ]
+    assert [record.getMessage() for record in caplog.records] == ["skipped: no color"]
+    cores = {one["process"]: one["cores"] for one in found if "cores" in one}
+    assert os.getpid() not in cores
+    if hasattr(os, "sched_getaffinity"):
+        assert all(mine in share_cores(2) for mine in cores.values())
+        assert all(one["threads"] == len(one["cores"]) for one in found if "cores" in one)
+    assert not multiprocessing.active_children()
+
+
+def test_no_items_give_no_results():
+    assert list(run([], count=1)) == []
+
+
+def test_a_slow_item_does_not_make_the_others_run_far_ahead(monkeypatch):
+    monkeypatch.setattr(processes, "_MOST_WAITING", 10)
+    found = list(run([SLOW, *range(100)], count=2))
+    assert [one["color"] for one in found] == [SLOW, *range(100)]
+    before = sum(one["time"] < found[0]["time"] for one in found)
+    assert before < 10
+
+
+def test_a_dead_process_is_one_error():
+    with pytest.raises(BodyPoseNetError, match=r"a predictor process died \(exit code 3\)"):
+        list(run([1, 2, DEATH, 3, 4], count=2))
+    assert not multiprocessing.active_children()
+
+
+def test_what_is_wrong_with_the_model_is_told():
+    with pytest.raises(BodyPoseNetError, match="the model is gone") as caught:
+        list(run([1, 2], opener=refuse))
+    assert caught.value.remedy == "Look for it."
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # `serve` is run in this process here
+    ours, theirs = multiprocessing.Pipe()
+    for item in (1, DEFECT):
+        ours.send(item)
+    serve(theirs, lambda: open_marks(1), ColorWork(), (), logging.WARNING)
+    opened, found, defect = (ours.recv() for _ in range(3))
+    assert isinstance(opened, Opened) and found.result["color"] == 1
+    assert re.search(r"in _finish\n(.*\n)*ZeroDivisionError: a defect", str(defect))
+    ours.close()
+
+
+def test_who_stops_early_ends_the_processes():
+    found = run(range(200), count=2)
+    assert next(found)["color"] == 0
+    assert len(multiprocessing.active_children()) == 2
+    found.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    "cores, count, shares",
+    [
+        ({0, 1, 2, 3}, 2, [[0, 1], [2, 3]]),
+        ({4, 7, 9}, 2, [[4], [7, 9]]),
+        ({0, 1, 2, 3, 4}, 3, [[0], [1, 2], [3, 4]]),
+        ({5}, 3, [[5], [5], [5]]),
+        ({2, 3}, 3, [[2], [3], [2]]),
+        ({2, 3}, 2, [[2], [3]]),
+    ],
+)
+def test_cores_are_shared_equally(monkeypatch, cores, count, shares):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
+    assert share_cores(count) == shares

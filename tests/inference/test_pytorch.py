@@ -1,0 +1,94 @@
+"""The PyTorch engine: batches, stages and odd sizes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines import pytorch
+from bodyposenet.inference.engines.base import Engine
+from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.model.checkpoint import save_model
+from bodyposenet.model.network import BodyPoseNetwork
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.network import BackboneAttributes, ModelConfig
+
+TOY = Skeleton("toy", ("head", "left_hand", "right_hand"), ((0, 1), (0, 2)))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network() -> BodyPoseNetwork:
+    torch.manual_seed(0)
+    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
+    return BodyPoseNetwork(TOY, ModelConfig(stages=3, backbone_attributes=attributes))
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 24), (17, 31)])
+def test_any_size_gives_maps_of_its_cells(network: BodyPoseNetwork, height: int, width: int):
+    engine: Engine = PyTorchEngine(network, CPU)
+    found = engine.infer(images(2, height, width))
+    assert len(found) == 2
+    rows, columns = -(-height // 8), -(-width // 8)
+    assert {maps.heatmaps.shape for maps in found} == {(4, rows, columns)}
+    assert {maps.pafs.shape for maps in found} == {(4, rows, columns)}
+    assert {maps.stride for maps in found} == {8}
+    assert {m.dtype for maps in found for m in (maps.heatmaps, maps.pafs)} == {np.dtype("float32")}
+
+
+def test_images_of_no_whole_cells_are_padded_with_gray(network: BodyPoseNetwork):
+    engine = PyTorchEngine(network, CPU)
+    small = images(1, 13, 21)
+    padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
+    (theirs,), (ours,) = engine.infer(small), engine.infer(padded)
+    np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
+
+
+def test_every_stage_can_be_asked_for(network: BodyPoseNetwork):
+    engine = PyTorchEngine(network, CPU)
+    batch = images(1, 16, 16)
+    by_stage = [engine.infer(batch, stage)[0].pafs for stage in (1, 2, 3)]
+    assert not np.array_equal(by_stage[0], by_stage[2])
+    np.testing.assert_array_equal(by_stage[2], engine.infer(batch)[0].pafs)
+
+
+@pytest.mark.parametrize("stage", [0, 4, -1])
+def test_a_stage_that_the_model_lacks_is_an_error(network: BodyPoseNetwork, stage: int):
+    with pytest.raises(BodyPoseNetError, match="stages 1 to 3"):
+        PyTorchEngine(network, CPU).infer(images(1, 8, 8), stage)
+
+
+def test_views_and_read_only_images_work(network: BodyPoseNetwork):
+    engine = PyTorchEngine(network, CPU)
+    image = images(1, 16, 24)
+    mirrored = image[:, :, ::-1]
+    copy = mirrored.copy()
+    copy.flags.writeable = False
+    (ours,), (theirs,) = engine.infer(mirrored), engine.infer(copy)
+    np.testing.assert_array_equal(ours.pafs, theirs.pafs)
+
+
+def test_it_computes_without_tf32_and_leaves_the_setting(network: BodyPoseNetwork):
+    engine, seen = PyTorchEngine(network, CPU), []
+    hook = engine.network.register_forward_pre_hook(
+        lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    engine.infer(images(1, 8, 8))
+    hook.remove()
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_model_file_becomes_an_engine(network: BodyPoseNetwork, tmp_path: Path):
+    save_model(tmp_path / "m.tlt", network, key="key")
+    engine = pytorch.load(tmp_path / "m.tlt", "key")
+    assert (engine.skeleton, engine.stride, engine.stages) == (TOY, 8, 3)
+    assert not engine.network.training
+    assert len(engine.infer(images(1, 8, 8))) == 1

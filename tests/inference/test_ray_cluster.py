@@ -1,0 +1,132 @@
+"""The Ray cluster: its shares, what its processes do, and going on with a former run."""
+
+import json
+import logging
+import os
+import pickle
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.parallel import ray_cluster as cluster
+from bodyposenet.inference.parallel.ray_cluster import (
+    ClusterExecutor,
+    ClusterOptions,
+    ClusterWorker,
+    Share,
+    share_resources,
+)
+
+from .toy_work import DOT, SPEC, UNREADABLE, ColorWork, open_marks, refuse
+
+
+@pytest.mark.parametrize(
+    "there, options, share",
+    [
+        ({"CPU": 8.0}, ClusterOptions("local"), Share(8, 1, None)),
+        ({"CPU": 8.0}, ClusterOptions("local", threads=3), Share(2, 3, None)),
+        ({"CPU": 8.0}, ClusterOptions("local", 2, 4), Share(2, 4, None)),
+        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto"), Share(2, 1, 1.0)),
+        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto", 3), Share(3, 1, 0.5)),
+    ],
+)
+def test_a_cluster_is_shared(there, options, share):
+    assert share_resources(there, options) == share
+
+
+def test_a_cluster_that_is_too_small_is_told(caplog):
+    with caplog.at_level(logging.WARNING, logger="bodyposenet"):
+        assert share_resources({"CPU": 2.0}, ClusterOptions("auto", 4)) == Share(4, 1, None)
+    assert "it waits until it has grown" in caplog.text
+
+
+def serve(tmp_path, opener, items):
+    before = Path.cwd()
+    try:
+        server = ClusterWorker(opener, ColorWork(), tmp_path, 1)
+        column = np.array([pickle.dumps(item) for item in items], object)
+        return server({"number": np.arange(len(items)) + 5, "item": column})
+    finally:
+        os.chdir(before)
+
+
+def test_a_process_gives_results_by_number(tmp_path):
+    given = serve(tmp_path, open_marks, [7, UNREADABLE, 9])
+    assert given["number"] == [5, 6, 7]
+    results = [json.loads(text) for text in given["result"]]
+    assert [one.get("color") for one in results] == [7, None, 9]
+    assert results[1]["error"] == "no color"
+
+
+def test_a_process_tells_what_is_wrong_with_the_model(tmp_path):
+    given = serve(tmp_path, refuse, [1, 2])
+    assert given["number"] == [-1]
+    assert json.loads(given["result"][0]) == ["the model is gone", "Look for it."]
+    elsewhere = serve(tmp_path / "none", open_marks, [1])
+    assert "no such folder" in json.loads(elsewhere["result"][0])[0]
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """A cluster that answers in reverse order, and ends after some items; what it was asked."""
+    asked = []
+
+    def install(dies_after=1000):
+        def answer(opener, work, numbered, options):
+            asked.append([item for _, item in numbered])
+            for count, (number, item) in enumerate(reversed(numbered)):
+                if count == dies_after:
+                    raise BodyPoseNetError("the cluster failed")
+                found = {"error": "bad"} if item == UNREADABLE else {"color": item}
+                yield number, json.dumps(found)
+
+        monkeypatch.setattr(cluster, "_map", answer)
+        return asked
+
+    for name in ("ray", "ray.data"):
+        monkeypatch.setitem(sys.modules, name, object())
+    monkeypatch.setattr(cluster, "_connection", lambda _: nullcontext())
+    return install
+
+
+def run(folder, items, manifest="a", overwrite=False, batch=1):
+    options = ClusterOptions("local")
+    executor = ClusterExecutor(
+        open_marks, DOT, SPEC, options, folder, {"model": manifest}, overwrite=overwrite
+    )
+    return list(executor.run(ColorWork(batch), items))
+
+
+def test_a_second_run_does_what_is_left_and_what_failed(pretend, tmp_path):
+    asked = pretend(dies_after=4)
+    items = [1, 2, 3, UNREADABLE, 4, 5]
+    with pytest.raises(BodyPoseNetError, match="the cluster failed"):
+        run(tmp_path, items)
+    pretend()
+    whole = [{"color": item} if item != UNREADABLE else {"error": "bad"} for item in items]
+    assert run(tmp_path, items) == whole
+    assert asked[1] == [1, 2, UNREADABLE]
+    assert run(tmp_path, [5, 1, 6]) == [{"color": 5}, {"color": 1}, {"color": 6}]
+    assert asked[2] == [6]
+    assert run(tmp_path, [6, 5]) == [{"color": 6}, {"color": 5}]
+    assert len(asked) == 3
+
+
+def test_another_model_begins_again_only_if_told_to(pretend, tmp_path):
+    asked = pretend()
+    run(tmp_path, [1, 2])
+    with pytest.raises(BodyPoseNetError, match="another model"):
+        run(tmp_path, [1, 2], manifest="b")
+    assert run(tmp_path, [1, 2], manifest="b", overwrite=True) == [{"color": 1}, {"color": 2}]
+    assert asked == [[1, 2], [1, 2]]
+
+
+def test_other_work_begins_again_only_if_told_to(pretend, tmp_path):
+    pretend()
+    run(tmp_path, [1, 2])
+    with pytest.raises(BodyPoseNetError, match="another work"):
+        run(tmp_path, [1, 2], batch=2)

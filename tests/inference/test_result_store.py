@@ -1,0 +1,125 @@
+"""ResultStore of a long run: written, read again, refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.evaluation.evaluator import EvaluationWork
+from bodyposenet.inference.detections import ImageWork
+from bodyposenet.inference.parallel import result_store as kept_results
+from bodyposenet.inference.parallel.result_store import ResultStore, file_fingerprint
+
+MANIFEST = {"model": "abc", "inference spec": {"scales": (0.5, 1.0)}}
+
+
+def test_what_one_run_wrote_the_next_one_finds(tmp_path):
+    first = ResultStore(tmp_path, MANIFEST)
+    assert first.found == {}
+    first.add("a/ä.jpg", '{"scores": [0.1]}')
+    first.add("b.jpg", '{"error": "gone"}')
+    first.flush()
+    second = ResultStore(tmp_path, MANIFEST)
+    assert second.found == {"a/ä.jpg": {"scores": [0.1]}, "b.jpg": {"error": "gone"}}
+    second.add("b.jpg", '{"scores": []}')
+    second.flush()
+    assert ResultStore(tmp_path, MANIFEST).found["b.jpg"] == {"scores": []}
+    assert [path.name for path in sorted(tmp_path.glob("*.jsonl"))] == [
+        "part-00000.jsonl", "part-00001.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_part_is_written_when_it_is_full_or_late(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_results, "_RESULTS_OF_A_PART", 2)
+    run = ResultStore(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    assert not list(tmp_path.glob("*.jsonl"))
+    run.add("b", "{}")
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    monkeypatch.setattr(kept_results, "_SECONDS_OF_A_PART", 0.0)
+    run.add("c", "{}")
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+
+
+def test_parts_of_another_model_are_refused_or_overwritten(tmp_path):
+    run = ResultStore(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    run.flush()
+    other = MANIFEST | {"model": "def"}
+    with pytest.raises(BodyPoseNetError, match="the results of a run with another model") as caught:
+        ResultStore(tmp_path, other)
+    assert "--overwrite" in caught.value.remedy
+    assert ResultStore(tmp_path, MANIFEST).found == {"a": {}}
+    assert ResultStore(tmp_path, other, overwrite=True).found == {}
+    assert ResultStore(tmp_path, other).found == {}
+
+
+@pytest.mark.parametrize("content", [b'{"key": "a", "res', b"[1]", b'{"key": "a"}', b"\xff"])
+def test_damaged_parts_are_refused(tmp_path, content):
+    run = ResultStore(tmp_path, MANIFEST)
+    run.add("a", "{}")
+    run.flush()
+    (tmp_path / "part-00000.jsonl").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=r"part-00000.jsonl:1: "):
+        ResultStore(tmp_path, MANIFEST)
+    (tmp_path / "manifest.json").write_text(json.dumps([1]))
+    with pytest.raises(BodyPoseNetError, match="another model, inference spec"):
+        ResultStore(tmp_path, MANIFEST)
+
+
+def test_a_file_that_is_no_part_is_named(tmp_path):
+    ResultStore(tmp_path, MANIFEST)
+    (tmp_path / "part-x.jsonl").write_text("")
+    with pytest.raises(BodyPoseNetError, match=r"part-x\.jsonl"):
+        ResultStore(tmp_path, MANIFEST)
+
+
+ENTRY = {"full_image_path": "a.jpg", "keypoints": [[[1, 2.5]]], "scores": [0.5], "camera": 3}
+POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1], "score": 0.5}
+IMAGES = ImageWork(), {"entry": ENTRY, "picture": None}
+TEST_IMAGES = (
+    EvaluationWork(Path("img"), ("nose",)),
+    {"entry": ENTRY, "results": [POSE], "unreadable": "", "resized": ""},
+)
+
+
+@pytest.mark.parametrize(("work", "stored"), [IMAGES, TEST_IMAGES])
+def test_a_whole_result_is_taken_over(work, stored):
+    assert work.is_done(stored)
+    assert work.store(work.restore(stored)) == stored
+
+
+@pytest.mark.parametrize(
+    ("work", "stored"),
+    [
+        (IMAGES[0], {}),
+        (IMAGES[0], IMAGES[1] | {"entry": 1}),
+        (IMAGES[0], IMAGES[1] | {"picture": "x"}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"scores": ["high"]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"viz_id": [1]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": ENTRY | {"keypoints": [1]}}),
+        (IMAGES[0], IMAGES[1] | {"entry": {"scores": []}}),
+        (TEST_IMAGES[0], {"unreadable": ""}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"unreadable": 3}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [1]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [POSE | {"score": float("nan")}]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"results": [POSE | {"keypoints": [1.0]}]}),
+        (TEST_IMAGES[0], TEST_IMAGES[1] | {"more": 1}),
+    ],
+)
+def test_a_damaged_result_is_an_error(work, stored):
+    for take_over in (work.is_done, work.restore):
+        with pytest.raises(BodyPoseNetError) as caught:
+            take_over(stored)
+        assert "--overwrite" in caught.value.remedy
+
+
+def test_another_file_of_the_same_name_has_another_stamp(tmp_path):
+    file = tmp_path / "a.jpg"
+    assert file_fingerprint(file) is file_fingerprint(tmp_path / "a\0b.jpg") is None
+    file.write_text("one")
+    first = file_fingerprint(file)
+    assert file_fingerprint(file) == first
+    file.write_text("another")
+    assert file_fingerprint(file) != first

@@ -1,0 +1,207 @@
+"""The rotation test: people who lie are found where they are, everybody once."""
+
+import numpy as np
+import pytest
+
+from bodyposenet.inference.pipeline import Pipeline
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.inference.test_time_augmentation import merge_turns
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.types import Poses
+
+from .upright import (
+    LEANING,
+    LYING,
+    LYING_THE_OTHER_WAY,
+    STICK,
+    UPRIGHT,
+    UPSIDE_DOWN,
+    UprightEngine,
+    draw_people,
+)
+
+MODES = ("pad_image_input", "adjust_network_input", None)
+SIZES = [(240, 240), (201, 303), (303, 201), (417, 255)]
+
+
+def spec(**keys):
+    return InferenceSpec(**({"input_shape": (240, 240), "rotation_test": True} | keys))
+
+
+def person(shape, size, middle=(0.5, 0.5)):
+    """A person of the shape in an image of the size, a third of its shorter side tall."""
+    height, width = size
+    return shape * min(size) / 2.2 + np.array(middle) * (width, height)
+
+
+def assert_found(poses, people, tolerance):
+    """Exactly these people, in any order."""
+    assert len(poses) == len(people)
+    for points in people:
+        distances = np.linalg.norm(poses.keypoints - points, axis=-1).max(axis=1)
+        assert distances.min() < tolerance
+
+
+def make_poses(*people, scores=None, **fields):
+    points = np.array(people, np.float32).reshape(-1, 4, 2)
+    found = ~np.isnan(points[..., 0])
+    scores = np.ones(len(points)) if scores is None else np.array(scores)
+    return Poses(points, found.astype(np.float32), scores.astype(np.float32), STICK, **fields)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [LYING, LYING_THE_OTHER_WAY])
+def test_people_who_lie_are_found_only_with_the_option(size, mode, shape):
+    points = person(shape, size, (0.4, 0.45))
+    image = draw_people(*size, [points])
+    keys = {"keep_aspect_ratio_mode": mode}
+    assert len(Predictor(UprightEngine(), spec(rotation_test=False, **keys))(image)) == 0
+    assert_found(Predictor(UprightEngine(), spec(**keys))(image), [points], 1.5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "keys", [{"flip_test": True}, {"multi_scale_inference": True, "scales": (1.0, 1.5)}]
+)
+def test_other_options_go_with_it(size, mode, keys):
+    people = [person(UPRIGHT, size, (0.25, 0.5)), person(LYING, size, (0.7, 0.4))]
+    image = draw_people(*size, people)
+    poses = Predictor(UprightEngine(), spec(keep_aspect_ratio_mode=mode, **keys))(image)
+    assert_found(poses, people, 2.0)
+
+
+def test_the_network_runs_three_times_at_the_shapes_of_the_turned_images():
+    engine = UprightEngine()
+    Predictor(engine, spec())(np.zeros((240, 480, 3), np.uint8))
+    assert engine.shapes == [(1, 240, 480, 3), (1, 480, 240, 3), (1, 480, 240, 3)]
+
+
+def test_a_fixed_shape():
+    people = [person(UPRIGHT, (201, 303), (0.25, 0.5)), person(LYING, (201, 303), (0.7, 0.4))]
+    predictor = Predictor(
+        UprightEngine(fixed_shape=(160, 240)),
+        spec(input_shape=(160, 240), keep_aspect_ratio_mode="pad_image_input"),
+    )
+    assert_found(predictor(draw_people(201, 303, people)), people, 3.0)
+
+
+def test_batches_through_the_pipeline():
+    sizes = [(201, 303)] * 3 + [(303, 201)] * 2
+    shapes = [LYING, UPRIGHT, LYING_THE_OTHER_WAY, LYING, UPRIGHT]
+    people = [person(shape, size) for shape, size in zip(shapes, sizes, strict=True)]
+    engine = UprightEngine()
+    pipeline = Pipeline(
+        Predictor(engine, spec()),
+        lambda item: draw_people(*sizes[item], [people[item]]),
+        lambda item, pixels, poses: (item, poses),
+        lambda item, error: pytest.fail(str(error)),
+        batch=4,
+    )
+    for item, poses in pipeline.run(range(5)):
+        assert_found(poses, [people[item]], 1.5)
+    assert [shape[0] for shape in engine.shapes] == [3, 3, 3, 2, 2, 2]
+
+
+def test_nobody_is_found_in_an_empty_image():
+    poses = Predictor(UprightEngine(), spec())(np.zeros((99, 77, 3), np.uint8))
+    assert len(poses) == 0
+    assert poses.keypoints.shape == (0, 4, 2)
+
+
+def test_people_on_their_heads_stay_unfound():
+    image = draw_people(240, 240, [person(UPSIDE_DOWN, (240, 240))])
+    assert len(Predictor(UprightEngine(), spec())(image)) == 0
+
+
+@pytest.mark.parametrize("shape", [UPRIGHT, LYING])
+def test_neighbors_both_survive(shape):
+    aside = (0.2, 0) if shape is UPRIGHT else (0, 0.2)
+    first = person(shape, (300, 300), (0.4, 0.4))
+    people = [first, first + 300 * np.array(aside)]
+    assert_found(Predictor(UprightEngine(), spec())(draw_people(300, 300, people)), people, 1.5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("keys", [{}, {"flip_test": True}, {"mode": "tao"}])
+def test_who_is_found_in_two_orientations_appears_once(size, keys):
+    leaning = person(LEANING, size)
+    image = draw_people(*size, [leaning])
+    settings = spec(input_shape=(320, 320), **keys)
+    engine = UprightEngine(least_slope=0.1)
+    predictor = Predictor(engine, settings)
+    inputs = predictor.prepare(image)
+    (maps,) = predictor.infer([inputs])
+    assert sum(each.heatmaps[0].max() > 0.5 for each in maps) == 2
+    assert_found(predictor.find_poses(inputs, maps), [leaning], 2.5)
+
+
+def test_maps_are_those_of_the_image_as_it_is():
+    image = draw_people(201, 303, [person(UPRIGHT, (201, 303))])
+    (plain, to_plain), (maps, to_network) = (
+        Predictor(UprightEngine(), spec(rotation_test=on)).maps(image) for on in (False, True)
+    )
+    np.testing.assert_array_equal(maps.heatmaps, plain.heatmaps)
+    np.testing.assert_array_equal(to_network.matrix, to_plain.matrix)
+
+
+def test_of_duplicates_the_higher_score_is_kept():
+    points = person(UPRIGHT, (300, 300))
+    merged = merge_turns(
+        [
+            make_poses(points, scores=[0.6]),
+            make_poses(points + 1, scores=[0.9]),
+            make_poses(points - 1, scores=[0.3]),
+        ]
+    )
+    np.testing.assert_allclose(merged.keypoints, [points + 1], rtol=1e-6)
+    assert merged.scores.tolist() == [pytest.approx(0.9)]
+
+
+def test_a_part_of_a_person_is_a_duplicate_of_the_whole():
+    points = person(UPRIGHT, (300, 300))
+    part = points.copy()
+    part[3] = np.nan
+    merged = merge_turns([make_poses(points, scores=[0.9]), make_poses(part, scores=[0.5])])
+    np.testing.assert_allclose(merged.keypoints, [points], rtol=1e-6)
+
+
+def test_people_of_one_orientation_do_not_suppress_each_other():
+    points = person(UPRIGHT, (300, 300))
+    close = make_poses(points, points + 2, scores=[0.5, 0.9])
+    merged = merge_turns([close, make_poses(points + 1, scores=[0.4])])
+    assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.5)]
+
+
+def test_people_who_share_a_place_but_not_their_joints_are_two():
+    points = person(UPRIGHT, (300, 300))
+    across = person(LYING, (300, 300))
+    assert len(merge_turns([make_poses(points), make_poses(across)])) == 2
+
+
+def test_inferred_joints_stay_with_their_people():
+    points = person(UPRIGHT, (300, 300))
+    marks = np.array([[False, False, False, True]])
+    merged = merge_turns(
+        [
+            make_poses(points, scores=[0.5], inferred=marks),
+            make_poses(points + 200, scores=[0.8], inferred=~marks),
+            make_poses(inferred=np.zeros((0, 4), bool)),
+        ]
+    )
+    np.testing.assert_array_equal(merged.inferred, [~marks[0], marks[0]])
+
+
+def test_inferred_joints_do_not_hide_a_duplicate():
+    points = person(UPRIGHT, (300, 300))
+    elsewhere = points + np.array([8, 0])  # OKS of .76 for two joints: .5 of three, .38 of four
+    elsewhere[2:] += (0, -70)
+    is_last_two = np.array([[False, False, True, True]])
+    merged = merge_turns(
+        [
+            make_poses(points, scores=[0.9], inferred=np.zeros((1, 4), bool)),
+            make_poses(elsewhere, scores=[0.5], inferred=is_last_two),
+        ]
+    )
+    np.testing.assert_allclose(merged.keypoints, [points], rtol=1e-6)

@@ -1,0 +1,208 @@
+"""Our side of TensorRT, on a stand-in: profiles, batches, memory, the header and the errors.
+
+That TensorRT itself does what the stand-in does has not been tried.
+"""
+
+import importlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.engine import (
+    DeviceOptions,
+    EngineOptions,
+    build_engine_file,
+    choose_runtime,
+)
+from bodyposenet.inference import engines
+from bodyposenet.inference.engines.engine_file import EngineHeader, read_engine, write_engine
+from bodyposenet.inference.models import open_engine
+from bodyposenet.specs.inference import InferenceSpec
+
+from . import tensorrt_stand_in as stand_in
+from .contract import HEADER, check_maps, images, write_model
+
+OURS = "bodyposenet.inference.engines.tensorrt"
+OPTIONS = EngineOptions("tensorrt", DeviceOptions((24, 40), opt_batch_size=2, max_batch_size=4))
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A TensorRT and a GPU that are there for one test."""
+    modules = stand_in.make_modules()
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, OURS, raising=False)
+    monkeypatch.setattr(engines, "tensorrt", None, raising=False)  # it is gone after the test
+    monkeypatch.setattr(engines, "tensorrt", importlib.import_module(OURS))
+    yield modules["cuda.bindings"].runtime
+    sys.modules.pop(OURS)
+
+
+def write_onnx(folder, form=None, **header):
+    metadata = {"bodyposenet": json.dumps(HEADER | header)}
+    return write_model(folder / "m.onnx", metadata=metadata, **(form or {})).read_bytes()
+
+
+def run(path, engine="auto", precision=None):
+    return open_engine(InferenceSpec(), str(path), "", engine, None, precision)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"channels_last": False},
+        {"dtype": TensorProto.UINT8},
+        {"size": (3, "height", "width")},
+        {"size": ("batch", 24, 40)},
+    ],
+    ids=["any size", "channels first", "pixels", "three at once", "one size"],
+)
+def test_a_built_plan_gives_the_maps(cuda, form, tmp_path):
+    build_engine_file(write_onnx(tmp_path, form), tmp_path / "m.engine", OPTIONS)
+    engine = run(tmp_path / "m.engine")
+    assert engine.fixed_shape == (24, 40)
+    for count in (1, 3, 9):  # more than it takes at once, too
+        check_maps(engine, images(count, 24, 40))
+    with pytest.raises(BodyPoseNetError, match="takes 24 x 40 only"):
+        engine.infer(images(1, 24, 48))
+    assert len(cuda.memory) == 3  # one piece for every tensor
+    del engine
+    assert not cuda.memory
+
+
+def test_threads_that_share_a_plan_take_turns(cuda, tmp_path):
+    build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)
+    engine = run(tmp_path / "m.engine")
+    batches = [np.roll(images(2, 24, 40), number, axis=2) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda pixels: check_maps(engine, pixels), batches * 20):
+            pass
+
+
+def test_the_file_says_what_it_was_built_for(cuda, tmp_path):
+    path = tmp_path / "m.engine"
+    build_engine_file(write_onnx(tmp_path, data_type="fp16"), path, OPTIONS)
+    header, _ = read_engine(path)
+    told = header.runtime, header.version, header.device, header.precision
+    assert told == ("tensorrt", "11.0", stand_in.GPU, "fp16")
+    assert header.model == HEADER | {"data_type": "fp16"}
+    assert stand_in.Builder.last_config.tf32 is False
+    assert stand_in.Builder.last_config.limits == {stand_in.MemoryPoolType.WORKSPACE: 2 * 2**30}
+    with pytest.raises(BodyPoseNetError, match="was built for fp16"):
+        run(path, precision="bf16")
+
+
+def test_a_timing_cache_is_read_and_written(cuda, tmp_path, caplog):
+    content, cache = write_onnx(tmp_path), tmp_path / "times"
+    options = EngineOptions("tensorrt", DeviceOptions((24, 40)), timing_cache=cache)
+    for _ in range(2):
+        build_engine_file(content, tmp_path / "m.engine", options)
+        assert cache.read_bytes() == b"times of " + stand_in.GPU.encode()
+    assert stand_in.Builder.last_config.cache.content == cache.read_bytes()
+    cache.write_bytes(b"times of another GPU")
+    build_engine_file(content, tmp_path / "m.engine", options)
+    assert "times is of another GPU" in caplog.text
+    assert cache.read_bytes() == b"times of " + stand_in.GPU.encode()
+
+
+@pytest.mark.parametrize(
+    ("options", "header", "message"),
+    [
+        ({"workspace": 1}, {}, "cannot build it: no kernel fits into the workspace"),
+        ({}, {"data_type": "int8-cpu"}, "quantized for CPUs"),
+    ],
+)
+def test_what_cannot_be_built_leaves_no_file(cuda, options, header, message, tmp_path):
+    content = write_onnx(tmp_path, **header)
+    device = DeviceOptions(**options)
+    with pytest.raises(BodyPoseNetError, match=rf"m\.engine: .*{message}"):
+        build_engine_file(content, tmp_path / "m.engine", EngineOptions("tensorrt", device))
+    assert not (tmp_path / "m.engine").exists()
+
+
+def test_batches_that_it_refuses_are_told(cuda, tmp_path):
+    with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*\(1, 5, 1\)"):
+        engines.tensorrt.build(
+            tmp_path / "m.engine", write_onnx(tmp_path), HEADER,
+            shape=(24, 40), opt_batch_size=5, max_batch_size=1, workspace=2**30, timing_cache=None,
+        )  # fmt: skip
+
+
+def test_the_usual_batch_is_at_most_the_largest():
+    with pytest.raises(BodyPoseNetError, match=r"5.*4"):
+        DeviceOptions(opt_batch_size=5, max_batch_size=4)
+
+
+def test_a_model_that_it_cannot_read(cuda, tmp_path):
+    with pytest.raises(BodyPoseNetError, match=r"m\.engine: TensorRT cannot read it: .*protobuf"):
+        engines.tensorrt.build(
+            tmp_path / "m.engine", b"no model", HEADER,
+            shape=(24, 40), opt_batch_size=1, max_batch_size=1, workspace=2**30, timing_cache=None,
+        )  # fmt: skip
+
+
+def test_an_engine_for_another_gpu_is_refused(cuda, tmp_path):
+    path = tmp_path / "m.engine"
+    build_engine_file(write_onnx(tmp_path), path, OPTIONS)
+    cuda.gpu = "Another"
+    told = r"built by tensorrt 11.0 for Stand-in 9000, but here is tensorrt 11.0 on Another"
+    with pytest.raises(BodyPoseNetError, match=told):
+        run(path)
+    cuda.gpu = None
+    with pytest.raises(BodyPoseNetError, match="the GPU cannot be used: no CUDA-capable device"):
+        run(path)
+
+
+def test_one_of_several_gpus_runs_it(cuda, tmp_path):
+    path = tmp_path / "m.engine"
+    build_engine_file(write_onnx(tmp_path), path, OPTIONS)
+    for device in ("cuda:1", "cpu"):
+        with pytest.raises(BodyPoseNetError, match=f"device {device}: TensorRT") as error:
+            open_engine(InferenceSpec(), str(path), device=device)
+        assert error.value.remedy == "Available: cuda:0."
+    cuda.gpus = 2
+    engine = open_engine(InferenceSpec(), str(path), device="cuda:1")
+    cuda.device = 0  # whoever uses the GPU in between
+    check_maps(engine, images(1, 24, 40))
+    assert cuda.device == 1
+
+
+def test_a_damaged_plan_is_refused(cuda, tmp_path):
+    path = tmp_path / "m.engine"
+    build_engine_file(write_onnx(tmp_path), path, OPTIONS)
+    write_engine(path, read_engine(path)[0], b"no plan")
+    with pytest.raises(BodyPoseNetError, match="TensorRT cannot open it: magic tag"):
+        run(path)
+
+
+def test_it_is_chosen_where_there_is_a_gpu(cuda):
+    assert choose_runtime() == "tensorrt"
+    assert choose_runtime(data_type="int8-cpu") == "openvino"
+    cuda.gpu = None
+    assert choose_runtime() == "openvino"
+
+
+def test_an_engine_file_where_there_is_no_tensorrt(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    header = EngineHeader(
+        runtime="tensorrt", version="11.0", device="Orin", precision="fp16", model=HEADER
+    )
+    write_engine(tmp_path / "m.engine", header, b"a plan")
+    told = r"built by tensorrt 11\.0 for Orin, but tensorrt cannot be loaded here: .*tensorrt"
+    with pytest.raises(BodyPoseNetError, match=told) as error:
+        run(tmp_path / "m.engine")
+    assert "Build it on this machine: bpnet export" in error.value.remedy
+    assert "bodyposenet[tensorrt]" in error.value.remedy
+
+
+def test_without_the_package(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(ModuleNotFoundError, match="tensorrt"):
+        build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)

@@ -1,0 +1,94 @@
+"""Work that other processes can be given: images of one color, and items that go wrong."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.geometry import Affine
+from bodyposenet.inference.pipeline import Pipeline
+from bodyposenet.inference.predictor import NetworkInput
+from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.types import Poses
+
+DOT = Skeleton("dot", ("dot",), ())
+SPEC = InferenceSpec()
+UNREADABLE, DEFECT, DEATH, SLOW = 250, 251, 252, 253
+
+
+class Marks:
+    """Stands for a predictor: an image's one person stands where its color says."""
+
+    def __init__(self, threads):
+        self.threads = threads
+
+    def prepare(self, image):
+        return [NetworkInput(image, Affine.resize(1.0))]
+
+    def infer(self, batch):
+        return [[inputs[0].pixels[0, 0, 0]] for inputs in batch]
+
+    def find_poses(self, inputs, maps):
+        scores = np.ones((1, 1), np.float32)
+        return Poses(np.full((1, 1, 2), maps[0], np.float32), scores, scores[0], DOT)
+
+
+@dataclass(frozen=True)
+class ColorWork:
+    """Colors in; color, process, its cores and threads and the time out."""
+
+    batch: int = 1
+
+    def pipeline(self, predictor):
+        finish = partial(self._finish, predictor.threads)
+        return Pipeline(predictor, self._read, finish, self._skip, batch=self.batch)
+
+    def describe(self):
+        return {"batch": self.batch}
+
+    def key(self, item):
+        return str(item)
+
+    def store(self, result):
+        return dict(result)
+
+    def restore(self, stored):
+        return dict(stored)
+
+    def is_done(self, stored):
+        return "error" not in stored
+
+    def _read(self, item):
+        if item == UNREADABLE:
+            raise BodyPoseNetError("no color")
+        if item == DEATH:
+            os._exit(3)
+        if item == SLOW:
+            time.sleep(0.4)
+        return np.full((4, 6, 3), item, np.uint8)
+
+    def _finish(self, threads, item, pixels, poses):
+        if item == DEFECT:
+            raise ZeroDivisionError("a defect")
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        return {
+            "color": int(poses.keypoints[0, 0, 0]), "process": os.getpid(), "cores": cores,
+            "threads": threads, "time": time.time(),
+        }  # fmt: skip
+
+    def _skip(self, item, error):
+        logging.getLogger("bodyposenet").warning("skipped: %s", error)
+        return {"error": error.what, "process": os.getpid()}
+
+
+def open_marks(threads) -> Marks:
+    return Marks(threads)
+
+
+def refuse(threads) -> Marks:
+    raise BodyPoseNetError("the model is gone", "Look for it.")

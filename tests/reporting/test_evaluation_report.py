@@ -1,0 +1,131 @@
+"""write_evaluation_page: what an evaluation found, on one page."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from bodyposenet.evaluation import evaluate_poses
+from bodyposenet.evaluation.evaluator import DatasetResult
+from bodyposenet.inference.detections import describe_image
+from bodyposenet.reporting.evaluation_report import choose_samples, write_evaluation_page
+from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.specs.inference import InferenceSpec
+from bodyposenet.types import Poses
+
+from ..evaluation.scenes import COCO, random_scene, read
+from .pages import Page
+
+
+def poses(count: int) -> Poses:
+    points = np.random.default_rng(count).uniform(10, 90, (count, 17, 2)).astype(np.float32)
+    scores = np.ones((count, 17), np.float32)
+    points[:, 3], scores[:, 3] = np.nan, 0
+    return Poses(points, scores, np.ones(count, np.float32), COCO)
+
+
+def entry(path, found, size=(100, 120)):
+    meta = {"file_name": path.name, "height": size[0], "width": size[1]}
+    return describe_image(path, found, {"image_id": 1, "image_meta": meta})
+
+
+@pytest.fixture(scope="module")
+def accuracy():
+    annotations, results = random_scene(np.random.default_rng(0), 20)
+    return evaluate_poses(results, read(annotations), COCO_JOINTS, COCO)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, accuracy):
+    """Four images: one large, one twice as large as its annotations say, one broken, one gone."""
+    folder = tmp_path_factory.mktemp("images")
+    sizes = {"large.png": (600, 960), "a<b>.png": (200, 240), "broken.png": None, "gone.png": None}
+    entries = []
+    for count, (name, size) in enumerate(sizes.items()):
+        if size is not None:
+            cv2.imwrite(str(folder / name), np.full((*size, 3), 90, np.uint8))
+        found = "no image" if name == "broken.png" else poses(count)
+        stated = (600, 960) if name == "large.png" else (100, 120)
+        entries.append(entry(folder / name, found, stated))
+    return DatasetResult(accuracy, [], entries, ["broken.png: no <image>"], ["a.png: is 240 x 200"])
+
+
+def write(folder, result):
+    return write_evaluation_page(
+        folder, result, dataset="a<i>set", model="model.tlt", skeleton=COCO,
+        spec=InferenceSpec(input_shape=(64, 96)),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, result):
+    return write(tmp_path_factory.mktemp("results"), result)
+
+
+@pytest.fixture(scope="module")
+def page(path):
+    return Page(path)
+
+
+def test_the_page_tells_it_all_and_stands_alone(path, page, accuracy):
+    assert path.name == "report.html"
+    assert f"{accuracy.ap:.3f}" in page.text
+    assert "model.tlt" in page.text
+    assert "input_shape: [64, 96]" in page.text
+    assert "left shoulder" in page.text
+    assert "1 could not be read" in page.text
+    assert "broken.png: no <image>" in page.text
+    assert "a.png: is 240 x 200" in page.text
+    assert page.plots == ["Precision and recall", "Error by keypoint"]
+
+
+def test_what_comes_from_files_is_text(page):
+    assert "Evaluation on a<i>set" in page.text
+    assert "a<b>.png: 1 person" in page.text
+
+
+def test_pictures_are_small_and_show_the_poses_where_they_are(page, result):
+    large, drawn = page.pictures
+    assert large.shape == (300, 480, 3)
+    assert large.std() < 5  # nobody was found
+    assert drawn.shape == (100, 120, 3)
+    found = result.images[1]["keypoints"][0]
+    x, y = np.round(found[0]).astype(int)
+    assert np.abs(drawn[y, x].astype(int) - 90).max() > 20
+
+
+def test_the_same_result_gives_the_same_bytes_and_says_which_image_is_gone(
+    tmp_path, result, path, caplog
+):
+    assert write(tmp_path, result).read_bytes() == path.read_bytes()
+    assert "not shown in report.html" in caplog.text
+    assert "gone.png" in caplog.text
+
+
+def test_a_page_on_nothing_is_written_too(tmp_path):
+    nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
+    no_text = "\udcff.jpg: no image"  # the name of a file may be no text
+    lacking = replace(nothing, left_out=("nose",))
+    page = Page(write(tmp_path, DatasetResult(lacking, [], [], [no_text], [])))
+    assert "there is no AP" in page.text
+    assert "the skeleton lacks them: nose" in page.text
+    assert r"\udcff.jpg" in page.text
+
+
+def test_samples_are_spread_and_hold_the_most_crowded(tmp_path):
+    images = [entry(tmp_path / f"{k}.jpg", poses(1)) for k in range(100)]
+    images[37] = entry(tmp_path / "crowd.jpg", poses(9))
+    images[99] = entry(tmp_path / "broken.jpg", "no image")
+    chosen = choose_samples(images)
+    assert len(chosen) == len(set(chosen)) == 12
+    assert chosen == sorted(chosen)
+    assert 37 in chosen
+    assert 99 not in chosen
+    assert chosen[-1] == 98
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 12])
+def test_of_few_images_all_are_shown(tmp_path, count):
+    images = [entry(tmp_path / f"{k}.jpg", poses(k % 3)) for k in range(count)]
+    assert choose_samples(images) == list(range(count))
