@@ -62,7 +62,7 @@ _MASKED_SHARE = 0.4
 """Share of COCO's records whose photo shows people without keypoints, or a crowd."""
 
 _ORIGINAL_MASK = ".jpeg"
-"""The original writes its masks as JPEG (reference 3.4)."""
+"""The original writes its masks as JPEG (TAO reference, section 3.4)."""
 
 _GUIDE = AugmentationConfig(
     spatial_aug_params=SpatialAugParams(
@@ -194,7 +194,10 @@ def _make_all_originally(records: RecordSet, source: DatasetSource, maps: Sequen
 
 
 def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floats, Floats]:
-    """Image and mask as the original makes them: float before the warp (reference 4)."""
+    """Image and mask as the original makes them: float before the warp.
+
+    See the TAO reference, section 4.
+    """
     decoded = cv2.imread(str(root / record.image_path))
     image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.float32)  # type: ignore[arg-type]
     path = (root / record.mask_path).with_suffix(_ORIGINAL_MASK)

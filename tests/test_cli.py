@@ -23,7 +23,10 @@ ALL = {
     "num_processes": ("-np", "--num_processes", -1),
     "use_amp": ("--use_amp", False),
 }
-"""TAO's launcher (reference 1.1), with -l everywhere; the last is the default, if any."""
+"""TAO's launcher, with -l everywhere; the last is the default, if any.
+
+See the TAO reference, section 1.1.
+"""
 
 RESULTS = {"results_dir": ("-r", "--results_dir")}
 
@@ -158,7 +161,10 @@ FLAGS = {
     },
     "doctor": {"json": ("--json",), **RESULTS},
 }
-"""The union of the guide's flags and the original code's (reference 1.1 to 1.7), and our own."""
+"""The union of the guide's flags and the original code's, and our own.
+
+See the TAO reference, sections 1.1 to 1.7.
+"""
 
 REQUIRED = {
     "dataset_convert": {"dataset_spec", "output_filename"},

@@ -1,8 +1,8 @@
 """Connections -> bodies: limb after limb, a connection joins the body that holds one of its ends.
 
-The original's rules (reference 11.7), with two additions that leave its own skeleton's results as
-they are and make every skeleton work: limbs are walked outward (`walk_limbs`), and a skeleton of
-fewer than four joints needs all of them instead of four.
+The original's rules (TAO reference, section 11.7), with two additions that leave its own skeleton's
+results as they are and make every skeleton work: limbs are walked outward (`walk_limbs`), and a
+skeleton of fewer than four joints needs all of them instead of four.
 """
 
 from __future__ import annotations

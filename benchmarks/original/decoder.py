@@ -1,4 +1,6 @@
-"""Maps -> poses the original's way: enlarge every map, then look for people (reference 11).
+"""Maps -> poses the original's way: enlarge every map, then look for people.
+
+See the TAO reference, section 11.
 
     heatmaps -> find_peaks -> find_connections (along the part affinity fields) -> connect_parts
 

@@ -1,4 +1,7 @@
-"""Peaks and part affinity fields -> connections: which two peaks a limb joins (reference 11.6)."""
+"""Peaks and part affinity fields -> connections: which two peaks a limb joins.
+
+See the TAO reference, section 11.6.
+"""
 
 from __future__ import annotations
 

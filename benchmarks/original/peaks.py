@@ -1,4 +1,7 @@
-"""Heatmaps -> peaks: where a joint may be, on the upsampled grid (reference 11.4, 11.5)."""
+"""Heatmaps -> peaks: where a joint may be, on the upsampled grid.
+
+See the TAO reference, sections 11.4 and 11.5.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The original's 5x5 kernel is the outer product of this row with itself: square roots of the
-# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (reference 11.5).
+# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (TAO reference,
+# section 11.5).
 _SMOOTHING = np.array([0.060411, 0.245542, 0.388092, 0.245542, 0.060411])
 _NEIGHBORHOOD = np.ones((3, 3), np.uint8)
 

@@ -1,4 +1,6 @@
-"""The original's way to draw targets: numpy, joint by joint and person by person (reference 6).
+"""The original's way to draw targets: numpy, joint by joint and person by person.
+
+See the TAO reference, section 6.
 
 People in network pixels in, heatmaps and part affinity fields of one sample out. A baseline only:
 it keeps what the original does otherwise than ours (fields on the corners of cells, later people

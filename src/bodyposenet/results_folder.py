@@ -15,7 +15,9 @@ from bodyposenet.files import make_directory
 
 
 class StatusFile:
-    """TAO's `status.json`: one JSON object per line, appended as the run goes (reference 1.1).
+    """TAO's `status.json`: one JSON object per line, appended as the run goes.
+
+    See the TAO reference, section 1.1.
 
     As a context manager it writes that the run started, and whether it succeeded.
 

@@ -1,4 +1,7 @@
-"""The map from image to network input, mode by mode (reference 5, with the fixes of section 16)."""
+"""The map from image to network input, mode by mode.
+
+See the TAO reference, section 5, with the fixes of section 16.
+"""
 
 import numpy as np
 import pytest
@@ -118,7 +121,9 @@ def test_no_image_is_enlarged_beyond_the_limit(mode):
 
 
 def original_map(size, target, degrees, shift, zoom, flip_lr, flip_tb):
-    """The original's map of its standard modes (reference 5.3) as a function of pixel centers.
+    """The original's map of its standard modes as a function of pixel centers.
+
+    See the TAO reference, section 5.3.
 
     Of an image whose shape is the target's, or that is not turned: others it shears. Its zoom
     enlarges, ours makes smaller.

@@ -1,4 +1,7 @@
-"""The original's decoder once more, literally: loops and rows (reference 11.5 to 11.7)."""
+"""The original's decoder once more, literally: loops and rows.
+
+See the TAO reference, sections 11.5 to 11.7.
+"""
 
 from __future__ import annotations
 

@@ -62,6 +62,13 @@ def test_cited_sections_exist():
     assert not {(path, section) for path, section in cited if section not in existing}
 
 
+def test_citations_have_one_form():
+    citation = re.compile(rf"(\S+){GAP}\(?[Rr]eference,?{GAP}(?:sections?{GAP})?\d")
+    for path in SOURCES:
+        words = citation.findall(path.read_text(encoding="utf-8"))
+        assert all(word.endswith("TAO") for word in words), path
+
+
 def test_sections_are_numbered_in_order():
     numbers = [tuple(map(int, section.split("."))) for section in sections_of_page()]
     assert numbers == sorted(set(numbers))

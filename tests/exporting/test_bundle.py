@@ -39,7 +39,7 @@ SKELETON = load_skeleton("bpnet_18joints.json")
 NVIDIAS_LINES = (
     "0,1 1,2 1,5 2,3 3,4 5,6 6,7 2,8 8,9 9,10 5,11 11,12 12,13 0,14 14,16 8,11 15,17 0,15"
 )
-"""Of its application's own configuration (reference 14.6)."""
+"""Of its application's own configuration (TAO reference, section 14.6)."""
 FIXED = {"size": (2, 96, 128)}
 WITHOUT_TORCH = """
 import runpy, sys

@@ -1,8 +1,8 @@
 """BodyPoseNet files as TAO 5 writes them, and what Keras computes with them.
 
-The files have the layout of `keras.models.Model.save` (Keras 2); the network is the reference's
-(7.1), with few channels, as in a pruned model. It is run here on the file's own variables, by
-TensorFlow's rules, without any code of the package.
+The files have the layout of `keras.models.Model.save` (Keras 2); the network is the
+original's (TAO reference, section 7.1), with few channels, as in a pruned model. It is run here on
+the file's own variables, by TensorFlow's rules, without any code of the package.
 """
 
 from __future__ import annotations

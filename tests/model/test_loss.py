@@ -1,4 +1,4 @@
-"""The loss against its formula (reference 8)."""
+"""The loss against its formula (TAO reference, section 8)."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,10 @@ def test_half_the_masked_squares_are_summed_per_stage():
 
 
 def focal_loss(prediction, target, mask, focal, signed):
-    """Reference 8, and for PAFs its mirror image where the original has none."""
+    """Compute the focal loss of one output in NumPy (TAO reference, section 8).
+
+    For PAFs also its mirror image, which the original lacks.
+    """
     residual, sign = (prediction - target) * mask, 1
     if signed:
         sign = np.where(np.abs(target) > focal.bkg_thresh, np.sign(target), np.sign(prediction))

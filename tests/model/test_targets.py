@@ -1,4 +1,7 @@
-"""Targets against a looped calculation of the reference's formulas (section 6, with the fixes)."""
+"""Targets against a looped calculation of the formulas.
+
+See the TAO reference, section 6, with the fixes of section 16.
+"""
 
 import numpy as np
 import pytest

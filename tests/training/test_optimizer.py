@@ -1,4 +1,4 @@
-"""Multipliers of the learning rate, layer by layer (reference 9)."""
+"""Multipliers of the learning rate, layer by layer (TAO reference, section 9)."""
 
 import pytest
 import torch

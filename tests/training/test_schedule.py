@@ -1,4 +1,4 @@
-"""Learning rate curves (reference 9)."""
+"""Learning rate curves (TAO reference, section 9)."""
 
 import math
 

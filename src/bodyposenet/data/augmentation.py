@@ -1,7 +1,8 @@
 """Random numbers in, one affine map out: how a record is flipped, turned, moved and sized.
 
-All modes are one formula with another centre and scale (reference 5, with the fixes of its section
-16): move the centre to the origin, turn, scale, flip, move to the middle of the network's input.
+All modes are one formula with another centre and scale (TAO reference, section 5, with the fixes of
+section 16): move the centre to the origin, turn, scale, flip, move to the middle of the network's
+input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Choose the training records of annotated images, and write TFRecord files (reference 3)."""
+"""Choose the training records of annotated images, and write TFRecord files.
+
+See the TAO reference, section 3.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def find_focuses(
 def choose_main_persons(
     persons: Sequence[Person], params: FilteringParams
 ) -> tuple[list[int], Counter[str]]:
-    """Choose the people that records are centred on (reference 3.2).
+    """Choose the people that records are centred on (TAO reference, section 3.2).
 
     The least area is height x width of the filter against the area of the segmentation, as in the
     original; people too close to one another are told by the larger side of the accepted one's box.
@@ -248,7 +251,8 @@ def distribute(items: Sequence[Item], partitions: int, shards: int) -> list[list
     result = []
     for number in range(step):
         partition = list(items[number::step])
-        # Python's shuffle with a random function, which went with Python 3.11 (reference 3.6).
+        # Python's shuffle with a random function, which went with Python 3.11 (TAO reference,
+        # section 3.6).
         for i in range(len(partition) - 1, 0, -1):
             j = int(random.random() * (i + 1))
             partition[i], partition[j] = partition[j], partition[i]

@@ -1,6 +1,7 @@
 """Draw masks of people without labels, and write them as PNG.
 
-255 where training counts, 0 where people without keypoints or crowds are (reference 3.4).
+255 where training counts, 0 where people without keypoints or crowds are (TAO reference, section
+3.4).
 """
 
 from __future__ import annotations

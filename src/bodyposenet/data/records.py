@@ -1,4 +1,4 @@
-"""Training records in TFRecord files: `Record` <-> `tf.train.Example` (reference 3.5).
+"""Training records in TFRecord files: `Record` <-> `tf.train.Example` (TAO reference, section 3.5).
 
 Reads the files of TAO's own dataset_convert as well.
 """

@@ -32,7 +32,7 @@ _MAX_VALUE = 1e6
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How maps become poses; the keys of the inference spec (reference 2.5).
+    """How maps become poses; the keys of the inference spec (TAO reference, section 2.5).
 
     Args:
         mode: The decoder: `accurate`, our own, between the cells and without upsampling; or `tao`,

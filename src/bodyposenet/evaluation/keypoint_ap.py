@@ -1,4 +1,7 @@
-"""Poses against annotations: COCO's average precision and recall for keypoints (reference 12)."""
+"""Poses against annotations: COCO's average precision and recall for keypoints.
+
+See the TAO reference, section 12.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Metric(NamedTuple):
 
     @property
     def name(self) -> str:
-        """TAO's name of the figure (reference 12.6)."""
+        """TAO's name of the figure (TAO reference, section 12.6)."""
         if ":" in self.oks:
             return f"{self.kind}_{self.oks}_{self.area}"
         return f"{self.kind}_{float(self.oks):g}"
@@ -79,7 +82,7 @@ class KeypointAP:
         return self.values[0]
 
     def kpis(self) -> dict[str, float]:
-        """TAO's names -> figures (reference 12.6)."""
+        """TAO's names -> figures (TAO reference, section 12.6)."""
         return {metric.name: value for metric, value in zip(METRICS, self.values, strict=True)}
 
     def table(self) -> list[str]:

@@ -381,7 +381,7 @@ def _posed_people(skeleton: Skeleton) -> NDArray[np.float64]:
 
 
 def _perfect_maps(people: NDArray[np.float64], skeleton: Skeleton) -> Maps:
-    """What a perfect network would answer (reference 6), drawn without torch."""
+    """What a perfect network would answer (TAO reference, section 6), drawn without torch."""
     rows, columns = np.mgrid[: _HEIGHT // _STRIDE, : _WIDTH // _STRIDE] * _STRIDE
     cells = np.stack([columns, rows], axis=-1) + (_STRIDE - 1) / 2
     squares = ((cells - people[:, :, None, None]) ** 2).sum(axis=-1)

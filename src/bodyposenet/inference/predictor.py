@@ -267,8 +267,8 @@ def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
     """The mean over the scales, on the cells of the first input.
 
     The original enlarges the maps of every scale to the pixels of the largest input before it
-    averages (reference 11.4); here they are averaged on its cells and enlarged, if at all, while
-    decoding: the same up to interpolation, with 1/64 of the memory.
+    averages (TAO reference, section 11.4); here they are averaged on its cells and enlarged, if at
+    all, while decoding: the same up to interpolation, with 1/64 of the memory.
     """
     if len(maps) == 1:
         return maps[0]
@@ -287,7 +287,7 @@ def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
 def network_affine(
     height: int, width: int, spec: InferenceSpec, *, scale: float = 1.0
 ) -> tuple[Affine, tuple[int, int]]:
-    """How an image becomes a network input (reference 11.2).
+    """How an image becomes a network input (TAO reference, section 11.2).
 
     `pad_image_input` fits the image into the input shape, in its middle; `adjust_network_input`
     keeps one side of the shape and lengthens the other until the image fills it; null stretches

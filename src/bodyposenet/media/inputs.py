@@ -69,7 +69,7 @@ class ImageList:
 
 
 def list_images(input_type: InputType, path: str | Path, root: str | Path = "") -> ImageList:
-    """Find the images that the user means (reference 11.1).
+    """Find the images that the user means (TAO reference, section 11.1).
 
     Args:
         input_type: `image`: `path` is one; `dir`: it is a folder of images, folders in it are not

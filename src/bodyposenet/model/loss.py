@@ -1,4 +1,4 @@
-"""Predicted and target maps in, the loss and its parts out (reference 8)."""
+"""Predicted and target maps in, the loss and its parts out (TAO reference, section 8)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def stage_losses(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """One half of the summed squares of (prediction - target) x mask, for each stage's outputs.
 
-    With the focal weighting the residual is also multiplied by |1 - a|^gamma (reference 8):
-    a = prediction - alpha where the target is over bkg_thresh, else a = 1 - prediction - beta.
+    With the focal weighting the residual is also multiplied by |1 - a|^gamma (TAO reference,
+    section 8): a = prediction - alpha where the target is over bkg_thresh, else a = 1 - prediction
+    - beta.
 
     Args:
         heatmaps: One (B, K + 1, h, w) per stage.

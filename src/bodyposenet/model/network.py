@@ -39,7 +39,7 @@ class StageMaps(NamedTuple):
 
 
 class BodyPoseNetwork(nn.Module):
-    """A backbone and one to six stages (reference 7).
+    """A backbone and one to six stages (TAO reference, section 7).
 
     Args:
         skeleton: Sets the number of maps.

@@ -29,7 +29,7 @@ _MOST_FLOATS = 2**25
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """How targets are drawn (reference 6).
+    """How targets are drawn (TAO reference, section 6).
 
     Args:
         stride: Network pixels per cell.
@@ -63,7 +63,9 @@ def render_targets(
     width: int,
     options: TargetOptions = TargetOptions(),
 ) -> tuple[Tensor, Tensor]:
-    """Draw heatmaps and part affinity fields (reference 6, with the fixes of its section 16).
+    """Draw heatmaps and part affinity fields.
+
+    See the TAO reference, section 6, with the fixes of section 16.
 
     A joint's heat is exp(-d^2 / (2 sigma^2)), the highest of all people; the background is 1 minus
     the highest heat. A limb's field is the unit vector from its first to its second joint on the

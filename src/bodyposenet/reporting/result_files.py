@@ -42,7 +42,10 @@ def write_result_files(folder: str | Path, outcome: KeypointAP) -> list[Path]:
 
 
 def _csv(outcome: KeypointAP) -> str:
-    """The ten figures as rows, numbered like those that pandas writes (reference 12.5)."""
+    """The ten figures as rows, numbered like those that pandas writes.
+
+    See the TAO reference, section 12.5.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", "metric", "IoU", "area", "maxDets", "score"])

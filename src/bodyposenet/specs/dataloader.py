@@ -1,4 +1,7 @@
-"""The `dataloader` block of the train spec: data, augmentation, targets (reference 2.4, 4 to 6)."""
+"""The `dataloader` block of the train spec: data, augmentation, targets.
+
+See the TAO reference, sections 2.4 and 4 to 6.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ class NormalizationParams(Block):
 
 
 class SpatialAugParams(Block):
-    """How samples are flipped, turned, moved and sized (reference 5)."""
+    """How samples are flipped, turned, moved and sized (TAO reference, section 5)."""
 
     flip_lr_prob: Probability = 0.0
     """Share of samples that are mirrored left to right; sides (left_, right_) are swapped."""
@@ -204,7 +207,7 @@ class AugmentationConfig(Block):
 
 
 class LabelProcessorConfig(Block):
-    """How targets are drawn (reference 6)."""
+    """How targets are drawn (TAO reference, section 6)."""
 
     paf_gaussian_sigma: Positive | None = 0.03
     """Read, and used only with `paf_weighting: gaussian`; a share of the input's height."""

@@ -70,7 +70,10 @@ COCO_FLAGS = VisibilityFlags(
 
 
 class FilteringParams(Block):
-    """Who may be a main person, the one that a record is centred on (reference 3.2)."""
+    """Who may be a main person, the one that a record is centred on.
+
+    See the TAO reference, section 3.2.
+    """
 
     min_acceptable_height: float = Field(
         default=32,
@@ -87,7 +90,7 @@ class FilteringParams(Block):
 
 
 class DatasetSpec(Spec):
-    """A dataset in COCO's keypoint format (reference 2.1)."""
+    """A dataset in COCO's keypoint format (TAO reference, section 2.1)."""
 
     dataset: str
     """Name, written to every record; the key of `dataset_specs` in the train spec."""

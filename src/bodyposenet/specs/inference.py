@@ -1,4 +1,4 @@
-"""The inference spec (YAML) of inference and evaluate (reference 2.5)."""
+"""The inference spec (YAML) of inference and evaluate (TAO reference, section 2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `model` and `loss` blocks of the train spec (reference 2.4, 7, 8)."""
+"""The `model` and `loss` blocks of the train spec (TAO reference, sections 2.4, 7 and 8)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VARIANTS = {
 
 
 class BackboneAttributes(Block):
-    """The feature extractor (reference 7)."""
+    """The feature extractor (TAO reference, section 7)."""
 
     architecture: Literal["vgg", "lightweight_openpose", "movenet"] = "vgg"
     """vgg: TAO's network; lightweight_openpose: a fast one for CPUs and edge devices, for which
@@ -156,7 +156,7 @@ class ModelConfig(Block):
 
 
 class FocalLossParams(Block):
-    """The focal weighting: less weight for cells that are nearly right (reference 8).
+    """The focal weighting: less weight for cells that are nearly right (TAO reference, section 8).
 
     A cell's residual is multiplied by |1 - a|^gamma, where a = prediction - alpha on joints and
     limbs, and a = 1 - prediction - beta on the background. In PAFs negative components weigh as
@@ -183,7 +183,7 @@ class FocalLossParams(Block):
 
 
 class LossConfig(Block):
-    """The loss (reference 8)."""
+    """The loss (TAO reference, section 8)."""
 
     class_name: Literal["BpNetLoss"] = Field(default="BpNetLoss", alias="__class_name__")
     """The only class."""

@@ -1,4 +1,4 @@
-"""The `optimizer` block of the train spec (reference 9)."""
+"""The `optimizer` block of the train spec (TAO reference, section 9)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from bodyposenet.specs.numbers import Memory, NonNegative, Positive, Probability
 
 
 class SoftStartAnnealing(Block):
-    """Exponential rise, plateau and exponential fall of the learning rate (reference 9)."""
+    """Exponential rise, plateau and exponential fall of the learning rate.
+
+    See the TAO reference, section 9.
+    """
 
     class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = Field(alias="__class_name__")
     """Chooses the class."""
@@ -55,7 +58,7 @@ Schedule = Annotated[SoftStartAnnealing | ExponentialDecay, Field(discriminator=
 
 
 class WeightedMomentum(Block):
-    """Momentum SGD with a learning rate multiplier per layer (reference 9)."""
+    """Momentum SGD with a learning rate multiplier per layer (TAO reference, section 9)."""
 
     class_name: Literal["WeightedMomentumOptimizer"] = Field(alias="__class_name__")
     """Chooses the class."""

@@ -94,7 +94,7 @@ class PoseCategory(KeypointCategory):
 
 
 class PoseConfiguration(Spec):
-    """The pose configuration (reference 2.2)."""
+    """The pose configuration (TAO reference, section 2.2)."""
 
     pose_config_type: str
     """Its name."""

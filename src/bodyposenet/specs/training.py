@@ -1,4 +1,7 @@
-"""The train spec (YAML): trainer, dataloader, model, loss and optimizer (reference 2.4)."""
+"""The train spec (YAML): trainer, dataloader, model, loss and optimizer.
+
+See the TAO reference, section 2.4.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ DEFAULT_WEIGHTS = "default"
 
 
 class FinetuningConfig(Block):
-    """Start from a checkpoint or from any other model file (reference 10.3)."""
+    """Start from a checkpoint or from any other model file (TAO reference, section 10.3)."""
 
     is_finetune_exp: bool = False
     """Start from checkpoint_path."""

@@ -13,8 +13,8 @@ from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs import optimizer as specs
 
-# Layer name -> multiplier of the kernel and of the bias, the first match counts (reference 9).
-# The guide's "backbone 2x" holds for biases only.
+# Layer name -> multiplier of the kernel and of the bias, the first match counts (TAO reference,
+# section 9). The guide's "backbone 2x" holds for biases only.
 _STAGEWISE = (
     (r"stage1.*", (1.0, 2.0)),
     (r"stage.*", (4.0, 8.0)),

@@ -1,4 +1,4 @@
-"""Progress in, learning rate out (reference 9)."""
+"""Progress in, learning rate out (TAO reference, section 9)."""
 
 from __future__ import annotations
 

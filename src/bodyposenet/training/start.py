@@ -1,4 +1,7 @@
-"""Where a training begins: fresh, from pretrained weights, from a checkpoint (reference 10.3)."""
+"""Where a training begins: fresh, from pretrained weights, from a checkpoint.
+
+See the TAO reference, section 10.3.
+"""
 
 from __future__ import annotations
 

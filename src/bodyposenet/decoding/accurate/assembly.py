@@ -181,8 +181,8 @@ class People(NamedTuple):
 def person_scores(totals: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scores in 0..1 that keep the order of the totals.
 
-    The original's 1 - 1 / total (reference 11.8) is below 0 for the faint people that it never
-    keeps. Below a total of 2 the score is total / 4, which touches that curve there.
+    The original's 1 - 1 / total (TAO reference, section 11.8) is below 0 for the faint people that
+    it never keeps. Below a total of 2 the score is total / 4, which touches that curve there.
 
     Args:
         totals: (N,) at least 0.

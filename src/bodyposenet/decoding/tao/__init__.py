@@ -2,7 +2,7 @@
 
 heatmaps -> find_peaks -> score_connections (along the part affinity fields) -> assemble
 
-The steps and their constants are the original's (reference 11.4 to 11.8).
+The steps and their constants are the original's (TAO reference, sections 11.4 to 11.8).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Candidate connections between peaks, scored as the original (reference 11.6; `mode: tao`)."""
+"""Candidate connections between peaks, scored as the original (`mode: tao`).
+
+See the TAO reference, section 11.6.
+"""
 
 from __future__ import annotations
 

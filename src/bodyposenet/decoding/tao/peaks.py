@@ -1,4 +1,6 @@
-"""Peaks of the enlarged heatmaps, as the original finds them (reference 11.4, 11.5; `mode: tao`).
+"""Peaks of the enlarged heatmaps, as the original finds them (`mode: tao`).
+
+See the TAO reference, sections 11.4 and 11.5.
 
 The enlarged, smoothed heatmap is computed only where a pixel can exceed the threshold, in tiles. A
 tile is made of the pixels between four centers of cells, which follow from the 4 x 4 cells around;

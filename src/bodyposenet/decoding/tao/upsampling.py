@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from bodyposenet.decoding.jit import jit
 
 # The original's 5x5 kernel is the outer product of this row with itself: square roots of the
-# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (reference 11.5).
+# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (TAO reference,
+# section 11.5).
 _SMOOTHING = (0.060411, 0.245542, 0.388092, 0.245542, 0.060411)
 
 # The slope of OpenCV's bicubic kernel, and how many cells it reaches over.

@@ -1,9 +1,9 @@
 """The tensors of exported models on any runtime, and images as they take them.
 
-They are TAO's (reference 14.2, 14.6): one input of images, and two float32 outputs, the heatmaps
-under `HEATMAPS` and the part affinity fields under any other name; channels last or first. The
-input is float32 and normalized, or uint8 where the normalization is in the model. In a model for
-DeepStream the fields are enlarged, every cell to r x r equal ones.
+They are TAO's (TAO reference, sections 14.2 and 14.6): one input of images, and two float32
+outputs, the heatmaps under `HEATMAPS` and the part affinity fields under any other name; channels
+last or first. The input is float32 and normalized, or uint8 where the normalization is in the
+model. In a model for DeepStream the fields are enlarged, every cell to r x r equal ones.
 """
 
 from __future__ import annotations
