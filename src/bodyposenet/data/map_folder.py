@@ -30,7 +30,7 @@ HEADER_FILE = "teacher_maps.json"
 
 _FORMAT = 1
 _LEVELS = 127
-_COMPUTE_AGAIN = "Compute the maps again (docs/training.md, distillation)."
+_COMPUTE_AGAIN = "Compute the maps again (docs/distillation.md)."
 _READ_ERRORS = (
     AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
     ValueError, zipfile.BadZipFile, zlib.error,
