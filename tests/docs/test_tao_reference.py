@@ -11,7 +11,7 @@ SOURCES = sorted(
     path
     for folder in ("src", "tests", "benchmarks", "examples", "docs")
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in (".py", ".md")
+    if path.suffix in (".py", ".md") and path != Path(__file__)
 )
 GAP = r"(?:\s|#)+"
 NUMBER = r"\d+(?:\.\d+)?"
