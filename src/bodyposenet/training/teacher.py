@@ -222,7 +222,7 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
     folder = MapFolder.open(path)
     photos = len(folder)
     if not photos:
-        spec.fail(_MAPS_PLACE, f"{path} holds no maps", "Compute them as described in docs/distillation.md.")
+        spec.fail(_MAPS_PLACE, f"{path} holds no maps", "Compute them (docs/distillation.md).")
     loader = spec.dataloader
     height = loader.image_config.image_dims.height
     options = TargetOptions.from_spec(loader.label_processor_config, height)
