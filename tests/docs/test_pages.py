@@ -1,4 +1,4 @@
-"""What the texts say is there: files, links, commands, flags, keys."""
+"""Links, commands, flags, keys, modules and files in the Markdown pages exist."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ import pytest
 from bodyposenet import cli
 
 ROOT = Path(__file__).parents[2]
-TEXTS = sorted(
+PAGES = sorted(
     [
         *ROOT.glob("*.md"),
         *(
@@ -24,26 +24,26 @@ TEXTS = sorted(
 EXAMPLES = sorted((ROOT / "src" / "bodyposenet" / "resources" / "specs").glob("*.yaml"))
 
 
-def name_of(path: Path) -> str:
+def relative_name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """(text, words) of every command in a fenced block, and of those that open the samples."""
-    for path in TEXTS:
+    """Yield (page, words) of the commands in fenced blocks, and in comments of sample specs."""
+    for path in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.partition("#")[0])
                 if words:
-                    yield name_of(path), words
+                    yield relative_name(path), words
     for path in EXAMPLES:
         for line in path.read_text().splitlines():
             if line.startswith("# bpnet "):
-                yield name_of(path), shlex.split(line[2:])
+                yield relative_name(path), shlex.split(line[2:])
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_links_lead_somewhere(path):
+@pytest.mark.parametrize("path", PAGES, ids=relative_name)
+def test_link_targets_exist(path):
     targets = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", path.read_text())
     inside = [
         (path.parent / file if file else path, part) for file, part in targets if "://" not in file
@@ -53,24 +53,24 @@ def test_links_lead_somewhere(path):
 
 
 def headings(path: Path) -> set[str]:
-    """The anchors of a text's headings."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     found = re.findall(r"(?m)^#+ (.+)$", path.read_text())
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in found}
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name_of)
-def test_nothing_is_left_to_fill_in(path):
+@pytest.mark.parametrize("path", PAGES, ids=relative_name)
+def test_no_placeholders_are_left(path):
     assert not re.findall(r"(?m)^[A-Z]+_[A-Z]+\.?$", path.read_text())
 
 
-@pytest.mark.parametrize("path", [p for p in TEXTS if p.name != "specs.md"], ids=name_of)
-def test_modules_and_files_that_are_named_exist(path):
+@pytest.mark.parametrize("path", [p for p in PAGES if p.name != "specs.md"], ids=relative_name)
+def test_named_modules_and_files_exist(path):
     package = ROOT / "src" / "bodyposenet"
     text = path.read_text()
-    rooms = "|".join(sorted(p.name for p in package.iterdir() if p.is_dir()))
-    for room, module in re.findall(rf"`({rooms})\.([a-z_]+)`", text):
-        place = package / room / module
-        assert place.is_dir() or place.with_suffix(".py").exists(), f"{room}.{module}"
+    folders = "|".join(sorted(p.name for p in package.iterdir() if p.is_dir()))
+    for name in re.findall(rf"`((?:{folders})(?:\.[a-z_0-9]+)+)`", text):
+        module = package / name.replace(".", "/")
+        assert module.is_dir() or module.with_suffix(".py").exists(), name
     for file in re.findall(r"`((?:docs|benchmarks|tests|src)/[\w/.-]+)`", text):
         assert (ROOT / file).exists(), file
 
@@ -82,18 +82,18 @@ BPNET = [(text, words) for text, words in commands() if words[0] in ("bpnet", "t
 def test_commands_parse(monkeypatch, text, words):
     name, *flags = words[1:] if words[0] == "bpnet" else words[3:]
     assert name in cli.TASKS
-    asked = []
+    calls = []
 
     def run(options):
-        asked.append(options)
+        calls.append(options)
         return SimpleNamespace(summary=str)
 
     monkeypatch.setattr(cli.find_command(name), "run", run)
     assert cli.main([name, *flags]) == 0
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-def test_there_are_commands_of_every_sub_task():
+def test_pages_show_every_command():
     assert {words[1] for _, words in BPNET} >= set(cli.TASKS) - {"demo"}
 
 
@@ -104,11 +104,11 @@ def test_make_targets_exist():
             assert re.search(rf"(?m)^{words[1]}:", makefile), f"{text}: {words}"
 
 
-def test_scripts_that_are_named_exist():
+def test_scripts_in_commands_exist():
     for text, words in commands():
         if words[0].endswith("python") and words[1] != "-m":
-            places = (ROOT, (ROOT / text).parent)
-            assert any((place / words[1]).exists() for place in places), f"{text}: {words}"
+            folders = (ROOT, (ROOT / text).parent)
+            assert any((folder / words[1]).exists() for folder in folders), f"{text}: {words}"
 
 
 def spec_keys() -> set[str]:
@@ -116,14 +116,14 @@ def spec_keys() -> set[str]:
     return set(re.findall(r"(?m)^\| `(\w+)` \|", text))
 
 
-def named_in_compat() -> set[str]:
+def compat_names() -> set[str]:
     return set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "compat.md").read_text()))
 
 
 def test_compat_names_every_key():
     keys = spec_keys()
     assert len(keys) > 100
-    assert not keys - named_in_compat()
+    assert not keys - compat_names()
 
 
 @pytest.mark.parametrize("name", cli.TASKS)
@@ -134,4 +134,4 @@ def test_compat_names_every_flag(capsys, name):
     column = " ".join(re.findall(r"(?m)^  (-.*?)(?:  |$)", shown))
     flags = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", column))
     assert flags >= {"--results_dir", "-l"}
-    assert not flags - named_in_compat() - {"-h", "--help"}
+    assert not flags - compat_names() - {"-h", "--help"}
