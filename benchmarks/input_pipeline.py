@@ -23,11 +23,11 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.data.augmentation import draw_variation, sample_affine
+from bodyposenet.data.augmentation import augmentation_affine, sample_augmentation
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.masks import encode_png
-from bodyposenet.data.photo_reader import PhotoReader, divisor_for
+from bodyposenet.data.photo_reader import PhotoReader, reduction_for
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
@@ -165,8 +165,8 @@ def _to_input(record: Record, number: int) -> Affine:
     """Any map of the guide's augmentation."""
     random = np.random.default_rng((2, number))
     params = _GUIDE.spatial_aug_params
-    variation = draw_variation(params, record.height, record.width, random)
-    return sample_affine(_GUIDE, variation, record, _SIZE, _SIZE)
+    variation = sample_augmentation(params, record.height, record.width, random)
+    return augmentation_affine(_GUIDE, variation, record, _SIZE, _SIZE)
 
 
 def _make_all(samples: SampleSet) -> None:
@@ -181,7 +181,7 @@ def _decode_all(folder: Path, records: Sequence[Record], maps: Sequence[Affine])
     photos = PhotoReader()
     for record, to_input in zip(records, maps, strict=True):
         path = folder / record.image_path
-        photos.read(path, record.height, record.width, divisor_for(to_input))
+        photos.read(path, record.height, record.width, reduction_for(to_input))
 
 
 def _make_all_originally(records: RecordSet, source: DatasetSource, maps: Sequence[Affine]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
 from bodyposenet.data.records import read_records
+from bodyposenet.data.teacher_map_store import HEADER_FILE, TeacherMapStore
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.evaluator import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
@@ -25,7 +25,7 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
     sources = dataset_sources(spec, dataset_specs)
     maps = None
     if spec.distillation and spec.distillation.maps:
-        maps = MapFolder.open(spec.existing("distillation.maps", spec.distillation.maps))
+        maps = TeacherMapStore.open(spec.existing_path("distillation.maps", spec.distillation.maps))
         yield maps.path / HEADER_FILE
     for path in _record_files(spec):
         yield path
@@ -47,7 +47,7 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
 
 def _named_files(spec: TrainSpec) -> Iterator[Path]:
     for name, path in spec.dataloader.dataset_config.dataset_specs.items():
-        yield spec.existing(("dataloader", "dataset_config", "dataset_specs", name), path)
+        yield spec.existing_path(("dataloader", "dataset_config", "dataset_specs", name), path)
     optional = {
         "pretrained_weights": spec.pretrained_weights,
         "inference_spec": spec.inference_spec,
@@ -56,7 +56,7 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
     }
     for place, path in optional.items():
         if path and not (place == "pretrained_weights" and path == DEFAULT_WEIGHTS):
-            found = spec.existing(place, path)
+            found = spec.existing_path(place, path)
             yield found
             companion = found.with_suffix(".bin" if found.suffix == ".xml" else ".state")
             if companion.is_file():  # an IR's weights, a checkpoint's state

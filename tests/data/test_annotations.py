@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bodyposenet.data.annotations import Labelling, PersonReader, whole_number
+from bodyposenet.data.annotations import KeypointFormat, PersonReader, whole_number
 
 from .coco_files import BOX, person, unlabelled
 
@@ -18,7 +18,7 @@ def read(entry, **labelling):
     """The person of an annotation in an image of 160 x 120 pixels, and the repairs."""
     repairs = Counter()
     settings = {"joints": 3, "labelled": frozenset({1, 2})} | labelling
-    reader = PersonReader(Labelling(**settings), repairs)
+    reader = PersonReader(KeypointFormat(**settings), repairs)
     return reader.read(entry, entry["id"], height=120, width=160), repairs
 
 

@@ -88,7 +88,7 @@ def test_annotations_as_they_should_be_need_no_repairs(read):
 def test_other_categories_and_unknown_images_are_left_out_and_counted(read, caplog, tmp_path):
     dog = unlabelled(2) | {"category_id": 18}
     dataset = read([image()], [person(1), dog, person(3, image_id=99)])
-    assert dict(dataset.left_out) == {
+    assert dict(dataset.skipped) == {
         "annotations of other categories": 1,
         "annotations of an image that the file does not list": 1,
     }

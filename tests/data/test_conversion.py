@@ -14,9 +14,9 @@ from bodyposenet.data.conversion import (
     check_images_exist,
     check_mask_folder,
     check_mask_names,
-    choose_main_persons,
+    choose_anchor_persons,
     distribute,
-    find_focuses,
+    find_anchors,
     make_record,
     shard_path,
     write_shards,
@@ -51,46 +51,46 @@ def choose(load):
     def run(*annotations):
         spec, images = load([image(height=400, width=400)], list(annotations))
         persons = images[0].persons
-        mains, left_out = choose_main_persons(persons, spec.data_filtering_params)
-        return [persons[index].annotation_id for index in mains], left_out
+        mains, skipped = choose_anchor_persons(persons, spec.data_filtering_params)
+        return [persons[index].annotation_id for index in mains], skipped
 
     return run
 
 
 def test_people_need_enough_keypoints(choose):
-    mains, left_out = choose(
+    mains, skipped = choose(
         person(1, flags=(2, 0, 0)), person(2, flags=(2, 1, 0)), unlabelled(3, bbox=beside(200))
     )
     assert mains == [2]
-    assert left_out == {"people without a record of their own: fewer than 2 labelled keypoints": 2}
+    assert skipped == {"people without a record of their own: fewer than 2 labelled keypoints": 2}
 
 
 def test_the_least_area_is_a_product_and_meets_the_segmentation(choose):
     narrow = person(1, bbox=beside(0, width=4, height=80), area=100.0)
     small = person(2, bbox=beside(200), area=99.9)
-    mains, left_out = choose(narrow, small)
+    mains, skipped = choose(narrow, small)
     assert mains == [1]
     keys = "min_acceptable_height x min_acceptable_width"
     told = f"people without a record of their own: smaller than 100 pixels ({keys})"
-    assert left_out == {told: 1}
+    assert skipped == {told: 1}
 
 
 def test_an_empty_box_is_no_centre(choose):
     above = [value for _ in JOINTS for value in (5, 5, 2)]  # all at one place: no box around them
     empty = person(1, bbox=[5, 5, 0, 80], area=5000, keypoints=above, segmentation=[])
-    mains, left_out = choose(empty, person(2))
+    mains, skipped = choose(empty, person(2))
     assert mains == [2]
-    assert left_out == {"people without a record of their own: an empty box": 1}
+    assert skipped == {"people without a record of their own: an empty box": 1}
 
 
 def test_people_too_close_are_told_by_the_accepted_ones_larger_side(choose):
     # 0.3 x 80 = 24 pixels around the first person; the last person's size does not matter.
-    mains, left_out = choose(
+    mains, skipped = choose(
         person(1), person(2, bbox=beside(23)), person(3, bbox=beside(24)),
         person(4, bbox=[0.0, 0.0, 380.0, 380.0]),
     )  # fmt: skip
     assert mains == [1, 3, 4]
-    assert left_out.total() == 1
+    assert skipped.total() == 1
 
 
 def test_someone_close_to_a_person_left_out_stays(choose):
@@ -103,9 +103,9 @@ def test_there_is_one_focus_per_main_person(load):
         [image(1, height=400, width=400), image(2)],
         [person(1), person(2, bbox=beside(100)), person(3, image_id=2, flags=(2, 0, 0))],
     )
-    focuses, left_out = find_focuses(images, spec)
-    assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (1, 1)]
-    assert left_out["images without a main person"] == 1
+    anchors, skipped = find_anchors(images, spec)
+    assert [(anchor.image.image_id, anchor.person_index) for anchor in anchors] == [(1, 0), (1, 1)]
+    assert skipped["images without a main person"] == 1
 
 
 def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
@@ -118,10 +118,10 @@ def test_without_duplication_an_image_stays_if_anybody_is_labelled(load):
         ],
         duplicate_data_with_each_person_as_center=False,
     )  # fmt: skip
-    focuses, left_out = find_focuses(images, spec)
-    assert [(focus.image.image_id, focus.main) for focus in focuses] == [(1, 0), (2, 1)]
-    assert left_out["main persons beside the first of their image"] == 1
-    assert left_out["images without a main person"] == 1
+    anchors, skipped = find_anchors(images, spec)
+    assert [(anchor.image.image_id, anchor.person_index) for anchor in anchors] == [(1, 0), (2, 1)]
+    assert skipped["main persons beside the first of their image"] == 1
+    assert skipped["images without a main person"] == 1
 
 
 def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
@@ -133,8 +133,8 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
             person(3, 12, boxes[2]), person(4, 12, boxes[3], (2, 0, 0)),
         ],
     )  # fmt: skip
-    focuses, _ = find_focuses(images, spec)
-    record = make_record(focuses[1], spec.dataset, spec.train_data)
+    anchors, _ = find_anchors(images, spec)
+    record = make_record(anchors[1], spec.dataset, spec.train_data)
     assert (record.image_id, record.height, record.width) == (12, 300, 400)
     assert (record.image_path, record.mask_path) == ("images/a/b.c.jpeg", "masks/a/b.c.png")
     assert (record.dataset, record.person_index) == ("toy", 2)
@@ -148,16 +148,16 @@ def test_a_record_holds_the_main_person_and_then_all_labelled_others(load):
 def test_a_crowd_is_no_person_even_with_keypoints(load):
     crowd = person(2, bbox=beside(100), iscrowd=1)
     spec, images = load([image(1, height=400, width=400), image(2)], [person(1), crowd])
-    (focus,), left_out = find_focuses(images, spec)
-    assert focus.main == 0
-    assert left_out["people without a record of their own: a crowd"] == 1
-    assert len(make_record(focus, spec.dataset, spec.train_data).scales) == 1
+    (anchor,), skipped = find_anchors(images, spec)
+    assert anchor.person_index == 0
+    assert skipped["people without a record of their own: a crowd"] == 1
+    assert len(make_record(anchor, spec.dataset, spec.train_data).scales) == 1
 
 
 def test_a_crowd_alone_makes_no_record_without_duplication_either(load):
     crowd = person(1, iscrowd=1)
     spec, images = load([image()], [crowd], duplicate_data_with_each_person_as_center=False)
-    assert find_focuses(images, spec)[0] == []
+    assert find_anchors(images, spec)[0] == []
 
 
 def test_one_image_must_exist(load, tmp_path):
@@ -237,9 +237,9 @@ def test_names_of_the_files(counts, name):
 
 def test_shards_are_written_and_counted(load, tmp_path):
     spec, images = load([image(n) for n in range(1, 6)], [person(n, n) for n in range(1, 6)])
-    focuses, _ = find_focuses(images, spec)
+    anchors, _ = find_anchors(images, spec)
     output = tmp_path / "out" / "toy"
-    counts = write_shards(output, focuses, spec, spec.train_data, partitions=2, shards=2)
+    counts = write_shards(output, anchors, spec, spec.train_data, partitions=2, shards=2)
     assert counts == {"people in records": 5, "TFRecord files": 4}
     paths = sorted((tmp_path / "out").iterdir())
     assert [len(RecordSet([path])) for path in paths] == [1, 2, 1, 1]

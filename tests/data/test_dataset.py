@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.data.dataset import DatasetSource, Sample, SampleSet, stack
+from bodyposenet.data.dataset import DatasetSource, Sample, SampleSet, collate
 from bodyposenet.data.image_cache import ImageCache
-from bodyposenet.data.masks import encode_all_valid
+from bodyposenet.data.masks import encode_valid_mask
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.images import read_image
@@ -146,7 +146,7 @@ def test_samples_depend_on_seed_epoch_and_index_only(folder):
 
 def test_a_batch_fills_up_people_with_unlabelled_ones(folder):
     found = samples(folder, [record(POINTS), record(POINTS * 3)])
-    batch = stack([found[0, 0], found[0, 1]])
+    batch = collate([found[0, 0], found[0, 1]])
     assert isinstance(batch, Sample)
     assert batch.keypoints.shape == (2, 3, 3, 2)
     assert batch.labelled.any(axis=2).tolist() == [[True, False, False], [True] * 3]
@@ -192,7 +192,7 @@ def test_samples_are_the_same_with_and_without_a_cache(folder, tmp_path_factory)
 
 
 def test_a_mask_known_to_be_all_valid_counts_as_a_mask(folder):
-    (folder / "mask.png").write_bytes(encode_all_valid(HEIGHT, WIDTH))
+    (folder / "mask.png").write_bytes(encode_valid_mask(HEIGHT, WIDTH))
     sample = samples(folder, [record(POINTS)])[0, 0]
     assert sample.mask.shape == (128, 160)
     assert sample.mask.min() == 255
@@ -212,17 +212,17 @@ def test_colors_are_drawn_but_left_to_the_training_device(folder):
     np.testing.assert_array_equal(plain[3, 1].keypoints, colored[3, 1].keypoints)
     np.testing.assert_array_equal(colored[3, 1].color, colored[3, 1].color)
     assert not np.array_equal(colored[3, 1].color, colored[3, 0].color)
-    batch = stack([colored[0, 0], colored[0, 1]])
+    batch = collate([colored[0, 0], colored[0, 1]])
     assert isinstance(batch, Sample)
     assert batch.color.shape == (2, 3, 4)
     assert batch.color.dtype == batch.blur.dtype == np.float32
     assert batch.blur.shape == (2,)
-    assert stack([plain[0, 0], plain[0, 1]]).color is None
+    assert collate([plain[0, 0], plain[0, 1]]).color is None
 
 
 def test_what_cannot_be_read_is_replaced_by_the_next_sample(folder):
     (folder / "broken.jpg").write_bytes(b"no picture")
-    (folder / "small.png").write_bytes(encode_all_valid(10, 20))
+    (folder / "small.png").write_bytes(encode_valid_mask(10, 20))
     records = [
         record(POINTS), record(POINTS * 2), record(POINTS, image="broken.jpg"),
         record(POINTS, mask="small.png"),
@@ -233,7 +233,7 @@ def test_what_cannot_be_read_is_replaced_by_the_next_sample(folder):
     assert ["broken.jpg" in error.what for error in replaced.unreadable] == [True, False]
     assert "small.png" in replaced.unreadable[1].what
     assert found[1, 1].unreadable == ()
-    assert stack([found[1, 1], found[1, 2], found[1, 3]]).unreadable[-1].what.endswith("pixels")
+    assert collate([found[1, 1], found[1, 2], found[1, 3]]).unreadable[-1].what.endswith("pixels")
 
 
 def test_a_record_of_damaged_bytes_is_replaced(folder):
@@ -292,7 +292,7 @@ def test_broken_images_are_errors_that_name_the_file(folder, content, message):
     assert "broken.jpg" in error.what
     with pytest.raises(BodyPoseNetError, match=message):
         raise error
-    assert stack([error]) is error
+    assert collate([error]) is error
 
 
 def test_a_truncated_jpeg_is_an_error(folder):

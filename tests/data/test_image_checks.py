@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bodyposenet.data.coco import read_coco
-from bodyposenet.data.image_checks import match_sizes
+from bodyposenet.data.image_checks import correct_image_sizes
 
 from ..media.jpegs import encode, exif_segment, segment
 from .coco_files import JOINTS, image, person, unlabelled, write_annotations
@@ -20,7 +20,7 @@ def match(tmp_path):
     def run(people, height, width):
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((height, width, 3), np.uint8))
         path = write_annotations(tmp_path / "a.json", [image(1, "a.png")], people)
-        return match_sizes(read_coco(path, JOINTS), tmp_path)
+        return correct_image_sizes(read_coco(path, JOINTS), tmp_path)
 
     return run
 
@@ -74,11 +74,11 @@ def test_a_turned_photo_may_have_its_size_far_behind_its_beginning(tmp_path, cap
     segments = exif_segment(6) + b"".join(segment(0xE2, bytes(part)) for part in parts)
     (tmp_path / "0001.jpg").write_bytes(encode(np.zeros((160, 120, 3), np.uint8), segments))
     path = write_annotations(tmp_path / "a.json", [image()], [person()])
-    dataset = match_sizes(read_coco(path, JOINTS), tmp_path)
+    dataset = correct_image_sizes(read_coco(path, JOINTS), tmp_path)
     assert size_of(dataset) == (120, 160)
     assert "0001.jpg" not in caplog.text
     path = write_annotations(tmp_path / "a.json", [image(height=80)], [person()])
-    match_sizes(read_coco(path, JOINTS), tmp_path)
+    correct_image_sizes(read_coco(path, JOINTS), tmp_path)
     assert "0001.jpg" in caplog.text
 
 
@@ -87,5 +87,5 @@ def test_files_that_cannot_be_read_are_passed_over(tmp_path, content, caplog):
     if content is not None:
         (tmp_path / "0001.jpg").write_bytes(content)
     path = write_annotations(tmp_path / "a.json", [image()], [person()])
-    assert size_of(match_sizes(read_coco(path, JOINTS), tmp_path)) == (120, 160)
+    assert size_of(correct_image_sizes(read_coco(path, JOINTS), tmp_path)) == (120, 160)
     assert "0001.jpg" not in caplog.text

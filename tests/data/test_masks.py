@@ -9,7 +9,7 @@ import pytest
 from faster_coco_eval.core import mask as coco_mask
 
 from bodyposenet.data.coco import load_coco, read_coco
-from bodyposenet.data.masks import MaskPlan, draw_mask, encode_png, write_masks
+from bodyposenet.data.masks import MaskRegions, draw_mask, encode_png, write_masks
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import COCO_JOINTS
 
@@ -30,7 +30,7 @@ def read(tmp_path):
 
 
 def ignored_columns(found):
-    mask = draw_mask(MaskPlan.of(found))
+    mask = draw_mask(MaskRegions.from_image(found))
     assert mask.shape == (20, 30)
     assert set(np.unique(mask)) <= {0, 255}
     assert (mask == mask[0]).all()
@@ -66,7 +66,7 @@ def test_unlabelled_people_in_a_crowd_stay_ignored(read):
 def test_without_a_segmentation_the_box_counts(read, segmentation):
     found = read(unlabelled(1, bbox=RIGHT, segmentation=segmentation))
     assert ignored_columns(found) == columns(20, 30)
-    assert MaskPlan.of(found).boxes == 1
+    assert MaskRegions.from_image(found).boxes == 1
 
 
 def test_polygons_and_both_kinds_of_rle_draw_the_same(read):
@@ -130,7 +130,7 @@ def test_masks_are_written_as_png_by_one_process_or_several(tmp_path):
         one, two = tmp_path / "one" / entry.mask_name, tmp_path / "two" / entry.mask_name
         assert one.read_bytes() == two.read_bytes()
         mask = cv2.imread(str(one), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(mask, draw_mask(MaskPlan.of(entry)))
+        np.testing.assert_array_equal(mask, draw_mask(MaskRegions.from_image(entry)))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(read, tmp_path):
@@ -161,7 +161,7 @@ def test_masks_of_real_people_equal_pycocotools(shared):
             regions[kind] = regions[kind] | pycocotools.decode(rle).astype(int)
         ignored = regions["crowd"] & ~regions["labelled"] | regions["unlabelled"]
         expected = np.where(ignored, 0, 255) * np.ones((found.height, found.width))
-        np.testing.assert_array_equal(draw_mask(MaskPlan.of(found)), expected)
+        np.testing.assert_array_equal(draw_mask(MaskRegions.from_image(found)), expected)
 
 
 def test_masks_whose_folder_is_removed_meanwhile_are_missed(read, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
+from bodyposenet.data.photo_reader import PhotoReader, reduced_size, reduction_for
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 
@@ -17,12 +17,12 @@ from ..media.jpegs import encode, exif_segment
 )
 @pytest.mark.parametrize("degrees", [0.0, 37.0])
 def test_photos_are_never_shrunk_further_than_the_map_does(scale, divisor, degrees):
-    assert divisor_for(Affine.rotation(degrees).then(Affine.scaling(-scale, scale))) == divisor
+    assert reduction_for(Affine.rotation(degrees).then(Affine.scaling(-scale, scale))) == divisor
 
 
 def test_the_direction_that_shrinks_least_decides():
-    assert divisor_for(Affine.rotation(45.0).then(Affine.scaling(0.9, 0.1))) == 1
-    assert divisor_for(Affine.scaling(0.1, 0.4)) == 2
+    assert reduction_for(Affine.rotation(45.0).then(Affine.scaling(0.9, 0.1))) == 1
+    assert reduction_for(Affine.scaling(0.1, 0.4)) == 2
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "turned.jpg"])
@@ -37,7 +37,7 @@ def test_pixels_are_averages_of_their_blocks(tmp_path, name, size, divisor):
     else:
         cv2.imwrite(str(path), image[..., ::-1])
     found = PhotoReader().read(path, *size, divisor)
-    assert found.shape == (*shrunk_size(*size, divisor), 3)
+    assert found.shape == (*reduced_size(*size, divisor), 3)
     whole = size[0] // divisor, size[1] // divisor
     full = PhotoReader().read(path, *size)[: whole[0] * divisor, : whole[1] * divisor].astype(float)
     expected = full.reshape(whole[0], divisor, whole[1], divisor, 3).mean(axis=(1, 3))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bodyposenet.data.coco import read_coco
-from bodyposenet.data.conversion import choose_main_persons
-from bodyposenet.data.masks import MaskPlan, draw_mask
+from bodyposenet.data.conversion import choose_anchor_persons
+from bodyposenet.data.masks import MaskRegions, draw_mask
 from bodyposenet.data.pseudo_labels import (
-    FoundPeople,
-    PseudoLabelling,
-    add_found_people,
+    ImageDetections,
+    PseudoLabelOptions,
+    add_pseudo_labels,
     read_detections,
 )
 from bodyposenet.errors import BodyPoseNetError
@@ -75,13 +75,13 @@ def add(tmp_path):
     def run(annotations, *found, high=0.9, low=0.5):
         path = write_annotations(tmp_path / "annotations.json", [image()], annotations)
         keypoints = np.stack([points(bbox) for bbox, _ in found])
-        people = FoundPeople(keypoints, np.array([score for _, score in found]))
-        labelling = PseudoLabelling(high, low, flag=2)
-        images, done, left_out = add_found_people(
+        people = ImageDetections(keypoints, np.array([score for _, score in found]))
+        labelling = PseudoLabelOptions(high, low, flag=2)
+        images, done, skipped = add_pseudo_labels(
             read_coco(path, JOINTS).images, {1: people}, labelling
         )
-        assert done.total() + left_out.total() == len(found)
-        return images[0], +done, +left_out
+        assert done.total() + skipped.total() == len(found)
+        return images[0], +done, +skipped
 
     return run
 
@@ -94,14 +94,14 @@ def test_joints_are_taken_by_name(read):
     names = [*own["keypoint_names"], "background"]
     tao = {"categories": [{"keypoints": names}], "images": own["images"]}
     for content in (own, tao):
-        people = read(content).of_image[1]
+        people = read(content).by_image[1]
         np.testing.assert_array_equal(people.keypoints, [points()])
         np.testing.assert_array_equal(people.scores, [0.95])
 
 
 def test_joints_that_the_model_lacks_stay_unlabelled(read, caplog):
     content = document(entry(keypoints=[points()[:2].tolist()]), joints=JOINTS[:2])
-    people = read(content).of_image[1]
+    people = read(content).by_image[1]
     np.testing.assert_array_equal(np.isnan(people.keypoints[0, :, 0]), [False, False, True])
     assert "has no foot" in caplog.text
 
@@ -111,17 +111,17 @@ def test_missing_joints(read):
     coco = result()
     coco["keypoints"][3:5], coco["keypoints"][8] = [0, 0], 0
     for content in (own, [coco]):
-        people = read(content).of_image[1]
+        people = read(content).by_image[1]
         np.testing.assert_array_equal(np.isnan(people.keypoints[0, :, 0]), [False, True, True])
 
 
 def test_results_of_coco_are_gathered_by_image(read):
     found = read([result(2), result(1), result(2, ELSEWHERE, 0.5), result(9)], image(1), image(2))
-    assert {image_id: len(people.scores) for image_id, people in found.of_image.items()} == {
+    assert {image_id: len(people.scores) for image_id, people in found.by_image.items()} == {
         1: 1, 2: 2,
     }  # fmt: skip
-    np.testing.assert_array_equal(found.of_image[2].keypoints, [points(), points(ELSEWHERE)])
-    assert found.left_out["found people of images that the annotations do not list"] == 1
+    np.testing.assert_array_equal(found.by_image[2].keypoints, [points(), points(ELSEWHERE)])
+    assert found.skipped["found people of images that the annotations do not list"] == 1
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_entries_find_their_image(read, entries, expected):
     rest = entry("d/5.jpg", people=())
     people = [{key: entry()[key] for key in ("keypoints", "scores")} | named for named in entries]
     found = read(document(rest, *people), *images)
-    assert list(found.of_image) == [5, *expected]
+    assert list(found.by_image) == [5, *expected]
 
 
 def test_images_that_the_model_could_not_read_are_counted(read):
     failed = {"full_image_path": "0001.jpg", "error": "cut off"}
     found = read(document(failed))
-    assert len(found.of_image[1].scores) == 0
-    assert found.left_out["images that the model could not read"] == 1
+    assert len(found.by_image[1].scores) == 0
+    assert found.skipped["images that the model could not read"] == 1
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_what_cannot_be_used_is_an_error(read, content, message):
 
 def test_the_score_decides_what_becomes_of_a_person(add):
     alone = [(BOX, 0.9), (ELSEWHERE, 0.5), ([60.0, 5.0, 20.0, 30.0], 0.49)]
-    found, done, left_out = add([], *alone)
+    found, done, skipped = add([], *alone)
     assert done == {"found people made labels": 1, "found people made masked regions": 1}
-    assert left_out == {"found people of a score below --pseudo_score_low": 1}
+    assert skipped == {"found people of a score below --pseudo_score_low": 1}
     label, region = found.persons
     assert label.is_pseudo and region.is_pseudo
     assert (label.annotation_id, region.annotation_id) == (-1, -2)
@@ -207,7 +207,7 @@ def test_the_score_decides_what_becomes_of_a_person(add):
     # 40 x 80 pixels, and a tenth of 80 on each side.
     assert label.box == (2, 12, 56, 96)
     assert label.area == 56 * 96
-    mask = draw_mask(MaskPlan.of(found))
+    mask = draw_mask(MaskRegions.from_image(found))
     assert (mask == 0).sum() == 56 * 96
     assert (mask[2:98, 82:138] == 0).all()
 
@@ -219,9 +219,9 @@ def test_a_person_over_the_border_keeps_what_lies_inside(add):
     assert found.persons[0].num_keypoints == 2
     x, _, width, _ = found.persons[0].box
     assert x + width <= 160
-    _, done, left_out = add([], ([155.0, 30.0, 40.0, 80.0], 0.95))
+    _, done, skipped = add([], ([155.0, 30.0, 40.0, 80.0], 0.95))
     assert not done
-    assert left_out == {"found people without two keypoints in their image": 1}
+    assert skipped == {"found people without two keypoints in their image": 1}
 
 
 @pytest.mark.parametrize("score", [0.95, 0.6])
@@ -247,11 +247,11 @@ def test_a_person_over_the_border_keeps_what_lies_inside(add):
     ],
 )
 def test_people_that_are_annotated_stay_as_they_are(add, annotation, overlaps, score):
-    found, done, left_out = add([annotation], (BOX, score))
+    found, done, skipped = add([annotation], (BOX, score))
     assert len(found.persons) == (1 if overlaps else 2)
     assert not found.persons[0].is_pseudo
     assert done.total() == (0 if overlaps else 1)
-    assert left_out.total() == (1 if overlaps else 0)
+    assert skipped.total() == (1 if overlaps else 0)
 
 
 def test_a_small_person_before_a_large_one_is_somebody_else(add):
@@ -264,25 +264,25 @@ def test_a_small_person_before_a_large_one_is_somebody_else(add):
 def test_a_person_that_was_found_twice_counts_once(add):
     again = [12.0, 22.0, 40.0, 80.0]
     for score in (0.93, 0.6):
-        found, done, left_out = add([], (again, score), (BOX, 0.95))
+        found, done, skipped = add([], (again, score), (BOX, 0.95))
         assert done == {"found people made labels": 1}
-        assert left_out == {"found people that annotated or surer found ones overlap": 1}
+        assert skipped == {"found people that annotated or surer found ones overlap": 1}
         np.testing.assert_array_equal(found.persons[0].keypoints[:, :2], points())
 
 
 def test_an_annotated_person_without_keypoints_takes_over_found_ones(add):
     outline = [[10, 20, 50, 20, 50, 100]]
     nobody = unlabelled(7, bbox=[11.0, 21.0, 42.0, 82.0], area=999.0, segmentation=outline)
-    found, done, left_out = add([nobody], (BOX, 0.95), ([14.0, 20.0, 40.0, 80.0], 0.92))
+    found, done, skipped = add([nobody], (BOX, 0.95), ([14.0, 20.0, 40.0, 80.0], 0.92))
     assert done == {"annotated people labelled by found keypoints": 1}
-    assert left_out.total() == 1
+    assert skipped.total() == 1
     (labelled,) = found.persons
     assert (labelled.annotation_id, labelled.num_keypoints) == (7, 3)
     assert labelled.area == 999.0
     np.testing.assert_array_equal(labelled.segmentation, outline)
     assert labelled.is_pseudo
     np.testing.assert_array_equal(labelled.keypoints[:, :2], points())
-    assert (draw_mask(MaskPlan.of(found)) == 255).all()
+    assert (draw_mask(MaskRegions.from_image(found)) == 255).all()
     unsure, done, _ = add([nobody], (BOX, 0.8))
     assert unsure.persons[0].num_keypoints == 0
     assert not done
@@ -299,10 +299,10 @@ def test_annotated_people_are_taken_out_of_masked_regions_but_found_ones_are_not
     right = [55.0, 20.0, 40.0, 80.0]  # its box reaches 3 pixels over the first one's
     found, done, _ = add([person()], (right, 0.6))
     assert done == {"found people made masked regions": 1}
-    mask = draw_mask(MaskPlan.of(found))
+    mask = draw_mask(MaskRegions.from_image(found))
     assert (mask[20:100, 10:50] == 255).all()
     assert (mask[20:100, 50:100] == 0).all()
-    mask = draw_mask(MaskPlan.of(add([], (BOX, 0.95), (right, 0.6))[0]))
+    mask = draw_mask(MaskRegions.from_image(add([], (BOX, 0.95), (right, 0.6))[0]))
     assert (mask[20:100, 47:100] == 0).all()
 
 
@@ -314,9 +314,9 @@ def test_fresh_annotation_ids_are_in_nobodys_use(add):
 def test_the_filters_of_main_persons_hold_for_found_ones_too(add, tmp_path):
     found, _, _ = add([], (ELSEWHERE, 0.95), ([20.0, 10.0, 4.0, 4.0], 0.94))
     spec = DatasetSpec.load(write_spec(tmp_path, [], []))
-    mains, left_out = choose_main_persons(found.persons, spec.data_filtering_params)
+    mains, skipped = choose_anchor_persons(found.persons, spec.data_filtering_params)
     assert mains == [0]
-    assert sum(count for reason, count in left_out.items() if "smaller than 100" in reason) == 1
+    assert sum(count for reason, count in skipped.items() if "smaller than 100" in reason) == 1
 
 
 def test_the_flag_is_the_datasets_own(tmp_path):
@@ -325,11 +325,11 @@ def test_the_flag_is_the_datasets_own(tmp_path):
         "mapping": {"seen": "visible", "hidden": "occluded", "none": "not_labeled"},
     }
     spec = DatasetSpec.load(write_spec(tmp_path, [], [], visibility_flags=flags))
-    assert PseudoLabelling.from_spec(spec, 0.9, 0.5) == PseudoLabelling(0.9, 0.5, flag=7)
+    assert PseudoLabelOptions.from_spec(spec, 0.9, 0.5) == PseudoLabelOptions(0.9, 0.5, flag=7)
     flags["mapping"] = {"seen": "truncated", "hidden": "occluded", "none": "not_labeled"}
     spec = DatasetSpec.load(write_spec(tmp_path, [], [], visibility_flags=flags))
-    assert PseudoLabelling.from_spec(spec, 0.9, 0.5).flag == 3
+    assert PseudoLabelOptions.from_spec(spec, 0.9, 0.5).flag == 3
     flags["mapping"]["hidden"] = "not_labeled"
     spec = DatasetSpec.load(write_spec(tmp_path, [], [], visibility_flags=flags))
     with pytest.raises(BodyPoseNetError, match="visibility_flags: no flag is mapped to visible"):
-        PseudoLabelling.from_spec(spec, 0.9, 0.5)
+        PseudoLabelOptions.from_spec(spec, 0.9, 0.5)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people, read_detections
+from bodyposenet.data.pseudo_labels import PseudoLabelOptions, add_pseudo_labels, read_detections
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.models import FOLDER, ON_CPU
 from bodyposenet.skeleton import COCO_JOINTS
@@ -218,8 +218,8 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
         for number, name in enumerate(("alone", "broken", "crowd"), 1)
     ]
     detections = read_detections(output, images, COCO_JOINTS)
-    assert detections.left_out["images that the model could not read"] == 1
-    added = add_found_people(images, detections.of_image, PseudoLabelling(HIGH, LOW, flag=2))
+    assert detections.skipped["images that the model could not read"] == 1
+    added = add_pseudo_labels(images, detections.by_image, PseudoLabelOptions(HIGH, LOW, flag=2))
     alone, broken, crowd = (image.persons for image in added.images)
     assert [person.num_keypoints for person in alone] == [17]
     np.testing.assert_allclose(alone[0].keypoints[:, :2], points_at((100, 100)), atol=0.01)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from bodyposenet.data.image_checks import find_problem
+from bodyposenet.data.image_checks import image_problem
 from bodyposenet.data.masks import read_mask
 from bodyposenet.data.photo_reader import PhotoReader
 from bodyposenet.errors import BodyPoseNetError
@@ -108,7 +108,7 @@ def test_no_reader_decodes_more_pixels_than_the_limit(tmp_path, content):
         PhotoReader().read(path, *size)
     with pytest.raises(BodyPoseNetError, match=r"bomb\.jpg"):
         read_mask(path, HEIGHT, WIDTH)
-    assert find_problem(path, *size)
+    assert image_problem(path, *size)
 
 
 def test_the_limit_can_be_moved(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_png_chunk_longer_than_the_file_is_not_decoded(tmp_path, kind):
         read_image(tmp_path / "a.png")
     with pytest.raises(BodyPoseNetError, match=r"a\.png"):
         read_mask(tmp_path / "a.png", HEIGHT, WIDTH)
-    assert find_problem(tmp_path / "a.png", HEIGHT, WIDTH)
+    assert image_problem(tmp_path / "a.png", HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -153,7 +153,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_read_with_a_warning(
     assert "a.jpg" in caplog.text
     found = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH)
     np.testing.assert_array_equal(found, image)
-    assert find_problem(tmp_path / "a.jpg", HEIGHT, WIDTH) == ""
+    assert image_problem(tmp_path / "a.jpg", HEIGHT, WIDTH) == ""
 
 
 def test_training_decodes_a_jpeg_that_lacks_only_its_end_marker_once(tmp_path, caplog, monkeypatch):

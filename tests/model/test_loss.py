@@ -110,8 +110,8 @@ def test_focal_parameters_that_are_off_change_nothing():
         torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), torch.ones(()), torch.ones(())
     )
     assert stage_losses(maps, maps, targets, off) == stage_losses(maps, maps, targets)
-    assert off.without_effect()["alpha"] == "use_focal_loss is off"
-    assert not FocalLossParams(use_focal_loss=True, alpha=0.5).without_effect()
+    assert off.ignored_keys()["alpha"] == "use_focal_loss is off"
+    assert not FocalLossParams(use_focal_loss=True, alpha=0.5).ignored_keys()
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_a_path_that_no_file_system_takes_is_a_path_that_does_not_exist(tmp_path
     path.write_text(f"model_path: {'a' * 300}")
     spec = InferenceSpec.load(path)
     with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
-        spec.existing("model_path", spec.model_path)
+        spec.existing_path("model_path", spec.model_path)
 
 
 def test_lines_are_right_in_json_with_tabs(tmp_path):
@@ -725,17 +725,17 @@ def test_a_model_is_found_under_the_name_that_tao_gives_it(tmp_path, caplog, mon
     (tmp_path / "specs").mkdir()
     spec = InferenceSpec.load(write_infer(tmp_path / "specs"))
     with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
-        spec.existing_model("model_path", "m.hdf5")
+        spec.existing_model_path("model_path", "m.hdf5")
     (tmp_path / "specs" / "m.tlt").write_text("")
     with caplog.at_level(logging.INFO, "bodyposenet"):
-        assert spec.existing_model("model_path", "m.hdf5") == tmp_path / "specs" / "m.tlt"
+        assert spec.existing_model_path("model_path", "m.hdf5") == tmp_path / "specs" / "m.tlt"
     assert "m.tlt" in caplog.text
     (tmp_path / "m.tlt").write_text("")
-    assert spec.existing_model("model_path", "m.hdf5") == Path("m.tlt")
+    assert spec.existing_model_path("model_path", "m.hdf5") == Path("m.tlt")
     (tmp_path / "specs" / "m.hdf5").write_text("")  # the name that was given counts more
-    assert spec.existing_model("model_path", "m.hdf5") == tmp_path / "specs" / "m.hdf5"
+    assert spec.existing_model_path("model_path", "m.hdf5") == tmp_path / "specs" / "m.hdf5"
     (tmp_path / "m.hdf5").write_text("")
-    assert spec.existing_model("model_path", "m.hdf5") == Path("m.hdf5")
+    assert spec.existing_model_path("model_path", "m.hdf5") == Path("m.hdf5")
 
 
 def write_infer(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.model.loss import Losses
 from bodyposenet.results_folder import StatusFile
 from bodyposenet.skeleton import COCO_JOINTS
-from bodyposenet.specs.source import Source
+from bodyposenet.specs.spec_file import SpecFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.progress import Progress
 from bodyposenet.training.validation import ValidationResult
@@ -30,7 +30,7 @@ SCALARS = {
 
 def spec(**values):
     built = TrainSpec.model_construct(num_epoch=3, **values)
-    built._source = Source(Path("train.yaml"), "num_epoch: 3\n")
+    built._file = SpecFile(Path("train.yaml"), "num_epoch: 3\n")
     return built
 
 

@@ -182,7 +182,7 @@ def convert_dataset(options: ConvertOptions) -> ConvertResult:
 def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> ConvertResult:
     """Write masks and records."""
     from bodyposenet.data import conversion
-    from bodyposenet.data.image_checks import keep_intact
+    from bodyposenet.data.image_checks import keep_usable
 
     root, split = spec.root(), spec.split(options.mode)
     if options.generate_masks:
@@ -193,12 +193,12 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
     conversion.check_mask_names(images)
     if options.check_files:
         masks = not options.generate_masks
-        images, unfit = keep_intact(images, root, split, masks=masks)
+        images, unfit = keep_usable(images, root, split, masks=masks)
         skipped.update(unfit)
-    focuses, filtered = conversion.find_focuses(images, spec)
+    anchors, filtered = conversion.find_anchors(images, spec)
     skipped.update(filtered)
-    done["records"] = len(focuses)
-    if not focuses:
+    done["records"] = len(anchors)
+    if not anchors:
         raise BodyPoseNetError(
             f"{spec.annotations(options.mode)}: there is no record to write\n{result.summary()}",
             "Check the file, or lower data_filtering_params of the dataset spec.",
@@ -208,7 +208,7 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
 
         done.update(write_masks(root / split.mask_root_dir_path, images, options.processes))
     folds, shards = options.num_partitions, options.num_shards
-    done.update(conversion.write_shards(output, focuses, spec, split, folds, shards))
+    done.update(conversion.write_shards(output, anchors, spec, split, folds, shards))
     return result
 
 
@@ -217,16 +217,16 @@ def _read_images(
 ) -> tuple[list[CocoImage], ConvertResult]:
     """Read the images with people, annotated or detected, and count them."""
     from bodyposenet.data.coco import CocoDataset, read_dataset
-    from bodyposenet.data.image_checks import match_sizes
+    from bodyposenet.data.image_checks import correct_image_sizes
 
     logger.info("reading %s", spec.annotations(options.mode))
     dataset = read_dataset(spec, options.mode)
-    dataset = match_sizes(dataset, spec.images_folder(options.mode))
-    done, skipped = Counter(images=len(dataset.images)), Counter(dataset.left_out)
+    dataset = correct_image_sizes(dataset, spec.images_folder(options.mode))
+    done, skipped = Counter(images=len(dataset.images)), Counter(dataset.skipped)
     if options.pseudo_labels is not None:
         added = _add_detected_people(options, Path(options.pseudo_labels), spec, dataset)
         done.update(added.done)
-        skipped.update(added.left_out)
+        skipped.update(added.skipped)
         dataset = CocoDataset(added.images, skipped, dataset.repairs)
     images = dataset.annotated_images()
     skipped["images without annotations"] = len(dataset.images) - len(images)
@@ -236,13 +236,17 @@ def _read_images(
 def _add_detected_people(
     options: ConvertOptions, file: Path, spec: DatasetSpec, dataset: CocoDataset
 ) -> Added:
-    from bodyposenet.data.pseudo_labels import PseudoLabelling, add_found_people, read_detections
+    from bodyposenet.data.pseudo_labels import (
+        PseudoLabelOptions,
+        add_pseudo_labels,
+        read_detections,
+    )
 
-    labelling = PseudoLabelling.from_spec(spec, *options.pseudo_scores)
+    labelling = PseudoLabelOptions.from_spec(spec, *options.pseudo_scores)
     logger.info("reading %s", file)
     detections = read_detections(file, dataset.images, spec.person.keypoints)
-    added = add_found_people(dataset.images, detections.of_image, labelling)
-    added.left_out.update(detections.left_out)
+    added = add_pseudo_labels(dataset.images, detections.by_image, labelling)
+    added.skipped.update(detections.skipped)
     return added
 
 

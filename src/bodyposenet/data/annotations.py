@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.regions import FARTHEST, Region
+from bodyposenet.data.regions import MAX_DISTANCE, Region
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
@@ -71,7 +71,7 @@ def shorten(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class KeypointFormat:
     """How annotations state keypoints.
 
     Args:
@@ -102,7 +102,7 @@ class PersonReader:
         repairs: What was repaired -> how often; is added to.
     """
 
-    def __init__(self, labelling: Labelling, repairs: Counter[str]) -> None:
+    def __init__(self, labelling: KeypointFormat, repairs: Counter[str]) -> None:
         self._labelling = labelling
         self._repairs = repairs
         self._nobody = labelling.unlabelled
@@ -120,13 +120,13 @@ class PersonReader:
         Raises:
             ValueError: It cannot be repaired.
         """
-        farthest = FARTHEST * max(height, width)
+        farthest = MAX_DISTANCE * max(height, width)
         keypoints, labelled = self._keypoints(entry, farthest)
         segmentation = _compact(entry.get("segmentation"))
         box, problem = self._stated_box(entry, farthest)
         area = self._stated_area(entry)
         if _is_empty(box) or not area:
-            region = Region.outlined(annotation_id, segmentation)
+            region = Region.from_segmentation(annotation_id, segmentation)
             outlined = None if region is None else _measure(region, height, width)
             if _is_empty(box):
                 box = self._other_box(box, problem, outlined, keypoints[labelled, :2])

@@ -20,14 +20,14 @@ from bodyposenet.types import PAD_VALUE, Record
 
 
 @dataclass(frozen=True)
-class Variation:
+class AugmentationParameters:
     """One draw of the random numbers.
 
     Args:
         flip_lr: Mirror left to right.
         flip_tb: Mirror top to bottom.
         degrees: Turn by this angle.
-        shift: (x, y) in pixels of the source image, see `sample_affine`.
+        shift: (x, y) in pixels of the source image, see `augmentation_affine`.
         zoom: Draw smaller by this factor.
     """
 
@@ -38,9 +38,9 @@ class Variation:
     zoom: float = 1.0
 
 
-def draw_variation(
+def sample_augmentation(
     params: SpatialAugParams, height: int, width: int, random: np.random.Generator
-) -> Variation:
+) -> AugmentationParameters:
     """Draw a variation.
 
     Args:
@@ -63,11 +63,17 @@ def draw_variation(
     degrees = _uniform(random, params.rotate_deg_min, params.rotate_deg_max)
     if params.rotate_any_prob and random.random() < params.rotate_any_prob:
         degrees = _uniform(random, -180.0, 180.0)
-    return Variation(flip_lr, flip_tb, degrees, (shift_x, shift_y), zoom if zoomed else 1.0)
+    return AugmentationParameters(
+        flip_lr, flip_tb, degrees, (shift_x, shift_y), zoom if zoomed else 1.0
+    )
 
 
-def sample_affine(
-    config: AugmentationConfig, variation: Variation, record: Record, height: int, width: int
+def augmentation_affine(
+    config: AugmentationConfig,
+    variation: AugmentationParameters,
+    record: Record,
+    height: int,
+    width: int,
 ) -> Affine:
     """The map from a record's image to the network's input.
 
@@ -136,7 +142,7 @@ _WHITE = 255.0
 
 
 @dataclass(frozen=True)
-class ColorVariation:
+class ColorParameters:
     """One draw of the random numbers.
 
     Args:
@@ -154,7 +160,7 @@ class ColorVariation:
     blur_sigma: float = 0.0
 
 
-def draw_colors(params: ColorAugParams, random: np.random.Generator) -> ColorVariation:
+def sample_colors(params: ColorAugParams, random: np.random.Generator) -> ColorParameters:
     """Draw a variation of colors.
 
     Args:
@@ -163,7 +169,7 @@ def draw_colors(params: ColorAugParams, random: np.random.Generator) -> ColorVar
     """
     brightness, contrast, saturation, hue = random.uniform(-1.0, 1.0, 4).tolist()
     gray, blurred, sigma = random.random(3).tolist()
-    return ColorVariation(
+    return ColorParameters(
         brightness * params.brightness_max,
         1 + contrast * params.contrast_max,
         0.0 if gray < params.gray_prob else 1 + saturation * params.saturation_max,
@@ -172,7 +178,7 @@ def draw_colors(params: ColorAugParams, random: np.random.Generator) -> ColorVar
     )
 
 
-def color_matrix(variation: ColorVariation) -> NDArray[np.float32]:
+def color_matrix(variation: ColorParameters) -> NDArray[np.float32]:
     """The map of colors: hue and saturation, then contrast, then brightness.
 
     Returns:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from bodyposenet.console import logger
 from bodyposenet.data.annotations import (
-    Labelling,
+    KeypointFormat,
     PersonReader,
     as_whole_number,
     shorten,
@@ -70,12 +70,12 @@ class CocoDataset:
 
     Args:
         images: Its images, in the order of the file.
-        left_out: What was not used -> how often.
+        skipped: What was not used -> how often.
         repairs: What was normalized or repaired -> how often.
     """
 
     images: list[CocoImage]
-    left_out: Counter[str]
+    skipped: Counter[str]
     repairs: Counter[str]
 
     def annotated_images(self) -> list[CocoImage]:
@@ -88,7 +88,7 @@ class CocoDataset:
         Args:
             path: The annotation file.
         """
-        for kind, count in self.left_out.items():
+        for kind, count in self.skipped.items():
             logger.warning("%s: left out: %d %s", path, count, kind)
         for kind, count in self.repairs.items():
             logger.warning("%s: repaired: %d %s", path, count, kind)
@@ -165,7 +165,7 @@ def read_coco(
         errors = _Errors(path)
         entries = _read_images(file, images_folder, repairs, errors)
         chosen = _choose_category(path, file, _Wanted(category, category_id, joints))
-        labelling = Labelling(
+        labelling = KeypointFormat(
             len(joints),
             labelled=(flags or COCO_FLAGS).labelled(),
             known=None if flags is None else frozenset(flags.classes()),
@@ -175,7 +175,7 @@ def read_coco(
         people = _read_people(file, entries, chosen, reader, repairs, errors)
         errors.raise_if_any()
     images = [
-        CocoImage(image_id, *entry, tuple(people.of_image[image_id]))
+        CocoImage(image_id, *entry, tuple(people.by_image[image_id]))
         for image_id, entry in entries.items()
     ]
     if not chosen.keypoints and any(p.num_keypoints for image in images for p in image.persons):
@@ -183,7 +183,7 @@ def read_coco(
             "%s: does not name its keypoints; they are taken in the order of the dataset spec: %s",
             path, ", ".join(joints),
         )  # fmt: skip
-    return CocoDataset(images, people.left_out, repairs)
+    return CocoDataset(images, people.skipped, repairs)
 
 
 @contextmanager
@@ -476,12 +476,12 @@ class _People(NamedTuple):
     """The people of an annotation file.
 
     Args:
-        of_image: Image id -> its people.
-        left_out: Annotations that were not used -> how many.
+        by_image: Image id -> its people.
+        skipped: Annotations that were not used -> how many.
     """
 
-    of_image: dict[int, list[Person]]
-    left_out: Counter[str]
+    by_image: dict[int, list[Person]]
+    skipped: Counter[str]
 
 
 def _read_people(
@@ -499,11 +499,11 @@ def _read_people(
         try:
             _check_object(entry)
             if not _is_person(entry, category):
-                people.left_out["annotations of other categories"] += 1
+                people.skipped["annotations of other categories"] += 1
                 continue
             image_id = whole_number(entry, "image_id", repairs)
             if image_id not in images:
-                people.left_out["annotations of an image that the file does not list"] += 1
+                people.skipped["annotations of an image that the file does not list"] += 1
                 continue
             annotation_id = 0
             if entry.get("id") is not None:
@@ -514,13 +514,13 @@ def _read_people(
             _, height, width = images[image_id]
             person = reader.read(entry, annotation_id, height, width)
             if entry.get("id") is None:
-                without_id.append((image_id, len(people.of_image[image_id])))
-            people.of_image[image_id].append(person)
+                without_id.append((image_id, len(people.by_image[image_id])))
+            people.by_image[image_id].append(person)
         except ValueError as error:
             errors.add("annotation", entry, error)
     free_ids = (number for number in itertools.count(-1, -1) if number not in ids)
     for image_id, place in without_id:
-        persons = people.of_image[image_id]
+        persons = people.by_image[image_id]
         persons[place] = replace(persons[place], annotation_id=next(free_ids))
         repairs["annotations without an id, numbered -1, -2, ..."] += 1
     return people

@@ -27,21 +27,21 @@ from bodyposenet.types import Person, Record
 
 
 @dataclass(frozen=True, eq=False)
-class Focus:
+class Anchor:
     """An image, and the person that a record of it is centred on.
 
     Args:
         image: The image.
-        main: Index of the person among the image's people.
+        person_index: Index of the person among the image's people.
     """
 
     image: CocoImage
-    main: int
+    person_index: int
 
 
-def find_focuses(
+def find_anchors(
     images: Iterable[CocoImage], spec: DatasetSpec
-) -> tuple[list[Focus], Counter[str]]:
+) -> tuple[list[Anchor], Counter[str]]:
     """Choose what records to make: one per main person.
 
     Where `duplicate_data_with_each_person_as_center` is false it is one per image, centred on its
@@ -54,21 +54,21 @@ def find_focuses(
     Returns:
         The records to make, in the order of the images and people; what is left out -> how often.
     """
-    focuses: list[Focus] = []
-    left_out: Counter[str] = Counter()
+    anchors: list[Anchor] = []
+    skipped: Counter[str] = Counter()
     for image in images:
-        mains, filtered = choose_main_persons(image.persons, spec.data_filtering_params)
-        left_out.update(filtered)
+        mains, filtered = choose_anchor_persons(image.persons, spec.data_filtering_params)
+        skipped.update(filtered)
         if not spec.duplicate_data_with_each_person_as_center:
-            left_out["main persons beside the first of their image"] += len(mains[1:])
+            skipped["main persons beside the first of their image"] += len(mains[1:])
             mains = mains[:1] or _labelled(image.persons)[:1]
         if not mains:
-            left_out["images without a main person"] += 1
-        focuses.extend(Focus(image, main) for main in mains)
-    return focuses, left_out
+            skipped["images without a main person"] += 1
+        anchors.extend(Anchor(image, index) for index in mains)
+    return anchors, skipped
 
 
-def choose_main_persons(
+def choose_anchor_persons(
     persons: Sequence[Person], params: FilteringParams
 ) -> tuple[list[int], Counter[str]]:
     """Choose the people that records are centred on (TAO reference, section 3.2).
@@ -80,7 +80,7 @@ def choose_main_persons(
         Indices of the main persons, and why others are left out -> how many.
     """
     chosen: list[int] = []
-    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     least_area = params.min_acceptable_height * params.min_acceptable_width
     for index, person in enumerate(persons):
         if person.is_crowd:
@@ -98,8 +98,8 @@ def choose_main_persons(
         else:
             chosen.append(index)
             continue
-        left_out[f"people without a record of their own: {reason}"] += 1
-    return chosen, left_out
+        skipped[f"people without a record of their own: {reason}"] += 1
+    return chosen, skipped
 
 
 def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool:
@@ -112,17 +112,17 @@ def _labelled(persons: Sequence[Person]) -> list[int]:
     return [i for i, p in enumerate(persons) if p.is_labelled and min(p.box[2:]) > 0]
 
 
-def make_record(focus: Focus, dataset: str, split: Split) -> Record:
-    """The record of a focus: its main person first, then all others with labelled keypoints.
+def make_record(anchor: Anchor, dataset: str, split: Split) -> Record:
+    """The record of a anchor: its main person first, then all others with labelled keypoints.
 
     Args:
-        focus: Image and main person.
+        anchor: Image and main person.
         dataset: Name of the dataset.
         split: Names the folders of images and masks.
     """
-    image = focus.image
-    others = [p for i, p in enumerate(image.persons) if i != focus.main and p.is_labelled]
-    persons = [image.persons[focus.main], *others]
+    image = anchor.image
+    others = [p for i, p in enumerate(image.persons) if i != anchor.person_index and p.is_labelled]
+    persons = [image.persons[anchor.person_index], *others]
     return Record(
         image_id=image.image_id,
         image_path=posixpath.join(split.images_root_dir_path, image.file_name),
@@ -133,7 +133,7 @@ def make_record(focus: Focus, dataset: str, split: Split) -> Record:
         joints=np.stack([person.keypoints for person in persons]),
         scales=np.array([person.box[3] for person in persons]),
         centers=np.array([person.center for person in persons]),
-        person_index=focus.main,
+        person_index=anchor.person_index,
     )
 
 
@@ -194,17 +194,17 @@ def check_mask_folder(root: Path, split: Split) -> None:
 
 def write_shards(
     output: Path,
-    focuses: Sequence[Focus],
+    anchors: Sequence[Anchor],
     spec: DatasetSpec,
     split: Split,
     partitions: int,
     shards: int,
 ) -> dict[str, int]:
-    """Write the records of the focuses.
+    """Write the records of the anchors.
 
     Args:
         output: Folder of the files, and how their names begin.
-        focuses: What to make records of.
+        anchors: What to make records of.
         spec: Gives the name of the dataset.
         split: Names the folders of images and masks.
         partitions: How many; see `distribute`.
@@ -217,14 +217,14 @@ def write_shards(
         BodyPoseNetError: A file cannot be written.
     """
     files = 0
-    for partition, pieces in enumerate(distribute(focuses, partitions, shards)):
+    for partition, pieces in enumerate(distribute(anchors, partitions, shards)):
         for shard, piece in enumerate(pieces):
             path = shard_path(output, partition, partitions, shard, shards)
-            records = (make_record(focus, spec.dataset, split) for focus in piece)
+            records = (make_record(anchor, spec.dataset, split) for anchor in piece)
             written = write_records(path, progress(records, path.name, len(piece)))
             logger.info("%s: %d records", path, written)
             files += 1
-    images = {focus.image.image_id: focus.image for focus in focuses}
+    images = {anchor.image.image_id: anchor.image for anchor in anchors}
     people = sum(person.is_labelled for image in images.values() for person in image.persons)
     return {"people in records": people, "TFRecord files": files}
 

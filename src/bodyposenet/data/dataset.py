@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.augmentation import color_matrix, draw_colors, draw_variation, sample_affine
+from bodyposenet.data.augmentation import (
+    augmentation_affine,
+    color_matrix,
+    sample_augmentation,
+    sample_colors,
+)
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.masks import read_mask
-from bodyposenet.data.photo_reader import PhotoReader, divisor_for, shrunk_size
+from bodyposenet.data.photo_reader import PhotoReader, reduced_size, reduction_for
 from bodyposenet.data.records import RecordSet
-from bodyposenet.data.regions import FARTHEST
-from bodyposenet.data.teacher_maps import SampleMaps, TeacherMaps
+from bodyposenet.data.regions import MAX_DISTANCE
+from bodyposenet.data.teacher_map_sampler import SampleMaps, TeacherMapSampler
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import JointMap, Skeleton
@@ -154,7 +159,7 @@ class SampleSet:
         width: int,
         seed: int,
         cache: ImageCache | None = None,
-        teacher_maps: TeacherMaps | None = None,
+        teacher_maps: TeacherMapSampler | None = None,
     ) -> None:
         self._records = records
         self._sources = sources
@@ -221,8 +226,8 @@ class SampleSet:
         source = self._sources[record.dataset]
         random = np.random.default_rng((self._seed, epoch, index))
         params = self.augmentation.spatial_aug_params
-        variation = draw_variation(params, record.height, record.width, random)
-        to_input = sample_affine(self.augmentation, variation, record, *self._size)
+        variation = sample_augmentation(params, record.height, record.width, random)
+        to_input = augmentation_affine(self.augmentation, variation, record, *self._size)
         image = self._warped_image(source.path(record.image_path), record, to_input)
         mask, without_mask = self._warped_mask(source.path(record.mask_path), record, to_input)
         keypoints, labelled = _people(record, source, to_input)
@@ -244,12 +249,12 @@ class SampleSet:
         return sample.with_teacher(maps)
 
     def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
-        height, width, divisor = record.height, record.width, divisor_for(to_input)
+        height, width, divisor = record.height, record.width, reduction_for(to_input)
         decode = partial(self._photos.read, path, height, width, divisor)
         if self._cache is None:
             pixels = decode()
         else:
-            size = shrunk_size(height, width, divisor)
+            size = reduced_size(height, width, divisor)
             pixels = self._cache.pixels(path, divisor, size, decode)
         to_input = Affine.resize(divisor).then(to_input)
         return to_input.warp(pixels, *self._size, outside=PAD_VALUE)
@@ -272,11 +277,11 @@ class SampleSet:
         """Drawn last, so that varied colors leave all else as it is without them."""
         if self._colors is None:
             return None, None
-        variation = draw_colors(self._colors, random)
+        variation = sample_colors(self._colors, random)
         return color_matrix(variation), np.array(variation.blur_sigma, np.float32)
 
 
-def stack(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetError:
+def collate(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetError:
     """Make a batch: people are filled up with unlabelled ones; the first error, if there is one."""
     good = [sample for sample in samples if isinstance(sample, Sample)]
     if len(good) < len(samples):
@@ -318,7 +323,7 @@ def _people(
     labelled = np.isin(record.joints[..., 2], source.labelled_flags)
     # Whatever stands at joints that are not labelled, maps multiply it by 0: it must be finite.
     places = np.where(labelled[..., None], record.joints[..., :2], 0)
-    if not (np.abs(places) <= FARTHEST * max(record.height, record.width)).all():
+    if not (np.abs(places) <= MAX_DISTANCE * max(record.height, record.width)).all():
         raise BodyPoseNetError(
             f"a record of {record.dataset} (image {record.image_id}) has a labelled joint far "
             "outside of its image, or at no finite place",

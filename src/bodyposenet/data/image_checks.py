@@ -39,7 +39,7 @@ _TOLERANCE = 1.0
 """Boxes are rounded: they may reach so many pixels beyond their image."""
 
 
-def match_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
+def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
     """Compare the annotated sizes of images with those of their files.
 
     Where a file has height and width exactly the other way round, the annotated size is corrected
@@ -82,7 +82,7 @@ def match_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
             "the turned images, as viewers show them",
             len(turned), turned[0],
         )  # fmt: skip
-    return CocoDataset(images, dataset.left_out, repairs)
+    return CocoDataset(images, dataset.skipped, repairs)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _run_length_size(segmentation: object) -> object:
     return segmentation.get("size") if isinstance(segmentation, dict) else None
 
 
-def keep_intact(
+def keep_usable(
     images: Sequence[CocoImage], root: Path, split: Split, *, masks: bool
 ) -> tuple[list[CocoImage], Counter[str]]:
     """Leave out the images whose files do not fit.
@@ -151,23 +151,23 @@ def keep_intact(
         The other images; what is wrong -> with how many images.
     """
     kept: list[CocoImage] = []
-    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for image in progress(images, "checking files"):
         path = root / split.images_root_dir_path / image.file_name
         mask = root / split.mask_root_dir_path / image.mask_name
-        problem = find_problem(path, image.height, image.width)
+        problem = image_problem(path, image.height, image.width)
         if not problem and masks and not is_file(mask):
             problem = "without their mask"
         if not problem:
             kept.append(image)
             continue
-        left_out[f"images {problem}"] += 1
-        if left_out.total() <= _TOLD_ONE_BY_ONE:
+        skipped[f"images {problem}"] += 1
+        if skipped.total() <= _TOLD_ONE_BY_ONE:
             logger.warning("left out: %s, one of the images %s", path, problem)
-    return kept, left_out
+    return kept, skipped
 
 
-def find_problem(path: Path, height: int, width: int) -> str:
+def image_problem(path: Path, height: int, width: int) -> str:
     """Check an image file.
 
     Args:

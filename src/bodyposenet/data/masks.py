@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.regions import Region, draw_regions
+from bodyposenet.data.regions import Region, rasterize_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, make_directory
 from bodyposenet.media.image_header import decode, image_size, with_end
@@ -35,7 +35,7 @@ _MASKS_PER_TASK = 64
 
 
 @dataclass(frozen=True)
-class MaskPlan:
+class MaskRegions:
     """What a mask is made of.
 
     Args:
@@ -57,7 +57,7 @@ class MaskPlan:
     labelled: tuple[Region, ...]
 
     @classmethod
-    def of(cls, image: CocoImage) -> MaskPlan:
+    def from_image(cls, image: CocoImage) -> MaskRegions:
         """The plan of an image's mask."""
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
@@ -66,9 +66,9 @@ class MaskPlan:
             image.mask_name,
             image.height,
             image.width,
-            unlabelled=tuple(Region.of(p) for p in others if not p.is_labelled),
-            crowds=tuple(map(Region.of, crowds)),
-            labelled=tuple(map(Region.of, labelled)) if crowds else (),
+            unlabelled=tuple(Region.from_person(p) for p in others if not p.is_labelled),
+            crowds=tuple(map(Region.from_person, crowds)),
+            labelled=tuple(map(Region.from_person, labelled)) if crowds else (),
         )
 
     @property
@@ -77,7 +77,7 @@ class MaskPlan:
         return sum(region.is_box for region in (*self.unlabelled, *self.crowds))
 
 
-def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
+def draw_mask(plan: MaskRegions) -> NDArray[np.uint8]:
     """Draw a mask: not ((crowds and not labelled) or unlabelled).
 
     Returns:
@@ -87,9 +87,9 @@ def draw_mask(plan: MaskPlan) -> NDArray[np.uint8]:
         BodyPoseNetError: A segmentation is broken, or a box lies far outside.
     """
     size = plan.height, plan.width
-    ignored = draw_regions(plan.unlabelled, *size)
+    ignored = rasterize_regions(plan.unlabelled, *size)
     if plan.crowds:
-        ignored |= draw_regions(plan.crowds, *size) & ~draw_regions(plan.labelled, *size)
+        ignored |= rasterize_regions(plan.crowds, *size) & ~rasterize_regions(plan.labelled, *size)
     return np.where(ignored, np.uint8(0), np.uint8(MASK_VALID))
 
 
@@ -108,7 +108,7 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
     Raises:
         BodyPoseNetError: As `draw_mask`, or the folder cannot be written.
     """
-    plans = [MaskPlan.of(image) for image in images]
+    plans = [MaskRegions.from_image(image) for image in images]
     for place in {(folder / plan.file_name).parent for plan in plans}:
         make_directory(place, "Name another mask_root_dir_path in the dataset spec.")
     write = partial(_write_mask, folder)
@@ -123,7 +123,7 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
 
 
 def _write_in_parallel(
-    write: Callable[[MaskPlan], None], plans: Sequence[MaskPlan], processes: int
+    write: Callable[[MaskRegions], None], plans: Sequence[MaskRegions], processes: int
 ) -> None:
     # Processes that start afresh, not forks: they do not inherit the annotations or any threads.
     with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
@@ -153,14 +153,14 @@ def _end_with_parent() -> None:
     os._exit(1)  # the pool would wait for further masks
 
 
-def _write_mask(folder: Path, plan: MaskPlan) -> None:
+def _write_mask(folder: Path, plan: MaskRegions) -> None:
     if plan.unlabelled or plan.crowds:
         try:
             png = encode_png(draw_mask(plan))
         except BodyPoseNetError as error:
             raise BodyPoseNetError(f"{plan.file_name}: {error.what}", error.remedy) from error
     else:
-        png = encode_all_valid(plan.height, plan.width)
+        png = encode_valid_mask(plan.height, plan.width)
     # The folder is there: where it is removed meanwhile, the masks of before are gone.
     with atomic_write(folder / plan.file_name, make_folder=False) as file:
         file.write(png)
@@ -177,7 +177,7 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def encode_all_valid(height: int, width: int) -> bytes:
+def encode_valid_mask(height: int, width: int) -> bytes:
     """The PNG of a mask without ignored regions; datasets repeat a few thousand sizes."""
     return encode_png(np.full((height, width), MASK_VALID, np.uint8))
 
@@ -208,7 +208,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
         raise BodyPoseNetError(
             f"{path}: cannot be read: {error.strerror or error}", "Change its permissions."
         ) from error
-    if content == encode_all_valid(height, width):
+    if content == encode_valid_mask(height, width):
         return None
     mask = None
     if image_size(content) in (None, (height, width)) and (whole := with_end(content)) is not None:

@@ -32,7 +32,7 @@ _ROUNDING = 1e-6
 """A map of exactly 1/2, turned, is not exactly 1/2 any more."""
 
 
-def divisor_for(to_input: Affine) -> int:
+def reduction_for(to_input: Affine) -> int:
     """By how much an image may be shrunk before a map that shrinks it further: 1, 2, 4 or 8."""
     (a, b), (c, d) = to_input.matrix[:, :2].tolist()
     half, area = (a * a + b * b + c * c + d * d) / 2, a * d - b * c
@@ -41,7 +41,7 @@ def divisor_for(to_input: Affine) -> int:
     return next((divisor for divisor in _DIVISORS if largest * divisor <= 1 + _ROUNDING), 1)
 
 
-def shrunk_size(height: int, width: int, divisor: int) -> tuple[int, int]:
+def reduced_size(height: int, width: int, divisor: int) -> tuple[int, int]:
     """Rows and columns of an image over the divisor, rounded up as JPEG decoders do."""
     return -(-height // divisor), -(-width // divisor)
 
@@ -65,7 +65,7 @@ class PhotoReader:
             divisor: 1, 2, 4 or 8; every pixel is the average of so many rows and columns.
 
         Returns:
-            (h, w, 3) uint8 RGB of the `shrunk_size`; the next call may write over it.
+            (h, w, 3) uint8 RGB of the `reduced_size`; the next call may write over it.
 
         Raises:
             BodyPoseNetError: The file cannot be read, is not a whole image, or has another size or
@@ -86,7 +86,7 @@ class PhotoReader:
                 rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
                 _check_size(path, (int(rows), int(columns)), (height, width))
                 whole = with_end_marker(content)
-                pixels = self._decode(whole, shrunk_size(height, width, divisor), divisor)
+                pixels = self._decode(whole, reduced_size(height, width, divisor), divisor)
                 if whole is not content:
                     warn_of_missing_end(str(path))
                 return pixels
@@ -117,7 +117,7 @@ def _shrink(image: NDArray[np.uint8], divisor: int) -> NDArray[np.uint8]:
     if divisor == 1:
         return image
     height, width = image.shape[:2]
-    rows, columns = shrunk_size(height, width, divisor)
+    rows, columns = reduced_size(height, width, divisor)
     below, beside = rows * divisor - height, columns * divisor - width
     image = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

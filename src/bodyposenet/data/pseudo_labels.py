@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.regions import Region, draw_regions
+from bodyposenet.data.regions import Region, rasterize_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json
 from bodyposenet.specs.dataset import DatasetSpec
@@ -51,7 +51,7 @@ _SAME_DISTANCE = 0.1
 
 
 @dataclass(frozen=True)
-class PseudoLabelling:
+class PseudoLabelOptions:
     """What becomes of found people.
 
     Args:
@@ -65,7 +65,7 @@ class PseudoLabelling:
     flag: int
 
     @classmethod
-    def from_spec(cls, spec: DatasetSpec, high: float, low: float) -> PseudoLabelling:
+    def from_spec(cls, spec: DatasetSpec, high: float, low: float) -> PseudoLabelOptions:
         """With the dataset's flag of visible keypoints, or else of keypoints that are labelled.
 
         Raises:
@@ -84,16 +84,16 @@ class Added(NamedTuple):
     Args:
         images: The images.
         done: What was made of found people -> of how many.
-        left_out: What was made nothing of, and why -> how often.
+        skipped: What was made nothing of, and why -> how often.
     """
 
     images: list[CocoImage]
     done: Counter[str]
-    left_out: Counter[str]
+    skipped: Counter[str]
 
 
-def add_found_people(
-    images: Sequence[CocoImage], found: Mapping[int, FoundPeople], labelling: PseudoLabelling
+def add_pseudo_labels(
+    images: Sequence[CocoImage], found: Mapping[int, ImageDetections], labelling: PseudoLabelOptions
 ) -> Added:
     """Add found people behind the annotated ones of their images, the surest first.
 
@@ -124,7 +124,7 @@ def add_found_people(
     ids = count(min(least_id, 0) - 1, -1)
     for image in images:
         if image.image_id in found:
-            candidates = _candidates(image, found[image.image_id], labelling.low, added.left_out)
+            candidates = _candidates(image, found[image.image_id], labelling.low, added.skipped)
             persons = _add_candidates(image, candidates, labelling, ids, added)
             image = replace(image, persons=persons)
         added.images.append(image)
@@ -147,7 +147,7 @@ class _Candidates:
 
 
 def _candidates(
-    image: CocoImage, found: FoundPeople, low: float, left_out: Counter[str]
+    image: CocoImage, found: ImageDetections, low: float, skipped: Counter[str]
 ) -> _Candidates:
     size = np.array([image.width, image.height], np.float64)
     points = found.keypoints
@@ -156,8 +156,8 @@ def _candidates(
     is_likely = found.scores >= low
     is_whole = inside.sum(axis=(1, 2)) >= _LEAST_KEYPOINTS
     torn = int((is_likely & ~is_whole).sum())
-    left_out["found people of a score below --pseudo_score_low"] += int((~is_likely).sum())
-    left_out["found people without two keypoints in their image"] += torn
+    skipped["found people of a score below --pseudo_score_low"] += int((~is_likely).sum())
+    skipped["found people without two keypoints in their image"] += torn
     chosen = np.flatnonzero(is_likely & is_whole)
     chosen = chosen[np.argsort(-found.scores[chosen], kind="stable")]
     return _Candidates(points[chosen], _boxes(points[chosen], size), found.scores[chosen])
@@ -175,7 +175,7 @@ def _boxes(points: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np
 def _add_candidates(
     image: CocoImage,
     candidates: _Candidates,
-    labelling: PseudoLabelling,
+    labelling: PseudoLabelOptions,
     ids: Iterator[int],
     added: Added,
 ) -> tuple[Person, ...]:
@@ -191,7 +191,7 @@ def _add_candidates(
             persons[match] = _label(persons[match], points, labelling.flag)
             added.done["annotated people labelled by found keypoints"] += 1
         elif is_known[index] or is_twice[index, accepted].any():
-            added.left_out["found people that annotated or surer found ones overlap"] += 1
+            added.skipped["found people that annotated or surer found ones overlap"] += 1
         else:
             accepted.append(index)
             person = _masked_region(box, len(points), next(ids))
@@ -252,7 +252,7 @@ def _compare(
 def _same_people(
     points: NDArray[np.float64], boxes: NDArray[np.float64], others: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """(F, A) whether a found person is the one of another box; see `add_found_people`.
+    """(F, A) whether a found person is the one of another box; see `add_pseudo_labels`.
 
     Args:
         points: (F, D, 2) keypoints of the found people, NaN where missing.
@@ -294,10 +294,10 @@ def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _in_crowds(image: CocoImage, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(F,) whether a found person lies in crowds."""
-    crowds = [Region.of(person) for person in image.persons if person.is_crowd]
+    crowds = [Region.from_person(person) for person in image.persons if person.is_crowd]
     if not crowds or not len(points):
         return np.zeros(len(points), bool)
-    region = draw_regions(crowds, image.height, image.width)
+    region = rasterize_regions(crowds, image.height, image.width)
     found = ~np.isnan(points[..., 0])
     x, y = np.moveaxis(np.where(found[..., None], points, 0).round().astype(int), -1, 0)
     x, y = x.clip(0, image.width - 1), y.clip(0, image.height - 1)
@@ -310,7 +310,7 @@ _BACKGROUND = "background"
 """TAO's list of joints ends with it."""
 
 
-class FoundPeople(NamedTuple):
+class ImageDetections(NamedTuple):
     """The people that a model found in one image.
 
     Args:
@@ -328,12 +328,12 @@ class Detections:
     """What a file of found people holds.
 
     Args:
-        of_image: Image id -> the people found there.
-        left_out: What was not used -> how often.
+        by_image: Image id -> the people found there.
+        skipped: What was not used -> how often.
     """
 
-    of_image: dict[int, FoundPeople]
-    left_out: Counter[str]
+    by_image: dict[int, ImageDetections]
+    skipped: Counter[str]
 
 
 def read_detections(path: Path, images: Sequence[CocoImage], joints: tuple[str, ...]) -> Detections:
@@ -368,12 +368,12 @@ def read_detections(path: Path, images: Sequence[CocoImage], joints: tuple[str, 
 def _collect(
     path: Path,
     entries: list[Any],
-    read: Callable[[Mapping[str, Any]], FoundPeople],
+    read: Callable[[Mapping[str, Any]], ImageDetections],
     images: Sequence[CocoImage],
 ) -> Detections:
     """Read all entries, and give them to their images."""
-    left_out: Counter[str] = Counter()
-    pieces: dict[int, list[FoundPeople]] = {}
+    skipped: Counter[str] = Counter()
+    pieces: dict[int, list[ImageDetections]] = {}
     index = _ImageIndex(images, entries)
     for number, entry in enumerate(entries):
         try:
@@ -382,25 +382,25 @@ def _collect(
             people, image = read(entry), index.find(entry)
             if image is None:
                 unlisted = len(people.scores)
-                left_out["found people of images that the annotations do not list"] += unlisted
+                skipped["found people of images that the annotations do not list"] += unlisted
                 continue
             if "scores" in entry and image.image_id in pieces:
                 raise ValueError(f"an earlier entry is of the image {image.file_name} too")
         except ValueError as error:
             problem = f"{path}: entry {number} (counted from 0) cannot be used: {error}"
             raise BodyPoseNetError(problem, _FORMATS) from error
-        left_out["images that the model could not read"] += "error" in entry
+        skipped["images that the model could not read"] += "error" in entry
         pieces.setdefault(image.image_id, []).append(people)
     if not pieces:
         raise _nothing_in_common(path, entries, images)
-    return Detections({image_id: _join(found) for image_id, found in pieces.items()}, left_out)
+    return Detections({image_id: _join(found) for image_id, found in pieces.items()}, skipped)
 
 
-def _join(pieces: list[FoundPeople]) -> FoundPeople:
+def _join(pieces: list[ImageDetections]) -> ImageDetections:
     if len(pieces) == 1:
         return pieces[0]
     keypoints, scores = zip(*pieces, strict=True)
-    return FoundPeople(np.concatenate(keypoints), np.concatenate(scores))
+    return ImageDetections(np.concatenate(keypoints), np.concatenate(scores))
 
 
 def _nothing_in_common(
@@ -443,30 +443,32 @@ def _match_joints(path: Path, names: list[str], joints: tuple[str, ...]) -> NDAr
     return columns
 
 
-def _read_entry(entry: Mapping[str, Any], columns: NDArray[np.int64], joints: int) -> FoundPeople:
+def _read_entry(
+    entry: Mapping[str, Any], columns: NDArray[np.int64], joints: int
+) -> ImageDetections:
     """The people of one image of a detections.json, which has so many joints."""
     scores = [] if "error" in entry else entry.get("scores")
     if not isinstance(scores, list):
         raise ValueError("scores must be a list, a number per person")
     people = len(scores)
     if not people:
-        return FoundPeople(np.empty((0, len(columns), 2)), np.empty(0))
+        return ImageDetections(np.empty((0, len(columns), 2)), np.empty(0))
     points = _numbers(entry, "keypoints", people, joints, 2)
     points[~points.any(axis=2)] = np.nan
     if "keypoint_scores" in entry:
         points[_numbers(entry, "keypoint_scores", people, joints) <= 0] = np.nan
     keypoints = np.where(columns[:, None] < 0, np.nan, points[:, columns])
-    return FoundPeople(keypoints, _numbers(entry, "scores", people))
+    return ImageDetections(keypoints, _numbers(entry, "scores", people))
 
 
-def _read_result(entry: Mapping[str, Any], joints: int) -> FoundPeople:
+def _read_result(entry: Mapping[str, Any], joints: int) -> ImageDetections:
     """One person in COCO's result format."""
     if type(entry.get("image_id")) is not int:
         raise ValueError(f"image_id must be a whole number, not {entry.get('image_id')!r}")
     triples = _numbers(entry, "keypoints", 3 * joints).reshape(1, joints, 3)
     points, scores = triples[..., :2], triples[..., 2]
     points[(scores <= 0) | ~points.any(axis=2)] = np.nan
-    return FoundPeople(points, _numbers(entry, "score").reshape(1))
+    return ImageDetections(points, _numbers(entry, "score").reshape(1))
 
 
 def _numbers(entry: Mapping[str, Any], key: str, *shape: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
-FARTHEST = 10
+MAX_DISTANCE = 10
 """Regions, boxes and keypoints farther away than so many image sizes are errors: the time that
 drawing takes grows with the distance."""
 
@@ -36,9 +36,9 @@ class Region:
     is_box: bool
 
     @classmethod
-    def of(cls, person: Person) -> Region:
+    def from_person(cls, person: Person) -> Region:
         """The segmentation of a person, or the box where there is none."""
-        outlined = cls.outlined(person.annotation_id, person.segmentation)
+        outlined = cls.from_segmentation(person.annotation_id, person.segmentation)
         if outlined is not None:
             return outlined
         x, y, width, height = person.box
@@ -46,7 +46,7 @@ class Region:
         return cls(person.annotation_id, [corners], is_box=True)
 
     @classmethod
-    def outlined(cls, annotation_id: int, segmentation: Any) -> Region | None:
+    def from_segmentation(cls, annotation_id: int, segmentation: Any) -> Region | None:
         """A segmentation; None where there is none: polygons need three points."""
         outline = segmentation
         if isinstance(outline, list):
@@ -61,14 +61,14 @@ class Region:
         """The area in pixels and the box (x, y, width, height) of what lies within an image.
 
         Raises:
-            BodyPoseNetError: As `draw_regions`.
+            BodyPoseNetError: As `rasterize_regions`.
         """
         encoded = _encode_region(self, height, width)
         x, y, columns, rows = coco_mask.toBbox(encoded).tolist()
         return float(coco_mask.area(encoded)), (x, y, columns, rows)
 
 
-def draw_regions(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
+def rasterize_regions(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
     """Where any of the regions is, by COCO's own rasterizing.
 
     Returns:
@@ -109,7 +109,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
     numbers = np.array(points, np.float64)
     if numbers.ndim != 1 or len(numbers) % 2:
         raise ValueError(f"a polygon of {len(points)} numbers has no x and y for each point")
-    if not np.abs(numbers).max() <= FARTHEST * max(height, width):
+    if not np.abs(numbers).max() <= MAX_DISTANCE * max(height, width):
         raise ValueError("it lies far outside of the image, or holds NaN")
     corners = numbers.reshape(-1, 2)
     if np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum() > _LONGEST:

@@ -1,4 +1,4 @@
-"""A canvas that knows what each pixel shows: shaded strips with an owner in, an image out."""
+"""A canvas that knows what each pixel shows: shaded strips with an part_id in, an image out."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ class Canvas:
 
     def __init__(self, background: NDArray[np.uint8], light: NDArray[np.float64]) -> None:
         self.pixels = background.astype(np.float32)
-        self.owners = np.zeros(background.shape[:2], np.int16)
+        self.part_ids = np.zeros(background.shape[:2], np.int16)
         self._light = light
 
-    def paint(self, strip: Strip, texture: Texture, owner: int) -> None:
+    def paint(self, strip: Strip, texture: Texture, part_id: int) -> None:
         """Paint a strip over what is there and note whose pixels it covers."""
         region = self._region(strip)
         if region is None:
@@ -95,7 +95,7 @@ class Canvas:
         color = texture(along, across) * shade[..., None]
         view = self.pixels[rows, columns]
         view += cover[..., None] * (color - view)
-        self.owners[rows, columns][cover > 0.5] = owner
+        self.part_ids[rows, columns][cover > 0.5] = part_id
 
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""

@@ -62,15 +62,15 @@ class Figure:
         """Mean nearness of points to the viewer, as a share of the stature."""
         return sum(float(self.body.points[name][2]) for name in names) / len(names)
 
-    def faces_us(self, name: str) -> bool:
+    def faces_camera(self, name: str) -> bool:
         """Whether a point of the face is on the near side of the head."""
         return self.depth(name) - self.depth("chin", "crown") > _NEAR_SIDE
 
     def paint(self, canvas: Canvas, person: int) -> None:
         """Paint all parts, the far ones first."""
         for part in sorted(self._parts(), key=lambda part: part.depth):
-            owner = PARTS_PER_PERSON * (person + 1) + PARTS.index(part.name)
-            canvas.paint(part.strip, part.texture, owner)
+            part_id = PARTS_PER_PERSON * (person + 1) + PARTS.index(part.name)
+            canvas.paint(part.strip, part.texture, part_id)
 
     def _project(self, point: Vector) -> Vector:
         return self.origin + self.stature * np.array((point[0], -point[1]))
@@ -78,11 +78,11 @@ class Figure:
     def _parts(self) -> Iterator[Part]:
         yield from self._torso()
         yield from self._head()
-        if self.faces_us("nose"):
+        if self.faces_camera("nose"):
             yield from self._nose_and_mouth()
         for side, sign in SIDES.items():
             yield self._ear(side, sign)
-            if self.faces_us(f"{side}_eye"):
+            if self.faces_camera(f"{side}_eye"):
                 yield from self._eye(side)
             yield from self._arm(side)
             yield from self._leg(side)

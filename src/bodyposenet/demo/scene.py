@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.demo.background import apply_camera_effects, paint_occluders, random_background
 from bodyposenet.demo.canvas import OBJECT, Canvas, capsule
 from bodyposenet.demo.figure import PARTS, PARTS_PER_PERSON, Figure, random_outfit
 from bodyposenet.demo.pose import posed_body, random_pose
-from bodyposenet.demo.scenery import finish, paint_objects, random_background
 from bodyposenet.skeleton import COCO_JOINTS, side_of
 from bodyposenet.types import Person
 
@@ -52,18 +52,18 @@ def draw_scene(
             _paint_seat(rng, canvas, figure)
         figure.paint(canvas, number)
     if rng.random() < _OBJECTS_SHARE:
-        paint_objects(rng, canvas)
+        paint_occluders(rng, canvas)
     persons = [
-        _forgotten(person) if rng.random() < _UNLABELLED_SHARE else person
+        _without_keypoints(person) if rng.random() < _UNLABELLED_SHARE else person
         for number, figure in enumerate(figures, start=len(crowd))
-        if (person := annotate_person(canvas.owners, number, figure, joints))
+        if (person := annotate_person(canvas.part_ids, number, figure, joints))
     ]
-    if region := annotate_crowd(canvas.owners, len(crowd), joints):
+    if region := annotate_crowd(canvas.part_ids, len(crowd), joints):
         persons.append(region)
-    return finish(rng, canvas.image()), persons
+    return apply_camera_effects(rng, canvas.image()), persons
 
 
-def _forgotten(person: Person) -> Person:
+def _without_keypoints(person: Person) -> Person:
     """The person without labels, as COCO has many."""
     return replace(person, keypoints=np.zeros_like(person.keypoints), num_keypoints=0)
 
@@ -117,12 +117,12 @@ _FACE = ("nose", "left_eye", "right_eye")
 
 
 def annotate_person(
-    owners: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
+    part_ids: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
 ) -> Person | None:
     """Annotate a person; one of whom little is seen is left unlabelled, as in COCO.
 
     Args:
-        owners: (H, W) who is seen in each pixel.
+        part_ids: (H, W) who is seen in each pixel.
         number: The person's number among the painted.
         figure: The person.
         joints: Names of the D keypoints.
@@ -130,21 +130,23 @@ def annotate_person(
     Returns:
         The person, or None if nothing of it is seen.
     """
-    silhouette = owners // PARTS_PER_PERSON == number + 1
+    silhouette = part_ids // PARTS_PER_PERSON == number + 1
     polygons = _polygons(silhouette)
     if not polygons:
         return None
     area = int(silhouette.sum())
-    keypoints = _keypoints(owners, number, figure, joints)
+    keypoints = _keypoints(part_ids, number, figure, joints)
     if area < max(_LEAST_PIXELS, _LEAST_SEEN * _BODY_AREA * figure.stature**2):
         keypoints[:] = 0
     labelled = int((keypoints[:, 2] > 0).sum())
     return Person(keypoints, _box(silhouette), float(area), False, polygons, labelled, 0)
 
 
-def annotate_crowd(owners: NDArray[np.int16], count: int, joints: tuple[str, ...]) -> Person | None:
+def annotate_crowd(
+    part_ids: NDArray[np.int16], count: int, joints: tuple[str, ...]
+) -> Person | None:
     """Annotate the first `count` painted people as one crowd; None if nothing of it is seen."""
-    region = (owners >= PARTS_PER_PERSON) & (owners < PARTS_PER_PERSON * (count + 1))
+    region = (part_ids >= PARTS_PER_PERSON) & (part_ids < PARTS_PER_PERSON * (count + 1))
     if not region.any():
         return None
     area, keypoints = float(region.sum()), np.zeros((len(joints), 3))
@@ -152,17 +154,17 @@ def annotate_crowd(owners: NDArray[np.int16], count: int, joints: tuple[str, ...
 
 
 def _keypoints(
-    owners: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
+    part_ids: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """(D, 3): x, y and COCO's flag."""
-    height, width = owners.shape
+    height, width = part_ids.shape
     keypoints = np.zeros((len(joints), 3))
     for row, joint in enumerate(joints):
         x, y = figure.at(joint)
         column, line = round(float(x)), round(float(y))
         inside = 0 <= column < width and 0 <= line < height
-        if inside and (joint not in _FACE or figure.faces_us(joint)):
-            part = int(owners[line, column]) - PARTS_PER_PERSON * (number + 1)
+        if inside and (joint not in _FACE or figure.faces_camera(joint)):
+            part = int(part_ids[line, column]) - PARTS_PER_PERSON * (number + 1)
             keypoints[row] = (x, y, 2 if _is_seen(joint, part, figure) else 1)
     return keypoints
 

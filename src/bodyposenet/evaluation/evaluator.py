@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage, read_dataset
-from bodyposenet.data.image_checks import match_sizes
+from bodyposenet.data.image_checks import correct_image_sizes
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import KeypointAP, evaluate_poses
 from bodyposenet.geometry import Affine
@@ -64,7 +64,7 @@ class Finding:
 
 
 def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[CocoImage]:
-    """Read the images and people of a dataset's test JSON; see `match_sizes` for their sizes.
+    """Read the images and people of a dataset's test JSON, sizes as `correct_image_sizes`.
 
     Args:
         spec: The dataset.
@@ -74,7 +74,7 @@ def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[C
         BodyPoseNetError: The annotations are missing or wrong.
     """
     dataset = read_dataset(spec, "test")
-    dataset = match_sizes(
+    dataset = correct_image_sizes(
         replace(dataset, images=dataset.images[:max_images]), spec.images_folder("test")
     )
     dataset.log(spec.annotations("test"))

@@ -36,7 +36,7 @@ from bodyposenet.other_libraries import no_method, unknown_keywords
 from bodyposenet.poses import Poses
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.specs.source import Location, Source
+from bodyposenet.specs.spec_file import Location, SpecFile
 
 EngineName = Literal["auto", "pytorch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "bf16"]
@@ -495,7 +495,7 @@ def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> Inferenc
         given.setdefault("multi_scale_inference", "scales" in given)
     if is_default:
         given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
-    return InferenceSpec.from_source(_Arguments(given))
+    return InferenceSpec.from_file(_Arguments(given))
 
 
 def _describe(predictor: Predictor) -> str:
@@ -518,7 +518,7 @@ def _refuse(image: object, error: BodyPoseNetError) -> NoReturn:
     raise error
 
 
-class _Arguments(Source):
+class _Arguments(SpecFile):
     """Keyword arguments in place of a spec file: errors name the argument only.
 
     Args:

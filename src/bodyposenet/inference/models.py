@@ -249,7 +249,7 @@ def find_model(
         return default_model(engine, Device.parse(device))
     if not spec.model_path:
         spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
-    path = spec.existing_model("model_path", spec.model_path)
+    path = spec.existing_model_path("model_path", spec.model_path)
     if not is_file(path):
         spec.fail("model_path", f"{path} is a folder", _NAME_THE_FILE)
     return path

@@ -21,7 +21,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.keras import describe_tao_model, is_keras, read_keras
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.header import NetworkHeader
+from bodyposenet.specs.model_header import NetworkHeader
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.types import HEATMAP_SIGMA
 
@@ -240,7 +240,7 @@ def read_description(path: str | Path, header: Mapping[str, Any]) -> NetworkDesc
 def _description(header: NetworkHeader) -> NetworkDescription:
     pixels = header.normalization
     return NetworkDescription(
-        header.joints(),
+        header.to_skeleton(),
         header.network,
         Normalization(pixels.image_scale, pixels.image_offset),
         header.widths,

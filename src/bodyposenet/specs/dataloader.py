@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from bodyposenet.specs.loading import Block, NullIsDefault, ignored
-from bodyposenet.specs.numbers import (
-    Count,
+from bodyposenet.specs.loading import Block, NullIsDefault, ignored_key
+from bodyposenet.specs.number_types import (
     Deviation,
     Distance,
     Divisor,
     Factor,
     Offset,
-    Positive,
+    PositiveFloat,
+    PositiveInt,
     Probability,
     Side,
 )
@@ -49,7 +49,7 @@ class ImageConfig(Block):
     image_encoding: Literal["jpg", "jpeg", "png", "fp16"] = "jpg"
     """Any image is read whatever this says; the file's content decides."""
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """An encoding that is not the default."""
         if self.image_encoding not in ("png", "fp16"):
             return {}
@@ -63,7 +63,7 @@ class PoseConfig(Block):
         default="BpNetPoseConfig", alias="__class_name__"
     )
     """The only class."""
-    target_shape: tuple[Count, Count] | None = None
+    target_shape: tuple[PositiveInt, PositiveInt] | None = None
     """Rows and columns of the maps; image_dims / 8, rounded up, by default; nothing else fits."""
     pose_config_path: str = DEFAULT_POSE_CONFIGURATION
     """A pose configuration file, or the bare name of one that comes with the package."""
@@ -177,7 +177,7 @@ class ColorAugParams(Block):
     blur_sigma_max: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Largest standard deviation of the Gaussian blur, in network pixels; the smallest is 0."""
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """Each of the two keys of the blur needs the other."""
         if bool(self.blur_prob) == bool(self.blur_sigma_max):
             return {}
@@ -201,7 +201,7 @@ class AugmentationConfig(Block):
     ratio kept; standard_with_fixed_aspect_ratio: the whole image, stretched to the input."""
     spatial_aug_params: Annotated[SpatialAugParams, NullIsDefault()] = SpatialAugParams()
     """How samples are flipped, turned, moved and sized."""
-    identity_spatial_aug_params: Any = ignored("the original does not support it either")
+    identity_spatial_aug_params: Any = ignored_key("the original does not support it either")
     color_aug_params: Annotated[ColorAugParams, NullIsDefault()] = ColorAugParams()
     """How their colors vary (ours)."""
 
@@ -209,7 +209,7 @@ class AugmentationConfig(Block):
 class LabelProcessorConfig(Block):
     """How targets are drawn (TAO reference, section 6)."""
 
-    paf_gaussian_sigma: Positive | None = 0.03
+    paf_gaussian_sigma: PositiveFloat | None = 0.03
     """Read, and used only with `paf_weighting: gaussian`; a share of the input's height."""
     paf_weighting: Literal["hard", "gaussian"] = "hard"
     """hard: the original's strip of unit vectors; gaussian: their length falls off from the limb
@@ -219,7 +219,7 @@ class LabelProcessorConfig(Block):
     paf_ortho_dist_thresh: Deviation = 1.0
     """Half width of a limb's strip, in cells."""
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """The deviation that only gaussian fields have."""
         if self.paf_weighting == "gaussian" or self.paf_gaussian_sigma is None:
             return {}
@@ -235,7 +235,7 @@ class Dataloader(Block):
     """The only class."""
     batch_size: BatchSize = 10
     """Samples per step."""
-    shuffle_buffer_size: Any = ignored("every epoch is shuffled as a whole")
+    shuffle_buffer_size: Any = ignored_key("every epoch is shuffled as a whole")
     image_config: ImageConfig = ImageConfig()
     """What the images are."""
     pose_config: PoseConfig = PoseConfig()

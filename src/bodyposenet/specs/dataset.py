@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from bodyposenet.files import is_file
-from bodyposenet.specs.loading import Block, Spec, ignored
+from bodyposenet.specs.loading import Block, Spec, ignored_key
 from bodyposenet.specs.pose import KeypointCategory
 from bodyposenet.types import Visibility
 
@@ -108,7 +108,7 @@ class DatasetSpec(Spec):
     """COCO's flags by default."""
     data_filtering_params: FilteringParams = FilteringParams()
     """Who may be a main person."""
-    comment: Any = ignored("it is for people to read")
+    comment: Any = ignored_key("it is for people to read")
 
     def check(self) -> None:
         """There is a category of people.
@@ -152,7 +152,7 @@ class DatasetSpec(Spec):
         Raises:
             BodyPoseNetError: It does not exist.
         """
-        return self.existing("root_directory_path", self.root_directory_path)
+        return self.existing_path("root_directory_path", self.root_directory_path)
 
     def folders(self, root: Path) -> tuple[Path, ...]:
         """The folders of images and masks.
@@ -177,7 +177,7 @@ class DatasetSpec(Spec):
 
     def has_annotations(self, mode: Mode) -> bool:
         """Whether the annotation file of a part exists."""
-        root = self.find(self.root_directory_path)
+        root = self.find_path(self.root_directory_path)
         return root is not None and is_file(root / self.split(mode).annotation_root_dir_path)
 
     def annotations(self, mode: Mode) -> Path:

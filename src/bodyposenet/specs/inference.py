@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bodyposenet.specs.loading import NullIsDefault, Spec, mention
-from bodyposenet.specs.numbers import MAX_SIDE, Count, Factor, Probability, Side
+from bodyposenet.specs.loading import NullIsDefault, Spec, log_once
+from bodyposenet.specs.number_types import MAX_SIDE, Factor, PositiveInt, Probability, Side
 from bodyposenet.types import DEFAULT_SCORE_THRESHOLD
 
 Upsampling = Annotated[int, Field(ge=1, le=64)]
@@ -25,7 +25,7 @@ class InferenceSpec(Spec):
     """Height and width of the network input; its area decides on the time."""
     keep_aspect_ratio_mode: AspectRatioMode | None = "adjust_network_input"
     """pad_image_input, adjust_network_input, or null to stretch."""
-    output_stage_to_use: Count | None = None
+    output_stage_to_use: PositiveInt | None = None
     """Counted from 1; null: the last."""
     output_upsampling_factor: Annotated[tuple[Upsampling, Upsampling], NullIsDefault()] = (8, 8)
     """Of the maps before decoding, vertical and horizontal."""
@@ -68,12 +68,12 @@ class InferenceSpec(Spec):
                 "Write smaller scales, or a smaller input_shape.",
             )
         if "mode" not in self.model_fields_set and self.train_spec is not None:
-            mention(
-                f"{self._source.place(('train_spec',))}: no mode is given beside it, so the "
+            log_once(
+                f"{self._file.place(('train_spec',))}: no mode is given beside it, so the "
                 f"decoder is {self.mode}; mode: tao gives the original's poses"
             )
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """What only the other decoder does, where it is not the default."""
         if self.mode == "tao":
             why = "only the mode accurate completes poses"

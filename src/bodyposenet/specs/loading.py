@@ -22,7 +22,7 @@ from bodyposenet.console import logger
 from bodyposenet.encryption import model_file
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.files import exists
-from bodyposenet.specs.source import Location, Source
+from bodyposenet.specs.spec_file import Location, SpecFile
 
 
 class NullIsDefault:
@@ -53,7 +53,7 @@ class Block(BaseModel):
         allow_inf_nan=False,
     )
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """Keys that do nothing beside the other values, and why; override it."""
         return {}
 
@@ -61,10 +61,10 @@ class Block(BaseModel):
 class Spec(Block):
     """A whole spec file."""
 
-    beside: ClassVar[dict[str, str]] = {}
+    also_top_level: ClassVar[dict[str, str]] = {}
     """Blocks that may also stand at the top of the file -> the block of which they are a part."""
 
-    _source: Source = PrivateAttr(default_factory=lambda: Source(Path("spec"), ""))
+    _file: SpecFile = PrivateAttr(default_factory=lambda: SpecFile(Path("spec"), ""))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -73,47 +73,47 @@ class Spec(Block):
         Raises:
             BodyPoseNetError: The file is missing or broken, or a value in it is wrong.
         """
-        return cls.from_source(Source.read(Path(path)))
+        return cls.from_file(SpecFile.read(Path(path)))
 
     @classmethod
-    def from_source(cls, source: Source) -> Self:
+    def from_file(cls, file: SpecFile) -> Self:
         """Check what a spec file holds.
 
         Raises:
             BodyPoseNetError: It is broken, or a value in it is wrong.
         """
-        content = cls.arrange(source)
+        content = cls.normalized_content(file)
         try:
             text = json.dumps(content, ensure_ascii=False)
             text.encode()
         except UnicodeEncodeError as error:
-            raise source.not_text(error.object[error.start]) from error
+            raise file.not_text(error.object[error.start]) from error
         except (TypeError, ValueError) as error:
-            raise BodyPoseNetError(f"{source.path}: {error}") from error
+            raise BodyPoseNetError(f"{file.path}: {error}") from error
         try:
             # As JSON, so that strict checking takes a list for a tuple and 1 for 1.0.
             spec = cls.model_validate_json(text)
         except ValidationError as error:
-            raise _explain(source, cls, error) from error
-        spec._source = source
+            raise _explain(file, cls, error) from error
+        spec._file = file
         for location, reason in _ignored(spec, ()):
-            mention(f"{source.place(location)} has no effect: {reason}")
+            log_once(f"{file.place(location)} has no effect: {reason}")
         spec.check()
         return spec
 
     @classmethod
-    def arrange(cls, source: Source) -> dict[str, Any]:
+    def normalized_content(cls, file: SpecFile) -> dict[str, Any]:
         """The content of a file, with the blocks that stand `beside` others in their place.
 
         Raises:
             BodyPoseNetError: The file is broken.
         """
-        content = source.content()
-        for name, outer in cls.beside.items():
+        content = file.content()
+        for name, outer in cls.also_top_level.items():
             block = content.get(outer)
             if name in content and isinstance(block, dict) and name not in block:
                 content[outer] = block | {name: content.pop(name)}
-                source.moved[outer, name] = (name,)
+                file.moved[outer, name] = (name,)
         return content
 
     def check(self) -> None:
@@ -130,25 +130,25 @@ class Spec(Block):
             BodyPoseNetError: Always.
         """
         parts = tuple(location.split(".")) if isinstance(location, str) else location
-        raise self._source.error(parts, message, remedy)
+        raise self._file.error(parts, message, remedy)
 
     @property
     def folder(self) -> Path:
         """The folder of the spec file."""
-        return self._source.path.parent
+        return self._file.path.parent
 
-    def find(self, path: str) -> Path | None:
+    def find_path(self, path: str) -> Path | None:
         """What the spec names, as `existing`; None if it is in neither place."""
         candidates = (Path(path), self.folder / path)
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
-    def existing(self, location: str | Location, path: str) -> Path:
+    def existing_path(self, location: str | Location, path: str) -> Path:
         """A file or folder that the spec names: relative to the working directory or to the spec.
 
         Raises:
             BodyPoseNetError: It is in neither place.
         """
-        found = self.find(path)
+        found = self.find_path(path)
         if found is not None:
             return found
         self.fail(
@@ -159,47 +159,47 @@ class Spec(Block):
 
     def find_model(self, path: str) -> Path | None:
         """A model file that the spec names, as `find`; else one of TAO's name (`model_file`)."""
-        named = self.find(path)
+        named = self.find_path(path)
         if named is not None:
             return named
         candidates = (model_file(Path(path)), model_file(self.folder / path))
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
-    def existing_model(self, location: str | Location, path: str) -> Path:
+    def existing_model_path(self, location: str | Location, path: str) -> Path:
         """A model file that the spec names, as `find_model`.
 
         Raises:
             BodyPoseNetError: It is in neither place.
         """
-        return self.find_model(path) or self.existing(location, path)
+        return self.find_model(path) or self.existing_path(location, path)
 
     @property
     def text(self) -> str:
         """The file as it was written."""
-        return self._source.text
+        return self._file.text
 
 
-def ignored(reason: str) -> Any:
+def ignored_key(reason: str) -> Any:
     """A key that parses with any value and does nothing; the log names it once."""
     return Field(default=None, json_schema_extra={"ignored": reason})
 
 
 @cache
-def mention(line: str) -> None:
+def log_once(line: str) -> None:
     """Log a line once, however often a run loads the spec that it is about."""
     logger.info("%s", line)
 
 
-def _explain(source: Source, model: type[Block], error: ValidationError) -> BodyPoseNetError:
+def _explain(file: SpecFile, model: type[Block], error: ValidationError) -> BodyPoseNetError:
     """All problems of a file in one error, a line each."""
     lines, problems = [], error.errors()
     for problem in problems:
         if any(_is_within(other["loc"], problem["loc"]) for other in problems):
             continue  # a list whose values are wrong is "too short" besides
-        location, message = source.written(problem["loc"]), _message(model, problem)
+        location, message = file.written(problem["loc"]), _message(model, problem)
         if problem["type"].startswith("union_tag"):
             location = (*location, "__class_name__")
-        lines.append(str(source.error(location, message)))
+        lines.append(str(file.error(location, message)))
     return BodyPoseNetError("\n".join(lines))
 
 
@@ -267,7 +267,7 @@ def _blocks_in(annotation: Any) -> list[type[Block]]:
 def _ignored(block: Block, location: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
     """Where the file gives keys that do nothing, and why they do nothing."""
     found = []
-    reasons = block.without_effect()
+    reasons = block.ignored_keys()
     for name in block.model_fields_set:
         value, info = getattr(block, name), type(block).model_fields[name]
         place = (*location, info.alias or name)

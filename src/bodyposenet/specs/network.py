@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bodyposenet.specs.loading import Block, NullIsDefault, ignored
-from bodyposenet.specs.numbers import NonNegative, Probability, Stages
+from bodyposenet.specs.loading import Block, NullIsDefault, ignored_key
+from bodyposenet.specs.number_types import NonNegativeFloat, Probability, Stages
 
 KernelSize = Annotated[int, Field(ge=1, le=63)]
 
@@ -40,8 +40,10 @@ class BackboneAttributes(Block):
     batch_norm: bool = True
     """lightweight_openpose and movenet. false: no batch normalization, as in weights where it was
     folded into the convolutions (ours)."""
-    nlayers: Any = ignored("the number of layers is fixed by the architecture")
-    add_final_c128_conv: Any = ignored("channel_reduction_conv is always there, as in the original")
+    nlayers: Any = ignored_key("the number of layers is fixed by the architecture")
+    add_final_c128_conv: Any = ignored_key(
+        "channel_reduction_conv is always there, as in the original"
+    )
 
     @field_validator("architecture", mode="before")
     @classmethod
@@ -68,7 +70,7 @@ class BackboneAttributes(Block):
             return channels
         return max(8, round(channels * self.width / 8) * 8)
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """Keys of other architectures, where they are not the default."""
         reasons = {}
         if self.architecture == "vgg" and self.width != 1:
@@ -98,7 +100,9 @@ class ModelConfig(Block):
     """Joints + 1, which follows from the pose configuration; another number is an error."""
     paf_channels: int | None = None
     """Limbs x 2, which follows from the pose configuration; another number is an error."""
-    add_final_c128_conv: Any = ignored("channel_reduction_conv is always there, as in the original")
+    add_final_c128_conv: Any = ignored_key(
+        "channel_reduction_conv is always there, as in the original"
+    )
     use_self_attention: bool = False
     """An attention module in every refinement stage."""
     data_format: Literal["channels_last", "channels_first"] = "channels_last"
@@ -107,9 +111,9 @@ class ModelConfig(Block):
     """Bias of the convolutions behind the backbone."""
     regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
     """l1: factor x sum |w|; l2: factor x sum w^2; l1_l2: both."""
-    kernel_regularization_factor: NonNegative = 5.0e-4
+    kernel_regularization_factor: NonNegativeFloat = 5.0e-4
     """Of the convolutions' kernels; 0 when retraining a pruned network."""
-    bias_regularization_factor: NonNegative = 0.0
+    bias_regularization_factor: NonNegativeFloat = 0.0
     """Of their biases."""
     kernel_initializer: str = "random_normal"
     """Of the heads of vgg without pooling. xavier: Glorot uniform; anything else: normal with
@@ -121,7 +125,7 @@ class ModelConfig(Block):
     )  # fmt: skip
     """vgg only. One convolution each, in every refinement stage."""
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
         reasons = {}
         architecture = self.backbone_attributes.architecture
@@ -165,16 +169,16 @@ class FocalLossParams(Block):
 
     use_focal_loss: bool = False
     """Weigh at all."""
-    alpha: NonNegative = 0.1
+    alpha: NonNegativeFloat = 0.1
     """The smallest weight of a joint or limb (at gamma 1): where the prediction is 1."""
-    beta: NonNegative = 0.02
+    beta: NonNegativeFloat = 0.02
     """The smallest weight of the background (at gamma 1): where the prediction is 0."""
     bkg_thresh: Probability = 0.01
     """Targets up to this are background."""
-    gamma: NonNegative = 1.0
+    gamma: NonNegativeFloat = 1.0
     """Exponent of the weights; 0: all weigh 1."""
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """All others, where the weighting is off."""
         if self.use_focal_loss:
             return {}

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from bodyposenet.specs.loading import Block, ignored
-from bodyposenet.specs.numbers import Memory, NonNegative, Positive, Probability
+from bodyposenet.specs.loading import Block, ignored_key
+from bodyposenet.specs.number_types import DecayRate, NonNegativeFloat, PositiveFloat, Probability
 
 
 class SoftStartAnnealing(Block):
@@ -22,13 +22,13 @@ class SoftStartAnnealing(Block):
     """Share of the training after which the rate has risen to base_learning_rate."""
     annealing: Probability = 0.5
     """Share of the training after which it falls, also where soft_start is not over."""
-    base_learning_rate: Positive = 2e-5
+    base_learning_rate: PositiveFloat = 2e-5
     """The highest rate."""
-    min_learning_rate: Positive = Field(
+    min_learning_rate: PositiveFloat = Field(
         default=8e-8, validation_alias=AliasChoices("min_learning_rate", "minimum_learning_rate")
     )
     """The rate at the start and at the end; not 0, as it rises and falls exponentially."""
-    last_step: Any = ignored("it is computed from the data, as in the original")
+    last_step: Any = ignored_key("it is computed from the data, as in the original")
 
     @model_validator(mode="after")
     def _order(self) -> SoftStartAnnealing:
@@ -42,13 +42,13 @@ class ExponentialDecay(Block):
 
     class_name: Literal["BpNetExponentialDecayLRSchedule"] = Field(alias="__class_name__")
     """Chooses the class."""
-    learning_rate: Positive = 2e-5
+    learning_rate: PositiveFloat = 2e-5
     """The rate at the start."""
-    decay_epochs: Positive = 17
+    decay_epochs: PositiveFloat = 17
     """Epochs in which the rate falls by decay_rate."""
-    decay_rate: Positive = 0.333
+    decay_rate: PositiveFloat = 0.333
     """Factor per decay_epochs."""
-    min_learning_rate: NonNegative = 8.18938e-08
+    min_learning_rate: NonNegativeFloat = 8.18938e-08
     """The rate never falls below."""
     staircase: bool = False
     """Fall in steps, once per decay_epochs."""
@@ -64,10 +64,10 @@ class WeightedMomentum(Block):
     """Chooses the class."""
     learning_rate_schedule: Schedule
     """The learning rate over the training."""
-    grad_weights_dict: dict[str, NonNegative] | None = None
+    grad_weights_dict: dict[str, NonNegativeFloat] | None = None
     """Layer name, or a regular expression on it -> multiplier; goes before the stage-wise table.
     0 freezes a layer: its gradient is not calculated."""
-    weight_default_value: NonNegative = 1.0
+    weight_default_value: NonNegativeFloat = 1.0
     """Multiplier of all other layers."""
     freeze_batch_norm: bool = True
     """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
@@ -91,17 +91,17 @@ class AdamW(Block):
     """Chooses the class."""
     learning_rate_schedule: Schedule
     """The learning rate over the training."""
-    grad_weights_dict: dict[str, NonNegative] | None = None
+    grad_weights_dict: dict[str, NonNegativeFloat] | None = None
     """Layer name, or a regular expression on it -> multiplier. 0 freezes a layer: its gradient is
     not calculated."""
-    weight_default_value: NonNegative = 1.0
+    weight_default_value: NonNegativeFloat = 1.0
     """Multiplier of all other layers."""
     freeze_batch_norm: bool = True
     """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
     gathering them."""
-    betas: tuple[Memory, Memory] = (0.9, 0.999)
-    """Memory of the mean and of the square of the gradients."""
-    weight_decay: NonNegative = 0.01
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
+    """Decay rates of the mean and of the square of the gradients."""
+    weight_decay: NonNegativeFloat = 0.01
     """Share of a weight that is taken off per step, times the learning rate."""
 
 
@@ -113,7 +113,7 @@ class Muon(AdamW):
 
     class_name: Literal["Muon"] = Field(alias="__class_name__")  # type: ignore[assignment]
     """Chooses the class."""
-    momentum: Memory = 0.95
+    momentum: DecayRate = 0.95
     """Share of the last direction that Muon keeps."""
 
 

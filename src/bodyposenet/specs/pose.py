@@ -102,7 +102,7 @@ class PoseConfiguration(Spec):
     """One category: people."""
 
 
-def shipped_pose_configuration(name: str) -> Path | None:
+def bundled_pose_configuration(name: str) -> Path | None:
     """The pose configuration of that bare name that comes with the package, if there is one."""
     path = Path(str(files("bodyposenet") / "resources" / "pose")) / name
     return path if is_file(path) else None
@@ -119,6 +119,6 @@ def load_skeleton(path: str | Path) -> Skeleton:
     """
     path = Path(path)
     if not exists(path) and path.name == str(path):
-        path = shipped_pose_configuration(path.name) or path
+        path = bundled_pose_configuration(path.name) or path
     configuration = PoseConfiguration.load(path)
     return Skeleton.from_pose_configuration(configuration.model_dump())

@@ -19,12 +19,19 @@ from bodyposenet.files import exists
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.dataloader import Dataloader
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.specs.loading import Block, NullIsDefault, Spec, ignored, suggestion
+from bodyposenet.specs.loading import Block, NullIsDefault, Spec, ignored_key, suggestion
 from bodyposenet.specs.network import STRIDE, LossConfig, ModelConfig
-from bodyposenet.specs.numbers import Count, Memory, Positive, Probability, Seed, Whole
+from bodyposenet.specs.number_types import (
+    DecayRate,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+)
 from bodyposenet.specs.optimizer import Optimizer
-from bodyposenet.specs.pose import load_skeleton, shipped_pose_configuration
-from bodyposenet.specs.source import Source
+from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
+from bodyposenet.specs.spec_file import SpecFile
 
 DEFAULT_WEIGHTS = "default"
 """Name of the package's own model in `pretrained_weights` and `checkpoint_path`."""
@@ -38,7 +45,7 @@ class FinetuningConfig(Block):
     checkpoint_path: str | None = None
     """A `model.epoch-N.tlt`: its weights, and the optimizer's state of the `.state` beside it where
     that fits; or whatever pretrained_weights takes."""
-    ckpt_epoch_num: Whole = 0
+    ckpt_epoch_num: NonNegativeInt = 0
     """Epochs count from here; the schedule runs over the epochs that remain."""
 
     @model_validator(mode="after")
@@ -72,30 +79,33 @@ class Distillation(Block):
 class TrainSpec(Spec):
     """The whole training."""
 
-    beside: ClassVar = {"augmentation_config": "dataloader", "label_processor_config": "dataloader"}
+    also_top_level: ClassVar = {
+        "augmentation_config": "dataloader",
+        "label_processor_config": "dataloader",
+    }
 
     class_name: Literal["BpNetTrainer"] = Field(default="BpNetTrainer", alias="__class_name__")
     """The only class."""
     checkpoint_dir: str | None = None
     """Results folder where `-r` is not given."""
-    log_every_n_secs: Positive = 30
+    log_every_n_secs: PositiveFloat = 30
     """Seconds between log lines."""
-    checkpoint_n_epoch: Count = Field(
+    checkpoint_n_epoch: PositiveInt = Field(
         default=5, validation_alias=AliasChoices("checkpoint_n_epoch", "checkpoint_interval")
     )
     """Epochs between checkpoints."""
-    checkpoint_every_n_secs: Positive | None = None
+    checkpoint_every_n_secs: PositiveFloat | None = None
     """Seconds between saves of the exact position within an epoch (ours), for machines that may be
     taken away; null: at the end of epochs only."""
-    num_epoch: Count = 100
+    num_epoch: PositiveInt = 100
     """Epochs to train."""
-    summary_every_n_steps: Count = 20
+    summary_every_n_steps: PositiveInt = 20
     """Steps between TensorBoard scalars."""
-    infrequent_summary_every_n_steps: Whole = 0
+    infrequent_summary_every_n_steps: NonNegativeInt = 0
     """Read, without effect: TensorBoard pictures are written at every validation."""
-    validation_every_n_epoch: Count = 5
+    validation_every_n_epoch: PositiveInt = 5
     """Epochs between validations."""
-    max_ckpt_to_keep: Count = 100
+    max_ckpt_to_keep: PositiveInt = 100
     """The oldest checkpoints are removed."""
     random_seed: Seed = 42
     """Of initial weights, order and augmentation."""
@@ -112,11 +122,11 @@ class TrainSpec(Spec):
     """Learning rate x 4 in the refinement stages, and x 2 for biases."""
     lr_scaling: Literal["none", "linear"] = "none"
     """linear: the learning rate times the number of GPUs (ours); none: as it stands, as in TAO."""
-    accumulate_steps: Count = 1
+    accumulate_steps: PositiveInt = 1
     """Batches whose gradients are averaged before each step of the optimizer (ours)."""
-    clip_grad_norm: Positive | None = None
+    clip_grad_norm: PositiveFloat | None = None
     """Largest norm of all gradients together; longer ones are scaled down to it (ours)."""
-    ema_decay: Memory | None = None
+    ema_decay: DecayRate | None = None
     """Keep a moving average of the weights, with this share of the old ones per step, save it as
     the model and evaluate it (ours); over the first steps the share is smaller."""
     torch_compile: bool = False
@@ -127,7 +137,7 @@ class TrainSpec(Spec):
     """Learn from a trained network as well (ours)."""
     final_model_name: str = "bpnet_model"
     """Name of the trained model's file, without `.tlt`; not that of a checkpoint."""
-    validation_max_images: Count | None = None
+    validation_max_images: PositiveInt | None = None
     """At most so many test images per dataset for the AP while training (ours); null: all."""
     inference_spec: str | None = None
     """Settings of the AP while training; by default the training size, padded."""
@@ -139,9 +149,9 @@ class TrainSpec(Spec):
     """The loss."""
     optimizer: Optimizer
     """The optimizer and its learning rate."""
-    key: Any = ignored("give the key with -k; it is never stored")
-    evaluator: Any = ignored("the original reads it and does nothing with it")
-    hooks: Any = ignored("there are no hooks")
+    key: Any = ignored_key("give the key with -k; it is never stored")
+    evaluator: Any = ignored_key("the original reads it and does nothing with it")
+    hooks: Any = ignored_key("there are no hooks")
 
     @field_validator("final_model_name")
     @classmethod
@@ -152,7 +162,7 @@ class TrainSpec(Spec):
             raise ValueError("is the name of a checkpoint")
         return name
 
-    def without_effect(self) -> dict[str, str]:
+    def ignored_keys(self) -> dict[str, str]:
         """Pictures at 0 steps, as in the guide, are no wish; a checkpoint holds the weights."""
         reasons = {}
         if self.infrequent_summary_every_n_steps:
@@ -169,7 +179,7 @@ class TrainSpec(Spec):
         Files that it names are not looked for.
         """
         try:
-            content = cls.arrange(Source(Path("spec.yaml"), text))
+            content = cls.normalized_content(SpecFile(Path("spec.yaml"), text))
             return cls.model_validate_json(json.dumps(content))
         except (BodyPoseNetError, TypeError, ValueError):
             return None
@@ -233,7 +243,7 @@ class TrainSpec(Spec):
     @property
     def text(self) -> str:
         """The file as it was written, but for the key: that is never stored."""
-        return self._source.without("key")
+        return self._file.without("key")
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -246,10 +256,12 @@ class TrainSpec(Spec):
             BodyPoseNetError: The file is missing or wrong.
         """
         path = self.dataloader.pose_config.pose_config_path
-        shipped = shipped_pose_configuration(Path(path).name)
-        beside = self._source.path.parent / path
+        shipped = bundled_pose_configuration(Path(path).name)
+        beside = self._file.path.parent / path
         if shipped is None or exists(path) or exists(beside):
-            return load_skeleton(self.existing("dataloader.pose_config.pose_config_path", path))
+            return load_skeleton(
+                self.existing_path("dataloader.pose_config.pose_config_path", path)
+            )
         if path != shipped.name:
             logger.warning("%s is not there: taking the %s of bodyposenet", path, shipped.name)
         return load_skeleton(shipped)
@@ -263,7 +275,7 @@ class TrainSpec(Spec):
         specs = {}
         for name, path in self.dataloader.dataset_config.dataset_specs.items():
             place = ("dataloader", "dataset_config", "dataset_specs", name)
-            spec = DatasetSpec.load(self.existing(place, path))
+            spec = DatasetSpec.load(self.existing_path(place, path))
             if spec.dataset != name:
                 self.fail(
                     place,

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from bodyposenet.console import logger
 from bodyposenet.cpu import usable_cores
-from bodyposenet.data.dataset import Sample, SampleSet, stack
+from bodyposenet.data.dataset import Sample, SampleSet, collate
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.signals import SIGNALS, leave_with_parent
@@ -70,7 +70,7 @@ class Batch:
     @classmethod
     def of(cls, samples: Sequence[Sample | BodyPoseNetError]) -> Self | BodyPoseNetError:
         """Stack samples; the first error, if there is one."""
-        batch = stack(samples)
+        batch = collate(samples)
         if isinstance(batch, BodyPoseNetError):
             return batch
         values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(cls)}

@@ -29,7 +29,7 @@ from bodyposenet.model.checkpoint import (
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.specs.header import StateHeader
+from bodyposenet.specs.model_header import StateHeader
 from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.optimizer import state_entries
 

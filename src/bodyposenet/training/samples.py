@@ -10,7 +10,7 @@ from bodyposenet.console import logger
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.records import RecordSet
-from bodyposenet.data.teacher_maps import TeacherMaps
+from bodyposenet.data.teacher_map_sampler import TeacherMapSampler
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
@@ -33,9 +33,9 @@ def dataset_sources(
     for name, dataset_spec in dataset_specs.items():
         if name in config.root_data_paths:
             place = ("dataloader", "dataset_config", "root_data_paths", name)
-            root = spec.existing(place, config.root_data_paths[name])
+            root = spec.existing_path(place, config.root_data_paths[name])
         else:
-            root = spec.existing(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
+            root = spec.existing_path(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
         source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
         known = source.joint_map.known
         missing = [
@@ -56,7 +56,7 @@ def dataset_sources(
 def training_samples(
     spec: TrainSpec,
     sources: Mapping[str, DatasetSource],
-    teacher_maps: TeacherMaps | None = None,
+    teacher_maps: TeacherMapSampler | None = None,
 ) -> SampleSet:
     """The samples to train on.
 
@@ -121,7 +121,7 @@ def _sample_set(
     records: RecordSet,
     sources: Mapping[str, DatasetSource],
     augmentation: AugmentationConfig,
-    teacher_maps: TeacherMaps | None = None,
+    teacher_maps: TeacherMapSampler | None = None,
 ) -> SampleSet:
     dims, folder = spec.dataloader.image_config.image_dims, spec.dataloader.image_cache_dir
     cache = None if folder is None else ImageCache(Path(folder))

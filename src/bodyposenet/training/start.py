@@ -140,7 +140,7 @@ def _model_path(spec: TrainSpec, location: str, name: str) -> Path:
     """The model file that a spec names; the package's own under the name DEFAULT_WEIGHTS."""
     if name == DEFAULT_WEIGHTS:
         return WEIGHTS
-    return spec.existing_model(location, name)
+    return spec.existing_model_path(location, name)
 
 
 def _log(report: WeightReport, path: Path) -> None:

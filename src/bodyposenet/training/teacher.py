@@ -1,9 +1,9 @@
 """Distillation: a trained network whose maps join the targets.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015). A teacher runs on
-every sample, or its maps of whole photos were computed beforehand (`data.teacher_maps`). A `.tlt`
-file runs on the training's device; any other model, and what a Python file of the user opens, runs
-behind `Engine`.
+every sample, or its maps of whole photos were computed beforehand
+(`data.teacher_map_sampler`). A `.tlt` file runs on the training's device; any other model, and what
+a Python file of the user opens, runs behind `Engine`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.console import logger
-from bodyposenet.data.map_folder import HEADER_FILE, MapFolder
-from bodyposenet.data.teacher_maps import TeacherMaps
+from bodyposenet.data.teacher_map_sampler import TeacherMapSampler
+from bodyposenet.data.teacher_map_store import HEADER_FILE, TeacherMapStore
 from bodyposenet.encryption import check_plain
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_folder
@@ -103,7 +103,7 @@ class PrecomputedTeacher:
         device: Of the training.
     """
 
-    def __init__(self, maps: TeacherMaps, weight: float, device: torch.device) -> None:
+    def __init__(self, maps: TeacherMapSampler, weight: float, device: torch.device) -> None:
         self._shares = _shares(weight, (maps.known_heatmaps, maps.known_pafs), device)
 
     def __call__(self, batch: Batch) -> Targets:
@@ -175,7 +175,7 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
     """
     if spec.distillation is None or spec.distillation.teacher is None:
         return None
-    path = spec.existing_model(_PLACE, spec.distillation.teacher)
+    path = spec.existing_model_path(_PLACE, spec.distillation.teacher)
     weight = spec.distillation.weight
     if path.suffix in (".tlt", ".hdf5"):
         network = load_model(path, key)
@@ -208,7 +208,7 @@ def _compare_sigmas(spec: TrainSpec, path: Path, theirs: float) -> None:
         )  # fmt: skip
 
 
-def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
+def open_teacher_maps(spec: TrainSpec) -> TeacherMapSampler | None:
     """Open the precomputed teacher maps that a train spec names; None where it names none.
 
     Raises:
@@ -216,10 +216,10 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
     """
     if spec.distillation is None or spec.distillation.maps is None:
         return None
-    path, weight = spec.existing(_MAPS_PLACE, spec.distillation.maps), spec.distillation.weight
+    path, weight = spec.existing_path(_MAPS_PLACE, spec.distillation.maps), spec.distillation.weight
     if not is_folder(path):
         spec.fail(_MAPS_PLACE, f"{path} is not a folder", f"Name the folder of {HEADER_FILE}.")
-    folder = MapFolder.open(path)
+    folder = TeacherMapStore.open(path)
     photos = len(folder)
     if not photos:
         spec.fail(_MAPS_PLACE, f"{path} holds no maps", "Compute them (docs/distillation.md).")
@@ -227,7 +227,7 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMaps | None:
     height = loader.image_config.image_dims.height
     options = TargetOptions.from_spec(loader.label_processor_config, height)
     ours = spec.skeleton
-    maps = TeacherMaps(
+    maps = TeacherMapSampler(
         folder,
         _match(folder.skeleton, ours),
         _match(folder.skeleton, _mirrored(ours)),

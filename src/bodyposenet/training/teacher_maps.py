@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger, progress
-from bodyposenet.data.map_folder import MapFolder, PhotoStamp
 from bodyposenet.data.records import read_records
+from bodyposenet.data.teacher_map_store import PhotoFingerprint, TeacherMapStore
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, make_directory
@@ -83,7 +83,7 @@ def compute_teacher_maps(
     make_directory(folder)
     computed = kept = failed = size = 0
     with directory_lock(folder):
-        maps_folder = MapFolder.create(folder, predictor.engine.skeleton, _origin(predictor))
+        maps_folder = TeacherMapStore.create(folder, predictor.engine.skeleton, _origin(predictor))
         for photo in progress(photos, "computing teacher maps"):
             try:
                 stamp, pixels = _read(photo)
@@ -128,7 +128,7 @@ class _UnusablePhotoError(BodyPoseNetError):
     """A photo that is skipped."""
 
 
-def _read(photo: Photo) -> tuple[PhotoStamp, NDArray[np.uint8]]:
+def _read(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
     try:
         pixels = read_image(photo.path, photo.size)
     except BodyPoseNetError as error:
@@ -138,7 +138,7 @@ def _read(photo: Photo) -> tuple[PhotoStamp, NDArray[np.uint8]]:
         raise _UnusablePhotoError(
             f"{photo.path}: is {width} x {height}, its record states another size"
         )
-    return PhotoStamp(height, width, photo.path.stat().st_size), pixels
+    return PhotoFingerprint(height, width, photo.path.stat().st_size), pixels
 
 
 def _compute(predictor: Predictor, pixels: NDArray[np.uint8]) -> tuple[Maps, Affine]:

@@ -163,7 +163,7 @@ def _any_shape() -> Iterator[None]:
 def _inference_spec(spec: TrainSpec) -> InferenceSpec:
     """The settings of the AP: the named inference spec, or the training size with padding."""
     if spec.inference_spec is not None:
-        return InferenceSpec.load(spec.existing("inference_spec", spec.inference_spec))
+        return InferenceSpec.load(spec.existing_path("inference_spec", spec.inference_spec))
     logger.info(
         "the AP is measured with the decoder accurate; for TAO's decoder name an inference_spec "
         "with mode: tao"

@@ -23,7 +23,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.int8.ranges import LEVELS, Method, Range
 from bodyposenet.files import atomic_write, exists, write_json
 from bodyposenet.specs.loading import Block
-from bodyposenet.specs.numbers import Count
+from bodyposenet.specs.number_types import PositiveInt
 
 _TITLE = "TRT-8601-EntropyCalibration2"
 """First line, of the last TensorRT whose calibration is not deprecated.
@@ -155,9 +155,9 @@ class CalibrationMetadata(Block):
     model: str
     cache: str
     method: Method
-    input_shape: tuple[Count, Count]
-    batches: Count | None = None
-    images: Count
+    input_shape: tuple[PositiveInt, PositiveInt]
+    batches: PositiveInt | None = None
+    images: PositiveInt
     photos: str | None = None
     ranges: dict[str, tuple[float, float]]
 

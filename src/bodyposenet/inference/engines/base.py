@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.header import ExportedHeader
+from bodyposenet.specs.model_header import ExportedHeader
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import HEATMAP_SIGMA, Maps
@@ -231,7 +231,7 @@ class ModelDescription:
         if expected is not None and not header.has_sigma:
             sigma = expected.heatmap_sigma
         return cls(
-            header.joints(),
+            header.to_skeleton(),
             header.normalization.image_scale,
             header.normalization.image_offset,
             header.network.stages,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.base import ModelDescription, crop
-from bodyposenet.specs.numbers import MAX_SIDE
+from bodyposenet.specs.number_types import MAX_SIDE
 from bodyposenet.types import PAD_VALUE, Maps
 
 INPUT = "input_1:0"

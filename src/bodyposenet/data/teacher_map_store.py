@@ -38,7 +38,7 @@ _READ_ERRORS = (
 """What NumPy and zipfile raise on damaged files."""
 
 
-class PhotoStamp(NamedTuple):
+class PhotoFingerprint(NamedTuple):
     """What identifies a photo beside its name.
 
     Args:
@@ -53,7 +53,7 @@ class PhotoStamp(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoMaps:
+class StoredMaps:
     """The quantized maps of one photo.
 
     Args:
@@ -69,7 +69,7 @@ class PhotoMaps:
     to_cells: Affine
 
 
-class MapFolder:
+class TeacherMapStore:
     """A folder of precomputed teacher maps, one file per photo.
 
     Args:
@@ -98,7 +98,7 @@ class MapFolder:
             ) from error
 
     @classmethod
-    def open(cls, path: Path) -> MapFolder:
+    def open(cls, path: Path) -> TeacherMapStore:
         """Open a folder for reading.
 
         Raises:
@@ -110,7 +110,7 @@ class MapFolder:
         return cls(path, header)
 
     @classmethod
-    def create(cls, path: Path, skeleton: Skeleton, origin: Mapping[str, Any]) -> MapFolder:
+    def create(cls, path: Path, skeleton: Skeleton, origin: Mapping[str, Any]) -> TeacherMapStore:
         """Open a folder for writing; one that holds maps of the same origin is continued.
 
         Args:
@@ -157,7 +157,7 @@ class MapFolder:
         """Return the path of a photo's maps, whether they exist or not."""
         return self.path / f"{photo.name}.npz"
 
-    def write(self, photo: Path, stamp: PhotoStamp, maps: Maps, to_cells: Affine) -> None:
+    def write(self, photo: Path, stamp: PhotoFingerprint, maps: Maps, to_cells: Affine) -> None:
         """Write the maps of a photo, replacing the file atomically.
 
         Args:
@@ -181,7 +181,7 @@ class MapFolder:
                 photo=np.array(stamp, np.int64),
             )
 
-    def has(self, photo: Path, stamp: PhotoStamp) -> bool:
+    def has(self, photo: Path, stamp: PhotoFingerprint) -> bool:
         """Return whether the maps of a photo are there; a damaged file counts as missing.
 
         Raises:
@@ -200,7 +200,7 @@ class MapFolder:
         _check_stamp(path, photo, found, stamp)
         return True
 
-    def read(self, photo: Path, height: int, width: int) -> PhotoMaps | None:
+    def read(self, photo: Path, height: int, width: int) -> StoredMaps | None:
         """Read the maps of a photo.
 
         Args:
@@ -240,8 +240,8 @@ class MapFolder:
             or not abs(np.linalg.det(matrix[:, :2])) > 0
         ):
             raise _damaged(path, "to_cells cannot be inverted")
-        _check_stamp(path, photo, found, PhotoStamp(height, width, _file_size(photo)))
-        return PhotoMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))
+        _check_stamp(path, photo, found, PhotoFingerprint(height, width, _file_size(photo)))
+        return StoredMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))
 
 
 def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
@@ -265,7 +265,7 @@ def _file_size(photo: Path) -> int:
         ) from error
 
 
-def _check_stamp(path: Path, photo: Path, found: list[int], expected: PhotoStamp) -> None:
+def _check_stamp(path: Path, photo: Path, found: list[int], expected: PhotoFingerprint) -> None:
     if found != list(expected):
         raise BodyPoseNetError(
             f"{path}: made of a photo of (height, width, bytes) {tuple(found)}, but {photo} has "

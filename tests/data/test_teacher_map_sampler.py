@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from bodyposenet.data.dataset import DatasetSource, SampleSet, stack
-from bodyposenet.data.map_folder import HEADER_FILE, MapFolder, PhotoStamp
+from bodyposenet.data.dataset import DatasetSource, SampleSet, collate
 from bodyposenet.data.records import RecordSet, write_records
-from bodyposenet.data.teacher_maps import LARGEST_ENLARGEMENT, LARGEST_REDUCTION
+from bodyposenet.data.teacher_map_sampler import LARGEST_ENLARGEMENT, LARGEST_REDUCTION
+from bodyposenet.data.teacher_map_store import HEADER_FILE, PhotoFingerprint, TeacherMapStore
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.model.targets import render_targets
@@ -47,7 +47,7 @@ def photo(tmp_path):
 
 
 def file_fingerprint(photo):
-    return PhotoStamp(HEIGHT, WIDTH, photo.stat().st_size)
+    return PhotoFingerprint(HEIGHT, WIDTH, photo.stat().st_size)
 
 
 def perfect_maps(skeleton, scale):
@@ -62,7 +62,7 @@ def perfect_maps(skeleton, scale):
 
 
 def write(folder, photo, skeleton=SKELETON, scale=1.0):
-    MapFolder.create(folder, skeleton, {"model": None}).write(
+    TeacherMapStore.create(folder, skeleton, {"model": None}).write(
         photo, file_fingerprint(photo), *perfect_maps(skeleton, scale)
     )
 
@@ -223,7 +223,7 @@ def test_a_photo_without_maps_is_learned_from_its_labels(make_samples, photo, tm
     assert sample.without_maps == 1 and not sample.unreadable
     assert not sample.teacher_cells.any()
     write(tmp_path / "maps", photo)
-    batch = stack([sample, samples[0, 0]])
+    batch = collate([sample, samples[0, 0]])
     assert batch.without_maps == 1 and batch.out_of_scale == 0
     assert batch.teacher_cells.any(axis=(1, 2)).tolist() == [False, True]
 
@@ -273,7 +273,7 @@ def test_folders_that_cannot_be_used_are_errors(photo, spec, tmp_path):
     folder.mkdir()
     with pytest.raises(BodyPoseNetError, match=HEADER_FILE):
         teacher_maps(folder, spec)
-    MapFolder.create(folder, SKELETON, {})
+    TeacherMapStore.create(folder, SKELETON, {})
     with pytest.raises(BodyPoseNetError, match=str(folder)):  # no photos
         teacher_maps(folder, spec)
     for content in ("[]", '{"format": 2}', '{"format": 1, "skeleton": {"categories": []}}', "{"):
@@ -283,7 +283,7 @@ def test_folders_that_cannot_be_used_are_errors(photo, spec, tmp_path):
         assert caught.value.remedy
     shutil.rmtree(folder)
     finger = Skeleton("finger", ("knuckle", "tip"), ((0, 1),))
-    MapFolder.create(folder, finger, {}).write(
+    TeacherMapStore.create(folder, finger, {}).write(
         photo,
         file_fingerprint(photo),
         Maps(np.zeros((3, 2, 2)), np.zeros((2, 2, 2))),
@@ -312,20 +312,20 @@ def test_only_limbs_that_the_teacher_has_count(make_samples, photo, spec, tmp_pa
 
 
 def test_a_folder_takes_maps_of_one_teacher_only(photo, tmp_path):
-    folder = MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
+    folder = TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
     assert not folder.has(photo, file_fingerprint(photo))
     folder.write(photo, file_fingerprint(photo), *perfect_maps(SKELETON, 1.0))
-    again = MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
+    again = TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
     assert again.has(photo, file_fingerprint(photo)) and len(again) == 1
-    assert again.digest == folder.digest == MapFolder.open(tmp_path / "maps").digest
+    assert again.digest == folder.digest == TeacherMapStore.open(tmp_path / "maps").digest
     with pytest.raises(BodyPoseNetError, match="settings"):
-        MapFolder.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": False}})
+        TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": False}})
     folder.file_of(photo).write_bytes(b"half")
     assert not folder.has(photo, file_fingerprint(photo))
 
 
 def test_maps_that_are_not_finite_are_not_written(photo, tmp_path):
-    folder = MapFolder.create(tmp_path / "maps", SKELETON, {})
+    folder = TeacherMapStore.create(tmp_path / "maps", SKELETON, {})
     maps, to_cells = perfect_maps(SKELETON, 1.0)
     maps.pafs[0, 0, 0] = np.nan
     with pytest.raises(BodyPoseNetError, match=photo.name):

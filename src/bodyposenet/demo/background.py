@@ -30,9 +30,9 @@ def random_background(rng: np.random.Generator, height: int, width: int) -> Imag
     return image
 
 
-def paint_objects(rng: np.random.Generator, canvas: Canvas) -> None:
+def paint_occluders(rng: np.random.Generator, canvas: Canvas) -> None:
     """Paint things that stand before the people: a post, a rail, a box, a ball or a bush."""
-    height, width = (int(length) for length in canvas.owners.shape)
+    height, width = (int(length) for length in canvas.part_ids.shape)
     for _ in range(rng.integers(1, 3)):
         x, y = rng.uniform(0, width), rng.uniform(0.35, 1.0) * height
         size = height * rng.uniform(0.05, 0.14)
@@ -52,7 +52,7 @@ def paint_objects(rng: np.random.Generator, canvas: Canvas) -> None:
         canvas.paint(capsule(start, end, size, size), texture, OBJECT)
 
 
-def finish(rng: np.random.Generator, image: Image) -> Image:
+def apply_camera_effects(rng: np.random.Generator, image: Image) -> Image:
     """What a camera adds: exposure, contrast, a little blur and noise."""
     if rng.random() < 0.25:
         image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.3, 0.8))  # type: ignore[assignment]

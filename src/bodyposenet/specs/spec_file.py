@@ -25,7 +25,7 @@ _MAX_VALUES = 100_000
 """After YAML's aliases are expanded: a few hundred bytes of them can stand for billions."""
 
 
-class Source:
+class SpecFile:
     """A spec file: JSON if its name ends so, else YAML.
 
     Args:

@@ -17,11 +17,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.loading import Block, mention
+from bodyposenet.specs.loading import Block, log_once
 from bodyposenet.specs.network import STRIDE, ModelConfig
-from bodyposenet.specs.numbers import Deviation, Divisor, Offset, Stages, Whole
+from bodyposenet.specs.number_types import Deviation, Divisor, NonNegativeInt, Offset, Stages
 from bodyposenet.specs.pose import PoseConfiguration
-from bodyposenet.specs.source import Location, Source
+from bodyposenet.specs.spec_file import Location, SpecFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import HEATMAP_SIGMA
 
@@ -55,7 +55,7 @@ class Header(Block):
                 if not unknown:
                     raise
             keys = ", ".join(".".join(map(str, place)) for place in unknown)
-            mention(f"{path}: keys ignored, perhaps of a later version: {keys[:200]}")
+            log_once(f"{path}: keys ignored, perhaps of a later version: {keys[:200]}")
             return cls.model_validate_json(json.dumps(_without(json.loads(text), unknown)))
         except ValueError as error:  # pydantic's too; Python's of an integer of 4300 digits
             reason = first_problem(error) if isinstance(error, ValidationError) else error
@@ -120,7 +120,7 @@ _SIGMA = TypeAdapter(Deviation)
 def _read_sigma(spec: str) -> float | None:
     """The sigma of the heatmaps that a train spec describes; None if its text is unreadable."""
     try:
-        content = TrainSpec.arrange(Source(Path("train spec"), spec))
+        content = TrainSpec.normalized_content(SpecFile(Path("train spec"), spec))
         labels = content.get("dataloader", {}).get("label_processor_config", {})
         return _SIGMA.validate_python(labels.get("heatmap_gaussian_sigma", HEATMAP_SIGMA))
     except (AttributeError, BodyPoseNetError, ValidationError):  # AttributeError: no block
@@ -144,12 +144,12 @@ class NetworkHeader(MapsHeader):
     network: ModelConfig
     widths: dict[str, Channels]
     stride: Annotated[int, Field(ge=STRIDE, le=STRIDE)] = STRIDE
-    epoch: Whole
+    epoch: NonNegativeInt
 
 
 class StateHeader(NetworkHeader):
     """What is needed to go on with a training."""
 
-    samples: Whole
+    samples: NonNegativeInt
     facts: dict[str, int | bool] = Field(default_factory=dict)
     scaler: dict[str, int | float] | None = None

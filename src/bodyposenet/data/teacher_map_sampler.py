@@ -1,6 +1,6 @@
 """Precomputed teacher maps in training samples, for distillation.
 
-Each sample takes the maps of its photo (`data.map_folder`) through its own affine map, so that
+Each sample warps the maps of its photo (`data.teacher_map_store`) by its own affine map, so that
 rotated, mirrored and scaled crops get the teacher's output without running the teacher.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.channels import ChannelMap
-from bodyposenet.data.map_folder import MapFolder, PhotoMaps
+from bodyposenet.data.teacher_map_store import StoredMaps, TeacherMapStore
 from bodyposenet.geometry import Affine
 from bodyposenet.specs.network import STRIDE
 
@@ -48,7 +48,7 @@ class SampleMaps:
     is_out_of_scale: bool = False
 
 
-class TeacherMaps:
+class TeacherMapSampler:
     """Moves the maps of whole photos into training samples.
 
     Peaks and fields arrive where the sample's own targets are: heatmaps are moved, the vectors of
@@ -89,7 +89,7 @@ class TeacherMaps:
 
     def __init__(
         self,
-        folder: MapFolder,
+        folder: TeacherMapStore,
         plain: tuple[ChannelMap, ChannelMap],
         mirrored: tuple[ChannelMap, ChannelMap],
         *,
@@ -150,7 +150,7 @@ class TeacherMaps:
         return SampleMaps(heatmaps, pafs, cells, is_missing, is_out_of_scale)
 
     def _heatmaps(
-        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, moving: Affine, into: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
         source = table.source[self.known_heatmaps]
         values = stored.heatmaps[source].astype(np.float32)
@@ -167,7 +167,7 @@ class TeacherMaps:
         return moved
 
     def _pafs(
-        self, stored: PhotoMaps, moving: Affine, into: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, moving: Affine, into: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
         source, sign = table.source[self.known_pafs], table.sign[self.known_pafs]
         values = stored.pafs[source].astype(np.float32)
