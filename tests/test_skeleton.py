@@ -47,27 +47,55 @@ def test_22_limbs_are_taos_and_three_that_hold_the_trunk_together():
 
 
 @pytest.mark.parametrize("skeleton", [TAO, COCO, LINKED], ids=["tao", "coco", "22 limbs"])
-def test_limbs_from_shoulder_to_ear_only_complete_bodies(skeleton):
-    ends = [{skeleton.joints[joint] for joint in skeleton.limbs[k]} for k in skeleton.completing]
+def test_limbs_from_shoulder_to_ear_are_auxiliary(skeleton):
+    ends = [{skeleton.joints[joint] for joint in skeleton.limbs[k]} for k in skeleton.auxiliary]
     assert {"right_shoulder", "right_ear"} in ends
     assert {"left_shoulder", "left_ear"} in ends
     assert len(ends) == 2
 
 
-def test_completing_limbs_may_be_others_or_none():
-    for completing in ((), (0, 3)):
-        skeleton = Skeleton("own", TAO.joints, TAO.limbs, completing=completing)
-        assert skeleton.completing == completing
+def test_auxiliary_limbs_can_be_others_or_none():
+    for auxiliary in ((), (0, 3)):
+        skeleton = Skeleton("own", TAO.joints, TAO.limbs, auxiliary=auxiliary)
+        assert skeleton.auxiliary == auxiliary
         configuration = skeleton.to_pose_configuration()
         assert Skeleton.from_pose_configuration(configuration) == skeleton
 
 
-def test_a_completing_limb_must_be_a_limb(tmp_path):
+@pytest.mark.parametrize("key", ["auxiliary_limbs", "completing_limbs"])
+def test_an_auxiliary_limb_must_be_a_limb(key, tmp_path):
     configuration = TAO.to_pose_configuration()
-    configuration["categories"][0]["completing_limbs"] = [["nose", "left_ankle"]]
+    del configuration["categories"][0]["auxiliary_limbs"]
+    configuration["categories"][0][key] = [["nose", "left_ankle"]]
     path = tmp_path / "pose.json"
     path.write_text(json.dumps(configuration))
-    with pytest.raises(BodyPoseNetError, match="'nose', 'left_ankle'\\] is no limb"):
+    with pytest.raises(BodyPoseNetError, match=r"auxiliary_limbs: .*'nose', 'left_ankle'"):
+        load_skeleton(path)
+
+
+def test_the_older_name_of_auxiliary_limbs_is_accepted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    skeleton = Skeleton("own", TAO.joints, TAO.limbs, auxiliary=(0, 3))
+    configuration = skeleton.to_pose_configuration()
+    (category,) = configuration["categories"]
+    category["completing_limbs"] = category.pop("auxiliary_limbs")
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(configuration, indent=1))
+    assert Skeleton.from_pose_configuration(configuration) == skeleton
+    assert "deprecated" not in caplog.text
+    assert load_skeleton(path) == load_skeleton(path) == skeleton
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "pose.json" in line and "auxiliary_limbs" in line
+    with pytest.warns(DeprecationWarning, match="auxiliary"):
+        assert skeleton.completing == (0, 3)
+
+
+def test_both_names_of_auxiliary_limbs_at_once_are_an_error(tmp_path):
+    configuration = TAO.to_pose_configuration()
+    configuration["categories"][0]["completing_limbs"] = []
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(configuration))
+    with pytest.raises(BodyPoseNetError, match="completing_limbs"):
         load_skeleton(path)
 
 
@@ -158,8 +186,8 @@ def test_equal_skeletons_have_equal_hashes(skeleton):
 
 
 def test_lists_make_a_skeleton_that_is_hashable():
-    skeleton = Skeleton("own", ["a", "b"], [[0, 1]], sigmas=[0.1, 0.2], completing=[])
-    assert skeleton == Skeleton("own", ("a", "b"), ((0, 1),), sigmas=(0.1, 0.2), completing=())
+    skeleton = Skeleton("own", ["a", "b"], [[0, 1]], sigmas=[0.1, 0.2], auxiliary=[])
+    assert skeleton == Skeleton("own", ("a", "b"), ((0, 1),), sigmas=(0.1, 0.2), auxiliary=())
     assert hash(skeleton)
 
 
@@ -226,7 +254,7 @@ def test_sigmas_by_name():
         ((("a", "b"), ((0, 2),)), "limb \\(0, 2\\)"),
         ((("a", "b"), ((-1, 0),)), "limb \\(-1, 0\\)"),
         ((("a", "b"), ((0, 1),), (0.1,)), "1 sigmas for 2 joints"),
-        ((("a", "b"), ((0, 1),), (), {}, (1,)), "no limbs \\(1,\\) to complete"),
+        ((("a", "b"), ((0, 1),), (), {}, (1,)), r"auxiliary \(1,\)"),
     ],
 )
 def test_impossible_skeletons(arguments, message):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -48,8 +49,8 @@ class Skeleton:
         sigmas: K OKS sigmas; by default COCO's, looked up by joint name.
         derived: Joint -> the two joints in whose middle it lies, for datasets that lack it; by
             default the neck between the shoulders.
-        completing: Indices of the auxiliary limbs, which start no person and are assembled last in
-            `mode: accurate`; by default those between a shoulder and an ear.
+        auxiliary: Indices of the auxiliary limbs, which `mode: accurate` assembles last and which
+            start no person; by default those between a shoulder and an ear.
 
     Raises:
         BodyPoseNetError: A joint name occurs twice, or a limb does not connect two joints.
@@ -63,14 +64,14 @@ class Skeleton:
         default_factory=lambda: dict(_DERIVED),
         hash=False,  # a dict has no hash; equal skeletons have equal hashes without it
     )
-    completing: tuple[int, ...] | None = None
+    auxiliary: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joints", tuple(self.joints))
         object.__setattr__(self, "limbs", tuple((start, end) for start, end in self.limbs))
         object.__setattr__(self, "sigmas", tuple(self.sigmas))
-        if self.completing is not None:
-            object.__setattr__(self, "completing", tuple(self.completing))
+        if self.auxiliary is not None:
+            object.__setattr__(self, "auxiliary", tuple(self.auxiliary))
         twice = sorted({joint for joint in self.joints if self.joints.count(joint) > 1})
         if twice:
             raise BodyPoseNetError(f"skeleton {self.name}: joint names occur twice: {twice}")
@@ -86,10 +87,13 @@ class Skeleton:
             raise BodyPoseNetError(
                 f"skeleton {self.name}: {len(self.sigmas)} sigmas for {len(self.joints)} joints"
             )
-        if self.completing is None:
-            object.__setattr__(self, "completing", self._limbs_between("shoulder", "ear"))
-        elif not set(self.completing) <= set(range(len(self.limbs))):
-            raise BodyPoseNetError(f"skeleton {self.name}: no limbs {self.completing} to complete")
+        if self.auxiliary is None:
+            object.__setattr__(self, "auxiliary", self._limbs_between("shoulder", "ear"))
+        elif not set(self.auxiliary) <= set(range(len(self.limbs))):
+            raise BodyPoseNetError(
+                f"skeleton {self.name}: auxiliary {self.auxiliary}: not all are indices of its "
+                f"{len(self.limbs)} limbs (counted from 0)"
+            )
 
     @property
     def heatmap_channels(self) -> int:
@@ -158,9 +162,9 @@ class Skeleton:
                     "derived_joints": {
                         name: list(parents) for name, parents in self.derived.items()
                     },
-                    "completing_limbs": [
+                    "auxiliary_limbs": [
                         [self.joints[joint] for joint in self.limbs[limb]]
-                        for limb in self.completing or ()
+                        for limb in self.auxiliary or ()
                     ],
                 }
             ],
@@ -176,7 +180,8 @@ class Skeleton:
             limbs = tuple((index[start], index[end]) for start, end in names)
         else:
             limbs = tuple((start - 1, end - 1) for start, end in category["skeleton"])
-        derived, completing = category.get("derived_joints"), category.get("completing_limbs")
+        derived = category.get("derived_joints")
+        auxiliary = category.get("auxiliary_limbs", category.get("completing_limbs"))
         return cls(
             name=configuration["pose_config_type"],
             joints=tuple(category["keypoints"]),
@@ -185,10 +190,17 @@ class Skeleton:
             derived=dict(_DERIVED)
             if derived is None
             else {name: (first, second) for name, (first, second) in derived.items()},
-            completing=None
-            if completing is None
-            else tuple(limbs.index((index[start], index[end])) for start, end in completing),
+            auxiliary=None
+            if auxiliary is None
+            else tuple(limbs.index((index[start], index[end])) for start, end in auxiliary),
         )
+
+    @property
+    def completing(self) -> tuple[int, ...] | None:
+        """Deprecated: `auxiliary`."""
+        message = "Skeleton.completing is deprecated; use Skeleton.auxiliary"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.auxiliary
 
     def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:
         """Return the map from the joints of a dataset to those of this skeleton, by exact name."""

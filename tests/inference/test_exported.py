@@ -176,7 +176,7 @@ def test_keys_of_a_later_version_are_ignored(tmp_path, caplog):
         ("normalization.image_scale", [256, 0, 256]),
         ("normalization.image_offset", [0.5]),
         ("skeleton.categories", []),
-        ("skeleton.categories.0.completing_limbs", [["nose", "left_ankle"]]),
+        ("skeleton.categories.0.auxiliary_limbs", [["nose", "left_ankle"]]),
         ("skeleton.categories.0.skeleton_edge_names", [["nose", "tail"]]),
     ],
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from bodyposenet.files import exists, is_file
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.loading import Block, Spec
+from bodyposenet.specs.loading import Block, Spec, mention
+from bodyposenet.specs.source import Source
 
 Sigma = Annotated[float, Field(ge=1e-4, le=10)]
 
@@ -54,6 +55,9 @@ class KeypointCategory(Block):
 
 DEFAULT_POSE_CONFIGURATION = "bpnet_18joints.json"
 
+_OLD_AUXILIARY_LIMBS = "completing_limbs"
+"""Older name of `auxiliary_limbs`, in files of earlier versions."""
+
 
 class PoseCategory(KeypointCategory):
     """The joints and limbs that the network predicts; either list of limbs is enough."""
@@ -61,8 +65,10 @@ class PoseCategory(KeypointCategory):
     derived_joints: dict[str, tuple[str, str]] | None = None
     """Joint -> the two joints it lies between, for datasets that lack it (ours).
     By default a neck lies between the shoulders."""
-    completing_limbs: tuple[tuple[str, str], ...] | None = None
-    """Limbs by name that `mode: accurate` takes last and that start no body (ours).
+    auxiliary_limbs: tuple[tuple[str, str], ...] | None = Field(
+        default=None, validation_alias=AliasChoices("auxiliary_limbs", _OLD_AUXILIARY_LIMBS)
+    )
+    """Limbs by name that `mode: accurate` assembles last and that start no person (ours).
     By default those between a shoulder and an ear."""
 
     @model_validator(mode="after")
@@ -87,9 +93,9 @@ class PoseCategory(KeypointCategory):
         ]
         if self.skeleton and self.skeleton_edge_names and named != list(self.skeleton_edge_names):
             raise ValueError("skeleton and skeleton_edge_names do not name the same limbs")
-        for edge in self.completing_limbs or ():
+        for edge in self.auxiliary_limbs or ():
             if edge not in (self.skeleton_edge_names or named):
-                raise ValueError(f"completing_limbs: {list(edge)} is no limb")
+                raise ValueError(f"auxiliary_limbs: {list(edge)} is not one of the limbs")
         return self
 
 
@@ -100,6 +106,21 @@ class PoseConfiguration(Spec):
     """Its name."""
     categories: tuple[PoseCategory, ...] = Field(min_length=1, max_length=1)
     """One category: people."""
+
+    @classmethod
+    def arrange(cls, source: Source) -> dict[str, Any]:
+        """Return the content of a file; an older name in it is mentioned in the log.
+
+        Raises:
+            BodyPoseNetError: The file is broken.
+        """
+        content = super().arrange(source)
+        categories = content.get("categories")
+        for index, category in enumerate(categories if isinstance(categories, list) else ()):
+            if isinstance(category, dict) and _OLD_AUXILIARY_LIMBS in category:
+                place = source.place(("categories", index, _OLD_AUXILIARY_LIMBS))
+                mention(f"{place} is deprecated: rename it auxiliary_limbs")
+        return content
 
 
 def bundled_pose_configuration(name: str) -> Path | None:

@@ -255,7 +255,7 @@ def _mirrored(skeleton: Skeleton) -> Skeleton:
     In a mirrored sample the left hand is what the teacher, in the photo, calls the right one.
     """
     joints = tuple(skeleton.joints[other] for other in skeleton.mirrored)
-    return Skeleton(skeleton.name, joints, skeleton.limbs, completing=())
+    return Skeleton(skeleton.name, joints, skeleton.limbs, auxiliary=())
 
 
 def _by_network(network: BodyPoseNetwork, device: torch.device) -> Infer:

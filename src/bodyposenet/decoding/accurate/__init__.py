@@ -83,7 +83,7 @@ def _find_people(
 ) -> People:
     """All people that connections make, however few joints they have."""
     limbs = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
-    auxiliary = np.isin(np.arange(len(limbs)), skeleton.completing or ())
+    auxiliary = np.isin(np.arange(len(limbs)), skeleton.auxiliary or ())
     points, scores, first = find_peaks(heatmaps, heatmap_threshold, sigma)
     connections, connection_scores = score_connections(
         pafs, limbs, points, scores, first, paf_threshold
