@@ -10,8 +10,8 @@ from pydantic import AliasChoices, Field, model_validator
 
 from bodyposenet.files import exists, is_file
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.loading import Block, Spec, mention
-from bodyposenet.specs.source import Source
+from bodyposenet.specs.loading import Block, Spec, log_once
+from bodyposenet.specs.spec_file import SpecFile
 
 Sigma = Annotated[float, Field(ge=1e-4, le=10)]
 
@@ -108,18 +108,18 @@ class PoseConfiguration(Spec):
     """One category: people."""
 
     @classmethod
-    def arrange(cls, source: Source) -> dict[str, Any]:
+    def normalized_content(cls, file: SpecFile) -> dict[str, Any]:
         """Return the content of a file; an older name in it is mentioned in the log.
 
         Raises:
             BodyPoseNetError: The file is broken.
         """
-        content = super().arrange(source)
+        content = super().normalized_content(file)
         categories = content.get("categories")
         for index, category in enumerate(categories if isinstance(categories, list) else ()):
             if isinstance(category, dict) and _OLD_AUXILIARY_LIMBS in category:
-                place = source.place(("categories", index, _OLD_AUXILIARY_LIMBS))
-                mention(f"{place} is deprecated: rename it auxiliary_limbs")
+                place = file.place(("categories", index, _OLD_AUXILIARY_LIMBS))
+                log_once(f"{place} is deprecated: rename it auxiliary_limbs")
         return content
 
 
