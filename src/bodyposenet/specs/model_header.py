@@ -109,7 +109,7 @@ class MapsHeader(Header):
         """Whether the file tells the sigma of its heatmaps; otherwise TAO's is assumed."""
         return "heatmap_sigma" in self.model_fields_set
 
-    def joints(self) -> Skeleton:
+    def to_skeleton(self) -> Skeleton:
         """The joints and limbs of the maps."""
         return Skeleton.from_pose_configuration(self.skeleton.model_dump())
 
