@@ -34,7 +34,7 @@ from bodyposenet.inference.engines.pytorch import PyTorchEngine
 from bodyposenet.inference.predictor import Predictor, network_affine
 from bodyposenet.media.images import read_image
 from bodyposenet.media.inputs import ImageEntry, list_images
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.targets import render_targets
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -162,7 +162,7 @@ def build_engine(train: TrainSpec, arguments: argparse.Namespace) -> Engine:
     network = build_network(train, torch.device("cpu")).eval()
     if arguments.engine == "pytorch":
         return PyTorchEngine(network, torch.device("cpu"))
-    return onnx.load("the network", content=export_onnx(network, describe(network)))
+    return onnx.load("the network", content=export_onnx(network, model_header(network)))
 
 
 def _rivals(

@@ -24,7 +24,7 @@ import torch
 
 from bodyposenet.demo.scene import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -95,7 +95,7 @@ def _write_model(path: Path, width: float) -> None:
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=width)
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     network = BodyPoseNetwork(skeleton, ModelConfig(stages=2, backbone_attributes=attributes))
-    path.write_bytes(export_onnx(network, describe(network)))
+    path.write_bytes(export_onnx(network, model_header(network)))
 
 
 if __name__ == "__main__":

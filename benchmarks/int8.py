@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation.evaluator import DatasetResult, evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.calibration import CalibrationSource
-from bodyposenet.exporting.int8.quantization import Quantization, quantize
+from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.inference.engines import onnx
 from bodyposenet.inference.predictor import Predictor
-from bodyposenet.model.checkpoint import describe, read_model
+from bodyposenet.model.checkpoint import model_header, read_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
@@ -40,7 +40,7 @@ from . import harness
 _SIZE = (320, 448)
 _STAGES = {"vgg": 3, "mobilenet": 2}
 """Those of the train specs that we ship."""
-_TARGETS = {"": Quantization("cpu"), "_tensorrt": Quantization("tensorrt")}
+_TARGETS = {"": QuantizationOptions("cpu"), "_tensorrt": QuantizationOptions("tensorrt")}
 """End of a figure's name -> how the model is quantized."""
 _PIXELS = 2.0
 
@@ -70,7 +70,7 @@ def _export_made_up(architecture: str, stages: int) -> bytes:
     )
     spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
     network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec)
-    return export_onnx(network, describe(network))
+    return export_onnx(network, model_header(network))
 
 
 def _time(

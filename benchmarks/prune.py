@@ -19,11 +19,12 @@ import torch
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.inference.engines.base import Engine
 from bodyposenet.inference.models import open_engine
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.pruning.cost import cost_of, find_threshold
-from bodyposenet.pruning.graph import prune_channels
-from bodyposenet.pruning.rule import PruningOptions, rank_filters
+from bodyposenet.pruning.cost import compute_cost
+from bodyposenet.pruning.dependency_graph import prune_channels
+from bodyposenet.pruning.target_macs import find_threshold
+from bodyposenet.pruning.threshold_rule import PruningOptions, rank_filters
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -46,7 +47,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     threshold = find_threshold(network, ranking, _SHARE)
     pruned = prune_channels(network, ranking.kept(threshold))
     search = time.perf_counter() - start
-    whole, left = cost_of(network), cost_of(pruned)
+    whole, left = compute_cost(network), compute_cost(pruned)
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         engines = {
@@ -68,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _engine(path: Path, network: BodyPoseNetwork) -> Engine:
-    path.write_bytes(export_onnx(network, describe(network)))
+    path.write_bytes(export_onnx(network, model_header(network)))
     return open_engine(InferenceSpec(), str(path), "", "onnx")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from bodyposenet.console import print_result
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exit_codes import exit_code_of
-from bodyposenet.model.checkpoint import describe, tensors_of, write_tensors
+from bodyposenet.model.checkpoint import model_header, named_tensors, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import build_pretrained
 from bodyposenet.specs.pose import load_skeleton
@@ -27,9 +27,9 @@ def main() -> None:
     if not 0 <= arguments.share <= 1:
         raise BodyPoseNetError(f"--share {arguments.share}: must be from 0 to 1")
     network = _read(arguments.weights, arguments.pose_config)
-    tensors = tensors_of(network)
+    tensors = named_tensors(network)
     if arguments.average_with is not None:
-        others = tensors_of(_read(arguments.average_with, arguments.pose_config))
+        others = named_tensors(_read(arguments.average_with, arguments.pose_config))
         if {name: t.shape for name, t in others.items()} != {
             name: t.shape for name, t in tensors.items()
         }:
@@ -48,7 +48,7 @@ def main() -> None:
             name: tensor.half() if tensor.is_floating_point() else tensor
             for name, tensor in tensors.items()
         }
-    write_tensors(arguments.output_file, describe(network), tensors)
+    write_tensors(arguments.output_file, model_header(network), tensors)
     print_result(f"written: {arguments.output_file}")
 
 

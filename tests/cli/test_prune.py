@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from bodyposenet.commands.prune import PruneResult
 from bodyposenet.model.checkpoint import load_model, read_model, save_model
 from bodyposenet.training import preparation
 
@@ -29,8 +31,8 @@ def row(table, name):
 def test_the_table_tells_filters_parameters_and_compute(prune, exported):
     result, path = prune("-pth", 0.9, "-el", "stage1/conv1")
     assert result.code == 0, result.err
-    before = load_model(exported / "model.tlt", "key").widths()
-    after = load_model(path, "key").widths()
+    before = load_model(exported / "model.tlt", "key").out_channels()
+    after = load_model(path, "key").out_channels()
     for name, width in before.items():
         assert row(result.out, name)[:2] == [str(width), str(after[name])]
     assert row(result.out, "stage1/conv1")[2:] == ["excluded"]
@@ -49,7 +51,7 @@ def test_the_file_says_what_it_is(prune, exported, tmp_path):
     assert result.code == 0, result.err
     header, network = read_model(path, "key")
     assert (header["epoch"], header["spec"]) == (7, "a: 1")
-    assert header["widths"] == network.widths()
+    assert header["widths"] == network.out_channels()
     assert header["pruned"] == {
         "normalizer": "L2", "equalization": "geometric_mean", "granularity": 8,
         "min_num_filters": 8, "threshold": 5.0,
@@ -65,7 +67,7 @@ def test_a_share_of_the_compute_can_be_asked_for(prune):
     (threshold,) = re.findall(r"threshold (\S+)\n", result.out)
     again, same = prune("-pth", threshold, name="again.tlt")
     assert again.code == 0, again.err
-    assert load_model(same, "key").widths() == load_model(path, "key").widths()
+    assert load_model(same, "key").out_channels() == load_model(path, "key").out_channels()
 
 
 def test_norms_are_told_on_request(prune):
@@ -108,8 +110,8 @@ def test_a_pruned_model_can_be_pruned_again(prune):
     _, once = prune("-pth", 0.9)
     again, twice = prune("-pth", 0.95, model=once, name="twice.tlt")
     assert again.code == 0, again.err
-    widths = [sum(load_model(path, "key").widths().values()) for path in (once, twice)]
-    assert widths[1] < widths[0]
+    out_channels = [sum(load_model(path, "key").out_channels().values()) for path in (once, twice)]
+    assert out_channels[1] < out_channels[0]
 
 
 def test_train_goes_on_with_the_pruned_graph(
@@ -136,7 +138,7 @@ def test_train_goes_on_with_the_pruned_graph(
     assert "resuming after epoch 1" in said
     assert multipliers == {1.0, 2.0, 4.0, 8.0}
     retrained = load_model(results / "bpnet_model.tlt", "key")
-    assert retrained.widths() == load_model(path, "key").widths()
+    assert retrained.out_channels() == load_model(path, "key").out_channels()
 
 
 def test_train_without_load_graph_tells_of_it(prune, run_bpnet, write_train_spec, tmp_path):
@@ -195,3 +197,9 @@ def test_the_output_is_a_tlt_file(prune, tmp_path):
     refused, _ = prune("-pth", 0.9, name="x.onnx")
     assert refused.code == 2
     assert "only .tlt and .hdf5 files are written" in refused.err
+
+
+def test_the_old_name_of_out_channels_is_deprecated():
+    result = PruneResult(Path("model.tlt"), 0.1, {"stage1/conv1": 8}, ())
+    with pytest.warns(DeprecationWarning, match="out_channels"):
+        assert result.widths == {"stage1/conv1": 8}

@@ -10,7 +10,7 @@ from bodyposenet.inference.models import open_engine
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.specs.inference import InferenceSpec
 
-from ..model.keras_files import make_model, write_model
+from ..model.tao_keras_models import make_model, write_model
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +99,15 @@ def test_a_pruned_model_of_tao_is_retrained(run_bpnet, folder, write_train_spec,
     assert result.code == 0, result.err
     assert str(pruned) in result.out
     assert ".tlt" in result.err  # whose format it has
-    widths = load_model(pruned).widths()
-    assert sum(widths.values()) < sum(load_model(folder / "tao.hdf5").widths().values())
+    out_channels = load_model(pruned).out_channels()
+    assert sum(out_channels.values()) < sum(load_model(folder / "tao.hdf5").out_channels().values())
     spec = write_train_spec(
         num_epoch=1, validation_every_n_epoch=5, pretrained_weights=str(pruned), load_graph=True,
         model={"stages": 3}, inference_spec=str(folder / "infer.yaml"),
     )  # fmt: skip
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "retrain")
     assert result.code == 0, result.err
-    assert load_model(tmp_path / "retrain" / "bpnet_model.tlt").widths() == widths
+    assert load_model(tmp_path / "retrain" / "bpnet_model.tlt").out_channels() == out_channels
 
 
 def test_a_model_of_tao_is_a_start(run_bpnet, folder, write_train_spec, tmp_path):
@@ -117,8 +117,8 @@ def test_a_model_of_tao_is_a_start(run_bpnet, folder, write_train_spec, tmp_path
     )  # fmt: skip
     result = run_bpnet("train", "-e", spec, "-r", tmp_path)
     assert result.code == 0, result.err
-    theirs = load_model(folder / "tao.hdf5").widths()
-    assert load_model(tmp_path / "bpnet_model.tlt").widths() == theirs
+    theirs = load_model(folder / "tao.hdf5").out_channels()
+    assert load_model(tmp_path / "bpnet_model.tlt").out_channels() == theirs
 
 
 def test_export_takes_a_model_of_tao(run_bpnet, folder, tmp_path):

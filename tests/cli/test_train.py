@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.exporting.onnx import export_onnx
-from bodyposenet.model.checkpoint import load_model, read_model, read_tensors, tensors_of
+from bodyposenet.model.checkpoint import load_model, named_tensors, read_model, read_tensors
 from bodyposenet.model.pretrained import load_pretrained
 from bodyposenet.training import loop, preparation, start, validation
 
@@ -161,8 +161,8 @@ def test_fine_tuning_freezes_layers_to_the_last_statistic(train):
     result, tuned = train("tuned", num_epoch=3, optimizer=frozen, finetuning_config=tuning)
     assert result.code == 0, result.err
     assert re.search(r"state of (\d+) of \1 tensors fits", result.err)
-    before = tensors_of(load_model(first / "model.epoch-2.tlt"))
-    after = tensors_of(load_model(tuned / "bpnet_model.tlt"))
+    before = named_tensors(load_model(first / "model.epoch-2.tlt"))
+    after = named_tensors(load_model(tuned / "bpnet_model.tlt"))
     for name, tensor in after.items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(tensor, before[name]) == name.startswith("block_"), name
@@ -287,9 +287,9 @@ def test_the_heads_of_movenet_are_trained_on_a_frozen_trunk(train, run_bpnet, tm
     assert "stage2/conv1.weight" in result.err  # named as missing
     assert "heads.heatmap.1.conv.weight" in result.err  # named as unused
     network = load_model(results / "bpnet_model.tlt")
-    ours, start = tensors_of(network), deepcopy(network)
+    ours, start = named_tensors(network), deepcopy(network)
     load_pretrained(start, tmp_path / "trunk.safetensors")
-    for name, tensor in tensors_of(start).items():
+    for name, tensor in named_tensors(start).items():
         if name.startswith(("block_", "fpn_")):
             assert torch.equal(ours[name], tensor)
     pruned = tmp_path / "pruned.tlt"
@@ -297,14 +297,15 @@ def test_the_heads_of_movenet_are_trained_on_a_frozen_trunk(train, run_bpnet, tm
         "prune", "-m", results / "bpnet_model.tlt", "-o", pruned, "-nf", 4, "-pg", 4, "-pth", 0.7
     )
     assert result.code == 0, result.err
-    assert load_model(pruned).widths()["block_9_dwconv"] < network.widths()["block_9_dwconv"]
+    narrowed = load_model(pruned).out_channels()
+    assert narrowed["block_9_dwconv"] < network.out_channels()["block_9_dwconv"]
     again = {
         "pretrained_weights": str(pruned), "load_graph": True, "num_epoch": 1,
         "model.backbone_attributes": movenet,
     }  # fmt: skip
     result, results = train("retrained", **again)
     assert result.code == 0, result.err
-    assert load_model(results / "bpnet_model.tlt").widths() == load_model(pruned).widths()
+    assert load_model(results / "bpnet_model.tlt").out_channels() == narrowed
 
 
 def test_another_normalization_than_the_models_is_an_error(train):

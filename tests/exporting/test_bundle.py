@@ -22,7 +22,7 @@ from bodyposenet.exporting.bundle import BundleOptions, deepstream, write_bundle
 from bodyposenet.exporting.bundle.signature import read_signature
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -322,7 +322,7 @@ def test_a_real_export_tells_its_form(tmp_path):
     )
     network = BodyPoseNetwork(SKELETON, spec)
     form = OnnxExportOptions(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))
-    content = export_onnx(network, describe(network), form)
+    content = export_onnx(network, model_header(network), form)
     signature = read_signature(tmp_path / "m.onnx", content, DeviceOptions(SHAPE, max_batch_size=8))
     assert signature.shape == (32, 48)
     assert (signature.batch, signature.max_batch_size, signature.upsample_ratio) == (1, 1, 2)

@@ -20,7 +20,7 @@ from bodyposenet.exporting.int8.calibration import (
 )
 from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache, read_metadata
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize
-from bodyposenet.exporting.int8.quantization import Quantization, quantize, to_int8
+from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize, to_int8
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.predictor import Predictor
@@ -63,7 +63,7 @@ def ranges(content, source):
 @pytest.fixture(scope="module")
 def files(content, ranges):
     return {
-        target: to_int8(equalize(content), ranges, Quantization(target))
+        target: to_int8(equalize(content), ranges, QuantizationOptions(target))
         for target in ("cpu", "tensorrt")
     }
 
@@ -204,7 +204,7 @@ def test_which_layers_stay_in_float(content, ranges, target):
     every = {node.name for node in Graph(content).of("Conv")}
 
     def floats(**options):
-        return every - in_integers(to_int8(content, ranges, Quantization(target, **options)))
+        return every - in_integers(to_int8(content, ranges, QuantizationOptions(target, **options)))
 
     others = FLOAT[target] - OUTPUTS
     assert floats() == FLOAT[target]
@@ -218,7 +218,7 @@ def test_which_layers_stay_in_float(content, ranges, target):
 
 def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_path):
     """By itself it brings float weights between integers to INT8, with one scale for all."""
-    file = to_int8(content, ranges, Quantization(nodes_to_exclude=("block_*_dwconv_1",)))
+    file = to_int8(content, ranges, QuantizationOptions(nodes_to_exclude=("block_*_dwconv_1",)))
     depthwise = {node.name for node in Graph(content).of("Conv") if "_dwconv_" in node.name}
     found = float_convolutions(file, tmp_path)
     assert found == FLOAT["cpu"] | {name for name in depthwise if name.startswith("block_")}
@@ -234,7 +234,7 @@ def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_pat
 )
 def test_layers_that_cannot_be_float_are_told(content, ranges, options, message):
     with pytest.raises(BodyPoseNetError, match=message):
-        to_int8(content, ranges, Quantization(**options))
+        to_int8(content, ranges, QuantizationOptions(**options))
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
@@ -267,11 +267,11 @@ def test_what_exists_is_used_again(content, source, ranges, caplog, target):
     caplog.set_level("INFO", "bodyposenet")
     assert source.data_file.exists()
     again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
-    file = quantize(content, again, Quantization(target))
+    file = quantize(content, again, QuantizationOptions(target))
     assert str(source.cache_file) in caplog.text
     assert "percentile, 6 images of 128 x 128" in caplog.text
     caplog.clear()
-    assert file == to_int8(equalize(content), ranges, Quantization(target))
+    assert file == to_int8(equalize(content), ranges, QuantizationOptions(target))
     images = CalibrationSource(None, source.data_file, None, 3, 2, SIZE)
     assert find_ranges(equalize(content), images, "percentile", [], "") == ranges
     assert str(source.data_file) in caplog.text
@@ -282,7 +282,7 @@ def cached(content, drawn_dataset, tmp_path_factory):
     """A cache of four of the drawn test images."""
     cache = tmp_path_factory.mktemp("cached") / "cal.bin"
     source = CalibrationSource(drawn_dataset.folder / "test", None, cache, 4, 1, SIZE)
-    quantize(content, source, Quantization())
+    quantize(content, source, QuantizationOptions())
     return source
 
 
@@ -308,10 +308,10 @@ def test_a_cache_that_contradicts_what_is_asked_is_an_error(
         changes = changes | {"image_dir": drawn_dataset.folder / changes["image_dir"]}
     source = replace(cached, **changes)
     if told is None:
-        assert quantize(content, source, Quantization())
+        assert quantize(content, source, QuantizationOptions())
         return
     with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{told}") as error:
-        quantize(content, source, Quantization())
+        quantize(content, source, QuantizationOptions())
     assert "delete both files" in error.value.remedy
 
 
@@ -321,12 +321,12 @@ def test_a_cache_of_a_tensorfile_is_asked_for_in_its_batches(content, source, ra
     again = replace(
         source, cache_file=tmp_path / "cal.bin", batches=2, batch_size=1, expected=expected
     )
-    first = quantize(content, again, Quantization())
+    first = quantize(content, again, QuantizationOptions())
     assert read_metadata(tmp_path / "cal.bin").images == 4
-    assert quantize(content, again, Quantization()) == first
+    assert quantize(content, again, QuantizationOptions()) == first
     other = replace(again, expected=ExpectedCalibration(batches=3, images=3))
     with pytest.raises(BodyPoseNetError, match=r"cal\.bin: .*--batches: 2.*3"):
-        quantize(content, other, Quantization())
+        quantize(content, other, QuantizationOptions())
 
 
 def test_the_photos_calibrated_with_are_counted_where_they_are_known(
@@ -343,7 +343,7 @@ def test_the_photos_calibrated_with_are_counted_where_they_are_known(
 def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
     cache = tmp_path / "cal.bin"
     cache.write_bytes(source.cache_file.read_bytes())
-    quantize(content, CalibrationSource(None, None, cache, 3, 2, SIZE), Quantization())
+    quantize(content, CalibrationSource(None, None, cache, 3, 2, SIZE), QuantizationOptions())
     assert "cal.bin" in caplog.text
     assert "metadata" in caplog.text
 
@@ -353,7 +353,7 @@ def test_a_cache_that_lacks_tensors_is_told(content, source, ranges, tmp_path):
     (tmp_path / "cal.bin").write_text("\n".join(line for line in lines if "block_" not in line))
     other = CalibrationSource(None, None, tmp_path / "cal.bin", 3, 2, SIZE)
     with pytest.raises(BodyPoseNetError, match=r"lacks \d+ of the \d+ tensors.*block_2a.* more"):
-        quantize(content, other, Quantization())
+        quantize(content, other, QuantizationOptions())
 
 
 def with_other_weights(content, change):
@@ -370,7 +370,7 @@ def test_a_cache_of_another_model_is_told(content, source, ranges):
     trained_on = with_other_weights(content, lambda weights: weights * np.float32(1.01))
     again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
     with pytest.raises(BodyPoseNetError, match="holds the ranges of another model"):
-        quantize(trained_on, again, Quantization())
+        quantize(trained_on, again, QuantizationOptions())
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -378,7 +378,7 @@ def test_values_that_are_not_finite_are_told(content, source, wrong):
     broken = with_other_weights(content, lambda weights: np.full_like(weights, wrong))
     plain = CalibrationSource(source.image_dir, None, None, 1, 1, SIZE)
     with pytest.raises(BodyPoseNetError, match=r"block_1a_conv_1.*not finite"):
-        quantize(broken, plain, Quantization())
+        quantize(broken, plain, QuantizationOptions())
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_images_that_are_not_there_are_told(
     folder = drawn_dataset.folder / directory if directory else None
     source = CalibrationSource(folder, tmp_path / "t", tmp_path / "c", batches, 1, SIZE)
     with pytest.raises(BodyPoseNetError, match=message):
-        quantize(content, source, Quantization())
+        quantize(content, source, QuantizationOptions())
     assert not list(tmp_path.iterdir())
 
 
@@ -432,6 +432,6 @@ def test_other_forms(content, pixels_first, source, ranges, drawn_dataset, targe
         CalibrationSource(None, source.data_file, None, 3, 2, SIZE), "percentile", [], "",
     )  # fmt: skip
     assert found["block_1a_relu"].high == pytest.approx(ranges["block_1a_relu"].high, rel=1e-3)
-    file = to_int8(equalize(pixels_first), found, Quantization(target, float_outputs=False))
+    file = to_int8(equalize(pixels_first), found, QuantizationOptions(target, float_outputs=False))
     onnx.checker.check_model(onnx.load_model_from_string(file), full_check=True)
     assert signal_to_noise(run(pixels_first, pixels), run(file, pixels)) > 6

@@ -14,9 +14,9 @@ from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.exporting.int8.calibration import measure_ranges
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize
-from bodyposenet.exporting.int8.quantization import Quantization, to_int8
+from bodyposenet.exporting.int8.quantization import QuantizationOptions, to_int8
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -44,7 +44,7 @@ def network() -> BodyPoseNetwork:
 
 @pytest.fixture(scope="module")
 def content(network: BodyPoseNetwork) -> bytes:
-    return export_onnx(network, describe(network))
+    return export_onnx(network, model_header(network))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def photos() -> NDArray[np.float32]:
 def int8_files(content: bytes, photos: NDArray[np.float32]) -> dict[str, bytes]:
     even = equalize(content)
     ranges = measure_ranges(even, [photos[:2], photos[2:]], "percentile", 2)
-    return {target: to_int8(even, ranges, Quantization(target)) for target in ("cpu", "tensorrt")}
+    return {
+        target: to_int8(even, ranges, QuantizationOptions(target)) for target in ("cpu", "tensorrt")
+    }
 
 
 def expected_maps(network: BodyPoseNetwork, inputs: NDArray[np.float32]) -> list[np.ndarray]:
@@ -105,7 +107,7 @@ def test_float16_is_close(network, content, photos, engine):
 
 
 def test_a_fixed_size_needs_no_arithmetic(network):
-    content = export_onnx(network, describe(network), FIXED)
+    content = export_onnx(network, model_header(network), FIXED)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 72, 104, 3)).astype(np.uint8)
     expected = expected_maps(network, pixels.astype(np.float32) / 256 - 0.5)
     found = run(content, np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
@@ -120,7 +122,7 @@ def test_names_are_unique_and_those_of_the_layers(network, content):
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    assert convolutions == set(network.widths())
+    assert convolutions == set(network.out_channels())
     weights = [weight.name for weight in model.graph.initializer]
     assert len(set(weights)) == len(weights)
     kinds = {(node.op_type, node.name) for node in model.graph.node}

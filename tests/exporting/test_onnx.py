@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.exporting.onnx import OPSET, PLAIN, OnnxExportOptions, export_onnx
-from bodyposenet.model.checkpoint import describe
+from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.specs.pose import load_skeleton
@@ -36,8 +36,8 @@ def network(form: OnnxExportOptions) -> BodyPoseNetwork:
     spec = ModelConfig(stages=stages, use_self_attention=True, kernel_initializer="xavier")
     scales = Normalization() if form == PLAIN else SCALES
     wide = BodyPoseNetwork(SKELETON, spec)
-    widths = {name: 8 for name in wide.widths() if name not in wide.outputs()}
-    narrow = BodyPoseNetwork(SKELETON, spec, scales, widths)
+    out_channels = {name: 8 for name in wide.out_channels() if name not in wide.outputs()}
+    narrow = BodyPoseNetwork(SKELETON, spec, scales, out_channels)
     for layer in narrow.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.bias.data.normal_()
@@ -48,7 +48,7 @@ def network(form: OnnxExportOptions) -> BodyPoseNetwork:
 
 @cache
 def content(form: OnnxExportOptions) -> bytes:
-    return export_onnx(network(form), describe(network(form)), form)
+    return export_onnx(network(form), model_header(network(form)), form)
 
 
 def images(*shape: int) -> np.ndarray:
@@ -150,12 +150,12 @@ def test_the_header_tells_the_form(form):
     found = json.loads(entry.value)
     assert found["data_type"] == "fp32"
     assert found["form"] == json.loads(json.dumps(asdict(form)))
-    assert {key: found[key] for key in describe(network(form))} == describe(network(form))
+    assert {key: found[key] for key in model_header(network(form))} == model_header(network(form))
 
 
 def test_nodes_and_weights_carry_the_layers_names():
     graph = onnx.load_model_from_string(content(PLAIN)).graph
-    layers = network(PLAIN).widths()
+    layers = network(PLAIN).out_channels()
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert {node.name for node in convolutions} == set(layers)
     for node in convolutions:
@@ -185,7 +185,7 @@ def test_every_size_inside_is_told_in_cells():
 
 
 def test_the_same_network_gives_the_same_bytes():
-    again = export_onnx(network(PIXELS), describe(network(PIXELS)), PIXELS)
+    again = export_onnx(network(PIXELS), model_header(network(PIXELS)), PIXELS)
     assert again == content(PIXELS)
 
 

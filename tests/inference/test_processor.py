@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from bodyposenet.exporting.int8.quantization import Quantization, to_int8
+from bodyposenet.exporting.int8.quantization import QuantizationOptions, to_int8
 from bodyposenet.exporting.int8.ranges import Range
 from bodyposenet.inference.engines import onnx
 from bodyposenet.inference.engines import onnx as processor
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def int8(model):
     ranges = {"cells": Range(-0.5, 0.5), "heatmaps": Range(-4.0, 4.0), "fields": Range(-4.0, 4.0)}
-    quantization = Quantization("cpu", float_outputs=False, strict=True)
+    quantization = QuantizationOptions("cpu", float_outputs=False, strict=True)
     return to_int8(model.read_bytes(), ranges, quantization)
 
 

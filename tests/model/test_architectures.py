@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from bodyposenet.model.architectures import build_backbone
-from bodyposenet.model.architectures.movenet import Enlarge
+from bodyposenet.model.architectures.movenet import UpsampleLike
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
 
@@ -82,7 +82,7 @@ def test_channels_are_multiples_of_eight(architecture: str, width: float):
 def test_cells_stay_where_they_are_when_features_are_enlarged(factor: int, size: tuple[int, int]):
     """What is behind the finer features is cut off, and moves nothing."""
     coarse = torch.rand(2, 3, *(-(-side // factor) for side in size))
-    found = Enlarge(factor)(coarse, torch.zeros(1, 1, *size))
+    found = UpsampleLike(factor)(coarse, torch.zeros(1, 1, *size))
     whole = functional.interpolate(coarse, scale_factor=float(factor), mode="bilinear")
     torch.testing.assert_close(found, whole[:, :, : size[0], : size[1]], rtol=0, atol=0)
 
@@ -104,8 +104,8 @@ def test_movenet_takes_the_far_side_of_odd_sizes_into_account():
 
 
 def test_widths_narrow_layers_and_those_that_follow():
-    widths = {"block_1b_conv_1": 40, "channel_reduction_conv": 24}
-    backbone, channels = build_backbone(model_config(), widths)
+    out_channels = {"block_1b_conv_1": 40, "channel_reduction_conv": 24}
+    backbone, channels = build_backbone(model_config(), out_channels)
     layers = dict(backbone.named_children())
     assert layers["block_1b_bn_1"].num_features == layers["block_2a_conv_1"].in_channels == 40
     assert channels == 24

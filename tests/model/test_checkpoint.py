@@ -9,12 +9,12 @@ import torch
 from bodyposenet.encryption import write_container
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import (
-    describe,
     load_model,
+    model_header,
+    named_tensors,
     read_model,
     read_tensors,
     save_model,
-    tensors_of,
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
@@ -52,8 +52,8 @@ def test_a_loaded_model_does_what_the_saved_one_did(tmp_path: Path, key: str):
 
 
 def test_a_narrowed_network_keeps_its_widths(tmp_path: Path):
-    widths = {"channel_reduction_conv": 24, "context_c_conv_1": 24, "stage2/paf/conv6": 5}
-    save_model(tmp_path / "m.tlt", small_network(widths=widths))
+    out_channels = {"channel_reduction_conv": 24, "context_c_conv_1": 24, "stage2/paf/conv6": 5}
+    save_model(tmp_path / "m.tlt", small_network(out_channels=out_channels))
     layers = load_model(tmp_path / "m.tlt").layers()
     assert layers["channel_reduction_conv"].out_channels == 24
     assert layers["paf_out"].in_channels == 5
@@ -85,7 +85,7 @@ def test_tensors_of_any_kind_come_back(tmp_path: Path):
 
 def test_writing_into_tensors_changes_the_network():
     network = small_network()
-    tensors_of(network)["heatmap_out.bias"].fill_(5)
+    named_tensors(network)["heatmap_out.bias"].fill_(5)
     assert network.layers()["heatmap_out"].bias.eq(5).all()
 
 
@@ -166,7 +166,9 @@ def test_a_header_may_not_take_more_memory_than_the_tensors_of_the_file(tmp_path
     save_model(tmp_path / "m.tlt", network := small_network())
     header, tensors = read_tensors(tmp_path / "m.tlt")
     write_tensors(
-        tmp_path / "m.tlt", header | {"widths": dict.fromkeys(network.widths(), 2**14)}, tensors
+        tmp_path / "m.tlt",
+        header | {"widths": dict.fromkeys(network.out_channels(), 2**14)},
+        tensors,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
@@ -189,6 +191,6 @@ def test_tensors_of_types_that_a_network_does_not_have_are_an_error(tmp_path: Pa
     entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, bits]}
     names = json.dumps({"a": entry}).encode()
     body = len(names).to_bytes(8, "little") + names + bytes(bits)
-    write_container(tmp_path / "m.tlt", describe(small_network()), body)
+    write_container(tmp_path / "m.tlt", model_header(small_network()), body)
     with pytest.raises(BodyPoseNetError, match=r"m\.tlt"):
         load_model(tmp_path / "m.tlt")

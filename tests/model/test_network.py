@@ -66,9 +66,9 @@ def test_counts_of_the_network_with_separate_branches_are_the_originals(
     with torch.device("meta"):
         network = BodyPoseNetwork(BODY, spec)
     assert count_parameters(network) == parameters
-    assert len(network.widths()) == convolutions
+    assert len(network.out_channels()) == convolutions
     assert {"stage1/paf_branch/conv1", "stage2/heat_branch/conv6", "paf_out"} < set(
-        network.widths()
+        network.out_channels()
     )
 
 
@@ -248,13 +248,13 @@ def test_vgg_with_pooling_starts_with_hes_deviations():
 )
 def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
     spec = ModelConfig(stages=3, backbone_attributes=attributes)
-    widths = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
+    out_channels = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
     if attributes is LIGHTWEIGHT:
-        widths |= {"context_c_conv_1": 24}  # the sides of a sum are of one width
+        out_channels |= {"context_c_conv_1": 24}  # the sides of a sum are of one width
     if attributes is MOVENET:
-        widths |= {f"stage1/conv{layer}": 24 for layer in (1, 2, 3)}
-        widths |= {"stage2/cmap/conv5": 8}
-    layers = (network := BodyPoseNetwork(TOY, spec, widths=widths)).layers()
+        out_channels |= {f"stage1/conv{layer}": 24 for layer in (1, 2, 3)}
+        out_channels |= {"stage2/cmap/conv5": 8}
+    layers = (network := BodyPoseNetwork(TOY, spec, out_channels=out_channels)).layers()
     assert layers["stage1/paf_branch/out"].in_channels == 40
     assert layers["stage2/heat_branch/out"].in_channels == 8
     assert network.eval()(torch.zeros(1, 3, 16, 16)).pafs[-1].shape == (1, 4, 2, 2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bodyposenet.pruning.rule import (
+from bodyposenet.pruning.threshold_rule import (
     Equalization,
     PruningOptions,
     equalize,

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.pruning.cost import SIZE, cost_of, find_threshold
-from bodyposenet.pruning.graph import prune_channels
-from bodyposenet.pruning.rule import PruningOptions, check_threshold, rank_filters
+from bodyposenet.pruning.cost import SIZE, compute_cost
+from bodyposenet.pruning.dependency_graph import prune_channels
+from bodyposenet.pruning.target_macs import find_threshold
+from bodyposenet.pruning.threshold_rule import PruningOptions, check_threshold, rank_filters
 
-from .test_graph import RULE, make_network
+from .test_dependency_graph import RULE, make_network
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +19,14 @@ def lightweight():
 
 def test_outputs_and_excluded_layers_stay_whole_and_those_tied_to_them(lightweight):
     ranking = rank_filters(lightweight, RULE, ["context_a_dwconv_1", "stage2/block1/bn3"])
-    widths = ranking.widths(0.99)
-    assert not widths.keys() & set(lightweight.outputs())
+    out_channels = ranking.out_channels(0.99)
+    assert not out_channels.keys() & set(lightweight.outputs())
     assert ranking.whole["paf_out"] == "output"
     assert ranking.whole["context_a_dwconv_1"] == "excluded"
     assert ranking.whole["channel_reduction_conv"] == "as context_a_dwconv_1"
     assert ranking.whole["stage2/block1/conv1"] == "as stage2/block1/bn3"
-    assert widths["stage1/conv1"] < 16
-    assert widths.keys() | ranking.whole.keys() == lightweight.widths().keys()
+    assert out_channels["stage1/conv1"] < 16
+    assert out_channels.keys() | ranking.whole.keys() == lightweight.out_channels().keys()
 
 
 def test_an_unknown_layer_is_an_error_with_the_closest_names(lightweight):
@@ -52,7 +53,7 @@ def test_a_rule_that_prunes_nothing_is_an_error(lightweight, rule):
 
 def test_nothing_is_left_to_prune(lightweight):
     with pytest.raises(BodyPoseNetError, match="nothing can be pruned"):
-        rank_filters(lightweight, RULE, list(lightweight.widths()))
+        rank_filters(lightweight, RULE, list(lightweight.out_channels()))
 
 
 def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(lightweight):
@@ -69,11 +70,11 @@ def test_a_threshold_above_all_norms_is_an_error_that_tells_the_useful_ones(ligh
 def test_the_threshold_for_a_share_leaves_the_largest_network_and_is_short(lightweight, share):
     ranking = rank_filters(lightweight, RULE)
     threshold = find_threshold(lightweight, ranking, share)
-    whole = cost_of(lightweight).macs
-    assert cost_of(lightweight, ranking.widths(threshold)).macs <= share * whole
+    whole = compute_cost(lightweight).macs
+    assert compute_cost(lightweight, ranking.out_channels(threshold)).macs <= share * whole
     norms = ranking.norms()
     smaller = norms[norms <= threshold][-2]
-    assert cost_of(lightweight, ranking.widths(smaller)).macs > share * whole
+    assert compute_cost(lightweight, ranking.out_channels(smaller)).macs > share * whole
     assert len(str(threshold)) < 10
 
 
@@ -88,10 +89,10 @@ def test_costs_are_those_of_the_pruned_network():
     network = make_network("attention")
     ranking = rank_filters(network, RULE)
     pruned = prune_channels(network, ranking.kept(0.9))
-    cost = cost_of(network, ranking.widths(0.9))
-    assert cost == cost_of(pruned)
+    cost = compute_cost(network, ranking.out_channels(0.9))
+    assert cost == compute_cost(pruned)
     assert cost.parameters == sum(part.numel() for part in pruned.parameters())
-    assert cost.macs < cost_of(network).macs
+    assert cost.macs < compute_cost(network).macs
 
 
 def test_multiply_accumulates_are_those_of_the_convolutions():
@@ -99,8 +100,8 @@ def test_multiply_accumulates_are_those_of_the_convolutions():
     layers = network.layers()
     strides = {"block_2": 2, "block_3": 4}
     expected = 0
-    for name, width in network.widths().items():
+    for name, width in network.out_channels().items():
         layer = layers[name]
         rows = SIZE // strides.get(name[:7], 1 if name.startswith("block_1") else 8)
         expected += rows * rows * width * layer.weight[0].numel()
-    assert cost_of(network).macs == expected
+    assert compute_cost(network).macs == expected

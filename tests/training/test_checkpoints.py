@@ -9,7 +9,7 @@ import torch
 
 from bodyposenet import files
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import load_model, read_tensors, tensors_of, write_tensors
+from bodyposenet.model.checkpoint import load_model, named_tensors, read_tensors, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -100,10 +100,10 @@ def test_the_model_file_holds_the_average_and_the_state_the_weights(tmp_path):
     save(tmp_path, 1, state)
     saved = load_model(tmp_path / "model.epoch-1.tlt")
     name = "block_1a_conv_1.weight"
-    assert torch.equal(tensors_of(saved)[name], tensors_of(state.average.network)[name])
+    assert torch.equal(named_tensors(saved)[name], named_tensors(state.average.network)[name])
     state = last_checkpoint(tmp_path, "")
-    assert torch.equal(tensors_of(state.network)[name], tensors_of(state.network)[name])
-    assert not torch.equal(tensors_of(saved)[name], tensors_of(state.network)[name])
+    assert torch.equal(named_tensors(state.network)[name], named_tensors(state.network)[name])
+    assert not torch.equal(named_tensors(saved)[name], named_tensors(state.network)[name])
 
 
 def test_without_an_average_of_its_own_a_training_begins_with_the_saved_model(tmp_path):
@@ -111,8 +111,8 @@ def test_without_an_average_of_its_own_a_training_begins_with_the_saved_model(tm
     checkpoint = last_checkpoint(tmp_path, "")
     again = replace(wrap(checkpoint.network, "sgd"), average=None)
     checkpoint.restore(again, exactly=False)
-    saved = tensors_of(load_model(tmp_path / "model.epoch-1.tlt"))
-    for name, tensor in tensors_of(again.network).items():
+    saved = named_tensors(load_model(tmp_path / "model.epoch-1.tlt"))
+    for name, tensor in named_tensors(again.network).items():
         assert torch.equal(tensor, saved[name]), name
 
 
@@ -155,11 +155,11 @@ def test_the_scale_of_a_float16_loss_comes_back(tmp_path):
 
 def test_a_network_with_shared_batch_statistics_is_saved_like_any_other(tmp_path):
     state = trained("sgd", steps=0)
-    before = set(tensors_of(state.network))
+    before = set(named_tensors(state.network))
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
-    assert set(tensors_of(state.network)) == before
+    assert set(named_tensors(state.network)) == before
     save(tmp_path, 1, state)
-    assert set(tensors_of(load_model(tmp_path / "model.epoch-1.tlt"))) == before
+    assert set(named_tensors(load_model(tmp_path / "model.epoch-1.tlt"))) == before
 
 
 def test_a_model_without_its_state_is_no_checkpoint(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
@@ -74,7 +74,7 @@ def test_steps_that_overflow_leave_no_trace_until_the_scale_fits(make_step, fuse
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     step, state, batch = make_step(scaler=scaler, lr=1e-3, fused=fused)
     state.network.train()
-    tensors = tensors_of(state.network)
+    tensors = named_tensors(state.network)
     before = {name: tensor.clone() for name, tensor in tensors.items()}
     skipped = 0
     while step([batch]).skipped:
@@ -103,7 +103,7 @@ def test_an_infinite_loss_is_a_skipped_step_where_the_loss_is_scaled(make_step):
     result = step([batch])
     assert not torch.isfinite(result.losses.total)
     assert result.skipped
-    assert all(torch.isfinite(tensor).all() for tensor in tensors_of(state.network).values())
+    assert all(torch.isfinite(tensor).all() for tensor in named_tensors(state.network).values())
     step, _, batch = make_step(teacher=teacher)
     assert not step([batch]).skipped
 
@@ -112,12 +112,12 @@ def test_the_average_follows_the_formula():
     network = BodyPoseNetwork(*tiny())
     average = ExponentialMovingAverage(network, 0.5)
     name = "block_1a_conv_1.weight"
-    before = tensors_of(network)[name].clone()
-    tensors_of(network)[name].add_(1)
+    before = named_tensors(network)[name].clone()
+    named_tensors(network)[name].add_(1)
     average.update(0)  # the first step keeps a tenth
-    assert torch.allclose(tensors_of(average.network)[name], before + 0.9)
+    assert torch.allclose(named_tensors(average.network)[name], before + 0.9)
     average.update(1000)  # later ones what decay says
-    assert torch.allclose(tensors_of(average.network)[name], before + 0.95)
+    assert torch.allclose(named_tensors(average.network)[name], before + 0.95)
 
 
 def tiny():

@@ -8,7 +8,7 @@ import torch
 from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import export_onnx
-from bodyposenet.model.checkpoint import describe, save_model
+from bodyposenet.model.checkpoint import model_header, save_model
 from bodyposenet.model.loss import Targets
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
@@ -96,7 +96,7 @@ def network(spec):
 
 def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
     save_model(tmp_path / "model.tlt", network)
-    (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
+    (tmp_path / "model.onnx").write_bytes(export_onnx(network, model_header(network)))
     images = torch.randint(256, (2, 40, 48, 3), dtype=torch.uint8)
     by_network, by_engine = (
         load_teacher(spec(tmp_path / name), "", CPU)(images) for name in ("model.tlt", "model.onnx")
@@ -112,7 +112,7 @@ def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
 def test_a_teacher_of_wider_gaussians_is_told(spec, network, tmp_path, caplog, name):
     network.heatmap_sigma = 14.0
     save_model(tmp_path / "model.tlt", network)
-    (tmp_path / "model.onnx").write_bytes(export_onnx(network, describe(network)))
+    (tmp_path / "model.onnx").write_bytes(export_onnx(network, model_header(network)))
     load_teacher(spec(tmp_path / name), "", CPU)
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert all(fact in told for fact in ("heatmap_gaussian_sigma", " 14", " 7", name))

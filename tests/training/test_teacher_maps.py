@@ -10,7 +10,7 @@ import torch
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.pytorch import PyTorchEngine
 from bodyposenet.inference.predictor import Predictor
-from bodyposenet.model.checkpoint import load_model, save_model, tensors_of
+from bodyposenet.model.checkpoint import load_model, named_tensors, save_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
@@ -153,7 +153,7 @@ def test_a_training_on_maps_goes_on_to_the_bit(
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "whole")
     assert result.code == 0, result.err
     assert result.err.count("no teacher maps") == 1  # of four photos
-    whole = tensors_of(load_model(tmp_path / "whole" / "bpnet_model.tlt", ""))
+    whole = named_tensors(load_model(tmp_path / "whole" / "bpnet_model.tlt", ""))
     for name in ("bpnet_model.tlt", "model.epoch-2.tlt", "model.epoch-2.state"):
         (tmp_path / "whole" / name).unlink()
     moved = maps_of_teacher.rename(tmp_path / "elsewhere")
@@ -161,7 +161,7 @@ def test_a_training_on_maps_goes_on_to_the_bit(
     spec = write_train_spec(**changes)
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "whole")
     assert result.code == 0, result.err
-    again = tensors_of(load_model(tmp_path / "whole" / "bpnet_model.tlt", ""))
+    again = named_tensors(load_model(tmp_path / "whole" / "bpnet_model.tlt", ""))
     assert all(torch.equal(part, again[name]) for name, part in whole.items())
     header = json.loads((moved / "teacher_maps.json").read_text())
     (moved / "teacher_maps.json").write_text(json.dumps(header | {"model": "another"}))

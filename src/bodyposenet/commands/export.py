@@ -50,7 +50,7 @@ from bodyposenet.results_folder import StatusFile
 if TYPE_CHECKING:
     from bodyposenet.exporting.engine import Runtime
     from bodyposenet.exporting.int8.calibration import CalibrationSource
-    from bodyposenet.exporting.int8.quantization import Quantization
+    from bodyposenet.exporting.int8.quantization import QuantizationOptions
     from bodyposenet.exporting.onnx import OnnxExportOptions
     from bodyposenet.exporting.verification import Verification
     from bodyposenet.inference.engines.engine_file import EngineHeader
@@ -144,7 +144,8 @@ class ExportOptions(KeyOptions):
         _FileOption(help="Type of the weights and the calculation; input and outputs are fp32."),
     ] = "fp32"
     sdk_compatible_model: Annotated[
-        bool, _FileOption(help="Enlarge and rename the PAFs, as DeepStream's application expects.")
+        bool,
+        _FileOption(help="Enlarge and rename the PAFs, as DeepStream's application expects."),
     ] = False
     upsample_ratio: Annotated[
         int,
@@ -371,7 +372,7 @@ class _Plan:
     data_type: DataType
     device: DeviceOptions
     calibration: CalibrationSource | None  # for INT8, as the next one
-    quantization: Quantization | None
+    quantization: QuantizationOptions | None
     engine: Path | None
     runtime: Runtime | None  # None if only TensorRT may build the engine, and it does not work
     bundle: Path | None
@@ -454,12 +455,12 @@ def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSo
     return source
 
 
-def _quantization(options: ExportOptions, data_type: DataType) -> Quantization:
-    from bodyposenet.exporting.int8.quantization import Quantization
+def _quantization(options: ExportOptions, data_type: DataType) -> QuantizationOptions:
+    from bodyposenet.exporting.int8.quantization import QuantizationOptions
 
-    return Quantization(
+    return QuantizationOptions(
         target="cpu" if data_type == "int8-cpu" else "tensorrt",
-        method=options.cal_method or Quantization.method,
+        method=options.cal_method or QuantizationOptions.method,
         float_outputs=options.float_outputs,
         nodes_to_exclude=options.nodes_to_exclude,
         strict=options.strict_type_constraints,
@@ -479,7 +480,7 @@ def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], 
     header, network = read_model(plan.model, plan.key, expected and expected.training())
     engine = pytorch.PyTorchEngine(network, pytorch.CPU)
     if plan.quantization is not None:
-        plan.quantization.check(network.widths())
+        plan.quantization.check(network.out_channels())
     if expected is not None and (differing := expected.differences(engine.description)):
         raise BodyPoseNetError(
             f"{spec} and the model {plan.model} differ in {', '.join(differing)}",

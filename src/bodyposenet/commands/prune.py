@@ -6,6 +6,7 @@ pretrained_weights and load_graph: true.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +19,12 @@ from bodyposenet.console import logger
 from bodyposenet.encryption import model_file
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import refuse_existing
-from bodyposenet.pruning.rule import Equalization, Normalizer, PruningOptions
+from bodyposenet.pruning.threshold_rule import Equalization, Normalizer, PruningOptions
 from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
     from bodyposenet.model.network import BodyPoseNetwork
-    from bodyposenet.pruning.rule import Ranking
+    from bodyposenet.pruning.threshold_rule import Ranking
 
 _EXTENSIONS = (".tlt", ".hdf5")
 """Of the pruned model: ours, and the one that TAO's specs for retraining name."""
@@ -117,14 +118,24 @@ class PruneResult:
     Args:
         model: The file that was written.
         threshold: Filters with a larger norm have stayed.
-        widths: Layer -> filters that are left.
+        out_channels: Number of filters of each convolution after pruning, by layer name.
         table: Lines of a table of the layers, before and after.
     """
 
     model: Path
     threshold: float
-    widths: dict[str, int]
+    out_channels: dict[str, int]
     table: tuple[str, ...]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Deprecated name of `out_channels`."""
+        warnings.warn(
+            "PruneResult.widths is deprecated; use PruneResult.out_channels",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.out_channels
 
     def summary(self) -> str:
         """The table, and what was written."""
@@ -143,10 +154,10 @@ def prune(options: PruneOptions) -> PruneResult:
         BodyPoseNetError: An option or the model is wrong, the output file exists, or no filter
             would be removed.
     """
-    from bodyposenet.model.checkpoint import describe, read_model, tensors_of, write_tensors
+    from bodyposenet.model.checkpoint import model_header, named_tensors, read_model, write_tensors
     from bodyposenet.pruning.cost import table
-    from bodyposenet.pruning.graph import prune_channels
-    from bodyposenet.pruning.rule import rank_filters
+    from bodyposenet.pruning.dependency_graph import prune_channels
+    from bodyposenet.pruning.threshold_rule import rank_filters
 
     if options.pruning_threshold is not None and options.target_macs is not None:
         raise BodyPoseNetError(
@@ -163,7 +174,7 @@ def prune(options: PruneOptions) -> PruneResult:
         threshold = _choose_threshold(options, network, ranking)
         pruned = prune_channels(network, ranking.kept(threshold))
         lines = table(network, pruned, ranking, norms=options.verbose)
-        if pruned.widths() == network.widths():
+        if pruned.out_channels() == network.out_channels():
             logger.info("%s", "\n".join(lines))
             raise BodyPoseNetError(
                 f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
@@ -172,13 +183,13 @@ def prune(options: PruneOptions) -> PruneResult:
                 "Give a larger --pruning_threshold (-v shows the norms), or --target_macs, the "
                 "share of the compute that may be left.",
             )
-        narrowed = describe(pruned, epoch=header["epoch"], spec=header["spec"])
+        narrowed = model_header(pruned, epoch=header["epoch"], spec=header["spec"])
         narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
-        write_tensors(output, narrowed, tensors_of(pruned), key=key)
+        write_tensors(output, narrowed, named_tensors(pruned), key=key)
         if output.suffix.lower() == ".hdf5":
             logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)
         status.write("RUNNING", f"pruned {output}")
-    return PruneResult(output, threshold, pruned.widths(), tuple(lines))
+    return PruneResult(output, threshold, pruned.out_channels(), tuple(lines))
 
 
 def _output_file(options: PruneOptions) -> Path:
@@ -196,8 +207,8 @@ def _output_file(options: PruneOptions) -> Path:
 
 
 def _choose_threshold(options: PruneOptions, network: BodyPoseNetwork, ranking: Ranking) -> float:
-    from bodyposenet.pruning.cost import find_threshold
-    from bodyposenet.pruning.rule import check_threshold
+    from bodyposenet.pruning.target_macs import find_threshold
+    from bodyposenet.pruning.threshold_rule import check_threshold
 
     if options.target_macs is not None:
         return find_threshold(network, ranking, options.target_macs)

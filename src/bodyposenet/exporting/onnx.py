@@ -118,7 +118,7 @@ def export_onnx(
 
     Args:
         network: On the CPU; it is set to evaluation mode.
-        header: Its description (`model.checkpoint.describe`).
+        header: Its description (`model.checkpoint.model_header`).
         options: Layout, sizes and normalization of the file.
 
     Returns:

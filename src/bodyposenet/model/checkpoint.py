@@ -1,7 +1,7 @@
 """Networks and other tensors to files and back: a JSON header and safetensors in a container.
 
-A model file describes its network in full (skeleton, architecture, layer widths, normalization),
-so that nothing else is needed to run it.
+A model file describes its network in full (skeleton, architecture, output channels of the layers,
+normalization), so that nothing else is needed to run it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bodyposenet.encryption import check_plain, read_container, write_container
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.keras import describe_tao_model, is_keras, read_keras
+from bodyposenet.model.keras_hdf5 import describe_tao_model, is_keras_file, read_keras_file
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.model_header import NetworkHeader
@@ -37,14 +37,14 @@ class NetworkDescription:
         skeleton: Sets the number of maps.
         spec: The model block of the train spec.
         normalization: How pixels become the network's input.
-        widths: Convolution's TAO name -> output channels.
+        out_channels: Convolution's TAO name -> output channels.
         heatmap_sigma: Standard deviation of a joint's Gaussian, in network pixels.
     """
 
     skeleton: Skeleton
     spec: ModelConfig
     normalization: Normalization
-    widths: Mapping[str, int]
+    out_channels: Mapping[str, int]
     heatmap_sigma: float = HEATMAP_SIGMA
 
 
@@ -74,9 +74,9 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
     Raises:
         BodyPoseNetError: The file cannot be opened (see `encryption`), or holds something else.
     """
-    if is_keras(path):
+    if is_keras_file(path):
         check_plain(path, key)
-        described, tensors = describe_tao_model(Path(path), read_keras(Path(path)))
+        described, tensors = describe_tao_model(Path(path), read_keras_file(Path(path)))
         return {"kind": _KIND} | described, tensors
     header, body = read_container(path, key)
     try:
@@ -88,7 +88,7 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
         ) from error
 
 
-def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dict[str, Any]:
+def model_header(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dict[str, Any]:
     """The header of a model file: all that is needed to build the network again.
 
     Args:
@@ -100,7 +100,7 @@ def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dic
         "kind": _KIND,
         "skeleton": network.skeleton.to_pose_configuration(),
         "network": network.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "widths": network.widths(),
+        "widths": network.out_channels(),
         "normalization": {
             "image_scale": list(network.normalization.image_scale),
             "image_offset": list(network.normalization.image_offset),
@@ -112,7 +112,7 @@ def describe(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dic
     }
 
 
-def tensors_of(network: BodyPoseNetwork) -> dict[str, Tensor]:
+def named_tensors(network: BodyPoseNetwork) -> dict[str, Tensor]:
     """Weights and statistics by name, `<TAO layer name>.<weight, bias, running_mean ...>`.
 
     They share memory with the network: writing into them changes it.
@@ -127,13 +127,13 @@ def tensors_of(network: BodyPoseNetwork) -> dict[str, Tensor]:
 def save_model(
     path: str | Path, network: BodyPoseNetwork, *, key: str = "", epoch: int = 0, spec: str = ""
 ) -> None:
-    """Write a model file (`.tlt`); the arguments are those of `describe` and `write_tensors`.
+    """Write a model file (`.tlt`); the arguments are those of `model_header` and `write_tensors`.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
     """
-    header = describe(network, epoch=epoch, spec=spec)
-    write_tensors(path, header, tensors_of(network), key=key)
+    header = model_header(network, epoch=epoch, spec=spec)
+    write_tensors(path, header, named_tensors(network), key=key)
 
 
 def load_model(
@@ -157,19 +157,19 @@ def load_model(
 def read_model(
     path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], BodyPoseNetwork]:
-    """Read a model file's header, as `describe` makes it, and its network; see `load_model`."""
+    """Read a model file's header, as `model_header` makes it, and its network; see `load_model`."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
-    if training is not None and is_keras(path):
+    if training is not None and is_keras_file(path):
         header |= training
     described = NetworkHeader.read(path, header)
     if training is not None and not described.has_sigma:
         described.heatmap_sigma = training["heatmap_sigma"]
     header["heatmap_sigma"] = described.heatmap_sigma
-    return header, build_network(path, described, tensors)
+    return header, restore_network(path, described, tensors)
 
 
-def build_network(
+def restore_network(
     path: str | Path, header: NetworkHeader, tensors: Mapping[str, Tensor]
 ) -> BodyPoseNetwork:
     """Build the network of a header, on the CPU, and fill in its tensors.
@@ -177,32 +177,32 @@ def build_network(
     Args:
         path: Where they come from, for errors.
         header: Of the file.
-        tensors: Named as in `tensors_of`.
+        tensors: Named as in `named_tensors`.
 
     Raises:
         BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
     """
     description = _description(header)
     with torch.device("meta"):  # takes no memory, whatever sizes the header has
-        _check_fit(path, build_described(path, description), tensors)
-    network = build_described(path, description)
-    fill(path, network, tensors)
+        _check_fit(path, build_network(path, description), tensors)
+    network = build_network(path, description)
+    load_tensors(path, network, tensors)
     return network
 
 
-def fill(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
+def load_tensors(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a network.
 
     Raises:
         BodyPoseNetError: They are not its own.
     """
     _check_fit(path, network, tensors)
-    for name, tensor in tensors_of(network).items():
+    for name, tensor in named_tensors(network).items():
         tensor.copy_(tensors[name])
 
 
 def _check_fit(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
-    own = tensors_of(network)
+    own = named_tensors(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [
         name
         for name, tensor in own.items()
@@ -229,7 +229,7 @@ def read_description(path: str | Path, header: Mapping[str, Any]) -> NetworkDesc
 
     Args:
         path: Where it comes from, for errors.
-        header: As `describe` makes it.
+        header: As `model_header` makes it.
 
     Raises:
         BodyPoseNetError: This version does not know such a network.
@@ -243,12 +243,12 @@ def _description(header: NetworkHeader) -> NetworkDescription:
         header.to_skeleton(),
         header.network,
         Normalization(pixels.image_scale, pixels.image_offset),
-        header.widths,
+        header.out_channels,
         header.heatmap_sigma,
     )
 
 
-def build_described(path: str | Path, description: NetworkDescription) -> BodyPoseNetwork:
+def build_network(path: str | Path, description: NetworkDescription) -> BodyPoseNetwork:
     """Build a network with fresh weights.
 
     Args:
@@ -263,7 +263,7 @@ def build_described(path: str | Path, description: NetworkDescription) -> BodyPo
             description.skeleton,
             description.spec,
             description.normalization,
-            description.widths,
+            description.out_channels,
             description.heatmap_sigma,
         )
     except (AttributeError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:

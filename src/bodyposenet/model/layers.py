@@ -1,4 +1,4 @@
-"""Layers in a row under TAO's names, of the usual widths or those of a pruned model."""
+"""Layers in a row under TAO's names, of the usual out_channels or those of a pruned model."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-Widths = Mapping[str, int]
+OutChannels = Mapping[str, int]
 """Name of a convolution -> its output channels, where they are not those of the architecture."""
 
 
-class Chain:
+class SequentialBuilder:
     """Builds an `nn.Sequential`; every layer takes the channels that the one before it gives.
 
     Args:
         channels: Channels that go in.
-        widths: Output channels of narrowed convolutions.
+        out_channels: Output channels of narrowed convolutions.
     """
 
-    def __init__(self, channels: int, widths: Widths) -> None:
+    def __init__(self, channels: int, out_channels: OutChannels) -> None:
         self.channels = channels
-        self.widths = widths
+        self.out_channels = out_channels
         self._layers: OrderedDict[str, nn.Module] = OrderedDict()
 
     def build(self) -> nn.Sequential:
@@ -44,7 +44,7 @@ class Chain:
         bias: bool = True,
     ) -> None:
         """Add a convolution; by default it is padded alike on all sides, so as to keep the size."""
-        channels = self.widths.get(name, channels)
+        channels = self.out_channels.get(name, channels)
         if padding is None:
             padding = dilation * (kernel // 2)
         self._layers[name] = nn.Conv2d(

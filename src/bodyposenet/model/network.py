@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bodyposenet.model.architectures import add_row, add_trunk, branch_channels, build_backbone
-from bodyposenet.model.layers import Chain, Gated, Widths
+from bodyposenet.model.architectures import (
+    add_convolutions,
+    add_trunk,
+    branch_channels,
+    build_backbone,
+)
+from bodyposenet.model.layers import Gated, OutChannels, SequentialBuilder
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import STRIDE, ModelConfig
 from bodyposenet.types import HEATMAP_SIGMA, PAD_VALUE
@@ -45,7 +50,7 @@ class BodyPoseNetwork(nn.Module):
         skeleton: Sets the number of maps.
         spec: The model block of the train spec; its channel counts give way to the skeleton's.
         normalization: How pixels become the network's input.
-        widths: Convolution's TAO name -> output channels, for a network that was pruned.
+        out_channels: Convolution's TAO name -> output channels, for a network that was pruned.
         heatmap_sigma: Standard deviation of a joint's Gaussian in the heatmaps that it is trained
             on, in network pixels.
     """
@@ -59,7 +64,7 @@ class BodyPoseNetwork(nn.Module):
         skeleton: Skeleton,
         spec: ModelConfig,
         normalization: Normalization = Normalization(),
-        widths: Mapping[str, int] | None = None,
+        out_channels: Mapping[str, int] | None = None,
         heatmap_sigma: float = HEATMAP_SIGMA,
     ) -> None:
         super().__init__()
@@ -76,10 +81,12 @@ class BodyPoseNetwork(nn.Module):
         for name in ("image_scale", "image_offset"):
             values = torch.tensor(getattr(normalization, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
-        self.backbone, features = build_backbone(spec, widths or {})
+        self.backbone, features = build_backbone(spec, out_channels or {})
         refined = features + sum(maps.values())
         self.stage_list = nn.ModuleList(
-            build_stage(number, features if number == 1 else refined, spec, skeleton, widths or {})
+            build_stage(
+                number, features if number == 1 else refined, spec, skeleton, out_channels or {}
+            )
             for number in range(1, spec.stages + 1)
         )
         self._initialize()
@@ -97,7 +104,7 @@ class BodyPoseNetwork(nn.Module):
             if isinstance(module, nn.Conv2d | nn.modules.batchnorm._BatchNorm)
         }
 
-    def widths(self) -> dict[str, int]:
+    def out_channels(self) -> dict[str, int]:
         """Convolution's TAO name -> output channels."""
         layers = self.layers().items()
         return {name: layer.out_channels for name, layer in layers if isinstance(layer, nn.Conv2d)}
@@ -205,7 +212,7 @@ class Stage(nn.Module):
 
 
 def build_stage(
-    number: int, channels: int, spec: ModelConfig, skeleton: Skeleton, widths: Widths
+    number: int, channels: int, spec: ModelConfig, skeleton: Skeleton, out_channels: OutChannels
 ) -> Stage:
     """One stage.
 
@@ -214,9 +221,9 @@ def build_stage(
         channels: Channels that go in.
         spec: The model block of the train spec.
         skeleton: Sets the channels of the maps.
-        widths: Output channels of narrowed convolutions.
+        out_channels: Output channels of narrowed convolutions.
     """
-    trunk = Chain(channels, widths)
+    trunk = SequentialBuilder(channels, out_channels)
     depth = add_trunk(trunk, number, spec) if spec.has_trunks else 0
     return Stage(
         trunk.build(),
@@ -226,7 +233,7 @@ def build_stage(
 
 
 def _build_branch(
-    trunk: Chain, kind: str, number: int, depth: int, outputs: int, spec: ModelConfig
+    trunk: SequentialBuilder, kind: str, number: int, depth: int, outputs: int, spec: ModelConfig
 ) -> nn.Sequential:
     """A hidden 1x1 convolution, TAO's self-attention from stage 2 on, and the output.
 
@@ -242,15 +249,15 @@ def _build_branch(
     """
     branch_name, final_name, activation = _BRANCHES[kind]
     prefix = f"stage{number}/{kind}"
-    branch = Chain(trunk.channels, trunk.widths)
+    branch = SequentialBuilder(trunk.channels, trunk.out_channels)
     if not spec.has_trunks:
         prefix = f"stage{number}/{branch_name}"
-        depth = add_row(branch, prefix, number, spec)
+        depth = add_convolutions(branch, prefix, number, spec)
     channels = branch_channels(number, spec)
     branch.conv(f"{prefix}/conv{depth + 1}", channels, 1, bias=spec.use_bias)
     branch.relu(f"{prefix}/conv{depth + 1}/relu")
     if spec.use_self_attention and number > 1:
-        gate = Chain(branch.channels, branch.widths)
+        gate = SequentialBuilder(branch.channels, branch.out_channels)
         gate.conv(f"{prefix}/attention_conv", branch.channels, bias=spec.use_bias)
         gate.add(f"{prefix}/attention_conv/{activation.__name__.lower()}", activation())
         branch.add(f"{prefix}/attention", Gated(gate.build()))

@@ -142,7 +142,7 @@ class NetworkHeader(MapsHeader):
     """What is needed to build a network again, to be filled with the tensors of the file."""
 
     network: ModelConfig
-    widths: dict[str, Channels]
+    out_channels: Annotated[dict[str, Channels], Field(alias="widths")]
     stride: Annotated[int, Field(ge=STRIDE, le=STRIDE)] = STRIDE
     epoch: NonNegativeInt
 

@@ -20,12 +20,12 @@ from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file
 from bodyposenet.model.checkpoint import (
-    build_network,
-    describe,
-    fill,
+    load_tensors,
+    model_header,
+    named_tensors,
     read_tensors,
+    restore_network,
     save_model,
-    tensors_of,
     write_tensors,
 )
 from bodyposenet.model.network import BodyPoseNetwork
@@ -135,7 +135,7 @@ class Checkpoint:
         Raises:
             BodyPoseNetError: The tensors are not those of the network that the header describes.
         """
-        return build_network(self.path, self.header, _without_prefix("model|", self.tensors))
+        return restore_network(self.path, self.header, _without_prefix("model|", self.tensors))
 
     def restore(self, state: TrainState, *, exactly: bool = True) -> None:
         """Put the optimizer, the moving average and the random state back.
@@ -151,7 +151,7 @@ class Checkpoint:
         self._restore_optimizer(state, exactly)
         average = _without_prefix("average|", self.tensors)
         if average:  # the model as it was saved, also for a training that keeps no average
-            fill(self.path, state.result, average)
+            load_tensors(self.path, state.result, average)
         try:
             torch.set_rng_state(self.tensors["random"])
             if self.header.scaler is not None:
@@ -298,7 +298,7 @@ def check_weights(state: TrainState, epoch: int) -> None:
         BodyPoseNetError: Weights are no numbers any more, or absurdly large.
     """
     for network in {state.network, state.result}:
-        for name, tensor in tensors_of(network).items():
+        for name, tensor in named_tensors(network).items():
             if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
                 raise BodyPoseNetError(
                     f"the weights exploded in epoch {epoch} ({name})",
@@ -310,13 +310,13 @@ def check_weights(state: TrainState, epoch: int) -> None:
 
 def _write_state(path: Path, position: Position, state: TrainState, key: str, spec: str) -> None:
     network, average = state.network, state.average
-    header = describe(network, epoch=position.epoch, spec=spec)
+    header = model_header(network, epoch=position.epoch, spec=spec)
     header |= {"kind": _STATE, "samples": position.samples, "facts": dict(state.facts)}
     if state.scaler.is_enabled():
         header["scaler"] = state.scaler.state_dict()
-    tensors = _with_prefix("model|", tensors_of(network))
+    tensors = _with_prefix("model|", named_tensors(network))
     if average is not None:
-        tensors |= _with_prefix("average|", tensors_of(average.network))
+        tensors |= _with_prefix("average|", named_tensors(average.network))
     tensors |= _with_prefix("optimizer|", _optimizer_tensors(state))
     tensors["random"] = torch.get_rng_state()
     write_tensors(path, header, tensors, key=key)

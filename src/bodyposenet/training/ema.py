@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork
 
 
@@ -26,7 +26,7 @@ class ExponentialMovingAverage:
     def __init__(self, network: BodyPoseNetwork, decay: float) -> None:
         self.network = deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
-        own, live = tensors_of(self.network), tensors_of(network)
+        own, live = named_tensors(self.network), named_tensors(network)
         floats = [name for name, tensor in own.items() if tensor.is_floating_point()]
         self._own = [own[name] for name in floats]
         self._live = [live[name] for name in floats]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.checkpoints import Checkpoint
@@ -99,8 +99,8 @@ def check_tensors(network: BodyPoseNetwork, wanted: BodyPoseNetwork, path: Path)
     Raises:
         BodyPoseNetError: Tensors are missing, or have other shapes.
     """
-    ours = {name: part.shape for name, part in tensors_of(wanted).items()}
-    theirs = {name: part.shape for name, part in tensors_of(network).items()}
+    ours = {name: part.shape for name, part in named_tensors(wanted).items()}
+    theirs = {name: part.shape for name, part in named_tensors(network).items()}
     names = ours.keys() | theirs.keys()
     differing = sorted(name for name in names if ours.get(name) != theirs.get(name))
     if differing:

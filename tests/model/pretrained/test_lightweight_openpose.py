@@ -152,10 +152,10 @@ def test_channels_that_are_always_0_are_removed(tmp_path: Path):
     save_file(tensors, tmp_path / "w.safetensors")
     network, report = build_pretrained(tmp_path / "w.safetensors", "", BODY, Normalization())
     check_equal(maps_of(network), torch_maps(tensors, PIXELS))
-    widths = network.widths()
-    assert widths["block_4f_conv_1"] == 64 - 16  # of 20, a multiple of 8
-    assert widths["block_4c_conv_1"] == widths["block_4d_dwconv_1"] == 64 - 8
-    assert widths["block_4b_conv_1"] == 64
+    out_channels = network.out_channels()
+    assert out_channels["block_4f_conv_1"] == 64 - 16  # of 20, a multiple of 8
+    assert out_channels["block_4c_conv_1"] == out_channels["block_4d_dwconv_1"] == 64 - 8
+    assert out_channels["block_4b_conv_1"] == 64
     assert len(report.notes) == 2
     assert all(
         float(layer.weight.detach().abs().max()) < 100 for layer in network.layers().values()
@@ -222,4 +222,4 @@ def test_the_real_network_is_the_published_one(shared: Path):
         network, report = build_pretrained(path, "", BODY, Normalization())
         for one, other in zip(maps_of(network, image), expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
-        assert len(report.notes) == 1 and network.widths()["block_4f_conv_1"] == 416
+        assert len(report.notes) == 1 and network.out_channels()["block_4f_conv_1"] == 416

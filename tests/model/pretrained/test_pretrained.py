@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import save_model, tensors_of
+from bodyposenet.model.checkpoint import named_tensors, save_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.model.pretrained import load_pretrained
 from bodyposenet.model.pretrained.vgg19 import FEATURE_SCALE
@@ -49,7 +49,7 @@ class TestOurModels:
         source, network = small_network(OTHER, stages=2), small_network(TOY, stages=3)
         save_model(tmp_path / "m.tlt", source, key="key")
         report = load_pretrained(network, tmp_path / "m.tlt", "key")
-        ours, theirs = tensors_of(network), tensors_of(source)
+        ours, theirs = named_tensors(network), named_tensors(source)
         same = [name for name in report.loaded if not reads_or_gives_maps(name)]
         assert all(torch.equal(ours[name], theirs[name]) for name in same)
         assert "block_1a_conv_1.weight" in report.loaded

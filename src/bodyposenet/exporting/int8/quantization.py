@@ -38,7 +38,7 @@ Their channels differ most in size, and all later layers depend on them.
 
 
 @dataclass(frozen=True)
-class Quantization:
+class QuantizationOptions:
     """Options of INT8 quantization.
 
     Args:
@@ -81,7 +81,7 @@ class Quantization:
                 )
 
 
-def quantize(content: bytes, source: CalibrationSource, quantization: Quantization) -> bytes:
+def quantize(content: bytes, source: CalibrationSource, quantization: QuantizationOptions) -> bytes:
     """Calibrate a model and quantize it to INT8.
 
     Args:
@@ -105,7 +105,9 @@ def quantize(content: bytes, source: CalibrationSource, quantization: Quantizati
     return to_int8(even, ranges, quantization)
 
 
-def to_int8(content: bytes, ranges: Mapping[str, Range], quantization: Quantization) -> bytes:
+def to_int8(
+    content: bytes, ranges: Mapping[str, Range], quantization: QuantizationOptions
+) -> bytes:
     """Quantize a model to INT8.
 
     Args:
@@ -135,7 +137,7 @@ def _clip_impossible(covered: Range, value: ir.Value) -> Range:
     return Range(0.0, covered.high) if is_never_negative(value) else covered
 
 
-def _int8_layers(graph: ir.Graph, quantization: Quantization) -> list[ir.Node]:
+def _int8_layers(graph: ir.Graph, quantization: QuantizationOptions) -> list[ir.Node]:
     """Return the layers that compute in INT8, from the first convolution on."""
     nodes = list(graph)
     nodes = nodes[[node.op_type for node in nodes].index("Conv") :]
@@ -158,7 +160,7 @@ def _computes_in_float(node: ir.Node) -> bool:
     return node.outputs[0].dtype == ir.DataType.FLOAT
 
 
-def _excluded(convolutions: list[ir.Node], quantization: Quantization) -> set[ir.Node]:
+def _excluded(convolutions: list[ir.Node], quantization: QuantizationOptions) -> set[ir.Node]:
     """Return the convolutions that `nodes_to_exclude` names."""
     quantization.check([str(node.name) for node in convolutions])
     return {

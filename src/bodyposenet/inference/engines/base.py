@@ -216,7 +216,7 @@ class ModelDescription:
     def from_header(
         cls, path: str | Path, text: str, expected: ModelDescription | None = None
     ) -> ModelDescription:
-        """Read the header of a model file (see `model.checkpoint.describe`).
+        """Read the header of a model file (see `model.checkpoint.model_header`).
 
         Args:
             path: The file, for errors.

@@ -1,6 +1,6 @@
 """The network architectures, one module each: a backbone, and the trunks of its stages.
 
-What all of them share, the branches that give the maps, is in `model.stages`.
+What all of them share, the branches that give the maps, is in `model.network`.
 """
 
 from __future__ import annotations
@@ -8,42 +8,42 @@ from __future__ import annotations
 from torch import nn
 
 from bodyposenet.model.architectures import lightweight_openpose, movenet, vgg
-from bodyposenet.model.architectures.vgg import add_row
-from bodyposenet.model.layers import Chain, Widths
+from bodyposenet.model.architectures.vgg import add_convolutions
+from bodyposenet.model.layers import OutChannels, SequentialBuilder
 from bodyposenet.specs.network import ModelConfig
 
-__all__ = ["add_row", "add_trunk", "branch_channels", "build_backbone"]
+__all__ = ["add_convolutions", "add_trunk", "branch_channels", "build_backbone"]
 
 _MODULES = {"vgg": vgg, "lightweight_openpose": lightweight_openpose, "movenet": movenet}
 
 
-def build_backbone(spec: ModelConfig, widths: Widths) -> tuple[nn.Sequential, int]:
+def build_backbone(spec: ModelConfig, out_channels: OutChannels) -> tuple[nn.Sequential, int]:
     """Build the feature extractor.
 
     Args:
         spec: The model block of the train spec.
-        widths: Output channels of narrowed convolutions.
+        out_channels: Output channels of narrowed convolutions.
 
     Returns:
         (N, 3, 8 h, 8 w) normalized images -> (N, C, h, w) features, never negative; and C.
     """
-    chain = Chain(3, widths)
-    _MODULES[spec.backbone_attributes.architecture].add_backbone(chain, spec)
-    return chain.build(), chain.channels
+    builder = SequentialBuilder(3, out_channels)
+    _MODULES[spec.backbone_attributes.architecture].add_backbone(builder, spec)
+    return builder.build(), builder.channels
 
 
-def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
     """Add the layers that both branches of a stage share.
 
     Args:
-        chain: What the trunk is appended to.
+        builder: What the trunk is appended to.
         stage: Number of the stage, from 1.
         spec: The model block of the train spec.
 
     Returns:
         The number of the trunk's last layer, which TAO's names of the branches go on from.
     """
-    return _MODULES[spec.backbone_attributes.architecture].add_trunk(chain, stage, spec)
+    return _MODULES[spec.backbone_attributes.architecture].add_trunk(builder, stage, spec)
 
 
 def branch_channels(stage: int, spec: ModelConfig) -> int:

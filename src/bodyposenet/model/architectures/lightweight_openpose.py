@@ -9,7 +9,7 @@ Layers carry TAO-like names: `block_*` is MobileNet, all else belongs to the hea
 
 from __future__ import annotations
 
-from bodyposenet.model.layers import Chain, Residual
+from bodyposenet.model.layers import Residual, SequentialBuilder
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
 # Block, output channels, stride, dilation.
@@ -33,67 +33,71 @@ BRANCH_CHANNELS = 512, 128
 """Of the hidden convolutions of both branches: in stage 1, and later."""
 
 
-def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
     """Add MobileNet and the context module."""
     attributes = spec.backbone_attributes
     channels = attributes.scaled(_STEM)
-    _add_convolution(chain, "block_1a", channels, 3, attributes, stride=2)
+    _add_convolution(builder, "block_1a", channels, 3, attributes, stride=2)
     for block, outputs, stride, dilation in BLOCKS:
         name = f"block_{block}"
-        chain.depthwise(
+        builder.depthwise(
             f"{name}_dwconv_1", stride=stride, dilation=dilation, bias=not attributes.batch_norm
         )
         if attributes.batch_norm:
-            chain.norm(f"{name}_dwbn_1")
-        chain.relu(f"{name}_dwrelu")
-        _add_convolution(chain, name, attributes.scaled(outputs), 1, attributes)
-    _add_context(chain, spec)
+            builder.norm(f"{name}_dwbn_1")
+        builder.relu(f"{name}_dwrelu")
+        _add_convolution(builder, name, attributes.scaled(outputs), 1, attributes)
+    _add_context(builder, spec)
 
 
-def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
     """Add a row of convolutions in stage 1, residual blocks later; returns how many."""
     attributes = spec.backbone_attributes
     channels = attributes.scaled(_FEATURES)
     if stage == 1:
         for layer in range(1, _INITIAL_CONVOLUTIONS + 1):
-            chain.conv(f"stage1/conv{layer}", channels, bias=spec.use_bias)
-            chain.relu(f"stage1/conv{layer}/relu")
+            builder.conv(f"stage1/conv{layer}", channels, bias=spec.use_bias)
+            builder.relu(f"stage1/conv{layer}/relu")
         return _INITIAL_CONVOLUTIONS
     for number in range(1, REFINEMENT_BLOCKS + 1):
         name = f"stage{stage}/block{number}"
-        chain.conv(f"{name}/conv1", channels, 1, bias=spec.use_bias)
-        chain.relu(f"{name}/conv1/relu")
-        body = Chain(chain.channels, chain.widths)
+        builder.conv(f"{name}/conv1", channels, 1, bias=spec.use_bias)
+        builder.relu(f"{name}/conv1/relu")
+        body = SequentialBuilder(builder.channels, builder.out_channels)
         for layer, dilation in ((2, 1), (3, 2)):
             body.conv(f"{name}/conv{layer}", channels, dilation=dilation, bias=spec.use_bias)
             if attributes.batch_norm:
                 body.norm(f"{name}/bn{layer}")
             body.relu(f"{name}/conv{layer}/relu")
-        chain.add(name, Residual(body.build()))
+        builder.add(name, Residual(body.build()))
     return REFINEMENT_BLOCKS
 
 
 def _add_convolution(
-    chain: Chain, name: str, channels: int, kernel: int, attributes: BackboneAttributes,
+    builder: SequentialBuilder,
+    name: str,
+    channels: int,
+    kernel: int,
+    attributes: BackboneAttributes,
     stride: int = 1,
-) -> None:  # fmt: skip
-    chain.conv(f"{name}_conv_1", channels, kernel, stride=stride, bias=not attributes.batch_norm)
+) -> None:
+    builder.conv(f"{name}_conv_1", channels, kernel, stride=stride, bias=not attributes.batch_norm)
     if attributes.batch_norm:
-        chain.norm(f"{name}_bn_1")
-    chain.relu(f"{name}_relu")
+        builder.norm(f"{name}_bn_1")
+    builder.relu(f"{name}_relu")
 
 
-def _add_context(chain: Chain, spec: ModelConfig) -> None:
+def _add_context(builder: SequentialBuilder, spec: ModelConfig) -> None:
     """Reduce the channels, and widen the receptive field by separable convolutions."""
     attributes, bias = spec.backbone_attributes, spec.use_bias
     channels = attributes.scaled(_FEATURES)
     is_intel = attributes.mtype == "open_model_zoo"
-    chain.conv("channel_reduction_conv", channels, 1, bias=bias)
+    builder.conv("channel_reduction_conv", channels, 1, bias=bias)
     if is_intel:
-        chain.elu("channel_reduction_conv/elu")
+        builder.elu("channel_reduction_conv/elu")
     else:
-        chain.relu("channel_reduction_conv/relu")
-    body = Chain(chain.channels, chain.widths)
+        builder.relu("channel_reduction_conv/relu")
+    body = SequentialBuilder(builder.channels, builder.out_channels)
     if is_intel:
         body.conv("context_reduce_conv", channels, 1, bias=bias)
         body.elu("context_reduce_conv/elu")
@@ -102,6 +106,6 @@ def _add_context(chain: Chain, spec: ModelConfig) -> None:
         body.elu(f"context_{block}_dwelu")
         body.conv(f"context_{block}_conv_1", channels, 1, bias=bias)
         body.elu(f"context_{block}_elu")
-    chain.add("context", Residual(body.build()))
-    chain.conv("context_conv", channels, bias=bias)
-    chain.relu("context_conv/relu")
+    builder.add("context", Residual(body.build()))
+    builder.conv("context_conv", channels, bias=bias)
+    builder.relu("context_conv/relu")

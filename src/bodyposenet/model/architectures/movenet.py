@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bodyposenet.model.layers import Chain, Residual, Widths
+from bodyposenet.model.layers import OutChannels, Residual, SequentialBuilder
 from bodyposenet.specs.network import ModelConfig
 
 # Expansion, output channels, blocks, stride of the first block.
@@ -31,7 +31,7 @@ _INITIAL_BLOCKS = 3
 _REFINEMENT_BLOCKS = 3
 
 
-class Enlarge(nn.Module):
+class UpsampleLike(nn.Module):
     """Enlarges features to the cells of finer ones, by bilinear interpolation.
 
     Convolutions of stride 2 round sizes up, so that what is enlarged may be up to `factor - 1`
@@ -53,36 +53,36 @@ class Enlarge(nn.Module):
         return large.narrow(2, 0, finer.shape[2]).narrow(3, 0, finer.shape[3])
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """MobileNetV2 and its feature pyramid: features of strides 8, 16 and 32, together at stride 8.
 
     Args:
-        widths: Output channels of narrowed convolutions.
+        out_channels: Output channels of narrowed convolutions.
         spec: The model block of the train spec.
     """
 
-    def __init__(self, widths: Widths, spec: ModelConfig) -> None:
+    def __init__(self, out_channels: OutChannels, spec: ModelConfig) -> None:
         super().__init__()
         scaled = spec.backbone_attributes.scaled
-        stride8 = Chain(3, widths)
+        stride8 = SequentialBuilder(3, out_channels)
         stride8.add("block_stem_pad", nn.ZeroPad2d((0, 1, 0, 1)))
         _add_convolution(stride8, "block_stem", scaled(_STEM), spec, kernel=3, stride=2)
         _add_groups(stride8, 0, 3, spec)
-        stride16 = Chain(stride8.channels, widths)
+        stride16 = SequentialBuilder(stride8.channels, out_channels)
         _add_groups(stride16, 3, 4, spec)
-        deep16 = Chain(stride16.channels, widths)
+        deep16 = SequentialBuilder(stride16.channels, out_channels)
         _add_groups(deep16, 4, 5, spec)
-        stride32 = Chain(deep16.channels, widths)
+        stride32 = SequentialBuilder(deep16.channels, out_channels)
         _add_groups(stride32, 5, 7, spec)
         _add_convolution(stride32, "block_last", scaled(_LAST), spec)
         stride32.conv("fpn_lateral32_conv", scaled(_LEVEL32), 1)
-        lateral16 = Chain(stride16.channels, widths)
+        lateral16 = SequentialBuilder(stride16.channels, out_channels)
         lateral16.conv("fpn_lateral16_conv", scaled(_LEVEL32), 1)
-        level16 = Chain(lateral16.channels, widths)
+        level16 = SequentialBuilder(lateral16.channels, out_channels)
         _add_separable(level16, "fpn_fuse16", scaled(_LEVEL16))
-        lateral8 = Chain(stride8.channels, widths)
+        lateral8 = SequentialBuilder(stride8.channels, out_channels)
         lateral8.conv("fpn_lateral8_conv", scaled(_LEVEL16), 1)
-        level8 = Chain(lateral8.channels, widths)
+        level8 = SequentialBuilder(lateral8.channels, out_channels)
         _add_separable(level8, "fpn_fuse8", scaled(_LEVEL8))
 
         self.channels = sum(part.channels for part in (stride8, deep16, stride32, level8))
@@ -90,14 +90,14 @@ class Pyramid(nn.Module):
         self.stride16 = stride16.build()
         self.deep16 = deep16.build()
         self.stride32 = stride32.build()
-        self.fpn_enlarge32 = Enlarge(2)
+        self.fpn_enlarge32 = UpsampleLike(2)
         self.lateral16 = lateral16.build()
         self.level16 = level16.build()
-        self.fpn_enlarge16 = Enlarge(2)
+        self.fpn_enlarge16 = UpsampleLike(2)
         self.lateral8 = lateral8.build()
         self.level8 = level8.build()
-        self.enlarge16 = Enlarge(2)
-        self.enlarge32 = Enlarge(4)
+        self.enlarge16 = UpsampleLike(2)
+        self.enlarge32 = UpsampleLike(4)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, 8 h, 8 w) normalized images -> (N, C, h, w); h and w may be odd."""
@@ -111,17 +111,17 @@ class Pyramid(nn.Module):
         return torch.cat([stride8, *coarse, level8], dim=1)
 
 
-def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
     """Add the trunk and the channel reduction."""
-    pyramid = Pyramid(chain.widths, spec)
-    chain.add("pyramid", pyramid)
-    chain.channels = pyramid.channels
+    pyramid = FeaturePyramid(builder.out_channels, spec)
+    builder.add("pyramid", pyramid)
+    builder.channels = pyramid.channels
     channels = spec.backbone_attributes.scaled(_FEATURES)
-    chain.conv("channel_reduction_conv", channels, 1, bias=spec.use_bias)
-    chain.relu("channel_reduction_conv/relu")
+    builder.conv("channel_reduction_conv", channels, 1, bias=spec.use_bias)
+    builder.relu("channel_reduction_conv/relu")
 
 
-def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
     """Add residual separable convolutions, behind a 1x1 convolution in the refinement stages.
 
     Returns:
@@ -130,20 +130,20 @@ def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
     channels, last = spec.backbone_attributes.scaled(_FEATURES), _INITIAL_BLOCKS
     first, kernel = 1, 3
     if stage > 1:
-        chain.conv(f"stage{stage}/conv1", channels, 1, bias=spec.use_bias)
-        chain.relu(f"stage{stage}/conv1/relu")
+        builder.conv(f"stage{stage}/conv1", channels, 1, bias=spec.use_bias)
+        builder.relu(f"stage{stage}/conv1/relu")
         first, last, kernel = 2, 1 + _REFINEMENT_BLOCKS, 5
     for layer in range(first, last + 1):
-        body = Chain(chain.channels, chain.widths)
+        body = SequentialBuilder(builder.channels, builder.out_channels)
         body.depthwise(f"stage{stage}/dwconv{layer}", kernel, bias=spec.use_bias)
         body.relu(f"stage{stage}/dwconv{layer}/relu")
         body.conv(f"stage{stage}/conv{layer}", channels, 1, bias=spec.use_bias)
         body.relu(f"stage{stage}/conv{layer}/relu")
-        chain.add(f"stage{stage}/block{layer}", Residual(body.build()))
+        builder.add(f"stage{stage}/block{layer}", Residual(body.build()))
     return last
 
 
-def _add_groups(chain: Chain, first: int, end: int, spec: ModelConfig) -> None:
+def _add_groups(builder: SequentialBuilder, first: int, end: int, spec: ModelConfig) -> None:
     """Add the inverted residual blocks of some groups."""
     number = sum(blocks for _, _, blocks, _ in _GROUPS[:first])
     for expansion, channels, blocks, stride in _GROUPS[first:end]:
@@ -151,22 +151,22 @@ def _add_groups(chain: Chain, first: int, end: int, spec: ModelConfig) -> None:
         # TensorFlow's "same" pads even sizes by nothing before and one after. Odd ones, which begin
         # behind stride 8, need one more for the last cell; even ones never see it.
         pad = 1 if first == 0 else 2
-        _add_block(chain, number, expansion, channels, spec, pad if stride == 2 else None)
+        _add_block(builder, number, expansion, channels, spec, pad if stride == 2 else None)
         for repeated in range(number + 1, number + blocks):
-            body = Chain(chain.channels, chain.widths)
+            body = SequentialBuilder(builder.channels, builder.out_channels)
             _add_block(body, repeated, expansion, channels, spec)
-            chain.add(f"block_{repeated}", Residual(body.build()))
+            builder.add(f"block_{repeated}", Residual(body.build()))
         number += blocks
 
 
 def _add_block(
-    chain: Chain, number: int, expansion: int, channels: int, spec: ModelConfig,
+    builder: SequentialBuilder, number: int, expansion: int, channels: int, spec: ModelConfig,
     halving_pad: int | None = None,
 ) -> None:  # fmt: skip
     """Add an expansion, a depthwise convolution and a linear projection.
 
     Args:
-        chain: What the block is appended to.
+        builder: What the block is appended to.
         number: Of the block, from 0.
         expansion: Channels of the depthwise convolution per channel that goes in.
         channels: Channels that come out.
@@ -175,31 +175,36 @@ def _add_block(
     """
     name, has_norms = f"block_{number}", spec.backbone_attributes.batch_norm
     if expansion > 1:
-        _add_convolution(chain, f"{name}_expand", chain.channels * expansion, spec)
+        _add_convolution(builder, f"{name}_expand", builder.channels * expansion, spec)
     if halving_pad is None:
-        chain.depthwise(f"{name}_dwconv", bias=not has_norms)
+        builder.depthwise(f"{name}_dwconv", bias=not has_norms)
     else:
-        chain.add(f"{name}_pad", nn.ZeroPad2d((0, halving_pad, 0, halving_pad)))
-        chain.depthwise(f"{name}_dwconv", stride=2, padding=0, bias=not has_norms)
+        builder.add(f"{name}_pad", nn.ZeroPad2d((0, halving_pad, 0, halving_pad)))
+        builder.depthwise(f"{name}_dwconv", stride=2, padding=0, bias=not has_norms)
     if has_norms:
-        chain.norm(f"{name}_dwbn")
-    chain.relu6(f"{name}_dwrelu")
-    chain.conv(f"{name}_project_conv", channels, 1, bias=not has_norms)
+        builder.norm(f"{name}_dwbn")
+    builder.relu6(f"{name}_dwrelu")
+    builder.conv(f"{name}_project_conv", channels, 1, bias=not has_norms)
     if has_norms:
-        chain.norm(f"{name}_project_bn")
+        builder.norm(f"{name}_project_bn")
 
 
 def _add_convolution(
-    chain: Chain, name: str, channels: int, spec: ModelConfig, kernel: int = 1, stride: int = 1
+    builder: SequentialBuilder,
+    name: str,
+    channels: int,
+    spec: ModelConfig,
+    kernel: int = 1,
+    stride: int = 1,
 ) -> None:
     has_norms = spec.backbone_attributes.batch_norm
-    chain.conv(f"{name}_conv", channels, kernel, stride=stride, padding=0, bias=not has_norms)
+    builder.conv(f"{name}_conv", channels, kernel, stride=stride, padding=0, bias=not has_norms)
     if has_norms:
-        chain.norm(f"{name}_bn")
-    chain.relu6(f"{name}_relu")
+        builder.norm(f"{name}_bn")
+    builder.relu6(f"{name}_relu")
 
 
-def _add_separable(chain: Chain, name: str, channels: int) -> None:
-    chain.depthwise(f"{name}_dwconv")
-    chain.conv(f"{name}_conv", channels, 1)
-    chain.relu(f"{name}_relu")
+def _add_separable(builder: SequentialBuilder, name: str, channels: int) -> None:
+    builder.depthwise(f"{name}_dwconv")
+    builder.conv(f"{name}_conv", channels, 1)
+    builder.relu(f"{name}_relu")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from bodyposenet.model.layers import Chain
+from bodyposenet.model.layers import SequentialBuilder
 from bodyposenet.specs.network import ModelConfig
 
 # Block, output channels, stride. Blocks 1 to 4 are VGG19's; block 6 is TAO's, its index on purpose.
@@ -26,46 +26,46 @@ BRANCH_CHANNELS = 512, 128
 """Of the hidden convolutions of both branches: in stage 1, and later."""
 
 
-def add_backbone(chain: Chain, spec: ModelConfig) -> None:
+def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
     """Add VGG19's blocks 1 to 4, TAO's block 6 and the channel reduction."""
     if spec.backbone_attributes.mtype == "pooling":
-        _add_pooling_blocks(chain)
+        _add_pooling_blocks(builder)
     else:
-        _add_strided_blocks(chain, spec.backbone_attributes.use_bias)
-    chain.conv("channel_reduction_conv", _FEATURES, bias=spec.use_bias)
-    chain.relu("channel_reduction_conv/relu")
+        _add_strided_blocks(builder, spec.backbone_attributes.use_bias)
+    builder.conv("channel_reduction_conv", _FEATURES, bias=spec.use_bias)
+    builder.relu("channel_reduction_conv/relu")
 
 
-def add_trunk(chain: Chain, stage: int, spec: ModelConfig) -> int:
+def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
     """Add a stage's row of convolutions; returns how many."""
-    return add_row(chain, f"stage{stage}", stage, spec)
+    return add_convolutions(builder, f"stage{stage}", stage, spec)
 
 
-def add_row(chain: Chain, prefix: str, stage: int, spec: ModelConfig) -> int:
+def add_convolutions(builder: SequentialBuilder, prefix: str, stage: int, spec: ModelConfig) -> int:
     """Add a row of convolutions of a stage, named `<prefix>/conv1` ...; returns how many."""
     kernels = spec.stage1_kernel_sizes if stage == 1 else spec.stageT_kernel_sizes
     for layer, kernel in enumerate(kernels, start=1):
-        chain.conv(f"{prefix}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
-        chain.relu(f"{prefix}/conv{layer}/relu")
+        builder.conv(f"{prefix}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
+        builder.relu(f"{prefix}/conv{layer}/relu")
     return len(kernels)
 
 
-def _add_strided_blocks(chain: Chain, bias: bool) -> None:
+def _add_strided_blocks(builder: SequentialBuilder, bias: bool) -> None:
     """Strided convolutions with batch normalization (Keras' defaults)."""
     for block, channels, stride in _BLOCKS:
         # TensorFlow's "same" pads even sizes at stride 2 by nothing before and one after.
         if stride == 2:
-            chain.add(f"block_{block}_pad", nn.ZeroPad2d((0, 1, 0, 1)))
+            builder.add(f"block_{block}_pad", nn.ZeroPad2d((0, 1, 0, 1)))
         padding = 0 if stride == 2 else 1
-        chain.conv(f"block_{block}_conv_1", channels, stride=stride, padding=padding, bias=bias)
-        chain.norm(f"block_{block}_bn_1", eps=1e-3, momentum=0.01)
-        chain.relu(f"block_{block}_relu")
+        builder.conv(f"block_{block}_conv_1", channels, stride=stride, padding=padding, bias=bias)
+        builder.norm(f"block_{block}_bn_1", eps=1e-3, momentum=0.01)
+        builder.relu(f"block_{block}_relu")
 
 
-def _add_pooling_blocks(chain: Chain) -> None:
+def _add_pooling_blocks(builder: SequentialBuilder) -> None:
     """2x2 max pooling, biases, no batch normalization."""
     for block, channels, stride in _BLOCKS:
         if stride == 2:
-            chain.add(f"block_{block}_pool", nn.MaxPool2d(2))
-        chain.conv(f"block_{block}_conv_1", channels)
-        chain.relu(f"block_{block}_relu")
+            builder.add(f"block_{block}_pool", nn.MaxPool2d(2))
+        builder.conv(f"block_{block}_conv_1", channels)
+        builder.relu(f"block_{block}_relu")

@@ -87,7 +87,7 @@ def _first_line(error: Exception) -> str:
 
 
 def convert(
-    tensors: Mapping[str, Tensor], *, keep_norms: bool, keep_widths: bool
+    tensors: Mapping[str, Tensor], *, keep_norms: bool, keep_inactive_channels: bool
 ) -> PretrainedWeights:
     """Convert published tensors to those of our network.
 
@@ -95,7 +95,8 @@ def convert(
         tensors: Under the names of the published code; the first convolution takes RGB pixels
             / 256 - 0.5.
         keep_norms: Leave batch normalization as it is; else it is folded into the convolutions.
-        keep_widths: Leave channels that are always 0 where they are; else they are removed.
+        keep_inactive_channels: Whether to keep channels that are always 0 (see
+            `_remove_inactive_channels`).
     """
     stages = 2 + max(
         (
@@ -121,26 +122,26 @@ def convert(
         ours = _fold_norms(ours)
         notes.append("batch normalization was folded into the convolutions")
     if not (has_norms and keep_norms):
-        notes += _remove_inactive_channels(ours, keep_widths=keep_widths)
+        notes += _remove_inactive_channels(ours, keep_inactive_channels=keep_inactive_channels)
     attributes = BackboneAttributes(
         architecture="lightweight_openpose",
         mtype="open_model_zoo" if "context_reduce_conv.weight" in ours else "default",
         batch_norm=has_norms and keep_norms,
     )
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
-    widths = {
+    out_channels = {
         name.removesuffix(".weight"): len(tensor)
         for name, tensor in ours.items()
         if name.endswith(".weight") and tensor.ndim == 4
     }
-    outputs = widths.get("heatmap_out", widths.get("stage1/heat_branch/out"))
+    outputs = out_channels.get("heatmap_out", out_channels.get("stage1/heat_branch/out"))
     return PretrainedWeights(
         ours,
         backbone=attributes,
         normalization=_NORMALIZATION,
         skeleton=skeleton if outputs == skeleton.heatmap_channels else None,
         spec=ModelConfig(backbone_attributes=attributes, stages=stages),
-        widths=widths,
+        out_channels=out_channels,
         notes=tuple(notes),
     )
 
@@ -203,7 +204,9 @@ def _fold_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _remove_inactive_channels(tensors: dict[str, Tensor], *, keep_widths: bool) -> list[str]:
+def _remove_inactive_channels(
+    tensors: dict[str, Tensor], *, keep_inactive_channels: bool
+) -> list[str]:
     """Take out channels between MobileNet's blocks that are 0 for every image; all maps stay.
 
     Such a channel has a kernel of zeros and a bias of at most 0 before its ReLU. The depthwise
@@ -231,7 +234,7 @@ def _remove_inactive_channels(tensors: dict[str, Tensor], *, keep_widths: bool) 
             tensors[f"{depthwise}.weight"][inactive] = 0
             tensors[f"{depthwise}.bias"] = tensors[f"{depthwise}.bias"].masked_fill(inactive, 0)
         removable = int(inactive.sum()) // _GRANULARITY * _GRANULARITY
-        if keep_widths or removable == 0:
+        if keep_inactive_channels or removable == 0:
             continue
         kept = torch.ones(len(weight), dtype=torch.bool)
         kept[inactive.nonzero()[:removable, 0]] = False

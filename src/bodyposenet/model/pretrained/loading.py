@@ -11,10 +11,21 @@ from torch import Tensor
 
 from bodyposenet.encryption import check_plain
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import NetworkDescription, build_described
-from bodyposenet.model.keras import describe_tao_model, is_keras, is_tao_model, read_keras
+from bodyposenet.model.checkpoint import NetworkDescription, build_network
+from bodyposenet.model.keras_hdf5 import (
+    describe_tao_model,
+    is_keras_file,
+    is_tao_model,
+    read_keras_file,
+)
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
-from bodyposenet.model.pretrained import lightweight_openpose, movenet, open_model_zoo, own, vgg19
+from bodyposenet.model.pretrained import (
+    lightweight_openpose,
+    movenet,
+    native,
+    open_model_zoo,
+    vgg19,
+)
 from bodyposenet.model.pretrained.transfer import WeightReport, copy_weights
 from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.skeleton import Skeleton
@@ -36,18 +47,18 @@ def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> Pretr
         BodyPoseNetError: The file cannot be read, or is damaged; or it is plain and must not be.
     """
     suffix = path.suffix.lower()
-    from_keras = is_keras(path)
+    from_keras = is_keras_file(path)
     if not from_keras and suffix not in _PLAIN_SUFFIXES:
-        return own.read_tlt(path, key)
+        return native.read_tlt(path, key)
     check_plain(path, key)
     if from_keras:
-        tensors = read_keras(path)
+        tensors = read_keras_file(path)
         if is_tao_model(tensors):  # made for the input that the train spec describes
-            model = own.describe_weights(path, *describe_tao_model(path, tensors))
+            model = native.describe_weights(path, *describe_tao_model(path, tensors))
             return replace(model, normalization=None)
         return _recognize(path, tensors, {}, network)
     if suffix == ".onnx":
-        return own.read_onnx(path)
+        return native.read_onnx(path)
     if suffix == ".xml":
         return _recognize(path, open_model_zoo.read_ir(path), {}, network)
     if suffix in _PYTORCH_SUFFIXES:
@@ -68,7 +79,7 @@ def _recognize(
         if lightweight_openpose.is_lightweight_openpose(tensors):
             keep_norms = network is not None and network.spec.backbone_attributes.batch_norm
             return lightweight_openpose.convert(
-                tensors, keep_norms=keep_norms, keep_widths=network is not None
+                tensors, keep_norms=keep_norms, keep_inactive_channels=network is not None
             )
         if movenet.is_movenet(tensors):
             return movenet.convert(tensors, metadata)
@@ -150,9 +161,9 @@ def build_pretrained(
             "Set load_graph: false, and describe the network in model of the train spec.",
         )
     maps = {"heatmap_out", "paf_out"}
-    widths = {
+    out_channels = {
         name: width
-        for name, width in weights.widths.items()
+        for name, width in weights.out_channels.items()
         if name not in maps and not name.endswith("_branch/out")
     }
     skeleton = skeleton or weights.skeleton
@@ -161,9 +172,12 @@ def build_pretrained(
             f"{path}: of a skeleton that is not known", "Name the pose configuration of the file."
         )
     description = NetworkDescription(
-        skeleton, weights.spec, normalization or weights.normalization or Normalization(), widths
+        skeleton,
+        weights.spec,
+        normalization or weights.normalization or Normalization(),
+        out_channels,
     )
-    network = build_described(path, description)
+    network = build_network(path, description)
     report = copy_weights(weights, network, path)
     wrong = [*report.missing, *report.mismatched, *report.unused]
     if wrong:

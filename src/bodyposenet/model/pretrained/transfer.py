@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import tensors_of
+from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork, Stage
 from bodyposenet.model.pretrained.weights import PretrainedWeights, change_normalization
 from bodyposenet.skeleton import Skeleton
@@ -70,7 +70,7 @@ def copy_weights(weights: PretrainedWeights, network: BodyPoseNetwork, path: Pat
     Raises:
         BodyPoseNetError: The first convolution cannot take the network's input.
     """
-    ours = tensors_of(network)
+    ours = named_tensors(network)
     theirs, new_maps = _with_our_maps(weights, network, ours)
     theirs = _with_our_input(weights, network, theirs, path)
     # A counter of training steps, which Keras does not keep and nothing reads.

@@ -23,7 +23,7 @@ class PretrainedWeights:
         normalization: The input that the first convolution is made for; None if it is unknown.
         skeleton: What the maps are of; None if it is unknown.
         spec: The network's architecture; None if the file holds weights only.
-        widths: Convolution -> output channels, for a file whose `spec` is known.
+        out_channels: Convolution -> output channels, for a file whose `spec` is known.
         notes: What was changed while reading, for the log.
     """
 
@@ -32,7 +32,7 @@ class PretrainedWeights:
     normalization: Normalization | None = None
     skeleton: Skeleton | None = None
     spec: ModelConfig | None = None
-    widths: Mapping[str, int] = field(default_factory=dict)
+    out_channels: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

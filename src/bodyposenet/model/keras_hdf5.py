@@ -1,7 +1,7 @@
 """Keras' HDF5 files: trained and pruned models of TAO 5's BodyPoseNet, and other weights.
 
 TAO 5 writes plain files of `keras.models.Model.save`, which name every layer. With the names and
-the shapes of its weights a model is described in full: stages, kernel sizes, pruned widths.
+the shapes of its weights a model is described in full: stages, kernel sizes, pruned out_channels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LAYER = re.compile(
 _FIRST, _FEATURES = "block_1a_conv_1", "channel_reduction_conv"
 
 
-def is_keras(path: str | Path) -> bool:
+def is_keras_file(path: str | Path) -> bool:
     """Whether a file is Keras', by its content, or by its name where the content is damaged.
 
     Raises:
@@ -61,7 +61,7 @@ def is_keras(path: str | Path) -> bool:
     return start == HDF5_MAGIC or (path.suffix.lower() in _SUFFIXES and start != MAGIC)
 
 
-def read_keras(path: Path) -> dict[str, Tensor]:
+def read_keras_file(path: Path) -> dict[str, Tensor]:
     """The variables of a Keras HDF5 file, by our names, in torch's order of axes, as float32.
 
     A variable's path ends in `<layer>/kernel:0`; the layer's own name may hold slashes, and groups
@@ -122,10 +122,10 @@ def describe_tao_model(
 
     Args:
         path: The file, for errors.
-        tensors: From `read_keras`.
+        tensors: From `read_keras_file`.
 
     Returns:
-        The header (see `checkpoint.describe`), and the tensors of the network.
+        The header (see `checkpoint.model_header`), and the tensors of the network.
 
     Raises:
         BodyPoseNetError: They are not those of such a model.

@@ -18,7 +18,7 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 
-from .keras_files import make_model, run_model, write_model
+from .tao_keras_models import make_model, run_model, write_model
 
 TOY = Skeleton("toy", ("nose", "left_eye", "tail"), ((0, 1), (0, 2)))
 
@@ -47,8 +47,8 @@ def test_a_model_gives_the_maps_that_keras_gives(tmp_path: Path, options: dict, 
     header, network = read_model(write_model(tmp_path / "m.hdf5", variables, nested=nested))
     check_maps(network, variables)
     assert network.skeleton == load_skeleton("bpnet_18joints.json")
-    assert network.widths()["block_2a_conv_1"] == 24
-    assert header["widths"] == network.widths()
+    assert network.out_channels()["block_2a_conv_1"] == 24
+    assert header["widths"] == network.out_channels()
     save_model(tmp_path / "ours.tlt", network)
     check_maps(load_model(tmp_path / "ours.tlt"), variables)
 
@@ -68,8 +68,8 @@ def test_the_graph_is_the_files_and_the_pixels_are_the_specs(tmp_path: Path):
 def test_joints_and_limbs_match_by_name(tmp_path: Path, separate: bool):
     path = write_model(tmp_path / "m.hdf5", make_model(separate=separate))
     theirs = load_model(path)
-    network = BodyPoseNetwork(TOY, theirs.spec, widths={
-        name: width for name, width in theirs.widths().items() if not name.endswith("out")
+    network = BodyPoseNetwork(TOY, theirs.spec, out_channels={
+        name: width for name, width in theirs.out_channels().items() if not name.endswith("out")
     })  # fmt: skip
     report = load_pretrained(network, path)
     assert report.new_maps == ("tail", "nose - tail")

@@ -12,7 +12,7 @@ from torch import nn
 
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.pruning.graph import dependency_groups
+from bodyposenet.pruning.dependency_graph import dependency_groups
 
 Normalizer = Literal["max", "L2"]
 Equalization = Literal["union", "intersection", "arithmetic_mean", "geometric_mean"]
@@ -127,7 +127,7 @@ class Ranking:
             found |= dict.fromkeys(group.convolutions, filters)
         return found
 
-    def widths(self, threshold: float) -> dict[str, int]:
+    def out_channels(self, threshold: float) -> dict[str, int]:
         """Convolution's TAO name -> how many filters it keeps."""
         return {name: len(filters) for name, filters in self.kept(threshold).items()}
 
@@ -201,7 +201,7 @@ def _check_names(excluded: Collection[str], layers: Collection[str]) -> None:
 
 def _check_possible(ranking: Ranking) -> None:
     """Refuse a rule that keeps all filters whatever the threshold is."""
-    least = ranking.widths(np.inf)
+    least = ranking.out_channels(np.inf)
     if any(len(group.norms) > least[group.convolutions[0]] for group in ranking.groups):
         return
     widest = max((len(group.norms) for group in ranking.groups), default=0)

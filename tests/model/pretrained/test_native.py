@@ -14,8 +14,8 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import PLAIN, OnnxExportOptions, export_onnx
 from bodyposenet.inference.models import FOLDER, ON_CPU, ON_GPU
 from bodyposenet.model.checkpoint import (
-    describe,
     load_model,
+    model_header,
     read_tensors,
     save_model,
     write_tensors,
@@ -30,11 +30,11 @@ ARM = Skeleton("arm", ("shoulder", "elbow", "hand"), ((0, 1), (1, 2)))
 HAND = Skeleton("hand", ("finger", "hand", "elbow"), ((2, 1), (1, 0)))
 
 
-def random_network(skeleton: Skeleton = ARM, widths: dict | None = None) -> BodyPoseNetwork:
+def random_network(skeleton: Skeleton = ARM, out_channels: dict | None = None) -> BodyPoseNetwork:
     torch.manual_seed(0)
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     network = BodyPoseNetwork(
-        skeleton, ModelConfig(stages=2, backbone_attributes=attributes), widths=widths
+        skeleton, ModelConfig(stages=2, backbone_attributes=attributes), out_channels=out_channels
     )
     for name, tensor in network.state_dict().items():
         if name.endswith(("running_mean", ".bias")) and "context" not in name:
@@ -51,14 +51,14 @@ def maps_of(network: BodyPoseNetwork) -> list[torch.Tensor]:
 
 @pytest.fixture
 def pruned(tmp_path: Path) -> Path:
-    network = random_network(widths={"block_4f_conv_1": 24, "stage1/conv2": 8})
+    network = random_network(out_channels={"block_4f_conv_1": 24, "stage1/conv2": 8})
     save_model(tmp_path / "m.tlt", network, key="key")
     return tmp_path / "m.tlt"
 
 
 def test_widths_come_along(pruned: Path):
     network, report = build_pretrained(pruned, "key", ARM, Normalization())
-    assert network.widths() == load_model(pruned, "key").widths()
+    assert network.out_channels() == load_model(pruned, "key").out_channels()
     assert not report.new_maps
     for ours, theirs in zip(maps_of(network), maps_of(load_model(pruned, "key")), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -67,7 +67,7 @@ def test_widths_come_along(pruned: Path):
 def test_another_skeleton_keeps_what_it_shares(pruned: Path):
     network, report = build_pretrained(pruned, "key", HAND, Normalization())
     assert report.new_maps == ("finger", "hand - finger")
-    assert network.widths()["block_4f_conv_1"] == 24
+    assert network.out_channels()["block_4f_conv_1"] == 24
     theirs, ours = load_model(pruned, "key").layers(), network.layers()
     heat = "stage1/heat_branch/out"
     torch.testing.assert_close(ours[heat].weight[1:3], theirs[heat].weight[[2, 1]])
@@ -76,7 +76,7 @@ def test_another_skeleton_keeps_what_it_shares(pruned: Path):
 
 
 def export(network: BodyPoseNetwork, path: Path, form: OnnxExportOptions = PLAIN) -> Path:
-    path.write_bytes(export_onnx(network, describe(network), form))
+    path.write_bytes(export_onnx(network, model_header(network), form))
     return path
 
 
@@ -128,7 +128,9 @@ def test_the_default_model_into_another_variant_is_refused(attributes: dict):
 
 def test_a_vgg_export_whose_norms_are_folded_is_refused(tmp_path: Path):
     narrow = {"block_1a_conv_1": 8, "block_1b_conv_1": 8}
-    path = export(BodyPoseNetwork(ARM, ModelConfig(stages=1), widths=narrow), tmp_path / "m.onnx")
+    path = export(
+        BodyPoseNetwork(ARM, ModelConfig(stages=1), out_channels=narrow), tmp_path / "m.onnx"
+    )
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
         build_pretrained(path)
 

@@ -54,7 +54,7 @@ def prune_channels(
     network = deepcopy(network)
     graph, layers = _trace(network), network.layers()
     for name, filters in kept.items():
-        width = network.widths()[name]
+        width = network.out_channels()[name]
         if width > len(filters):  # else its group has lost them already
             removed = np.setdiff1d(np.arange(width), filters).tolist()
             graph.get_pruning_group(layers[name], prune_conv_out_channels, removed).prune()

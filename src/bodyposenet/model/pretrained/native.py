@@ -16,7 +16,12 @@ from torch import Tensor
 
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.model.checkpoint import build_described, read_description, read_tensors, tensors_of
+from bodyposenet.model.checkpoint import (
+    build_network,
+    named_tensors,
+    read_description,
+    read_tensors,
+)
 from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.specs.network import ModelConfig
 
@@ -50,7 +55,7 @@ def describe_weights(
         normalization=description.normalization,
         skeleton=description.skeleton,
         spec=description.spec,
-        widths=description.widths,
+        out_channels=description.out_channels,
         notes=("it was pruned",) if "pruned" in header else (),
     )
 
@@ -101,8 +106,8 @@ def read_onnx(path: Path) -> PretrainedWeights:
         raise BodyPoseNetError(f"{path}: damaged weights: {error}", _EXPORT_AGAIN) from error
     spec = _without_norms(path, description.spec)
     with torch.device("meta"):
-        network = build_described(path, replace(description, spec=spec))
-    for name, tensor in tensors_of(network).items():
+        network = build_network(path, replace(description, spec=spec))
+    for name, tensor in named_tensors(network).items():
         if name.endswith(".bias"):  # the exporter drops biases that are all 0
             tensors.setdefault(name, torch.zeros(tensor.shape))
     return PretrainedWeights(
@@ -111,7 +116,7 @@ def read_onnx(path: Path) -> PretrainedWeights:
         normalization=description.normalization,
         skeleton=description.skeleton,
         spec=spec,
-        widths=description.widths,
+        out_channels=description.out_channels,
     )
 
 

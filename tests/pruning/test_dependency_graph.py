@@ -1,4 +1,4 @@
-"""Pruned networks: they are the whole ones with filters of zeros, and files keep their widths."""
+"""Dependency groups, and pruned networks: they compute what filters of zeros compute."""
 
 from copy import deepcopy
 
@@ -9,8 +9,8 @@ from torch import nn
 
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.pruning.graph import dependency_groups, prune_channels
-from bodyposenet.pruning.rule import PruningOptions, rank_filters
+from bodyposenet.pruning.dependency_graph import dependency_groups, prune_channels
+from bodyposenet.pruning.threshold_rule import PruningOptions, rank_filters
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
@@ -53,8 +53,8 @@ def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
     narrow = {}
     if attributes.architecture == "vgg":
         outputs = names.outputs()
-        narrow = {name: w // 8 for name, w in names.widths().items() if name not in outputs}
-    network = BodyPoseNetwork(skeleton, spec, widths=narrow)
+        narrow = {name: w // 8 for name, w in names.out_channels().items() if name not in outputs}
+    network = BodyPoseNetwork(skeleton, spec, out_channels=narrow)
     for layer in network.layers().values():
         if isinstance(layer, nn.BatchNorm2d):
             for part in layer.state_dict().values():
@@ -104,7 +104,7 @@ def check_exact(
 ) -> BodyPoseNetwork:
     kept = rank_filters(network, RULE).kept(threshold)
     pruned = prune_channels(network, kept)
-    assert sum(pruned.widths().values()) < 0.9 * sum(network.widths().values())
+    assert sum(pruned.out_channels().values()) < 0.9 * sum(network.out_channels().values())
     silence(network, kept, groups or dependency_groups(network))
     for ours, theirs in zip(maps_of(pruned), maps_of(network), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
@@ -132,7 +132,7 @@ def test_a_file_keeps_the_widths(kind, tmp_path):
     pruned = prune_channels(network, rank_filters(network, RULE).kept(0.8))
     save_model(tmp_path / "m.tlt", pruned)
     loaded = load_model(tmp_path / "m.tlt").eval()
-    assert loaded.widths() == pruned.widths()
+    assert loaded.out_channels() == pruned.out_channels()
     for ours, theirs in zip(maps_of(loaded), maps_of(pruned), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
 
