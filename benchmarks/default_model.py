@@ -19,7 +19,7 @@ import numpy as np
 
 from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.models import FOLDER, ON_CPU, ON_GPU, open_engine
+from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, FLOAT16_FILE, INT8_FILE, open_engine
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
@@ -44,9 +44,9 @@ _OPTIONS = {
 }
 """Figure -> the key of the inference spec that is switched on."""
 _RIVALS = {
-    "int8": ("onnx", ON_CPU),
-    "int8_openvino": ("openvino", ON_CPU),
-    "fp16": ("onnx", ON_GPU),
+    "int8": ("onnx", INT8_FILE),
+    "int8_openvino": ("openvino", INT8_FILE),
+    "fp16": ("onnx", FLOAT16_FILE),
 }
 """Name -> engine and file."""
 _QUICK_IMAGES = 20
@@ -59,7 +59,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         return {}
     dataset = DatasetSpec.load(arguments.dataset_spec)
     images = load_test_images(dataset, _QUICK_IMAGES if arguments.quick else arguments.limit)
-    files = {name: (engine, str(FOLDER / file)) for name, (engine, file) in _RIVALS.items()}
+    files = {
+        name: (engine, str(DEFAULT_MODEL_FOLDER / file)) for name, (engine, file) in _RIVALS.items()
+    }
     if arguments.model is not None:
         files["fp32"] = "pytorch", arguments.model
     engines: dict[str, Engine] = {

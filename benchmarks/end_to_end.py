@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.inference import detections
-from bodyposenet.inference.detections import ImageFormat, ImageWork, image_items
+from bodyposenet.inference.detections import DetectionJob, ImageFormat, image_items
 from bodyposenet.inference.engines import onnx
 from bodyposenet.inference.engines.base import Engine
 from bodyposenet.inference.engines.pytorch import PyTorchEngine
@@ -180,7 +180,7 @@ def _rivals(
 
     def run_ours(image_format: ImageFormat | None = None) -> None:
         items = image_items([ImageEntry(photo) for photo in photos], image_format or "png")
-        work = ImageWork(drawings if image_format else None)
+        work = DetectionJob(drawings if image_format else None)
         entries = list(work.pipeline(predictor).run(items))
         skeleton = predictor.engine.skeleton
         detections.write_detections(folder / "detections.json", skeleton, _SPEC, entries)

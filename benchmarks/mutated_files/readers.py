@@ -29,7 +29,7 @@ from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 from bodyposenet.exporting.int8.calibration_cache import read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
-from bodyposenet.inference.detections import ImageWork, read_pictures
+from bodyposenet.inference.detections import DetectionJob, read_pictures
 from bodyposenet.inference.engines.onnx_file import write_etlt
 from bodyposenet.inference.models import open_predictor
 from bodyposenet.inference.parallel.result_store import ResultStore
@@ -147,7 +147,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "saved poses": Reader("poses.json", mutations.mutate_json, _use_poses),
         "kept entries": Reader(
-            "part-00000.jsonl", mutations.mutate_json_lines, partial(_go_on, ImageWork())
+            "part-00000.jsonl", mutations.mutate_json_lines, partial(_go_on, DetectionJob())
         ),
         "kept findings": Reader(
             "part-00001.jsonl", mutations.mutate_json_lines,

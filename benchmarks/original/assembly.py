@@ -1,7 +1,7 @@
 """Connections -> bodies: limb after limb, a connection joins the body that holds one of its ends.
 
 The original's rules (TAO reference, section 11.7), with two additions that leave its own skeleton's
-results as they are and make every skeleton work: limbs are walked outward (`walk_limbs`), and a
+results as they are and make every skeleton work: limbs are walked outward (`orient_limbs`), and a
 skeleton of fewer than four joints needs all of them instead of four.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bodyposenet.decoding.tao.assembly import Step, walk_limbs
+from bodyposenet.decoding.tao.assembly import OrientedLimb, orient_limbs
 from bodyposenet.skeleton import Skeleton
 
 from .limbs import Connection
@@ -60,7 +60,7 @@ def connect_parts(
         total is at least 0.4 per part added.
     """
     bodies: list[Body] = []
-    for step, limb_connections in zip(walk_limbs(skeleton), connections, strict=True):
+    for step, limb_connections in zip(orient_limbs(skeleton), connections, strict=True):
         for connection in limb_connections:
             _add_connection(bodies, step, connection, peaks, skeleton)
     least = min(_LEAST_PARTS, len(skeleton.joints))
@@ -70,7 +70,7 @@ def connect_parts(
 
 
 def _add_connection(
-    bodies: list[Body], step: Step, connection: Connection, peaks: Peaks, skeleton: Skeleton
+    bodies: list[Body], step: OrientedLimb, connection: Connection, peaks: Peaks, skeleton: Skeleton
 ) -> None:
     """Extend, join or start a body, depending on how many hold one of the connection's ends."""
     start, end, score = connection

@@ -14,7 +14,7 @@ from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Person
-from tests.inference.upright import STICK, UPRIGHT, UprightEngine, draw_people
+from tests.inference.stick_figures import STICK, UPRIGHT, UprightEngine, draw_people
 
 HEIGHT, WIDTH = 201, 304
 

@@ -10,7 +10,7 @@ import pytest
 
 from bodyposenet.inference import diagnostics as installation
 from bodyposenet.inference import diagnostics as self_test
-from bodyposenet.inference.diagnostics import EngineCheck, FoundEngine, check_engines
+from bodyposenet.inference.diagnostics import EngineCheck, EngineInfo, check_engines
 from bodyposenet.inference.engines import onnx
 from bodyposenet.types import Poses
 
@@ -124,7 +124,7 @@ def test_an_engine_that_fails_or_gives_other_poses_fails_the_check(monkeypatch):
 
     monkeypatch.setattr(self_test, "_open_default_model", open_default_model)
     names = ("onnx", "openvino", "pytorch", "tensorrt")
-    checks = check_engines([FoundEngine(name, ("cpu",)) for name in names])
+    checks = check_engines([EngineInfo(name, ("cpu",)) for name in names])
     assert [check.passed for check in checks] == [True, False, False, True]
     assert checks[1].found == 0 and checks[1].similarity < 0.5
     assert "no kernel image" in checks[2].problem

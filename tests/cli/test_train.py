@@ -205,7 +205,7 @@ def test_any_model_file_can_be_the_start_of_fine_tuning(train, kind, tmp_path):
 def test_fine_tuning_starts_from_the_default_model_by_its_name(train, monkeypatch):
     """A small model stands for the package's own, whose training would take minutes."""
     _, first = train("first", optimizer=FLAT)
-    monkeypatch.setattr(start, "WEIGHTS", first / "bpnet_model.tlt")
+    monkeypatch.setattr(start, "DEFAULT_MODEL_WEIGHTS", first / "bpnet_model.tlt")
     changes = {"optimizer": sgd(1e-12), "finetuning_config": fine_tune("default")}
     result, tuned = train("tuned", num_epoch=3, **changes)
     assert result.code == 0, result.err

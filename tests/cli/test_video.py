@@ -247,7 +247,7 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
             shown.append(pixels)
             return len(shown) < 5
 
-    monkeypatch.setattr("bodyposenet.inference.recording.Window", FakeWindow)
+    monkeypatch.setattr("bodyposenet.inference.recording.PreviewWindow", FakeWindow)
     run(movie, tmp_path / "results", "--show", "--poses_only")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()

@@ -1,4 +1,4 @@
-"""Skeletons and people for the decoder to find, and their perfect maps."""
+"""Random skeletons and people, and their perfect maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from bodyposenet.model.targets import TargetOptions, render_targets
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Maps
+from bodyposenet.types import Maps, Poses
 
 PERSON_SIZE = 184
 
@@ -44,7 +44,7 @@ def perfect_maps(
     size: tuple[int, int] | None = None,
     options: TargetOptions = TargetOptions(),
 ) -> Maps:
-    """The maps that a perfect network gives for (P, K, 2) people in an input of that size."""
+    """Return the maps of a perfect network for (P, K, 2) people in an input of the given size."""
     labelled = np.ones(people.shape[:2], bool) if labelled is None else labelled
     heatmaps, pafs = render_targets(
         torch.tensor(people, dtype=torch.float32)[None],
@@ -54,3 +54,8 @@ def perfect_maps(
         options,
     )
     return Maps(heatmaps[0].numpy(), pafs[0].numpy(), options.stride, options.heatmap_sigma)
+
+
+def left_to_right(poses: Poses) -> Poses:
+    """Sort people by the x of their leftmost joint."""
+    return poses[np.argsort(np.nanmin(poses.keypoints[:, :, 0], axis=1))]

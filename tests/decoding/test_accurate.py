@@ -1,4 +1,4 @@
-"""mode: accurate: perfect maps give people back between the cells, broken maps do no harm."""
+"""Tests of `mode: accurate`: sub-pixel peaks, assembly, scores and broken maps."""
 
 import numpy as np
 import pytest
@@ -8,22 +8,18 @@ from hypothesis import strategies as st
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.decoding.accurate.assembly import assemble, person_scores
 from bodyposenet.decoding.accurate.peaks import find_peaks
-from bodyposenet.decoding.peak_list import MAX_PEAKS
+from bodyposenet.decoding.common import MAX_PEAKS
 from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
-from .people import perfect_maps, random_people, random_skeleton
+from .people import left_to_right, perfect_maps, random_people, random_skeleton
 
 TOY = Skeleton("toy", ("head", "hand", "belly", "knee", "foot"), ((2, 0), (2, 1), (2, 3), (3, 4)))
 CHAIN = np.array([[0, 1], [1, 2], [2, 3]])
 NONE_AUXILIARY = np.zeros(3, bool)
-
-
-def from_left_to_right(poses):
-    return poses[np.argsort(np.nanmin(poses.keypoints[:, :, 0], axis=1))]
 
 
 def two_people():
@@ -31,7 +27,7 @@ def two_people():
     return people, perfect_maps(people, TOY)
 
 
-def bell(height, width, x, y, top=1.0):
+def gaussian(height, width, x, y, top=1.0):
     rows, columns = np.mgrid[:height, :width]
     squares = (columns - x) ** 2 + (rows - y) ** 2
     return (top * np.exp(-squares * 64 / (2 * 7**2))).astype(np.float32)
@@ -39,11 +35,11 @@ def bell(height, width, x, y, top=1.0):
 
 @given(seed=st.integers(0, 2**32 - 1), joints=st.integers(3, 30), count=st.integers(1, 3))
 @settings(max_examples=40)
-def test_perfect_maps_of_random_people_give_them_back(seed, joints, count):
+def test_random_people_are_recovered_within_a_tenth_of_a_pixel(seed, joints, count):
     rng = np.random.default_rng(seed)
     skeleton = random_skeleton(rng, joints)
     people = random_people(rng, joints, count)
-    poses = from_left_to_right(decode(perfect_maps(people, skeleton), skeleton))
+    poses = left_to_right(decode(perfect_maps(people, skeleton), skeleton))
     assert len(poses) == count
     assert np.abs(poses.keypoints - people).max() < 0.1
     assert poses.keypoint_scores.min() > 0.99
@@ -54,9 +50,7 @@ def test_perfect_maps_of_random_people_give_them_back(seed, joints, count):
 )
 @given(seed=st.integers(0, 2**32 - 1), margin=st.floats(0, 1))
 @settings(max_examples=10)
-def test_the_width_of_the_gaussians_and_the_stride_are_those_of_the_maps(
-    sigma, stride, seed, margin
-):
+def test_sigma_and_stride_of_the_maps_are_used(sigma, stride, seed, margin):
     rng = np.random.default_rng(seed)
     skeleton = random_skeleton(rng, 12)
     people = random_people(rng, 12, 2) * stride / 8
@@ -64,7 +58,7 @@ def test_the_width_of_the_gaussians_and_the_stride_are_those_of_the_maps(
     width, height = (int(side) for side in people.max(axis=(0, 1)) + 1 + margin * stride)
     options = TargetOptions(stride=stride, heatmap_sigma=sigma)
     maps = perfect_maps(people, skeleton, size=(height, width), options=options)
-    poses = from_left_to_right(decode(maps, skeleton))
+    poses = left_to_right(decode(maps, skeleton))
     assert len(poses) == 2
     assert np.abs(poses.keypoints - people).max() < 0.5
     assert poses.keypoint_scores.min() > 0.95
@@ -73,23 +67,23 @@ def test_the_width_of_the_gaussians_and_the_stride_are_those_of_the_maps(
 @pytest.mark.parametrize(
     "name", ["bpnet_18joints.json", "bpnet_18joints_22limbs.json", "coco_17joints.json"]
 )
-def test_the_shipped_skeletons_come_back(name):
+def test_people_of_the_packaged_skeletons_are_recovered(name):
     skeleton = load_skeleton(name)
     people = random_people(np.random.default_rng(0), len(skeleton.joints), 2)
-    poses = from_left_to_right(decode(perfect_maps(people, skeleton), skeleton))
+    poses = left_to_right(decode(perfect_maps(people, skeleton), skeleton))
     assert np.abs(poses.keypoints - people).max() < 0.1
 
 
 @given(x=st.floats(0, 11), y=st.floats(0, 8), top=st.floats(0.2, 1))
-def test_a_bell_is_found_between_the_cells_up_to_the_border(x, y, top):
-    points, scores, first = find_peaks(bell(9, 12, x, y, top)[None], 0.05, 7 / 8)
+def test_a_gaussian_is_found_between_the_cells_up_to_the_border(x, y, top):
+    points, scores, first = find_peaks(gaussian(9, 12, x, y, top)[None], 0.05, 7 / 8)
     np.testing.assert_allclose(points, [[x, y]], atol=0.01)
     np.testing.assert_allclose(scores, [top], atol=0.01)
     assert first.tolist() == [0, 1]
 
 
-def test_a_bell_half_a_cell_outside_is_found_too():
-    points, _, _ = find_peaks(bell(9, 12, 5, -0.5)[None], 0.05, 7 / 8)
+def test_a_gaussian_half_a_cell_outside_is_found_too():
+    points, _, _ = find_peaks(gaussian(9, 12, 5, -0.5)[None], 0.05, 7 / 8)
     np.testing.assert_allclose(points, [[5, -0.5]], atol=0.01)
 
 
@@ -100,7 +94,7 @@ def test_the_first_of_equal_cells_is_the_peak():
     assert np.floor(points).tolist() == [[3, 3]]
 
 
-def test_of_too_many_peaks_the_highest_are_kept():
+def test_the_highest_128_peaks_are_kept():
     noise = np.random.default_rng(0).random((2, 80, 80), np.float32)
     points, scores, first = find_peaks(noise, 0.0, 7 / 8)
     assert first.tolist() == [0, MAX_PEAKS, 2 * MAX_PEAKS]
@@ -108,7 +102,7 @@ def test_of_too_many_peaks_the_highest_are_kept():
     assert len(points) == 2 * MAX_PEAKS
 
 
-def test_the_stronger_connection_comes_first_whichever_limb_it_is_of():
+def test_the_best_connection_of_all_limbs_comes_first():
     # Peaks 0..3 are joints a..d; peak 4 is another c that b also connects to, only weaker.
     connections = np.array([[0, 0, 1], [1, 1, 4], [1, 1, 2], [2, 2, 3]])
     parts, totals = assemble(
@@ -118,7 +112,7 @@ def test_the_stronger_connection_comes_first_whichever_limb_it_is_of():
     np.testing.assert_allclose(totals, [4 * 0.5 + 0.9 + 0.5 + 0.4])
 
 
-def test_people_with_a_joint_in_common_are_not_merged():
+def test_people_with_a_common_joint_are_not_merged():
     ring = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
     # a-b-c, and another b-d': joining them over c-d' would give a second b.
     connections = np.array([[0, 0, 1], [1, 1, 2], [3, 4, 5], [2, 2, 4]])
@@ -128,13 +122,15 @@ def test_people_with_a_joint_in_common_are_not_merged():
     assert parts.tolist() == [[0, 1, 2, -1], [5, -1, -1, 4]]
 
 
-def test_a_auxiliary_limb_starts_no_person_and_comes_last():
+def test_an_auxiliary_limb_comes_last_and_starts_no_person():
     connections = np.array([[0, 0, 1], [1, 1, 2], [2, 3, 4]])
-    strengths, scores = np.array([0.9, 0.2, 0.5]), np.full(5, 0.5)
+    connection_scores, scores = np.array([0.9, 0.2, 0.5]), np.full(5, 0.5)
     first_is_auxiliary = np.array([True, False, False])
-    parts, _ = assemble(connections, strengths, CHAIN, first_is_auxiliary, scores, 4)
+    parts, _ = assemble(connections, connection_scores, CHAIN, first_is_auxiliary, scores, 4)
     assert parts.tolist() == [[-1, -1, 3, 4], [0, 1, 2, -1]]
-    lonely, _ = assemble(connections[:1], strengths[:1], CHAIN, first_is_auxiliary, scores, 4)
+    lonely, _ = assemble(
+        connections[:1], connection_scores[:1], CHAIN, first_is_auxiliary, scores, 4
+    )
     assert len(lonely) == 0
 
 
@@ -167,7 +163,7 @@ def test_person_scores_keep_the_order_and_lie_in_0_to_1():
     np.testing.assert_allclose(person_scores(np.array([2.0, 4.0])), [0.5, 0.75])
 
 
-def test_thresholds_are_the_modes_own_where_none_is_given():
+def test_default_thresholds_depend_on_the_mode():
     assert DecodingOptions("accurate").thresholds == (0.05, 0.02)
     assert DecodingOptions("tao").thresholds == (0.1, 0.05)
     assert DecodingOptions("tao", 0.0, 0.3).thresholds == (0.0, 0.3)
@@ -184,12 +180,12 @@ def test_the_thresholds_are_honored():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_broken_values_are_no_peaks_and_harm_nobody_else(value):
+def test_broken_values_are_treated_as_zero(value):
     people, maps = two_people()
     heatmaps, pafs = maps.heatmaps.copy(), maps.pafs.copy()
     heatmaps[:, :, -1] = value
     pafs[:, -1] = value
-    poses = from_left_to_right(decode(Maps(heatmaps, pafs), TOY))
+    poses = left_to_right(decode(Maps(heatmaps, pafs), TOY))
     assert np.abs(poses.keypoints - people).max() <= 1
     broken = Maps(np.full_like(heatmaps, value), np.full_like(pafs, value))
     assert len(decode(broken, TOY)) == 0
@@ -197,7 +193,7 @@ def test_broken_values_are_no_peaks_and_harm_nobody_else(value):
 
 @pytest.mark.parametrize("complete_pose", [False, True])
 @pytest.mark.parametrize("shape", [(0, 0), (0, 9), (1, 1), (1, 7), (40, 50)])
-def test_maps_of_any_size_and_noise_come_to_an_end(shape, complete_pose):
+def test_noise_of_any_size_gives_finite_poses(shape, complete_pose):
     rng = np.random.default_rng(0)
     skeleton = load_skeleton("bpnet_18joints.json")
     heatmaps = rng.random((19, *shape), np.float32)
@@ -208,15 +204,15 @@ def test_maps_of_any_size_and_noise_come_to_an_end(shape, complete_pose):
     assert ((poses.keypoint_scores >= 0) & (poses.keypoint_scores <= 1)).all()
 
 
-def test_one_joint_without_limbs_gives_nobody():
+def test_a_skeleton_without_limbs_gives_no_poses():
     nose = Skeleton("nose", ("nose",), ())
     maps = Maps(np.ones((2, 5, 5), np.float32), np.zeros((0, 5, 5), np.float32))
     assert len(decode(maps, nose)) == 0
 
 
-def test_maps_may_be_read_only_of_another_type_and_another_stride():
+def test_maps_of_another_type_layout_and_stride():
     people, maps = two_people()
     heatmaps, pafs = maps.heatmaps.astype(np.float64), np.asfortranarray(maps.pafs)
     heatmaps.flags.writeable = pafs.flags.writeable = False
-    poses = from_left_to_right(decode(Maps(heatmaps, pafs, stride=4), TOY))
+    poses = left_to_right(decode(Maps(heatmaps, pafs, stride=4), TOY))
     assert np.abs((poses.keypoints + 0.5) * 2 - 0.5 - people).max() < 0.1

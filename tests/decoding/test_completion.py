@@ -1,4 +1,4 @@
-"""complete_pose: fragments become one body, missing joints are inferred and marked."""
+"""Tests of `complete_pose`: the pose prior, merged fragments and inferred joints."""
 
 import logging
 
@@ -7,8 +7,8 @@ import pytest
 
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.decoding.accurate.assembly import People
-from bodyposenet.decoding.accurate.body_model import body_model
 from bodyposenet.decoding.accurate.completion import infer_joints, merge_fragments
+from bodyposenet.decoding.accurate.pose_prior import load_pose_prior
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
@@ -19,8 +19,8 @@ COMPLETE = DecodingOptions(complete_pose=True)
 
 
 @pytest.fixture
-def model():
-    found = body_model(TAO.joints)
+def prior():
+    found = load_pose_prior(TAO.joints)
     assert found is not None
     return found
 
@@ -29,10 +29,10 @@ def joints(*names: str) -> list[int]:
     return [TAO.joints.index(name) for name in names]
 
 
-def typical_body(size: float, x: float, y: float) -> np.ndarray:
-    model = body_model(TAO.joints)
-    assert model is not None
-    return model.basis[:, :, 0] * size + (x, y)
+def typical_person(size: float, x: float, y: float) -> np.ndarray:
+    prior = load_pose_prior(TAO.joints)
+    assert prior is not None
+    return prior.basis[:, :, 0] * size + (x, y)
 
 
 def people_of(*points: np.ndarray) -> People:
@@ -46,90 +46,90 @@ def only(points: np.ndarray, kept: list[int]) -> np.ndarray:
     return part
 
 
-def test_the_typical_body_is_estimated_from_some_of_its_joints(model):
-    body = typical_body(5, 20, 30)
-    estimate = model.estimate(only(body, joints("nose", "neck", "left_hip", "right_knee")))
-    assert np.abs(estimate.points - body).max() < 0.5
+def test_the_typical_person_is_estimated_from_some_of_its_joints(prior):
+    person = typical_person(5, 20, 30)
+    estimate = prior.estimate(only(person, joints("nose", "neck", "left_hip", "right_knee")))
+    assert np.abs(estimate.points - person).max() < 0.5
     assert abs(estimate.size - 5) < 0.2
     shoulder, ankle = joints("left_shoulder", "left_ankle")
     assert 0 < estimate.deviations[shoulder] < estimate.deviations[ankle]
 
 
-def test_estimates_move_and_grow_with_the_body(model):
-    part = only(typical_body(5, 20, 30), joints("nose", "neck", "left_hip"))
-    estimate, larger = model.estimate(part), model.estimate(part * 3 + 7)
+def test_estimates_scale_and_translate_with_the_person(prior):
+    part = only(typical_person(5, 20, 30), joints("nose", "neck", "left_hip"))
+    estimate, larger = prior.estimate(part), prior.estimate(part * 3 + 7)
     np.testing.assert_allclose(larger.points, estimate.points * 3 + 7)
     np.testing.assert_allclose(larger.deviations, estimate.deviations * 3)
 
 
-def test_two_joints_and_bodies_upside_down_are_not_estimated(model):
-    body = typical_body(5, 20, 30)
-    assert model.estimate(only(body, joints("nose", "neck"))) is None
-    assert model.estimate(-body) is None
+def test_no_estimate_from_two_joints_or_upside_down(prior):
+    person = typical_person(5, 20, 30)
+    assert prior.estimate(only(person, joints("nose", "neck"))) is None
+    assert prior.estimate(-person) is None
 
 
-def test_the_model_is_symmetric(model):
-    body = typical_body(5, 0, 0)
-    np.testing.assert_allclose(body[list(TAO.mirrored)] * (-1, 1), body)
+def test_the_mean_pose_is_symmetric(prior):
+    person = typical_person(5, 0, 0)
+    np.testing.assert_allclose(person[list(TAO.mirrored)] * (-1, 1), person)
 
 
-def test_joints_are_known_by_side_and_part():
+def test_joints_are_matched_by_side_and_part():
     names = ("hip_l", "hip_r", "LeftAnkle", "tail", "Nose")
-    model = body_model(names)
-    assert model is not None
-    assert model.known.tolist() == [True, True, True, False, True]
-    coco = body_model(COCO_JOINTS)
+    prior = load_pose_prior(names)
+    assert prior is not None
+    assert prior.known.tolist() == [True, True, True, False, True]
+    coco = load_pose_prior(COCO_JOINTS)
     assert coco is not None
     assert coco.known.all()
 
 
-def test_head_and_legs_of_one_body_are_merged(model):
-    body = typical_body(5, 20, 30)
-    head = only(body, joints("nose", "neck", "left_shoulder", "right_shoulder", "left_eye"))
-    legs = only(body, joints("left_hip", "left_knee", "left_ankle"))
+def test_head_and_legs_of_one_person_are_merged(prior):
+    person = typical_person(5, 20, 30)
+    head = only(person, joints("nose", "neck", "left_shoulder", "right_shoulder", "left_eye"))
+    legs = only(person, joints("left_hip", "left_knee", "left_ankle"))
     far_away = legs + np.array([40, 0])
-    merged = merge_fragments(people_of(legs, head, far_away), model)
+    merged = merge_fragments(people_of(legs, head, far_away), prior)
     assert sorted(merged.found.sum(axis=1).tolist()) == [3, 8]
     np.testing.assert_allclose(sorted(merged.totals), [3 * 0.9, 8 * 0.9])
 
 
-def test_bodies_with_a_joint_in_common_stay_apart(model):
-    body = typical_body(5, 20, 30)
-    upper = only(body, joints("nose", "neck", "left_shoulder", "left_hip"))
-    lower = only(body, joints("left_hip", "left_knee", "left_ankle"))
-    assert len(merge_fragments(people_of(upper, lower), model).totals) == 2
+def test_people_with_a_common_joint_are_not_merged(prior):
+    person = typical_person(5, 20, 30)
+    upper = only(person, joints("nose", "neck", "left_shoulder", "left_hip"))
+    lower = only(person, joints("left_hip", "left_knee", "left_ankle"))
+    assert len(merge_fragments(people_of(upper, lower), prior).totals) == 2
 
 
-def test_a_missing_joint_goes_to_the_heat_near_its_place_or_stays_there(model):
-    body = typical_body(5, 20, 20)
+def test_a_missing_joint_is_placed_at_the_heatmap_maximum_or_the_most_probable_place(prior):
+    person = typical_person(5, 20, 20)
     wrist, knee = joints("left_wrist", "left_knee")
-    part = only(body, [k for k in range(18) if k not in (wrist, knee)])
+    part = only(person, [k for k in range(18) if k not in (wrist, knee)])
     heatmaps = np.zeros((18, 45, 45), np.float32)
-    row, column = np.rint(body[wrist, ::-1] + 1).astype(int)
+    row, column = np.rint(person[wrist, ::-1] + 1).astype(int)
     heatmaps[wrist, row, column] = 0.04
-    complete = infer_joints(people_of(part), heatmaps, model, 7 / 8)
+    complete = infer_joints(people_of(part), heatmaps, prior, 7 / 8)
     assert complete.points[0, wrist].tolist() == [column, row]
     assert complete.scores[0, wrist] == pytest.approx(0.04)
-    assert np.abs(complete.points[0, knee] - body[knee]).max() < 1
+    assert np.abs(complete.points[0, knee] - person[knee]).max() < 1
     assert 0 < complete.scores[0, knee] <= 0.01
 
 
 @pytest.mark.parametrize(("sigma", "reach"), [(7 / 8, 1), (3.5 / 8, 1), (14 / 8, 3)])
-def test_heat_that_belongs_to_somebody_is_left_to_them(model, sigma, reach):
-    body = typical_body(5, 20, 20)
+def test_no_joint_is_inferred_at_a_joint_of_another_person(prior, sigma, reach):
+    person = typical_person(5, 20, 20)
     (wrist,) = joints("left_wrist")
-    part = only(body, [k for k in range(18) if k != wrist])
+    part = only(person, [k for k in range(18) if k != wrist])
     heatmaps = np.zeros((18, 45, 45), np.float32)
-    row, column = np.rint(body[wrist, ::-1]).astype(int)
+    row, column = np.rint(person[wrist, ::-1]).astype(int)
     around = slice(row - reach, row + reach + 1), slice(column - reach, column + reach + 1)
     heatmaps[wrist][around] = 0.9
-    neighbor = only(body, [wrist])
-    complete = infer_joints(people_of(part, neighbor), heatmaps, model, sigma)
+    neighbor = only(person, [wrist])
+    complete = infer_joints(people_of(part, neighbor), heatmaps, prior, sigma)
     assert complete.scores[0, wrist] <= 0.01
 
 
-def test_poses_mark_what_was_inferred():
-    people = typical_body(40, 80, 80)[None]
+def test_inferred_joints_are_marked():
+    people = typical_person(40, 80, 80)[None]
     (wrist,) = joints("left_wrist")
     labelled = np.ones((1, 18), bool)
     labelled[0, wrist] = False
@@ -143,7 +143,7 @@ def test_poses_mark_what_was_inferred():
     np.testing.assert_array_equal(complete.scores, plain.scores)
 
 
-def test_a_skeleton_that_the_model_does_not_know_is_left_alone_and_that_is_said_once(caplog):
+def test_a_skeleton_outside_the_prior_is_not_completed_and_warned_about_once(caplog):
     caplog.set_level(logging.WARNING, logger="bodyposenet")
     chain = Skeleton("chain", tuple("abcd"), ((0, 1), (1, 2), (2, 3)))
     people = np.array([[[20.0, 20], [60, 20], [100, 20], [140, 20]]])

@@ -1,4 +1,4 @@
-"""Compilation of the decoders: what is compiled, how often, and when it is compiled again."""
+"""Tests of the compilation of the decoders and of its cache."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ MODES = ["accurate", "tao"]
 
 
 def run_python(code: str, cache: Path, *folders: Path) -> str:
-    """Run code in a process of its own, with a cache folder for machine code."""
+    """Run code in a separate process with the given cache folder for machine code."""
     places = os.pathsep.join(map(str, (*folders, SOURCE.parent)))
     environment = {"PATH": "", "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": places}
     command = [sys.executable, "-c", code]
@@ -27,7 +27,7 @@ def run_python(code: str, cache: Path, *folders: Path) -> str:
     return run.stdout
 
 
-def test_a_change_in_another_module_is_not_overlooked(tmp_path):
+def test_a_change_in_another_module_invalidates_the_cache(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -70,7 +70,7 @@ print(json.dumps([
 
 
 @pytest.mark.parametrize(("mode", "other"), [MODES, MODES[::-1]])
-def test_only_the_decoder_that_runs_is_compiled_each_kernel_once_and_kept(mode, other, tmp_path):
+def test_only_the_selected_decoder_is_compiled_once_and_cached(mode, other, tmp_path):
     code = COMPILE.replace("MODE_OF_TEST", repr(mode))
     compiled, later, modules = json.loads(run_python(code, tmp_path))
     assert len(compiled) == len(set(compiled)) > 5
@@ -124,7 +124,7 @@ def test_a_fork_waits_until_the_decoder_is_compiled(tmp_path):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_failure_in_the_background_is_left_to_the_first_image(mode, monkeypatch):
+def test_a_failure_in_the_background_raises_nothing(mode, monkeypatch):
     def fail(mode):
         raise RuntimeError("no compiler")
 

@@ -22,7 +22,7 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import evaluate_poses
-from bodyposenet.inference import models as default_model
+from bodyposenet.inference import models
 from bodyposenet.media.images import read_image
 from bodyposenet.model.checkpoint import load_model, save_model
 from bodyposenet.model.network import BodyPoseNetwork, Normalization
@@ -204,7 +204,7 @@ def test_the_train_spec_trains_what_it_says(monkeypatch):
     spec = TrainSpec.load(FOLDER / "train.yaml")
     assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
     network, _ = build_pretrained(
-        default_model.FOLDER / default_model.ON_GPU, "", spec.skeleton, Normalization()
+        models.DEFAULT_MODEL_FOLDER / models.FLOAT16_FILE, "", spec.skeleton, Normalization()
     )
     assert network.spec.backbone_attributes == spec.model.backbone_attributes
     optimizer = build_optimizer(network, spec.optimizer, stagewise=False)
@@ -222,7 +222,7 @@ def weights(tmp_path):
 def export_default(path, factor=1.0):
     """The default model as a .tlt file, its last layer times a factor."""
     network, _ = build_pretrained(
-        default_model.FOLDER / default_model.ON_GPU, "", BODY, Normalization()
+        models.DEFAULT_MODEL_FOLDER / models.FLOAT16_FILE, "", BODY, Normalization()
     )
     with torch.no_grad():
         network.layers()["paf_out"].weight.mul_(factor)

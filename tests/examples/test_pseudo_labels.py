@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.pseudo_labels import PseudoLabelOptions, add_pseudo_labels, read_detections
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.models import FOLDER, ON_CPU
+from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
@@ -164,8 +164,8 @@ def test_thunder_answers_in_pixels_of_the_crop(tmp_path):
 
 
 def test_another_network_is_no_thunder():
-    with pytest.raises(BodyPoseNetError, match=ON_CPU):
-        pseudo_labels.Thunder(FOLDER / ON_CPU)
+    with pytest.raises(BodyPoseNetError, match=INT8_FILE):
+        pseudo_labels.Thunder(DEFAULT_MODEL_FOLDER / INT8_FILE)
 
 
 def test_a_wrong_file_of_thunder_is_named(tmp_path):

@@ -29,7 +29,7 @@ from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
 
-from ..inference.contract import write_model
+from ..inference.exported_models import write_model
 from .text_format import parse
 
 NAME = "my net.onnx"

@@ -12,7 +12,7 @@ from bodyposenet.inference.engines.onnx_file import write_etlt
 from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
-from ..inference.contract import HEADER, write_model
+from ..inference.exported_models import HEADER, write_model
 
 SEALED = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
 

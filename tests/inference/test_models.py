@@ -1,12 +1,13 @@
-"""Which engine runs a file, and what is wrong with a wish that cannot be met."""
+"""Tests of the choice of the model file, the default model and the engine that runs it."""
 
 import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference import models
 from bodyposenet.inference.engines.exported import ExportedEngine
 from bodyposenet.inference.engines.pytorch import PyTorchEngine
-from bodyposenet.inference.models import open_engine, open_predictor
+from bodyposenet.inference.models import default_model, find_model, open_engine, open_predictor
 from bodyposenet.specs.inference import InferenceSpec
 
 
@@ -121,3 +122,51 @@ def test_a_train_spec_that_is_gone_is_no_error(exported, tmp_path, caplog):
     (tmp_path / "infer.yaml").write_text("train_spec: /elsewhere/train.yaml\n")
     open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
     assert "train_spec /elsewhere/train.yaml does not exist" in caplog.text
+
+
+MOST_BYTES = 14_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "data_type"), [(models.INT8_FILE, "int8-cpu"), (models.FLOAT16_FILE, "fp16")]
+)
+def test_both_files_run(name, data_type):
+    engine = open_engine(InferenceSpec(), str(models.DEFAULT_MODEL_FOLDER / name), threads=1)
+    assert engine.description.data_type == data_type
+    assert len(engine.skeleton.limbs) == 19
+
+
+def test_they_are_small_and_described():
+    files = {file.name: file.stat().st_size for file in models.DEFAULT_MODEL_FOLDER.iterdir()}
+    weights = {models.INT8_FILE, models.FLOAT16_FILE}
+    assert set(files) == weights | {"MODEL_CARD.md", models.DEFAULT_INFERENCE_SPEC.name}
+    assert sum(files.values()) < MOST_BYTES
+
+
+def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):
+    own = InferenceSpec.load(models.DEFAULT_INFERENCE_SPEC)
+    assert own.complete_pose
+    assert settings(open_predictor(None, None, "").spec) == settings(own)
+    (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
+    given = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
+    assert (given.input_shape, given.complete_pose) == ((64, 64), False)
+    named = open_predictor(None, str(default_model()), "").spec
+    assert settings(named) == settings(InferenceSpec())
+
+
+def settings(spec):
+    return spec.model_dump(exclude={"model_path"})
+
+
+@pytest.mark.parametrize("engine", ["pytorch", "tensorrt"])
+def test_engines_that_do_not_run_it_are_told_where_its_tlt_file_is(engine):
+    with pytest.raises(BodyPoseNetError, match=f"the default model: {engine} runs no") as error:
+        open_engine(InferenceSpec(), engine=engine)
+    assert "convert_weights" in error.value.remedy
+
+
+def test_a_model_that_is_named_goes_first(tmp_path):
+    (tmp_path / "own.onnx").touch()
+    spec = InferenceSpec(model_path=str(tmp_path / "own.onnx"))
+    assert find_model(spec, None) == tmp_path / "own.onnx"
+    assert find_model(InferenceSpec(), None) == default_model()

@@ -18,7 +18,7 @@ from bodyposenet.types import Poses
 DOT = Skeleton("dot", ("dot",), ())
 
 
-class Marks:
+class StubPredictor:
     """Stands for a predictor: an image's one person stands at (its first pixel, its width)."""
 
     def __init__(self):
@@ -70,16 +70,16 @@ def test_results_come_in_order_however_long_each_takes(batch):
         time.sleep(delays[1, index])
         return index, int(pixels[0, 0, 0]), poses.keypoints[0, 0, 0]
 
-    found = list(pipeline(Marks(), read, finish, batch=batch).run(range(40)))
+    found = list(pipeline(StubPredictor(), read, finish, batch=batch).run(range(40)))
     assert found == [(index, index, index) for index in range(40)]
 
 
 def test_nothing_gives_nothing():
-    assert list(pipeline(Marks()).run([])) == []
+    assert list(pipeline(StubPredictor()).run([])) == []
 
 
 def test_a_batch_holds_neighbors_of_one_shape():
-    predictor = Marks()
+    predictor = StubPredictor()
     widths = [6, 6, 6, 6, 6, 8, 8, 6, 8, 8, 8, 8]
     images = [image(index, width=width) for index, width in enumerate(widths)]
     found = list(pipeline(predictor, batch=3).run(images))
@@ -95,7 +95,7 @@ def test_bad_items_are_skipped_in_their_places(tmp_path):
         cv2.imwrite(str(paths[index]), image(index))
     paths[1].write_text("no image")
     cv2.imwrite(str(paths[3]), image(3, height=1))
-    predictor = Marks()
+    predictor = StubPredictor()
     found = list(pipeline(predictor, read_image, batch=4).run(paths))
     assert [found[index] for index in (0, 2, 5)] == [[0, 6], [2, 6], [5, 6]]
     assert found[1] == f"{paths[1]}: not an image, or a damaged one"
@@ -108,12 +108,12 @@ def test_only_bad_items():
     def read(item):
         raise BodyPoseNetError(f"{item} is bad")
 
-    found = list(pipeline(Marks(), read, batch=2).run(range(9)))
+    found = list(pipeline(StubPredictor(), read, batch=2).run(range(9)))
     assert found == [f"{item} is bad" for item in range(9)]
 
 
 def test_the_network_runs_in_the_callers_thread_and_the_rest_does_not():
-    predictor, others = Marks(), set()
+    predictor, others = StubPredictor(), set()
 
     def read(item):
         others.add(threading.get_ident())
@@ -143,7 +143,7 @@ def test_memory_is_bounded_on_both_sides():
         with lock:
             alive -= 1
 
-    line = pipeline(Marks(), read, finish, batch=2)
+    line = pipeline(StubPredictor(), read, finish, batch=2)
     assert len(list(line.run(range(200)))) == 200
     assert most <= line.in_flight
 
@@ -157,7 +157,7 @@ def test_items_are_taken_a_few_ahead_only():
             taken += 1
             yield image(taken % 250)
 
-    line = pipeline(Marks())
+    line = pipeline(StubPredictor())
     results = line.run(items())
     for _ in range(10):
         next(results)
@@ -176,7 +176,7 @@ def test_few_items_may_be_under_way_in_whole_batches(batch, in_flight):
             most = max(most, taken - handed_out)
             yield value
 
-    predictor = Marks()
+    predictor = StubPredictor()
     line = Pipeline(
         predictor, image, lambda item, *_: item, lambda *_: None, batch=batch, in_flight=in_flight
     )
@@ -192,7 +192,7 @@ def test_other_errors_come_out(part):
     def fail(*_):
         raise ZeroDivisionError(part)
 
-    predictor = Marks()
+    predictor = StubPredictor()
     if part == "infer":
         predictor.infer = fail
     line = pipeline(
@@ -209,8 +209,8 @@ def test_an_error_of_the_network_or_of_writing_is_not_the_items():
         raise BodyPoseNetError("the disk is full")
 
     with pytest.raises(BodyPoseNetError, match="disk is full"):
-        list(pipeline(Marks(), finish=full_disk).run([image(1)] * 50))
-    predictor = Marks()
+        list(pipeline(StubPredictor(), finish=full_disk).run([image(1)] * 50))
+    predictor = StubPredictor()
     predictor.infer = full_disk
     with pytest.raises(BodyPoseNetError, match="disk is full"):
         list(pipeline(predictor).run([image(1)] * 50))
@@ -229,7 +229,7 @@ def test_an_error_of_the_items_comes_after_all_results_before_it(good, batch):
 
     found = []
     with pytest.raises(ConnectionError, match="the camera is gone"):
-        for result in pipeline(Marks(), image, finish, batch=batch).run(items()):
+        for result in pipeline(StubPredictor(), image, finish, batch=batch).run(items()):
             found.append(result)
     assert found == list(range(good))
 
@@ -238,7 +238,7 @@ def test_an_error_of_the_items_comes_after_all_results_before_it(good, batch):
 @pytest.mark.parametrize("part", ["read", "infer", "finish"])
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=["error", "stop"])
 def test_an_error_in_the_middle_comes_after_all_results_before_it(part, error, batch):
-    predictor, bad = Marks(), 21
+    predictor, bad = StubPredictor(), 21
     infer = predictor.infer
 
     def fail_at(index):
@@ -272,7 +272,7 @@ def test_an_error_in_the_middle_comes_after_all_results_before_it(part, error, b
 
 
 def test_items_that_need_no_network_keep_their_places():
-    predictor = Marks()
+    predictor = StubPredictor()
     line = Pipeline(
         predictor,
         image,
@@ -294,14 +294,18 @@ def test_one_item_ahead_is_one():
             yield index
 
     line = Pipeline(
-        Marks(), image, lambda item, pixels, poses: item, lambda item, error: error, in_flight=1
+        StubPredictor(),
+        image,
+        lambda item, pixels, poses: item,
+        lambda item, error: error,
+        in_flight=1,
     )
     for result in line.run(items()):
         assert taken[-1] == result
 
 
 def test_an_interrupt_ends_it_and_leaves_what_is_written(tmp_path):
-    predictor = Marks()
+    predictor = StubPredictor()
     infer = predictor.infer
 
     def interrupted(batch):
@@ -320,7 +324,7 @@ def test_an_interrupt_ends_it_and_leaves_what_is_written(tmp_path):
 
 
 def test_threads_end_with_the_run():
-    results = pipeline(Marks()).run([image(1)] * 50)
+    results = pipeline(StubPredictor()).run([image(1)] * 50)
     next(results)
     results.close()
     deadline = time.monotonic() + 5
@@ -334,7 +338,7 @@ def _pipeline_threads():
 
 
 def test_the_stopwatch_knows_every_part():
-    line = pipeline(Marks(), finish=lambda *_: time.sleep(0.001))
+    line = pipeline(StubPredictor(), finish=lambda *_: time.sleep(0.001))
     list(line.run([image(1)] * 10))
     seconds = line.stopwatch.seconds
     assert set(seconds) == {"read", "resize", "network", "decode", "finish", "waiting"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.recording import Window
+from bodyposenet.inference.recording import PreviewWindow
 from bodyposenet.media import video as video_module
 from bodyposenet.media.draw import draw_track_ids
 from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
@@ -480,7 +480,7 @@ def test_no_window_without_a_display(monkeypatch, caplog):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with Window() as window:
+    with PreviewWindow() as window:
         assert window.show(shade(0))
         assert window.show(shade(0))
     assert caplog.text.count("no window is shown: there is no display") == 1
@@ -492,7 +492,7 @@ def test_no_window_where_opencv_has_none(monkeypatch, caplog):
 
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", refuse)
-    with Window() as window:
+    with PreviewWindow() as window:
         assert window.show(shade(0))
     assert "built without windows" in caplog.text
 
@@ -504,7 +504,7 @@ def test_a_window_shows_frames_until_q_is_pressed(monkeypatch):
     monkeypatch.setattr(cv2, "imshow", lambda _, pixels: shown.append(pixels))
     monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
     monkeypatch.setattr(cv2, "destroyWindow", lambda _: shown.append("closed"))
-    with Window() as window:
+    with PreviewWindow() as window:
         assert window.show(shade(200))
         assert not window.show(shade(200))
     assert shown[0][0, 0].tolist() == [0, 0, 200]

@@ -13,7 +13,7 @@ from benchmarks.original.peaks import find_peaks as find_peaks_originally
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.decoding.tao.assembly import assemble
 from bodyposenet.decoding.tao.peaks import find_peaks
-from bodyposenet.decoding.tao.upsampling import enlarge_axis
+from bodyposenet.decoding.tao.upsampling import upsampled_axis
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
@@ -73,7 +73,7 @@ def test_other_thresholds(thresholds):
 @pytest.mark.parametrize("cells", [(2, 3), (5, 4), (40, 37)])
 def test_peaks_of_noise_to_the_border_and_beyond_the_cap(factors, cells):
     heatmaps = np.random.default_rng(0).random((3, *cells), np.float32)
-    axes = map(enlarge_axis, cells, factors)
+    axes = map(upsampled_axis, cells, factors)
     points, scores, first = find_peaks(heatmaps, 0.1, *axes)
     expected = find_peaks_originally(heatmaps, 0.1, factors)
     np.testing.assert_array_equal(points, expected.points)
@@ -91,7 +91,7 @@ def test_maps_of_a_single_line_are_decoded(cells):
 def test_a_plateau_without_upsampling_keeps_the_first_of_equal_peaks():
     heatmaps = np.zeros((1, 30, 30), np.float32)
     heatmaps[0, 3:27, 3:27] = 0.5
-    points, _, _ = find_peaks(heatmaps, 0.1, enlarge_axis(30, 1), enlarge_axis(30, 1))
+    points, _, _ = find_peaks(heatmaps, 0.1, upsampled_axis(30, 1), upsampled_axis(30, 1))
     expected = find_peaks_originally(heatmaps, 0.1, (1, 1))
     assert len(points) == 128
     np.testing.assert_array_equal(points, expected.points)

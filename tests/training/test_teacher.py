@@ -16,7 +16,7 @@ from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.teacher import Teacher, leave_rest, load_teacher
 
-from ..inference.contract import HEADER, PAFS, write_model
+from ..inference.exported_models import HEADER, PAFS, write_model
 
 CPU = torch.device("cpu")
 METADATA = {"bodyposenet": json.dumps(HEADER)}

@@ -14,7 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
-    from bodyposenet.inference.diagnostics import DecoderCheck, EngineCheck, FoundEngine, Package
+    from bodyposenet.inference.diagnostics import DecoderCheck, EngineCheck, EngineInfo, Package
 
 
 @options_class
@@ -47,7 +47,7 @@ class DoctorResult:
     system: dict[str, str]
     threads: dict[str, int]
     packages: list[Package]
-    engines: list[FoundEngine]
+    engines: list[EngineInfo]
     kernels: dict[str, float]
     decoder: list[DecoderCheck]
     inference: list[EngineCheck]

@@ -29,7 +29,7 @@ from bodyposenet.files import make_directory
 from bodyposenet.results_folder import StatusFile, results_folder
 
 if TYPE_CHECKING:
-    from bodyposenet.inference.detections import ImageItem, ImageWork
+    from bodyposenet.inference.detections import DetectionJob, ImageItem
     from bodyposenet.inference.parallel.executor import Executor, OpenPredictor
     from bodyposenet.inference.video import FrameResult
     from bodyposenet.media.inputs import ImageList, InputKind
@@ -314,7 +314,7 @@ def _refuse_ignored(options: InferenceOptions) -> None:
 
 def _predict_images(options: InferenceOptions) -> InferenceResult:
     from bodyposenet.inference import detections
-    from bodyposenet.inference.detections import ImageWork, clear_pictures, image_items
+    from bodyposenet.inference.detections import DetectionJob, clear_pictures, image_items
     from bodyposenet.media.inputs import check_image, list_images
 
     results_dir = Path(options.results_dir or ".")
@@ -326,7 +326,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     draws = _draws(options, images, drawings)
     if draws:
         make_directory(drawings)
-    work = ImageWork(drawings if draws else None, options.batch)
+    work = DetectionJob(drawings if draws else None, options.batch)
     items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
     first = _warm_up(executor, items, options)
     entries, end = _find(executor, work, [items[:first], items[first:]], options)
@@ -414,7 +414,7 @@ def _warm_up(executor: Executor, items: Sequence[ImageItem], options: InferenceO
 
 
 def _find(
-    executor: Executor, work: ImageWork, parts: Sequence[Sequence[ImageItem]],
+    executor: Executor, work: DetectionJob, parts: Sequence[Sequence[ImageItem]],
     options: InferenceOptions,
 ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:  # fmt: skip
     """The entries of the images, and what ended the run before the last one, if anything did.

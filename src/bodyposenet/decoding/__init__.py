@@ -1,6 +1,8 @@
-"""Decoders from maps to poses: our own (`mode: accurate`) and the original's (`mode: tao`).
+"""Decoding of heatmaps and part affinity fields into poses.
 
-Their kernels are compiled by numba, which is imported with the first call, not with this module.
+There are two decoders: `accurate`, with sub-pixel peaks, and `tao`, which has the same results as
+TAO's. Their kernels are compiled by numba, which is imported by the first call of `decode`, not by
+importing this module.
 """
 
 from __future__ import annotations
@@ -27,22 +29,21 @@ _HEATMAP_THRESHOLDS: dict[Mode, float] = {"accurate": 0.05, "tao": 0.1}
 _PAF_THRESHOLDS: dict[Mode, float] = {"accurate": 0.02, "tao": 0.05}
 
 _MAX_VALUE = 1e6
-"""Heatmaps and PAFs lie in -1..1; what is far beyond is broken, like NaN and infinity."""
+"""Larger absolute values than this are treated as broken, like NaN; normal ones are up to 1."""
 
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How maps become poses; the keys of the inference spec (TAO reference, section 2.5).
+    """Options of `decode`, from the inference spec (TAO reference, section 2.5).
 
     Args:
-        mode: The decoder: `accurate`, our own, between the cells and without upsampling; or `tao`,
-            the original's.
-        heatmap_threshold: A peak must be higher than this; None: .05 (accurate) or .1 (tao).
-        paf_threshold: The PAF score of a sample along a limb must be higher than this; None:
-            .02 (accurate) or .05 (tao).
-        upsampling: Factors (vertical, horizontal) of the grid that peaks lie on with `tao`; at
-            (1, 1) they lie on the network's cells.
-        complete_pose: With `accurate`, merge fragments of people and infer missing joints.
+        mode: Decoder: `accurate` (sub-pixel peaks without upsampling) or `tao`.
+        heatmap_threshold: Minimum heatmap value of a peak (exclusive), or None for the default of
+            the mode: 0.05 (`accurate`) or 0.1 (`tao`).
+        paf_threshold: Minimum PAF score of a sample along a limb (exclusive), or None for the
+            default of the mode: 0.02 (`accurate`) or 0.05 (`tao`).
+        upsampling: Upsampling factors (vertical, horizontal) of `tao`, or (1, 1) for none.
+        complete_pose: Merge fragments of people and infer missing joints (`accurate` only).
     """
 
     mode: Mode = "accurate"
@@ -53,7 +54,7 @@ class DecodingOptions:
 
     @classmethod
     def from_spec(cls, spec: InferenceSpec) -> DecodingOptions:
-        """The options of an inference spec."""
+        """Read the options from an inference spec."""
         return cls(
             spec.mode, spec.heatmap_threshold, spec.paf_threshold,
             spec.output_upsampling_factor, spec.complete_pose,
@@ -61,9 +62,9 @@ class DecodingOptions:
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """Of heatmaps and of PAFs; the mode's own where none is given.
+        """Thresholds of heatmaps and PAFs, with the defaults of the mode applied.
 
-        Floats, as the decoders would be compiled once more for integers.
+        Always floats, because the decoders would be compiled again for integers.
         """
         heatmap, paf = self.heatmap_threshold, self.paf_threshold
         return (
@@ -73,27 +74,35 @@ class DecodingOptions:
 
 
 def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = None) -> Poses:
-    """Find the people in the maps of one image.
+    """Decode the maps of one image into poses.
 
     Args:
-        maps: Heatmaps and part affinity fields. Values that are NaN, infinite or absurdly large
-            count as 0.
-        skeleton: The joints and limbs that the maps are of.
-        options: How to decode; `accurate` with its own thresholds by default.
+        maps: Heatmaps and part affinity fields. Values that are NaN, infinite or larger than 1e6
+            are treated as 0.
+        skeleton: Joints and limbs of the maps.
+        options: Decoding options, or None for `accurate` with its default thresholds.
 
     Returns:
-        Poses in network input pixels: floats, not clipped to the image. At most 128 peaks per
-        joint, the highest, are looked at, so that the maps of a broken network take no more time.
+        Poses in network input pixels, not rounded and not clipped to the image. Only the 128
+        highest peaks per joint are used, which limits the time for the maps of a broken network.
 
     Raises:
-        BodyPoseNetError: The maps' channels or sizes do not fit the skeleton or each other.
+        BodyPoseNetError: The numbers of channels do not match the skeleton, or the heatmaps and
+            PAFs have different sizes.
+
+    Examples:
+        ```python
+        from bodyposenet.decoding import DecodingOptions, decode
+
+        poses = decode(maps, skeleton, DecodingOptions("tao", heatmap_threshold=0.2))
+        ```
     """
     options = options or DecodingOptions()
     _check_shapes(maps, skeleton)
     if not maps.heatmaps[0].size:
         return Poses.empty(skeleton)
     heatmaps, pafs = _sanitize(maps.heatmaps[:-1]), _sanitize(maps.pafs)
-    # Each decoder is imported where it runs, as numba and what it compiles come with it.
+    # Each decoder is imported only when used, because its import loads numba.
     if options.mode == "tao":
         from bodyposenet.decoding.tao import decode_tao
 
@@ -109,17 +118,17 @@ def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = Non
 
 
 def warm_up(mode: Mode) -> None:
-    """Compile a decoder, or load what an earlier process compiled, before it is needed."""
+    """Compile a decoder, or load it from the cache, ahead of its first use."""
     skeleton = Skeleton("forearm", ("elbow", "wrist"), ((0, 1),))
     nobody = Maps(np.zeros((3, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32))
     decode(nobody, skeleton, DecodingOptions(mode))
 
 
 def warm_up_in_background(mode: Mode) -> None:
-    """Let a thread do `warm_up` while the caller opens a model; only the first call has an effect.
+    """Run `warm_up` in a thread, while the caller opens a model.
 
-    Who decodes before it has finished waits for it. So does the end of the process, and a fork of
-    it: a compilation must not be torn apart.
+    Only the first call per mode has an effect. Decoding, the end of the process and a fork wait
+    until the thread has finished.
     """
     with _warming_lock:
         if mode not in _warming:
@@ -128,7 +137,7 @@ def warm_up_in_background(mode: Mode) -> None:
 
 
 def _try_to_warm_up(mode: Mode) -> None:
-    with suppress(Exception):  # the first image has the same error, and can report it
+    with suppress(Exception):  # decoding the first image raises the same error
         warm_up(mode)
 
 
@@ -142,35 +151,35 @@ def _finish_warming() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    # A child has its parent's locks, but not the thread that would release numba's.
+    # A forked process inherits numba's locks, but not the thread that would release them.
     os.register_at_fork(before=_finish_warming)
 
 
 def _check_shapes(maps: Maps, skeleton: Skeleton) -> None:
-    """Refuse maps of another skeleton."""
+    """Raise an error if maps do not match the skeleton."""
     found = (len(maps.heatmaps), len(maps.pafs))
     expected = (skeleton.heatmap_channels, skeleton.paf_channels)
     if found != expected:
         raise BodyPoseNetError(
-            f"the network gives {found[0]} heatmaps and {found[1]} PAF channels, but the skeleton "
+            f"the network has {found[0]} heatmaps and {found[1]} PAF channels, but the skeleton "
             f"{skeleton.name} needs {expected[0]} and {expected[1]}",
             "Use the pose configuration that the model was trained with.",
         )
     if maps.heatmaps.shape[1:] != maps.pafs.shape[1:]:
         raise BodyPoseNetError(
-            f"the network's heatmaps are {maps.heatmaps.shape[1:]} cells large, its part affinity "
-            f"fields {maps.pafs.shape[1:]}",
-            "Both must have the same height and width; export the model again (bpnet export).",
+            f"the network's heatmaps have the size {maps.heatmaps.shape[1:]}, but its part "
+            f"affinity fields have the size {maps.pafs.shape[1:]}",
+            "Export the model again (bpnet export).",
         )
 
 
 def _sanitize(channels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The channels with 0 for broken values, in the one type and layout that is compiled for.
+    """Set broken values to 0 and convert to the type and layout that the kernels are compiled for.
 
-    A copy is made only where it takes one.
+    Copies only if necessary.
     """
     channels = np.require(channels, np.float32, ["C", "W"])
-    # A comparison with NaN is false.
+    # Comparisons with NaN are false.
     if not channels.size or (channels.max() < _MAX_VALUE and channels.min() > -_MAX_VALUE):
         return channels
     return np.where(np.abs(channels) < _MAX_VALUE, channels, np.float32(0))

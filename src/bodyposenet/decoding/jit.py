@@ -1,11 +1,10 @@
-"""Compilation of the decoder's inner loops with numba, kept on disk between processes.
+"""Compilation of the decoders' inner loops with numba, cached on disk.
 
-Importing this module imports numba, which takes a fifth of a second: import it when decoding.
+Importing this module imports numba, which takes 0.2 s, so import it only where maps are decoded.
 
-What a kernel uses decides how long it takes to compile. Plain loops over arrays that the caller
-allocates compile in some tenths of a second; sorting, slicing, allocation and errors with formatted
-text each add as much again. Kernels are called with one type and layout per argument, so that each
-is compiled once.
+Compilation time depends on what a kernel uses. Plain loops over preallocated arrays compile in a
+few tenths of a second; sorting, slicing, allocation and formatted errors add about as much each.
+Kernels are always called with the same argument types and layouts, so that each is compiled once.
 """
 
 from __future__ import annotations
@@ -24,40 +23,40 @@ from bodyposenet.console import logger
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# With numpy's error model no division is checked: nothing here divides by zero.
+# The error model `numpy` omits checks for division by zero, which does not occur here.
 _njit: Any = partial(njit, error_model="numpy", no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 
 def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compile a function that Python calls when it is first called; it runs without the GIL.
+    """Compile a function at its first call, as an entry point from Python that releases the GIL.
 
-    The machine code is kept in the package's `__pycache__` or, where that cannot be written, in
-    numba's cache folder of the user; where there is neither, every process compiles again.
+    The machine code is cached in the package's `__pycache__` or, if that is not writable, in
+    numba's cache folder of the user. If neither is writable, every process compiles again.
     """
     try:
         compiled = _njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no folder for its cache
+    except RuntimeError:  # numba has no writable cache folder
         return _njit(nogil=True)(function)
-    # By itself numba checks only the file that holds the function, not those whose functions and
-    # constants it uses: machine code of an older version would be taken for current.
+    # By default, numba invalidates its cache only when the file of the function itself changes, not
+    # when the functions and constants that it uses change.
     compiled._cache._cache_file._source_stamp = _source_digest()
     return compiled
 
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compile a function as a part of the kernels that call it; Python cannot call it."""
+    """Compile a function that only kernels call; it has no entry point from Python."""
     return _njit(no_cpython_wrapper=True)(function)
 
 
 @cache
 def _source_digest() -> str:
-    """The digest of everything that is compiled together: the modules of this package."""
+    """Hash the sources of all modules of this package."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 class _CompilationNotice(Listener):
-    """Logs once per process that the package's kernels are being compiled, if they are."""
+    """Logs once per process that kernels of this package are being compiled."""
 
     def __init__(self) -> None:
         self._logged = False
@@ -67,11 +66,11 @@ class _CompilationNotice(Listener):
         ours = dispatcher.py_func.__module__.startswith("bodyposenet.")
         if ours and not self._logged:
             self._logged = True
-            logger.info("compiling the decoder for the first time: this takes some seconds")
+            logger.info("compiling the decoder for the first time: this takes a few seconds")
 
     def on_end(self, event: Event) -> None:
         pass
 
 
-# numba reports compilations only, not what it loads from disk.
+# The event is triggered by compilation only, not by loading from the cache.
 register("numba:compile", _CompilationNotice())

@@ -25,7 +25,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from bodyposenet.encryption import METADATA_KEY
-from bodyposenet.inference.engines.exported import ENLARGED_PAFS, HEATMAPS, INPUT, PAFS
+from bodyposenet.inference.engines.exported import HEATMAPS, INPUT, PAFS, UPSAMPLED_PAFS
 from bodyposenet.model.network import BodyPoseNetwork
 
 OPSET = 18
@@ -57,7 +57,7 @@ class OnnxExportOptions:
     @property
     def pafs(self) -> str:
         """Name of the output that holds the part affinity fields."""
-        return ENLARGED_PAFS if self.upsample_ratio > 1 else PAFS
+        return UPSAMPLED_PAFS if self.upsample_ratio > 1 else PAFS
 
 
 PLAIN = OnnxExportOptions()

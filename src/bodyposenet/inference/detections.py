@@ -199,7 +199,7 @@ class _KeptEntry(StoredResult):
 
 
 @dataclass(frozen=True)
-class ImageWork:
+class DetectionJob:
     """Detects the people in images, and draws them; see `scale.executor.ResumableJob`.
 
     Args:

@@ -24,7 +24,12 @@ from bodyposenet.demo.pose import Arm, Leg, Pose, posed_body
 from bodyposenet.demo.scene import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.base import PRECISIONS
-from bodyposenet.inference.models import INFERENCE_SPEC, WEIGHTS, build_predictor, default_model
+from bodyposenet.inference.models import (
+    DEFAULT_INFERENCE_SPEC,
+    DEFAULT_MODEL_WEIGHTS,
+    build_predictor,
+    default_model,
+)
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.skeleton import Skeleton
@@ -55,7 +60,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class FoundEngine:
+class EngineInfo:
     """An engine, and what it can run on.
 
     Args:
@@ -95,7 +100,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def find_engines() -> list[FoundEngine]:
+def find_engines() -> list[EngineInfo]:
     """Load the runtime of every engine and ask it for its devices."""
     return [
         _find("onnx", "", _find_onnx),
@@ -105,17 +110,17 @@ def find_engines() -> list[FoundEngine]:
     ]
 
 
-def _find(name: str, extra: str, find: Callable[[], FoundEngine]) -> FoundEngine:
+def _find(name: str, extra: str, find: Callable[[], EngineInfo]) -> EngineInfo:
     ours = f"bodyposenet[{extra}]" if extra else "bodyposenet"
     try:
         return find()
     except ModuleNotFoundError as error:
-        return FoundEngine(name, (), f"{error.name} is not installed: pip install '{ours}'")
+        return EngineInfo(name, (), f"{error.name} is not installed: pip install '{ours}'")
     except Exception as error:  # a broken installation may fail in any way
-        return FoundEngine(name, (), f"cannot be loaded: {error}")
+        return EngineInfo(name, (), f"cannot be loaded: {error}")
 
 
-def _find_onnx() -> FoundEngine:
+def _find_onnx() -> EngineInfo:
     import onnxruntime
 
     from bodyposenet.inference.engines import onnx
@@ -124,28 +129,28 @@ def _find_onnx() -> FoundEngine:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         reason = onnx.cuda_problem()
         problem = f"not on a GPU, although this build is for GPUs: {reason}" if reason else ""
-    return FoundEngine("onnx", tuple(onnx.available_devices()), problem)
+    return EngineInfo("onnx", tuple(onnx.available_devices()), problem)
 
 
-def _find_openvino() -> FoundEngine:
+def _find_openvino() -> EngineInfo:
     with without_telemetry():
         import openvino
 
-    return FoundEngine("openvino", tuple(openvino.Core().available_devices))
+    return EngineInfo("openvino", tuple(openvino.Core().available_devices))
 
 
-def _find_pytorch() -> FoundEngine:
+def _find_pytorch() -> EngineInfo:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
-    return FoundEngine("pytorch", (*gpus, *mps, "cpu"))
+    return EngineInfo("pytorch", (*gpus, *mps, "cpu"))
 
 
-def _find_tensorrt() -> FoundEngine:
+def _find_tensorrt() -> EngineInfo:
     from bodyposenet.inference.engines import tensorrt
 
-    return FoundEngine("tensorrt", (tensorrt.find_device(),))
+    return EngineInfo("tensorrt", (tensorrt.find_device(),))
 
 
 def describe_system() -> dict[str, str]:
@@ -293,7 +298,7 @@ class EngineCheck:
         return bool(self.skipped) or (not self.problem and right)
 
 
-def check_engines(engines: Sequence[FoundEngine]) -> list[EngineCheck]:
+def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
     """Run a drawn image through every engine that is installed, and compare the poses.
 
     Args:
@@ -335,13 +340,13 @@ def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Po
 
 def _open_default_model(engine: str) -> Predictor:
     """The default model on an engine; PyTorch has to build its network from the float weights."""
-    spec = InferenceSpec.load(INFERENCE_SPEC)
+    spec = InferenceSpec.load(DEFAULT_INFERENCE_SPEC)
     if engine != "pytorch":
         return build_predictor(spec, default_model(engine), "", engine, None, None)
     from bodyposenet.inference.engines.pytorch import PyTorchEngine, choose_device
     from bodyposenet.model.pretrained import build_pretrained
 
-    network, _ = build_pretrained(WEIGHTS)
+    network, _ = build_pretrained(DEFAULT_MODEL_WEIGHTS)
     return Predictor(PyTorchEngine(network, choose_device(), PRECISIONS[0]), spec)
 
 

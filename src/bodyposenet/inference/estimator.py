@@ -25,7 +25,7 @@ from typing import (
 from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.files import is_folder
-from bodyposenet.inference.models import INFERENCE_SPEC, build_predictor, find_model
+from bodyposenet.inference.models import DEFAULT_INFERENCE_SPEC, build_predictor, find_model
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.inference.video import VideoPredictor, open_source
@@ -494,7 +494,7 @@ def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> Inferenc
     if "scales" in given or "input_shape" in given:
         given.setdefault("multi_scale_inference", "scales" in given)
     if is_default:
-        given = InferenceSpec.load(INFERENCE_SPEC).model_dump(exclude_unset=True) | given
+        given = InferenceSpec.load(DEFAULT_INFERENCE_SPEC).model_dump(exclude_unset=True) | given
     return InferenceSpec.from_file(_Arguments(given))
 
 

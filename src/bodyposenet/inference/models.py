@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from bodyposenet.inference.engines.pytorch import PyTorchEngine
 
 
-FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
+DEFAULT_MODEL_FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
 """Its files and MODEL_CARD.md."""
 
-ON_CPU, ON_GPU = "default-int8.onnx", "default-fp16.onnx"
-WEIGHTS = FOLDER / ON_GPU
+INT8_FILE, FLOAT16_FILE = "default-int8.onnx", "default-fp16.onnx"
+DEFAULT_MODEL_WEIGHTS = DEFAULT_MODEL_FOLDER / FLOAT16_FILE
 """The file in float, which a training can start from."""
 
-INFERENCE_SPEC = FOLDER / "infer_spec.yaml"
+DEFAULT_INFERENCE_SPEC = DEFAULT_MODEL_FOLDER / "infer_spec.yaml"
 """What holds where the user gives neither a model nor an inference spec."""
 
 
@@ -52,7 +52,7 @@ def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
     from bodyposenet.inference.engines.onnx import has_cuda
 
     on_gpu = engine in ("auto", "onnx") and has_cuda(device)
-    return FOLDER / (ON_GPU if on_gpu else ON_CPU)
+    return DEFAULT_MODEL_FOLDER / (FLOAT16_FILE if on_gpu else INT8_FILE)
 
 
 _REMEDIES = {
@@ -68,8 +68,8 @@ _REMEDIES = {
 
 _REMEDY_OF_DEFAULT = (
     "Make its .tlt file in a checkout of the repository (python -m "
-    f"examples.default_model.convert_weights --weights {WEIGHTS} -o default.tlt): PyTorch "
-    "runs that, and bpnet export --engine_file builds TensorRT's engine of it."
+    f"examples.default_model.convert_weights --weights {DEFAULT_MODEL_WEIGHTS} -o default.tlt): "
+    "PyTorch runs that, and bpnet export --engine_file builds TensorRT's engine of it."
 )
 """The same for the default model, beside which no .tlt file lies."""
 
@@ -108,7 +108,7 @@ def open_predictor(
     Raises:
         BodyPoseNetError: The spec or the model is missing or wrong.
     """
-    chosen = inference_spec or (INFERENCE_SPEC if model is None else None)
+    chosen = inference_spec or (DEFAULT_INFERENCE_SPEC if model is None else None)
     spec = InferenceSpec.load(chosen) if chosen else InferenceSpec()
     path = find_model(spec, model, engine, device)
     return build_predictor(
@@ -284,7 +284,7 @@ def _check_runtime(path: Path, engine: str) -> None:
             f"{_OWN_FILES} Without a name the default model runs.",
         )
     if engine not in ("auto", *runtimes):
-        if path.parent == FOLDER:
+        if path.parent == DEFAULT_MODEL_FOLDER:
             what = f"the default model: {engine} runs no {extension} files"
             raise BodyPoseNetError(what, _REMEDY_OF_DEFAULT)
         raise BodyPoseNetError(f"{path}: {engine} runs no {extension} files", _REMEDIES[extension])

@@ -21,7 +21,7 @@ from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError, check_count, check_score
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.test_time_augmentation import TURNS, FlipTest, merge_turns
+from bodyposenet.inference.test_time_augmentation import TURNS, FlipTest, merge_rotations
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Maps, Poses
 
@@ -224,7 +224,7 @@ class Predictor:
             averaged = _average(inputs[chosen], maps[chosen])
             poses = decode(averaged, self.engine.skeleton, self._options)
             by_turn.append(poses.transform(inputs[first].to_network.inverse()))
-        return self._filter(merge_turns(by_turn) if len(by_turn) > 1 else by_turn[0])
+        return self._filter(merge_rotations(by_turn) if len(by_turn) > 1 else by_turn[0])
 
     def _prepare_at(self, image: NDArray[np.uint8], turns: int, scale: float) -> NetworkInput:
         height, width = image.shape[:2]

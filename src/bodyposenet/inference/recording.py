@@ -68,7 +68,7 @@ def record(
         # The lines are complete before the video is, which may not fit on the disk.
         writer = stack.enter_context(Mp4Writer(movie, stream.video.fps)) if movie else None
         file = stack.enter_context(atomic_write(lines, durable=True)) if lines else None
-        window = stack.enter_context(Window()) if shows else None
+        window = stack.enter_context(PreviewWindow()) if shows else None
         recorder = stack.enter_context(
             Recorder(file, writer, draws=bool(movie or shows), score_threshold=score_threshold)
         )
@@ -236,7 +236,7 @@ _ENDING_KEYS = (ord("q"), 27)
 """q and Escape."""
 
 
-class Window:
+class PreviewWindow:
     """A window, as a context manager; if none can be opened, it logs why and shows nothing."""
 
     def __init__(self) -> None:
@@ -249,7 +249,7 @@ class Window:
         if self._problem:
             logger.warning("no window is shown: %s", self._problem)
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> PreviewWindow:
         return self
 
     def __exit__(self, *_: object) -> None:

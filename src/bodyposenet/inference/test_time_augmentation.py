@@ -94,7 +94,7 @@ _MIN_JOINTS = 3
 """With fewer joints in common, the missing ones count as an OKS of 0."""
 
 
-def merge_turns(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICATE_OKS) -> Poses:
+def merge_rotations(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICATE_OKS) -> Poses:
     """Merge the people found in several orientations of one image.
 
     Of two detections of the same person the one of the higher score is kept. Detections of the same

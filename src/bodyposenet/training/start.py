@@ -12,7 +12,7 @@ import torch
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.models import WEIGHTS
+from bodyposenet.inference.models import DEFAULT_MODEL_WEIGHTS
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.model.pretrained import WeightReport, build_pretrained, load_pretrained
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
@@ -117,7 +117,7 @@ def _check_epochs(spec: TrainSpec, last: Checkpoint, results_dir: Path) -> None:
 
 
 def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwork:
-    if path == WEIGHTS:  # which are plain, and part of the program
+    if path == DEFAULT_MODEL_WEIGHTS:  # which are plain, and part of the program
         key = ""
     if spec.load_graph:
         network, report = build_pretrained(path, key, spec.skeleton, normalization(spec))
@@ -139,7 +139,7 @@ def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwor
 def _model_path(spec: TrainSpec, location: str, name: str) -> Path:
     """The model file that a spec names; the package's own under the name DEFAULT_WEIGHTS."""
     if name == DEFAULT_WEIGHTS:
-        return WEIGHTS
+        return DEFAULT_MODEL_WEIGHTS
     return spec.existing_model_path(location, name)
 
 

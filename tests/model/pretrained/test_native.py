@@ -12,7 +12,7 @@ import torch
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.onnx import PLAIN, OnnxExportOptions, export_onnx
-from bodyposenet.inference.models import FOLDER, ON_CPU, ON_GPU
+from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, FLOAT16_FILE, INT8_FILE
 from bodyposenet.model.checkpoint import (
     load_model,
     model_header,
@@ -108,11 +108,13 @@ def test_other_onnx_files_are_errors(tmp_path: Path):
 
 def test_the_default_model_can_be_trained_on():
     body = load_skeleton("bpnet_18joints.json")
-    network, report = build_pretrained(FOLDER / ON_GPU, "", body, Normalization())
+    network, report = build_pretrained(
+        DEFAULT_MODEL_FOLDER / FLOAT16_FILE, "", body, Normalization()
+    )
     assert not (report.new_maps or report.missing or report.mismatched)
     assert all(np.isfinite(tensor.detach().numpy()).all() for tensor in network.parameters())
     with pytest.raises(BodyPoseNetError, match="INT8"):
-        build_pretrained(FOLDER / ON_CPU, "", body, Normalization())
+        build_pretrained(DEFAULT_MODEL_FOLDER / INT8_FILE, "", body, Normalization())
 
 
 @pytest.mark.parametrize("attributes", [{}, {"batch_norm": False}, {"mtype": "open_model_zoo"}])
@@ -122,8 +124,8 @@ def test_the_default_model_into_another_variant_is_refused(attributes: dict):
     network = BodyPoseNetwork(
         load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=backbone)
     )
-    with pytest.raises(BodyPoseNetError, match=ON_GPU):
-        load_pretrained(network, FOLDER / ON_GPU)
+    with pytest.raises(BodyPoseNetError, match=FLOAT16_FILE):
+        load_pretrained(network, DEFAULT_MODEL_FOLDER / FLOAT16_FILE)
 
 
 def test_a_vgg_export_whose_norms_are_folded_is_refused(tmp_path: Path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.engines.openvino import keeping_signal_stack
+from bodyposenet.inference.engines.openvino import preserve_signal_stack
 from bodyposenet.model.pretrained.open_model_zoo import read_ir
 
 from . import published
@@ -127,7 +127,7 @@ def write(model: openvino.Model, path: Path, compress: bool = False) -> Path:
 
 def ir_maps(path: Path, pixels: Tensor) -> list[Tensor]:
     """Heatmaps and PAFs of RGB pixels, computed by OpenVINO in float32."""
-    with keeping_signal_stack():
+    with preserve_signal_stack():
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     paf, heat = compiled([pixels.flip(1).numpy()]).values()
     return [torch.from_numpy(heat), torch.from_numpy(paf)]

@@ -1,4 +1,4 @@
-"""Assembly of people from the connections of all limbs, the best first (`mode: accurate`)."""
+"""Assembly of people from connections, best first over all limbs (`mode: accurate`)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import MISSING
 from bodyposenet.decoding.jit import jit, kernel
 
-MISSING = -1
+
+class People(NamedTuple):
+    """N people in the coordinates of the maps' cells."""
+
+    points: NDArray[np.float64]
+    """(N, K, 2) x and y in cells, NaN for missing joints."""
+    scores: NDArray[np.float64]
+    """(N, K) heights of the peaks, 0 for missing joints."""
+    totals: NDArray[np.float64]
+    """(N,) sums of the scores of peaks and connections."""
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(N, K) True for joints that are not missing."""
+        return ~np.isnan(self.points[..., 0])
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> People:
+        """Select people by a boolean mask or by indices, in the order of the indices."""
+        return People(self.points[chosen], self.scores[chosen], self.totals[chosen])
 
 
 def assemble(
@@ -20,23 +39,23 @@ def assemble(
     scores: NDArray[np.float64],
     joints: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Assemble people.
+    """Assemble people from candidate connections, greedily from the highest score.
 
-    Of the connections of one limb, the best first, each peak takes at most one. A connection starts
-    a person, adds its other end to one, or merges two; it is refused where that would give a person
-    a second peak of some joint.
+    Each peak has at most one connection per limb. A connection starts a new person, adds a peak to
+    a person, or merges two people. It is rejected if a person would get two peaks of one joint.
 
     Args:
         connections: (C, 3) limb, start and end peak.
-        connection_scores: (C,) of the connections; of equals the earlier comes first.
-        limbs: (L, 2) the joints of each limb.
-        auxiliary: (L,) limbs that come after all others and start no person.
-        scores: (P,) of the peaks.
-        joints: K of the skeleton.
+        connection_scores: (C,) connection scores. Of equal scores, the first one wins.
+        limbs: (L, 2) joints of each limb.
+        auxiliary: (L,) True for auxiliary limbs, which are connected after all others and never
+            start a person.
+        scores: (P,) scores of the peaks.
+        joints: Number of joints of the skeleton (K).
 
     Returns:
-        (N, K) peaks of each person, -1 where a joint is missing, and (N,) the sums of the scores of
-        its peaks and of the connections between them.
+        Indices of each person's peaks (N, K), -1 for missing joints, and each person's sum of the
+        scores of peaks and connections (N,).
     """
     parts = np.full((len(scores), joints), MISSING)
     totals = np.zeros(len(scores))
@@ -69,24 +88,25 @@ def _assemble(
     parts: NDArray[np.int64],
     totals: NDArray[np.float64],
 ) -> int:
-    """Fill parts (P, K) and totals (P,), which hold -1 and 0 at first; see `assemble`.
+    """Run the loop of `assemble`.
 
     Args:
         connections: (C, 3) limb, start and end peak.
-        connection_scores: (C,) of the connections.
-        order: (C,) in which they come.
-        limbs: (L, 2) the joints of each limb.
-        auxiliary: (L,) limbs that come after all others and start no person.
-        scores: (P,) of the peaks.
-        taken: (L, P) peaks that a connection of the limb has; False at first.
-        person_of: (P,) the person of each peak; -1 at first.
-        parts: (P, K) the peaks of each person.
-        totals: (P,) of each person; 0 for one that was merged into another.
+        connection_scores: (C,) connection scores.
+        order: (C,) indices of the connections, best first.
+        limbs: (L, 2) joints of each limb.
+        auxiliary: (L,) True for auxiliary limbs.
+        scores: (P,) scores of the peaks.
+        taken: (L, P) True for peaks that already have a connection of the limb. Initially False.
+        person_of: (P,) person of each peak. Initially -1.
+        parts: (P, K) peaks of each person. Initially -1; the result.
+        totals: (P,) sum of the scores of each person, 0 for a person merged into another one.
+            Initially 0; the result.
 
     Returns:
-        How many people were started.
+        The number of people started, including the merged ones.
     """
-    # Not a literal, for whose type numba would compile `_add` once more.
+    # Not a literal: numba would compile `_add` a second time for its type.
     people: int = np.int64(0)  # type: ignore[assignment]
     for is_auxiliary in (False, True):
         for place in range(len(order)):
@@ -126,7 +146,7 @@ def _add(
     joint: int,
     peak: int,
 ) -> bool:
-    """Add a peak to a person; False if they have such a joint already."""
+    """Add a peak to a person. Returns False if the person already has a peak of this joint."""
     if parts[person, joint] != MISSING:
         return False
     parts[person, joint] = peak
@@ -143,7 +163,7 @@ def _merge(
     person: int,
     other: int,
 ) -> bool:
-    """Move all parts of another person to a person; False if they have a joint in common."""
+    """Move all peaks of a person to another one. Returns False if both have a common joint."""
     joints = parts.shape[1]
     for joint in range(joints):
         if parts[person, joint] != MISSING and parts[other, joint] != MISSING:
@@ -158,36 +178,16 @@ def _merge(
     return True
 
 
-class People(NamedTuple):
-    """N people on the cells of the maps."""
-
-    points: NDArray[np.float64]
-    """(N, K, 2) x and y in cells, NaN where a joint is missing."""
-    scores: NDArray[np.float64]
-    """(N, K) heights of the peaks, 0 where a joint is missing."""
-    totals: NDArray[np.float64]
-    """(N,) sums of the scores of the peaks and of the connections."""
-
-    @property
-    def found(self) -> NDArray[np.bool_]:
-        """(N, K) which joints are there."""
-        return ~np.isnan(self.points[..., 0])
-
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> People:
-        """The chosen people, in the order in which they are chosen."""
-        return People(self.points[chosen], self.scores[chosen], self.totals[chosen])
-
-
 def person_scores(totals: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Scores in 0..1 that keep the order of the totals.
+    """Map totals to scores in 0..1, monotonically.
 
-    The original's 1 - 1 / total (TAO reference, section 11.8) is below 0 for the faint people that
-    it never keeps. Below a total of 2 the score is total / 4, which touches that curve there.
+    TAO's score is 1 - 1 / total (TAO reference, section 11.8). It is negative for totals below 1,
+    which TAO never keeps. Below a total of 2 this score is total / 4, the tangent of TAO's there.
 
     Args:
-        totals: (N,) at least 0.
+        totals: (N,) sums of scores, at least 0.
 
     Returns:
-        (N,) float32.
+        (N,) float32 scores.
     """
     return np.where(totals < 2, totals / 4, 1 - 1 / np.maximum(totals, 2)).astype(np.float32)

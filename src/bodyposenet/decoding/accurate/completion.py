@@ -1,4 +1,7 @@
-"""Completion of people by a model of how joints lie to one another (`complete_pose`)."""
+"""Completion of poses with a pose prior: merging of fragments, inference of joints.
+
+Used with `complete_pose`.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.decoding.accurate.assembly import People
-from bodyposenet.decoding.accurate.body_model import BodyEstimate, BodyModel
 from bodyposenet.decoding.accurate.peaks import peak_offset
+from bodyposenet.decoding.accurate.pose_prior import JointEstimates, PosePrior
 
 _MAX_PEOPLE = 128
-"""People that are completed, the best; more are noise, and would take long."""
+"""Number of people that are completed, best first; more are noise and would take long."""
 
-# A fragment belongs to a person if its joints lie near where the person's own joints put them: the
-# mean squared distance in squared standard deviations, where these are below the body's size.
 _MAX_DISTANCE = 2.0
-_MAX_UNCERTAINTY = 1.0
+"""Maximum mean squared distance of a fragment's joints from their estimates, in squared standard
+deviations."""
 
-# Where the heatmap value times the probability of the place is less, an inferred joint stays at the
-# most probable place, with this as its score.
+_MAX_UNCERTAINTY = 1.0
+"""Maximum mean standard deviation of these estimates, in sizes of the person."""
+
 _MIN_VALUE = 0.01
+"""Minimum of heatmap value times probability for an inferred joint.
+
+Below it, the joint stays at its most probable place and this is its score.
+"""
 
 _OCCUPIED = 2.0
-"""Standard deviations of a joint's Gaussian within which the heatmap is that joint's alone."""
+"""Radius around a detected joint in which no other person's joint is inferred, in standard
+deviations of the joint's Gaussian."""
 
 
-def merge_fragments(people: People, model: BodyModel) -> People:
-    """Merge people that have no joint in common and fit together.
+def merge_fragments(people: People, prior: PosePrior) -> People:
+    """Merge people that have no joint in common and that the prior makes one person.
 
-    The person of most joints takes the fragment that fits best, again and again; then the next.
+    The person with the most joints repeatedly takes the fragment that fits best, then the person
+    with the second most joints, and so on.
     """
     falling = np.lexsort([-people.totals, -people.found.sum(axis=1)])
     points, scores, totals = people.take(falling)
@@ -38,7 +47,7 @@ def merge_fragments(people: People, model: BodyModel) -> People:
     for person in range(min(len(totals), _MAX_PEOPLE)):
         while alive[person]:
             others = person + 1 + np.flatnonzero(alive[person + 1 : _MAX_PEOPLE])
-            best = _best_fragment(points[others], points[person], model)
+            best = _best_fragment(points[others], points[person], prior)
             if best is None:
                 break
             fragment = others[best]
@@ -50,17 +59,17 @@ def merge_fragments(people: People, model: BodyModel) -> People:
 
 
 def infer_joints(
-    people: People, heatmaps: NDArray[np.float32], model: BodyModel, sigma: float
+    people: People, heatmaps: NDArray[np.float32], prior: PosePrior, sigma: float
 ) -> People:
-    """Give people the joints that they miss.
+    """Infer the missing joints of people.
 
-    A joint goes to where the heatmap, weighted by the probability of the place, is highest and no
-    person has such a joint yet; or to the most probable place, where the heatmap is empty.
+    A joint is placed at the maximum of heatmap value times probability, outside the joints of
+    other people. If the heatmap is empty there, it is placed at its most probable position.
 
     Args:
-        people: Best first.
-        heatmaps: (K, h, w), without the background.
-        model: Where joints may be.
+        people: People, best first.
+        heatmaps: (K, h, w), without the background channel.
+        prior: Prior of the skeleton's joints.
         sigma: Standard deviation of a joint's Gaussian in the heatmaps, in cells.
     """
     points, scores = people.points.copy(), people.scores.copy()
@@ -70,10 +79,10 @@ def infer_joints(
     for person, joint in np.argwhere(found):
         _occupy(free[joint], points[person, joint], reach)
     for person in range(min(len(points), _MAX_PEOPLE)):
-        estimate = model.estimate(people.points[person])
+        estimate = prior.estimate(people.points[person])
         if estimate is None:
             continue
-        for joint in np.flatnonzero(model.known & ~found[person]):
+        for joint in np.flatnonzero(prior.known & ~found[person]):
             points[person, joint], scores[person, joint] = _most_likely_place(
                 free[joint], estimate.points[joint], estimate.deviations[joint], sigma
             )
@@ -82,14 +91,14 @@ def infer_joints(
 
 
 def _best_fragment(
-    fragments: NDArray[np.float64], person: NDArray[np.float64], model: BodyModel
+    fragments: NDArray[np.float64], person: NDArray[np.float64], prior: PosePrior
 ) -> int | None:
-    """Which of (N, K, 2) fragments belongs to a person (K, 2), if one does."""
+    """Return the index of the (N, K, 2) fragment that fits a person (K, 2) best, or None."""
     found = ~np.isnan(fragments[..., 0])
     disjoint = ~(found & ~np.isnan(person[:, 0])).any(axis=1)
-    known = found & model.known
+    known = found & prior.known
     possible = np.flatnonzero(disjoint & known.any(axis=1))
-    estimate = model.estimate(person) if len(possible) else None
+    estimate = prior.estimate(person) if len(possible) else None
     if estimate is None:
         return None
     distances = _distances(fragments[possible], known[possible], estimate)
@@ -98,13 +107,13 @@ def _best_fragment(
 
 
 def _distances(
-    fragments: NDArray[np.float64], known: NDArray[np.bool_], estimate: BodyEstimate
+    fragments: NDArray[np.float64], known: NDArray[np.bool_], estimate: JointEstimates
 ) -> NDArray[np.float64]:
-    """How far each of (N, K, 2) fragments lies from where the body's joints may be.
+    """Measure the distance of each of (N, K, 2) fragments from the estimated joints.
 
     Returns:
-        (N,) mean squared distance in squared standard deviations over the (N, K) known joints;
-        infinite where the estimate is too uncertain.
+        (N,) mean squared distance over the (N, K) known joints in squared standard deviations;
+        infinity where the estimate is too uncertain.
     """
     count = known.sum(axis=1)
     squares = ((fragments - estimate.points) ** 2).sum(axis=2) / (2 * estimate.deviations**2)
@@ -116,7 +125,7 @@ def _distances(
 def _most_likely_place(
     heatmap: NDArray[np.float32], center: NDArray[np.float64], deviation: float, sigma: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Where the heatmap times the probability of the place is highest, and its value there."""
+    """Return the maximum of heatmap value times probability, and the heatmap value there."""
     across, down = (
         np.exp(-((np.arange(cells) - middle) ** 2) / (2 * deviation**2))
         for cells, middle in zip(heatmap.shape[::-1], center, strict=True)
@@ -131,14 +140,14 @@ def _most_likely_place(
 
 
 def _offset_along(line: NDArray[np.float32], cell: int, sigma: float) -> float:
-    """`peak_offset` in a row or column of a heatmap."""
+    """Return the `peak_offset` of a cell in a row or column of a heatmap."""
     before = float(line[cell - 1]) if cell > 0 else math.nan
     after = float(line[cell + 1]) if cell < len(line) - 1 else math.nan
     return peak_offset(before, float(line[cell]), after, sigma)
 
 
 def _occupy(heatmap: NDArray[np.float32], point: NDArray[np.float64], reach: int) -> None:
-    """Clear the heatmap around a joint that is taken, up to so many cells away."""
+    """Set the heatmap to 0 around a detected joint, up to `reach` cells away."""
     column, row = np.rint(point).astype(int)
     rows, columns = (slice(max(i - reach, 0), max(i + reach + 1, 0)) for i in (row, column))
     heatmap[rows, columns] = 0

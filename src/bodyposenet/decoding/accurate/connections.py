@@ -1,4 +1,4 @@
-"""Candidate connections between peaks, scored along the part affinity fields (`mode: accurate`)."""
+"""Scores of candidate connections along the part affinity fields (`mode: accurate`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import allocate_connections
 from bodyposenet.decoding.jit import jit, kernel
 
 _SAMPLES = 10
@@ -24,21 +25,19 @@ def score_connections(
     """Score the pairs of peaks that a limb could connect.
 
     Args:
-        pafs: (2 L, h, w), x and y of each limb's part affinity field.
-        limbs: (L, 2) the joints of each limb.
+        pafs: (2 L, h, w) x and y of each limb's part affinity field.
+        limbs: (L, 2) joints of each limb.
         points: (P, 2) x and y of the peaks, in cells.
-        scores: (P,) of the peaks.
-        first: (K + 1,) where each joint's peaks begin.
-        threshold: What the PAF score of a sample must exceed to count.
+        scores: (P,) scores of the peaks.
+        first: (K + 1,) index of each joint's first peak.
+        threshold: Minimum PAF score of a sample (exclusive).
 
     Returns:
-        (C, 3) limb, start and end peak of each pair that the fields support, limb by limb, in the
-        order of the peaks; and its connection score (C,): the mean PAF score of the samples that
-        count, times the geometric mean of both peaks' scores.
+        Candidate connections (C, 3): limb, start and end peak, by limb, then by peaks. And their
+        scores (C,): the mean PAF score of the samples above the threshold times the geometric mean
+        of the scores of both peaks.
     """
-    peaks = np.diff(first)
-    pairs = int((peaks[limbs[:, 0]] * peaks[limbs[:, 1]]).sum())
-    connections, connection_scores = np.empty((pairs, 3), np.int64), np.empty(pairs)
+    connections, connection_scores = allocate_connections(limbs, first)
     count = _score_connections(
         pafs, limbs, points, scores, first, threshold, connections, connection_scores
     )
@@ -56,7 +55,7 @@ def _score_connections(
     connections: NDArray[np.int64],
     connection_scores: NDArray[np.float64],
 ) -> int:
-    """Fill connections and their scores; returns how many there are."""
+    """Fill the connections and their scores. Returns their number."""
     count = 0
     for limb in range(len(limbs)):
         start_joint, end_joint = limbs[limb, 0], limbs[limb, 1]
@@ -85,10 +84,10 @@ def _paf_score(
     offset_y: float,
     threshold: float,
 ) -> float:
-    """The line integral of a limb's field along a line, from samples at ten points.
+    """Approximate the line integral of a limb's field by ten samples.
 
     Returns:
-        The mean of the samples above the threshold; 0 where fewer than eight are.
+        The mean of the samples above the threshold, or 0 if there are fewer than eight.
     """
     length = math.hypot(offset_x, offset_y)
     if length == 0:
@@ -111,7 +110,7 @@ def _paf_score(
 
 @jit
 def _bilinear_sample(channels: NDArray[np.float32], channel: int, x: float, y: float) -> float:
-    """The value of a channel at a point in cells; outside, that of the border."""
+    """Sample a channel at a point in cells; outside, the border is repeated."""
     _, height, width = channels.shape
     x = 0.0 if x < 0.0 else x
     y = 0.0 if y < 0.0 else y

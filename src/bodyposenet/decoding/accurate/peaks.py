@@ -1,4 +1,4 @@
-"""Sub-pixel peaks of the heatmaps (`mode: accurate`)."""
+"""Sub-pixel peaks of heatmaps (`mode: accurate`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import MAX_PEAKS, insert_peak
 from bodyposenet.decoding.jit import jit, kernel
-from bodyposenet.decoding.peak_list import MAX_PEAKS, insert_peak
 
 _MIN_VALUE = 1e-3
-"""Targets are 0 below this; a lower value does not tell how far away the joint is."""
+"""Training targets are 0 below this value, so lower values carry no information on distance."""
 
 
 def find_peaks(
@@ -19,19 +19,19 @@ def find_peaks(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Find the peaks of every joint's heatmap.
 
-    A cell is a peak if it is the highest of the 3x3 cells around it, the first of equals, and
-    exceeds the threshold. The joint lies up to half a cell beside (see `peak_offset`), where the
-    heatmap is as much higher as the Gaussian of a target would be.
+    A cell is a peak if it is the maximum of its 3 x 3 neighborhood (the first of equals) and
+    exceeds the threshold. The joint lies up to half a cell away from its center (`peak_offset`);
+    the height of the peak is extrapolated to there with the Gaussian of a training target.
 
     Args:
-        heatmaps: (K, h, w), without the background.
-        threshold: What a cell must exceed.
+        heatmaps: (K, h, w), without the background channel.
+        threshold: Minimum value of a peak's cell (exclusive).
         sigma: Standard deviation of a joint's Gaussian, in cells.
 
     Returns:
-        Points (P, 2), x and y in cells; scores (P,), the heights of the peaks, at most 1; and first
-        (K + 1,): joint k has the peaks first[k] to first[k + 1] - 1, by row, then column; at most
-        128, the highest.
+        Points (P, 2): x and y in cells. Scores (P,): heights of the peaks, at most 1. And first
+        (K + 1,): the peaks of joint k are first[k] to first[k + 1] - 1, sorted by row, then column;
+        at most the 128 highest.
     """
     joints = len(heatmaps)
     points = np.empty((joints * MAX_PEAKS, 2))
@@ -53,10 +53,10 @@ def _find_peaks(
     scores: NDArray[np.float64],
     first: NDArray[np.int64],
 ) -> None:
-    """Fill points, scores and first; places and heights (128,) are scratch space."""
+    """Fill points, scores and first. Places and heights (128,) are scratch space."""
     joints, height, width = heatmaps.shape
     for joint in range(joints):
-        # Not a literal, for whose type numba would compile `insert_peak` once more.
+        # Not a literal: numba would compile `insert_peak` a second time for its type.
         count: int = np.int64(0)  # type: ignore[assignment]
         for row in range(height):
             for column in range(width):
@@ -82,7 +82,7 @@ def _find_peaks(
 
 @jit
 def _is_peak(heatmaps: NDArray[np.float32], joint: int, row: int, column: int) -> bool:
-    """Whether no cell around is higher, and no earlier one as high."""
+    """Return whether no neighbor is higher and no earlier neighbor is equal."""
     _, height, width = heatmaps.shape
     value = heatmaps[joint, row, column]
     for r in range(row - 1, row + 2):
@@ -98,20 +98,20 @@ def _is_peak(heatmaps: NDArray[np.float32], joint: int, row: int, column: int) -
 
 @kernel
 def peak_offset(before: float, value: float, after: float, sigma: float) -> float:
-    """How far beside the center of its cell a peak lies, along one axis.
+    """Estimate the offset of a peak from the center of its cell along one axis.
 
-    It is the vertex of the parabola through the logarithms of three cells, which is exact for a
-    Gaussian. Where one of the three is missing (at the map's border) or too low to tell (beside a
-    narrow Gaussian), the known width of the Gaussian makes two cells enough.
+    The offset is the vertex of the parabola through the logarithms of three cells, which is exact
+    for a Gaussian. If one of the three is missing (at the border of the map) or too low (next to a
+    narrow Gaussian), the other two and the known width of the Gaussian are enough.
 
     Args:
-        before: Heatmap value of the cell before; NaN beyond the border.
+        before: Heatmap value of the previous cell, NaN beyond the border.
         value: Heatmap value of the peak's cell.
-        after: Heatmap value of the cell after; NaN beyond the border.
+        after: Heatmap value of the next cell, NaN beyond the border.
         sigma: Standard deviation of a joint's Gaussian, in cells.
 
     Returns:
-        In cells, within -.5 to .5, or to 1 beyond the center of a border cell.
+        The offset in cells: -0.5 to 0.5, or up to 1 outward in a border cell.
     """
     is_first, is_last = math.isnan(before), math.isnan(after)
     if is_first and is_last:
@@ -137,13 +137,13 @@ def peak_offset(before: float, value: float, after: float, sigma: float) -> floa
 
 @jit
 def _log(value: float) -> float:
-    """The logarithm of a heatmap value, or of the lowest that counts."""
+    """Return the logarithm of a heatmap value, which is raised to `_MIN_VALUE` if it is lower."""
     return math.log(value if value > _MIN_VALUE else _MIN_VALUE)
 
 
 @jit
 def _clamp(value: float, low: float, high: float) -> float:
-    """The value, or the limit that it exceeds."""
+    """Limit a value to a range."""
     if value < low:
         return low
     return high if value > high else value

@@ -1,8 +1,8 @@
-"""Assembly of people from connections, limb after limb (`mode: tao`).
+"""Assembly of people from connections, limb by limb (`mode: tao`).
 
-The original's rules (TAO reference, section 11.7), with two additions that leave its own skeleton's
-results as they are and make every skeleton work: limbs are walked outward (`walk_limbs`), and a
-skeleton of fewer than four joints needs all of them instead of four.
+TAO's rules (TAO reference, section 11.7) with two additions for other skeletons, which do not
+change the results for TAO's own: limbs may be reversed (`orient_limbs`), and a skeleton with fewer
+than four joints needs all of them instead of four.
 """
 
 from __future__ import annotations
@@ -13,47 +13,45 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import MISSING
 from bodyposenet.decoding.jit import jit, kernel
 from bodyposenet.skeleton import Skeleton, part_of
-
-MISSING = -1
 
 _MIN_PARTS = 4
 _MIN_MEAN = 0.4
 
 
-class Step(NamedTuple):
-    """One limb, as the assembly takes it."""
+class OrientedLimb(NamedTuple):
+    """A limb in the direction in which the assembly follows it."""
 
     start: int
-    """The joint that a person must hold for the limb to add the other one."""
+    """Joint that a person must already have."""
     end: int
-    """The joint that it adds."""
-    turned: bool
-    """Whether the skeleton lists the limb the other way round."""
+    """Joint that the limb adds to the person."""
+    is_reversed: bool
+    """Whether the skeleton lists the limb in the opposite direction."""
     starts_person: bool
-    """Whether a connection that belongs to no body yet makes a new one."""
+    """Whether a connection with no peak of an existing person starts a new one."""
 
 
 @lru_cache(maxsize=16)
-def walk_limbs(skeleton: Skeleton) -> tuple[Step, ...]:
-    """Orient the limbs for the assembly; they come as the skeleton lists them.
+def orient_limbs(skeleton: Skeleton) -> tuple[OrientedLimb, ...]:
+    """Choose the direction of each limb, in the order of the skeleton.
 
-    A person that holds only the second joint of a limb never gains the first, so a limb whose first
-    joint no earlier limb had, while its second was had, is taken the other way round; in the
-    original's skeleton there is none. There the limbs from eye to ear cannot start a person (edges
-    17 and 18); by name this holds for any skeleton, once the eye or ear that the limb starts from
-    has been reached by an earlier limb.
+    A person with only the second joint of a limb never gets the first one, so a limb is reversed if
+    earlier limbs contain its second joint but not its first. TAO's skeleton has no such limb. TAO
+    does not start a person with a limb from eye to ear (edges 17 and 18). For any skeleton, this
+    holds for limbs between joints with these names if an earlier limb contains the first joint.
     """
-    steps, reached = [], set()
+    limbs, reached = [], set()
     for start, end in skeleton.limbs:
-        turned = end in reached and start not in reached
-        if turned:
+        is_reversed = end in reached and start not in reached
+        if is_reversed:
             start, end = end, start
         in_face = {"eye", "ear"} == {part_of(skeleton.joints[joint]) for joint in (start, end)}
-        steps.append(Step(start, end, turned, not (in_face and start in reached)))
+        limbs.append(OrientedLimb(start, end, is_reversed, not (in_face and start in reached)))
         reached |= {start, end}
-    return tuple(steps)
+    return tuple(limbs)
 
 
 def assemble(
@@ -62,30 +60,30 @@ def assemble(
     scores: NDArray[np.float32],
     skeleton: Skeleton,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Assemble people.
+    """Assemble people from candidate connections, limb by limb.
 
-    Of the connections of one limb, the best first, each peak takes at most one.
+    Each peak has at most one connection per limb; the best connections are chosen first.
 
     Args:
         connections: (C, 3) limb, start and end peak.
-        connection_scores: (C,) of the connections; of equals the earlier comes first.
-        scores: (P,) of the peaks.
-        skeleton: The joints and limbs.
+        connection_scores: (C,) connection scores. Of equal scores, the first one wins.
+        scores: (P,) scores of the peaks.
+        skeleton: Joints and limbs.
 
     Returns:
-        The people of at least four parts (all parts of a skeleton that has fewer joints) whose
-        total is at least 0.4 per part added: (N, K) peaks, -1 where a joint is missing, and totals
-        (N,), the sums of their peaks and connections.
+        People with at least four parts (all parts of a skeleton with fewer joints) and a total of
+        at least 0.4 per part added: indices of their peaks (N, K), -1 for missing joints, and
+        totals (N,), the sums of the scores of peaks and connections.
     """
     joints = len(skeleton.joints)
-    steps = np.array(walk_limbs(skeleton), np.int64).reshape(-1, len(Step._fields))
+    limbs = np.array(orient_limbs(skeleton), np.int64).reshape(-1, len(OrientedLimb._fields))
     parts = np.full((len(connections), joints), MISSING)
     totals = np.zeros(len(connections))
     counts = np.zeros(len(connections), np.int64)
-    taken = np.zeros((len(steps), len(scores)), np.bool_)
+    taken = np.zeros((len(limbs), len(scores)), np.bool_)
     order = np.lexsort((-connection_scores, connections[:, 0]))
     people = _assemble(
-        connections, connection_scores, order, scores, steps, taken, parts, totals, counts
+        connections, connection_scores, order, scores, limbs, taken, parts, totals, counts
     )
     parts, totals, counts = parts[:people], totals[:people], counts[:people]
     kept = (counts >= min(_MIN_PARTS, joints)) & (totals >= _MIN_MEAN * counts)
@@ -98,30 +96,33 @@ def _assemble(
     connection_scores: NDArray[np.float64],
     order: NDArray[np.int64],
     scores: NDArray[np.float32],
-    steps: NDArray[np.int64],
+    limbs: NDArray[np.int64],
     taken: NDArray[np.bool_],
     parts: NDArray[np.int64],
     totals: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> int:
-    """Extend, merge or start a person, depending on how many hold one of a connection's ends.
+    """Run the loop of `assemble`.
+
+    A connection starts a person, extends one or merges two, depending on how many people have one
+    of its peaks.
 
     Args:
         connections: (C, 3) limb, start and end peak.
-        connection_scores: (C,) of the connections.
-        order: (C,) in which they come.
-        scores: (P,) of the peaks.
-        steps: (L, 4) the fields of each limb's `Step`.
-        taken: (L, P) peaks that a connection of the limb has; False at first.
-        parts: (C, K) the peaks of each person; -1 at first.
-        totals: (C,) of each person; 0 at first.
-        counts: (C,) how often a part was added to each person: more than the parts they have if one
-            was replaced, 0 if they were merged into another; 0 at first.
+        connection_scores: (C,) connection scores.
+        order: (C,) indices of the connections, by limb, then best first.
+        scores: (P,) scores of the peaks.
+        limbs: (L, 4) fields of each `OrientedLimb`.
+        taken: (L, P) True for peaks that already have a connection of the limb. Initially False.
+        parts: (C, K) peaks of each person. Initially -1; the result.
+        totals: (C,) sum of the scores of each person. Initially 0; the result.
+        counts: (C,) number of parts added to each person: more than its parts if one was replaced,
+            0 if it was merged into another person. Initially 0; the result.
 
     Returns:
-        How many people were started.
+        The number of people started, including the merged ones.
     """
-    # Not a literal, for whose type numba would compile `_find_holders` once more.
+    # Not a literal: numba would compile `_find_holders` a second time for its type.
     people: int = np.int64(0)  # type: ignore[assignment]
     for place in range(len(order)):
         k = order[place]
@@ -129,9 +130,9 @@ def _assemble(
         if taken[limb, start] or taken[limb, end]:
             continue
         taken[limb, start] = taken[limb, end] = True
-        from_joint, to_joint = steps[limb, 0], steps[limb, 1]
-        is_turned, starts_person = steps[limb, 2], steps[limb, 3]
-        if is_turned:
+        from_joint, to_joint = limbs[limb, 0], limbs[limb, 1]
+        is_reversed, starts_person = limbs[limb, 2], limbs[limb, 3]
+        if is_reversed:
             start, end = end, start
         holders, first, second = _find_holders(parts, people, from_joint, start, to_joint, end)
         gain = scores[end] + connection_scores[k]
@@ -149,8 +150,7 @@ def _assemble(
             counts[first] += counts[second]
             counts[second] = 0
         elif holders == 2 or (holders == 1 and parts[first, to_joint] != end):
-            # A part that the person has already is replaced and counts once more, as in the
-            # original.
+            # A part that the person already has is replaced and counted again, as in TAO.
             parts[first, to_joint] = end
             totals[first] += gain
             counts[first] += 1
@@ -161,7 +161,7 @@ def _assemble(
 def _find_holders(
     parts: NDArray[np.int64], people: int, from_joint: int, start: int, to_joint: int, end: int
 ) -> tuple[int, int, int]:
-    """How many people hold a connection's start or end, and the first two of them."""
+    """Count the people with one of a connection's peaks; also return the first two of them."""
     holders, first, second = 0, MISSING, MISSING
     for person in range(people):
         if parts[person, from_joint] == start or parts[person, to_joint] == end:
@@ -175,7 +175,7 @@ def _find_holders(
 
 @jit
 def _are_disjoint(parts: NDArray[np.int64], first: int, second: int) -> bool:
-    """Whether two people have no joint in common."""
+    """Return whether two people have no joint in common."""
     for joint in range(parts.shape[1]):
         if parts[first, joint] != MISSING and parts[second, joint] != MISSING:
             return False

@@ -1,4 +1,4 @@
-"""Candidate connections between peaks, scored as the original (`mode: tao`).
+"""Scores of candidate connections along the part affinity fields, as in TAO (`mode: tao`).
 
 See the TAO reference, section 11.6.
 """
@@ -10,14 +10,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import allocate_connections
 from bodyposenet.decoding.jit import jit, kernel
 from bodyposenet.decoding.tao.upsampling import Axis, read_pixel
 
 _SAMPLES = 10
 _TINY = 1e-6
 
-# One sample of ten may fail. Most pairs are of two people, and fail between them: those samples
-# are read first, and the pair is given up at the second that fails.
+# One of ten samples may be below the threshold. Most pairs belong to two different people and fail
+# halfway between them. So these samples are read first, and the second failure ends the loop.
 _ORDER = (5, 4, 6, 3, 7, 2, 8, 1, 9, 0)
 
 
@@ -33,22 +34,19 @@ def score_connections(
     """Score the pairs of peaks that a limb could connect.
 
     Args:
-        pafs: (2 L, h, w), x and y of each limb's part affinity field.
-        limbs: (L, 2) the joints of each limb.
-        points: (P, 2) x and y of the peaks, on the enlarged grid.
-        first: (K + 1,) where each joint's peaks begin.
-        threshold: What the PAF score of a sample must exceed to count.
-        rows: How rows of cells become rows of pixels.
-        columns: The same for columns.
+        pafs: (2 L, h, w) x and y of each limb's part affinity field.
+        limbs: (L, 2) joints of each limb.
+        points: (P, 2) x and y of the peaks, in pixels of the upsampled maps.
+        first: (K + 1,) index of each joint's first peak.
+        threshold: Minimum PAF score of a sample (exclusive).
+        rows: Upsampling of the rows.
+        columns: Upsampling of the columns.
 
     Returns:
-        (C, 3) limb, start and end peak of each pair that the fields support, limb by limb, in the
-        order of the peaks; and its connection score (C,): the mean PAF score of the samples that
-        count.
+        Candidate connections (C, 3): limb, start and end peak, by limb, then by peaks. And their
+        scores (C,): the mean PAF score of the samples above the threshold.
     """
-    peaks = np.diff(first)
-    pairs = int((peaks[limbs[:, 0]] * peaks[limbs[:, 1]]).sum())
-    connections, connection_scores = np.empty((pairs, 3), np.int64), np.empty(pairs)
+    connections, connection_scores = allocate_connections(limbs, first)
     count = _score_connections(
         pafs, limbs, points, first, threshold, rows, columns, connections, connection_scores
     )
@@ -67,7 +65,7 @@ def _score_connections(
     connections: NDArray[np.int64],
     connection_scores: NDArray[np.float64],
 ) -> int:
-    """Fill connections and their scores; returns how many there are."""
+    """Fill the connections and their scores. Returns their number."""
     count = 0
     for limb in range(len(limbs)):
         start_joint, end_joint = limbs[limb, 0], limbs[limb, 1]
@@ -94,10 +92,10 @@ def _paf_score(
     rows: Axis,
     columns: Axis,
 ) -> float:
-    """The line integral of a limb's field between two peaks, from the pixels at ten points.
+    """Approximate the line integral of a limb's field between two peaks by ten pixels.
 
     Returns:
-        The mean of the samples above the threshold; 0 where fewer than nine are.
+        The mean of the samples above the threshold, or 0 if there are fewer than nine.
     """
     start_x, start_y = points[start, 0], points[start, 1]
     offset_x, offset_y = points[end, 0] - start_x, points[end, 1] - start_y

@@ -1,10 +1,10 @@
-"""Peaks of the enlarged heatmaps, as the original finds them (`mode: tao`).
+"""Peaks of the upsampled heatmaps, as in TAO (`mode: tao`).
 
 See the TAO reference, sections 11.4 and 11.5.
 
-The enlarged, smoothed heatmap is computed only where a pixel can exceed the threshold, in tiles. A
-tile is made of the pixels between four centers of cells, which follow from the 4 x 4 cells around;
-tile (0, 0) lies before the first center.
+The upsampled and smoothed heatmap is computed only where a pixel can exceed the threshold, in
+tiles. A tile contains the pixels between the centers of four cells, which depend on the 4 x 4 cells
+around them. Tile (0, 0) lies before the center of the first cell.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet.decoding.common import MAX_PEAKS, insert_peak
 from bodyposenet.decoding.jit import jit, kernel
-from bodyposenet.decoding.peak_list import MAX_PEAKS, insert_peak
 from bodyposenet.decoding.tao.upsampling import OVERSHOOT, Axis, read_pixel, smooth_window
 
 
@@ -22,19 +22,19 @@ def find_peaks(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """Find the peaks of every joint's heatmap.
 
-    A pixel is a peak if its smoothed value is the largest of the 3x3 pixels around it and its
+    A pixel is a peak if its smoothed value is the maximum of its 3 x 3 neighborhood and its
     unsmoothed value exceeds the threshold. A plateau has several peaks.
 
     Args:
-        heatmaps: (K, h, w), without the background.
-        threshold: What a peak must exceed, at least 0.
-        rows: How rows of cells become rows of pixels.
-        columns: The same for columns.
+        heatmaps: (K, h, w), without the background channel.
+        threshold: Minimum value of a peak (exclusive), at least 0.
+        rows: Upsampling of the rows.
+        columns: Upsampling of the columns.
 
     Returns:
-        Points (P, 2), x and y in pixels of the enlarged grid; scores (P,), the unsmoothed heatmap
-        there; and first (K + 1,): joint k has the peaks first[k] to first[k + 1] - 1, by row, then
-        column; at most 128, the highest.
+        Points (P, 2): x and y in pixels of the upsampled maps. Scores (P,): unsmoothed heatmap
+        values of the peaks. And first (K + 1,): the peaks of joint k are first[k] to
+        first[k + 1] - 1, sorted by row, then column; at most the 128 highest.
     """
     joints, height, width = heatmaps.shape
     pixels = len(columns.cells)
@@ -75,7 +75,7 @@ def _find_peaks(
 ) -> None:
     """Fill points, scores and first.
 
-    Scratch space: tiles (h + 1, w + 1); across and smoothed, see `smooth_window`; places and
+    Scratch space: tiles (h + 1, w + 1), across and smoothed (see `smooth_window`), places and
     heights (128,).
     """
     joints, height, width = heatmaps.shape
@@ -83,7 +83,7 @@ def _find_peaks(
     pixels = len(columns.cells)
     for joint in range(joints):
         _mark_tiles(heatmaps, joint, limit, tiles)
-        # Not a literal, for whose type numba would compile `_add_peaks` once more.
+        # Not a literal: numba would compile `_add_peaks` a second time for its type.
         count: int = np.int64(0)  # type: ignore[assignment]
         for row in range(height + 1):
             top, bottom = _tile_edge(row, rows), _tile_edge(row + 1, rows)
@@ -111,19 +111,19 @@ def _find_peaks(
 def _mark_tiles(
     heatmaps: NDArray[np.float32], joint: int, threshold: np.float32, tiles: NDArray[np.bool_]
 ) -> None:
-    """Mark the tiles of a joint in which a pixel can exceed the threshold; the others become False.
+    """Mark the tiles of a joint in which a pixel can exceed the threshold.
 
     Args:
         heatmaps: (K, h, w).
         joint: Index of the heatmap.
-        threshold: At least 0.
-        tiles: (h + 1, w + 1).
+        threshold: The threshold, at least 0.
+        tiles: (h + 1, w + 1) result.
     """
     _, height, width = heatmaps.shape
     for row in range(height + 1):
         for column in range(width + 1):
             tiles[row, column] = False
-    least = threshold / (1 + 2 * OVERSHOOT) ** 2  # by the sum of all weights without their signs
+    least = threshold / (1 + 2 * OVERSHOOT) ** 2  # divided by the sum of all absolute weights
     for row in range(height):
         for column in range(width):
             if abs(heatmaps[joint, row, column]) > least:
@@ -138,7 +138,7 @@ def _mark_tiles(
 
 @jit
 def _upper_bound(heatmaps: NDArray[np.float32], joint: int, row: int, column: int) -> float:
-    """What no pixel of a tile exceeds: the bound of one axis, taken twice."""
+    """Return an upper bound of the pixels of a tile: the bound of one axis, applied twice."""
     _, height, width = heatmaps.shape
     inner, outer = -np.inf, np.inf
     for j in range(-2, 2):
@@ -156,19 +156,19 @@ def _upper_bound(heatmaps: NDArray[np.float32], joint: int, row: int, column: in
 
 @jit
 def _overshoot(inner: float, outer: float) -> float:
-    """What bicubic interpolation does not exceed between two cells, whatever the place.
+    """Return an upper bound of bicubic interpolation between two cells.
 
     Args:
-        inner: The higher of the two. Their weights are not negative and sum to 1 + s.
-        outer: The lower of the next two. Their weights are not positive and sum to -s; s is at
-            most OVERSHOOT.
+        inner: Maximum of the two cells. Their weights are at least 0 and their sum is 1 + s.
+        outer: Minimum of the next cells on both sides. Their weights are at most 0 and their sum is
+            -s, where s is at most OVERSHOOT.
     """
     return inner + OVERSHOOT * max(inner - outer, 0.0)
 
 
 @jit
 def _tile_edge(tile: int, axis: Axis) -> int:
-    """The first pixel of a tile along one axis; that of the tile after the last is the end."""
+    """Return the first pixel of a tile along one axis (of the tile after the last: the end)."""
     return min(max((2 * tile - 1) * axis.factor // 2, 0), len(axis.cells))
 
 
@@ -186,7 +186,7 @@ def _add_peaks(
     heights: NDArray[np.float32],
     count: int,
 ) -> int:
-    """Add the peaks of a window to the highest; returns how many these are now."""
+    """Add the peaks of a window to the list of the highest. Returns their new number."""
     height, width = len(rows.cells), len(columns.cells)
     top, bottom, left, right = window
     first_row, end_row = max(top - 1, 0), min(bottom + 1, height)
@@ -212,7 +212,7 @@ def _add_peaks(
 def _is_highest(
     values: NDArray[np.float64], row: int, column: int, height: int, width: int
 ) -> bool:
-    """Whether no pixel around is higher, among the first rows and columns of values."""
+    """Return whether no neighbor is higher, within the first rows and columns of the values."""
     value = values[row, column]
     for r in range(max(row - 1, 0), min(row + 2, height)):
         for c in range(max(column - 1, 0), min(column + 2, width)):

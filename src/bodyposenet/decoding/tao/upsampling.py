@@ -1,7 +1,7 @@
-"""Bicubic enlargement of single pixels and windows, without enlarging the maps (`mode: tao`).
+"""Bicubic upsampling of single pixels and windows instead of whole maps (`mode: tao`).
 
-Bicubic enlargement and the smoothing after it are linear and go axis by axis, so any pixel follows
-from a few cells with fixed weights.
+Bicubic upsampling and the smoothing after it are linear and separable, so each pixel is a weighted
+sum of a few cells with fixed weights per axis.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from numpy.typing import NDArray
 
 from bodyposenet.decoding.jit import jit
 
-# The original's 5x5 kernel is the outer product of this row with itself: square roots of the
-# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (TAO reference,
-# section 11.5).
+# TAO's 5x5 kernel is the outer product of this row with itself: square roots of the integrals of a
+# standard normal distribution over five equal bins of [-3.7, 3.7], normalized to a sum of 1 (TAO
+# reference, section 11.5).
 _SMOOTHING = (0.060411, 0.245542, 0.388092, 0.245542, 0.060411)
 
-# The slope of OpenCV's bicubic kernel, and how many cells it reaches over.
+# Parameter of OpenCV's bicubic kernel, and its size in cells.
 _SLOPE = -0.75
 _TAPS = 4
 
 OVERSHOOT = -_SLOPE / 4
-"""What the two outer of four weights sum to at most, without their sign: -_SLOPE t (1 - t), t being
-the place between the inner two."""
+"""Maximum of -_SLOPE t (1 - t), the absolute sum of the two outer weights at the position t in
+[0, 1] between the two inner cells."""
 
 
 class Axis(NamedTuple):
-    """One axis of a map, and how the P pixels of the enlarged map follow from its cells."""
+    """Upsampling along one axis: the cells and weights of each of the P pixels."""
 
     factor: int
     """Pixels per cell."""
     cells: NDArray[np.int64]
-    """(P, 4) the cells that make each pixel of the enlarged map; the border is repeated."""
+    """(P, 4) cells of each pixel of the upsampled map; the border is repeated."""
     weights: NDArray[np.float64]
-    """(P, 4) their weights."""
+    """(P, 4) weights of these cells."""
     smooth_cells: NDArray[np.int64]
-    """(P, T) the same for the enlarged and smoothed map, ascending."""
+    """(P, T) cells of each pixel of the upsampled and smoothed map, ascending."""
     smooth_weights: NDArray[np.float64]
-    """(P, T) their weights."""
+    """(P, T) weights of these cells."""
 
 
 @lru_cache(maxsize=64)
-def enlarge_axis(cells: int, factor: int) -> Axis:
-    """How one axis is enlarged.
+def upsampled_axis(cells: int, factor: int) -> Axis:
+    """Compute the cells and weights of all pixels along one axis.
 
     Args:
-        cells: Along the axis, at least 1.
+        cells: Number of cells along the axis, at least 1.
         factor: Pixels per cell.
     """
     plain, smooth = (_stencil(cells, factor, row) for row in ((1.0,), _SMOOTHING))
@@ -58,7 +58,7 @@ def enlarge_axis(cells: int, factor: int) -> Axis:
 def _stencil(
     cells: int, factor: int, smoothing: tuple[float, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(P, T) cells and weights: enlarge as OpenCV does, then smooth as if all around were 0."""
+    """Return (P, T) cells and weights of OpenCV's upsampling and of smoothing with zero padding."""
     pixels = np.arange(cells * factor)
     reach = len(smoothing) // 2
     first = np.floor(_places(pixels - reach, factor)).astype(int) - 1
@@ -73,12 +73,12 @@ def _stencil(
 
 
 def _places(pixels: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
-    """Where pixels lie among the cells."""
+    """Return the positions of pixels in cells."""
     return (pixels + 0.5) / factor - 0.5
 
 
 def _cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel."""
+    """Evaluate the cubic convolution kernel (Keys, 1981)."""
     d = np.abs(distances)
     near = ((_SLOPE + 2) * d - (_SLOPE + 3)) * d * d + 1
     far = ((_SLOPE * d - 5 * _SLOPE) * d + 8 * _SLOPE) * d - 4 * _SLOPE
@@ -89,7 +89,7 @@ def _cubic(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 def read_pixel(
     channels: NDArray[np.float32], channel: int, rows: Axis, columns: Axis, row: int, column: int
 ) -> np.float32:
-    """One pixel of an enlarged channel, rounded to single precision as OpenCV's are."""
+    """Compute one pixel of an upsampled channel, rounded to single precision as in OpenCV."""
     total = 0.0
     for j in range(_TAPS):
         line = rows.cells[row, j]
@@ -111,20 +111,20 @@ def smooth_window(
     across: NDArray[np.float64],
     smoothed: NDArray[np.float64],
 ) -> None:
-    """Enlarge and smooth a window of a channel.
+    """Upsample and smooth a window of a channel.
 
-    Sums are of double precision and rounded once: pixels that are equal by symmetry stay equal,
-    whatever the order of their cells.
+    Sums have double precision and are rounded once, so that pixels which are equal by symmetry stay
+    equal regardless of the order of summation.
 
     Args:
         channels: (C, h, w).
         channel: Index of the channel.
-        rows: How rows of cells become rows of pixels.
-        columns: The same for columns.
+        rows: Upsampling of the rows.
+        columns: Upsampling of the columns.
         window: First row, end of the rows, first column, end of the columns, in pixels.
-        across: (h, W) scratch space, for W pixels of an enlarged row.
-        smoothed: (rows, W) filled from its first row and column, with values that single precision
-            holds.
+        across: (h, W) scratch space, where W is the width of the upsampled map.
+        smoothed: (rows, W) result, filled from its first row and column with values of single
+            precision.
     """
     top, bottom, left, right = window
     lowest, highest = rows.smooth_cells[top, 0], rows.smooth_cells[bottom - 1, -1]

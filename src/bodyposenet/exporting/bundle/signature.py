@@ -14,7 +14,7 @@ from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import HEATMAPS, Signature, Tensor
+from bodyposenet.inference.engines.exported import HEATMAPS, Signature, TensorSpec
 
 _DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 _IMAGE_CHANNELS = 3
@@ -144,7 +144,7 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
 
 
 def _at(
-    name: str, tensor: Tensor, signature: Signature, channels: int, sides: tuple[int, int]
+    name: str, tensor: TensorSpec, signature: Signature, channels: int, sides: tuple[int, int]
 ) -> DeviceTensor:
     """Return a tensor with its height and width on the device."""
     sizes = (*sides, channels) if signature.channels_last else (channels, *sides)
@@ -153,12 +153,12 @@ def _at(
     return DeviceTensor(name, tensor.dtype, declared, sizes)
 
 
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
     """Return type and shape; named dimensions are dynamic."""
     declared = value.type.tensor_type
     dtype = _DTYPES.get(declared.elem_type)
     sizes = (side.dim_value if side.HasField("dim_value") else None for side in declared.shape.dim)
-    return Tensor(dtype or onnx.TensorProto.DataType.Name(declared.elem_type), tuple(sizes))
+    return TensorSpec(dtype or onnx.TensorProto.DataType.Name(declared.elem_type), tuple(sizes))
 
 
 def _header(path: Path, model: onnx.ModelProto) -> str:

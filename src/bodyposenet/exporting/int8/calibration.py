@@ -41,7 +41,7 @@ from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.engines.base import ModelDescription
 from bodyposenet.inference.engines.exported import Signature, normalize
-from bodyposenet.inference.engines.onnx import header_of, open_session, read_tensors
+from bodyposenet.inference.engines.onnx import open_session, read_tensors, session_header
 
 _MAX_LISTED = 5
 
@@ -411,7 +411,7 @@ class ActivationCollector:
         outputs = read_tensors(self._session.get_outputs())
         self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})
         (self._input,) = inputs
-        header = header_of(self._session)
+        header = session_header(self._session)
         assert header is not None  # `export_onnx` writes one
         self.description = ModelDescription.from_header(_MODEL, header)
 

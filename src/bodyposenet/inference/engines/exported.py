@@ -24,14 +24,14 @@ from bodyposenet.types import PAD_VALUE, Maps
 INPUT = "input_1:0"
 HEATMAPS = "heatmap_out/BiasAdd:0"
 PAFS = "paf_out/BiasAdd:0"
-ENLARGED_PAFS = "conv2d_transpose_1/BiasAdd:0"
+UPSAMPLED_PAFS = "conv2d_transpose_1/BiasAdd:0"
 """In a model for DeepStream: every cell stands there r x r times."""
 
 _MAX_BATCH = 1024
 """Images that a model may be bound to take at once: where there are fewer, they are filled up."""
 
 
-class Tensor(NamedTuple):
+class TensorSpec(NamedTuple):
     """An input or an output of a model.
 
     Args:
@@ -65,7 +65,7 @@ class Signature:
 
     @classmethod
     def read(
-        cls, path: str | Path, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+        cls, path: str | Path, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
     ) -> Signature:
         """Recognize the tensors.
 
@@ -98,7 +98,7 @@ class Signature:
         )
 
 
-def _missing_in(inputs: Mapping[str, Tensor]) -> list[str]:
+def _missing_in(inputs: Mapping[str, TensorSpec]) -> list[str]:
     """What the input of a body pose network has, and this has not."""
     if len(inputs) != 1:
         return [f"one input ({INPUT}) instead of {len(inputs)}"]
@@ -117,14 +117,14 @@ def _missing_in(inputs: Mapping[str, Tensor]) -> list[str]:
     return missing
 
 
-def _missing_out(outputs: Mapping[str, Tensor]) -> list[str]:
+def _missing_out(outputs: Mapping[str, TensorSpec]) -> list[str]:
     """What the outputs of a body pose network have, and these have not."""
     missing = []
     if HEATMAPS not in outputs:
         missing.append(f"an output {HEATMAPS}, one heatmap for each joint and the background")
     if len(outputs) != 2:
         missing.append(
-            f"two outputs, the other one {PAFS} or {ENLARGED_PAFS}, two part affinity fields for "
+            f"two outputs, the other one {PAFS} or {UPSAMPLED_PAFS}, two part affinity fields for "
             "each limb"
         )
     if any(dtype != "float32" or len(shape) != 4 for dtype, shape in outputs.values()):
@@ -141,7 +141,7 @@ def _sides(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     return shape[1:3] if _is_channels_last(shape) else shape[2:]
 
 
-def describe_tensors(tensors: Mapping[str, Tensor]) -> str:
+def describe_tensors(tensors: Mapping[str, TensorSpec]) -> str:
     """Tensors for people."""
     return ", ".join(
         f"{name} {dtype} [{', '.join('?' if size is None else str(size) for size in shape)}]"
@@ -282,8 +282,8 @@ class ExportedEngine:
 
 def make_engine(
     path: str | Path,
-    inputs: Mapping[str, Tensor],
-    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, TensorSpec],
+    outputs: Mapping[str, TensorSpec],
     header: str | None,
     expected: ModelDescription | None,
     run: Run,

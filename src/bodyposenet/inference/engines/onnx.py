@@ -16,14 +16,9 @@ from numpy.typing import NDArray
 from bodyposenet.console import logger
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.engines.base import (
-    AUTO,
-    Device,
-    ModelDescription,
-    keep_in_forks,
-    refuse_fork,
-)
-from bodyposenet.inference.engines.exported import ExportedEngine, Tensor, make_engine
+from bodyposenet.inference.engines.base import AUTO, Device, ModelDescription
+from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
+from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
 
 Provider = tuple[str, dict[str, str]]
 """A device as ONNX Runtime calls it, and its options."""
@@ -44,7 +39,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 _ERRORS_ONLY = 3
 
-_IMPORTER = os.getpid()
+_IMPORT_PID = os.getpid()
 """The process that imported this, also in processes forked off it."""
 
 _EXACT_BYTES = "session.x64quantprecision"
@@ -85,7 +80,7 @@ def load(
             ) from error
         return dict(zip(outputs, found, strict=True))
 
-    return make_engine(path, inputs, outputs, header_of(session), expected, run, "onnx")
+    return make_engine(path, inputs, outputs, session_header(session), expected, run, "onnx")
 
 
 def open_session(
@@ -179,7 +174,7 @@ def _providers(device: Device) -> list[Provider]:
     if device.kind == "mps":
         raise device.missing("ONNX Runtime", available_devices())
     if has_cuda(device):
-        refuse_fork("CUDA", _IMPORTER, 'run the model on the CPU: device="cpu"')
+        check_not_forked("CUDA", _IMPORT_PID, 'run the model on the CPU: device="cpu"')
         return [_cuda(device.index or 0), _CPU]
     if device.kind == "cuda":
         reason = cuda_problem(device.index or 0) or ""
@@ -191,22 +186,22 @@ def _cuda(index: int) -> Provider:
     return _CUDA, _CUDA_OPTIONS | {"device_id": str(index)}
 
 
-def header_of(session: onnxruntime.InferenceSession) -> str | None:
+def session_header(session: onnxruntime.InferenceSession) -> str | None:
     """What the file says of its model, as JSON; None: nothing."""
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
 
-def read_tensors(declared: Iterable[onnxruntime.NodeArg]) -> dict[str, Tensor]:
+def read_tensors(declared: Iterable[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
     """Inputs or outputs of a session, by name."""
     return {argument.name: _tensor(argument) for argument in declared}
 
 
 def _overflows(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
     """Whether this processor would cut off sums that the model needs whole."""
-    header = header_of(session)
+    header = session_header(session)
     if header is None or ModelDescription.from_header(path, header).data_type != "int8-cpu":
         return False
-    return sums_bytes_in_16_bits()
+    return int8_sums_saturate()
 
 
 def _read(
@@ -223,8 +218,8 @@ def _read(
             enable_fallback=False,  # which prints, and goes on without the GPU
         )
         # Names and metadata that are not UTF-8 fail when they are first asked for.
-        _ = header_of(session), [(part.name, part.shape) for part in _tensors_of(session)]
-        keep_in_forks(session)
+        _ = session_header(session), [(part.name, part.shape) for part in _tensors_of(session)]
+        never_destroy_in_forks(session)
         return session
     except Exception as error:  # ONNX Runtime's have no type in common
         raise BodyPoseNetError(
@@ -237,10 +232,10 @@ def _tensors_of(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeA
     return [*session.get_inputs(), *session.get_outputs()]
 
 
-def _tensor(declared: onnxruntime.NodeArg) -> Tensor:
+def _tensor(declared: onnxruntime.NodeArg) -> TensorSpec:
     """Names in its shape stand for dimensions of any size."""
     kind = str(declared.type)
-    return Tensor(
+    return TensorSpec(
         _DTYPES.get(kind, kind),
         tuple(size if isinstance(size, int) else None for size in declared.shape),
     )
@@ -257,7 +252,7 @@ _FUSED = ("avx512vnni", "avxvnni")
 
 
 @cache
-def sums_bytes_in_16_bits() -> bool:
+def int8_sums_saturate() -> bool:
     """Whether products of bytes are added in 16 bits, where large ones are cut off.
 
     So do x86 processors without VNNI (`vpmaddubsw`: unsigned activations by signed weights).

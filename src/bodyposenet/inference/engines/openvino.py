@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.engines.base import Device, ModelDescription, keep_in_forks, refuse_fork
+from bodyposenet.inference.engines.base import (
+    Device,
+    ModelDescription,
+)
 from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
-from bodyposenet.inference.engines.exported import ExportedEngine, Tensor, make_engine
+from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
+from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
 from bodyposenet.inference.engines.onnx import check_graph
 from bodyposenet.inference.engines.onnx_file import read_header
 from bodyposenet.telemetry import without_telemetry
@@ -31,7 +35,7 @@ with without_telemetry():
 _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
-_IMPORTER = os.getpid()
+_IMPORT_PID = os.getpid()
 """The process that imported this, also in processes forked off it."""
 
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
@@ -126,7 +130,7 @@ def load_built(
     """
     header.check_machine(path, *_machine())
     precision = precision or header.precision
-    with _explaining(path, "open it", BUILD_HERE), keeping_signal_stack():
+    with _explaining(path, "open it", BUILD_HERE), preserve_signal_stack():
         compiled = openvino.Core().import_model(body, _DEVICE, _options(threads, precision))
     return _engine(path, compiled, header.model_text, None, precision)
 
@@ -138,7 +142,7 @@ def _machine() -> tuple[str, str]:
 
 
 def _options(threads: int | None, precision: str) -> dict[str, Any]:
-    refuse_fork("OpenVINO", _IMPORTER)
+    check_not_forked("OpenVINO", _IMPORT_PID)
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
@@ -151,7 +155,7 @@ def _options(threads: int | None, precision: str) -> dict[str, Any]:
 def _compile(
     path: str | Path, model: openvino.Model, options: dict[str, Any]
 ) -> openvino.CompiledModel:
-    with _explaining(path, "compile it", _EXPORT_AGAIN), keeping_signal_stack():
+    with _explaining(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
         return openvino.Core().compile_model(model, _DEVICE, options)
 
 
@@ -201,7 +205,7 @@ class _RequestPool:
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._compiled = compiled
-        keep_in_forks(self)
+        never_destroy_in_forks(self)
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
 
     @contextmanager
@@ -211,7 +215,7 @@ class _RequestPool:
         Raises:
             BodyPoseNetError: This process was forked off the one that opened the model.
         """
-        refuse_fork("OpenVINO", _IMPORTER)
+        check_not_forked("OpenVINO", _IMPORT_PID)
         try:
             request = self._idle.get_nowait()
         except Empty:
@@ -236,9 +240,9 @@ def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
         raise BodyPoseNetError(f"{path}: OpenVINO cannot {deed}: {reason}", remedy) from error
 
 
-def _tensor(port: openvino.ConstOutput) -> Tensor:
+def _tensor(port: openvino.ConstOutput) -> TensorSpec:
     sizes = (size.get_length() if size.is_static else None for size in port.partial_shape)
-    return Tensor(port.element_type.to_dtype().name, tuple(sizes))
+    return TensorSpec(port.element_type.to_dtype().name, tuple(sizes))
 
 
 class _Stack(ctypes.Structure):
@@ -252,7 +256,7 @@ class _Stack(ctypes.Structure):
 
 
 @contextmanager
-def keeping_signal_stack() -> Iterator[None]:
+def preserve_signal_stack() -> Iterator[None]:
     """What is set on entering is set again on leaving; does nothing where it is not Linux."""
     exchange = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform == "linux" else None
     before = _Stack()

@@ -20,9 +20,9 @@ from bodyposenet.inference.engines.base import (
     Device,
     ModelDescription,
     crop,
-    refuse_fork,
     stage_index,
 )
+from bodyposenet.inference.engines.forks import check_not_forked
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.types import Maps
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 CPU = torch.device("cpu")
 
-_IMPORTER = os.getpid()
+_IMPORT_PID = os.getpid()
 """The process that imported this, also in processes forked off it.
 
 That it has run PyTorch cannot be seen: its own code may have, without an engine of ours.
@@ -198,7 +198,7 @@ def _check_process(device: torch.device, threads: int | None) -> None:
             more than one thread, or a GPU.
     """
     if device.type != "cpu" or (threads or torch.get_num_threads()) > 1:
-        refuse_fork("PyTorch", _IMPORTER, "on the CPU, give load(..., threads=1)")
+        check_not_forked("PyTorch", _IMPORT_PID, "on the CPU, give load(..., threads=1)")
 
 
 def choose_device() -> torch.device:

@@ -25,7 +25,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, exists
 from bodyposenet.inference.engines.base import AUTO, Device
 from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
-from bodyposenet.inference.engines.exported import ExportedEngine, Tensor, make_engine
+from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
 
 _UPDATE = "Export the model again (bpnet export), or update tensorrt."
 
@@ -270,18 +270,18 @@ class _Plan:
             f"{self._path}: TensorRT cannot run it on {images.shape}", "Build the engine again."
         )
 
-    def _input(self, name: str) -> Tensor:
+    def _input(self, name: str) -> TensorSpec:
         """Sizes that the plan's only profile leaves open are any."""
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
         sizes = zip(smallest, largest, strict=True)
         return self._tensor(name, tuple(low if low == high else None for low, high in sizes))
 
-    def _output(self, name: str) -> Tensor:
+    def _output(self, name: str) -> TensorSpec:
         shape = self._engine.get_tensor_shape(name)
         return self._tensor(name, tuple(None if size == -1 else size for size in shape))
 
-    def _tensor(self, name: str, shape: tuple[int | None, ...]) -> Tensor:
-        return Tensor(np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))).name, shape)
+    def _tensor(self, name: str, shape: tuple[int | None, ...]) -> TensorSpec:
+        return TensorSpec(np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))).name, shape)
 
 
 class _Memory:

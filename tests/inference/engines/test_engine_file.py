@@ -13,7 +13,7 @@ from bodyposenet.inference.engines.engine_file import read_engine, write_engine
 from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
-from .contract import HEADER, check_maps, images, write_model
+from ..exported_models import HEADER, check_maps, images, write_model
 
 OPENVINO = EngineOptions("openvino")
 

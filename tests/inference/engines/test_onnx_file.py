@@ -10,7 +10,7 @@ from bodyposenet.inference.engines.onnx_file import read_etlt, write_etlt
 from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
-from .contract import HEADER, check_maps, images, write_model
+from ..exported_models import HEADER, check_maps, images, write_model
 
 
 @pytest.fixture

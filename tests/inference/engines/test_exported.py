@@ -14,14 +14,14 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.float16 import to_float16
 from bodyposenet.inference.engines import onnx, openvino
 from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import Signature, Tensor
+from bodyposenet.inference.engines.exported import Signature, TensorSpec
 from bodyposenet.inference.engines.onnx_file import read_header
 from bodyposenet.inference.models import open_engine
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
 
-from .contract import HEADER, check_maps, foresee, images, write_model
+from ..exported_models import HEADER, check_maps, expected_maps, images, write_model
 
 TRAIN_SPEC = str(files("bodyposenet") / "resources" / "specs" / "bpnet_train_m1_coco.yaml")
 KNOWN = ModelDescription(load_skeleton("bpnet_18joints.json"), (256,) * 3, (0.5,) * 3, stages=3)
@@ -221,8 +221,8 @@ def test_what_a_foreign_model_lacks_is_told(runtime, form, missing, tmp_path):
 
 
 def test_all_that_a_foreign_model_lacks_is_told_at_once():
-    inputs = {"data": Tensor("float16", (None, 224, None, 4)), "mask": Tensor("bool", (1,))}
-    outputs = {"classes": Tensor("float32", (None, 1000))}
+    inputs = {"data": TensorSpec("float16", (None, 224, None, 4)), "mask": TensorSpec("bool", (1,))}
+    outputs = {"classes": TensorSpec("float32", (None, 1000))}
     with pytest.raises(BodyPoseNetError) as error:
         Signature.read("m.onnx", inputs, outputs)
     for missing in (
@@ -273,7 +273,7 @@ def test_float16_leaves_integers_alone(tmp_path):
     path = write_model(tmp_path / "m.onnx")
     path.write_bytes(to_float16(path.read_bytes()))
     (maps,) = onnx.load(path, KNOWN, threads=1).infer(images(1, 16, 24))
-    np.testing.assert_allclose(maps.heatmaps, foresee(images(1, 16, 24)[0])[0], atol=1e-2)
+    np.testing.assert_allclose(maps.heatmaps, expected_maps(images(1, 16, 24)[0])[0], atol=1e-2)
 
 
 @pytest.mark.parametrize("broken", ["inputs of a node", "version of the operators"])

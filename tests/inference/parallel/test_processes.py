@@ -11,15 +11,15 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.parallel import processes
 from bodyposenet.inference.parallel.processes import Opened, ProcessExecutor, serve, share_cores
 
-from .toy_work import (
+from .color_job import (
     DEATH,
     DEFECT,
     DOT,
     SLOW,
     SPEC,
     UNREADABLE,
-    ColorWork,
-    open_marks,
+    ColorJob,
+    open_stub,
     refuse,
 )
 
@@ -29,8 +29,8 @@ def no_decoder(monkeypatch):
     monkeypatch.setattr("bodyposenet.decoding.warm_up", lambda mode: None)
 
 
-def run(items, count=1, opener=open_marks, batch=1):
-    return ProcessExecutor(opener, DOT, SPEC, count).run(ColorWork(batch), items)
+def run(items, count=1, opener=open_stub, batch=1):
+    return ProcessExecutor(opener, DOT, SPEC, count).run(ColorJob(batch), items)
 
 
 def test_results_come_in_order_from_processes_on_cores_of_their_own(caplog):
@@ -78,7 +78,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
     ours, theirs = multiprocessing.Pipe()
     for item in (1, DEFECT):
         ours.send(item)
-    serve(theirs, lambda: open_marks(1), ColorWork(), (), logging.WARNING)
+    serve(theirs, lambda: open_stub(1), ColorJob(), (), logging.WARNING)
     opened, found, defect = (ours.recv() for _ in range(3))
     assert isinstance(opened, Opened) and found.result["color"] == 1
     assert re.search(r"in _finish\n(.*\n)*ZeroDivisionError: a defect", str(defect))

@@ -21,7 +21,7 @@ SPEC = InferenceSpec()
 UNREADABLE, DEFECT, DEATH, SLOW = 250, 251, 252, 253
 
 
-class Marks:
+class StubPredictor:
     """Stands for a predictor: an image's one person stands where its color says."""
 
     def __init__(self, threads):
@@ -39,7 +39,7 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class ColorWork:
+class ColorJob:
     """Colors in; color, process, its cores and threads and the time out."""
 
     batch: int = 1
@@ -86,9 +86,9 @@ class ColorWork:
         return {"error": error.what, "process": os.getpid()}
 
 
-def open_marks(threads) -> Marks:
-    return Marks(threads)
+def open_stub(threads) -> StubPredictor:
+    return StubPredictor(threads)
 
 
-def refuse(threads) -> Marks:
+def refuse(threads) -> StubPredictor:
     raise BodyPoseNetError("the model is gone", "Look for it.")

@@ -8,7 +8,7 @@ import openvino
 import pytest
 from openvino import opset13
 
-from bodyposenet.inference.engines.openvino import _Stack, keeping_signal_stack
+from bodyposenet.inference.engines.openvino import _Stack, preserve_signal_stack
 
 
 def find_stack():
@@ -22,7 +22,7 @@ def test_compiling_leaves_the_stack_of_signal_handlers_as_it_was():
     images = opset13.parameter([1, 3], np.float32)
     model = openvino.Model([opset13.relu(images)], [images])
     before = find_stack()
-    with keeping_signal_stack():
+    with preserve_signal_stack():
         compiled = openvino.Core().compile_model(model, "CPU")
         assert find_stack() != before  # else openvino is mended, and this can go
     assert find_stack() == before

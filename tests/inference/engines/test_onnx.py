@@ -11,7 +11,7 @@ from bodyposenet.exporting.int8.ranges import Range
 from bodyposenet.inference.engines import onnx
 from bodyposenet.inference.engines import onnx as processor
 
-from .contract import HEADER, foresee, write_model
+from ..exported_models import HEADER, expected_maps, write_model
 
 EXACT = "session.x64quantprecision"
 
@@ -36,9 +36,9 @@ def int8(model):
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    processor.sums_bytes_in_16_bits.cache_clear()
+    processor.int8_sums_saturate.cache_clear()
     yield
-    processor.sums_bytes_in_16_bits.cache_clear()
+    processor.int8_sums_saturate.cache_clear()
 
 
 def on_processor(monkeypatch, machine, **features):
@@ -57,7 +57,7 @@ def on_processor(monkeypatch, machine, **features):
 )
 def test_which_processors(monkeypatch, machine, features, expected):
     on_processor(monkeypatch, machine, **features)
-    assert processor.sums_bytes_in_16_bits() is expected
+    assert processor.int8_sums_saturate() is expected
 
 
 def sessions(monkeypatch):
@@ -80,7 +80,7 @@ def sessions(monkeypatch):
 def largest_error(engine):
     """Of the maps of `BRIGHT`, compared with those of the model in float."""
     (found,) = engine.infer(BRIGHT)
-    maps = zip((found.heatmaps, found.pafs), foresee(BRIGHT[0]), strict=True)
+    maps = zip((found.heatmaps, found.pafs), expected_maps(BRIGHT[0]), strict=True)
     return max(float(np.abs(ours - expected).max()) for ours, expected in maps)
 
 
@@ -89,7 +89,7 @@ def test_old_processors_are_told_to_be_exact(int8, monkeypatch):
     opened = sessions(monkeypatch)
     untold = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert not any(opened)
-    processor.sums_bytes_in_16_bits.cache_clear()
+    processor.int8_sums_saturate.cache_clear()
     on_processor(monkeypatch, "x86_64", avx512vnni=False)
     told = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert opened[-1]
@@ -102,7 +102,7 @@ def test_the_maps_are_right_on_the_processor_that_is_there(int8):
 
 
 def test_other_files_are_opened_as_ever(model, monkeypatch):
-    monkeypatch.setattr(onnx, "sums_bytes_in_16_bits", None)  # cannot be called
+    monkeypatch.setattr(onnx, "int8_sums_saturate", None)  # cannot be called
     opened = sessions(monkeypatch)
     onnx.load(model, device="cpu")
     assert opened == [False]

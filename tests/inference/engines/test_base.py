@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference import models as default_model
+from bodyposenet.inference import models
 from bodyposenet.inference.engines import onnx
 from bodyposenet.inference.engines.base import AUTO, Device
 from bodyposenet.inference.models import open_engine, open_predictor
@@ -84,7 +84,7 @@ def test_unknown_names(name, remedy):
 @pytest.mark.parametrize("raises", [False, True])
 def test_a_build_for_gpus_without_a_gpu_takes_the_cpu(machine, raises, capfd):
     machine(0, raises)
-    assert default_model.default_model().name == default_model.ON_CPU
+    assert models.default_model().name == models.INT8_FILE
     assert open_engine(InferenceSpec()).description.data_type == "int8-cpu"
     assert capfd.readouterr().out == ""
     with pytest.raises(BodyPoseNetError, match="device cuda: ONNX Runtime") as caught:
@@ -95,12 +95,12 @@ def test_a_build_for_gpus_without_a_gpu_takes_the_cpu(machine, raises, capfd):
 
 def test_a_gpu_is_used_where_there_is_one(machine):
     gpus = machine(1)
-    assert default_model.default_model().name == default_model.ON_GPU
+    assert models.default_model().name == models.FLOAT16_FILE
     assert open_engine(InferenceSpec()).description.data_type == "fp16"
     assert gpus.opened == [0, 0]  # to see whether it works, and the model
     assert open_engine(InferenceSpec(), device="cpu").description.data_type == "int8-cpu"
     assert gpus.opened == [0, 0]
-    assert default_model.default_model("openvino").name == default_model.ON_CPU
+    assert models.default_model("openvino").name == models.INT8_FILE
 
 
 def test_one_of_several_gpus(machine):
@@ -139,7 +139,7 @@ def test_the_cpu_is_always_there(exported, engine):
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_gpu_is_refused_after_a_fork(machine, monkeypatch, device):
     machine(1)
-    monkeypatch.setattr(onnx, "_IMPORTER", -1)  # another process
+    monkeypatch.setattr(onnx, "_IMPORT_PID", -1)  # another process
     with pytest.raises(BodyPoseNetError, match="forked") as caught:
         open_engine(InferenceSpec(), device=device)
     assert 'device="cpu"' in caught.value.remedy

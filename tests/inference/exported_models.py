@@ -1,4 +1,4 @@
-"""A small ONNX file with the tensors of NVIDIA's models, whose maps are easy to foresee."""
+"""A small ONNX file with the tensors of NVIDIA's models, whose maps are easy to expected_maps."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def write_model(
     return path
 
 
-def foresee(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def expected_maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Heatmaps and PAFs of an image of whole cells, normalized as (x - 128) / 256."""
     height, width = image.shape[:2]
     pixels = (image.astype(np.float64) - 128) / 256
@@ -117,6 +117,6 @@ def check_maps(engine: Engine, pixels: np.ndarray):
     found = engine.infer(pixels)
     assert len(found) == len(pixels)
     for maps, image in zip(found, pixels, strict=True):
-        heatmaps, pafs = foresee(image)
+        heatmaps, pafs = expected_maps(image)
         np.testing.assert_allclose(maps.heatmaps, heatmaps, atol=1e-5)
         np.testing.assert_allclose(maps.pafs, pafs, atol=1e-5)

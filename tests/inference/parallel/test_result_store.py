@@ -7,7 +7,7 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.evaluator import EvaluationWork
-from bodyposenet.inference.detections import ImageWork
+from bodyposenet.inference.detections import DetectionJob
 from bodyposenet.inference.parallel import result_store as kept_results
 from bodyposenet.inference.parallel.result_store import ResultStore, file_fingerprint
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_part_is_named(tmp_path):
 
 ENTRY = {"full_image_path": "a.jpg", "keypoints": [[[1, 2.5]]], "scores": [0.5], "camera": 3}
 POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1], "score": 0.5}
-IMAGES = ImageWork(), {"entry": ENTRY, "picture": None}
+IMAGES = DetectionJob(), {"entry": ENTRY, "picture": None}
 TEST_IMAGES = (
     EvaluationWork(Path("img"), ("nose",)),
     {"entry": ENTRY, "results": [POSE], "unreadable": "", "resized": ""},

@@ -21,7 +21,7 @@ from bodyposenet.inference.parallel.ray_cluster import (
     share_resources,
 )
 
-from .toy_work import DOT, SPEC, UNREADABLE, ColorWork, open_marks, refuse
+from .color_job import DOT, SPEC, UNREADABLE, ColorJob, open_stub, refuse
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_cluster_that_is_too_small_is_told(caplog):
 def serve(tmp_path, opener, items):
     before = Path.cwd()
     try:
-        server = ClusterWorker(opener, ColorWork(), tmp_path, 1)
+        server = ClusterWorker(opener, ColorJob(), tmp_path, 1)
         column = np.array([pickle.dumps(item) for item in items], object)
         return server({"number": np.arange(len(items)) + 5, "item": column})
     finally:
@@ -55,7 +55,7 @@ def serve(tmp_path, opener, items):
 
 
 def test_a_process_gives_results_by_number(tmp_path):
-    given = serve(tmp_path, open_marks, [7, UNREADABLE, 9])
+    given = serve(tmp_path, open_stub, [7, UNREADABLE, 9])
     assert given["number"] == [5, 6, 7]
     results = [json.loads(text) for text in given["result"]]
     assert [one.get("color") for one in results] == [7, None, 9]
@@ -66,7 +66,7 @@ def test_a_process_tells_what_is_wrong_with_the_model(tmp_path):
     given = serve(tmp_path, refuse, [1, 2])
     assert given["number"] == [-1]
     assert json.loads(given["result"][0]) == ["the model is gone", "Look for it."]
-    elsewhere = serve(tmp_path / "none", open_marks, [1])
+    elsewhere = serve(tmp_path / "none", open_stub, [1])
     assert "no such folder" in json.loads(elsewhere["result"][0])[0]
 
 
@@ -96,9 +96,9 @@ def pretend(monkeypatch):
 def run(folder, items, manifest="a", overwrite=False, batch=1):
     options = ClusterOptions("local")
     executor = ClusterExecutor(
-        open_marks, DOT, SPEC, options, folder, {"model": manifest}, overwrite=overwrite
+        open_stub, DOT, SPEC, options, folder, {"model": manifest}, overwrite=overwrite
     )
-    return list(executor.run(ColorWork(batch), items))
+    return list(executor.run(ColorJob(batch), items))
 
 
 def test_a_second_run_does_what_is_left_and_what_failed(pretend, tmp_path):

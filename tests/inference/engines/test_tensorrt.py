@@ -24,8 +24,8 @@ from bodyposenet.inference.engines.engine_file import EngineHeader, read_engine,
 from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 
-from . import tensorrt_stand_in as stand_in
-from .contract import HEADER, check_maps, images, write_model
+from ..exported_models import HEADER, check_maps, images, write_model
+from . import fake_tensorrt as fake
 
 OURS = "bodyposenet.inference.engines.tensorrt"
 OPTIONS = EngineOptions("tensorrt", DeviceOptions((24, 40), opt_batch_size=2, max_batch_size=4))
@@ -34,7 +34,7 @@ OPTIONS = EngineOptions("tensorrt", DeviceOptions((24, 40), opt_batch_size=2, ma
 @pytest.fixture
 def cuda(monkeypatch):
     """A TensorRT and a GPU that are there for one test."""
-    modules = stand_in.make_modules()
+    modules = fake.make_modules()
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, OURS, raising=False)
@@ -91,10 +91,10 @@ def test_the_file_says_what_it_was_built_for(cuda, tmp_path):
     build_engine_file(write_onnx(tmp_path, data_type="fp16"), path, OPTIONS)
     header, _ = read_engine(path)
     told = header.runtime, header.version, header.device, header.precision
-    assert told == ("tensorrt", "11.0", stand_in.GPU, "fp16")
+    assert told == ("tensorrt", "11.0", fake.GPU, "fp16")
     assert header.model == HEADER | {"data_type": "fp16"}
-    assert stand_in.Builder.last_config.tf32 is False
-    assert stand_in.Builder.last_config.limits == {stand_in.MemoryPoolType.WORKSPACE: 2 * 2**30}
+    assert fake.Builder.last_config.tf32 is False
+    assert fake.Builder.last_config.limits == {fake.MemoryPoolType.WORKSPACE: 2 * 2**30}
     with pytest.raises(BodyPoseNetError, match="was built for fp16"):
         run(path, precision="bf16")
 
@@ -104,12 +104,12 @@ def test_a_timing_cache_is_read_and_written(cuda, tmp_path, caplog):
     options = EngineOptions("tensorrt", DeviceOptions((24, 40)), timing_cache=cache)
     for _ in range(2):
         build_engine_file(content, tmp_path / "m.engine", options)
-        assert cache.read_bytes() == b"times of " + stand_in.GPU.encode()
-    assert stand_in.Builder.last_config.cache.content == cache.read_bytes()
+        assert cache.read_bytes() == b"times of " + fake.GPU.encode()
+    assert fake.Builder.last_config.cache.content == cache.read_bytes()
     cache.write_bytes(b"times of another GPU")
     build_engine_file(content, tmp_path / "m.engine", options)
     assert "times is of another GPU" in caplog.text
-    assert cache.read_bytes() == b"times of " + stand_in.GPU.encode()
+    assert cache.read_bytes() == b"times of " + fake.GPU.encode()
 
 
 @pytest.mark.parametrize(

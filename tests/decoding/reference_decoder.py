@@ -1,4 +1,4 @@
-"""The original's decoder once more, literally: loops and rows.
+"""TAO's decoder transcribed literally, with loops and rows as in OpenPose.
 
 See the TAO reference, sections 11.5 to 11.7.
 """
@@ -35,11 +35,11 @@ def connections_of(field, starts, ends, threshold):
         for b, end in ends:
             vector = np.array(end[:2]) - np.array(start[:2])
             unit = vector / (np.linalg.norm(vector) + 1e-6)
-            agreement = []
+            paf_scores = []
             for i in range(10):
                 x, y = np.round(np.array(start[:2]) + i / 9 * vector).astype(int)
-                agreement.append(field[0, y, x] * unit[0] + field[1, y, x] * unit[1])
-            valid = [value for value in agreement if value > threshold]
+                paf_scores.append(field[0, y, x] * unit[0] + field[1, y, x] * unit[1])
+            valid = [value for value in paf_scores if value > threshold]
             score = sum(valid) / (len(valid) + 1e-6)
             if score > 0 and len(valid) > 0.8 * 10:
                 candidates.append((a, b, score))

@@ -1,15 +1,17 @@
-"""The rotation test: people who lie are found where they are, everybody once."""
+"""Tests of the flip test and the rotation test."""
 
 import numpy as np
 import pytest
 
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
-from bodyposenet.inference.test_time_augmentation import merge_turns
+from bodyposenet.inference.test_time_augmentation import FlipTest, merge_rotations
+from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Poses
+from bodyposenet.specs.pose import load_skeleton
+from bodyposenet.types import Maps, Poses
 
-from .upright import (
+from .stick_figures import (
     LEANING,
     LYING,
     LYING_THE_OTHER_WAY,
@@ -20,6 +22,70 @@ from .upright import (
     draw_people,
 )
 
+JOINTS = ("nose", "left_hand", "right_hand", "left_hip", "right_hip", "left_tail")
+ODD = Skeleton(
+    "odd", JOINTS,
+    ((0, 1), (2, 0), (3, 4), (1, 3), (0, 3), (0, 5)),
+)  # fmt: skip
+"""Arms in opposite directions, hips joined across, one-sided limbs and a one-sided joint."""
+
+
+def see(skeleton: Skeleton, points: np.ndarray, size: tuple[int, int]) -> Maps:
+    """What a perfect network sees of one person: points on the cells, constant fields."""
+    heatmaps = np.zeros((skeleton.heatmap_channels, *size), np.float32)
+    for joint, (x, y) in enumerate(points):
+        heatmaps[joint, y, x] = 1
+    heatmaps[-1] = 1 - heatmaps[:-1].max(axis=0)
+    units = [points[end] - points[start] for start, end in skeleton.limbs]
+    fields = [unit / max(np.hypot(*unit), 1) for unit in units]
+    pafs = np.ones((len(fields), 2, *size)) * np.array(fields)[:, :, None, None]
+    return Maps(heatmaps, pafs.reshape(-1, *size).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["bpnet_18joints.json", "coco_17joints.json"])
+def test_a_perfect_network_sees_the_same_in_the_mirror(name):
+    skeleton = load_skeleton(name)
+    height, width = 12, 17
+    points = np.random.default_rng(1).integers(0, 12, (len(skeleton.joints), 2))
+    mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
+    plain = see(skeleton, points, (height, width))
+    seen = see(skeleton, mirrored[list(skeleton.mirrored)], (height, width))
+    mean = FlipTest(skeleton).average(plain, seen)
+    np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
+    np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
+
+
+def test_reversed_limbs_are_turned_round_and_one_sided_ones_stay():
+    height, width = 9, 11
+    points = np.array([[5, 1], [2, 4], [9, 3], [3, 7], [8, 6], [1, 8]])
+    mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
+    plain = see(ODD, points, (height, width))
+    seen = see(ODD, mirrored[list(ODD.mirrored)], (height, width))
+    for nonsense in (seen.heatmaps[5], seen.pafs[6:]):  # no partners: must not be looked at
+        nonsense[:] = 99
+    mean = FlipTest(ODD).average(plain, seen)
+    np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
+    np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
+
+
+def test_both_images_count_the_same():
+    shape = (4, 6)
+    plain = Maps(np.zeros((7, *shape), np.float32), np.zeros((12, *shape), np.float32))
+    seen = Maps(np.ones((7, *shape), np.float32), np.ones((12, *shape), np.float32))
+    mean = FlipTest(ODD).average(plain, seen)
+    assert mean.heatmaps.mean(axis=(1, 2)).tolist() == [0.5] * 5 + [0, 0.5]
+    # Arms turn round and mirror: x stays, y turns; hips likewise; the others stay zero.
+    assert mean.pafs.mean(axis=(1, 2)).tolist() == [0.5, -0.5] * 3 + [0] * 6
+    assert not plain.heatmaps.any() and not plain.pafs.any()
+
+
+def test_a_skeleton_without_limbs():
+    lone = Skeleton("lone", ("head",), ())
+    maps = Maps(np.ones((2, 3, 4), np.float32), np.zeros((0, 3, 4), np.float32))
+    mean = FlipTest(lone).average(maps, maps)
+    assert mean.heatmaps.shape == (2, 3, 4) and mean.pafs.shape == (0, 3, 4)
+
+
 MODES = ("pad_image_input", "adjust_network_input", None)
 SIZES = [(240, 240), (201, 303), (303, 201), (417, 255)]
 
@@ -28,7 +94,7 @@ def spec(**keys):
     return InferenceSpec(**({"input_shape": (240, 240), "rotation_test": True} | keys))
 
 
-def person(shape, size, middle=(0.5, 0.5)):
+def place_person(shape, size, middle=(0.5, 0.5)):
     """A person of the shape in an image of the size, a third of its shorter side tall."""
     height, width = size
     return shape * min(size) / 2.2 + np.array(middle) * (width, height)
@@ -53,7 +119,7 @@ def make_poses(*people, scores=None, **fields):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", [LYING, LYING_THE_OTHER_WAY])
 def test_people_who_lie_are_found_only_with_the_option(size, mode, shape):
-    points = person(shape, size, (0.4, 0.45))
+    points = place_person(shape, size, (0.4, 0.45))
     image = draw_people(*size, [points])
     keys = {"keep_aspect_ratio_mode": mode}
     assert len(Predictor(UprightEngine(), spec(rotation_test=False, **keys))(image)) == 0
@@ -66,7 +132,7 @@ def test_people_who_lie_are_found_only_with_the_option(size, mode, shape):
     "keys", [{"flip_test": True}, {"multi_scale_inference": True, "scales": (1.0, 1.5)}]
 )
 def test_other_options_go_with_it(size, mode, keys):
-    people = [person(UPRIGHT, size, (0.25, 0.5)), person(LYING, size, (0.7, 0.4))]
+    people = [place_person(UPRIGHT, size, (0.25, 0.5)), place_person(LYING, size, (0.7, 0.4))]
     image = draw_people(*size, people)
     poses = Predictor(UprightEngine(), spec(keep_aspect_ratio_mode=mode, **keys))(image)
     assert_found(poses, people, 2.0)
@@ -79,7 +145,10 @@ def test_the_network_runs_three_times_at_the_shapes_of_the_turned_images():
 
 
 def test_a_fixed_shape():
-    people = [person(UPRIGHT, (201, 303), (0.25, 0.5)), person(LYING, (201, 303), (0.7, 0.4))]
+    people = [
+        place_person(UPRIGHT, (201, 303), (0.25, 0.5)),
+        place_person(LYING, (201, 303), (0.7, 0.4)),
+    ]
     predictor = Predictor(
         UprightEngine(fixed_shape=(160, 240)),
         spec(input_shape=(160, 240), keep_aspect_ratio_mode="pad_image_input"),
@@ -90,7 +159,7 @@ def test_a_fixed_shape():
 def test_batches_through_the_pipeline():
     sizes = [(201, 303)] * 3 + [(303, 201)] * 2
     shapes = [LYING, UPRIGHT, LYING_THE_OTHER_WAY, LYING, UPRIGHT]
-    people = [person(shape, size) for shape, size in zip(shapes, sizes, strict=True)]
+    people = [place_person(shape, size) for shape, size in zip(shapes, sizes, strict=True)]
     engine = UprightEngine()
     pipeline = Pipeline(
         Predictor(engine, spec()),
@@ -111,14 +180,14 @@ def test_nobody_is_found_in_an_empty_image():
 
 
 def test_people_on_their_heads_stay_unfound():
-    image = draw_people(240, 240, [person(UPSIDE_DOWN, (240, 240))])
+    image = draw_people(240, 240, [place_person(UPSIDE_DOWN, (240, 240))])
     assert len(Predictor(UprightEngine(), spec())(image)) == 0
 
 
 @pytest.mark.parametrize("shape", [UPRIGHT, LYING])
 def test_neighbors_both_survive(shape):
     aside = (0.2, 0) if shape is UPRIGHT else (0, 0.2)
-    first = person(shape, (300, 300), (0.4, 0.4))
+    first = place_person(shape, (300, 300), (0.4, 0.4))
     people = [first, first + 300 * np.array(aside)]
     assert_found(Predictor(UprightEngine(), spec())(draw_people(300, 300, people)), people, 1.5)
 
@@ -126,7 +195,7 @@ def test_neighbors_both_survive(shape):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("keys", [{}, {"flip_test": True}, {"mode": "tao"}])
 def test_who_is_found_in_two_orientations_appears_once(size, keys):
-    leaning = person(LEANING, size)
+    leaning = place_person(LEANING, size)
     image = draw_people(*size, [leaning])
     settings = spec(input_shape=(320, 320), **keys)
     engine = UprightEngine(least_slope=0.1)
@@ -138,7 +207,7 @@ def test_who_is_found_in_two_orientations_appears_once(size, keys):
 
 
 def test_maps_are_those_of_the_image_as_it_is():
-    image = draw_people(201, 303, [person(UPRIGHT, (201, 303))])
+    image = draw_people(201, 303, [place_person(UPRIGHT, (201, 303))])
     (plain, to_plain), (maps, to_network) = (
         Predictor(UprightEngine(), spec(rotation_test=on)).maps(image) for on in (False, True)
     )
@@ -147,8 +216,8 @@ def test_maps_are_those_of_the_image_as_it_is():
 
 
 def test_of_duplicates_the_higher_score_is_kept():
-    points = person(UPRIGHT, (300, 300))
-    merged = merge_turns(
+    points = place_person(UPRIGHT, (300, 300))
+    merged = merge_rotations(
         [
             make_poses(points, scores=[0.6]),
             make_poses(points + 1, scores=[0.9]),
@@ -160,30 +229,30 @@ def test_of_duplicates_the_higher_score_is_kept():
 
 
 def test_a_part_of_a_person_is_a_duplicate_of_the_whole():
-    points = person(UPRIGHT, (300, 300))
+    points = place_person(UPRIGHT, (300, 300))
     part = points.copy()
     part[3] = np.nan
-    merged = merge_turns([make_poses(points, scores=[0.9]), make_poses(part, scores=[0.5])])
+    merged = merge_rotations([make_poses(points, scores=[0.9]), make_poses(part, scores=[0.5])])
     np.testing.assert_allclose(merged.keypoints, [points], rtol=1e-6)
 
 
 def test_people_of_one_orientation_do_not_suppress_each_other():
-    points = person(UPRIGHT, (300, 300))
+    points = place_person(UPRIGHT, (300, 300))
     close = make_poses(points, points + 2, scores=[0.5, 0.9])
-    merged = merge_turns([close, make_poses(points + 1, scores=[0.4])])
+    merged = merge_rotations([close, make_poses(points + 1, scores=[0.4])])
     assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.5)]
 
 
 def test_people_who_share_a_place_but_not_their_joints_are_two():
-    points = person(UPRIGHT, (300, 300))
-    across = person(LYING, (300, 300))
-    assert len(merge_turns([make_poses(points), make_poses(across)])) == 2
+    points = place_person(UPRIGHT, (300, 300))
+    across = place_person(LYING, (300, 300))
+    assert len(merge_rotations([make_poses(points), make_poses(across)])) == 2
 
 
 def test_inferred_joints_stay_with_their_people():
-    points = person(UPRIGHT, (300, 300))
+    points = place_person(UPRIGHT, (300, 300))
     marks = np.array([[False, False, False, True]])
-    merged = merge_turns(
+    merged = merge_rotations(
         [
             make_poses(points, scores=[0.5], inferred=marks),
             make_poses(points + 200, scores=[0.8], inferred=~marks),
@@ -194,11 +263,11 @@ def test_inferred_joints_stay_with_their_people():
 
 
 def test_inferred_joints_do_not_hide_a_duplicate():
-    points = person(UPRIGHT, (300, 300))
+    points = place_person(UPRIGHT, (300, 300))
     elsewhere = points + np.array([8, 0])  # OKS of .76 for two joints: .5 of three, .38 of four
     elsewhere[2:] += (0, -70)
     is_last_two = np.array([[False, False, True, True]])
-    merged = merge_turns(
+    merged = merge_rotations(
         [
             make_poses(points, scores=[0.9], inferred=np.zeros((1, 4), bool)),
             make_poses(elsewhere, scores=[0.5], inferred=is_last_two),
