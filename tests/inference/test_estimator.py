@@ -533,7 +533,7 @@ def test_the_options_are_those_of_load_and_of_the_inference_spec():
 def test_an_input_shape_without_scales_means_one_scale(monkeypatch, tmp_path, options, scales):
     own = tmp_path / "infer_spec.yaml"  # of a default model that runs at two scales
     own.write_text("input_shape: [96, 96]\nmulti_scale_inference: true\nscales: [0.5, 1.0]\n")
-    monkeypatch.setattr(api, "INFERENCE_SPEC", own)
+    monkeypatch.setattr(api, "DEFAULT_INFERENCE_SPEC", own)
     predictor = bodyposenet.load(**options)._open()
     assert len(predictor.prepare(row_of_dots())) == scales
 

@@ -369,7 +369,7 @@ def _train_description(spec: InferenceSpec) -> ModelDescription | None:
     """What the train spec says of the model; None where there is none."""
     if not spec.train_spec:
         return None
-    path = spec.find(spec.train_spec)
+    path = spec.find_path(spec.train_spec)
     if path is None:
         logger.warning("train_spec %s does not exist; the model file alone counts", spec.train_spec)
         return None
