@@ -1,4 +1,4 @@
-"""The project's figures, measured: `python -m benchmarks.NAME [--quick] [--json FILE]`."""
+"""Benchmarks of speed, memory and accuracy: `python -m benchmarks.NAME [--quick] [--json FILE]`."""
 
 import os
 

@@ -1,10 +1,11 @@
-"""`bpnet dataset_convert --generate_masks` on a large dataset: speed and memory.
+"""Speed and memory of `bpnet dataset_convert --generate_masks` on a large dataset.
 
 python -m benchmarks.convert [--annotations FILE] [--images N] [--quick] [--json FILE]
 
-The annotations are repeated under new ids until there are N images (64,000; COCO's train2017 has
-as many with people); without a file they are made up. The image files are black and as long as
-COCO's; those of one size are the same file, which the system keeps in memory.
+The annotations are repeated with new ids until there are N images (64,000 by default; as many in
+COCO's train2017 show people). Without a file, random annotations are used. The image files are
+black and have the file size of COCO's; images of the same size are links to one file, which the
+operating system caches.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ _BYTES_OF_IMAGE = 160_000
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Convert once, in a process of its own."""
+    """Convert once, in a separate process."""
     images = arguments.images or (2_000 if arguments.quick else 64_000)
-    source = json.loads(arguments.annotations.read_bytes()) if arguments.annotations else _made_up()
+    source = (
+        json.loads(arguments.annotations.read_bytes())
+        if arguments.annotations
+        else _random_annotations()
+    )
     processes = arguments.num_processes or os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -41,7 +46,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             "-d", str(folder / "spec.json"), "-o", str(folder / "records" / "train"),
             "--num_processes", str(processes), "-l", "ERROR",
         ]  # fmt: skip
-        seconds, peak = harness.run_and_watch(command)
+        seconds, peak = harness.run_measuring_memory(command)
     return {
         "images": images,
         "people": people,
@@ -53,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _write_dataset(folder: Path, source: dict[str, Any], count: int) -> int:
-    """Write annotations of so many images, and a dataset spec; says how many people there are."""
+    """Write annotations of `count` images and a dataset spec; return the number of people."""
     people_of: dict[int, list[dict[str, Any]]] = {}
     for annotation in source["annotations"]:
         people_of.setdefault(annotation["image_id"], []).append(annotation)
@@ -92,12 +97,12 @@ def _write_images(folder: Path, images: list[dict[str, Any]]) -> None:
             path.symlink_to(first_of_size[size])
             continue
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
-        os.truncate(path, _BYTES_OF_IMAGE)  # fills up with zeros
+        os.truncate(path, _BYTES_OF_IMAGE)  # pads with zeros
         first_of_size[size] = path
 
 
-def _made_up(images: int = 200) -> dict[str, Any]:
-    """Annotations in COCO's proportions: 4 people an image, half of them labelled, few crowds."""
+def _random_annotations(images: int = 200) -> dict[str, Any]:
+    """Return random annotations: 4 people per image, half of them labelled, few crowds."""
     random = np.random.default_rng(0)
     result: dict[str, Any] = {"images": [], "annotations": []}
     for image_id in range(images):
@@ -129,6 +134,8 @@ def _made_up(images: int = 200) -> dict[str, Any]:
 if __name__ == "__main__":
     flags = harness.parser("convert", __doc__)
     flags.add_argument("--annotations", type=Path, metavar="FILE", help="COCO keypoint annotations")
-    flags.add_argument("--images", type=int, metavar="N", help="how many images to make of them")
-    flags.add_argument("--num_processes", type=int, metavar="N", help="default: all cores")
+    flags.add_argument("--images", type=int, metavar="N", help="number of images; default: 64000")
+    flags.add_argument(
+        "--num_processes", type=int, metavar="N", help="number of processes; default: all cores"
+    )
     harness.run("convert", flags, measure)

@@ -1,11 +1,11 @@
-"""Milliseconds from maps to poses at 320 x 448: both our decoders, and the original's way.
+"""Time of decoding the maps of a 320 x 448 input: both decoders, and the original's method.
 
 python -m benchmarks.decode [--maps DIR] [--quick] [--json FILE]
 
-The maps are those of 1 to 50 people in everyday poses, with a little noise. `original` enlarges
-every map with OpenCV and compares whole arrays; it has one thread, as ours have. In how many
-keypoints `tao` differs from it is counted on maps of other sizes too, with more noise and all
-usual factors; a person that only one of them finds counts with all joints.
+The maps are the targets of 1 to 50 people in everyday poses, with some noise. `original` upsamples
+every map with OpenCV and compares whole arrays; all decoders use one thread. The keypoints in which
+`tao` differs from `original` are counted on maps of other sizes, too, with more noise and all usual
+upsampling factors; a person that only one of them finds counts with all joints.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ import cv2
 import numpy as np
 import torch
 
-from bodyposenet.decoding import DecodingOptions, decode
-from bodyposenet.skeleton import Skeleton
+from bodyposenet import Maps, Poses, Skeleton, decode
+from bodyposenet.decoding import DecodingOptions
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
-from bodyposenet.types import Maps, Poses
 
 from . import harness
-from .made_up_maps import make_up_maps
-from .original.decoder import decode_originally
+from .original.decoder import decode_like_original
+from .synthetic_maps import make_synthetic_maps
 
 _PEOPLE = (1, 5, 20, 50)
 _CELLS = (40, 56)
 _NOISE = 0.02
 
 _MAPS = 5
-"""Images of as many people each, so that no single one decides."""
+"""Images per number of people; the time is their mean."""
 
 _COMPARED_CELLS = ((23, 31), (28, 40), (36, 48), (46, 46))
 _COMPARED_NOISE = (0.0, 0.02, 0.05, 0.1)
@@ -41,25 +40,25 @@ _COMPARED_FACTORS = ((8, 8), (4, 4), (2, 2), (1, 1), (8, 4))
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time the decoders in turn, then compare `tao` with the original's way."""
+    """Time the decoders alternately, then compare `tao` with the original's method."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     rng = np.random.default_rng(0)
-    rivals: dict[str, Callable[[], object]] = {}
+    cases: dict[str, Callable[[], object]] = {}
     for people in _PEOPLE:
-        images = [make_up_maps(rng, skeleton, people, _CELLS, _NOISE) for _ in range(_MAPS)]
-        rivals[f"accurate_ms_{people}"] = _ours("accurate", images, skeleton)
-        rivals[f"tao_ms_{people}"] = _ours("tao", images, skeleton)
-        rivals[f"original_ms_{people}"] = _original(images, skeleton)
-    seconds = harness.take_turns(rivals, 5 if arguments.quick else 31)
+        images = [make_synthetic_maps(rng, skeleton, people, _CELLS, _NOISE) for _ in range(_MAPS)]
+        cases[f"accurate_ms_{people}"] = _ours("accurate", images, skeleton)
+        cases[f"tao_ms_{people}"] = _ours("tao", images, skeleton)
+        cases[f"original_ms_{people}"] = _original(images, skeleton)
+    seconds = harness.time_alternately(cases, 5 if arguments.quick else 31)
     figures = {name: 1000 * taken / _MAPS for name, taken in seconds.items()}
     for people in _PEOPLE:
         for mode in ("accurate", "tao"):
             ours = figures[f"{mode}_ms_{people}"]
             figures[f"original_over_{mode}_{people}"] = figures[f"original_ms_{people}"] / ours
-    made_up = _make_up_compared(rng, skeleton)
-    compared = list(islice(made_up, 20 if arguments.quick else 200))
+    random_maps = _random_maps(rng, skeleton)
+    compared = list(islice(random_maps, 20 if arguments.quick else 200))
     if arguments.maps is not None:
         compared += list(zip(_read_maps(arguments.maps), cycle(_COMPARED_FACTORS)))
     return {**figures, **_compare(compared, skeleton)}
@@ -71,23 +70,23 @@ def _ours(mode: str, images: Sequence[Maps], skeleton: Skeleton) -> Callable[[],
 
 
 def _original(images: Sequence[Maps], skeleton: Skeleton) -> Callable[[], object]:
-    return lambda: [decode_originally(maps, skeleton) for maps in images]
+    return lambda: [decode_like_original(maps, skeleton) for maps in images]
 
 
-def _make_up_compared(
+def _random_maps(
     rng: np.random.Generator, skeleton: Skeleton
 ) -> Iterator[tuple[Maps, tuple[int, int]]]:
-    """Maps of 0 to 50 people in all sizes, with all noise, and factors to enlarge them by."""
+    """Yield maps of 0 to 50 people, in all sizes and noise levels, and upsampling factors."""
     factors = cycle(_COMPARED_FACTORS)
     while True:
         for cells in _COMPARED_CELLS:
             for noise in _COMPARED_NOISE:
-                maps = make_up_maps(rng, skeleton, int(rng.integers(51)), cells, noise)
+                maps = make_synthetic_maps(rng, skeleton, int(rng.integers(51)), cells, noise)
                 yield maps, next(factors)
 
 
 def _read_maps(folder: Path) -> Iterator[Maps]:
-    """The maps of a folder's .npz files, each with the arrays `heatmaps` and `pafs`."""
+    """Yield the maps in a folder's .npz files, each with the arrays `heatmaps` and `pafs`."""
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
             yield Maps(arrays["heatmaps"], arrays["pafs"])
@@ -96,10 +95,10 @@ def _read_maps(folder: Path) -> Iterator[Maps]:
 def _compare(
     compared: Sequence[tuple[Maps, tuple[int, int]]], skeleton: Skeleton
 ) -> dict[str, float]:
-    """How many maps and keypoints were compared, and how many keypoints differ."""
+    """Count the maps and keypoints compared, and the keypoints that differ."""
     keypoints, differing = 0, 0
     for maps, factors in compared:
-        expected = decode_originally(maps, skeleton, upsampling=factors)
+        expected = decode_like_original(maps, skeleton, upsampling=factors)
         poses = decode(maps, skeleton, DecodingOptions("tao", upsampling=factors))
         keypoints += int((expected.keypoint_scores > 0).sum())
         differing += count_differing_keypoints(poses, expected)
@@ -111,7 +110,7 @@ def _compare(
 
 
 def count_differing_keypoints(poses: Poses, expected: Poses) -> int:
-    """How many keypoints are elsewhere or in one of them only, person by person, in order."""
+    """Count keypoints at another position or in one of them only, comparing people in order."""
     people = min(len(poses), len(expected))
     both = np.stack([poses.keypoints[:people], expected.keypoints[:people]])
     differ = (both[0] != both[1]) & ~np.isnan(both).all(axis=0)
@@ -123,7 +122,7 @@ def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("decode", __doc__)
     flags.add_argument(
         "--maps", type=Path, metavar="DIR",
-        help="compare on these too: .npz files with heatmaps (19, h, w) and pafs (38, h, w)",
+        help="also compare on these maps: .npz files with heatmaps (19, h, w) and pafs (38, h, w)",
     )  # fmt: skip
     return flags
 

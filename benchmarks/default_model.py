@@ -1,13 +1,13 @@
-"""The default model at several sizes: keypoint AP and ms of the network, on every engine.
+"""Keypoint AP and network time of the default model, at several sizes and on every engine.
 
 python -m benchmarks.default_model --dataset_spec FILE [--model FILE] [--rotate DEG ...]
     [--limit N] [--threads N] [--quick] [--json FILE]
 
-Both files of the package on ONNX Runtime, that in INT8 also on OpenVINO: images padded to three
-sizes, and adjusted to 368. With the model that they were exported from, that one on PyTorch as
-well. The options of the inference spec and --rotate are measured in INT8 on ONNX Runtime, at 368
-adjusted. --rotate turns images and annotations counterclockwise, and evaluates with and without
-`rotation_test`. Without a dataset spec nothing is measured.
+Both files of the package are measured on ONNX Runtime, the INT8 file also on OpenVINO, with images
+padded to three sizes and at 368 with `adjust_network_input`. --model adds the model from which they
+were exported, on PyTorch. Options of the inference spec and --rotate are measured with INT8 on ONNX
+Runtime, at 368 adjusted. --rotate rotates images and annotations counterclockwise, and evaluates
+with and without `rotation_test`. Without a dataset spec nothing is measured.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _SPECS = {
     )
     for height, width in ((224, 320), (288, 384), (320, 448))
 } | {"368_adjusted": _ADJUSTED}
-"""Name of an input size -> how images become inputs of it."""
+"""Name of an input size -> inference spec."""
 _TIMED_SHAPES = {"368_adjusted": (368, 496)}
-"""The input that a photo of 4:3 is adjusted to, in whole cells; others are of their input_shape."""
+"""Network input of a photo of 4:3, in whole cells, where it differs from `input_shape`."""
 _OPTIONS = {
     "flip_int8_ap": "flip_test",
     "complete_pose_int8_ap": "complete_pose",
     "rotation_test_int8_ap": "rotation_test",
 }
-"""Figure -> the key of the inference spec that is switched on."""
-_RIVALS = {
+"""Figure -> key of the inference spec that is enabled."""
+_CASES = {
     "int8": ("onnx", INT8_FILE),
     "int8_openvino": ("openvino", INT8_FILE),
     "fp16": ("onnx", FLOAT16_FILE),
@@ -55,12 +55,12 @@ _QUICK_IMAGES = 20
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Evaluate and time every file at every size."""
     if arguments.dataset_spec is None:
-        print("nothing to measure: give --dataset_spec")
+        print("nothing to measure: --dataset_spec is missing")
         return {}
     dataset = DatasetSpec.load(arguments.dataset_spec)
     images = load_test_images(dataset, _QUICK_IMAGES if arguments.quick else arguments.limit)
     files = {
-        name: (engine, str(DEFAULT_MODEL_FOLDER / file)) for name, (engine, file) in _RIVALS.items()
+        name: (engine, str(DEFAULT_MODEL_FOLDER / file)) for name, (engine, file) in _CASES.items()
     }
     if arguments.model is not None:
         files["fp32"] = "pytorch", arguments.model
@@ -87,9 +87,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _milliseconds(name: str, engines: dict[str, Engine], size: tuple[int, int]) -> dict[str, float]:
-    """Of one image, the engines in turn."""
+    """Return the median milliseconds for one image, timing the engines alternately."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-    seconds = harness.take_turns(
+    seconds = harness.time_alternately(
         {kind: lambda engine=engine: engine.infer(pixels) for kind, engine in engines.items()}, 9
     )
     return {f"{name}_{kind}_ms": 1e3 * taken for kind, taken in seconds.items()}
@@ -97,14 +97,23 @@ def _milliseconds(name: str, engines: dict[str, Engine], size: tuple[int, int]) 
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("default_model", __doc__)
-    flags.add_argument("--dataset_spec", type=Path, metavar="FILE", help="whose test images count")
-    flags.add_argument("--model", metavar="FILE", help="the .tlt of the two files")
+    flags.add_argument(
+        "--dataset_spec",
+        type=Path,
+        metavar="FILE",
+        help="evaluate on the test images of this dataset",
+    )
+    flags.add_argument(
+        "--model", metavar="FILE", help="the .tlt from which both files were exported"
+    )
     flags.add_argument(
         "--rotate", type=int, nargs="+", choices=ANGLES, default=[], metavar="DEG",
-        help="evaluate on images turned by 90, 180 or 270 degrees counterclockwise too",
+        help="also evaluate on images rotated by 90, 180 or 270 degrees counterclockwise",
     )  # fmt: skip
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
-    flags.add_argument("--threads", type=int, metavar="N", help="of the network; all by default")
+    flags.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the network; default: all cores"
+    )
     return flags
 
 

@@ -1,13 +1,14 @@
-"""A folder of photos to detections.json: images/s against the network alone and the original's way.
+"""Images/s from a folder of photos to detections.json, relative to the network and the original.
 
 python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch|wait] [--quick] [--json FILE]
 
-`--engine wait` takes the time of `--wait` and no core, like a GPU: what is left is our own part.
+`--engine wait` sleeps for `--wait` milliseconds per image and uses no CPU, like a GPU; the rest of
+the time is that of the pipeline.
 
-Inputs of 320 x 448, fp32, one image at a time. The networks have random weights, so the maps that
-they give are exchanged for those of a drawn scene of five people, with noise. The original-like
-chain takes one image after the other through the same network: read, resize, network, enlarge the
-maps eight times, decode.
+Inputs of 320 x 448, float32, batches of one image. The networks have random weights, so their
+output is replaced by the target maps of a drawn scene of five people, with noise. The baseline
+processes images sequentially, like the original: read, resize, network, upsample the maps by 8,
+decode.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bodyposenet import Maps, Skeleton
 from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.inference import detections
@@ -36,14 +38,14 @@ from bodyposenet.media.images import read_image
 from bodyposenet.media.inputs import ImageEntry, list_images
 from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.targets import render_targets
-from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.types import PAD_VALUE, Maps, Person
+from bodyposenet.types import PAD_VALUE, Person
 
 from . import harness
 from .gpu.device import build_network, load_train_spec
-from .original.decoder import decode_originally
+from .original.decoder import decode_like_original
 
 Scene = tuple[NDArray[np.uint8], list[Person]]
 
@@ -56,11 +58,11 @@ _QUICK_IMAGES = {"vgg": 2, "mobilenet": 10}
 
 
 class WaitingEngine:
-    """Takes its time and no core, like a network on a GPU.
+    """An engine that waits and uses no CPU, like a network on a GPU.
 
     Args:
-        skeleton: Joints and limbs that it is said to find.
-        seconds: For an input.
+        skeleton: Joints and limbs of the engine.
+        seconds: Waiting time per input.
     """
 
     stride, stages = 8, 1
@@ -76,12 +78,12 @@ class WaitingEngine:
         return []
 
 
-class PeopledEngine:
-    """Runs a network, and gives the maps of known people in place of its own.
+class FixedMapsEngine:
+    """An engine that runs a network, but returns given maps instead of the network's output.
 
     Args:
         engine: The network.
-        maps: What it is said to have found, in turn.
+        maps: The maps to return, one per image, repeated in order.
     """
 
     def __init__(self, engine: Engine, maps: Sequence[Maps]) -> None:
@@ -97,7 +99,7 @@ class PeopledEngine:
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Every network in turn: alone, in the pipeline with and without pictures, and the original."""
+    """Time every network alone, in the pipeline with and without pictures, and in the baseline."""
     counts, turns = (_QUICK_IMAGES, 2) if arguments.quick else (_IMAGES, 5)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -108,16 +110,16 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         photos = _find_photos(arguments.images) or _write_photos(Path(name), scenes)
         for architecture, count in counts.items():
             train = load_train_spec(architecture)
-            maps = [_maps_of(people, train.skeleton, k) for k, (_, people) in enumerate(scenes)]
-            engine = PeopledEngine(build_engine(train, arguments), maps)
+            maps = [_target_maps(people, train.skeleton, k) for k, (_, people) in enumerate(scenes)]
+            engine = FixedMapsEngine(build_engine(train, arguments), maps)
             chosen = [photos[number % len(photos)] for number in range(count)]
-            rivals = _rivals(Predictor(engine, _SPEC), chosen, Path(name))
-            figures |= _compare(architecture, harness.take_turns(rivals, turns), count)
+            cases = _cases(Predictor(engine, _SPEC), chosen, Path(name))
+            figures |= _compare(architecture, harness.time_alternately(cases, turns), count)
     return figures
 
 
 def _find_photos(folder: Path | None) -> list[Path]:
-    """The images of the folder that the user gives; none without one."""
+    """List the images of a folder; none if no folder is given."""
     return [] if folder is None else [entry.path for entry in list_images("dir", folder).entries]
 
 
@@ -129,8 +131,8 @@ def _write_photos(folder: Path, scenes: Sequence[Scene]) -> list[Path]:
     return paths
 
 
-def _maps_of(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Maps:
-    """What a good network would say of a scene."""
+def _target_maps(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Maps:
+    """Return the target maps of a scene, with noise."""
     to_network, shape = network_affine(*_PHOTO, _SPEC)
     triples = np.stack([person.keypoints for person in people if not person.is_crowd])
     joint_map = skeleton.joints_from(COCO_JOINTS)
@@ -146,17 +148,24 @@ def _maps_of(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Maps:
 
 
 def add_engine_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags of `build_engine`."""
+    """Add the flags that `build_engine` reads."""
     flags.add_argument(
-        "--engine", choices=("onnx", "pytorch", "wait"), default="onnx", help="runs the network"
+        "--engine",
+        choices=("onnx", "pytorch", "wait"),
+        default="onnx",
+        help="engine of the network",
     )
     flags.add_argument(
-        "--wait", type=float, default=50, metavar="MS", help="time of --engine wait for an input"
+        "--wait",
+        type=float,
+        default=50,
+        metavar="MS",
+        help="milliseconds per input of --engine wait",
     )
 
 
 def build_engine(train: TrainSpec, arguments: argparse.Namespace) -> Engine:
-    """A network of random weights on the engine that the flags name."""
+    """Build a network with random weights on the engine that the flags select."""
     if arguments.engine == "wait":
         return WaitingEngine(train.skeleton, arguments.wait / 1000)
     network = build_network(train, torch.device("cpu")).eval()
@@ -165,10 +174,10 @@ def build_engine(train: TrainSpec, arguments: argparse.Namespace) -> Engine:
     return onnx.load("the network", content=export_onnx(network, model_header(network)))
 
 
-def _rivals(
+def _cases(
     predictor: Predictor, photos: Sequence[Path], folder: Path
 ) -> dict[str, Callable[[], object]]:
-    """The ways to work on the photos: the network's share of it, ours, and the original's."""
+    """Return the cases to time: the network alone, the pipeline, and the baseline."""
     (inputs,) = predictor.prepare(read_image(photos[0]))
 
     def run_network() -> None:
@@ -206,13 +215,13 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
         size = (right - left, bottom - top)
         pixels[0, top:bottom, left:right] = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
         (maps,) = engine.infer(pixels)
-        poses = decode_originally(maps, engine.skeleton).transform(to_network.inverse())
+        poses = decode_like_original(maps, engine.skeleton).transform(to_network.inverse())
         entries.append(detections.describe_image(path, poses, {}))
     detections.write_detections(folder / "original.json", engine.skeleton, _SPEC, entries)
 
 
 def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[str, float]:
-    """The figures of one network; those of the original's carry no name."""
+    """Return the figures of one network; those of vgg relative to the original have no suffix."""
     ours, pictures, jpegs = (
         seconds[name] for name in ("ours", "with pictures", "with JPEG pictures")
     )
@@ -231,7 +240,9 @@ def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[s
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("end_to_end", __doc__)
-    flags.add_argument("--images", type=Path, metavar="DIR", help="photos; default: drawn ones")
+    flags.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of photos; default: drawn images"
+    )
     add_engine_flags(flags)
     return flags
 

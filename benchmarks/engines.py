@@ -1,10 +1,10 @@
-"""One network on PyTorch, ONNX Runtime and OpenVINO: ms for an image, and whether the AP is one.
+"""Time per image and AP of one network on PyTorch, ONNX Runtime and OpenVINO.
 
 python -m benchmarks.engines [--model FILE --dataset_spec FILE] [--quick] [--json FILE]
 
-From uint8 images of 320 x 448 to maps, fp32 but where it says bf16, all cores. The networks have
-random weights; with a model and a dataset spec, that model is also exported and its keypoint AP on
-the test images measured on every engine.
+From uint8 images of 320 x 448 to maps, float32 unless the name says bf16, all cores. The networks
+have random weights. With a model and a dataset spec, that model is exported, and its keypoint AP on
+the test images is measured on every engine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from . import harness
 
 _SIZE = (320, 448)
-_RIVALS = {
+_CASES = {
     "torch": ("pytorch", "fp32"),
     "onnx": ("onnx", "fp32"),
     "openvino": ("openvino", "fp32"),
@@ -41,47 +41,47 @@ _RIVALS = {
     "openvino_bf16": ("openvino", "bf16"),
 }
 _EXACT = ("torch", "onnx", "openvino")
-"""Those that must give the same AP."""
+"""Engines that must have the same AP."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time the networks, and compare the AP of a model where one is given."""
+    """Time the networks, and compare the AP of a model if one is given."""
     turns = 3 if arguments.quick else 11
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for architecture in ("vgg",) if arguments.quick else ("vgg", "mobilenet"):
-            model = _make_up_model(folder / f"{architecture}.tlt", architecture)
-            names = _EXACT if arguments.quick else _RIVALS
+            model = _save_random_model(folder / f"{architecture}.tlt", architecture)
+            names = _EXACT if arguments.quick else _CASES
             seconds = _time(_engines(model, names), turns)
             suffix = "" if architecture == "vgg" else f"_{architecture}"
             figures[f"ort_over_torch{suffix}"] = seconds["torch"] / seconds["onnx"]
-            figures |= {f"{rival}_ms{suffix}": 1e3 * taken for rival, taken in seconds.items()}
+            figures |= {f"{name}_ms{suffix}": 1e3 * taken for name, taken in seconds.items()}
         if arguments.model is not None and arguments.dataset_spec is not None:
             figures |= _compare_ap(arguments, folder)
     return figures
 
 
-def _make_up_model(path: Path, architecture: str) -> Path:
-    """A network of the default skeleton with random weights."""
+def _save_random_model(path: Path, architecture: str) -> Path:
+    """Save a network of the default skeleton with random weights."""
     torch.manual_seed(0)
     attributes = BackboneAttributes.model_validate(
         {"architecture": harness.ARCHITECTURES[architecture]}
     )
-    stages = 3 if architecture == "vgg" else 2  # those of the train specs that we ship
+    stages = 3 if architecture == "vgg" else 2  # as in the train specs of the package
     spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
     save_model(path, BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec))
     return path
 
 
 def _engines(model: Path, names: Iterable[str], key: str = "") -> dict[str, Engine]:
-    """The model on every engine that is installed; its ONNX file is written beside it."""
+    """Open the model on every installed engine; its ONNX file is written beside it."""
     header, network = read_model(model, key)
     exported = model.with_suffix(".onnx")
     exported.write_bytes(export_onnx(network, header))
     engines = {}
     for name in names:
-        engine, precision = _RIVALS[name]
+        engine, precision = _CASES[name]
         if engine == "openvino" and find_spec("openvino") is None:
             print("openvino is not installed")
             continue
@@ -93,14 +93,14 @@ def _engines(model: Path, names: Iterable[str], key: str = "") -> dict[str, Engi
 
 def _time(engines: dict[str, Engine], turns: int) -> dict[str, float]:
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
-    return harness.take_turns(
+    return harness.time_alternately(
         {name: lambda engine=engine: engine.infer(images) for name, engine in engines.items()},
         turns,
     )
 
 
 def _compare_ap(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The AP of every engine, and the largest difference between those that are exact."""
+    """Return the AP on every engine, and the largest difference between those in float32."""
     dataset = DatasetSpec.load(arguments.dataset_spec)
     images = load_test_images(dataset, 50 if arguments.quick else arguments.limit)
     spec = InferenceSpec()
@@ -110,7 +110,7 @@ def _compare_ap(arguments: argparse.Namespace, folder: Path) -> dict[str, float]
     model.write_bytes(arguments.model.read_bytes())
     ap = {
         name: evaluate_dataset(Predictor(engine, spec), dataset, images).accuracy.ap
-        for name, engine in _engines(model, _RIVALS, arguments.key).items()
+        for name, engine in _engines(model, _CASES, arguments.key).items()
     }
     exact = [ap[name] for name in _EXACT if name in ap]
     figures = {f"{name}_ap": value for name, value in ap.items()}
@@ -120,9 +120,11 @@ def _compare_ap(arguments: argparse.Namespace, folder: Path) -> dict[str, float]
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("engines", __doc__)
     flags.add_argument("--model", type=Path, metavar="FILE", help="a trained model (.tlt)")
-    flags.add_argument("--key", default="", help="of the model, if it is sealed")
-    flags.add_argument("--dataset_spec", metavar="FILE", help="whose test images are evaluated")
-    flags.add_argument("--inference_spec", metavar="FILE", help="how; the defaults without it")
+    flags.add_argument("--key", default="", help="key of the model, if it is encrypted")
+    flags.add_argument(
+        "--dataset_spec", metavar="FILE", help="evaluate on the test images of this dataset"
+    )
+    flags.add_argument("--inference_spec", metavar="FILE", help="inference spec of the evaluation")
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
     return flags
 

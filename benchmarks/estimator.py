@@ -1,14 +1,15 @@
-"""Memory, threads and throughput of a model that a program keeps open (`bodyposenet.load`).
+"""Memory, threads and throughput of a model in a long-running program (`bodyposenet.load`).
 
 python -m benchmarks.estimator [--quick] [--json FILE]
 
-`frames_growth_mb`: resident memory after the last of 3,000 frames of an iterator, less that after
-the first 300. `reload_growth_mb`: after 50 times load, one image and close, less that after the
-first 10; `threads_left`: threads of the process after them, less those after the first 10. Each is
+`frames_growth_mb`: growth of the resident memory between the first 300 and the last of 3,000
+frames of an iterator. `reload_growth_mb`: growth between the first 10 and 50 more cycles of load,
+inference and close; `threads_left`: growth of the number of threads over the same cycles. Each is
 measured in a new process, on the default model at 128 x 128.
 
-`images_per_s_*`: calls of one image each, from 1, 2 and 8 threads that share a model at its own
-size, with `concurrency` 1, 2 and 8. Images are drawn, 480 x 640 pixels. Memory is read on Linux.
+`images_per_s_*`: calls of one image each, from 1, 2 and 8 threads that share a model at its default
+size, with `concurrency` 1, 2 and 8. Images are drawn, 480 x 640 pixels. Memory is measured on Linux
+only.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Engine = Literal["onnx", "openvino"]
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Memory of both engines, then calls from several threads in turn."""
+    """Measure the memory of both engines, then the throughput of calls from several threads."""
     frames, reloads, turns = (300, 10, 2) if arguments.quick else (3000, 50, 5)
     figures: dict[str, float] = {}
     engines: tuple[Engine, ...] = ("onnx", "openvino")
@@ -54,14 +55,14 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 def _in_new_process(
     function: Callable[[Engine, int], tuple[float, float]], engine: Engine, count: int
 ) -> tuple[float, float]:
-    """Call a function where no other measurement has left memory."""
+    """Call a function in a new process, where no other measurement has allocated memory."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, engine, count).result()
 
 
 def _feed_frames(engine: Engine, count: int) -> tuple[float, float]:
-    """MB that an iterator of frames adds after the first tenth, and that there are at its end."""
+    """Return the MB that an iterator of frames adds after the first tenth, and the final MB."""
     frames = _scenes()
     with bodyposenet.load(engine=engine, input_shape=_SMALL) as model:
         results = model(frames[number % _SCENES] for number in range(count))
@@ -74,7 +75,7 @@ def _feed_frames(engine: Engine, count: int) -> tuple[float, float]:
 
 
 def _reload(engine: Engine, count: int) -> tuple[float, float]:
-    """MB and threads that opening and closing a model adds after the first times."""
+    """Return the MB and threads that cycles of load and close add after the first cycles."""
     (frame, *_) = _scenes()
 
     def use(times: int) -> tuple[float, int]:
@@ -82,7 +83,7 @@ def _reload(engine: Engine, count: int) -> tuple[float, float]:
             with bodyposenet.load(engine=engine, input_shape=_SMALL) as model:
                 model([frame, frame])
         gc.collect()
-        time.sleep(0.5)  # threads that are ending
+        time.sleep(0.5)  # for threads that are still ending
         return _resident(), len(list(Path("/proc/self/task").iterdir()))
 
     memory, threads = use(10)
@@ -91,7 +92,7 @@ def _reload(engine: Engine, count: int) -> tuple[float, float]:
 
 
 def _throughput(turns: int, count: int) -> dict[str, float]:
-    """Images per second of calls from several threads; all cases take turns."""
+    """Return images/s of calls from several threads; the cases alternate."""
     scenes = _scenes()
     seconds: dict[str, list[float]] = {}
     models = {
@@ -119,7 +120,7 @@ def _scenes() -> list[NDArray[np.uint8]]:
 
 
 def _resident() -> float:
-    """Megabytes of memory that this process holds."""
+    """Return the resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

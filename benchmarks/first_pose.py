@@ -1,9 +1,9 @@
-"""Seconds from `import bodyposenet` to the first pose of the default model, in a new process.
+"""Time from `import bodyposenet` to the first pose of the default model, in a new process.
 
 python -m benchmarks.first_pose [--quick] [--json FILE]
 
-`cold` compiles the decoder, as the first process after an installation does; `warm` finds it
-compiled. `cpu` is the CPU time of all threads. The image is drawn, 480 x 640 pixels.
+`cold` compiles the decoder, like the first process after an installation; `warm` loads it from the
+cache. `cpu` is the CPU time of all threads. The image is drawn, 480 x 640 pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ print(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time a process with an empty cache and one with a full cache, again and again."""
+    """Time processes with an empty and with a filled cache, alternately."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         image = Path(name, "people.png")
@@ -52,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _run(code: str, cache: Path) -> tuple[float, float]:
-    """Wall-clock and CPU seconds that a process prints."""
+    """Run a process and return the wall-clock and CPU seconds that it prints."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

@@ -1,6 +1,6 @@
-"""What all benchmarks share: their flags, turns of rivals, the machine's line, table and JSON.
+"""Common parts of all benchmarks: flags, alternating timing, memory measurement, reports.
 
-A benchmark is a function from its flags to figures; `run` does the rest.
+A benchmark is a function from its flags to figures; `run` parses the flags and reports the figures.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ from bodyposenet.inference.diagnostics import describe_system
 Figures = Mapping[str, float]
 
 ARCHITECTURES = {"vgg": "vgg", "mobilenet": "lightweight_openpose"}
-"""Name in the figures -> architecture; until 2026-11-28 `mobilenet` was a network of ours."""
+"""Name in the figures -> architecture; before 2026-11-28 `mobilenet` was another network."""
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The flags that every benchmark has; a benchmark adds its own.
+    """Create a parser with the flags of every benchmark.
 
     Args:
-        name: Of the benchmark's module.
-        description: What it measures.
+        name: Name of the benchmark's module.
+        description: Text of --help.
     """
     flags = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flags.add_argument("--quick", action="store_true", help="less than a minute on two cores")
-    flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    flags.add_argument(
+        "--quick", action="store_true", help="a quick run: less than a minute on two cores"
+    )
+    flags.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to this file"
+    )
     return flags
 
 
@@ -46,13 +50,16 @@ def run(
     measure: Callable[[argparse.Namespace], Figures],
     argv: list[str] | None = None,
 ) -> Figures:
-    """Measure, show the figures as a table, and write them as JSON where `--json` asks for it.
+    """Run a benchmark, print its figures as a table, and write them as JSON with `--json`.
 
     Args:
-        name: Of the benchmark.
+        name: Name of the benchmark.
         flags: From `parser`.
-        measure: Flags in, figures out; keys that RESULTS.md and later runs are compared by.
-        argv: Arguments; those of the process by default.
+        measure: Function from the flags to the figures. RESULTS.md refers to their keys.
+        argv: Arguments; default: those of the process.
+
+    Returns:
+        The figures.
     """
     arguments = flags.parse_args(argv)
     figures = measure(arguments)
@@ -61,7 +68,7 @@ def run(
 
 
 def report(name: str, figures: Figures, json_path: Path | None = None) -> None:
-    """Show figures as a table, and write them as JSON where a path is given."""
+    """Print figures as a table, and write them as JSON if a path is given."""
     width = max(map(len, figures), default=0)
     print(f"{name} on {machine()}")
     for key, value in figures.items():
@@ -75,7 +82,7 @@ def report(name: str, figures: Figures, json_path: Path | None = None) -> None:
 
 
 def machine() -> str:
-    """This machine in one line: processor, cores, memory, system, Python."""
+    """Describe this machine in one line: processor, cores, memory, system, Python, GPU."""
     described = describe_system()
     return ", ".join(
         [
@@ -90,7 +97,7 @@ def machine() -> str:
 
 
 def _gpu() -> list[str]:
-    """The GPU, where a benchmark has loaded torch and there is one."""
+    """Name the GPU, if the benchmark has imported PyTorch and a GPU is available."""
     torch = sys.modules.get("torch")
     return [torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else []
 
@@ -103,36 +110,36 @@ def _memory() -> list[str]:
     return [f"{size / 2**30:.0f} GB"]
 
 
-def take_turns(rivals: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Time functions in turn, so that whatever else the machine does falls on all of them.
+def time_alternately(cases: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+    """Time functions alternately, so that other load on the machine affects all of them.
 
     Args:
-        rivals: Name -> function. Each runs once before it is timed.
-        turns: How often each is timed.
+        cases: Name -> function. Each is called once before it is timed.
+        turns: Number of timed calls of each function.
 
     Returns:
         Name -> median seconds of a call.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for function in rivals.values():
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for function in cases.values():
         function()
     for _ in range(turns):
-        for name, function in rivals.items():
+        for name, function in cases.items():
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def run_and_watch(command: Sequence[str]) -> tuple[float, float | None]:
-    """Run a command, and watch how much memory it and its children hold together.
+def run_measuring_memory(command: Sequence[str]) -> tuple[float, float | None]:
+    """Run a command, and measure the memory of the process and its children.
 
     Returns:
-        Seconds that it took, and the most memory in MB, looked at ten times a second; None where
-        the system has no /proc to tell it.
+        The duration in seconds, and the peak of the resident memory in MB, sampled ten times per
+        second; None on systems without /proc.
 
     Raises:
-        subprocess.CalledProcessError: It failed.
+        subprocess.CalledProcessError: The command failed.
     """
     peak = 0.0
     start = time.perf_counter()
@@ -147,11 +154,11 @@ def run_and_watch(command: Sequence[str]) -> tuple[float, float | None]:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a process and all below it; pages that they share count for each of them."""
+    """Return the resident MB of a process and its descendants; shared pages count repeatedly."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has just ended, or there is no /proc
+    except OSError:  # the process has just ended, or there is no /proc
         return 0.0
     own = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     return own + sum(resident_mb(int(child)) for child in children)

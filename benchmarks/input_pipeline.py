@@ -1,12 +1,12 @@
-"""Training samples per second and core: 640 x 480 photos to 256 x 256, augmented as in the guide.
+"""Training samples per second and core: 640 x 480 photos to 256 x 256, with TAO's augmentation.
 
 python -m benchmarks.input_pipeline [--images DIR] [--quick] [--json FILE]
 
-One process, no workers. Ours is a whole sample as a worker makes it; targets, normalization and
-colors are the training device's. The original-like chain makes everything on the CPU: float warps
-of image and mask, and targets in loops. Photos are drawn, or those of a folder as they are; people
-are made up; their number, their sizes and how often masks ignore something are those of COCO's
-records.
+One process, no workers. A sample is everything that a worker prepares; targets, normalization and
+color augmentation run on the training device. The baseline, like the original, does everything on
+the CPU: warps of image and mask in float32, and targets in loops. Photos are drawn, or read from a
+folder; people are random. Their number and sizes, and the share of photos with masked regions, are
+those of COCO's records.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
+from bodyposenet import Affine, BodyPoseNetError
 from bodyposenet.data.augmentation import augmentation_affine, sample_augmentation
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.image_cache import ImageCache
@@ -30,8 +31,6 @@ from bodyposenet.data.masks import encode_png
 from bodyposenet.data.photo_reader import PhotoReader, reduction_for
 from bodyposenet.data.records import RecordSet, write_records
 from bodyposenet.demo import draw_scene
-from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.geometry import Affine
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
@@ -46,17 +45,18 @@ _SIZE, _STRIDE, _CHANNELS = 256, 8, 57
 _DATASET = "made-up"
 
 _DRAWN, _JPEG_QUALITY, _GRAIN = (480, 640), 90, 6.0
-"""Drawn photos; the deviation of their grain makes their files nearly as large as COCO's."""
+"""Drawn photos: size, JPEG quality, and standard deviation of the noise, for files as large as
+COCO's."""
 
 _PERSON_HEIGHTS = np.array([0.16, 0.24, 0.36, 0.55, 0.8])
 _QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-"""Heights of the people that COCO's records are centered on, as shares of a photo's long side."""
+"""Heights of the anchor persons of COCO's records, as shares of the photo's long side."""
 
 _RECORDS_BY_PEOPLE = np.array([692, 499, 418, 295, 289, 155, 129, 179, 163, 128, 63, 77, 92])
 """Records of COCO with 1, 2, 3 ... people; 4.5 on average, as crowded photos have many records."""
 
 _LABELLED_SHARE = 0.67
-"""Of the keypoints of the people in COCO's records."""
+"""Share of labelled keypoints of the people in COCO's records."""
 
 _MASKED_SHARE = 0.4
 """Share of COCO's records whose photo shows people without keypoints, or a crowd."""
@@ -72,13 +72,13 @@ _GUIDE = AugmentationConfig(
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Make every sample of a small dataset in both ways, and with decoded images kept on disk."""
+    """Time the samples of a small dataset: pipeline, pipeline with an image cache, and baseline."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     count, turns = (60, 5) if arguments.quick else (200, 11)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made_up = _make_dataset(folder, arguments.images, count)
+        written = _make_dataset(folder, arguments.images, count)
         records = RecordSet([folder / "records"])
         skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
         source = DatasetSource(folder, skeleton.joints_from(COCO_JOINTS), labelled_flags=(1, 2))
@@ -86,15 +86,15 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             SampleSet(records, {_DATASET: source}, _GUIDE, _SIZE, _SIZE, 0, cache)
             for cache in (None, ImageCache(folder / "cache"))
         ]
-        maps = [_to_input(record, number) for number, record in enumerate(made_up)]
-        rivals = {
+        maps = [_to_input(record, number) for number, record in enumerate(written)]
+        cases = {
             "ours": lambda: _make_all(sets[0]),
             "cached": lambda: _make_all(sets[1]),
-            "original": lambda: _make_all_originally(records, source, maps),
+            "original": lambda: _make_all_like_original(records, source, maps),
             "reading records": lambda: list(records),
-            "decoding": lambda: _decode_all(folder, made_up, maps),
+            "decoding": lambda: _decode_all(folder, written, maps),
         }
-        seconds = harness.take_turns(rivals, turns)
+        seconds = harness.time_alternately(cases, turns)
         sizes = [photo.stat().st_size for photo in folder.glob("*.jpg")]
     return {
         "images_per_s_per_core": count / seconds["ours"],
@@ -116,10 +116,12 @@ def _make_dataset(folder: Path, images: Path | None, count: int) -> list[Record]
 
 
 def _gather_photos(folder: Path, images: Path | None, count: int) -> list[Path]:
-    """So many JPEG files in the folder: copies of those given, in turn, or drawn ones."""
+    """Write `count` JPEG files: copies of the given images, repeated in order, or drawn images."""
     found = [] if images is None else sorted(images.glob("*.jpg"))
     if images is not None and not found:
-        raise BodyPoseNetError(f"{images}: holds no .jpg file", "Give --images another folder.")
+        raise BodyPoseNetError(
+            f"No .jpg files found in {images}", "Give --images a folder of JPEG photos."
+        )
     photos = [folder / f"{number}.jpg" for number in range(count)]
     for number, photo in enumerate(photos):
         if found:
@@ -137,7 +139,7 @@ def _draw_photo(random: np.random.Generator) -> bytes:
 
 
 def _make_record(photo: Path, number: int) -> Record:
-    """Made-up people of a photo; its mask is written beside it."""
+    """Return a record with random people of a photo, and write its mask beside the photo."""
     random = np.random.default_rng((1, number))
     rows, columns, *_ = simplejpeg.decode_jpeg_header(photo.read_bytes())
     size = height, width = int(rows), int(columns)
@@ -162,7 +164,7 @@ def _make_record(photo: Path, number: int) -> Record:
 
 
 def _to_input(record: Record, number: int) -> Affine:
-    """Any map of the guide's augmentation."""
+    """Return a random affine map of the augmentation in TAO's guide."""
     random = np.random.default_rng((2, number))
     params = _GUIDE.spatial_aug_params
     variation = sample_augmentation(params, record.height, record.width, random)
@@ -177,14 +179,16 @@ def _make_all(samples: SampleSet) -> None:
 
 
 def _decode_all(folder: Path, records: Sequence[Record], maps: Sequence[Affine]) -> None:
-    """The part of our samples that reading and decoding the photos takes."""
+    """Read and decode the photos, which is a part of making the samples."""
     photos = PhotoReader()
     for record, to_input in zip(records, maps, strict=True):
         path = folder / record.image_path
         photos.read(path, record.height, record.width, reduction_for(to_input))
 
 
-def _make_all_originally(records: RecordSet, source: DatasetSource, maps: Sequence[Affine]) -> None:
+def _make_all_like_original(
+    records: RecordSet, source: DatasetSource, maps: Sequence[Affine]
+) -> None:
     for record, to_input in zip(records, maps, strict=True):
         _original_pixels(record, source.root, to_input)
         labelled = np.isin(record.joints[..., 2], source.labelled_flags)
@@ -194,10 +198,7 @@ def _make_all_originally(records: RecordSet, source: DatasetSource, maps: Sequen
 
 
 def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floats, Floats]:
-    """Image and mask as the original makes them: float before the warp.
-
-    See the TAO reference, section 4.
-    """
+    """Return image and mask, converted to float before the warp (TAO reference, section 4)."""
     decoded = cv2.imread(str(root / record.image_path))
     image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.float32)  # type: ignore[arg-type]
     path = (root / record.mask_path).with_suffix(_ORIGINAL_MASK)
@@ -212,5 +213,7 @@ def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floa
 
 if __name__ == "__main__":
     flags = harness.parser("input_pipeline", __doc__)
-    flags.add_argument("--images", type=Path, metavar="DIR", help="JPEG photos; default: drawn")
+    flags.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of JPEG photos; default: drawn images"
+    )
     harness.run("input_pipeline", flags, measure)

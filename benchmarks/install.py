@@ -1,11 +1,11 @@
-"""An install for inference alone: its size on disk, its import, and the time to the first pose.
+"""Inference-only install: size on disk, import time, and time to the first pose.
 
 python -m benchmarks.install [--quick] [--json FILE]
 
-pip installs this folder, without extras, into a fresh virtual environment; that needs a package
-index. The first pose is that of a process of its own, from its start to its end: cold, when the
-decoder has to be compiled, and warm. The model is lightweight
-OpenPose with random weights, as ONNX.
+pip installs this repository, without extras, into a new virtual environment, which requires a
+package index. The time to the first pose is the duration of a separate process: cold, with
+compilation of the decoder, and warm, from the cache. The model is lightweight OpenPose with random
+weights, as ONNX.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ import bodyposenet
 model = bodyposenet.load("model.onnx", input_shape=(320, 448), heatmap_threshold=0.0)
 model("people.jpg")
 """
-"""With a threshold of 0 random maps have peaks, so that all of the decoder runs."""
+"""With a threshold of 0, random maps have peaks, so that the whole decoder runs."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Install, then time processes of the new environment."""
+    """Install the package, then time processes in the new environment."""
     turns = 3 if arguments.quick else 9
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         run(_FIRST_POSE)
         cold = time.perf_counter() - start
         codes = {"nothing": "", "import": "import bodyposenet", "pose": _FIRST_POSE}
-        seconds = harness.take_turns(
+        seconds = harness.time_alternately(
             {name: lambda code=code: run(code) for name, code in codes.items()}, turns
         )
     return {
@@ -75,13 +75,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _install(python: Path) -> bool:
-    """Install the package without extras; where there is no index, say why it cannot be done."""
+    """Install the package without extras; print why and return False if that fails."""
     command = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install = subprocess.run(
         [*command, "-c", _ROOT / "constraints.txt", _ROOT], stderr=subprocess.PIPE, text=True
     )
     if install.returncode:
-        print(f"skipped, pip cannot install here:\n{install.stderr.strip()}")
+        print(f"skipped: pip cannot install here:\n{install.stderr.strip()}")
     return not install.returncode
 
 

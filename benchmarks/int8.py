@@ -1,12 +1,12 @@
-"""INT8 on the processor: how much faster than float32, and how much of the keypoint AP it costs.
+"""INT8 on CPUs: speedup over float32, and loss of keypoint AP.
 
 python -m benchmarks.int8 [--model FILE --dataset_spec FILE --images DIR] [--threads N] [--quick]
     [--json FILE]
 
 ONNX Runtime, from uint8 images of 320 x 448 to maps. The networks have random weights and are
-calibrated on drawn people. With a model, a dataset spec and a folder of photos to calibrate on,
-that model's keypoint AP on the test images is measured in float32 and in INT8 of both targets; a
-person stays where INT8 finds most of the keypoints within 2 pixels of the image.
+calibrated on drawn people. With a model, a dataset spec and a folder of calibration photos, the
+model's keypoint AP on the test images is measured in float32 and in INT8 for both targets. A person
+counts as preserved if INT8 finds more than half of the keypoints within 2 pixels.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from . import harness
 
 _SIZE = (320, 448)
 _STAGES = {"vgg": 3, "mobilenet": 2}
-"""Those of the train specs that we ship."""
+"""As in the train specs of the package."""
 _TARGETS = {"": QuantizationOptions("cpu"), "_tensorrt": QuantizationOptions("tensorrt")}
-"""End of a figure's name -> how the model is quantized."""
+"""Suffix of a figure -> quantization."""
 _PIXELS = 2.0
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time the networks, and compare the AP of a model where one is given."""
+    """Time the networks, and compare the AP of a model if one is given."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         write_drawn_dataset(folder, train_images=1, test_images=images, size=256, seed=0)
         source = CalibrationSource(folder / "test", None, None, images, 1, _SIZE)
         for architecture, stages in _STAGES.items():
-            content = _export_made_up(architecture, stages)
+            content = _export_random_network(architecture, stages)
             turns = (3 if architecture == "vgg" else 7) if arguments.quick else 15
             figures |= _time(architecture, content, source, turns, arguments.threads)
     if None not in (arguments.model, arguments.dataset_spec, arguments.images):
@@ -62,8 +62,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     return figures
 
 
-def _export_made_up(architecture: str, stages: int) -> bytes:
-    """A network of the default skeleton with random weights."""
+def _export_random_network(architecture: str, stages: int) -> bytes:
+    """Export a network of the default skeleton with random weights."""
     torch.manual_seed(0)
     attributes = BackboneAttributes.model_validate(
         {"architecture": harness.ARCHITECTURES[architecture]}
@@ -82,7 +82,7 @@ def _time(
         name: onnx.load(name, content=file, threads=threads, device="cpu")
         for name, file in files.items()
     }
-    seconds = harness.take_turns(
+    seconds = harness.time_alternately(
         {name: lambda engine=engine: engine.infer(images) for name, engine in engines.items()},
         turns,
     )
@@ -94,7 +94,7 @@ def _time(
 
 
 def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
-    """The AP in float32, the share of it that INT8 loses, the share of people who stay."""
+    """Return the AP in float32, the share that INT8 loses, and the share of people preserved."""
     header, network = read_model(arguments.model, arguments.key)
     content = export_onnx(network, header)
     spec = InferenceSpec(input_shape=_SIZE, keep_aspect_ratio_mode="pad_image_input")
@@ -119,7 +119,7 @@ def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _share_that_stays(expected: DatasetResult, found: DatasetResult) -> float:
-    """Of the people that float32 finds, those whom INT8 finds too, most keypoints near enough."""
+    """Return the share of people found in float32 that INT8 preserves."""
     people = same = 0
     for entry, other in zip(expected.images, found.images, strict=True):
         ours, theirs = _keypoints(entry), _keypoints(other)
@@ -131,7 +131,7 @@ def _share_that_stays(expected: DatasetResult, found: DatasetResult) -> float:
 
 
 def _keypoints(entry: Mapping[str, Any]) -> NDArray[np.float64]:
-    """(N, K, 2) of an entry of detections.json, NaN where a joint is missing."""
+    """Return the keypoints of an entry of detections.json, (N, K, 2), NaN for missing joints."""
     people = len(entry["scores"])
     points = np.array(entry["keypoints"], np.float64).reshape(people, -1 if people else 1, 2)
     points[~points.any(axis=2)] = np.nan
@@ -141,11 +141,13 @@ def _keypoints(entry: Mapping[str, Any]) -> NDArray[np.float64]:
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("int8", __doc__)
     flags.add_argument("--model", type=Path, metavar="FILE", help="a trained model (.tlt)")
-    flags.add_argument("--key", default="", help="of the model, if it is sealed")
-    flags.add_argument("--dataset_spec", metavar="FILE", help="whose test images are evaluated")
-    flags.add_argument("--images", type=Path, metavar="DIR", help="photos to calibrate on")
+    flags.add_argument("--key", default="", help="key of the model, if it is encrypted")
+    flags.add_argument(
+        "--dataset_spec", metavar="FILE", help="evaluate on the test images of this dataset"
+    )
+    flags.add_argument("--images", type=Path, metavar="DIR", help="folder of calibration photos")
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
-    flags.add_argument("--threads", type=int, default=1, metavar="N", help="of the networks")
+    flags.add_argument("--threads", type=int, default=1, metavar="N", help="threads; default: 1")
     return flags
 
 

@@ -1,10 +1,10 @@
-"""`bpnet train` on ten million records: seconds until its first step, and memory.
+"""Time to the first step, and memory, of `bpnet train` on ten million records.
 
 python -m benchmarks.large_index [--quick] [--json FILE]
 
-A file of 10,000 records stands in the training's folder under 1,000 names, so that ten million
-records are found, checked, shuffled and drawn from; the same training under one name is what the
-memory is compared with. Each is ended when it has taken its first steps.
+A file of 10,000 records is linked under 1,000 names, so that the training indexes, checks and
+shuffles ten million records; memory is compared with the same training on a single file. Each
+training is stopped after its first steps.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .train_step import write_dataset, write_train_spec
 
 _RECORDS_PER_FILE = 10_000
 _SECONDS_AFTER_FIRST_STEP = 5
-"""Long enough for the process that makes samples to draw from all over the index."""
+"""Long enough for the worker process to read from all parts of the index."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Train on one file, then on all of them, each time in a process of its own."""
+    """Train on one file, then on all files, each in a separate process."""
     names = 100 if arguments.quick else 1_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -41,10 +41,10 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         drawn = list(read_records(folder / "records" / "train-fold-000-of-001"))
         write_records(first, islice(cycle(drawn), _RECORDS_PER_FILE))
         spec = _write_spec(folder)
-        _, peak_small = _watch_first_steps(spec, folder / "small")
+        _, peak_small = _measure_first_steps(spec, folder / "small")
         for number in range(1, names):
             first.with_name(f"copy-{number:04d}").hardlink_to(first)
-        seconds, peak = _watch_first_steps(spec, folder / "large")
+        seconds, peak = _measure_first_steps(spec, folder / "large")
     figures = {"records": names * _RECORDS_PER_FILE, "seconds_to_first_step": seconds}
     if peak and peak_small:
         figures |= {
@@ -56,7 +56,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _write_spec(folder: Path) -> Path:
-    """The spec of a tiny network, which tells of every step."""
+    """Write the spec of a tiny network that logs every step."""
     path = write_train_spec(folder, "mobilenet", size=64, batch_size=8, workers=1)
     spec = yaml.safe_load(path.read_text())
     spec["log_every_n_secs"] = 0.001
@@ -66,25 +66,25 @@ def _write_spec(folder: Path) -> Path:
     return path
 
 
-def _watch_first_steps(spec: Path, results: Path) -> tuple[float, float]:
+def _measure_first_steps(spec: Path, results: Path) -> tuple[float, float]:
     """Train until the first steps are done.
 
     Returns:
-        Seconds until the first step was done, and the most memory in MB that the training and its
-        processes held together; 0 where the system has no /proc to tell it.
+        Seconds to the end of the first step, and the peak of the resident memory of the training
+        and its processes in MB; 0 on systems without /proc.
 
     Raises:
-        RuntimeError: The training has ended before.
+        RuntimeError: The training ended before its first step.
     """
     command = [sys.executable, "-m", "bodyposenet.cli", "train", "-e", str(spec), "-r", results]
-    said = results.with_suffix(".log")
+    log = results.with_suffix(".log")
     begun, seconds, peak = time.perf_counter(), None, 0.0
-    with open(said, "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+    with open(log, "wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         while seconds is None or time.perf_counter() < begun + seconds + _SECONDS_AFTER_FIRST_STEP:
             if process.poll() is not None:
-                raise RuntimeError(f"the training has ended:\n{said.read_text()}")
+                raise RuntimeError(f"the training ended before its first step:\n{log.read_text()}")
             peak = max(peak, harness.resident_mb(process.pid))
-            if seconds is None and re.search(r"\bstep \d+/\d+", said.read_text()):
+            if seconds is None and re.search(r"\bstep \d+/\d+", log.read_text()):
                 seconds = time.perf_counter() - begun
             time.sleep(0.05)
         process.terminate()

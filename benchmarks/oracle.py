@@ -1,10 +1,11 @@
-"""What perfect maps are worth: targets rendered from annotations, decoded, measured as keypoint AP.
+"""Keypoint AP of perfect maps: targets rendered from annotations, then decoded.
 
 python -m benchmarks.oracle [--annotations A.json] --input-shape 288 384 --mode pad_image_input
     --results out.json [--limit N] [--quick] [--json FILE]
 
-No image is read: each one's people are taken to network pixels as inference would take the image.
-Both decoders decode the maps of both pose configurations; `accurate` also completes the poses.
+The result is an upper bound for any network with this decoder and input size. No image is read:
+keypoints are transformed to network pixels in the same way as images in inference. Both decoders
+are measured with both pose configurations, `accurate` also with `complete_pose`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 
 import torch
 
+from bodyposenet import Skeleton
 from bodyposenet.console import progress
 from bodyposenet.data.coco import CocoImage, load_coco
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.files import write_json
 from bodyposenet.model.targets import TargetOptions
-from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.training.validation import decode_perfect_maps
@@ -37,7 +39,7 @@ _POSE_CONFIGURATIONS = {
     "22_limbs": "bpnet_18joints_22limbs.json",
 }
 
-_WAYS: dict[str, dict[str, Any]] = {
+_VARIANTS: dict[str, dict[str, Any]] = {
     "accurate": {},
     "accurate_complete_pose": {"complete_pose": True},
     "tao": {"mode": "tao"},
@@ -46,10 +48,10 @@ _WAYS: dict[str, dict[str, Any]] = {
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Decode the perfect maps of all images in every way and measure the AP of each.
+    """Decode the perfect maps of all images with every variant, and measure the AP of each.
 
-    Key `ap` is the default decoder's with the default pose configuration; only its poses are
-    written to `--results`.
+    The figure `ap` is that of the default decoder with the default pose configuration; only its
+    poses are written to `--results`.
     """
     torch.set_num_threads(1)  # the maps of one image are small
     images = _annotated_images(arguments.annotations)
@@ -57,17 +59,17 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     figures = {}
     for limbs, configuration in _POSE_CONFIGURATIONS.items():
         skeleton = load_skeleton(configuration)
-        for name, way in _WAYS.items():
+        for name, variant in _VARIANTS.items():
             spec = InferenceSpec(
                 input_shape=tuple(arguments.input_shape),
                 keep_aspect_ratio_mode=arguments.mode,
-                **way,
+                **variant,
             )
             results = _decode_all(images, skeleton, spec, f"oracle, {limbs}, {name}")
             figures[f"ap_{name}_{limbs}"] = evaluate_poses(
                 results, images, COCO_JOINTS, skeleton
             ).ap
-            is_default = configuration == DEFAULT_POSE_CONFIGURATION and not way
+            is_default = configuration == DEFAULT_POSE_CONFIGURATION and not variant
             if is_default and arguments.results is not None:
                 write_json(arguments.results, results, indent=None)
     return {"ap": figures["ap_accurate_19_limbs"], **figures}
@@ -76,7 +78,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 def _decode_all(
     images: Sequence[CocoImage], skeleton: Skeleton, spec: InferenceSpec, what: str
 ) -> list[dict[str, Any]]:
-    """The poses of all images, as COCO results."""
+    """Decode the perfect maps of all images; return the poses as COCO results."""
     joint_map = skeleton.joints_from(COCO_JOINTS)
     return [
         result
@@ -88,7 +90,7 @@ def _decode_all(
 
 
 def _annotated_images(path: Path | None) -> list[CocoImage]:
-    """The images of an annotation file, or drawn ones where none is given."""
+    """Return the images of an annotation file, or drawn images if no file is given."""
     if path is not None:
         return load_coco(path, COCO_JOINTS)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,13 +103,13 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--annotations", type=Path, help="COCO keypoint JSON; default: drawn people")
     flags.add_argument(
         "--input-shape", type=int, nargs=2, default=(288, 384), metavar=("H", "W"),
-        help="of the network input",
+        help="height and width of the network input",
     )  # fmt: skip
     flags.add_argument(
         "--mode", choices=("pad_image_input", "adjust_network_input"), default="pad_image_input"
     )
-    flags.add_argument("--results", type=Path, help="write the poses there, as COCO results")
-    flags.add_argument("--limit", type=int, help="only the first so many images")
+    flags.add_argument("--results", type=Path, help="write the poses to this file, as COCO results")
+    flags.add_argument("--limit", type=int, help="only the first N images")
     return flags
 
 

@@ -1,6 +1,6 @@
-"""The peer's network, human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), as an engine.
+"""human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0) as an engine, for comparisons.
 
-It has the joints and limbs of bpnet_18joints, in INT8 on OpenVINO.
+The network has the joints and limbs of bpnet_18joints, and runs in INT8 on OpenVINO.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet import BodyPoseNetError, Maps
 from bodyposenet.inference.engines.base import crop
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.telemetry import without_telemetry
-from bodyposenet.types import Maps
 
 
 class Peer:
-    """The network as it is published: RGB images of any size, maps of 8 x 8 pixels per cell.
+    """The network as published: RGB images of any size, maps with a stride of 8 pixels.
 
     Args:
-        path: OpenVINO's .xml; the .bin lies beside it.
-        threads: Of the network, at most; 0: OpenVINO chooses.
+        path: OpenVINO's .xml, with the .bin in the same folder.
+        threads: Maximum number of threads; 0 lets OpenVINO choose.
 
     Raises:
         BodyPoseNetError: The file is missing.
@@ -34,7 +33,7 @@ class Peer:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         with without_telemetry():
-            import openvino  # here, so that --help needs none
+            import openvino  # here, so that --help works without OpenVINO
 
         if not path.is_file():
             raise BodyPoseNetError(
@@ -49,7 +48,7 @@ class Peer:
         self._request = compiled.create_infer_request()
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
-        """Run the network on (N, H, W, 3) uint8 RGB images whose sides are whole cells."""
+        """Run the network on (N, H, W, 3) uint8 RGB images; H and W are multiples of 8."""
         height, width = images.shape[1:3]
         blue_first = np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))
         found = self._request.infer([blue_first.astype(np.float32)])

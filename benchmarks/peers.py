@@ -1,12 +1,12 @@
-"""Our model and a peer's on the same photos, machine and threads, each decoded in all our ways.
+"""AP and time of the default model and of human-pose-estimation-0001, in the same run.
 
 python -m benchmarks.peers --images DIR --annotations A.json [--model FILE] [--peer FILE]
     [--engine NAME] [--input_size N] [--limit N] [--threads N] [--quick] [--json FILE]
 
-The peer is human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), a network of the same
-kind with the same joints, in INT8 on OpenVINO. Both run through our predictor, with the short side
-at --input_size (adjust_network_input), image by image in turn; joints are compared as they are.
-Ours is the default model where no --model is given. Without photos or the peer's file nothing is
+human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), the peer, is a network of the same
+kind with the same joints, in INT8 on OpenVINO. Both run through the same predictor, with the short
+side at --input_size (adjust_network_input), alternately on each image; the joints are not shifted.
+Without --model, the default model is measured. Without photos or the peer's file nothing is
 measured.
 """
 
@@ -21,18 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet import Affine, Maps, decode
 from bodyposenet.console import progress
 from bodyposenet.data.coco import CocoImage, load_coco
-from bodyposenet.decoding import DecodingOptions, decode, warm_up
+from bodyposenet.decoding import DecodingOptions, warm_up
 from bodyposenet.evaluation import evaluate_poses
-from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.base import ENGINES, Engine
 from bodyposenet.inference.models import open_engine
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Maps
 
 from . import harness
 from .peer import Peer
@@ -40,7 +39,7 @@ from .peer import Peer
 PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
 _QUICK_IMAGES = 40
 
-_WAYS: dict[str, dict[str, Any]] = {
+_VARIANTS: dict[str, dict[str, Any]] = {
     "tao": {"mode": "tao"},
     "accurate": {},
     "complete_pose": {"complete_pose": True},
@@ -50,15 +49,15 @@ _WAYS: dict[str, dict[str, Any]] = {
 """Keys of the inference spec."""
 
 _SHOWN = {"ap": 0, "ap50": 1, "ap_medium": 3, "ap_large": 4}
-"""Figure -> its place among the ten of an evaluation."""
+"""Figure -> index in the ten values of an evaluation."""
 
 
-class Contestant:
-    """A network, and what it finds in every way.
+class Candidate:
+    """A network, with its results and times for every variant of decoding.
 
     Args:
         engine: The network.
-        input_size: Least height and width of its input; the longer side follows the image.
+        input_size: Length of the short side of the input; the long side follows the image.
     """
 
     def __init__(self, engine: Engine, input_size: int) -> None:
@@ -74,51 +73,52 @@ class Contestant:
             )
             for flip_test in (False, True)
         }
-        self._results: dict[str, list[dict[str, Any]]] = {way: [] for way in _WAYS}
+        self._results: dict[str, list[dict[str, Any]]] = {variant: [] for variant in _VARIANTS}
         self._seconds: dict[str, list[float]] = {
-            part: [] for part in ("network", "network_flip", *(f"decode_{way}" for way in _WAYS))
+            part: []
+            for part in ("network", "network_flip", *(f"decode_{variant}" for variant in _VARIANTS))
         }
 
     def run(self, image: CocoImage, pixels: NDArray[np.uint8]) -> None:
-        """Find the people of one image in every way; maps serve all that differ in decoding."""
+        """Find the people of one image with every variant; variants of decoding share the maps."""
         found: dict[bool, tuple[Maps, Affine]] = {}
         for flip_test, predictor in self._predictors.items():
             start = perf_counter()
             found[flip_test] = predictor.maps(pixels)
             part = "network_flip" if flip_test else "network"
             self._seconds[part].append(perf_counter() - start)
-        for way, keys in _WAYS.items():
+        for variant, keys in _VARIANTS.items():
             spec = InferenceSpec(**keys)
             maps, to_network = found[spec.flip_test]
             start = perf_counter()
             decoded = decode(maps, self.skeleton, DecodingOptions.from_spec(spec))
-            self._seconds[f"decode_{way}"].append(perf_counter() - start)
+            self._seconds[f"decode_{variant}"].append(perf_counter() - start)
             poses = decoded.transform(to_network.inverse())
-            self._results[way] += poses.to_coco(image.image_id, COCO_JOINTS)
+            self._results[variant] += poses.to_coco(image.image_id, COCO_JOINTS)
 
-    def accuracy(self, way: str, images: list[CocoImage]) -> dict[str, float]:
-        """AP in one way, by figure."""
-        outcome = evaluate_poses(self._results[way], images, COCO_JOINTS, self.skeleton)
+    def accuracy(self, variant: str, images: list[CocoImage]) -> dict[str, float]:
+        """Return the AP figures of one variant."""
+        outcome = evaluate_poses(self._results[variant], images, COCO_JOINTS, self.skeleton)
         return {figure: outcome.values[place] for figure, place in _SHOWN.items()}
 
     def milliseconds(self) -> dict[str, float]:
-        """Medians: of each part, and `ms` of network and decoding in one pass."""
+        """Return the median time of each part, and of network and decoding together (`ms`)."""
         parts = {f"{part}_ms": 1000 * median(taken) for part, taken in self._seconds.items()}
         return parts | {"ms": parts["network_ms"] + parts["decode_accurate_ms"]}
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Run both on all images, plain and with the flip test, and decode their maps in all ways."""
+    """Run both on all images, with and without the flip test, and decode with all variants."""
     if arguments.images is None or arguments.annotations is None or not arguments.peer.exists():
-        print("nothing to measure: give --images, --annotations and a --peer that exists")
+        print("nothing to measure: give --images, --annotations and an existing --peer")
         return {}
     images = load_coco(arguments.annotations, COCO_JOINTS)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]
     engine = open_engine(
         InferenceSpec(), arguments.model, engine=arguments.engine, threads=arguments.threads
     )
-    ours = Contestant(engine, arguments.input_size)
-    peer = Contestant(Peer(arguments.peer, arguments.threads), arguments.input_size)
+    ours = Candidate(engine, arguments.input_size)
+    peer = Candidate(Peer(arguments.peer, arguments.threads), arguments.input_size)
     read: list[float] = []
     warm_up("accurate")
     warm_up("tao")
@@ -126,35 +126,37 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         start = perf_counter()
         pixels = read_image(arguments.images / image.file_name)
         read.append(perf_counter() - start)
-        for contestant in (ours, peer):
-            contestant.run(image, pixels)
+        for candidate in (ours, peer):
+            candidate.run(image, pixels)
     figures = {"read_ms": 1000 * median(read)}
-    for name, contestant in (("ours", ours), ("peer", peer)):
-        shown = contestant.accuracy("accurate", images) | contestant.milliseconds()
+    for name, candidate in (("ours", ours), ("peer", peer)):
+        shown = candidate.accuracy("accurate", images) | candidate.milliseconds()
         figures |= {f"{name}_{figure}": value for figure, value in shown.items()}
-    for name, contestant in (("ours", ours), ("same_maps", peer)):
-        for way in _WAYS:
-            shown = contestant.accuracy(way, images)
-            figures |= {f"{name}_{way}_{figure}": value for figure, value in shown.items()}
+    for name, candidate in (("ours", ours), ("same_maps", peer)):
+        for variant in _VARIANTS:
+            shown = candidate.accuracy(variant, images)
+            figures |= {f"{name}_{variant}_{figure}": value for figure, value in shown.items()}
     return figures
 
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("peers", __doc__)
     flags.add_argument("--images", type=Path, help="folder of the photos")
-    flags.add_argument("--annotations", type=Path, help="their COCO keypoint JSON")
-    flags.add_argument("--model", metavar="FILE", help="ours; the default model without it")
+    flags.add_argument("--annotations", type=Path, help="COCO keypoint annotations of the photos")
+    flags.add_argument("--model", metavar="FILE", help="model; default: the default model")
     flags.add_argument(
         "--engine", choices=ENGINES, default="openvino",
-        help="runs ours; openvino by default, as for the peer",
+        help="engine of the model; default: openvino, as for the peer",
     )  # fmt: skip
-    flags.add_argument("--peer", type=Path, default=PEER, help="its model, OpenVINO's .xml")
+    flags.add_argument(
+        "--peer", type=Path, default=PEER, help="OpenVINO's .xml of human-pose-estimation-0001"
+    )
     flags.add_argument(
         "--input_size", type=int, default=368, metavar="N",
-        help="short side of the network input; 368 by default",
+        help="short side of the network input; default: 368",
     )  # fmt: skip
-    flags.add_argument("--limit", type=int, help="only the first so many images")
-    flags.add_argument("--threads", type=int, default=1, help="of the networks; 1 by default")
+    flags.add_argument("--limit", type=int, help="only the first N images")
+    flags.add_argument("--threads", type=int, default=1, help="threads; default: 1")
     return flags
 
 

@@ -1,9 +1,9 @@
-"""How much faster a vgg becomes that is pruned to three tenths of its multiply-accumulates.
+"""Speedup of vgg pruned to 30 % of its multiply-accumulates.
 
 python -m benchmarks.prune [--quick] [--json FILE]
 
-Random weights; ONNX Runtime, fp32, all cores, uint8 images of 320 x 448 to maps; the whole network
-and the pruned one in turn.
+Random weights; ONNX Runtime, float32, all cores, from uint8 images of 320 x 448 to maps; the
+original and the pruned network are timed alternately.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from . import harness
 _SIZE = (320, 448)
 _SHARE = 0.3
 _GRANULARITY = 16
-"""Channels that the kernels of ONNX Runtime take at once where there is AVX-512."""
+"""Channels that ONNX Runtime's AVX-512 kernels process together."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Prune, export both, and time them."""
+    """Prune, export both networks, and time them."""
     torch.manual_seed(0)
     spec = ModelConfig(kernel_initializer="xavier")
     network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec).eval()
@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             name: _engine(Path(folder) / f"{name}.onnx", each)
             for name, each in (("whole", network), ("pruned", pruned))
         }
-    seconds = harness.take_turns(
+    seconds = harness.time_alternately(
         {name: lambda engine=engine: engine.infer(images) for name, engine in engines.items()},
         5 if arguments.quick else 21,
     )

@@ -1,10 +1,10 @@
-"""A training that is killed again and again: does it end with the bits of an undisturbed one?
+"""Exact resume: compare a training that is killed repeatedly with an undisturbed one.
 
 python -m benchmarks.resume [--kills N] [--seed N] [--quick] [--json FILE]
 
-A small network on drawn people, with a worker process and a moving average, saves its position
-ten times a second. It is killed (SIGKILL) 20 times at random moments of its start and of its steps,
-each time started again; its files are compared with those of a training that nobody disturbed.
+A training of a small network on drawn people, with a worker process and a moving average, saves its
+state ten times per second. It is killed (SIGKILL) 20 times, at random moments during startup and
+training, and restarted. Its files must equal those of an undisturbed training bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILES = ("bpnet_model.tlt", f"model.epoch-{_EPOCHS}.tlt", f"model.epoch-{_EPOCH
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Train undisturbed, then with kills, and compare."""
+    """Train undisturbed, then with kills, and compare the files."""
     kills = arguments.kills or (3 if arguments.quick else 20)
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _write_spec(folder: Path) -> Path:
-    """The train spec of the benchmark: much to save, little to compute."""
+    """Write a train spec with much state to save and little to compute."""
     path = write_train_spec(folder, "mobilenet", size=128, batch_size=2, workers=1)
     spec = yaml.safe_load(path.read_text())
     spec |= {"num_epoch": _EPOCHS, "validation_every_n_epoch": _EPOCHS, "checkpoint_n_epoch": 3}
@@ -72,10 +72,10 @@ def _run(
     kill_after_start: float | None = None,
     kill_in_training: float | None = None,
 ) -> tuple[float, float]:
-    """Train to the end, or for so many seconds.
+    """Train to the end, or until the process is killed after the given seconds.
 
     Returns:
-        Seconds until the training began, and seconds that it took.
+        Seconds of startup, and seconds of training.
 
     Raises:
         RuntimeError: The training failed.
@@ -99,7 +99,7 @@ def _run(
 
 
 def _runs(results: Path) -> int:
-    """How many runs have begun their steps; each says its versions first."""
+    """Count the runs that have started training; each first writes its versions."""
     status = results / "status.json"
     lines = status.read_text().splitlines() if status.exists() else []
     return sum("versions" in json.loads(line) for line in lines if line.endswith("}"))
@@ -107,6 +107,8 @@ def _runs(results: Path) -> int:
 
 if __name__ == "__main__":
     flags = harness.parser("resume", __doc__)
-    flags.add_argument("--kills", type=int, metavar="N", help="20 by default")
-    flags.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
+    flags.add_argument("--kills", type=int, metavar="N", help="number of kills; default: 20")
+    flags.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the random moments; default: 0"
+    )
     harness.run("resume", flags, measure)

@@ -1,6 +1,6 @@
-"""Evaluation on rotated images: how well people are found who lie or stand on their heads.
+"""Evaluation on rotated images, for people who lie on the ground or are upside down.
 
-Images and annotations are turned in memory by 90, 180 or 270 degrees counterclockwise, without any
+Images and annotations are rotated in memory by 90, 180 or 270 degrees counterclockwise, without
 resampling, so only the orientation of the people changes.
 """
 
@@ -13,26 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet import Affine, BodyPoseNetError, Poses
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation import KeypointAP, evaluate_poses
-from bodyposenet.geometry import Affine
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.media.images import read_image
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.types import Person, Poses
+from bodyposenet.types import Person
 
 ANGLES = (90, 180, 270)
 """Degrees, counterclockwise."""
 
 _EDGES = Affine.translation(-0.5, -0.5)
-"""From coordinates in which pixel 0 begins at 0, those of boxes, to those of its center at 0."""
+"""From coordinates of boxes, where the edge of pixel 0 is at 0, to those with its center at 0."""
 
 
 def rotate_pixels(pixels: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
-    """Turn an image counterclockwise.
+    """Rotate an image counterclockwise.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -42,10 +41,10 @@ def rotate_pixels(pixels: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
 
 
 def rotate_annotations(image: CocoImage, degrees: int) -> CocoImage:
-    """Turn the annotations of an image as `rotate_pixels` turns its pixels.
+    """Rotate the annotations of an image as `rotate_pixels` rotates its pixels.
 
-    Keypoints are points, at whole numbers in the centers of pixels; boxes enclose pixels, from edge
-    to edge. Areas stay; segmentations, which the evaluation of keypoints does not use, are dropped.
+    Keypoints are points, with the centers of pixels at integers; boxes extend from edge to edge of
+    pixels. Areas do not change; segmentations, which keypoint evaluation does not use, are dropped.
 
     Args:
         image: The image and its people.
@@ -75,9 +74,9 @@ def evaluate_rotated(
     """Measure the keypoint AP on rotated images.
 
     Args:
-        predictor: Finds the people.
+        predictor: The model to evaluate.
         spec: The dataset.
-        images: Its test images, as they are; those that cannot be read count as without detections.
+        images: Its test images, not rotated; unreadable images count as without detections.
         degrees: A multiple of 90, counterclockwise.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Targets per second: ours in batch, and the original's way, joint by joint and person by person.
+"""Training targets per second: in batches, and with the original's loops over joints and people.
 
 python -m benchmarks.targets [--device cpu|cuda] [--quick] [--json FILE]
 
-Batches of 32 at 256 x 256. The original draws each image's own people; ours gets them as training
-makes them, every image filled up to the largest number of people in the batch.
+Batches of 32 at 256 x 256. The original's method draws the people of each image; batches are padded
+to the largest number of people in a batch, as in training.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bodyposenet import Skeleton
 from bodyposenet.model.targets import render_targets
-from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 from . import harness
@@ -30,10 +30,10 @@ _COCO_LIKE = (1,) * 12 + (2,) * 7 + (3,) * 4 + (4,) * 3 + (5,) * 2 + (6, 8, 11, 
 _CROWDED = (20,) * 32
 
 _BATCHES = 5
-"""COCO-like batches per turn, so that a turn of ours is not too short to be timed fairly."""
+"""COCO-like batches per timed call, so that a call is long enough to be timed."""
 
 _HEIGHTS = (0.15, 0.9)
-"""Of the people, as shares of the image."""
+"""Heights of people, as shares of the image."""
 
 _LABELLED_SHARE = 0.7
 
@@ -42,12 +42,12 @@ People = list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Draw both kinds of batches both ways, with one thread and with those that torch takes."""
+    """Time both kinds of batches with both methods, with one thread and PyTorch's default."""
     turns = 7 if arguments.quick else 31
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
-    coco_like = [_make_up_people(_COCO_LIKE, skeleton, seed) for seed in range(_BATCHES)]
-    crowded = [_make_up_people(_CROWDED, skeleton, _BATCHES)]
-    rivals = {
+    coco_like = [_random_people(_COCO_LIKE, skeleton, seed) for seed in range(_BATCHES)]
+    crowded = [_random_people(_CROWDED, skeleton, _BATCHES)]
+    cases = {
         "ours": _ours(coco_like, skeleton),
         "ours, crowded": _ours(crowded, skeleton),
         "original": _original(coco_like, skeleton),
@@ -55,9 +55,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    one = harness.take_turns(rivals, turns)
+    one = harness.time_alternately(cases, turns)
     torch.set_num_threads(threads)
-    usual = harness.take_turns(rivals, turns)
+    usual = harness.time_alternately(cases, turns)
     images = _BATCHES * len(_COCO_LIKE)
     figures = {
         "over_original": one["original"] / one["ours"],
@@ -75,13 +75,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             "coco-like": _ours(coco_like, skeleton, arguments.device),
             "crowded": _ours(crowded, skeleton, arguments.device),
         }
-        seconds = harness.take_turns(on_device, turns)
+        seconds = harness.time_alternately(on_device, turns)
         figures["images_per_s_gpu"] = images / seconds["coco-like"]
         figures["images_per_s_gpu_crowded"] = len(_CROWDED) / seconds["crowded"]
     return figures
 
 
-def _make_up_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> People:
+def _random_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> People:
     random = np.random.default_rng(seed)
     joints, images = len(skeleton.joints), []
     for count in counts:
@@ -108,7 +108,7 @@ def _ours(
 
 
 def _fill_up(images: People) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch (B, P, K, 2) and (B, P, K), all images with the largest number of people."""
+    """Pad images to the largest number of people; return (B, P, K, 2) and (B, P, K)."""
     people, joints = max(len(labelled) for _, labelled in images), images[0][1].shape[1]
     keypoints = torch.zeros(len(images), people, joints, 2)
     labelled = torch.zeros(len(images), people, joints, dtype=torch.bool)
@@ -130,7 +130,7 @@ def _flags() -> argparse.ArgumentParser:
         "--device",
         choices=("cpu", "cuda"),
         default="cuda" if torch.cuda.is_available() else "cpu",
-        help="measure there too; default: cuda if there is one",
+        help="also measure on this device; default: cuda if available",
     )
     return flags
 

@@ -1,4 +1,4 @@
-"""Reading training records: ours, every CRC checked, and the `tfrecord` package's, none checked.
+"""Reading speed of training records, with CRC checks, and of the package `tfrecord`, without.
 
 python -m benchmarks.tfrecord [--quick] [--json FILE]
 """
@@ -27,7 +27,7 @@ _FEATURES = {
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time both on the same file, in turn; and ours in random order, as training reads."""
+    """Time both readers on the same file, alternately, and random access, as in training."""
     count, turns = (4_000, 5) if arguments.quick else (30_000, 9)
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -35,7 +35,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         write_records(path, (_draw_record(random, number) for number in range(count)))
         records = RecordSet([path])
         order = random.permutation(count).tolist()
-        seconds = harness.take_turns(
+        seconds = harness.time_alternately(
             {
                 "ours": lambda: deque(read_records(path), maxlen=0),
                 "random": lambda: deque(map(records.__getitem__, order), maxlen=0),
@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _draw_record(random: np.random.Generator, number: int) -> Record:
-    """A record with 1 to 5 people, 3 on average, as in COCO."""
+    """Return a random record with 1 to 5 people, 3 on average, as in COCO."""
     people = 1 + number % 5
     return Record(
         image_id=number,

@@ -1,8 +1,8 @@
-"""The real `bpnet train` fed from JPEGs: images/s, and how long the step waits for its data.
+"""Images/s of `bpnet train` with JPEGs, and the share of time that steps wait for data.
 
 python -m benchmarks.train_step [--quick] [--json FILE]
 
-Lightweight OpenPose at 256 x 256, on drawn 640 x 480 photos, with one process that makes samples.
+Lightweight OpenPose at 256 x 256, on drawn 640 x 480 photos, with one worker process.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SHIPPED_SPECS = {
     "vgg": "bpnet_train_m1_coco.yaml",
     "mobilenet": "bpnet_train_lightweight_openpose_coco.yaml",
 }
-"""Architecture -> the train spec that comes with the package."""
+"""Architecture -> train spec in the package."""
 
 _RECORDS = "records/train-fold-000-of-001"
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Train two epochs; the second one counts."""
+    """Train for two epochs; the second one is measured."""
     images, copies = (16, 1) if arguments.quick else (60, 3)
     batch_size = arguments.batch_size
     with tempfile.TemporaryDirectory() as name:
@@ -52,14 +52,14 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def write_dataset(folder: Path, images: int) -> int:
-    """Draw JPEGs of 640 x 480 and convert them, with masks.
+    """Draw JPEGs of 640 x 480 and convert them to records, with masks.
 
     Args:
-        folder: Receives the dataset, and its records in `records/`.
-        images: How many to draw.
+        folder: Receives the dataset, with the records in `records/`.
+        images: Number of images.
 
     Returns:
-        How many records there are.
+        The number of records.
     """
     spec = write_drawn_dataset(folder, images, 0, (480, 640), seed=0)
     _bpnet("dataset_convert", "-d", spec, "-o", folder / "records" / "train", "--generate_masks")
@@ -67,7 +67,7 @@ def write_dataset(folder: Path, images: int) -> int:
 
 
 def copy_records(folder: Path, copies: int) -> None:
-    """Repeat the record file of `write_dataset`, so that an epoch is that many times as long."""
+    """Copy the record file of `write_dataset`, so that an epoch is `copies` times as long."""
     for number in range(copies):
         shutil.copy(folder / _RECORDS, folder / "records" / f"copy-{number}")
 
@@ -75,14 +75,14 @@ def copy_records(folder: Path, copies: int) -> None:
 def write_train_spec(
     folder: Path, architecture: str, *, size: int, batch_size: int, workers: int | None
 ) -> Path:
-    """Write a shipped train spec, changed to two epochs of a drawn dataset.
+    """Write a train spec of the package, changed to two epochs of a drawn dataset.
 
     Args:
-        folder: Of `write_dataset` and `copy_records`; receives the spec.
-        architecture: vgg or mobilenet.
+        folder: Folder of `write_dataset` and `copy_records`; receives the spec.
+        architecture: `vgg` or `mobilenet`.
         size: Height and width of the network's input.
         batch_size: Samples per step.
-        workers: Processes that make samples; None: as many as the trainer chooses.
+        workers: Number of worker processes; None for the default of the training.
     """
     shipped = files("bodyposenet") / "resources" / "specs" / SHIPPED_SPECS[architecture]
     spec = yaml.safe_load(shipped.read_text())
@@ -104,10 +104,10 @@ def write_train_spec(
 
 
 def train(spec: Path, results: Path, *flags: str) -> dict[str, float]:
-    """Train in a process of its own.
+    """Train in a separate process.
 
     Returns:
-        What `status.json` says of the last epoch: loss, learning_rate, images_per_s,
+        Values of the last epoch in `status.json`: loss, learning_rate, images_per_s,
         data_wait_share.
     """
     _bpnet("train", "-e", spec, "-r", results, *flags)
@@ -122,5 +122,5 @@ def _bpnet(*arguments: object) -> None:
 
 if __name__ == "__main__":
     flags = harness.parser("train_step", __doc__)
-    flags.add_argument("--batch_size", type=int, default=4, metavar="N", help="4 by default")
+    flags.add_argument("--batch_size", type=int, default=4, metavar="N", help="default: 4")
     harness.run("train_step", flags, measure)

@@ -1,15 +1,14 @@
-"""A minute of video through lightweight OpenPose: frames/s, memory, and what comes out.
+"""Frames/s, memory and output of one minute of video with lightweight OpenPose.
 
 python -m benchmarks.video [--engine onnx|pytorch|wait] [--quick] [--json FILE]
 
-A drawn scene of three people under a moving camera, 640 x 480 at 30 frames/s; network inputs of
-320 x 448, poses in every frame, tracked, smoothed, drawn and written. The network has random
-weights, so the maps that it gives are exchanged for those of the people in the frame.
+A drawn scene of three people with a moving camera, 640 x 480 at 30 frames/s; network inputs of
+320 x 448; poses of every frame are tracked, smoothed, drawn and written. The network has random
+weights, so its output is replaced by the target maps of the people in the frame.
 
-The rival takes one frame after the other through the predictor; only reading ahead, drawing and
-writing overlap with that, as it was before videos went through the pipeline of images. Both take
-turns, in pieces of the video. `--engine wait` takes the time of `--wait` for a frame and no core,
-like a GPU.
+The baseline runs the predictor on one frame after the other; only reading ahead, drawing and
+writing overlap with it. Both are timed alternately on a short video. `--engine wait` sleeps for
+`--wait` milliseconds per frame and uses no CPU, like a GPU.
 """
 
 from __future__ import annotations
@@ -27,37 +26,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bodyposenet import Affine, Maps, OneEuroFilter, Skeleton, Tracker
 from bodyposenet.demo import draw_scene
 from bodyposenet.files import atomic_write
-from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.base import Engine
 from bodyposenet.inference.predictor import Predictor, network_affine
 from bodyposenet.inference.recording import Recorder, record
 from bodyposenet.inference.video import FrameResult, VideoPredictor
-from bodyposenet.media.smoothing import OneEuroFilter
-from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import open_video
 from bodyposenet.media.video_writer import Mp4Writer
 from bodyposenet.model.targets import render_targets
-from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import PAD_VALUE, Maps
+from bodyposenet.types import PAD_VALUE
 
 from . import harness
-from .end_to_end import PeopledEngine, add_engine_flags, build_engine
+from .end_to_end import FixedMapsEngine, add_engine_flags, build_engine
 from .gpu.device import load_train_spec
 
 _SPEC = InferenceSpec(input_shape=(320, 448), keep_aspect_ratio_mode="pad_image_input")
 _FRAME, _FPS, _SCENE = (480, 640), 30, (720, 960)
 _ROUND = 150
-"""Frames until the camera is back where it began."""
+"""Frames until the camera is back at its first position."""
 
 _SECONDS, _QUICK_SECONDS = 60, 5
 _TURNS, _PIECE_SECONDS, _QUICK_PIECE_SECONDS = 5, 5, 2
 
 
-class _WatchedEngine(PeopledEngine):
-    """Also adds up its seconds, and notes the process's memory in MB every second of the video."""
+class _MeasuringEngine(FixedMapsEngine):
+    """An engine that measures its total seconds, and the memory in MB once per video second."""
 
     def __init__(self, engine: Engine, maps: Sequence[Maps]) -> None:
         super().__init__(engine, maps)
@@ -77,7 +74,7 @@ class _WatchedEngine(PeopledEngine):
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Film, work through the film, read the results back, and compare with the rival."""
+    """Process a video, read the results back, and compare with the baseline."""
     seconds = _QUICK_SECONDS if arguments.quick else _SECONDS
     piece_seconds = _QUICK_PIECE_SECONDS if arguments.quick else _PIECE_SECONDS
     train = load_train_spec("mobilenet")
@@ -85,17 +82,17 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     with tempfile.TemporaryDirectory() as name:
         folder, piece = Path(name), Path(name) / "piece"
         piece.mkdir()
-        maps = _film(folder / "film.mp4", seconds, train.skeleton)
-        _film(piece / "film.mp4", piece_seconds, train.skeleton)
-        engine = _WatchedEngine(network, maps)
+        maps = _write_video(folder / "film.mp4", seconds, train.skeleton)
+        _write_video(piece / "film.mp4", piece_seconds, train.skeleton)
+        engine = _MeasuringEngine(network, maps)
         begun, cpu_begun = perf_counter(), process_time()
         _run(folder, Predictor(engine, _SPEC))
         taken, cpu = perf_counter() - begun, process_time() - cpu_begun
-        predictor = Predictor(PeopledEngine(network, maps), _SPEC)
-        rivals = harness.take_turns(
+        predictor = Predictor(FixedMapsEngine(network, maps), _SPEC)
+        cases = harness.time_alternately(
             {
                 "overlapping": lambda: _run(piece, predictor),
-                "one by one": lambda: _run_one_by_one(piece, predictor),
+                "one by one": lambda: _run_sequentially(piece, predictor),
             },
             2 if arguments.quick else _TURNS,
         )
@@ -103,16 +100,16 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             "frames_per_s": seconds * _FPS / taken,
             "share_of_time_in_network": engine.seconds / taken,
             "cpu_ms_per_frame": 1000 * cpu / (seconds * _FPS),
-            "frames_per_s_one_by_one": piece_seconds * _FPS / rivals["one by one"],
-            "over_one_by_one": rivals["one by one"] / rivals["overlapping"],
+            "frames_per_s_one_by_one": piece_seconds * _FPS / cases["one by one"],
+            "over_one_by_one": cases["one by one"] / cases["overlapping"],
             "memory_mb_after_a_second": engine.memory[1],
             "memory_mb_at_the_end": median(engine.memory[-3:]),
             **_read_back(folder),
         }
 
 
-def _film(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
-    """Write the video; what a perfect network would say of each frame of a round."""
+def _write_video(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
+    """Write the video; return the target maps of each frame of a camera round."""
     scene, people = draw_scene(np.random.default_rng(3), *_SCENE, people=(0.0, 0.0, 1.0))
     triples = np.stack([person.keypoints for person in people if not person.is_crowd])
     joint_map = skeleton.joints_from(COCO_JOINTS)
@@ -132,7 +129,7 @@ def _film(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
 
 
 def _view(frame: int) -> Affine:
-    """The camera goes round in an ellipse, and nearer and farther on the way."""
+    """Return the camera's map of a frame: an ellipse, with a varying zoom."""
     angle = 2 * np.pi * frame / _ROUND
     middle = Affine.translation(-480 - 60 * np.cos(angle), -360 - 30 * np.sin(angle))
     zoom = Affine.scaling(0.75 + 0.08 * np.sin(2 * angle))
@@ -140,7 +137,7 @@ def _view(frame: int) -> Affine:
 
 
 def _run(folder: Path, predictor: Predictor) -> None:
-    """As `bpnet inference --input film.mp4 --smooth` does."""
+    """Process the video like `bpnet inference --input film.mp4 --smooth`."""
     stream = VideoPredictor(predictor, open_video(folder / "film.mp4"), smooth=True)
     end = record(
         stream, lambda _: True,
@@ -151,8 +148,8 @@ def _run(folder: Path, predictor: Predictor) -> None:
         raise end
 
 
-def _run_one_by_one(folder: Path, predictor: Predictor) -> None:
-    """The rival: the network waits while a frame is resized and decoded."""
+def _run_sequentially(folder: Path, predictor: Predictor) -> None:
+    """The baseline: the network waits while a frame is resized and decoded."""
     video = open_video(folder / "film.mp4")
     threshold = predictor.spec.display_score_threshold
     tracker = Tracker(predictor.engine.skeleton, new_track_score=threshold)
@@ -170,7 +167,7 @@ def _run_one_by_one(folder: Path, predictor: Predictor) -> None:
 
 
 def _read_back(folder: Path) -> dict[str, float]:
-    """What a player would find in the results."""
+    """Read the written video and poses back."""
     video = open_video(folder / "annotated.mp4")
     frames = [frame.time for frame in video.frames()]
     lines = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]

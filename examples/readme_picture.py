@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from bodyposenet.data.drawn import draw_scene
 
 import bodyposenet
+from bodyposenet.demo import draw_scene
 
 HEIGHT, WIDTH = 432, 1200
 SEED = 136

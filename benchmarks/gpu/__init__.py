@@ -1,1 +1,1 @@
-"""Benchmarks that need a CUDA device for figures worth telling; all of them run on a CPU too."""
+"""Benchmarks for CUDA devices; at a tiny size they also run on a CPU."""

@@ -1,4 +1,4 @@
-"""What the GPU benchmarks share: the device, its clock, its matrix rate, the shipped networks."""
+"""Common parts of the GPU benchmarks: device, timing, matrix rate, networks of the package."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..train_step import SHIPPED_SPECS
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The flags of every benchmark, and `--device`."""
+    """Create a parser with the flags of every benchmark, and `--device`."""
     flags = harness.parser(name, description)
-    flags.add_argument("--device", metavar="NAME", help="cuda or cpu; by default what is there")
+    flags.add_argument("--device", metavar="NAME", help="cuda or cpu; default: cuda if available")
     return flags
 
 
 def prepare(name: str | None) -> torch.device:
-    """The device that was asked for; cuDNN looks for the quickest convolutions there."""
+    """Return the device, and let cuDNN search for the fastest convolutions."""
     device = choose_device() if name is None else torch.device(name)
     torch.backends.cudnn.benchmark = True
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "no CUDA device")
@@ -34,7 +34,7 @@ def prepare(name: str | None) -> torch.device:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when all that the device was given is done."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -42,7 +42,7 @@ def wait_for(device: torch.device) -> None:
 def repeated(
     function: Callable[[], object], calls: int, device: torch.device
 ) -> Callable[[], None]:
-    """A function that makes so many calls in a row and waits for the last: something to time."""
+    """Return a function that makes `calls` calls and waits for the device, for timing."""
 
     def run() -> None:
         for _ in range(calls):
@@ -53,29 +53,29 @@ def repeated(
 
 
 def matrix_rate(device: torch.device, size: int) -> float:
-    """FLOP/s of a bfloat16 product of two random square matrices of that size."""
+    """Return the FLOP/s of a bfloat16 product of two random square matrices."""
     left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     calls = 20
     multiply = repeated(lambda: torch.mm(left, right), calls, device)
-    return 2 * size**3 * calls / harness.take_turns({"mm": multiply}, 5)["mm"]
+    return 2 * size**3 * calls / harness.time_alternately({"mm": multiply}, 5)["mm"]
 
 
 def load_train_spec(architecture: str) -> TrainSpec:
-    """The train spec that comes with the package."""
+    """Load the train spec of the package for an architecture."""
     shipped = files("bodyposenet") / "resources" / "specs" / SHIPPED_SPECS[architecture]
     with as_file(shipped) as path:
         return TrainSpec.load(path)
 
 
 def build_network(spec: TrainSpec, device: torch.device) -> BodyPoseNetwork:
-    """The network of a train spec with random weights, channels last."""
+    """Build the network of a train spec with random weights, channels last."""
     torch.manual_seed(0)
     network = BodyPoseNetwork(spec.skeleton, spec.model)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def forward_flops(network: BodyPoseNetwork, images: Tensor) -> int:
-    """Floating point operations (two per multiply-add) of one pass over normalized images."""
+    """Count the floating point operations (two per multiply-add) of a pass on normalized images."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
     return counter.get_total_flops()

@@ -1,9 +1,9 @@
-"""The network alone on a GPU: ms for one image, images/s of the best batch, bfloat16 and float16.
+"""The network alone on a GPU: ms per image, images/s at the best batch size, bf16 and fp16.
 
 python -m benchmarks.gpu.inference [--device NAME] [--compile] [--quick] [--json FILE]
 
 From uint8 images in the device's memory to the maps of the last stage, replayed as one CUDA graph.
-TAO's guide gives, for its network of vgg in FP16 on an RTX 2080: 2.27 ms at 224 x 320, 2.58 ms at
+TAO's guide reports, for vgg in FP16 on an RTX 2080: 2.27 ms at 224 x 320, 2.58 ms at
 288 x 384, 3.13 ms at 320 x 448.
 """
 
@@ -27,7 +27,7 @@ _BATCHES = (8, 32, 64, 128, 256)
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Every network, size and type in turn."""
+    """Measure every network, size and dtype."""
     device = gpu.prepare(arguments.device)
     tiny = arguments.quick or device.type != "cuda"
     figures: dict[str, float] = {}
@@ -47,7 +47,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _set_type(network: BodyPoseNetwork, dtype: torch.dtype) -> None:
-    """Give the layers their type; images are normalized in float32 as ever."""
+    """Set the dtype of the layers; images are still normalized in float32."""
     network.backbone.to(dtype)
     network.stage_list.to(dtype)
 
@@ -55,7 +55,7 @@ def _set_type(network: BodyPoseNetwork, dtype: torch.dtype) -> None:
 def _forward(
     network: BodyPoseNetwork, dtype: torch.dtype, compiled: bool
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """uint8 images to the maps of the last stage."""
+    """Return a function from uint8 images to the maps of the last stage."""
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         maps = network(network.normalize(images).to(dtype))
@@ -71,14 +71,14 @@ def _times(
     width: int,
     batches: tuple[int, ...],
 ) -> tuple[float, dict[int, float]]:
-    """Seconds of one image, and images/s of every batch size that fits into the memory."""
+    """Return seconds per image, and images/s for every batch size that fits into memory."""
     calls = 50 if device.type == "cuda" else 1
     seconds: dict[int, float] = {}
     for count in (1, *batches):
         images = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, device=device)
         try:
             turn = gpu.repeated(_captured(forward, images), calls, device)
-            seconds[count] = harness.take_turns({"forward": turn}, 5)["forward"] / calls
+            seconds[count] = harness.time_alternately({"forward": turn}, 5)["forward"] / calls
         except torch.OutOfMemoryError:
             print(f"batches of {count} do not fit into the device's memory")
             break
@@ -87,12 +87,12 @@ def _times(
 
 @torch.inference_mode()
 def _captured(forward: Callable[[Tensor], object], images: Tensor) -> Callable[[], object]:
-    """A call of the function: a CUDA graph of it, or the call itself on a CPU."""
+    """Return a replay of a CUDA graph of the call; on a CPU the call itself."""
     if images.device.type != "cuda":
         return torch.inference_mode()(lambda: forward(images))
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # cuDNN chooses its convolutions before the capture
+    with torch.cuda.stream(stream):  # cuDNN selects its convolutions before the capture
         for _ in range(3):
             forward(images)
     torch.cuda.current_stream().wait_stream(stream)
@@ -104,5 +104,7 @@ def _captured(forward: Callable[[Tensor], object], images: Tensor) -> Callable[[
 
 if __name__ == "__main__":
     flags = gpu.parser("gpu.inference", __doc__)
-    flags.add_argument("--compile", action="store_true", help="with torch.compile")
+    flags.add_argument(
+        "--compile", action="store_true", help="compile the network with torch.compile"
+    )
     harness.run("gpu.inference", flags, measure)

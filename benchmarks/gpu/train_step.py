@@ -1,4 +1,4 @@
-"""Training on a GPU: the step alone, what its time goes to, and `bpnet train` fed from JPEGs.
+"""Training on a GPU: the step alone, its profile, and `bpnet train` with JPEGs.
 
 python -m benchmarks.gpu.train_step [--device NAME] [--quick] [--json FILE]
 
@@ -34,16 +34,16 @@ from . import device as gpu
 
 _BATCHES = (16, 32, 64, 128, 256, 512)
 _FED_STEPS = 150
-"""Steps of an epoch of the whole training."""
+"""Steps per epoch of `bpnet train`."""
 _PROFILED_STEPS = 3
 _KERNELS = 12
-"""So many of the kernels that take the most time are named."""
+"""Number of kernels that are reported, by time."""
 _NAME = 72
-"""Letters of a kernel's name in the figures."""
+"""Maximum length of a kernel's name in the figures."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Both networks: the step, its kernels, then the whole training."""
+    """Measure the step, its kernels and `bpnet train` for both networks."""
     device = gpu.prepare(arguments.device)
     tiny = arguments.quick or device.type != "cuda"
     size, rate = 64 if tiny else 256, gpu.matrix_rate(device, 512 if tiny else 8192)
@@ -58,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             batch_size = int(found["batch_size"])
             copy_records(folder, copies=1 if tiny else -(-_FED_STEPS * batch_size // records))
             found |= _measure_training(folder, architecture, size, batch_size)
-            # The share of its time that the device works for the training, fed from JPEGs.
+            # The share of time that the device is busy when the training reads JPEGs.
             found["fed_over_step_alone"] = found["fed_images_per_s"] / found["eager_images_per_s"]
             figures |= {f"{architecture}_{key}": value for key, value in found.items()}
     return figures
@@ -67,13 +67,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 def _measure_step(
     spec: TrainSpec, device: torch.device, rate: float, tiny: bool
 ) -> dict[str, float]:
-    """The step with its data on the device: at the best batch size, as written and compiled."""
+    """Measure the step with data on the device, at the best batch size, eager and compiled."""
     network, calls = gpu.build_network(spec, device), 1 if tiny else 10
     samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
 
     def draw_batch(count: int) -> Batch:
         batch = Batch.of([samples[divmod(number, len(samples))] for number in range(count)])
-        assert isinstance(batch, Batch)  # drawn photos can be read
+        assert isinstance(batch, Batch)  # drawn photos are readable
         return batch.to(device)
 
     step = _build_step(spec, network, device)
@@ -95,7 +95,7 @@ def _measure_step(
 def _build_step(spec: TrainSpec, network: BodyPoseNetwork, device: torch.device) -> TrainStep:
     stagewise = spec.use_stagewise_lr_multipliers
     optimizer = build_optimizer(network, spec.optimizer, stagewise=stagewise)
-    set_learning_rate(optimizer, 1e-6)  # a few photos over and over: the weights shall stay sane
+    set_learning_rate(optimizer, 1e-6)  # few photos, many steps: keeps the weights finite
     state = TrainState(network.train(), optimizer)
     return TrainStep(spec, state, DistributedContext(device), precision=mixed_precision(device))
 
@@ -103,12 +103,12 @@ def _build_step(spec: TrainSpec, network: BodyPoseNetwork, device: torch.device)
 def _images_per_s(
     step: TrainStep, batches: Iterable[Batch], calls: int, device: torch.device
 ) -> dict[int, float]:
-    """Batch size -> images/s, for all that fit into the device's memory."""
+    """Return batch size -> images/s, for all batch sizes that fit into memory."""
     rates = {}
     for batch in batches:
         try:
             turn = gpu.repeated(partial(step, [batch]), calls, device)
-            seconds = harness.take_turns({"step": turn}, 3)["step"]
+            seconds = harness.time_alternately({"step": turn}, 3)["step"]
         except torch.OutOfMemoryError:
             print(f"batches of {len(batch)} do not fit into the device's memory")
             torch.cuda.empty_cache()
@@ -120,7 +120,7 @@ def _images_per_s(
 def _profiled(
     step: TrainStep, batch: Batch, seconds: float, device: torch.device
 ) -> dict[str, float]:
-    """What a step of so many seconds goes to: shares of the kernels' time, and the idle rest."""
+    """Profile a step: shares of the kernels' time, and the idle share of `seconds`."""
     on_gpu = device.type == "cuda"
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     with profile(activities=[activity]) as found:
@@ -138,7 +138,7 @@ def _profiled(
 def _measure_training(
     folder: Path, architecture: str, size: int, batch_size: int
 ) -> dict[str, float]:
-    """`bpnet train` in mixed precision, with as many sample workers as it chooses."""
+    """Run `bpnet train` in mixed precision, with its default number of workers."""
     spec = write_train_spec(folder, architecture, size=size, batch_size=batch_size, workers=None)
     epoch = train(spec, folder / f"{architecture}-results", "--use_amp")
     return {f"fed_{key}": epoch[key] for key in ("images_per_s", "data_wait_share")}

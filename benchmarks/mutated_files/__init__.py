@@ -1,1 +1,1 @@
-"""Valid files, what may become of them, and what reads them: for `benchmarks.faults`."""
+"""Valid files, their mutations and their readers, for `benchmarks.faults`."""

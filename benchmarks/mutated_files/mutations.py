@@ -1,8 +1,8 @@
-"""Mutations of files: what a disk, another program or an attacker may make of a valid one.
+"""Mutations of files, like those caused by disks, other programs or attackers.
 
-Most keep the structure of their format intact (checksums and lengths are made right again), so that
-the change reaches the code behind the parser. All take the content of a valid file and a random
-generator, and return the content of the mutated one.
+Most keep the structure of the format intact (checksums and lengths are corrected), so that the
+change reaches the code behind the parser. Each function takes the content of a valid file and a
+random generator, and returns the mutated content.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def mutate_bytes(content: bytes, random: Random) -> bytes:
-    """Change one to three places without any regard for the format."""
+    """Change one to three places, regardless of the format."""
     for _ in range(random.choice(_TIMES)):
         content = random.choice(_BYTE_CHANGES)(content, random)
     return content
@@ -52,7 +52,7 @@ def mutate_json(content: bytes, random: Random) -> bytes:
 
 
 def mutate_json_lines(content: bytes, random: Random) -> bytes:
-    """Change one line of a file that has a JSON value per line."""
+    """Change one line of a file with one JSON value per line."""
     lines = content.splitlines(keepends=True)
     place = random.randrange(len(lines))
     lines[place] = mutate_json(lines[place].rstrip(b"\n"), random) + b"\n"
@@ -60,7 +60,7 @@ def mutate_json_lines(content: bytes, random: Random) -> bytes:
 
 
 def mutate_yaml(content: bytes, random: Random) -> bytes:
-    """Change one to three values, keys or texts of a YAML file; aliases and tags; its bytes."""
+    """Change one to three values, keys or texts of a YAML file, its aliases, tags or bytes."""
     if random.random() < 0.1:
         text = content.decode()
         place = random.choice([i for i, letter in enumerate(text) if letter == ":"])
@@ -71,7 +71,7 @@ def mutate_yaml(content: bytes, random: Random) -> bytes:
 
 
 def mutate_lines(content: bytes, random: Random) -> bytes:
-    """Change the lines of a text file: drop, repeat, exchange or damage them."""
+    """Change the lines of a text file: drop, repeat, replace or damage them."""
     lines = content.splitlines(keepends=True)
     place = random.randrange(len(lines))
     match random.randrange(5):
@@ -89,10 +89,9 @@ def mutate_lines(content: bytes, random: Random) -> bytes:
 
 
 def mutate_engine(content: bytes, random: Random) -> bytes:
-    """As `mutate_container`, but a changed body has a wrong checksum.
+    """Like `mutate_container`, but a changed body has a wrong checksum.
 
-    What a runtime has compiled is as much a program as an executable is: one with a right checksum
-    may do anything.
+    A compiled engine is executable code: with a correct checksum it may do anything.
     """
     mutated = mutate_container(content, random)
     (size,) = struct.unpack_from("<I", content, 12)
@@ -117,7 +116,7 @@ def mutate_onnx(content: bytes, random: Random) -> bytes:
 
 
 def mutate_container(content: bytes, random: Random) -> bytes:
-    """Change a file of ours: its header with a right checksum, or its bytes."""
+    """Change a file in this package's container format: its header (with checksum) or its bytes."""
     if random.random() < 0.2:
         return mutate_bytes(content, random)
     size, body_size = struct.unpack_from("<IQ", content, 12)
@@ -135,7 +134,7 @@ def mutate_container(content: bytes, random: Random) -> bytes:
 
 
 def mutate_tfrecord(content: bytes, random: Random) -> bytes:
-    """Change features of a `tf.train.Example` with right checksums, or the file's bytes."""
+    """Change features of a `tf.train.Example`, with correct checksums, or the file's bytes."""
     if random.random() < 0.2:
         return mutate_bytes(content, random)
     (size,) = struct.unpack_from("<Q", content)
@@ -169,7 +168,7 @@ def _features(message: bytes) -> dict[str, bytes | int]:
 
 
 def _odd_feature(value: bytes | int, random: Random) -> bytes | int:
-    """Another value; one time in ten of the other type."""
+    """Return another value; in one of ten cases of the other type."""
     if isinstance(value, int) == (random.random() < 0.9):
         return random.choice([0, -1, 1, 7, 255, 2**31, 2**40, 2**63 - 1, -(2**63)])
     if isinstance(value, int):
@@ -182,7 +181,7 @@ def _odd_feature(value: bytes | int, random: Random) -> bytes | int:
 
 
 def mutate_png(content: bytes, random: Random) -> bytes:
-    """Change the chunks of a PNG, with right checksums, or its bytes."""
+    """Change the chunks of a PNG, with correct checksums, or its bytes."""
     if random.random() < 0.3:
         return mutate_bytes(content, random)
     chunks, place = [], 8
@@ -247,9 +246,9 @@ def mutate_message(kind: Any, message: bytes, random: Random) -> bytes:
     """Change one to three fields of a protocol buffer, at any depth.
 
     Args:
-        kind: The message's class.
-        message: Serialized.
-        random: What to change.
+        kind: Class of the message.
+        message: The serialized message.
+        random: Random generator.
     """
     parsed = kind.FromString(message)
     for _ in range(random.choice(_TIMES)):
@@ -258,7 +257,7 @@ def mutate_message(kind: Any, message: bytes, random: Random) -> bytes:
 
 
 def _mutate_field(message: Any, random: Random) -> None:
-    """Walk to a random field and change it."""
+    """Change a random field, at any depth."""
     fields = message.ListFields()
     if not fields:
         return
@@ -280,7 +279,7 @@ def _mutate_field(message: Any, random: Random) -> None:
 
 
 def _odd_scalar(field: Any, value: Any, random: Random) -> Any:
-    """Another value that the field can hold."""
+    """Return another value that the field accepts."""
     if isinstance(value, str):
         return random.choice([text for text in _ODD_TEXTS if text.isprintable()] + [value + "x"])
     if isinstance(value, bytes):
@@ -298,7 +297,7 @@ def _odd_scalar(field: Any, value: Any, random: Random) -> Any:
 def _mutate_text(
     content: bytes, random: Random, load: Callable[[bytes], Any], dump: Callable[[Any], bytes]
 ) -> bytes:
-    """Change the tree that a text file holds; one time in eight its bytes."""
+    """Change the tree in a text file; in one of eight cases its bytes."""
     if random.random() < 0.125:
         return mutate_bytes(content, random)
     tree = load(content)
@@ -308,7 +307,7 @@ def _mutate_text(
 
 
 def _mutate_tree(tree: Any, random: Random) -> Any:
-    """A tree of dictionaries and lists with another value or key somewhere."""
+    """Return a tree of dictionaries and lists with one value or key changed."""
     if isinstance(tree, dict) and tree and random.random() < 0.9:
         key = random.choice(list(tree))
         match random.randrange(12):
@@ -357,7 +356,7 @@ def _odd_value(value: Any, random: Random) -> Any:
 
 
 def _dump_yaml(tree: Any) -> bytes:
-    """YAML; as JSON, which is YAML too, where PyYAML cannot write a value."""
+    """Return YAML, or JSON, which is valid YAML, if PyYAML cannot write a value."""
     try:
         return yaml.safe_dump(tree, allow_unicode=True).encode(errors="surrogatepass")
     except (yaml.YAMLError, RecursionError):
@@ -369,7 +368,7 @@ def _encode(text: str) -> bytes:
 
 
 def _frame(data: bytes) -> bytes:
-    """Bytes and their masked checksum, as in a TFRecord."""
+    """Return the bytes with their masked checksum, as in a TFRecord."""
     crc = crc32c(data)
     return data + struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -394,7 +393,7 @@ def _repeat(content: bytes, random: Random) -> bytes:
 
 
 def _overwrite(content: bytes, random: Random) -> bytes:
-    """Put a number that lies at the edge of its type in place of four or eight bytes."""
+    """Replace four or eight bytes by a limit of an integer type."""
     place = random.randrange(len(content) or 1)
     order = random.choice("<>")
     packed = struct.pack(order + random.choice("IQ"), random.choice(_EDGES))

@@ -1,4 +1,4 @@
-"""Readers of files: a small valid file of each kind, how it is mutated, and all that reads it."""
+"""The readers to test: a small valid file of each kind, its mutation and the code that reads it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 import yaml
 
-from bodyposenet import load
+from bodyposenet import Maps, Poses, decode, load
 from bodyposenet.cli import main
 from bodyposenet.data.coco import load_coco
 from bodyposenet.data.dataset import SampleSet
 from bodyposenet.data.masks import read_mask
 from bodyposenet.data.pseudo_labels import read_detections
 from bodyposenet.data.records import RecordSet, read_records
-from bodyposenet.decoding import DecodingOptions, decode
+from bodyposenet.decoding import DecodingOptions
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation.evaluator import EvaluationWork, load_test_images, score_findings
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
@@ -36,7 +36,6 @@ from bodyposenet.inference.parallel.result_store import ResultStore
 from bodyposenet.media.images import read_image
 from bodyposenet.media.video import open_video
 from bodyposenet.media.video_writer import Mp4Writer
-from bodyposenet.poses import Poses
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
@@ -45,24 +44,23 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.preparation import prepare_training
 from bodyposenet.training.samples import dataset_sources
-from bodyposenet.types import Maps
 
 from . import mutations
 from .mutations import Mutation
 
 _SIZE = 64
 _KEY = "key"
-_MOST_PIXELS = 2**20
+_MAX_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What is done to files of a kind.
+    """A kind of file, with its mutation and its reader.
 
     Args:
         seed: A valid file, relative to the folder of `write_seeds`.
-        mutate: What may become of its content.
-        read: Takes the path of a file and does all that a command would do with it.
+        mutate: Function that mutates its content.
+        read: Function that processes a file like the command that reads it.
     """
 
     seed: str
@@ -74,7 +72,7 @@ def write_seeds(folder: Path) -> None:
     """Write a valid file of every kind.
 
     Args:
-        folder: Receives them, and what they name: a drawn dataset with its records.
+        folder: Receives the files and what they refer to: a drawn dataset with its records.
     """
     spec = write_drawn_dataset(folder, 2, 1, (_SIZE, _SIZE), seed=0)
     _bpnet("dataset_convert", "-d", spec, "-o", folder / "records" / "train", "--generate_masks")
@@ -99,10 +97,10 @@ def write_seeds(folder: Path) -> None:
 
 
 def readers(folder: Path) -> dict[str, Reader]:
-    """All of them, by name.
+    """Return all readers by name.
 
     Args:
-        folder: Where `write_seeds` has written.
+        folder: Folder of `write_seeds`.
     """
     photo = read_image(folder / "photo.png")
     run = partial(_open_and_run, photo)
@@ -146,21 +144,21 @@ def readers(folder: Path) -> dict[str, Reader]:
             "found/detections.json", mutations.mutate_json, partial(_use_detections, folder)
         ),
         "saved poses": Reader("poses.json", mutations.mutate_json, _use_poses),
-        "kept entries": Reader(
-            "part-00000.jsonl", mutations.mutate_json_lines, partial(_go_on, DetectionJob())
+        "stored entries": Reader(
+            "part-00000.jsonl", mutations.mutate_json_lines, partial(_load_results, DetectionJob())
         ),
-        "kept findings": Reader(
+        "stored detections": Reader(
             "part-00001.jsonl", mutations.mutate_json_lines,
-            partial(_go_on, EvaluationWork(folder, COCO_JOINTS)),
+            partial(_load_results, EvaluationWork(folder, COCO_JOINTS)),
         ),
     }  # fmt: skip
 
 
 def _bpnet(*arguments: object) -> None:
-    """Run a command on what it does not refuse.
+    """Run a command on valid files.
 
     Raises:
-        BodyPoseNetError: It ended with the exit code of an error.
+        RuntimeError: The command failed.
     """
     if main([str(argument) for argument in arguments]):
         raise RuntimeError(f"bpnet {arguments[0]} failed on valid files")
@@ -211,7 +209,7 @@ def _write_pictures(folder: Path) -> None:
 
 
 def _write_models(folder: Path) -> None:
-    """Train a tiny network for one epoch and write it in all forms."""
+    """Train a tiny network for one epoch and write it in all formats."""
     run = folder / "run"
     spec = _train_spec(folder) | {"num_epoch": 1}
     (folder / "one_epoch.yaml").write_text(yaml.safe_dump(spec))
@@ -225,16 +223,16 @@ def _write_models(folder: Path) -> None:
 
 
 def _convert(path: Path) -> None:
-    """Convert with a dataset spec; no masks, as it may name any folder for them."""
+    """Convert with a dataset spec, without masks, because the spec may name any folder for them."""
     _check(main(["dataset_convert", "-d", str(path), "-o", str(path.parent / "out" / "r")]))
 
 
 def _check(code: int) -> None:
-    """Take the exit code of a command.
+    """Check the exit code of a command.
 
     Raises:
-        RefusedError: It is that of an error that the user can mend.
-        RuntimeError: It is another one.
+        RefusedError: The exit code is 2: an error that the user can fix.
+        RuntimeError: Any other exit code except 0.
     """
     if code == 2:
         raise RefusedError
@@ -243,13 +241,13 @@ def _check(code: int) -> None:
 
 
 class RefusedError(Exception):
-    """A command ended with exit code 2: the clean way."""
+    """A command ended cleanly with exit code 2."""
 
 
 def _prepare(path: Path) -> None:
-    """All that a training does before its first step, and one sample."""
+    """Prepare a training up to its first step, with one sample."""
     spec = TrainSpec.load(path)
-    if spec.dataloader.workers != 0:  # the process that reads mutations may start no others
+    if spec.dataloader.workers != 0:  # the process that reads mutations must not start others
         return
     training = prepare_training(
         spec, path.parent / "run", DistributedContext(torch.device("cpu")), key="", use_amp=False
@@ -258,14 +256,14 @@ def _prepare(path: Path) -> None:
 
 
 def _infer_with(model: Path, photo: np.ndarray, path: Path) -> None:
-    """Find people with an inference spec; inputs that are valid, but large, are not tried."""
+    """Run inference with an inference spec; large valid inputs are skipped."""
     rows, columns = InferenceSpec.load(path).input_shape
-    if rows * columns <= _MOST_PIXELS:
+    if rows * columns <= _MAX_PIXELS:
         open_predictor(str(path), str(model), "", threads=1)(photo)
 
 
 def _decode_zeros(path: Path) -> None:
-    """Use a pose configuration for labels and for decoding."""
+    """Use a pose configuration for targets and for decoding."""
     skeleton = load_skeleton(path)
     shape = (8, 8)
     maps = Maps(
@@ -278,14 +276,14 @@ def _decode_zeros(path: Path) -> None:
 
 
 def _convert_annotations(folder: Path, path: Path) -> None:
-    """Make records and masks of an annotation file."""
+    """Convert an annotation file to records and masks."""
     spec = _dataset_spec(folder, path)
     convert = ["dataset_convert", "-d", str(spec), "-o", str(path.parent / "out" / "r")]
     _check(main([*convert, "--generate_masks", "--check_files", "--num_processes", "1"]))
 
 
 def _evaluate(folder: Path, path: Path) -> None:
-    """Compare no poses at all with an annotation file."""
+    """Evaluate an empty list of poses against an annotation file."""
     spec = DatasetSpec.load(_dataset_spec(folder, path))
     images = load_test_images(spec)
     score_findings([], load_skeleton("bpnet_18joints.json"), spec, images)
@@ -328,7 +326,7 @@ def _open_and_run(photo: np.ndarray, path: Path, **arguments: Any) -> None:
 
 
 def _resume(folder: Path, path: Path) -> None:
-    """Go on with a training from a state file."""
+    """Resume a training from a state file."""
     results = path.parent / "run"
     shutil.rmtree(results, ignore_errors=True)
     shutil.copytree(folder / "run", results)
@@ -362,8 +360,8 @@ def _write_poses(path: Path) -> None:
     Poses(points, np.ones(joints, np.float32), np.ones(2, np.float32), skeleton).save(path)
 
 
-def _go_on(work: Any, path: Path) -> None:
-    """Take over what an interrupted run has left."""
+def _load_results(work: Any, path: Path) -> None:
+    """Load the results of an interrupted run."""
     results = path.parent / "parts"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()

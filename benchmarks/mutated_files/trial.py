@@ -1,4 +1,4 @@
-"""Reading mutated files in a process that may hang, die or fill the memory (Linux only)."""
+"""Reading of mutated files in a process that may hang, crash or use much memory (Linux only)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-from bodyposenet.errors import BodyPoseNetError
+from bodyposenet import BodyPoseNetError
 
 from .readers import Reader, RefusedError, readers, write_seeds
 
@@ -21,17 +21,17 @@ OUTCOMES = ("ok", "clean", "traceback", "crash", "slow", "memory")
 _SECONDS = 20.0
 _SECONDS_TO_START = 120.0
 _MEGABYTES = 1024
-_MOST_MEMORY = 12 * 2**30
-"""Of address space: keeps a mutation from taking the machine down."""
+_MAX_ADDRESS_SPACE = 12 * 2**30
+"""Limit of the address space, which protects the machine."""
 
 _FORK = multiprocessing.get_context("fork")
 
 
-def write_seeds_apart(folder: Path) -> None:
-    """Write the valid files in a process of its own, so that this one stays fit to be forked.
+def write_seeds_in_subprocess(folder: Path) -> None:
+    """Write the valid files in a separate process, so that this process can still be forked.
 
     Raises:
-        RuntimeError: That failed.
+        RuntimeError: The files could not be written.
     """
     log = folder / "seeds.log"
     process = _FORK.Process(target=_write_seeds, args=(folder, log))
@@ -42,19 +42,19 @@ def write_seeds_apart(folder: Path) -> None:
 
 
 def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[str]:
-    """Read all mutations of a file in a process of its own; another one after each that dies.
+    """Read all mutations of a file in a separate process, which is replaced if it dies.
 
     Args:
-        folder: Where the valid files are.
-        name: Of the reader.
-        seed: Another one gives other mutations.
-        count: How many.
+        folder: Folder of the valid files.
+        name: Name of the reader.
+        seed: Seed of the mutations.
+        count: Number of mutations.
 
     Returns:
-        Outcome -> how often. What is neither `ok` nor `clean` is printed.
+        Outcome -> count. Outcomes other than `ok` and `clean` are printed.
     """
     outcomes: Counter[str] = Counter()
-    told: set[str] = set()
+    reported: set[str] = set()
     number = 0
     while number < count:
         ours, theirs = multiprocessing.Pipe(duplex=False)
@@ -76,8 +76,11 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
             except EOFError:
                 pass
             outcomes[outcome] += 1
-            if outcome not in ("ok", "clean") and (place := detail.partition(":")[0]) not in told:
-                told.add(place)
+            if (
+                outcome not in ("ok", "clean")
+                and (place := detail.partition(":")[0]) not in reported
+            ):
+                reported.add(place)
                 print(f"{name}, seed {seed}, mutation {number}: {outcome} {detail}", flush=True)
             number += 1
             if outcome in ("crash", "slow"):
@@ -88,13 +91,13 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
 
 
 def _work(folder: Path, name: str, seed: int, first: int, count: int, results: Connection) -> None:
-    """Read the mutations from a number on, and send what becomes of each."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    """Read the mutations from number `first` on, and send the outcome of each."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE, _MAX_ADDRESS_SPACE))
     reader = readers(folder)[name]
     content = (folder / reader.seed).read_bytes()
     _send_output_to(Path(os.devnull))
-    os.chdir(folder)  # for files that a mutation names
-    results.send(_read_one(reader, content))  # imports and compiles, too
+    os.chdir(folder)  # for files that mutations refer to
+    results.send(_read_one(reader, content))  # also imports modules and compiles the decoder
     for number in range(first, count):
         results.send(_read_one(reader, reader.mutate(content, Random(f"{name} {seed} {number}"))))
 
@@ -105,14 +108,14 @@ def _write_seeds(folder: Path, log: Path) -> None:
 
 
 def _send_output_to(path: Path) -> None:
-    """Send what this process prints to a file; commands and runtimes print thousands of lines."""
+    """Redirect the output of this process to a file; it may have thousands of lines."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, 1)
     os.dup2(file, 2)
 
 
 def _read_one(reader: Reader, content: bytes) -> tuple[str, str]:
-    """What becomes of a file, and where the code is that raised an error."""
+    """Return the outcome of a file, and the location of an error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(reader.seed).name
         path.write_bytes(content)
@@ -139,7 +142,7 @@ def _outcome(reader: Reader, path: Path) -> tuple[str, str]:
 
 
 def _reset_peak() -> float:
-    """Begin to measure the most memory anew; how much there is now, in MB."""
+    """Reset the peak of the resident memory, and return the current value in MB."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     return _peak()

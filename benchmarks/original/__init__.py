@@ -1,1 +1,1 @@
-"""The original's ways, rewritten with numpy and OpenCV: the baselines of the benchmarks."""
+"""TAO's methods, reimplemented with NumPy and OpenCV, as baselines and for tests."""

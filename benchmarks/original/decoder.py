@@ -1,26 +1,22 @@
-"""Maps -> poses the original's way: enlarge every map, then look for people.
-
-See the TAO reference, section 11.
+"""The original's decoder: upsample every map, then find people (TAO reference, section 11).
 
     heatmaps -> find_peaks -> find_connections (along the part affinity fields) -> connect_parts
 
-It is written for clarity and exactness, as the measure of any faster decoder.
+It is written for clarity and exactness, as the reference for faster decoders.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bodyposenet.geometry import Affine
-from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import Maps, Poses
+from bodyposenet import Affine, Maps, Poses, Skeleton
 
-from .assembly import Body, connect_parts
+from .assembly import PersonCandidate, connect_parts
 from .limbs import find_connections
 from .peaks import Peaks, find_peaks
 
 
-def decode_originally(
+def decode_like_original(
     maps: Maps,
     skeleton: Skeleton,
     heatmap_threshold: float = 0.1,
@@ -31,10 +27,10 @@ def decode_originally(
 
     Args:
         maps: Heatmaps and part affinity fields, finite.
-        skeleton: The joints and limbs that the maps are of.
-        heatmap_threshold: A peak must be higher than this.
-        paf_threshold: A PAF sample must agree with the limb's direction by more than this.
-        upsampling: Factors (vertical, horizontal) that maps are enlarged by.
+        skeleton: The joints and limbs of the maps.
+        heatmap_threshold: Heatmap value that a peak must exceed.
+        paf_threshold: PAF score that a sample must exceed.
+        upsampling: Vertical and horizontal upsampling factor of the maps.
 
     Returns:
         Poses in network input pixels, not clipped to the image. A keypoint's score is the
@@ -43,22 +39,22 @@ def decode_originally(
     """
     peaks = find_peaks(maps.heatmaps[:-1], heatmap_threshold, upsampling)
     connections = find_connections(maps.pafs, peaks, skeleton, paf_threshold, upsampling)
-    bodies = connect_parts(connections, peaks, skeleton)
+    people = connect_parts(connections, peaks, skeleton)
     vertical, horizontal = upsampling
     to_network = Affine.resize(maps.stride / horizontal, maps.stride / vertical)
-    return _poses(bodies, peaks, skeleton).transform(to_network)
+    return _poses(people, peaks, skeleton).transform(to_network)
 
 
-def _poses(bodies: list[Body], peaks: Peaks, skeleton: Skeleton) -> Poses:
-    """Look up the peaks of each body; positions stay on the upsampled grid."""
-    if not bodies:
+def _poses(people: list[PersonCandidate], peaks: Peaks, skeleton: Skeleton) -> Poses:
+    """Look up the peaks of each person; positions are on the upsampled grid."""
+    if not people:
         return Poses.empty(skeleton)
-    parts = np.array([body.parts for body in bodies])
+    parts = np.array([person.parts for person in people])
     found = parts >= 0
     keypoints = np.full((*parts.shape, 2), np.nan, np.float32)
     keypoints[found] = peaks.points[parts[found]]
     scores = np.zeros(parts.shape, np.float32)
-    # Bicubic upsampling can lift a peak a little above 1.
+    # Bicubic upsampling can raise a peak slightly above 1.
     scores[found] = peaks.scores[parts[found]].clip(max=1.0)
-    totals = np.array([body.total for body in bodies])
+    totals = np.array([person.total for person in people])
     return Poses(keypoints, scores, (1 - 1 / totals).astype(np.float32), skeleton)

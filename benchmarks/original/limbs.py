@@ -1,7 +1,4 @@
-"""Peaks and part affinity fields -> connections: which two peaks a limb joins.
-
-See the TAO reference, section 11.6.
-"""
+"""Connections between peaks along the part affinity fields (TAO reference, section 11.6)."""
 
 from __future__ import annotations
 
@@ -10,24 +7,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.skeleton import Skeleton
+from bodyposenet import Skeleton
 
 from .peaks import Peaks, upsample
 
 _SAMPLES = 10
-_LEAST_SHARE = 0.8  # of the samples, to be exceeded: 9 of 10 have to agree
+_MIN_SHARE = 0.8  # of the samples, to be exceeded: 9 of 10 must be above the threshold
 _TINY = 1e-6
 
 
 class Connection(NamedTuple):
-    """A limb found in the image, from one peak to another."""
+    """A detected limb, from one peak to another."""
 
     start: int
     """Index of the peak at the limb's first joint."""
     end: int
     """Index of the peak at its second joint."""
     score: float
-    """Mean agreement of the part affinity field with the line between them."""
+    """Mean PAF score along the line between the peaks."""
 
 
 def find_connections(
@@ -42,12 +39,12 @@ def find_connections(
     Args:
         pafs: (2 L, h, w), x and y of each limb's part affinity field.
         peaks: The candidates, on the upsampled grid.
-        skeleton: Which joints each limb connects.
-        threshold: What the agreement at a sample must exceed to count.
-        upsampling: Factors (vertical, horizontal) of the peaks' grid.
+        skeleton: The joints that each limb connects.
+        threshold: PAF score that a sample must exceed to count.
+        upsampling: Vertical and horizontal factor of the peaks' grid.
 
     Returns:
-        For each limb its connections by descending score.
+        For each limb its connections, by descending score.
     """
     connections = []
     for limb, (start, end) in enumerate(skeleton.limbs):
@@ -70,17 +67,17 @@ def score_pairs(
     ends: NDArray[np.int64],
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Measure how well the field of one limb supports each pair of peaks.
+    """Compute the connection score of each pair of peaks of one limb.
 
-    The field is read at ten points from start to end, at the nearest pixel; its component along
-    the line is the agreement. The score is the mean agreement of the samples above the threshold,
-    and 0 unless more than eight of them are.
+    The field is sampled at ten points from start to end, at the nearest pixel; the PAF score of a
+    sample is the field's component along the line. The connection score is the mean PAF score of
+    the samples above the threshold, or 0 unless more than eight samples are.
 
     Args:
         field: (2, H, W), x and y.
         starts: (A, 2) x and y of the peaks at the limb's first joint.
-        ends: (B, 2) the same at its second.
-        threshold: What the agreement at a sample must exceed to count.
+        ends: (B, 2) x and y of the peaks at its second joint.
+        threshold: PAF score that a sample must exceed to count.
 
     Returns:
         (A, B) scores.
@@ -95,11 +92,11 @@ def score_pairs(
     agrees = along > threshold
     count = agrees.sum(axis=-1)
     scores = np.where(agrees, along, 0).sum(axis=-1) / (count + _TINY)
-    return np.where(count > _LEAST_SHARE * _SAMPLES, scores, 0)
+    return np.where(count > _MIN_SHARE * _SAMPLES, scores, 0)
 
 
 def _best_pairs(scores: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Take pairs by descending score (ties in the order of the peaks), each peak at most once."""
+    """Select pairs by descending score (ties in the order of the peaks), each peak at most once."""
     pairs: list[tuple[int, int]] = []
     used_starts, used_ends = set(), set()
     for place in np.argsort(-scores, axis=None, kind="stable"):

@@ -1,7 +1,4 @@
-"""Heatmaps -> peaks: where a joint may be, on the upsampled grid.
-
-See the TAO reference, sections 11.4 and 11.5.
-"""
+"""Peaks of the upsampled heatmaps (TAO reference, sections 11.4 and 11.5)."""
 
 from __future__ import annotations
 
@@ -12,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The original's 5x5 kernel is the outer product of this row with itself: square roots of the
-# integrals of a unit normal over five equal bins on [-3.7, 3.7], made to sum to 1 (TAO reference,
-# section 11.5).
+# integrals of a unit normal over five equal bins on [-3.7, 3.7], normalized to the sum 1 (TAO
+# reference, section 11.5).
 _SMOOTHING = np.array([0.060411, 0.245542, 0.388092, 0.245542, 0.060411])
 _NEIGHBORHOOD = np.ones((3, 3), np.uint8)
 
-# A sound heatmap has one peak per person. A flat or noisy one has a peak at every other pixel,
-# and the pairs of two joints would be their square: only the highest peaks of a joint are kept.
-_MOST_PEAKS = 128
+# A good heatmap has one peak per person. A flat or noisy one has a peak at every other pixel, and
+# the number of pairs is quadratic: only the highest peaks of a joint are kept.
+_MAX_PEAKS = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """Candidates for the joints of all people; ordered by joint, then row, then column.
+    """Candidates for the joints of all people, ordered by joint, then row, then column.
 
     Args:
         joints: (P,) int64, index of the joint.
         points: (P, 2) int64, x and y in pixels of the upsampled grid.
-        scores: (P,) float32, the unsmoothed heatmap there.
+        scores: (P,) float32, values of the unsmoothed heatmap.
     """
 
     joints: NDArray[np.int64]
@@ -37,7 +34,7 @@ class Peaks:
     scores: NDArray[np.float32]
 
     def of(self, joint: int) -> NDArray[np.int64]:
-        """Indices of the candidates for one joint, ascending."""
+        """Return the indices of the candidates for one joint, ascending."""
         return np.flatnonzero(self.joints == joint)
 
 
@@ -51,8 +48,8 @@ def find_peaks(
 
     Args:
         heatmaps: (K, h, w), without the background.
-        threshold: What a peak must exceed.
-        upsampling: Factors (vertical, horizontal) by which the heatmaps are enlarged first.
+        threshold: Heatmap value that a peak must exceed.
+        upsampling: Vertical and horizontal upsampling factor of the heatmaps.
 
     Returns:
         At most 128 peaks per joint, the highest ones.
@@ -74,20 +71,20 @@ def find_peaks(
 def _highest(
     heatmap: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keep the highest peaks where there are too many, in the order in which they came."""
-    if len(rows) <= _MOST_PEAKS:
+    """Keep the highest peaks if there are too many, in their original order."""
+    if len(rows) <= _MAX_PEAKS:
         return rows, columns
     falling = np.argsort(-heatmap[rows, columns], kind="stable")
-    kept = np.sort(falling[:_MOST_PEAKS])
+    kept = np.sort(falling[:_MAX_PEAKS])
     return rows[kept], columns[kept]
 
 
 def upsample(channel: NDArray[np.float32], factors: tuple[int, int]) -> NDArray[np.float32]:
-    """Enlarge one channel with bicubic interpolation, pixel edges onto pixel edges.
+    """Upsample one channel with bicubic interpolation, aligning the edges of the pixels.
 
     Args:
         channel: (h, w).
-        factors: Vertical and horizontal.
+        factors: Vertical and horizontal factor.
 
     Returns:
         (h * vertical, w * horizontal).

@@ -1,10 +1,7 @@
-"""The original's way to draw targets: numpy, joint by joint and person by person.
+"""The original's rendering of targets, in loops over joints and people (TAO reference, section 6).
 
-See the TAO reference, section 6.
-
-People in network pixels in, heatmaps and part affinity fields of one sample out. A baseline only:
-it keeps what the original does otherwise than ours (fields on the corners of cells, later people
-written over earlier ones).
+A baseline only: it keeps the differences of the original from `bodyposenet.model.targets` (fields
+sampled at the corners of cells; later people overwrite earlier ones).
 """
 
 from __future__ import annotations
@@ -12,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet import Skeleton
 from bodyposenet.model.targets import TargetOptions
-from bodyposenet.skeleton import Skeleton
 
-_SMALLEST_HEAT = 0.001
+_MIN_HEATMAP_VALUE = 0.001
 
 
 def loop_targets(
@@ -30,11 +27,11 @@ def loop_targets(
 
     Args:
         keypoints: (P, K, 2) float, x and y in network pixels.
-        labelled: (P, K) bool, which of them to draw.
+        labelled: (P, K) bool, the keypoints to draw.
         skeleton: Joints and limbs.
-        height: Of the network input, in pixels.
-        width: Of the network input, in pixels.
-        options: Stride, deviation of the peaks and half width of the limbs.
+        height: Height of the network input in pixels.
+        width: Width of the network input in pixels.
+        options: Stride, sigma of the Gaussians and half width of the limbs.
 
     Returns:
         Heatmaps (K + 1, h, w) float32, the background last, and PAFs (2 L, h, w) float32.
@@ -54,7 +51,7 @@ def _loop_heatmaps(
     options: TargetOptions,
 ) -> NDArray[np.float32]:
     people, joints = labelled.shape
-    heat = np.zeros((joints + 1, rows, columns), np.float32)
+    heatmaps = np.zeros((joints + 1, rows, columns), np.float32)
     middle = (options.stride - 1) / 2
     grid_x, grid_y = np.meshgrid(
         np.arange(columns) * options.stride + middle, np.arange(rows) * options.stride + middle
@@ -65,10 +62,10 @@ def _loop_heatmaps(
                 x, y = keypoints[person, joint]
                 squared = (grid_x - x) ** 2 + (grid_y - y) ** 2
                 peak = np.exp(-squared / (2 * options.heatmap_sigma**2))
-                peak[peak < _SMALLEST_HEAT] = 0
-                heat[joint] = np.maximum(heat[joint], peak)
-    heat[joints] = np.clip(1 - heat[:joints].max(axis=0), 0, 1)
-    return heat
+                peak[peak < _MIN_HEATMAP_VALUE] = 0
+                heatmaps[joint] = np.maximum(heatmaps[joint], peak)
+    heatmaps[joints] = np.clip(1 - heatmaps[:joints].max(axis=0), 0, 1)
+    return heatmaps
 
 
 def _loop_pafs(
@@ -94,7 +91,7 @@ def _draw_limb(
     end: NDArray[np.floating],
     options: TargetOptions,
 ) -> None:
-    """Write one person's limb into its field (2, h, w); zeros beside the limb are written too."""
+    """Write one person's limb into its field (2, h, w), including the zeros beside the limb."""
     (start_x, start_y), (along_x, along_y) = start, end - start
     length = np.hypot(along_x, along_y)
     if length == 0:

@@ -1,9 +1,9 @@
-"""COCO 2017 in, the recipe's three small sets of it out: photos and annotations, shrunk alike.
+"""Extract three small sets from COCO 2017, with photos and annotations reduced in size.
 
 python examples/default_model/coco_subset.py --coco data/coco -o data
 
-`data/coco` holds `train2017`, `val2017` and `annotations`, as COCO has them. Which photos go where
-is in `coco_subset.yaml`.
+`data/coco` contains `train2017`, `val2017` and `annotations`, as published. `coco_subset.yaml`
+lists the photos of each set.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import cv2
 import yaml
 from cv2.typing import MatLike
 
+from bodyposenet import BodyPoseNetError
 from bodyposenet.console import print_result, progress
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.files import atomic_write, make_directory, read_json, write_json
 from bodyposenet.media.images import read_image
@@ -35,7 +35,9 @@ def main() -> None:
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    flags.add_argument("--coco", type=Path, required=True, metavar="DIR", help="COCO 2017")
+    flags.add_argument(
+        "--coco", type=Path, required=True, metavar="DIR", help="folder of COCO 2017"
+    )
     flags.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     arguments = flags.parse_args()
     coco = {split: _read_split(arguments.coco, split) for split in ("train2017", "val2017")}
@@ -50,23 +52,23 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """One of COCO's two sets."""
+    """One of COCO's splits."""
 
     photos: Path
     annotations: Path
     content: dict[str, Any]
-    """Of the annotation file."""
+    """Content of the annotation file."""
 
     def image(self, image_id: int) -> dict[str, Any]:
-        """What the annotation file says of an image.
+        """Return the entry of an image in the annotation file.
 
         Raises:
-            BodyPoseNetError: It does not know it.
+            BodyPoseNetError: The file has no such image.
         """
         if image_id not in self._images:
             raise BodyPoseNetError(
                 f"{self.annotations}: has no image {image_id}",
-                "Give COCO 2017's own file, with all of its images.",
+                "Use the complete annotation file of COCO 2017.",
             )
         return self._images[image_id]
 
@@ -76,7 +78,7 @@ class Split:
 
     @cached_property
     def people(self) -> dict[int, list[dict[str, Any]]]:
-        """The annotations of each image."""
+        """Return the annotations of each image."""
         people = defaultdict(list)
         for person in self.content["annotations"]:
             people[person["image_id"]].append(person)
@@ -91,7 +93,7 @@ def _read_split(folder: Path, split: str) -> Split:
 def _write_photos(
     coco: dict[str, Split], photos: list[tuple[str, int]], folder: Path, long_side: int
 ) -> dict[str, Any]:
-    """Write shrunk photos, each (split, id); their annotations."""
+    """Write reduced photos, each given as (split, id); return their annotations."""
     make_directory(folder)
     images, people = [], []
     for split_name, image_id in progress(photos, f"writing {folder}"):
@@ -114,7 +116,7 @@ def _write_jpeg(path: Path, blue_first: MatLike) -> None:
 
 
 def shrink(person: dict[str, Any], scale: float) -> dict[str, Any]:
-    """An annotation for its image `scale` times as large; a crowd's mask becomes its box."""
+    """Scale an annotation with its image; the mask of a crowd becomes its box."""
     x, y, width, height = box = [value * scale for value in person["bbox"]]
     outline = person["segmentation"]
     if isinstance(outline, dict):

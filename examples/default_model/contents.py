@@ -1,13 +1,13 @@
-"""List the files that a training opens, for `kit.py pack`."""
+"""List the files that a training opens, for `remote_training.py pack`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from bodyposenet import BodyPoseNetError
 from bodyposenet.data.records import read_records
 from bodyposenet.data.teacher_map_store import HEADER_FILE, TeacherMapStore
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.evaluator import load_test_images
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
@@ -15,10 +15,10 @@ from bodyposenet.training.samples import dataset_sources, record_files
 
 
 def files_of(spec: TrainSpec) -> Iterator[Path]:
-    """All that a train spec names and a training opens, but for the spec itself.
+    """Yield all files that a training with this spec opens, except for the spec itself.
 
     Raises:
-        BodyPoseNetError: A file is missing or broken.
+        BodyPoseNetError: A file is missing or damaged.
     """
     yield from _named_files(spec)
     dataset_specs = spec.dataset_specs()
@@ -59,10 +59,10 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
             found = spec.existing_path(place, path)
             yield found
             companion = found.with_suffix(".bin" if found.suffix == ".xml" else ".state")
-            if companion.is_file():  # an IR's weights, a checkpoint's state
+            if companion.is_file():  # weights of an OpenVINO IR, or state of a checkpoint
                 yield companion
     pose = spec.find(spec.dataloader.pose_config.pose_config_path)
-    if pose is not None:  # else it is one that comes with the package
+    if pose is not None:  # otherwise it is one of the package
         yield pose
 
 
@@ -76,7 +76,7 @@ def _record_files(spec: TrainSpec) -> Iterator[Path]:
 
 
 def _test_data(spec: DatasetSpec, limit: int | None) -> Iterator[Path]:
-    """What the AP while training is measured on; a test set that is the train set is none."""
+    """Yield the files of the validation; a test set that equals the train set is not validated."""
     trained = spec.train_data.annotation_root_dir_path
     if spec.test_data and spec.test_data.annotation_root_dir_path != trained:
         yield spec.annotations("test")

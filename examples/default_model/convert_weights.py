@@ -1,4 +1,4 @@
-r"""Bring weights into a model file of ours: published ones, or those of a training.
+r"""Convert published weights, or those of a training, to a model file (.tlt).
 
 python -m examples.default_model.convert_weights --weights human-pose-estimation-0001.xml \
     -o import.tlt
@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from bodyposenet import BodyPoseNetError
 from bodyposenet.console import print_result
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.model.checkpoint import model_header, named_tensors, write_tensors
 from bodyposenet.model.network import BodyPoseNetwork
@@ -22,10 +22,10 @@ from bodyposenet.specs.pose import load_skeleton
 
 
 def main() -> None:
-    """Read the weights, average them with others if asked for, and write the model."""
+    """Read the weights, optionally average them with others, and write the model."""
     arguments = _flags().parse_args()
     if not 0 <= arguments.share <= 1:
-        raise BodyPoseNetError(f"--share {arguments.share}: must be from 0 to 1")
+        raise BodyPoseNetError(f"--share {arguments.share}: expected a number from 0 to 1")
     network = _read(arguments.weights, arguments.pose_config)
     tensors = named_tensors(network)
     if arguments.average_with is not None:
@@ -35,7 +35,7 @@ def main() -> None:
         }:
             raise BodyPoseNetError(
                 f"{arguments.average_with}: not the same network as {arguments.weights}",
-                "Give two models of one architecture and the same widths.",
+                "Use two models with the same architecture and the same numbers of channels.",
             )
         tensors = {
             name: tensor.lerp(others[name], 1 - arguments.share)
@@ -66,21 +66,21 @@ def _flags() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--weights", required=True, type=Path, metavar="FILE",
-        help="what pretrained_weights of a train spec reads: .xml, .pth, .tlt, .onnx",
+        help="any file that pretrained_weights of a train spec accepts: .xml, .pth, .tlt, .onnx",
     )  # fmt: skip
     flags.add_argument(
         "--pose_config", metavar="FILE",
-        help="joints and limbs of the model, new ones start small; default: those of the weights",
+        help="joints and limbs of the model; new ones start near 0; default: those of the weights",
     )  # fmt: skip
     flags.add_argument(
         "--average_with", type=Path, metavar="FILE",
-        help="weights of the same network, as those that the training started from",
+        help="weights of the same network to average with, such as those before the training",
     )  # fmt: skip
     flags.add_argument(
         "--share", type=float, default=0.5,
-        help="of --weights in the average; 0.5 by default",
+        help="share of --weights in the average; default: 0.5",
     )  # fmt: skip
-    flags.add_argument("--half", action="store_true", help="write float16: half the size")
+    flags.add_argument("--half", action="store_true", help="write float16, at half the size")
     flags.add_argument("-o", "--output_file", required=True, type=Path, metavar="FILE")
     return flags
 

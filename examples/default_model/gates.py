@@ -1,10 +1,10 @@
-"""Measure what a checkpoint must keep or gain before it may become the default model.
+"""Check the criteria that a checkpoint must meet to become the default model.
 
 python -m examples.default_model.gates runs/default_model/model.epoch-1.tlt --start import.tlt
 
-The photos of val are shrunk and blurred when they are enlarged, which hides or invents gains; so
-three figures count: val at 256 (not enlarged) and at 368, and sharp photos at 368. All at one size,
-adjusted, mode accurate, in float.
+The photos of val are small, and blurred where they are enlarged, which can hide or simulate gains.
+So three results count: val at 256 (not enlarged) and at 368, and sharp photos at 368. All with one
+scale, `adjust_network_input`, `mode: accurate`, in floating point.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from bodyposenet.specs.inference import InferenceSpec
 Figures = dict[str, float]
 
 _AP, _AP_LARGE = 0, 4
-"""Places of the figures among COCO's ten."""
+"""Indices in COCO's ten values."""
 
 
 class Gate(NamedTuple):
-    """What a figure must be, compared with that of the start.
+    """A criterion for a figure, relative to the figure of the starting weights.
 
     Args:
         figure: Name of the figure.
-        rule: For people.
-        passes: (checkpoint's figure, start's figure) -> whether it is good enough.
+        rule: Description of the criterion.
+        passes: Function of the checkpoint's and the start's figure that returns whether the
+            criterion is met.
     """
 
     figure: str
@@ -82,7 +83,7 @@ def _passes(gate: Gate, figures: Figures, start: Figures) -> bool:
 
 
 def _measured(model: Path, arguments: argparse.Namespace) -> Figures:
-    """The figures of a model; those that were measured before lie beside it."""
+    """Return the figures of a model; they are cached in a file beside it."""
     kept = model.with_name(f"{model.name}.gates.json")
     sets = {"val": str(arguments.val), "sharp": str(arguments.sharp), "limit": arguments.limit}
     if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime:
@@ -100,11 +101,11 @@ def measure(
     """Evaluate a model on both sets.
 
     Args:
-        model: Any model file of ours.
+        model: Model file.
         val: Dataset spec of the validation photos.
         sharp: Dataset spec of the sharp photos.
-        limit: Only the first so many photos of each.
-        threads: Of the network.
+        limit: Maximum number of photos per set; None for all.
+        threads: Threads of the network.
 
     Returns:
         AP by set and size, and the median offsets of the joints on sharp photos, in network pixels.
@@ -128,15 +129,15 @@ def measure(
 def find_offsets(
     matches: Sequence[Match], images: Sequence[CocoImage], spec: InferenceSpec
 ) -> NDArray[np.float64]:
-    """Compare the joints of people who were found with their labels.
+    """Return the offsets of the detected joints from their labels.
 
     Args:
-        matches: People and their poses, of an evaluation.
-        images: The images that were evaluated.
-        spec: Tells the size of the network's input.
+        matches: Annotated people and their matched poses, from an evaluation.
+        images: The evaluated images.
+        spec: Inference spec, for the size of the network's input.
 
     Returns:
-        (J, 2) network pixels from the labels to the found joints.
+        (J, 2) offsets in network pixels.
     """
     scales = {
         image.image_id: network_affine(image.height, image.width, spec)[0].scale for image in images
@@ -155,7 +156,7 @@ def _flags() -> argparse.ArgumentParser:
     )
     flags.add_argument("models", nargs="+", type=Path, metavar="FILE", help="checkpoints")
     flags.add_argument(
-        "--start", required=True, type=Path, metavar="FILE", help="what they started from"
+        "--start", required=True, type=Path, metavar="FILE", help="weights before the training"
     )
     specs = Path("examples")
     flags.add_argument(
@@ -167,7 +168,7 @@ def _flags() -> argparse.ArgumentParser:
         help="dataset spec of the sharp photos",
     )  # fmt: skip
     flags.add_argument("--limit", type=int, metavar="N", help="only the first N photos of each")
-    flags.add_argument("--threads", type=int, metavar="N", help="of the network")
+    flags.add_argument("--threads", type=int, metavar="N", help="threads of the network")
     return flags
 
 

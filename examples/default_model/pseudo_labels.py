@@ -1,12 +1,12 @@
-r"""Find the people of a folder of photos, for `bpnet dataset_convert --pseudo_labels`.
+r"""Detect the people in a folder of photos, for `bpnet dataset_convert --pseudo_labels`.
 
 python -m examples.default_model.pseudo_labels --images data/coco-train-more/images \
     --refine movenet_thunder.onnx -o data/more_people.json
 
-A network finds the people of the whole photo, at two sizes and mirrored. With --refine, MoveNet
-Thunder estimates the pose of each person again, on a crop. Where both agree, the person keeps a
-high score and takes over the keypoints that Thunder is sure of. People whom they disagree about
-and people in crowds get a low score: they end as masked regions, not as labels.
+A network detects the people in the whole photo, at two scales with the flip test. With --refine,
+MoveNet Thunder estimates the pose of each person again, on a crop. If both agree, the person keeps
+a high score, with Thunder's confident keypoints. People with different estimates and people in
+crowds get a low score, so that they become masked regions instead of labels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bodyposenet import Affine, BodyPoseNetError, Poses
 from bodyposenet.console import print_result, progress
-from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exit_codes import exit_code_of
-from bodyposenet.geometry import Affine
 from bodyposenet.inference.detections import describe_image, write_detections
 from bodyposenet.inference.engines.base import ENGINES
 from bodyposenet.inference.models import open_engine
@@ -32,40 +31,39 @@ from bodyposenet.media.images import read_image
 from bodyposenet.media.inputs import list_images
 from bodyposenet.skeleton import COCO_JOINTS, oks_sigmas
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.types import Poses
 
 SCALES = (0.6, 1.5)
-"""Factors of the input size, whose maps are averaged."""
+"""Factors of the input size; the maps are averaged."""
 
 _CROP_SIZE = 256
-"""Side of the crop that Thunder takes, in pixels."""
+"""Side of Thunder's input crop in pixels."""
 
 _CROP_MARGIN = 1.4
 """Side of the crop, as a multiple of the longer side of the keypoints' box."""
 
 _SMALLEST_BOX = 8.0
-"""Least side of that box, in pixels of the image."""
+"""Minimum side of that box in image pixels."""
 
-_SURE = 0.5
-"""Least score of a keypoint of Thunder for it to count: .84 to .92 of these are right."""
+_CONFIDENT = 0.5
+"""Minimum score of a confident keypoint of Thunder: .84 to .92 of these are correct."""
 
 _CLOSE = 0.5
-"""Least similarity (the exponential of OKS) of two keypoints that confirm each other."""
+"""Minimum similarity (the exponential in OKS) of two keypoints that confirm each other."""
 
-_AGREEMENT = 0.5
-"""Least OKS between both estimates of a person for their keypoints to be merged."""
+_MIN_OKS = 0.5
+"""Minimum OKS between both estimates of a person for merging their keypoints."""
 
 _AREA = 0.3
-"""Area of a person for OKS, as a share of the squared longer side of the keypoints' box."""
+"""Area of a person for OKS, as a share of the squared long side of the keypoints' box."""
 
 _LEAST_KEYPOINTS = 3
-"""People of fewer keypoints have no pose to compare."""
+"""People with fewer keypoints are not compared."""
 
 _BOX_MARGIN = 0.1
-"""Boxes reach beyond keypoints by this share of their longer side."""
+"""Margin of boxes around keypoints, as a share of their long side."""
 
 _CROWD_OVERLAP, _CROWD_PEOPLE = 0.3, 2
-"""A person stands in a crowd where so many others cover this share of its box each."""
+"""A person is in a crowd if this many others each cover this share of the person's box."""
 
 
 class PersonEstimator(Protocol):
@@ -90,7 +88,7 @@ class Thunder:
         threads: Number of threads; 0 lets the runtime choose.
 
     Raises:
-        BodyPoseNetError: The file is missing, or is no model that ONNX Runtime can run.
+        BodyPoseNetError: The file is missing, or ONNX Runtime cannot run it.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -135,13 +133,13 @@ def lower_crowds(poses: Poses) -> Poses:
 def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) -> Poses:
     """Compare each person with a second estimate of its pose, and merge both.
 
-    The agreement is the OKS of the second estimate with the network's keypoints. A person's score
-    is multiplied by (1 + agreement) / 2. In a crowd, where the second network may look at a
-    neighbor, there is no second estimate, and the score is halved.
+    A person's score is multiplied by (1 + OKS) / 2, where OKS is that of the second estimate and
+    the network's keypoints. In a crowd, where the second network may estimate a neighbor, there is
+    no second estimate, and the score is halved.
 
-    Where the agreement is .5 or more, the keypoints are merged: those that the second estimate is
-    sure of replace the network's, by the mean of the two where they are close. All others stay as
-    they are; those of unsure people bound the region to be masked.
+    If OKS is .5 or more, the keypoints are merged: confident keypoints of the second estimate
+    replace those of the network, or are averaged with them if they are close. All other keypoints
+    are unchanged; those of people with low scores bound the masked region.
 
     Args:
         poses: The network's people in the image.
@@ -149,7 +147,7 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
         estimate: The second network.
     """
     points, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
-    agreements = np.zeros(len(poses), np.float32)
+    similarities = np.zeros(len(poses), np.float32)
     shared = [joint for joint in COCO_JOINTS if joint in poses.skeleton.joints]
     ours = np.array([poses.skeleton.joints.index(joint) for joint in shared], np.intp)
     theirs = np.array([COCO_JOINTS.index(joint) for joint in shared], np.intp)
@@ -164,11 +162,11 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
         area = _AREA * np.ptp(first[~np.isnan(first[:, 0])], axis=0).max() ** 2
         distances = ((first - second[:, :2]) ** 2).sum(axis=1)
         close = np.exp(-distances / (2 * variances * max(area, 1.0)))  # NaN: not found
-        agreements[person] = np.nanmean(close)
-        if agreements[person] >= _AGREEMENT:
+        similarities[person] = np.nanmean(close)
+        if similarities[person] >= _MIN_OKS:
             merged, merged_scores = _merge(first, scores[person, ours], second, close)
             points[person, ours], scores[person, ours] = merged, merged_scores
-    factors = (1 + agreements) / 2
+    factors = (1 + similarities) / 2
     return replace(poses, keypoints=points, keypoint_scores=scores, scores=poses.scores * factors)
 
 
@@ -187,14 +185,14 @@ def _merge(
     close: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Merge the network's keypoints of a person with the second estimate; see `refine`."""
-    is_sure, is_close = second[:, 2] >= _SURE, close >= _CLOSE
-    points = np.where(is_sure[:, None], second[:, :2], first)
-    points = np.where((is_sure & is_close)[:, None], (first + second[:, :2]) / 2, points)
-    return points, np.where(is_sure, np.fmax(first_scores, second[:, 2]), first_scores)
+    is_confident, is_close = second[:, 2] >= _CONFIDENT, close >= _CLOSE
+    points = np.where(is_confident[:, None], second[:, :2], first)
+    points = np.where((is_confident & is_close)[:, None], (first + second[:, :2]) / 2, points)
+    return points, np.where(is_confident, np.fmax(first_scores, second[:, 2]), first_scores)
 
 
 def _in_crowd(poses: Poses) -> NDArray[np.bool_]:
-    """(N,) whether several other people overlap a person."""
+    """Return (N,) bool, whether several other people overlap a person."""
     if not len(poses):
         return np.zeros(0, bool)
     low, high = np.nanmin(poses.keypoints, axis=1), np.nanmax(poses.keypoints, axis=1)
@@ -212,18 +210,18 @@ def _flags() -> argparse.ArgumentParser:
     )
     flags.add_argument("--images", required=True, metavar="DIR", help="folder of the photos")
     flags.add_argument(
-        "-m", "--model", metavar="FILE", help="network; the default model by default"
+        "-m", "--model", metavar="FILE", help="model file; default: the default model"
     )  # fmt: skip
     flags.add_argument("-k", "--key", default="", help="key of an encrypted model")
     flags.add_argument(
-        "--engine", choices=ENGINES, default="auto", help="runtime of the network; auto by default"
+        "--engine", choices=ENGINES, default="auto", help="runtime of the network; default: auto"
     )
     flags.add_argument(
         "--refine", type=Path, metavar="FILE", help="ONNX file of MoveNet Thunder; optional"
     )
     flags.add_argument(
         "--scales", type=float, nargs="+", default=SCALES, metavar="S",
-        help="factors of the input size (368), whose maps are averaged; .6 and 1.5 by default",
+        help="factors of the input size (368); maps are averaged; default: .6 and 1.5",
     )  # fmt: skip
     flags.add_argument("--threads", type=int, metavar="N", help="threads of each network")
     flags.add_argument("-o", "--output_file", type=Path, required=True, metavar="FILE")
@@ -231,7 +229,7 @@ def _flags() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Find the people of a folder."""
+    """Detect the people in a folder of photos."""
     arguments = _flags().parse_args()
     spec = InferenceSpec(flip_test=True, multi_scale_inference=True, scales=tuple(arguments.scales))
     estimate = Thunder(arguments.refine, arguments.threads or 0) if arguments.refine else None

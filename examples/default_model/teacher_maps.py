@@ -2,8 +2,8 @@
 
 python -m examples.default_model.teacher_maps -e train.yaml -i teacher.yaml -m teacher.onnx -o maps
 
-The inference spec sets the input shape, the scales and the flip test. A run that was stopped
-continues with the same command.
+The inference spec sets the input shape, the scales and the flip test. After an interruption, the
+same command resumes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,23 @@ def main() -> None:
     photos_of = flags.add_mutually_exclusive_group(required=True)
     photos_of.add_argument("--images", metavar="DIR", help="folder of the photos")
     photos_of.add_argument(
-        "-e", "--experiment_spec_file", metavar="FILE", help="train spec: its training photos"
+        "-e",
+        "--experiment_spec_file",
+        metavar="FILE",
+        help="train spec; its training photos are used",
     )
     flags.add_argument(
         "-i", "--inference_spec", metavar="FILE", help="input shape, scales and flip test"
     )
-    flags.add_argument("-m", "--model", metavar="FILE", help="the teacher; default: of the package")
+    flags.add_argument(
+        "-m", "--model", metavar="FILE", help="the teacher; default: the default model"
+    )
     flags.add_argument("-k", "--key", default="", help="key of an encrypted model")
-    flags.add_argument("--engine", default="auto", choices=ENGINES, help="what runs the model")
-    flags.add_argument("--precision", choices=PRECISIONS, help="what it computes in")
-    flags.add_argument("--threads", type=int, metavar="N", help="of the network, at most")
+    flags.add_argument(
+        "--engine", default="auto", choices=ENGINES, help="runtime of the model; default: auto"
+    )
+    flags.add_argument("--precision", choices=PRECISIONS, help="precision of the model")
+    flags.add_argument("--threads", type=int, metavar="N", help="maximum number of threads")
     flags.add_argument("-o", "--output_dir", type=Path, required=True, metavar="DIR")
     arguments = flags.parse_args()
     configure_logging("INFO")

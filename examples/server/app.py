@@ -1,9 +1,9 @@
-"""HTTP service for pose estimation: one estimator, shared by a pool of threads.
+"""HTTP service for pose estimation: one model, shared by a pool of threads.
 
     uvicorn --app-dir examples/server --factory app:create_app --timeout-keep-alive 75
 
-A request waits in a bounded queue, and is refused at once if that is full: a service that accepts
-everything answers nobody in time. `README.md` describes the routes, the settings and the limits.
+Requests wait in a bounded queue. If it is full, a request is rejected immediately, so that latency
+stays bounded. `README.md` describes the routes, the settings and the limits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from bodyposenet import BodyPoseNetError, PoseEstimator, Poses
 from bodyposenet.cpu import usable_cores
 
 PREFIX = "BPNET_SERVER_"
-"""Of the environment variables."""
+"""Prefix of the environment variables."""
 
 _NO_IMAGE = BodyPoseNetError(
     "The request has no image",
@@ -58,7 +58,7 @@ _BODY = {
         },
     },
 }
-"""What `/predict` takes, for the page at `/docs`."""
+"""Request body of `/predict`, for the API documentation at `/docs`."""
 
 
 class Settings(BaseModel):
@@ -67,24 +67,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Path | None = None
-    """Model file; by default the model that comes with the package. `BPNET_KEY` opens it."""
+    """Model file; None for the default model. The key of an encrypted file is `BPNET_KEY`."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda:0`."""
     workers: int = Field(default_factory=usable_cores, ge=1)
-    """Images that are processed at the same time; by default one per core."""
+    """Images that are processed concurrently; default: one per core."""
     threads: int = Field(1, ge=1)
-    """Threads of the network per image. One, with a worker per core, gives the most images per
-    second; one worker with all cores gives the shortest time per image."""
+    """Threads of the network per image. 1, with a worker per core, gives the highest throughput;
+    one worker with all cores gives the lowest latency."""
     queue_length: int = Field(32, ge=0)
-    """Requests that wait for a worker; more are refused."""
+    """Requests that wait for a worker; more are rejected."""
     timeout: float = Field(10.0, gt=0)
-    """Seconds from the head of a request until its result."""
+    """Seconds from the headers of a request to its result."""
     max_bytes: int = Field(16 * 2**20, ge=1)
-    """Size of a request's body."""
+    """Maximum size of a request's body in bytes."""
     score_threshold: float = Field(0.0, ge=0, le=1)
-    """People of lower scores are left out, unless a request sets another threshold."""
+    """Minimum score of the people in a result, unless a request sets another threshold."""
     max_people: int | None = Field(None, ge=1)
-    """Most people of one image, the best ones, unless a request sets another number."""
+    """Maximum number of people per image, unless a request sets another number."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -109,7 +109,7 @@ class Settings(BaseModel):
             ) from error
 
     def load(self) -> PoseEstimator:
-        """Open the model."""
+        """Load the model."""
         return bodyposenet.load(
             self.model,
             os.environ.get("BPNET_KEY"),
@@ -132,29 +132,29 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "bodyposenet_request_seconds",
-            "Seconds from the head of a request to its response",
+            "Seconds from the headers of a request to its response",
             registry=self.registry,
         )
         self.inference_seconds = Histogram(
             "bodyposenet_inference_seconds",
-            "Seconds of decoding an image and finding the people",
+            "Seconds to decode an image and detect the people",
             registry=self.registry,
         )
         self.pending = Gauge(
-            "bodyposenet_pending_requests", "Requests that wait or run", registry=self.registry
+            "bodyposenet_pending_requests",
+            "Requests that are waiting or being processed",
+            registry=self.registry,
         )
-        self.people = Counter(
-            "bodyposenet_people", "People that were found", registry=self.registry
-        )
+        self.people = Counter("bodyposenet_people", "People detected", registry=self.registry)
 
 
 class Service:
-    """An estimator, the threads that share it, and the requests that are under way.
+    """A model, the threads that share it, and the pending requests.
 
     `predict` and what it calls run in the event loop, `_infer` in a thread.
 
     Args:
-        model: Finds the people.
+        model: The model.
         settings: The limits.
     """
 
@@ -164,18 +164,18 @@ class Service:
         self.pending = 0
         self._model = model
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="inference")
-        self._seconds = 0.0  # of an inference, as a moving average
+        self._seconds = 0.0  # moving average of the seconds per inference
 
     async def predict(self, request: Request, limits: Mapping[str, Any]) -> Poses:
-        """Find the people in the image of a request.
+        """Detect the people in the image of a request.
 
         Args:
-            request: Its body is read.
-            limits: `score_threshold` and `max_people`, where the request sets them.
+            request: The request; its body is read.
+            limits: `score_threshold` and `max_people`, if the request sets them.
 
         Raises:
             HTTPException: 503 if the queue is full, 413 if the body is too large, 408 if it does
-                not arrive in time, 504 if the people are not found in time.
+                not arrive in time, 504 if there is no result in time.
             BodyPoseNetError: The body is not an image.
         """
         self._enter()
@@ -185,7 +185,9 @@ class Service:
             async with asyncio.timeout(self.settings.timeout):
                 content = await read_image(request, self.settings.max_bytes)
                 work = self._pool.submit(self._infer, content, limits)
-                return await asyncio.wrap_future(work)  # at a timeout, it leaves the queue
+                return await asyncio.wrap_future(
+                    work
+                )  # after a timeout it is removed from the queue
         except TimeoutError as error:
             seconds = f"{self.settings.timeout:g} seconds"
             if work is None:
@@ -196,11 +198,11 @@ class Service:
         finally:
             if work is None:
                 self._leave()
-            else:  # a thread cannot be interrupted: it holds its place until it is done
+            else:  # a thread cannot be interrupted: it counts as pending until it is done
                 work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
 
     def close(self) -> None:
-        """Wait for the images that are processed, drop those that wait, and close the model."""
+        """Wait for the running inferences, drop the waiting ones, and close the model."""
         self._pool.shutdown(cancel_futures=True)
         self._model.close()
 
@@ -231,8 +233,8 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     """Read the image of a request: its body, or the first file of a form.
 
     Raises:
-        HTTPException: 413 if the body has more bytes, whatever its header states.
-        BodyPoseNetError: There is no image.
+        HTTPException: 413 if the body has more than `max_bytes`, whatever its header states.
+        BodyPoseNetError: The request has no image.
     """
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > max_bytes:
@@ -250,7 +252,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
 
 
 def _limit(receive: Receive, max_bytes: int) -> Receive:
-    """Pass messages on until their bodies have more bytes in all."""
+    """Wrap `receive`, and raise an error once the bodies exceed `max_bytes` in total."""
     left = max_bytes
 
     async def limited() -> Message:
@@ -270,15 +272,15 @@ def create_app(
     """Build the application.
 
     Args:
-        settings: By default from the environment.
-        load: Opens the model, when the application starts.
+        settings: The settings; None to read them from the environment.
+        load: Function that loads the model when the application starts.
     """
     settings = settings or Settings.from_environment()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         model = load(settings)
-        model(np.zeros((64, 64, 3), np.uint8))  # compiles the decoder, before the first request
+        model(np.zeros((64, 64, 3), np.uint8))  # compile the decoder before the first request
         app.state.service = service = Service(model, settings)
         yield
         service.close()
@@ -297,7 +299,7 @@ async def predict(
     score_threshold: Annotated[float | None, Query(ge=0, le=1)] = None,
     max_people: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
-    """Find the people in an image; the response holds the lists of `Poses.to_dict`."""
+    """Detect the people in an image; the response contains the lists of `Poses.to_dict`."""
     given = {"score_threshold": score_threshold, "max_people": max_people}
     limits = {name: value for name, value in given.items() if value is not None}
     poses = await request.app.state.service.predict(request, limits)
@@ -306,7 +308,7 @@ async def predict(
 
 
 async def health(request: Request) -> dict[str, Any]:
-    """Answer that the model is open, and how many requests are under way."""
+    """Report that the model is loaded, and the number of pending requests."""
     service = request.app.state.service
     return {
         "status": "ok",
@@ -317,19 +319,19 @@ async def health(request: Request) -> dict[str, Any]:
 
 
 async def metrics(request: Request) -> Response:
-    """Write the metrics in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     registry = request.app.state.service.metrics.registry
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _explain(request: Request, error: Exception) -> JSONResponse:
-    """Turn an error that the caller can fix into a response."""
+    """Convert an error that the caller can fix to a response."""
     assert isinstance(error, BodyPoseNetError)
     return JSONResponse({"detail": error.what, "remedy": error.remedy}, 422)
 
 
 async def _measure(request: Request, respond: Callable[..., Any]) -> Response:
-    """Count requests to `/predict` and their seconds."""
+    """Count and time requests to `/predict`."""
     if request.url.path != "/predict":
         return await respond(request)
     values, start, status = request.app.state.service.metrics, time.perf_counter(), 500

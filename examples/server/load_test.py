@@ -1,10 +1,10 @@
-"""Load test of the service: many requests at once must have the results of one after the other.
+"""Load test of the service: concurrent requests must have the results of sequential ones.
 
     python examples/server/load_test.py
 
-It starts the service on a free port of this machine, with its settings from the environment, or
-takes one that runs (`--url`). A refused request (503) is sent again after the seconds that the
-service asks for. It ends with exit code 1 if a result differs.
+It starts the service on a free port, with settings from the environment, or uses a running one
+(`--url`). A rejected request (503) is repeated after the seconds in `Retry-After`. The exit code is
+1 if a result differs.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ import numpy as np
 from bodyposenet.demo import draw_scene
 
 _SIZES = ((240, 320), (480, 640), (640, 427), (375, 500), (720, 1280))
-"""Of the drawn images."""
+"""Sizes of the drawn images."""
 _START_SECONDS = 120
 _REQUEST_SECONDS = 300
 
 
 @dataclass
 class Answers:
-    """What the service answered.
+    """Responses of the service.
 
     Attributes:
-        bodies: The result of each request.
-        latencies: Seconds of each request, with its repetitions.
-        refusals: How many requests were refused and sent again.
-        seconds: From the first request to the last result.
+        bodies: Result of each request.
+        latencies: Seconds of each request, including repetitions.
+        refusals: Number of requests that were rejected and repeated.
+        seconds: Seconds from the first request to the last result.
     """
 
     bodies: list[bytes] = field(default_factory=list)
@@ -52,16 +52,16 @@ class Answers:
 
 
 async def send_all(url: str, images: Sequence[bytes], requests: int, at_once: int) -> Answers:
-    """Send the images in turn.
+    """Send requests with the given images, repeated in order.
 
     Args:
-        url: Of the service.
+        url: Address of the service.
         images: Contents of image files.
         requests: Number of requests.
-        at_once: Requests under way at the same time.
+        at_once: Number of concurrent requests.
 
     Raises:
-        httpx.HTTPError: The service cannot be reached, or answers with an error.
+        httpx.HTTPError: The service cannot be reached, or returns an error.
     """
     answers = Answers([b""] * requests, [0.0] * requests)
     free = asyncio.Semaphore(at_once)
@@ -144,17 +144,17 @@ def report(name: str, answers: Answers) -> None:
 
 
 def run(url: str, images: Sequence[bytes], requests: int, at_once: int) -> int:
-    """Compare both ways, and print a table.
+    """Send sequential, then concurrent requests, compare their results, and print a table.
 
     Returns:
-        How many results differ.
+        The number of results that differ.
     """
-    title = ("requests/s", "median s", "95 % s", "longest s", "refused")
+    title = ("requests/s", "median s", "95 % s", "longest s", "rejected")
     print(f"{'':<26} " + " ".join(f"{word:>9}" for word in title))
     sequential = asyncio.run(send_all(url, images, len(images), at_once=1))
-    report(f"{len(images)}, one by one", sequential)
+    report(f"{len(images)}, sequential", sequential)
     concurrent = asyncio.run(send_all(url, images, requests, at_once))
-    report(f"{requests}, {at_once} at once", concurrent)
+    report(f"{requests}, {at_once} concurrent", concurrent)
     expected = [sequential.bodies[number % len(images)] for number in range(requests)]
     different = sum(map(bytes.__ne__, concurrent.bodies, expected))
     people = sum(len(json.loads(body)["scores"]) for body in sequential.bodies)
@@ -165,10 +165,16 @@ def run(url: str, images: Sequence[bytes], requests: int, at_once: int) -> int:
 def main() -> int:
     """Run the load test."""
     parser = argparse.ArgumentParser(description="Load test of the service.")
-    parser.add_argument("--url", help="Address of a service that runs.")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="JPEG files; default: drawn.")
-    parser.add_argument("--requests", type=int, default=200, metavar="N")
-    parser.add_argument("--at_once", type=int, default=200, metavar="N")
+    parser.add_argument("--url", help="Address of a running service.")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="Folder of JPEG files; default: drawn images."
+    )
+    parser.add_argument(
+        "--requests", type=int, default=200, metavar="N", help="Number of requests; default: 200."
+    )
+    parser.add_argument(
+        "--at_once", type=int, default=200, metavar="N", help="Concurrent requests; default: 200."
+    )
     arguments = parser.parse_args()
     if arguments.images:
         images = [path.read_bytes() for path in sorted(arguments.images.glob("*.jpg"))]

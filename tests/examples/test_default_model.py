@@ -1,4 +1,4 @@
-"""The default model's recipe: data, weights, specs, gates, the kit for other machines."""
+"""The default model's recipe: data, weights, specs, gates, training on another machine."""
 
 import importlib.util
 import json
@@ -51,9 +51,9 @@ def load_script(name):
 
 
 @pytest.fixture
-def kit(monkeypatch):
+def remote_training(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
-    return load_script("kit")
+    return load_script("remote_training")
 
 
 @pytest.fixture
@@ -78,7 +78,15 @@ def home(write_train_spec, tmp_path, monkeypatch):
 
 
 def start(machine, *flags):
-    command = [sys.executable, str(FOLDER / "kit.py"), "train", "--kit", "kit", "--work", machine]
+    command = [
+        sys.executable,
+        str(FOLDER / "remote_training.py"),
+        "train",
+        "--archive",
+        "archive",
+        "--work",
+        machine,
+    ]
     return subprocess.Popen(
         [*command, "--out", "out", "--state", "out", *flags], stderr=subprocess.PIPE, text=True
     )
@@ -95,10 +103,10 @@ def epochs():
     return [line["epoch"] for line in lines if "graphical" in line]
 
 
-def test_a_training_goes_on_on_another_machine(kit, home):
-    pack = ["pack", "-e", "train.yaml", "--kit", "kit", "--max-mb"]
-    assert kit.main([*pack, "0.4"]) == 0
-    first, *others = sorted(Path("kit").iterdir())
+def test_a_training_resumes_on_another_machine(remote_training, home):
+    pack = ["pack", "-e", "train.yaml", "--archive", "archive", "--max-mb"]
+    assert remote_training.main([*pack, "0.4"]) == 0
+    first, *others = sorted(Path("archive").iterdir())
     assert others
     assert all(part.stat().st_size < 0.4e6 for part in (first, *others))
 
@@ -106,7 +114,7 @@ def test_a_training_goes_on_on_another_machine(kit, home):
     code, err = piece("one")
     assert (code, f"1 of {len(others) + 1} parts" in err) == (2, True), err
     for part in waiting:
-        part.rename(home / "kit" / part.name)
+        part.rename(home / "archive" / part.name)
 
     run = start("one")
     while run.poll() is None and not list(Path("one/results").glob("model.epoch-3.tlt")):
@@ -140,27 +148,30 @@ def test_a_training_goes_on_on_another_machine(kit, home):
     assert epochs() == list(range(1, EPOCHS + 1))
 
 
-def test_pieces_that_did_not_all_arrive_are_left_out(kit, tmp_path):
+def test_incomplete_parts_are_ignored(remote_training, tmp_path):
     content = bytes(range(256))
-    old, new = dict(kit._cut("a", content, 100)), dict(kit._cut("a", content[::-1], 100))
+    old, new = (
+        dict(remote_training._split("a", content, 100)),
+        dict(remote_training._split("a", content[::-1], 100)),
+    )
     for name, piece in [*list(old.items())[1:], *new.items()]:
         (tmp_path / name).write_bytes(piece)
-    kit._join(tmp_path)
+    remote_training._join(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == content[::-1]
 
 
-def test_what_lies_elsewhere_is_no_part_of_a_kit(kit, home, capsys):
+def test_paths_outside_of_the_working_directory_are_an_error(remote_training, home, capsys):
     spec = yaml.safe_load(Path("train.yaml").read_text())
     spec["dataloader"]["dataset_config"]["root_data_path"] = str(home / "data")
     Path("train.yaml").write_text(yaml.safe_dump(spec))
     with pytest.raises(SystemExit) as ended:
-        kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+        remote_training.main(["pack", "-e", "train.yaml", "--archive", "archive"])
     assert ended.value.code == 2
     assert "relative to the folder that you pack from" in capsys.readouterr().err
 
 
-def test_all_that_a_start_needs_is_packed(kit, home, write_train_spec):
+def test_pretrained_weights_are_packed(remote_training, home, write_train_spec):
     """An IR's weights lie beside it; the package's own model travels with the code."""
     for name in ("net.xml", "net.bin", "other.bin"):
         Path(name).touch()
@@ -172,10 +183,10 @@ def test_all_that_a_start_needs_is_packed(kit, home, write_train_spec):
         assert files & {"net.xml", "net.bin", "other.bin", "default"} == expected
 
 
-def test_lost_photos_are_told_before_the_machine_is_rented(kit, home, capsys):
+def test_missing_photos_are_an_error_of_pack(remote_training, home, capsys):
     Path("data/train/000003.jpg").unlink()
     with pytest.raises(SystemExit) as ended:
-        kit.main(["pack", "-e", "train.yaml", "--kit", "kit"])
+        remote_training.main(["pack", "-e", "train.yaml", "--archive", "archive"])
     assert ended.value.code == 2
     lost = Path("data/train/000003.jpg")
     assert f"1 files are missing; the first is {lost}" in capsys.readouterr().err

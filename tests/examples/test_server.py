@@ -341,7 +341,7 @@ def test_the_load_test_compares_results(capsys):
     with serving(brightest(), workers=2, queue_length=2) as client:
         assert load_test.run(str(client.base_url), images, requests=30, at_once=10) == 0
     out = capsys.readouterr().out
-    assert "30, 10 at once" in out and "0 of 30 results differ" in out
+    assert "30, 10 concurrent" in out and "0 of 30 results differ" in out
 
 
 def test_the_load_test_finds_results_that_differ():

@@ -14,7 +14,7 @@ READERS = (
     "dataset spec", "train spec", "inference spec", "pose configuration",
     "annotations, converted", "annotations, evaluated", "TFRecord", "PNG", "JPEG", "mask", "video",
     ".tlt", ".onnx", ".onnx, OpenVINO", ".etlt", ".engine", "state", "calibration cache",
-    "tensorfile", "detections", "saved poses", "kept entries", "kept findings",
+    "tensorfile", "detections", "saved poses", "stored entries", "stored detections",
 )  # fmt: skip
 
 

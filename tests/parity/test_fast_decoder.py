@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks.decode import count_differing_keypoints
-from benchmarks.made_up_maps import make_up_maps
 from benchmarks.original.assembly import connect_parts
-from benchmarks.original.decoder import decode_originally
+from benchmarks.original.decoder import decode_like_original
 from benchmarks.original.limbs import Connection
 from benchmarks.original.peaks import Peaks
 from benchmarks.original.peaks import find_peaks as find_peaks_originally
+from benchmarks.synthetic_maps import make_synthetic_maps
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.decoding.tao.assembly import assemble
 from bodyposenet.decoding.tao.peaks import find_peaks
@@ -32,7 +32,7 @@ MOST_TIES = 1
 
 def assert_equal(maps: Maps, skeleton, factors=(8, 8), thresholds=(0.1, 0.05)):
     poses = decode(maps, skeleton, DecodingOptions("tao", *thresholds, factors))
-    expected = decode_originally(maps, skeleton, *thresholds, factors)
+    expected = decode_like_original(maps, skeleton, *thresholds, factors)
     ties = count_differing_keypoints(poses, expected)
     assert ties <= MOST_TIES
     if ties:
@@ -47,7 +47,7 @@ def assert_equal(maps: Maps, skeleton, factors=(8, 8), thresholds=(0.1, 0.05)):
 def test_people_among_noise(factors, noise):
     rng = np.random.default_rng(round(noise * 100))
     for people, cells in zip((0, 2, 9, 30), CELLS, strict=True):
-        poses = assert_equal(make_up_maps(rng, TAO, people, cells, noise), TAO, factors)
+        poses = assert_equal(make_synthetic_maps(rng, TAO, people, cells, noise), TAO, factors)
         assert people == 0 or len(poses) > 0
 
 
@@ -65,7 +65,7 @@ def test_any_skeleton(joints):
 
 @pytest.mark.parametrize("thresholds", [(0.0, 0.0), (0.3, 0.4), (0.02, 0.1)])
 def test_other_thresholds(thresholds):
-    maps = make_up_maps(np.random.default_rng(3), TAO, 4, (28, 40), 0.02)
+    maps = make_synthetic_maps(np.random.default_rng(3), TAO, 4, (28, 40), 0.02)
     assert_equal(maps, TAO, thresholds=thresholds)
 
 

@@ -1,8 +1,8 @@
-"""Train on a machine that is rented by the hour, in pieces: `pack` at home, `train` there.
+"""Train in pieces on another machine, such as one rented by the hour.
 
-pack: a train spec in; its code, specs, records, photos and masks out, as tar files.
-train: the tar files in, a piece of the training run; a few small files out, with which the next
-piece goes on, on the same machine or a fresh one.
+`pack` writes the code, specs, records, photos and masks of a train spec to tar files.
+`train` unpacks them on the other machine, trains for some minutes and writes a few small files,
+from which the next piece resumes, on the same machine or another one.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from pathlib import Path
 from typing import NoReturn
 
 _STOPPED = 75
-"""Exit code of `bpnet train`, and of this script: the state is saved, the same command goes on."""
-_PATIENCE = 60.0
-"""Seconds that the training has for saving its state."""
-_CUT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{8})\.cut(?P<number>\d+)of(?P<count>\d+)")
-"""Name of a piece of a file; pieces of one file have one digest."""
-_MANIFEST = "kit.json"
-_OF_A_PIECE = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
-"""Names that differ from piece to piece: only the newest of them stay."""
+"""Exit code of `bpnet train` and of this script: stopped, the same command resumes."""
+_SECONDS_TO_SAVE = 60.0
+"""Seconds for the training to save its state."""
+_SPLIT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{8})\.cut(?P<number>\d+)of(?P<count>\d+)")
+"""Name of a part of a split file; the parts of one file have the same digest."""
+_MANIFEST = "manifest.json"
+_PIECE_FILES = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
+"""Names that differ between pieces: only the newest files are kept."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the script; flags of `train` that it does not know go to `bpnet train`."""
+    """Run the script; unknown flags of `train` are passed on to `bpnet train`."""
     arguments, flags = _parser().parse_known_args(argv)
     if arguments.command == "train":
         return train(arguments, flags)
     if flags:
-        _fail(f"pack knows no {' '.join(flags)}", "See kit.py pack --help.")
+        _fail(f"Unknown flags of pack: {' '.join(flags)}", "See remote_training.py pack --help.")
     return pack(arguments)
 
 
@@ -53,34 +53,42 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    pack = commands.add_parser("pack", allow_abbrev=False, help="make the kit; needs bodyposenet")
-    pack.add_argument("-e", "--experiment_spec_file", type=Path, required=True, metavar="FILE")
-    pack.add_argument("--kit", type=Path, required=True, metavar="DIR", help="receives the parts")
-    pack.add_argument(
-        "--more", type=Path, nargs="+", default=[], metavar="FILE", help="files to bring along"
+    pack = commands.add_parser(
+        "pack", allow_abbrev=False, help="write the archive; needs bodyposenet"
     )
-    pack.add_argument("--packages", type=Path, metavar="DIR", help="of pip install --target DIR")
-    pack.add_argument("--max-mb", type=float, default=60, metavar="N", help="a part; 60 by default")
-    train = commands.add_parser("train", allow_abbrev=False, help="train a piece")
+    pack.add_argument("-e", "--experiment_spec_file", type=Path, required=True, metavar="FILE")
+    pack.add_argument(
+        "--archive", type=Path, required=True, metavar="DIR", help="folder for the parts"
+    )
+    pack.add_argument(
+        "--more", type=Path, nargs="+", default=[], metavar="FILE", help="more files to pack"
+    )
+    pack.add_argument(
+        "--packages", type=Path, metavar="DIR", help="folder of pip install --target DIR"
+    )
+    pack.add_argument(
+        "--max-mb", type=float, default=60, metavar="N", help="size of a part; default: 60"
+    )
+    train = commands.add_parser("train", allow_abbrev=False, help="train for some minutes")
     folders = {
-        "kit": "holds the parts",
-        "work": "to unpack and to train in",
-        "out": "receives the results",
-        "state": "an --out that a fresh machine begins with",
+        "archive": "folder of the parts",
+        "work": "working folder, to unpack and to train in",
+        "out": "folder for the results",
+        "state": "the --out folder of an earlier piece, to resume from on another machine",
     }
     for name, purpose in folders.items():
         needed = name != "state"
         train.add_argument(f"--{name}", type=Path, required=needed, metavar="DIR", help=purpose)
     train.add_argument(
         "--max-mb", type=float, default=16, metavar="N",
-        help="a file that comes back; larger ones are cut; 16 by default",
+        help="maximum size of a result file; larger files are split; default: 16",
     )  # fmt: skip
-    train.add_argument("--minutes", type=float, default=8, metavar="N", help="8 by default")
+    train.add_argument("--minutes", type=float, default=8, metavar="N", help="duration; default: 8")
     return parser
 
 
 def pack(arguments: argparse.Namespace) -> int:
-    """Write the kit of a train spec, whose paths must be relative to the working directory."""
+    """Write the archive of a train spec, whose paths must be relative to the working directory."""
     from contents import files_of
 
     import bodyposenet
@@ -89,30 +97,33 @@ def pack(arguments: argparse.Namespace) -> int:
 
     try:
         spec = TrainSpec.load(arguments.experiment_spec_file)
-        spec_name = _name_in_kit(arguments.experiment_spec_file)
+        spec_name = _archive_name(arguments.experiment_spec_file)
         content = {spec_name: arguments.experiment_spec_file}
-        content |= {_name_in_kit(path): path for path in [*files_of(spec), *arguments.more]}
+        content |= {_archive_name(path): path for path in [*files_of(spec), *arguments.more]}
     except BodyPoseNetError as error:
         _fail(error.what, error.remedy)
     missing = [path for path in content.values() if not path.is_file()]
     if missing:
-        _fail(f"{len(missing)} files are missing; the first is {missing[0]}", "Convert again.")
+        _fail(
+            f"{len(missing)} files are missing; the first is {missing[0]}",
+            "Restore them, or run dataset_convert again.",
+        )
     content |= _tree(Path(bodyposenet.__file__).parent, "src/bodyposenet")
     if arguments.packages:
         content |= _tree(arguments.packages, "site")
-    parts = _share_out(content, arguments.max_mb * 1e6)
-    for old in arguments.kit.glob("kit-*.tar"):
+    parts = _distribute(content, arguments.max_mb * 1e6)
+    for old in arguments.archive.glob("training-*.tar"):
         old.unlink()
-    kit = {"id": uuid.uuid4().hex, "parts": len(parts), "spec": spec_name}
+    manifest = {"id": uuid.uuid4().hex, "parts": len(parts), "spec": spec_name}
     for number, part in enumerate(parts, 1):
-        path = arguments.kit / f"kit-{number:03d}-of-{len(parts):03d}.tar"
-        _write_part(path, kit | {"part": number}, part)
+        path = arguments.archive / f"training-{number:03d}-of-{len(parts):03d}.tar"
+        _write_part(path, manifest | {"part": number}, part)
         print(f"{path}: {len(part)} files, {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
 def _tree(folder: Path, name: str) -> dict[str, Path]:
-    """The files below a folder, named as if it were `name`."""
+    """Return archive name -> path of the files in a folder, under the name `name`."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path
@@ -121,23 +132,23 @@ def _tree(folder: Path, name: str) -> dict[str, Path]:
     }
 
 
-def _name_in_kit(path: Path) -> str:
-    """The path as the spec says it: there it must lead to the same file."""
+def _archive_name(path: Path) -> str:
+    """Return the path as in the spec, which must be relative to the working directory."""
     name = os.path.normpath(path)
     if path.is_absolute() or name.startswith(os.pardir):
         _fail(
-            f"{path}: the kit's machine has no such place",
+            f"{path}: not below the working directory, so it does not exist on the other machine",
             "Write all paths of the specs relative to the folder that you pack from.",
         )
     return Path(name).as_posix()
 
 
-def _share_out(content: Mapping[str, Path], most_bytes: float) -> list[dict[str, Path]]:
-    """Files into parts, in their order, so that none becomes larger."""
+def _distribute(content: Mapping[str, Path], most_bytes: float) -> list[dict[str, Path]]:
+    """Distribute files over parts of limited size, in their order."""
     parts: list[dict[str, Path]] = [{}]
     taken = 0
     for name, path in content.items():
-        size = path.stat().st_size + 2048  # what tar adds is less
+        size = path.stat().st_size + 2048  # more than tar adds
         if parts[-1] and taken + size > most_bytes:
             parts.append({})
             taken = 0
@@ -150,43 +161,43 @@ def _write_part(path: Path, manifest: Mapping[str, object], content: Mapping[str
     from bodyposenet.files import atomic_write
 
     with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
-        told = json.dumps(manifest).encode()
+        content_of_manifest = json.dumps(manifest).encode()
         entry = tarfile.TarInfo(_MANIFEST)
-        entry.size = len(told)
-        tar.addfile(entry, BytesIO(told))
+        entry.size = len(content_of_manifest)
+        tar.addfile(entry, BytesIO(content_of_manifest))
         for name, source in content.items():
-            tar.add(source.resolve(), name)  # the photos may be links
+            tar.add(source.resolve(), name)  # photos may be links
 
 
 def train(arguments: argparse.Namespace, flags: list[str]) -> int:
-    """Train until the time is up or the training has ended.
+    """Train until the time limit or the end of the training.
 
     Returns:
-        0 where the training has ended, 75 where the next piece goes on, 1 or 2 after an error.
+        0 if the training is finished, 75 if the next piece can resume, 1 or 2 after an error.
     """
     end = time.monotonic() + 60 * arguments.minutes
     files, results = arguments.work / "files", (arguments.work / "results").resolve()
-    spec = _unpack(arguments.kit, arguments.work)
+    spec = _unpack(arguments.archive, arguments.work)
     if arguments.state and not results.exists():
-        _put_back(arguments.state, results)
+        _restore(arguments.state, results)
     places = [str(files.resolve() / "src"), str(files.resolve() / "site")]
     places += [place for place in [os.environ.get("PYTHONPATH")] if place]
     command = [sys.executable, "-m", "bodyposenet.cli", "train", "-e", spec, "-r", str(results)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     with subprocess.Popen([*command, *flags], cwd=files, env=environment) as training:
-        signal.signal(signal.SIGTERM, lambda *_: training.terminate())  # the machine is taken away
+        signal.signal(signal.SIGTERM, lambda *_: training.terminate())  # the machine is shut down
         code = _wait(training, end)
-    kept = _hand_over(results, arguments.out, int(arguments.max_mb * 1e6))
+    kept = _copy_results(results, arguments.out, int(arguments.max_mb * 1e6))
     return code if kept or code == 0 else 1
 
 
-def _unpack(kit: Path, work: Path) -> str:
-    """Unpack the parts that are new, in any order and any number of calls; the spec's name."""
+def _unpack(folder: Path, work: Path) -> str:
+    """Unpack new parts, in any order and over any number of calls; return the name of the spec."""
     work.mkdir(parents=True, exist_ok=True)
     notes, known = work / _MANIFEST, {"id": "", "parts": 0, "spec": "", "unpacked": []}
     if notes.exists():
         known = json.loads(notes.read_text())
-    for path in sorted(kit.glob("kit-*.tar")):
+    for path in sorted(folder.glob("training-*.tar")):
         with tarfile.open(path) as tar:
             manifest = json.load(tar.extractfile(_MANIFEST) or BytesIO())
             if manifest["id"] != known["id"]:
@@ -196,32 +207,32 @@ def _unpack(kit: Path, work: Path) -> str:
                 known["unpacked"].append(manifest["part"])
                 _write(notes, json.dumps(known).encode())
     if not known["parts"]:
-        _fail(f"{kit}: holds no parts of a kit", "Make them with kit.py pack.")
+        _fail(f"No parts of an archive in {folder}", "Write them with remote_training.py pack.")
     if len(known["unpacked"]) < known["parts"]:
         _fail(
-            f"{len(known['unpacked'])} of {known['parts']} parts are here, and unpacked",
-            "Bring the others, all at once or one by one, and run this again.",
+            f"{len(known['unpacked'])} of {known['parts']} parts are unpacked, others are missing",
+            "Copy the others, together or one by one, and run the command again.",
         )
     return known["spec"]
 
 
-def _put_back(state: Path, results: Path) -> None:
-    """Fill the results folder of a fresh machine with what an earlier piece handed over."""
-    arriving = results.with_name("arriving")
-    shutil.rmtree(arriving, ignore_errors=True)  # of a machine that was taken away just then
-    events = arriving / "events"
+def _restore(state: Path, results: Path) -> None:
+    """Restore the results folder on another machine from the files of an earlier piece."""
+    restoring = results.with_name("restoring")
+    shutil.rmtree(restoring, ignore_errors=True)  # of an interrupted restore
+    events = restoring / "events"
     events.mkdir(parents=True)
-    for path in state.glob("*"):  # the first piece finds nothing there
-        shutil.copy(path, events if path.name.startswith("events.") else arriving)
-    _join(arriving)
-    arriving.rename(results)
+    for path in state.glob("*"):  # empty for the first piece
+        shutil.copy(path, events if path.name.startswith("events.") else restoring)
+    _join(restoring)
+    restoring.rename(results)
 
 
 def _join(folder: Path) -> None:
-    """Put the pieces of files together, where all of them have arrived."""
+    """Join split files whose parts are all present; remove the parts."""
     pieces: dict[tuple[str, str, int], dict[int, Path]] = {}
     for path in folder.iterdir():
-        if cut := _CUT.fullmatch(path.name):
+        if cut := _SPLIT.fullmatch(path.name):
             file = cut["name"], cut["digest"], int(cut["count"])
             pieces.setdefault(file, {})[int(cut["number"])] = path
     for (name, _, count), paths in pieces.items():
@@ -232,45 +243,45 @@ def _join(folder: Path) -> None:
 
 
 def _wait(training: subprocess.Popen[bytes], end: float) -> int:
-    """Ask the training to stop at the end of its time; its exit code."""
+    """Stop the training at the time limit; return its exit code."""
     with suppress(subprocess.TimeoutExpired):
         return training.wait(max(end - time.monotonic(), 0))
     training.terminate()
     try:
-        code = training.wait(_PATIENCE)
+        code = training.wait(_SECONDS_TO_SAVE)
     except subprocess.TimeoutExpired:
-        print("the training does not stop: its last saved state counts", file=sys.stderr)
+        print("the training does not stop: using its last saved state", file=sys.stderr)
         training.kill()
         code = training.wait()
-    return _STOPPED if code < 0 else code  # a signal took it before it could answer
+    return _STOPPED if code < 0 else code  # ended by the signal itself
 
 
-def _hand_over(results: Path, out: Path, most_bytes: int) -> bool:
-    """Copy the results that matter, in place of those of the piece before.
+def _copy_results(results: Path, out: Path, most_bytes: int) -> bool:
+    """Replace the files of the piece before by the current results.
 
     Returns:
-        Whether the next piece can go on with them; if not, those of before stay.
+        Whether the next piece can resume from them; if not, the old files are kept.
     """
     out.mkdir(parents=True, exist_ok=True)
     chosen = {path.name: path.read_bytes() for path in _newest(results)}
     events = sorted((results / "events").glob("events.*"))
-    if events:  # event files are sequences of records: put together they are one
+    if events:  # event files are sequences of records, so they can be concatenated
         chosen[events[0].name] = b"".join(path.read_bytes() for path in events)
     if not any(name.endswith(".state") for name in chosen):
-        print("there is no new state to go on from", file=sys.stderr)
+        print("no new training state was saved", file=sys.stderr)
         return False
-    handed = dict(cut for file in chosen.items() for cut in _cut(*file, most_bytes))
+    handed = dict(cut for file in chosen.items() for cut in _split(*file, most_bytes))
     for name, content in handed.items():
         _write(out / name, content)
-    for pattern in _OF_A_PIECE:
+    for pattern in _PIECE_FILES:
         for old in out.glob(pattern):
             if old.name not in handed:
                 old.unlink()
     return True
 
 
-def _cut(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """A file as it is, or the pieces of a larger one."""
+def _split(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """Yield a file, or the parts of a larger file."""
     if len(content) <= most_bytes:
         yield name, content
         return
@@ -282,18 +293,18 @@ def _cut(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, byte
 
 
 def _newest(results: Path) -> list[Path]:
-    """At most seven files: with them a training goes on, and can be looked at."""
+    """List at most seven files, which are needed to resume and to inspect the training."""
     models = set(results.glob("model.epoch-*.tlt"))
     final = set(results.glob("*.tlt")) - models
     last = sorted(models, key=lambda path: int(path.stem.rpartition("-")[2]))[-1:]
-    within = results / "latest.state"  # where there is one, it is furthest
+    within = results / "latest.state"  # the most recent state, if it exists
     states = [within] if within.exists() else [path.with_suffix(".state") for path in last]
     others = [results / name for name in ("status.json", "experiment_spec.yaml", "report.html")]
     return [path for path in (*states, *last, *final, *others) if path.exists()]
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once."""
+    """Replace a file atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
