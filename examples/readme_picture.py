@@ -28,7 +28,7 @@ NUMBER_OF_PEOPLE = (0, 0, 0, 0, 0, 0.4, 0.4, 0.2)
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the picture and print how many people were found."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Write the picture of the README.")
     parser.add_argument("picture", type=Path, help="PNG file to write")
     options = parser.parse_args(arguments)
 

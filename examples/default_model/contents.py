@@ -61,7 +61,7 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
             companion = found.with_suffix(".bin" if found.suffix == ".xml" else ".state")
             if companion.is_file():  # weights of an OpenVINO IR, or state of a checkpoint
                 yield companion
-    pose = spec.find(spec.dataloader.pose_config.pose_config_path)
+    pose = spec.find_path(spec.dataloader.pose_config.pose_config_path)
     if pose is not None:  # otherwise it is one of the package
         yield pose
 
