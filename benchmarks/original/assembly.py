@@ -1,8 +1,8 @@
 """Assembly of connections into people, limb by limb (TAO reference, section 11.7).
 
 Two additions make every skeleton work and do not change the results of the original's skeleton:
-limbs are ordered outward (`orient_limbs`), and a skeleton of fewer than four joints needs all of them
-instead of four.
+limbs are ordered outward (`orient_limbs`), and a skeleton of fewer than four joints needs all of
+them instead of four.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ class PersonEstimator(Protocol):
         Returns:
             (17, 3): x and y in pixels of the crop, and the score.
         """
+        ...
 
 
 class Thunder:
