@@ -139,5 +139,5 @@ def test_photos_are_fitted_into_the_shape(tmp_path):
 
 
 def test_a_folder_without_photos_is_an_error(tmp_path):
-    with pytest.raises(BodyPoseNetError, match="holds no images"):
+    with pytest.raises(BodyPoseNetError, match="no images"):
         read_folder(tmp_path)

@@ -8,11 +8,13 @@ from PIL import Image
 
 import bodyposenet
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.draw import draw
+from bodyposenet.media.draw import draw, draw_track_ids
 from bodyposenet.media.video import Frame
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
+
+from .walkers import as_poses, walker
 
 STICK = Skeleton("stick", ("left_hand", "left_elbow", "right_hand"), ((0, 1), (1, 2)))
 
@@ -184,3 +186,14 @@ def test_every_limb_of_the_shipped_skeleton_is_seen():
     for start, end in skeleton.limbs:
         column, row = np.round((points[0, start] + points[0, end]) / 2).astype(int)
         assert drawn[row, column]
+
+
+def test_numbers_stand_above_heads():
+    image = np.full((480, 640, 3), 90, np.uint8)
+    people = [walker(150, 100, 240, 0), walker(450, 100, 240, 0), walker(630, -20, 240, 0)]
+    poses = as_poses([*people, np.full((17, 2), np.nan)], track_ids=np.array([-1, 12, 3, 4]))
+    changed = (draw_track_ids(image, poses) != image).any(axis=2)
+    assert changed[80:115, 420:480].any()
+    assert not changed[:, 100:200].any()
+    assert changed[:40, 600:].any()
+    assert (draw_track_ids(image, as_poses(people)) == image).all()

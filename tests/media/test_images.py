@@ -1,7 +1,8 @@
-"""Images of all forms as RGB pixels; and the forms that are refused."""
+"""RGB pixels of images of every type, the orientation of files, and errors."""
 
 import io
 import tempfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media import images as module
 from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
-from bodyposenet.media.images import hold, to_pixels
+from bodyposenet.media.images import defer, read_image, to_pixels
+
+from .jpegs import encode, exif_segment, segment
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 17, 3)).astype(np.uint8)
 GRAY = PIXELS[..., 0]
@@ -81,8 +84,8 @@ def test_forms_that_mean_one_thing(image, expected):
         (np.zeros((0, 8, 3), np.uint8), "(0, 8, 3)", ""),
         (np.uint8(3), "()", ""),
         (np.full((8, 8, 3), 200.0), "200", "astype(np.uint8)"),
-        (np.full((8, 8, 3), -2.0), "-2", "normalized"),
-        (np.full((8, 8, 3), np.nan), "nan", "normalized"),
+        (np.full((8, 8, 3), -2.0), "-2", "normaliz"),
+        (np.full((8, 8, 3), np.nan), "nan", "normaliz"),
         (np.zeros((8, 8, 3), np.uint16), "uint16", "// 256"),
         (np.zeros((8, 8, 3), np.int64), "int64", "astype"),
         (np.zeros((8, 8, 3), bool), "bool", "astype(np.uint8) * 255"),
@@ -207,17 +210,123 @@ def test_what_is_held_stays_as_it_was():
     array, gray, buffer = PIXELS.copy(), GRAY.copy(), bytearray(png())
     tensor, file = torch.from_numpy(PIXELS.copy()), io.BytesIO(png())
     images = [array, gray, buffer, tensor, file]
-    held = [hold(image, copy=True) for image in images]
+    held = [defer(image, copy=True) for image in images]
     for changed in (array, gray, tensor.numpy(), np.frombuffer(buffer, np.uint8)):
         changed[:] = 0
     file.close()
     for image, expected in zip(held, (PIXELS, GRAY_PIXELS, *[PIXELS] * 3), strict=True):
         np.testing.assert_array_equal(to_pixels(image), expected)
-    assert np.shares_memory(hold(array), array)  # nobody says that it will change
-    assert hold("a.jpg") == "a.jpg"
+    assert np.shares_memory(defer(array), array)  # nobody says that it will change
+    assert defer("a.jpg") == "a.jpg"
 
 
 def test_opencv_and_color_bgr_agree(tmp_path):
     cv2.imwrite(str(tmp_path / "image.png"), PIXELS[..., ::-1])
     read = cv2.imread(str(tmp_path / "image.png"))
     np.testing.assert_array_equal(to_pixels(read, "bgr"), to_pixels(tmp_path / "image.png"))
+
+
+def picture(height: int = 40, width: int = 60) -> np.ndarray:
+    """Smooth RGB, red growing to the right and green downwards."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.dstack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)]).astype(
+        np.uint8
+    )
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
+        image.ndim if image.ndim == 2 else image.shape[2]
+    ]
+    cv2.imwrite(str(path), image if order is None else cv2.cvtColor(image, order))
+    return path
+
+
+def write_turned(path: Path, image: np.ndarray, orientation: int) -> Path:
+    """A JPEG with an EXIF block of one tag, the orientation."""
+    path.write_bytes(encode(image, exif_segment(orientation)))
+    return path
+
+
+def test_pixels_are_rgb(tmp_path):
+    image = picture()
+    read = read_image(write(tmp_path / "a.png", image))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, image)
+
+
+def test_gray_alpha_and_16_bit_become_rgb(tmp_path):
+    image = picture()
+    gray = image[..., 0]
+    np.testing.assert_array_equal(
+        read_image(write(tmp_path / "gray.png", gray)), np.dstack([gray] * 3)
+    )
+    alpha = np.dstack([image, np.full(gray.shape, 7, np.uint8)])
+    np.testing.assert_array_equal(read_image(write(tmp_path / "alpha.png", alpha)), image)
+    deep = read_image(write(tmp_path / "deep.png", image.astype(np.uint16) * 257))
+    assert deep.dtype == np.uint8
+    assert np.abs(deep.astype(int) - image).max() <= 1
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+    turned = read_image(path)
+    assert turned.shape == (60, 40, 3)
+    np.testing.assert_allclose(turned, np.rot90(read_image(path, (40, 60)), -1))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40)])
+def test_the_annotated_size_chooses_the_orientation(tmp_path, size):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+    assert read_image(path, size).shape[:2] == size
+
+
+def test_another_size_leaves_the_turned_image(tmp_path):
+    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=8)
+    assert read_image(path, (10, 10)).shape[:2] == (60, 40)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.98])
+def test_damaged_files_are_errors(tmp_path, extension, share):
+    path = write(tmp_path / f"a{extension}", picture())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(BodyPoseNetError, match=path.name):
+        read_image(path)
+
+
+@pytest.mark.parametrize("film", [b"\0\0\0\x18ftypmp42" + bytes(99), b"\xff\xda\xff\xd8" * 9])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_stands_behind_a_jpeg_is_ignored(tmp_path, film, progressive):
+    photo = encode(picture(), progressive=progressive)
+    (tmp_path / "plain.jpg").write_bytes(photo)
+    (tmp_path / "motion.jpg").write_bytes(photo + film)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "motion.jpg"), read_image(tmp_path / "plain.jpg")
+    )
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_a_progressive_jpeg_with_a_thumbnail_is_cut_off_where_it_is_cut_off(tmp_path, share):
+    thumbnail = segment(0xE1, b"Exif\0\0" + encode(picture(8, 8)))
+    photo = encode(picture(), thumbnail, progressive=True)
+    beginning = photo.index(b"\xff\xda", len(thumbnail))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photo[: beginning + int((len(photo) - beginning) * share)])
+    with pytest.raises(BodyPoseNetError, match=r"a\.jpg.*truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a\ud800.jpg"])
+def test_names_that_no_file_can_have_are_errors(tmp_path, name):
+    with pytest.raises(BodyPoseNetError, match="file name"):
+        read_image(tmp_path / name)
+
+
+def test_text_and_missing_files_are_errors(tmp_path):
+    (tmp_path / "a.jpg").write_text("no image at all")
+    for name in ("a.jpg", "b.jpg", "."):
+        with pytest.raises(BodyPoseNetError, match=name) as error:
+            read_image(tmp_path / name)
+        assert error.value.remedy

@@ -1,6 +1,8 @@
-"""Reading images as cameras, phones and scanners write them."""
+"""Types of inputs, and the images that an input lists."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -8,116 +10,98 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.images import read_image
-from bodyposenet.media.inputs import list_images
+from bodyposenet.media.inputs import detect_input_type, list_images
+from bodyposenet.media.video import open_camera
 
-from .jpegs import encode, exif_segment, segment
-
-
-def picture(height: int = 40, width: int = 60) -> np.ndarray:
-    """Smooth RGB, red growing to the right and green downwards."""
-    rows, columns = np.mgrid[:height, :width]
-    return np.dstack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)]).astype(
-        np.uint8
-    )
+from .videos import shade, write_video
 
 
-def write(path: Path, image: np.ndarray) -> Path:
-    order = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
-        image.ndim if image.ndim == 2 else image.shape[2]
-    ]
-    cv2.imwrite(str(path), image if order is None else cv2.cvtColor(image, order))
-    return path
+def test_kinds_of_input(tmp_path):
+    video = write_video(tmp_path / "a.mp4", 2)
+    image = tmp_path / "b.png"
+    cv2.imwrite(str(image), shade(0))
+    (tmp_path / "c.json").write_text("[]")
+    (tmp_path / "list").write_text('\n {"images": []}')
+    (tmp_path / "d.mjpeg").write_bytes(cv2.imencode(".jpg", shade(0))[1].tobytes() * 2)
+    for path in (video, image):
+        (tmp_path / path.stem).write_bytes(path.read_bytes())
+    names = ("", "a.mp4", "a", "b.png", "b", "c.json", "list", "d.mjpeg")
+    found = [detect_input_type(str(tmp_path / name)) for name in names]
+    assert found == ["dir", "video", "video", "image", "image", "json", "json", "video"]
+    assert detect_input_type("b.png", tmp_path) == "image"
+    for name in ("a.mp4", "c.json"):
+        with pytest.raises(BodyPoseNetError, match="no such file") as caught:
+            detect_input_type(name, tmp_path)
+        assert "--image_root_path" in caught.value.remedy
+    assert detect_input_type("0") == detect_input_type("rtsp://host/stream") == "webcam"
 
 
-def write_turned(path: Path, image: np.ndarray, orientation: int) -> Path:
-    """A JPEG with an EXIF block of one tag, the orientation."""
-    path.write_bytes(encode(image, exif_segment(orientation)))
-    return path
+JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
 
 
-def test_pixels_are_rgb(tmp_path):
-    image = picture()
-    read = read_image(write(tmp_path / "a.png", image))
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, image)
+CONTENTS = {
+    "/photo": JPEG, "/photo.jpg": JPEG, "/a.php": JPEG, "/a.mjpg": JPEG,
+    "/clip.jpg": b"--frame\r\n", "/page": b"<html>", "/empty": b"",
+}  # fmt: skip
 
 
-def test_gray_alpha_and_16_bit_become_rgb(tmp_path):
-    image = picture()
-    gray = image[..., 0]
-    np.testing.assert_array_equal(
-        read_image(write(tmp_path / "gray.png", gray)), np.dstack([gray] * 3)
-    )
-    alpha = np.dstack([image, np.full(gray.shape, 7, np.uint8)])
-    np.testing.assert_array_equal(read_image(write(tmp_path / "alpha.png", alpha)), image)
-    deep = read_image(write(tmp_path / "deep.png", image.astype(np.uint16) * 257))
-    assert deep.dtype == np.uint8
-    assert np.abs(deep.astype(int) - image).max() <= 1
+@pytest.fixture(scope="module")
+def server():
+    """Address of a web server; what it has no content for is a broken connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = self.path.split("?")[0]
+            if path in CONTENTS:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(CONTENTS[path])
+
+        def log_message(self, *_):
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
 
 
-def test_exif_orientation_is_applied(tmp_path):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
-    turned = read_image(path)
-    assert turned.shape == (60, 40, 3)
-    np.testing.assert_allclose(turned, np.rot90(read_image(path, (40, 60)), -1))
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/photo", "image"), ("/photo.jpg", "image"), ("/a.php?b=c.mp4", "image"),
+        ("/a.mjpg", "webcam"), ("/clip.jpg", "webcam"), ("/page", "webcam"), ("/empty", "webcam"),
+        ("/lost.jpg", "image"), ("/lost", "webcam"), ("/lost.mp4?b=c.jpg", "webcam"),
+    ],
+)  # fmt: skip
+def test_an_address_is_an_image_if_its_content_is_one(server, monkeypatch, path, kind):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+    assert detect_input_type(server + path) == kind
 
 
-@pytest.mark.parametrize("size", [(40, 60), (60, 40)])
-def test_the_annotated_size_chooses_the_orientation(tmp_path, size):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
-    assert read_image(path, size).shape[:2] == size
+@pytest.mark.parametrize("address", ["http://[::1/a.jpg", "http://"])
+def test_an_address_that_is_wrong_is_told_when_it_is_read(address):
+    assert detect_input_type(address) in ("image", "webcam")
 
 
-def test_another_size_leaves_the_turned_image(tmp_path):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=8)
-    assert read_image(path, (10, 10)).shape[:2] == (60, 40)
+def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
+    for name in ("a.dat", "a\udcff"):
+        (tmp_path / name).write_bytes(b"neither")
+        with pytest.raises(BodyPoseNetError, match="--input_type"):
+            detect_input_type(str(tmp_path / name))
+    for name in ("none.mp4", 5000 * "x"):
+        with pytest.raises(BodyPoseNetError, match="no such file"):
+            detect_input_type(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.98])
-def test_damaged_files_are_errors(tmp_path, extension, share):
-    path = write(tmp_path / f"a{extension}", picture())
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(BodyPoseNetError, match=path.name):
-        read_image(path)
-
-
-@pytest.mark.parametrize("film", [b"\0\0\0\x18ftypmp42" + bytes(99), b"\xff\xda\xff\xd8" * 9])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_what_stands_behind_a_jpeg_is_ignored(tmp_path, film, progressive):
-    photo = encode(picture(), progressive=progressive)
-    (tmp_path / "plain.jpg").write_bytes(photo)
-    (tmp_path / "motion.jpg").write_bytes(photo + film)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "motion.jpg"), read_image(tmp_path / "plain.jpg")
-    )
-
-
-@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
-def test_a_progressive_jpeg_with_a_thumbnail_is_cut_off_where_it_is_cut_off(tmp_path, share):
-    thumbnail = segment(0xE1, b"Exif\0\0" + encode(picture(8, 8)))
-    photo = encode(picture(), thumbnail, progressive=True)
-    beginning = photo.index(b"\xff\xda", len(thumbnail))
-    path = tmp_path / "a.jpg"
-    path.write_bytes(photo[: beginning + int((len(photo) - beginning) * share)])
-    with pytest.raises(BodyPoseNetError, match=r"a\.jpg: the file is cut off"):
-        read_image(path)
-
-
-@pytest.mark.parametrize("name", ["a\0b.jpg", "a\ud800.jpg"])
-def test_names_that_no_file_can_have_are_errors(tmp_path, name):
-    with pytest.raises(BodyPoseNetError, match="no name of a file"):
-        read_image(tmp_path / name)
-
-
-def test_text_and_missing_files_are_errors(tmp_path):
-    (tmp_path / "a.jpg").write_text("no image at all")
-    for name in ("a.jpg", "b.jpg", "."):
-        with pytest.raises(BodyPoseNetError, match=name) as error:
-            read_image(tmp_path / name)
-        assert error.value.remedy
+def test_a_video_that_a_server_does_not_have_is_no_camera(server):
+    with pytest.raises(BodyPoseNetError) as caught:
+        open_camera(f"{server}/lost.mp4")
+    assert f"{server}/lost.mp4" in caught.value.what and "camera" not in str(caught.value)
+    assert "download" in caught.value.remedy
 
 
 def test_a_folder_lists_its_images_sorted(tmp_path):
@@ -130,7 +114,7 @@ def test_a_folder_lists_its_images_sorted(tmp_path):
 
 def test_a_folder_without_images_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(BodyPoseNetError, match="holds no images"):
+    with pytest.raises(BodyPoseNetError, match="jpg"):
         list_images("dir", tmp_path)
     with pytest.raises(BodyPoseNetError, match="not a folder"):
         list_images("dir", tmp_path / "missing")

@@ -1,10 +1,9 @@
-"""Videos: frames with their times in, whole MP4 files out, and what an input is."""
+"""Video files, cameras and streams: frames, their times, and errors."""
 
 import logging
 import struct
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -12,34 +11,11 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.recording import PreviewWindow
 from bodyposenet.media import video as video_module
-from bodyposenet.media.draw import draw_track_ids
 from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
-from bodyposenet.media.inputs import tell_kind
 from bodyposenet.media.video import Video, open_camera, open_video
-from bodyposenet.media.video_writer import Mp4Writer
 
-from .walkers import as_poses, walker
-
-
-def shade(value: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A red frame; the codec keeps its value within a few steps."""
-    frame = np.zeros((height, width, 3), np.uint8)
-    frame[..., 0] = value
-    return frame
-
-
-def write_video(path: Path, frames: int = 20, fps: float = 25.0) -> Path:
-    with Mp4Writer(path, fps) as movie:
-        for index in range(frames):
-            movie.write(shade(10 * index), index / fps)
-    return path
-
-
-def reds(path: Path) -> list[int]:
-    """Each frame's red, as written by `shade`."""
-    return [int(frame.pixels[..., 0].mean().round()) for frame in open_video(path).frames()]
+from .videos import shade, write_video
 
 
 class FakeCapture:
@@ -66,18 +42,6 @@ class FakeCapture:
 
     def release(self):
         self.released = True
-
-
-@pytest.mark.parametrize("fps", [25, 29.97, 24000 / 1001, 59.94, 100.123, 7.5, 0.5])
-def test_what_is_written_is_read_back(tmp_path, fps):
-    video = open_video(write_video(tmp_path / "a.mp4", 20, fps))
-    assert video.fps == pytest.approx(fps, rel=3e-4)
-    assert video.total == 20
-    frames = list(video.frames())
-    assert [frame.index for frame in frames] == list(range(20))
-    np.testing.assert_allclose([f.time for f in frames], np.arange(20) / fps, atol=2e-3 / fps)
-    for index, frame in enumerate(frames):
-        np.testing.assert_allclose(frame.pixels, shade(10 * index), atol=12)
 
 
 def patch(path: Path, kind: bytes, at: int, content: bytes) -> None:
@@ -148,64 +112,6 @@ def test_an_edit_list_that_makes_no_sense_is_ignored(tmp_path):
     for at, content in ((4, b"\xff" * 4), (0, b"\1"), (8, b"\xff" * 8)):
         patch(path, b"elst", at, content)
         assert open_video(path).total is not None
-
-
-def test_a_varying_frame_rate_keeps_its_times(tmp_path):
-    times = [0.0, 0.1, 0.2, 0.7, 0.71, 0.9]
-    with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
-        for index, moment in enumerate(times):
-            movie.write(shade(40 * index), moment)
-    found = np.round(np.array(reds(tmp_path / "a.mp4")) / 40).astype(int)
-    assert found.tolist() == [0, 1, 2, 2, 2, 2, 2, 3, 4, 5]
-
-
-def test_frames_that_come_too_fast_are_left_out(tmp_path):
-    with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
-        for index in range(100):
-            movie.write(shade(index), index / 100)
-    assert len(reds(tmp_path / "a.mp4")) == 11
-
-
-def test_other_sizes_are_stretched_and_odd_ones_cut(tmp_path):
-    with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
-        movie.write(shade(200, 49, 65), 0.0)
-        movie.write(shade(100, 30, 90), 0.1)
-    first, second = open_video(tmp_path / "a.mp4").frames()
-    assert first.pixels.shape == second.pixels.shape == (48, 64, 3)
-    np.testing.assert_allclose(second.pixels, shade(100), atol=12)
-
-
-def test_an_error_leaves_no_file(tmp_path):
-    with pytest.raises(RuntimeError), Mp4Writer(tmp_path / "a.mp4", 10) as movie:
-        movie.write(shade(0), 0.0)
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
-    with (
-        pytest.raises(BodyPoseNetError, match=r"a\.mp4: cannot be written"),
-        Mp4Writer(tmp_path / "none" / "a.mp4", 10) as movie,
-    ):
-        movie.write(shade(0), 0.0)
-    with (
-        pytest.raises(BodyPoseNetError, match=r"0 of 1 frames are in it"),
-        Mp4Writer(tmp_path / "a.mp4", 10) as movie,
-    ):
-        movie.write(shade(0), 0.0)
-        movie._writer.release()  # as on a full disk: the file's end is missing
-        (temporary,) = tmp_path.iterdir()
-        temporary.write_bytes(b"")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("height", "width"), [(4, 8200), (1, 1)])
-def test_a_size_that_the_codec_cannot_take_is_told(tmp_path, capfd, height, width):
-    with (
-        pytest.raises(BodyPoseNetError, match=r"2 to 8191 pixels each way.*--no_video"),
-        Mp4Writer(tmp_path / "a.mp4", 10) as movie,
-    ):
-        movie.write(shade(0, height, width), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -371,141 +277,9 @@ def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
         open_video(path)
 
 
-def test_kinds_of_input(tmp_path):
-    video = write_video(tmp_path / "a.mp4", 2)
-    image = tmp_path / "b.png"
-    cv2.imwrite(str(image), shade(0))
-    (tmp_path / "c.json").write_text("[]")
-    (tmp_path / "list").write_text('\n {"images": []}')
-    (tmp_path / "d.mjpeg").write_bytes(cv2.imencode(".jpg", shade(0))[1].tobytes() * 2)
-    for path in (video, image):
-        (tmp_path / path.stem).write_bytes(path.read_bytes())
-    names = ("", "a.mp4", "a", "b.png", "b", "c.json", "list", "d.mjpeg")
-    found = [tell_kind(str(tmp_path / name)) for name in names]
-    assert found == ["dir", "video", "video", "image", "image", "json", "json", "video"]
-    assert tell_kind("b.png", tmp_path) == "image"
-    for name in ("a.mp4", "c.json"):
-        with pytest.raises(BodyPoseNetError, match="no such file") as caught:
-            tell_kind(name, tmp_path)
-        assert "only images" in caught.value.remedy
-    assert tell_kind("0") == tell_kind("rtsp://host/stream") == "webcam"
-
-
-JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
-CONTENTS = {
-    "/photo": JPEG, "/photo.jpg": JPEG, "/a.php": JPEG, "/a.mjpg": JPEG,
-    "/clip.jpg": b"--frame\r\n", "/page": b"<html>", "/empty": b"",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Address of a web server; what it has no content for is a broken connection."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            path = self.path.split("?")[0]
-            if path in CONTENTS:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(CONTENTS[path])
-
-        def log_message(self, *_):
-            """Be quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/photo", "image"), ("/photo.jpg", "image"), ("/a.php?b=c.mp4", "image"),
-        ("/a.mjpg", "webcam"), ("/clip.jpg", "webcam"), ("/page", "webcam"), ("/empty", "webcam"),
-        ("/lost.jpg", "image"), ("/lost", "webcam"), ("/lost.mp4?b=c.jpg", "webcam"),
-    ],
-)  # fmt: skip
-def test_an_address_is_an_image_if_its_content_is_one(server, monkeypatch, path, kind):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("no_proxy", "*")
-    assert tell_kind(server + path) == kind
-
-
-@pytest.mark.parametrize("address", ["http://[::1/a.jpg", "http://"])
-def test_an_address_that_is_wrong_is_told_when_it_is_read(address):
-    assert tell_kind(address) in ("image", "webcam")
-
-
-def test_a_video_that_a_server_does_not_have_is_no_camera(server):
-    with pytest.raises(BodyPoseNetError) as caught:
-        open_camera(f"{server}/lost.mp4")
-    assert f"{server}/lost.mp4" in caught.value.what and "camera" not in str(caught.value)
-    assert "download" in caught.value.remedy
-
-
-def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
-    for name in ("a.dat", "a\udcff"):
-        (tmp_path / name).write_bytes(b"neither")
-        with pytest.raises(BodyPoseNetError, match="neither an image"):
-            tell_kind(str(tmp_path / name))
-    for name in ("none.mp4", 5000 * "x"):
-        with pytest.raises(BodyPoseNetError, match="no such file"):
-            tell_kind(str(tmp_path / name))
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a\udcff.mp4"])
 def test_what_is_no_video_is_our_error_alone(tmp_path, capfd, name):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(BodyPoseNetError, match="not a video, or a damaged one"):
         open_video(tmp_path / name)
     assert "VIDEOIO" not in capfd.readouterr().err  # OpenCV's own line
-
-
-def test_numbers_stand_above_heads():
-    image = shade(90, 480, 640)
-    people = [walker(150, 100, 240, 0), walker(450, 100, 240, 0), walker(630, -20, 240, 0)]
-    poses = as_poses([*people, np.full((17, 2), np.nan)], track_ids=np.array([-1, 12, 3, 4]))
-    changed = (draw_track_ids(image, poses) != image).any(axis=2)
-    assert changed[80:115, 420:480].any()
-    assert not changed[:, 100:200].any()
-    assert changed[:40, 600:].any()
-    assert (draw_track_ids(image, as_poses(people)) == image).all()
-
-
-def test_no_window_without_a_display(monkeypatch, caplog):
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with PreviewWindow() as window:
-        assert window.show(shade(0))
-        assert window.show(shade(0))
-    assert caplog.text.count("no window is shown: there is no display") == 1
-
-
-def test_no_window_where_opencv_has_none(monkeypatch, caplog):
-    def refuse(*_):
-        raise cv2.error("not implemented")
-
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", refuse)
-    with PreviewWindow() as window:
-        assert window.show(shade(0))
-    assert "built without windows" in caplog.text
-
-
-def test_a_window_shows_frames_until_q_is_pressed(monkeypatch):
-    shown, keys = [], iter([-1, ord("q")])
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda _, pixels: shown.append(pixels))
-    monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
-    monkeypatch.setattr(cv2, "destroyWindow", lambda _: shown.append("closed"))
-    with PreviewWindow() as window:
-        assert window.show(shade(200))
-        assert not window.show(shade(200))
-    assert shown[0][0, 0].tolist() == [0, 0, 200]
-    assert shown[-1] == "closed"

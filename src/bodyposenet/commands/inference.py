@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bodyposenet.inference.detections import DetectionJob, ImageItem
     from bodyposenet.inference.parallel.executor import Executor, OpenPredictor
     from bodyposenet.inference.video import FrameResult
-    from bodyposenet.media.inputs import ImageList, InputKind
+    from bodyposenet.media.inputs import ImageList, InputType
     from bodyposenet.media.video import Video
 
 POSES_FILE = "detections.jsonl"
@@ -178,13 +178,13 @@ class InferenceOptions(ManyImagesOptions):
     ] = False
 
     @functools.cached_property
-    def kind(self) -> InputKind:
+    def kind(self) -> InputType:
         """What the input is.
 
         Raises:
             BodyPoseNetError: There is no such input.
         """
-        from bodyposenet.media.inputs import tell_kind
+        from bodyposenet.media.inputs import detect_input_type
 
         if self.input == "":
             raise BodyPoseNetError(
@@ -192,7 +192,7 @@ class InferenceOptions(ManyImagesOptions):
             )
         if self.input_type != "auto":
             return self.input_type
-        return tell_kind(str(self.input), self.image_root_path)
+        return detect_input_type(str(self.input), self.image_root_path)
 
     @property
     def is_video(self) -> bool:

@@ -23,9 +23,8 @@ from bodyposenet.media.image_header import (
     image_size,
     is_jpeg,
     orientation,
-    with_end,
 )
-from bodyposenet.media.images import read_image
+from bodyposenet.media.images import read_image, restore_end_marker
 from bodyposenet.specs.dataset import Split
 
 _TOLD_ONE_BY_ONE = 10
@@ -182,7 +181,7 @@ def image_problem(path: Path, height: int, width: int) -> str:
         content = path.read_bytes()
         size = image_size(content)
         check_size(path, size)
-        if with_end(content) is None:
+        if restore_end_marker(content) is None:
             return "whose file is cut off"
         if size != (height, width) or not has_end_marker(content):
             size = read_image(path, (height, width)).shape[:2]

@@ -28,7 +28,8 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.regions import Region, rasterize_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, make_directory
-from bodyposenet.media.image_header import decode, image_size, with_end
+from bodyposenet.media.image_header import image_size
+from bodyposenet.media.images import imdecode, restore_end_marker
 from bodyposenet.types import MASK_VALID
 
 _MASKS_PER_TASK = 64
@@ -211,8 +212,9 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
     if content == encode_valid_mask(height, width):
         return None
     mask = None
-    if image_size(content) in (None, (height, width)) and (whole := with_end(content)) is not None:
-        mask = decode(whole, cv2.IMREAD_GRAYSCALE)
+    whole = restore_end_marker(content) if image_size(content) in (None, (height, width)) else None
+    if whole is not None:
+        mask = imdecode(whole, cv2.IMREAD_GRAYSCALE)
     if mask is None or mask.shape != (height, width):
         raise BodyPoseNetError(
             f"{path}: no mask of {width} x {height} pixels",

@@ -18,12 +18,12 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 from bodyposenet.media.image_header import (
     check_size,
+    ensure_end_marker,
     has_exif,
     image_size,
     is_jpeg,
-    with_end_marker,
 )
-from bodyposenet.media.images import read_image, warn_of_missing_end
+from bodyposenet.media.images import read_image, warn_missing_end_marker
 
 _DIVISORS = (8, 4, 2)
 """By how much decoders of JPEG shrink at little cost."""
@@ -85,10 +85,10 @@ class PhotoReader:
             with suppress(ValueError, KeyError):
                 rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
                 _check_size(path, (int(rows), int(columns)), (height, width))
-                whole = with_end_marker(content)
+                whole = ensure_end_marker(content)
                 pixels = self._decode(whole, reduced_size(height, width, divisor), divisor)
                 if whole is not content:
-                    warn_of_missing_end(str(path))
+                    warn_missing_end_marker(str(path))
                 return pixels
         image = read_image(path, (height, width))
         _check_size(path, image.shape[:2], (height, width))

@@ -30,7 +30,15 @@ from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.inference.video import VideoPredictor, open_source
 from bodyposenet.media.download import is_address
-from bodyposenet.media.images import Color, HeldImage, Image, check_color, hold, is_image, to_pixels
+from bodyposenet.media.images import (
+    Color,
+    DeferredImage,
+    Image,
+    check_color,
+    defer,
+    is_single_image,
+    to_pixels,
+)
 from bodyposenet.media.inputs import list_images
 from bodyposenet.other_libraries import no_method, unknown_keywords
 from bodyposenet.poses import Poses
@@ -370,7 +378,7 @@ class PoseEstimator:
                 f"Unsupported image type: {kind}",
                 "Give its images as a list: model(list(images.values())).",
             )
-        if isinstance(images, Iterable) and not is_image(cast(object, images)):
+        if isinstance(images, Iterable) and not is_single_image(cast(object, images)):
             in_flight = self._batch_size + self._read_ahead
             several = cast("Iterable[Image]", images)
             return self._find_each(predictor, several, in_flight=in_flight, copy=True)
@@ -465,8 +473,8 @@ class PoseEstimator:
         in_flight: int | None = None,
         copy: bool = False,
     ) -> Iterator[Poses]:
-        held = (hold(image, self._color, copy=copy) for image in images)
-        pipeline: Pipeline[HeldImage, Poses] = Pipeline(
+        deferred = (defer(image, self._color, copy=copy) for image in images)
+        pipeline: Pipeline[DeferredImage, Poses] = Pipeline(
             predictor,
             read=to_pixels,
             finish=lambda image, pixels, poses: poses,
@@ -476,7 +484,7 @@ class PoseEstimator:
         )
         index = 0
         try:
-            for poses in pipeline.run(held):
+            for poses in pipeline.run(deferred):
                 yield poses
                 index += 1
         except BodyPoseNetError as error:  # in the place of the next result

@@ -1,12 +1,11 @@
-"""Encoded images: format, size, orientation and completeness, without decoding them.
+"""Headers of encoded images: size, orientation and completeness, without decoding the pixels.
 
-Their size (so that a file of a few bytes cannot ask for gigabytes), whether the file is cut off,
-and whether its content may be turned.
+The size is checked before an image is decoded, so that a file of a few bytes cannot allocate
+gigabytes. Formats: all that OpenCV reads. Also here: the boxes of ISO media files (AVIF, MP4, MOV).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -14,37 +13,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from bodyposenet.errors import BodyPoseNetError
 
 MAX_PIXELS_VARIABLE = "BPNET_MAX_IMAGE_PIXELS"
-"""Environment variable that sets another limit, for every process that reads images."""
+"""Environment variable that overrides the limit of `check_size`."""
 
 _MAX_PIXELS = 128_000_000
-"""Most pixels of an image: 384 MB as RGB."""
+"""Default limit of an image's pixels: 384 MB as RGB."""
+
+END_MARKER = b"\xff\xd9"
+"""End of a JPEG image (EOI)."""
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-"""In a scan's data FF 00 stands for the byte FF, and FF D0 to FF D7 are restart markers."""
+"""A marker of a JPEG. In the data of a scan, FF 00 encodes the byte FF, and FF D0 to FF D7 are
+restart markers."""
 
-_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_END_OF_IMAGE, _START_OF_SCAN, _APP1 = END_MARKER[1], 0xDA, 0xE1
 _WITHOUT_LENGTH = (0x01, 0xD8, _END_OF_IMAGE)
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
-_END_MARKER = bytes((0xFF, _END_OF_IMAGE))
-_SCAN_DATA = bytes(0x5A ^ 29 * i % 127 for i in range(256))
-"""Behind a scan that is there as a whole it changes nothing; where data are missing it takes their
-place, and decodes to something else than what decoders fill in."""
-
-_TIFF_FORMS: dict[bytes, tuple[Literal["little", "big"], int]] = {
+_TIFF_LAYOUTS: dict[bytes, tuple[Literal["little", "big"], int]] = {
     b"II*\0": ("little", 4), b"MM\0*": ("big", 4), b"II+\0": ("little", 8), b"MM\0+": ("big", 8),
 }  # fmt: skip
-"""Byte order, and bytes of a place in the file: 8 in BigTIFF."""
+"""Signature -> byte order, and bytes of an offset (8 in BigTIFF)."""
 _TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION = 256, 257, 274
 
 _EXIF = b"Exif\0\0"
@@ -59,17 +53,55 @@ _TEXT_HEADERS = (
 """Netpbm and PFM, PAM, and Radiance HDR."""
 
 
-def is_jpeg(content: bytes) -> bool:
-    """Whether a file begins as a JPEG."""
-    return content.startswith(_JPEG)
+def check_size(name: str | Path, size: tuple[int, int] | None) -> None:
+    """Reject images with more than 128 million pixels, or than BPNET_MAX_IMAGE_PIXELS.
+
+    Args:
+        name: The image's name, for error messages.
+        size: Its height and width, or None if they are unknown; then nothing is checked.
+
+    Raises:
+        BodyPoseNetError: It has more pixels, or the environment variable is not a number.
+    """
+    if size is None:
+        return
+    text = os.environ.get(MAX_PIXELS_VARIABLE, str(_MAX_PIXELS))
+    if not text.isdecimal():
+        raise BodyPoseNetError(
+            f"{MAX_PIXELS_VARIABLE}: {text!r} is not a number of pixels",
+            "Set it to a whole number, such as 500000000.",
+        )
+    height, width = size
+    if height * width > int(text):
+        raise BodyPoseNetError(
+            f"{name}: {width} x {height} pixels, the limit is {int(text) / 1e6:g} megapixels",
+            f"Reduce the image, or set the environment variable {MAX_PIXELS_VARIABLE} to more "
+            "pixels.",
+        )
+
+
+def image_size(content: bytes) -> tuple[int, int] | None:
+    """Read the size of an image from its header.
+
+    Args:
+        content: The whole file, of any format that OpenCV reads.
+
+    Returns:
+        Height and width of the pixels as stored, before the orientation is applied; None if the
+        format is unknown or the header is truncated.
+    """
+    try:
+        return _size_in_header(content)
+    except IndexError:
+        return None
 
 
 class Orientation(NamedTuple):
-    """How an image is to be turned before it is shown, as its file states.
+    """How the stored pixels are transformed before an image is displayed.
 
     Args:
-        is_turned: It is rotated or mirrored.
-        swaps_sides: Its height becomes its width.
+        is_turned: They are rotated or mirrored.
+        swaps_sides: Height and width are exchanged.
     """
 
     is_turned: bool = False
@@ -77,16 +109,16 @@ class Orientation(NamedTuple):
 
 
 def orientation(content: bytes) -> Orientation:
-    """Read how an image is turned by `decode`: by its EXIF data, or by AVIF's own properties.
+    """Read the orientation of an image from its EXIF data or, of an AVIF, from its properties.
 
     Args:
-        content: The whole file; of a JPEG its beginning up to the first scan is enough.
+        content: The whole file; of a JPEG, everything before the first scan is enough.
     """
-    if _is_avif(content):
-        rotation, mirror = _avif_turn(content)
+    if is_avif(content):
+        rotation, mirror = avif_transform(content)
         return Orientation(bool(rotation) or mirror is not None, rotation % 2 == 1)
     try:
-        exif = content if content[:4] in _TIFF_FORMS else _exif(content)
+        exif = content if content[:4] in _TIFF_LAYOUTS else _exif(content)
         value = 1 if exif is None else _tiff_tags(exif).get(_ORIENTATION, 1)
     except (IndexError, KeyError):
         return Orientation()
@@ -94,16 +126,62 @@ def orientation(content: bytes) -> Orientation:
 
 
 def has_exif(content: bytes) -> bool:
-    """Whether an image has EXIF data, which may state that it is to be turned.
+    """Return whether an image has EXIF data, which may contain an orientation.
 
     Args:
-        content: As for `orientation`.
+        content: See `orientation`.
     """
     return _exif(content) is not None
 
 
+def avif_transform(content: bytes) -> tuple[int, int | None]:
+    """Read the orientation of an AVIF (ISO/IEC 23008-12, 6.5.10 and 6.5.12).
+
+    Returns:
+        Counterclockwise quarter turns, and the axis that is flipped after them (0 or 1), or None.
+    """
+    properties = b"meta", b"iprp", b"ipco"
+    rotation = next(find_boxes(content, *properties, b"irot"), b"")
+    mirror = next(find_boxes(content, *properties, b"imir"), b"")
+    return rotation[0] & 3 if rotation else 0, mirror[0] & 1 if mirror else None
+
+
+def is_jpeg(content: bytes) -> bool:
+    """Return whether the content starts like a JPEG."""
+    return content.startswith(_JPEG)
+
+
+def is_avif(content: bytes) -> bool:
+    """Return whether the content starts like an AVIF."""
+    return content[4:8] == b"ftyp"
+
+
+def _is_webp(content: bytes) -> bool:
+    return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
+
+
+def has_end_marker(content: bytes) -> bool:
+    """Return whether complete files of this format end with a marker, as JPEG and PNG do."""
+    return is_jpeg(content) or content.startswith(_PNG)
+
+
+def is_truncated(content: bytes) -> bool:
+    """Return whether a JPEG or PNG lacks its end marker; False for other formats."""
+    if is_jpeg(content):
+        return all(code != _END_OF_IMAGE for code, _ in _segments(content))
+    return content.startswith(_PNG) and all(kind != b"IEND" for kind, _ in _png_chunks(content))
+
+
+def ensure_end_marker(jpeg: bytes) -> bytes:
+    """Append the end marker to a JPEG that has none anywhere; else return the same object.
+
+    Missing rows are not detected; see `images.restore_end_marker`.
+    """
+    return jpeg + END_MARKER if jpeg.rfind(END_MARKER) < 0 else jpeg
+
+
 def _exif(content: bytes) -> bytes | None:
-    """The EXIF data of a JPEG, PNG or WebP, which are a TIFF without an image."""
+    """Find the EXIF data of a JPEG, PNG or WebP: a TIFF without an image."""
     if is_jpeg(content):
         return _exif_of_jpeg(content)
     if content.startswith(_PNG):
@@ -117,143 +195,13 @@ def _exif(content: bytes) -> bytes | None:
 
 
 def _exif_of_jpeg(content: bytes) -> bytes | None:
-    for code, place in _segments(content):
+    for code, offset in _segments(content):
         if code == _START_OF_SCAN:
             return None
-        if code == _APP1 and content.startswith(_EXIF, place + 2):
-            length = int.from_bytes(content[place : place + 2], "big")
-            return content[place + 2 + len(_EXIF) : place + length]
+        if code == _APP1 and content.startswith(_EXIF, offset + 2):
+            length = int.from_bytes(content[offset : offset + 2], "big")
+            return content[offset + 2 + len(_EXIF) : offset + length]
     return None
-
-
-def has_end_marker(content: bytes) -> bool:
-    """Whether complete files of this format end with a marker: JPEG or PNG."""
-    return is_jpeg(content) or content.startswith(_PNG)
-
-
-def with_end_marker(jpeg: bytes) -> bytes:
-    """Append the end marker to a JPEG that holds none anywhere: the same object if it does.
-
-    Whether rows are missing too is for a decoder to find out, or `with_end`.
-    """
-    return jpeg + _END_MARKER if jpeg.rfind(_END_MARKER) < 0 else jpeg
-
-
-def with_end(content: bytes) -> bytes | None:
-    """Complete a JPEG that lacks only its end marker, as some cameras and scrapers write it.
-
-    Args:
-        content: The whole file, of no more pixels than `check_size` allows.
-
-    Returns:
-        The content; the same object if nothing is missing, or the format is not JPEG or PNG. None
-        if the file is cut off, so that rows are missing: OpenCV would fill those of a JPEG with
-        gray.
-    """
-    if is_jpeg(content):
-        if any(code == _END_OF_IMAGE for code, _ in _segments(content)):
-            return content
-        found = {_digest(content + data + _END_MARKER) for data in (b"", _SCAN_DATA)}
-        has_all_rows = len(found) == 1 and None not in found
-        return content + _END_MARKER if has_all_rows else None
-    if content.startswith(_PNG) and all(kind != b"IEND" for kind, _ in _png_chunks(content)):
-        return None
-    return content
-
-
-def _digest(content: bytes) -> bytes | None:
-    """Of the pixels; None if the content cannot be decoded."""
-    image = decode(content, cv2.IMREAD_COLOR)
-    return None if image is None else hashlib.blake2b(image.data, digest_size=16).digest()
-
-
-def decode(content: bytes, flags: int) -> NDArray[np.uint8] | None:
-    """Decode an image with OpenCV.
-
-    Args:
-        content: The whole file.
-        flags: Of `cv2.imdecode`; without IMREAD_IGNORE_ORIENTATION the image is turned as the file
-            states, by its EXIF data or AVIF's own properties.
-
-    Returns:
-        The pixels, their channels in OpenCV's order; None if the content cannot be decoded.
-    """
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # an empty file, or more pixels than OpenCV allows
-        return None
-    if image is not None and _is_avif(content) and not flags & cv2.IMREAD_IGNORE_ORIENTATION:
-        image = _turn_avif(image, content)  # type: ignore[arg-type]
-    return image  # type: ignore[return-value]
-
-
-def _is_avif(content: bytes) -> bool:
-    return content[4:8] == b"ftyp"
-
-
-def _is_webp(content: bytes) -> bool:
-    return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
-
-
-def _avif_turn(content: bytes) -> tuple[int, int | None]:
-    """Quarter turns to the left, and the axis that is mirrored after them, if any.
-
-    ISO/IEC 23008-12, 6.5.10 and 6.5.12.
-    """
-    properties = b"meta", b"iprp", b"ipco"
-    rotation = next(find_boxes(content, *properties, b"irot"), b"")
-    mirror = next(find_boxes(content, *properties, b"imir"), b"")
-    return rotation[0] & 3 if rotation else 0, mirror[0] & 1 if mirror else None
-
-
-def _turn_avif(image: NDArray[np.uint8], content: bytes) -> NDArray[np.uint8]:
-    """Rotate and then mirror, which OpenCV leaves out."""
-    rotation, mirror = _avif_turn(content)
-    image = np.rot90(image, rotation)
-    if mirror is not None:
-        image = np.flip(image, mirror)
-    return np.ascontiguousarray(image)
-
-
-def check_size(name: str | Path, size: tuple[int, int] | None) -> None:
-    """Refuse images of more pixels than the limit: 128 million, or that of the environment.
-
-    Args:
-        name: The image, for errors.
-        size: Its height and width; None: unknown.
-
-    Raises:
-        BodyPoseNetError: It has more, or the environment variable is not a number.
-    """
-    if size is None:
-        return
-    text = os.environ.get(MAX_PIXELS_VARIABLE, str(_MAX_PIXELS))
-    if not text.isdecimal():
-        raise BodyPoseNetError(
-            f"{MAX_PIXELS_VARIABLE}: {text!r} is not a number of pixels", "Write 500000000 or so."
-        )
-    height, width = size
-    if height * width > int(text):
-        raise BodyPoseNetError(
-            f"{name}: {width} x {height} pixels, the limit is {int(text) / 1e6:g} megapixels",
-            f"Reduce the image, or set the environment variable {MAX_PIXELS_VARIABLE} to more "
-            "pixels.",
-        )
-
-
-def image_size(content: bytes) -> tuple[int, int] | None:
-    """Height and width of an image as stored, by its header.
-
-    Args:
-        content: The whole file, of any format that OpenCV reads.
-
-    Returns:
-        None if the format is unknown, or the header is cut off.
-    """
-    try:
-        return _size_in_header(content)
-    except IndexError:
-        return None
 
 
 def _size_in_header(content: bytes) -> tuple[int, int] | None:
@@ -267,11 +215,13 @@ def _size_in_header(content: bytes) -> tuple[int, int] | None:
         return _size_of_webp(content)
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _number(content, 8, 2, "little"), _number(content, 6, 2, "little")
-    if content[:4] in _TIFF_FORMS:
+    if content[:4] in _TIFF_LAYOUTS:
         return _size_of_tiff(content)
-    if _is_avif(content):  # the largest of the image, its tiles and its thumbnail
+    if is_avif(content):  # the largest size: that of the image, not of its tiles or thumbnail
         properties = find_boxes(content, b"meta", b"iprp", b"ipco")
-        stated = (box.content for ipco in properties for box in boxes(ipco) if box.kind == b"ispe")
+        stated = (
+            box.content for ipco in properties for box in iter_boxes(ipco) if box.kind == b"ispe"
+        )
         sizes = ((_number(size, 8, 4), _number(size, 4, 4)) for size in stated)
         return max(sizes, key=math.prod, default=None)
     if content[4:8] == b"jP  ":
@@ -287,28 +237,15 @@ def _size_in_header(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _number(
-    content: bytes | memoryview, at: int, count: int, order: Literal["little", "big"] = "big"
-) -> int:
-    """An unsigned number of `count` bytes.
-
-    Raises:
-        IndexError: The content ends before.
-    """
-    if at + count > len(content):
-        raise IndexError(at)
-    return int.from_bytes(content[at : at + count], order)
-
-
 def _size_of_jpeg(content: bytes) -> tuple[int, int] | None:
-    for code, place in _segments(content):
+    for code, offset in _segments(content):
         if code in _START_OF_FRAME:
-            return _number(content, place + 3, 2), _number(content, place + 5, 2)
+            return _number(content, offset + 3, 2), _number(content, offset + 5, 2)
     return None
 
 
 def _size_of_bmp(content: bytes) -> tuple[int, int]:
-    count = 2 if _number(content, 14, 4, "little") == 12 else 4  # OS/2's header is a short one
+    count = 2 if _number(content, 14, 4, "little") == 12 else 4  # the short header of OS/2
     width, height = (_number(content, 18 + count * i, count, "little") for i in (0, 1))
     # Rows from top to bottom have a negative height.
     return (2**32 - height if height >= 2**31 else height), width
@@ -322,7 +259,7 @@ def _size_of_webp(content: bytes) -> tuple[int, int] | None:
         bits = _number(content, 21, 4, "little")
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     if kind == b"VP8 ":
-        width, height = (_number(content, at, 2, "little") & 0x3FFF for at in (26, 28))
+        width, height = (_number(content, offset, 2, "little") & 0x3FFF for offset in (26, 28))
         return height, width
     return None
 
@@ -335,99 +272,113 @@ def _size_of_tiff(content: bytes) -> tuple[int, int] | None:
 
 
 def _tiff_tags(content: bytes) -> dict[int, int]:
-    """The tags of a TIFF's first image, and the first number of each.
+    """Read the tags of a TIFF's first image, with the first number of each.
 
     Raises:
-        IndexError: They are cut off.
+        IndexError: They are truncated.
         KeyError: It is not a TIFF.
     """
-    order, word = _TIFF_FORMS[content[:4]]
+    order, word = _TIFF_LAYOUTS[content[:4]]
     first = _number(content, word, word, order)
     entries = first + (2 if word == 4 else 8)
     length = 4 + 2 * word
     count = _number(content, first, entries - first, order)
     tags = {}
-    for at in range(entries, entries + count * length, length):
-        size = 2 if _number(content, at + 2, 2, order) == 3 else 4  # a short, or a long
-        tags[_number(content, at, 2, order)] = _number(content, at + 4 + word, size, order)
+    for offset in range(entries, entries + count * length, length):
+        size = 2 if _number(content, offset + 2, 2, order) == 3 else 4  # a short, or a long
+        tags[_number(content, offset, 2, order)] = _number(content, offset + 4 + word, size, order)
     return tags
 
 
 def _png_chunks(png: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of the chunks that lie in the file as a whole, in their order."""
-    view, at = memoryview(png), len(_PNG)
-    while at + 12 <= len(png):
-        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+    """Yield kind and content of the chunks, in their order, up to the first that is truncated."""
+    view, offset = memoryview(png), len(_PNG)
+    while offset + 12 <= len(png):
+        end = offset + 12 + int.from_bytes(png[offset : offset + 4], "big")
         if end > len(png):
             return
-        yield png[at + 4 : at + 8], view[at + 8 : end - 4]
-        at = end
+        yield png[offset + 4 : offset + 8], view[offset + 8 : end - 4]
+        offset = end
 
 
 def _webp_chunks(webp: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the chunks, in their order; chunks are filled up to an even length."""
-    at = 12
-    while at + 8 <= len(webp):
-        length = int.from_bytes(webp[at + 4 : at + 8], "little")
-        yield webp[at : at + 4], webp[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
+    """Yield kind and content of the chunks, in their order; they are padded to an even length."""
+    offset = 12
+    while offset + 8 <= len(webp):
+        length = int.from_bytes(webp[offset + 4 : offset + 8], "little")
+        yield webp[offset : offset + 4], webp[offset + 8 : offset + 8 + length]
+        offset += 8 + length + length % 2
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
-    """The code of each marker up to the end of the image, and the place behind the marker.
+    """Yield the code of each marker up to the end of the image, and the offset after the marker.
 
-    A JPEG is a row of segments: a marker (FF and a code) and, for most, a length and so many bytes.
-    Two things stand in no segment: the data of a scan (up to the next marker, which they cannot
-    contain), and what cameras put behind the end of the image, such as the film of a motion photo.
+    A JPEG is a sequence of segments: a marker (FF and a code) and, for most, a length and that many
+    bytes. Two things are outside of segments: the data of a scan (up to the next marker, which they
+    cannot contain), and data that cameras append after the end of the image, such as the video of a
+    motion photo.
     """
-    at = 2
-    while found := _MARKER.search(jpeg, at):
-        code, at = found[1][0], found.end()
-        yield code, at
+    offset = 2
+    while found := _MARKER.search(jpeg, offset):
+        code, offset = found[1][0], found.end()
+        yield code, offset
         if code == _END_OF_IMAGE:
             return
         if code not in _WITHOUT_LENGTH:
-            at += int.from_bytes(jpeg[at : at + 2], "big")
+            offset += int.from_bytes(jpeg[offset : offset + 2], "big")
+
+
+def _number(
+    content: bytes | memoryview, offset: int, count: int, order: Literal["little", "big"] = "big"
+) -> int:
+    """Read an unsigned number of `count` bytes.
+
+    Raises:
+        IndexError: The content is too short.
+    """
+    if offset + count > len(content):
+        raise IndexError(offset)
+    return int.from_bytes(content[offset : offset + count], order)
 
 
 _WITH_VERSION = (b"meta",)
-"""Kinds whose inner boxes follow four bytes of version and flags."""
+"""Kinds of boxes with four bytes of version and flags before the inner boxes."""
 
 
 class Box(NamedTuple):
-    """One box.
+    """A box of an ISO media file (ISO/IEC 14496-12).
 
     Args:
-        kind: Four letters.
-        content: What follows them.
+        kind: Type, four letters.
+        content: The bytes after the type.
     """
 
     kind: bytes
     content: memoryview
 
 
-def boxes(content: bytes | memoryview) -> Iterator[Box]:
-    """Yield the boxes that lie side by side, up to the first that is not there as a whole."""
-    view, at = memoryview(content), 0
-    while at + 8 <= len(view):
+def iter_boxes(content: bytes | memoryview) -> Iterator[Box]:
+    """Yield the boxes of one level, in their order, up to the first that is truncated."""
+    view, offset = memoryview(content), 0
+    while offset + 8 <= len(view):
         length, kind, head = (
-            int.from_bytes(view[at : at + 4], "big"),
-            bytes(view[at + 4 : at + 8]),
+            int.from_bytes(view[offset : offset + 4], "big"),
+            bytes(view[offset + 4 : offset + 8]),
             8,
         )
         if length == 1:
-            length, head = int.from_bytes(view[at + 8 : at + 16], "big"), 16
-        elif length == 0:  # up to the end
-            length = len(view) - at
-        if length < head or at + length > len(view):
+            length, head = int.from_bytes(view[offset + 8 : offset + 16], "big"), 16
+        elif length == 0:  # extends to the end
+            length = len(view) - offset
+        if length < head or offset + length > len(view):
             return
-        yield Box(kind, view[at + head : at + length])
-        at += length
+        yield Box(kind, view[offset + head : offset + length])
+        offset += length
 
 
 def find_boxes(content: bytes | memoryview, *kinds: bytes) -> Iterator[memoryview]:
-    """Yield the contents of all boxes of the last kind, within those of the kinds before."""
-    for box in boxes(content):
+    """Yield the contents of all boxes at a path of kinds, such as b"moov", b"trak"."""
+    for box in iter_boxes(content):
         if box.kind != kinds[0]:
             continue
         inner = box.content[4:] if box.kind in _WITH_VERSION else box.content

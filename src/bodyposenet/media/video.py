@@ -23,6 +23,12 @@ from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.media.image_header import check_size, find_boxes
 
+VIDEO_EXTENSIONS = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".gif",
+    ".mjpeg", ".mjpg",
+)  # fmt: skip
+"""Extensions of video files, in either case; other files are identified by their content."""
+
 _AHEAD = 4
 """Frames of a file that are read ahead of the one that was taken last."""
 
