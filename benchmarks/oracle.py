@@ -28,7 +28,7 @@ from bodyposenet.model.targets import TargetOptions
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
-from bodyposenet.training.validation import decode_perfect_maps
+from bodyposenet.training.oracle import decode_perfect_maps
 
 from . import harness
 

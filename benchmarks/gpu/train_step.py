@@ -72,7 +72,7 @@ def _measure_step(
     samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
 
     def draw_batch(count: int) -> Batch:
-        batch = Batch.of([samples[divmod(number, len(samples))] for number in range(count)])
+        batch = Batch.collate([samples[divmod(number, len(samples))] for number in range(count)])
         assert isinstance(batch, Batch)  # drawn photos are readable
         return batch.to(device)
 

@@ -24,7 +24,7 @@ from bodyposenet.data.pseudo_labels import read_detections
 from bodyposenet.data.records import RecordSet, read_records
 from bodyposenet.decoding import DecodingOptions
 from bodyposenet.demo import write_drawn_dataset
-from bodyposenet.evaluation.evaluator import EvaluationWork, load_test_images, score_findings
+from bodyposenet.evaluation.evaluator import EvaluationJob, load_test_images, score_results
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 from bodyposenet.exporting.int8.calibration_cache import read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
@@ -41,8 +41,8 @@ from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.specs.training import TrainSpec
+from bodyposenet.training.build import build_training
 from bodyposenet.training.distributed import DistributedContext
-from bodyposenet.training.preparation import prepare_training
 from bodyposenet.training.samples import dataset_sources
 
 from . import mutations
@@ -149,7 +149,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "stored detections": Reader(
             "part-00001.jsonl", mutations.mutate_json_lines,
-            partial(_load_results, EvaluationWork(folder, COCO_JOINTS)),
+            partial(_load_results, EvaluationJob(folder, COCO_JOINTS)),
         ),
     }  # fmt: skip
 
@@ -249,10 +249,10 @@ def _prepare(path: Path) -> None:
     spec = TrainSpec.load(path)
     if spec.dataloader.workers != 0:  # the process that reads mutations must not start others
         return
-    training = prepare_training(
+    training = build_training(
         spec, path.parent / "run", DistributedContext(torch.device("cpu")), key="", use_amp=False
     )
-    next(training.batches.run(range(1)))
+    next(training.loader.iterate(range(1)))
 
 
 def _infer_with(model: Path, photo: np.ndarray, path: Path) -> None:
@@ -286,7 +286,7 @@ def _evaluate(folder: Path, path: Path) -> None:
     """Evaluate an empty list of poses against an annotation file."""
     spec = DatasetSpec.load(_dataset_spec(folder, path))
     images = load_test_images(spec)
-    score_findings([], load_skeleton("bpnet_18joints.json"), spec, images)
+    score_results([], load_skeleton("bpnet_18joints.json"), spec, images)
 
 
 def _dataset_spec(folder: Path, annotations: Path) -> Path:
@@ -332,7 +332,7 @@ def _resume(folder: Path, path: Path) -> None:
     shutil.copytree(folder / "run", results)
     shutil.move(path, results / "model.epoch-1.state")
     spec = TrainSpec.load(folder / "train.yaml")
-    prepare_training(spec, results, DistributedContext(torch.device("cpu")), key="", use_amp=False)
+    build_training(spec, results, DistributedContext(torch.device("cpu")), key="", use_amp=False)
 
 
 def _read_tensorfile(path: Path) -> None:

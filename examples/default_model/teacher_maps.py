@@ -18,7 +18,7 @@ from bodyposenet.inference.engines.base import ENGINES, PRECISIONS
 from bodyposenet.inference.models import open_predictor
 from bodyposenet.media.inputs import list_images
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.teacher_maps import Photo, compute_teacher_maps, training_photos
+from bodyposenet.training.precompute_maps import Photo, compute_teacher_maps, training_photos
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.evaluation.evaluator import EvaluationWork, evaluate_dataset, load_test_images
+from bodyposenet.evaluation.evaluator import EvaluationJob, evaluate_dataset, load_test_images
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.predictor import NetworkInput
 from bodyposenet.skeleton import Skeleton
@@ -276,8 +276,8 @@ def test_sigterm_is_told_in_the_status(run_bpnet, write_dataset, tmp_path, seer,
 def test_what_a_result_depends_on_is_in_its_key(write_dataset, tmp_path):
     spec = DatasetSpec.load(write_dataset(SIZES))
     image = load_test_images(spec)[0]
-    work = EvaluationWork(tmp_path / "images", CROSS.joints)
-    fewer = EvaluationWork(tmp_path / "images", CROSS.joints[:2])
+    work = EvaluationJob(tmp_path / "images", CROSS.joints)
+    fewer = EvaluationJob(tmp_path / "images", CROSS.joints[:2])
     assert work.describe() != fewer.describe()
     before = work.key(image)
     assert work.key(image) == before != work.key(replace(image, width=9))

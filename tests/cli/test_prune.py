@@ -8,7 +8,7 @@ import pytest
 
 from bodyposenet.commands.prune import PruneResult
 from bodyposenet.model.checkpoint import load_model, read_model, save_model
-from bodyposenet.training import preparation
+from bodyposenet.training import build as training_build
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_train_goes_on_with_the_pruned_graph(
         multipliers.update(group["multiplier"] for group in optimizer.param_groups)
         return optimizer
 
-    build = preparation.build_optimizer
-    monkeypatch.setattr(preparation, "build_optimizer", spy)
+    build = training_build.build_optimizer
+    monkeypatch.setattr(training_build, "build_optimizer", spy)
     changes = {"pretrained_weights": str(path), "load_graph": True}
     results, said = tmp_path / "retrained", ""
     for epochs in (1, 2):
@@ -135,7 +135,7 @@ def test_train_goes_on_with_the_pruned_graph(
         assert trained.code == 0, trained.err
         said += trained.err
     assert f"{path}: it was pruned" in said and "regularization is off" in said
-    assert "resuming after epoch 1" in said
+    assert "Resuming after epoch 1" in said
     assert multipliers == {1.0, 2.0, 4.0, 8.0}
     retrained = load_model(results / "bpnet_model.tlt", "key")
     assert retrained.out_channels() == load_model(path, "key").out_channels()
@@ -151,7 +151,7 @@ def test_train_without_load_graph_tells_of_it(prune, run_bpnet, write_train_spec
     spec = write_train_spec(pretrained_weights=str(path), **changes)
     trained = run_bpnet("train", "-e", spec, "-r", tmp_path / "run", "-k", "key")
     assert trained.code == 0, trained.err
-    assert "load_graph: true takes its widths" in trained.err
+    assert "load_graph: true" in trained.err
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_convert_train_evaluate_and_infer(smoke, shared, run_bpnet, write_train_
     trained = run_bpnet("train", "-e", spec, "-r", tmp_path / "run")
     assert trained.code == 0, trained.err
     assert "no mask file" not in trained.err
-    assert "AP on smoke is off while training" in trained.err
+    assert "Validation AP on smoke is off" in trained.err
 
     model = ("-m", tmp_path / "run" / "bpnet_model.tlt", "-r", tmp_path / "found")
     evaluated = run_bpnet("evaluate", "-d", smoke, *model)

@@ -13,7 +13,7 @@ from bodyposenet.directory_lock import directory_lock
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.model.checkpoint import load_model, named_tensors, read_model, read_tensors
 from bodyposenet.model.pretrained import load_pretrained
-from bodyposenet.training import loop, preparation, start, validation
+from bodyposenet.training import build, initial_state, loop, validation
 
 from ..model.pretrained.movenet_files import tiny_file
 
@@ -67,8 +67,8 @@ def test_a_run_in_two_parts_equals_one_in_one_part(train, tmp_path):
         path.unlink()
     (parts / "bpnet_model.tlt").unlink()
     result, _ = train("parts", num_epoch=4)
-    assert "resuming after epoch 2" in result.err
-    assert "nothing is left" not in result.err
+    assert "Resuming after epoch 2" in result.err
+    assert "Training is complete" not in result.err
     for name in ("model.epoch-4.tlt", "model.epoch-4.state", "bpnet_model.tlt"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
@@ -78,7 +78,7 @@ def test_a_training_that_is_done_says_so(train):
     model = (results / "bpnet_model.tlt").read_bytes()
     result, _ = train("run")
     assert result.code == 0, result.err
-    assert "nothing is left to train: num_epoch is 2, and all are done" in result.err
+    assert "all 2 epochs (num_epoch) are done" in result.err
     assert (results / "bpnet_model.tlt").read_bytes() == model
 
 
@@ -86,7 +86,7 @@ def test_sizes_that_are_no_whole_cells_are_padded_and_told(train):
     dims = {"height": 60, "width": 64}
     result, _ = train("run", num_epoch=1, **{"dataloader.image_config.image_dims": dims})
     assert result.code == 0, result.err
-    assert "image_dims 60 x 64: gray is added" in result.err
+    assert "image_dims 60 x 64 are padded" in result.err
 
 
 def test_the_same_run_gives_the_same_bytes_with_any_number_of_workers(train):
@@ -160,7 +160,7 @@ def test_fine_tuning_freezes_layers_to_the_last_statistic(train):
     tuning = fine_tune(first / "model.epoch-2.tlt")
     result, tuned = train("tuned", num_epoch=3, optimizer=frozen, finetuning_config=tuning)
     assert result.code == 0, result.err
-    assert re.search(r"state of (\d+) of \1 tensors fits", result.err)
+    assert re.search(r"optimizer state restored for (\d+) of \1 tensors", result.err)
     before = named_tensors(load_model(first / "model.epoch-2.tlt"))
     after = named_tensors(load_model(tuned / "bpnet_model.tlt"))
     for name, tensor in after.items():
@@ -176,7 +176,7 @@ def test_fine_tuning_with_another_optimizer_starts_it_anew_and_says_so(train):
     tuning = fine_tune(first / "model.epoch-2.tlt")
     result, tuned = train("tuned", num_epoch=3, optimizer=sgd(1e-12), finetuning_config=tuning)
     assert result.code == 0, result.err
-    assert re.search(r"state of 0 of \d+ tensors fits", result.err)
+    assert re.search(r"optimizer state restored for 0 of \d+ tensors", result.err)
     assert_weights_are_near(tuned / "bpnet_model.tlt", first / "bpnet_model.tlt")
 
 
@@ -198,14 +198,14 @@ def test_any_model_file_can_be_the_start_of_fine_tuning(train, kind, tmp_path):
     changes["optimizer"] = sgd(1e-12)
     result, tuned = train("tuned", num_epoch=3, finetuning_config=fine_tune(path), **changes)
     assert result.code == 0, result.err
-    assert ("the optimizer starts anew" in result.err) == (path.suffix != ".state")
+    assert ("optimizer state is reset" in result.err) == (path.suffix != ".state")
     assert_weights_are_near(tuned / "bpnet_model.tlt", first / "bpnet_model.tlt")
 
 
 def test_fine_tuning_starts_from_the_default_model_by_its_name(train, monkeypatch):
     """A small model stands for the package's own, whose training would take minutes."""
     _, first = train("first", optimizer=FLAT)
-    monkeypatch.setattr(start, "DEFAULT_MODEL_WEIGHTS", first / "bpnet_model.tlt")
+    monkeypatch.setattr(initial_state, "DEFAULT_MODEL_WEIGHTS", first / "bpnet_model.tlt")
     changes = {"optimizer": sgd(1e-12), "finetuning_config": fine_tune("default")}
     result, tuned = train("tuned", num_epoch=3, **changes)
     assert result.code == 0, result.err
@@ -218,7 +218,7 @@ def test_fine_tuning_another_network_takes_what_fits_by_name(train):
     changes = {"optimizer": FROZEN, "model.stages": 3}
     result, tuned = train("tuned", num_epoch=3, finetuning_config=tuning, **changes)
     assert result.code == 0, result.err
-    assert "the optimizer starts anew" in result.err
+    assert "optimizer state is reset" in result.err
     assert "stage3/block1/conv1.weight" in result.err  # named as missing
     ours = load_model(tuned / "bpnet_model.tlt").layers()
     theirs = load_model(first / "bpnet_model.tlt").layers()
@@ -231,7 +231,7 @@ def test_fine_tuning_in_the_folder_of_its_checkpoint_is_an_error(train):
     tuning = {"is_finetune_exp": True, "checkpoint_path": path, "ckpt_epoch_num": 1}
     result, _ = train("first", num_epoch=3, finetuning_config=tuning)
     assert result.code == 2
-    assert "a results folder of its own" in result.err
+    assert "another results folder" in result.err
 
 
 def test_a_results_folder_that_is_further_than_the_spec_is_an_error(train):
@@ -351,7 +351,7 @@ def test_what_changes_no_result_may_change_within_a_training(train, tmp_path):
     free = {"num_epoch": 2, "log_every_n_secs": 5, "dataloader.workers": 1}
     result, _ = train("run", **free, checkpoint_every_n_secs=60, max_ckpt_to_keep=1)
     assert result.code == 0, result.err
-    assert "resuming after epoch 1" in result.err
+    assert "Resuming after epoch 1" in result.err
 
 
 def test_checkpoints_of_another_network_are_an_error(train):
@@ -377,7 +377,7 @@ def test_an_exploding_training_stops_with_what_to_try_and_leaves_no_bad_checkpoi
     changes = {"optimizer": sgd(1e30), "num_epoch": 5, "dataloader.batch_size": batch_size}
     result, results = train("nan", **changes)
     assert result.code == 2
-    assert "the loss is" in result.err or "exploded" in result.err
+    assert "the loss is" in result.err or "diverged" in result.err
     assert "learning_rate" in result.err
     assert not list(results.glob("*.tlt"))
     last = json.loads((results / "status.json").read_text().splitlines()[-1])
@@ -394,9 +394,9 @@ def test_an_exploding_training_keeps_the_last_good_position(train):
 def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkeypatch):
     """As on GPUs without bfloat16; the scale of the loss begins far too high."""
     updated = []
-    monkeypatch.setattr(preparation, "mixed_precision", lambda _: torch.float16)
+    monkeypatch.setattr(build, "mixed_precision", lambda _: torch.float16)
     monkeypatch.setattr(
-        preparation.ExponentialMovingAverage, "update", lambda _, step: updated.append(step)
+        build.ExponentialMovingAverage, "update", lambda _, step: updated.append(step)
     )
     result, _ = train("run", "--use_amp", num_epoch=3, ema_decay=0.9)
     assert result.code == 0, result.err
@@ -408,14 +408,14 @@ def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkey
 
 def test_no_search_for_kernels_while_images_of_many_sizes_are_validated(train, monkeypatch):
     searched = []
-    predict = validation.find_people
+    predict = validation.predict_images
 
     def watched(*arguments):
         searched.append(torch.backends.cudnn.benchmark)
         return predict(*arguments)
 
-    monkeypatch.setattr(validation, "find_people", watched)
-    monkeypatch.setattr(loop, "prepare_training", with_search(loop.prepare_training))
+    monkeypatch.setattr(validation, "predict_images", watched)
+    monkeypatch.setattr(loop, "build_training", with_search(loop.build_training))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # put back afterwards
     result, _ = train("run", num_epoch=2, validation_every_n_epoch=1)
     assert result.code == 0, result.err
@@ -448,8 +448,8 @@ def test_validation_without_records_and_test_images_is_off_with_a_line_each(
     }
     result, results = train("off", **changes)
     assert result.code == 0, result.err
-    assert "validation loss is off: no such file" in result.err
-    assert "AP on drawn is off while training: test_data is a copy" in result.err
+    assert "Validation loss is off: no such file" in result.err
+    assert "Validation AP on drawn is off: test_data is a copy" in result.err
     events = EventAccumulator(str(results / "events"))
     events.Reload()
     assert events.Tags()["images"] == ["validation/predictions"]
@@ -461,7 +461,7 @@ def test_validation_that_cannot_work_is_an_error_before_the_first_epoch(train, t
     result, _ = train("run", inference_spec=str(inference))
     assert result.code == 2
     assert "output_stage_to_use" in result.err
-    assert "epoch 1/2" not in result.err
+    assert "Epoch: [1/2]" not in result.err
 
 
 def test_a_validation_that_a_kill_prevented_is_done_on_resume(train):
@@ -473,7 +473,7 @@ def test_a_validation_that_a_kill_prevented_is_done_on_resume(train):
     status.write_text("".join(line for line in lines if '"validated_epoch": 2' not in line))
     result, _ = train("run", num_epoch=4)
     assert result.code == 0
-    assert result.err.index("epoch 2: ") < result.err.index("epoch 3/4: ")
+    assert result.err.index("Validation: [2/4]") < result.err.index("Epoch: [3/4]")
 
 
 def test_fewer_gpus_than_asked_for_are_a_clear_error(train):

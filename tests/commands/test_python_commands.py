@@ -33,7 +33,7 @@ def test_a_notebook_goes_all_the_way(notebook, write_train_spec, capfd, caplog):
     spec = write_train_spec(num_epoch=1, validation_every_n_epoch=1)
     trained = bodyposenet.train(experiment_spec_file=spec, results_dir="trained")
     assert trained.model.is_file() and trained.metrics
-    assert "epoch 1/1" in caplog.text
+    assert "Epoch: [1/1]" in caplog.text
 
     model = {"model_filename": trained.model, "dataset_spec": notebook / "dataset.json"}
     evaluated = bodyposenet.evaluate(**model, results_dir="evaluated")

@@ -17,7 +17,7 @@ from bodyposenet.model.targets import render_targets
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
 from bodyposenet.specs.pose import load_skeleton
-from bodyposenet.training.teacher import open_teacher_maps
+from bodyposenet.training.distillation import open_teacher_maps
 from bodyposenet.types import Maps, Record
 
 HEIGHT, WIDTH = 240, 320

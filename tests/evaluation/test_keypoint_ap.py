@@ -92,7 +92,7 @@ def test_joints_that_the_skeleton_lacks_do_not_count_and_are_named(people, annot
     assert evaluate(results, annotations).ap < 1
     outcome = evaluate(results, annotations, skeleton=faceless)
     assert outcome.ap == pytest.approx(1)
-    assert outcome.left_out == COCO_JOINTS[:5]
+    assert outcome.not_evaluated == COCO_JOINTS[:5]
     assert "lacks them: nose, left_eye" in outcome.table()[-1]
     assert outcome.joint_errors[0].labelled == 0
     assert np.isnan(outcome.joint_errors[0].median)

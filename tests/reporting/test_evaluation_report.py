@@ -1,4 +1,4 @@
-"""write_evaluation_page: what an evaluation found, on one page."""
+"""write_evaluation_report: what an evaluation found, on one page."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import pytest
 from bodyposenet.evaluation import evaluate_poses
 from bodyposenet.evaluation.evaluator import DatasetResult
 from bodyposenet.inference.detections import describe_image
-from bodyposenet.reporting.evaluation_report import choose_samples, write_evaluation_page
+from bodyposenet.reporting.evaluation_report import select_sample_images, write_evaluation_report
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Poses
@@ -52,7 +52,7 @@ def result(tmp_path_factory, accuracy):
 
 
 def write(folder, result):
-    return write_evaluation_page(
+    return write_evaluation_report(
         folder, result, dataset="a<i>set", model="model.tlt", skeleton=COCO,
         spec=InferenceSpec(input_shape=(64, 96)),
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_same_result_gives_the_same_bytes_and_says_which_image_is_gone(
 def test_a_page_on_nothing_is_written_too(tmp_path):
     nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
     no_text = "\udcff.jpg: no image"  # the name of a file may be no text
-    lacking = replace(nothing, left_out=("nose",))
+    lacking = replace(nothing, not_evaluated=("nose",))
     page = Page(write(tmp_path, DatasetResult(lacking, [], [], [no_text], [])))
     assert "there is no AP" in page.text
     assert "the skeleton lacks them: nose" in page.text
@@ -117,7 +117,7 @@ def test_samples_are_spread_and_hold_the_most_crowded(tmp_path):
     images = [entry(tmp_path / f"{k}.jpg", poses(1)) for k in range(100)]
     images[37] = entry(tmp_path / "crowd.jpg", poses(9))
     images[99] = entry(tmp_path / "broken.jpg", "no image")
-    chosen = choose_samples(images)
+    chosen = select_sample_images(images)
     assert len(chosen) == len(set(chosen)) == 12
     assert chosen == sorted(chosen)
     assert 37 in chosen
@@ -128,4 +128,4 @@ def test_samples_are_spread_and_hold_the_most_crowded(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 12])
 def test_of_few_images_all_are_shown(tmp_path, count):
     images = [entry(tmp_path / f"{k}.jpg", poses(k % 3)) for k in range(count)]
-    assert choose_samples(images) == list(range(count))
+    assert select_sample_images(images) == list(range(count))

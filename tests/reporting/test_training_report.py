@@ -1,11 +1,11 @@
-"""write_training_page: a training on one page, from what status.json tells of it."""
+"""write_training_report: a training on one page, from what status.json tells of it."""
 
 import numpy as np
 import pytest
 
 from bodyposenet.evaluation import METRICS
-from bodyposenet.reporting.training_history import History
-from bodyposenet.reporting.training_report import write_training_page
+from bodyposenet.reporting.training_history import TrainingHistory
+from bodyposenet.reporting.training_report import write_training_report
 from bodyposenet.results_folder import StatusFile
 
 from .pages import Page
@@ -39,10 +39,10 @@ class Trainer:
         )  # fmt: skip
 
     def history(self):
-        return History.read(self.status.lines())
+        return TrainingHistory.read(self.status.lines())
 
     def page(self, spec="num_epoch: 9\n", picture=None):
-        return Page(write_training_page(self.folder, spec, self.status, picture))
+        return Page(write_training_report(self.folder, spec, self.status, picture))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there, the oldest go, all of a training comes back exactly."""
+"""Checkpoints are written atomically, pruned to the newest, and restored exactly."""
 
 import errno
 import shutil
@@ -32,7 +32,7 @@ TINY = ModelConfig(
 )
 
 
-def wrap(network, kind):
+def make_state(network, kind):
     network.to(memory_format=torch.channels_last)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     kernels = [parameter for parameter in trained if parameter.ndim > 1]
@@ -51,7 +51,7 @@ def wrap(network, kind):
 
 def trained(kind, steps=2):
     torch.manual_seed(0)
-    state = wrap(BodyPoseNetwork(ARM, TINY), kind)
+    state = make_state(BodyPoseNetwork(ARM, TINY), kind)
     for step in range(steps):
         one_step(state, step)
     return state
@@ -63,7 +63,7 @@ def one_step(state, seed):
     state.optimizer.zero_grad()
     (maps.heatmaps[0].square().sum() + maps.pafs[0].sum()).backward()
     state.optimizer.step()
-    state.average.update(seed)
+    state.ema.update(seed)
 
 
 def save(folder, epoch, state, key="", keep=3):
@@ -73,7 +73,7 @@ def save(folder, epoch, state, key="", keep=3):
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("key", ["", "secret"])
 @pytest.mark.parametrize("within", [False, True])
-def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, within):
+def test_resuming_from_a_checkpoint_is_bit_exact(tmp_path, kind, key, within):
     state = trained(kind)
     if within:
         save_position(tmp_path, Position(5, 40), state, key=key, spec="")
@@ -84,39 +84,39 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path, kind, key, wit
     checkpoint = last_checkpoint(tmp_path, key)
     assert checkpoint.position == Position(5, 40 if within else 0)
     torch.manual_seed(123)
-    again = wrap(checkpoint.network, kind)
+    again = make_state(checkpoint.network, kind)
     checkpoint.restore(again)
     one_step(again, 9)
     for one, other in (
         (state.network, again.network),
-        (state.average.network, again.average.network),
+        (state.ema.network, again.ema.network),
     ):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_the_model_file_holds_the_average_and_the_state_the_weights(tmp_path):
+def test_the_model_file_holds_the_moving_average_and_the_state_file_the_weights(tmp_path):
     state = trained("sgd")
     save(tmp_path, 1, state)
     saved = load_model(tmp_path / "model.epoch-1.tlt")
     name = "block_1a_conv_1.weight"
-    assert torch.equal(named_tensors(saved)[name], named_tensors(state.average.network)[name])
-    state = last_checkpoint(tmp_path, "")
-    assert torch.equal(named_tensors(state.network)[name], named_tensors(state.network)[name])
-    assert not torch.equal(named_tensors(saved)[name], named_tensors(state.network)[name])
+    assert torch.equal(named_tensors(saved)[name], named_tensors(state.ema.network)[name])
+    checkpoint = last_checkpoint(tmp_path, "")
+    assert torch.equal(named_tensors(checkpoint.network)[name], named_tensors(state.network)[name])
+    assert not torch.equal(named_tensors(saved)[name], named_tensors(checkpoint.network)[name])
 
 
-def test_without_an_average_of_its_own_a_training_begins_with_the_saved_model(tmp_path):
+def test_a_training_without_ema_starts_from_the_saved_model(tmp_path):
     save(tmp_path, 1, trained("sgd"))
     checkpoint = last_checkpoint(tmp_path, "")
-    again = replace(wrap(checkpoint.network, "sgd"), average=None)
-    checkpoint.restore(again, exactly=False)
+    again = replace(make_state(checkpoint.network, "sgd"), ema=None)
+    checkpoint.restore(again, strict=False)
     saved = named_tensors(load_model(tmp_path / "model.epoch-1.tlt"))
     for name, tensor in named_tensors(again.network).items():
         assert torch.equal(tensor, saved[name]), name
 
 
-def test_the_furthest_state_counts_and_an_epoch_replaces_the_position_within(tmp_path):
+def test_the_most_advanced_state_is_used_and_an_epoch_replaces_latest_state(tmp_path):
     state = trained("sgd", steps=1)
     save(tmp_path, 1, state)
     save_position(tmp_path, Position(1, 8), state, key="", spec="")
@@ -127,7 +127,7 @@ def test_the_furthest_state_counts_and_an_epoch_replaces_the_position_within(tmp
     assert last_checkpoint(tmp_path / "nowhere", "") is None
 
 
-def test_the_oldest_checkpoints_go(tmp_path):
+def test_the_oldest_checkpoints_are_removed(tmp_path):
     state = trained("sgd", steps=0)
     for epoch in (8, 9, 10, 11):
         save(tmp_path, epoch, state, keep=2)
@@ -136,16 +136,16 @@ def test_the_oldest_checkpoints_go(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_states_without_their_model_go(tmp_path):
-    (tmp_path / "model.epoch-7.state").write_text("a kill came before the model")
+def test_states_without_their_model_are_removed(tmp_path):
+    (tmp_path / "model.epoch-7.state").write_text("killed before the model was written")
     save(tmp_path, 8, trained("sgd", steps=0))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["model.epoch-8.state", "model.epoch-8.tlt"]
 
 
-def test_the_scale_of_a_float16_loss_comes_back(tmp_path):
+def test_the_gradient_scaler_is_restored(tmp_path):
     state = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
-    state.scaler.scale(torch.ones(()))  # the scale is made when it is first used
+    state.scaler.scale(torch.ones(()))  # creates the scale, on first use
     save(tmp_path, 1, state)
     again = replace(trained("sgd"), scaler=torch.amp.GradScaler("cpu"))
     last_checkpoint(tmp_path, "").restore(again)
@@ -153,7 +153,7 @@ def test_the_scale_of_a_float16_loss_comes_back(tmp_path):
     assert again.scaler.get_scale() == 8.0
 
 
-def test_a_network_with_shared_batch_statistics_is_saved_like_any_other(tmp_path):
+def test_a_network_with_sync_batch_norm_is_saved_like_any_other(tmp_path):
     state = trained("sgd", steps=0)
     before = set(named_tensors(state.network))
     torch.nn.SyncBatchNorm.convert_sync_batchnorm(state.network)
@@ -162,13 +162,13 @@ def test_a_network_with_shared_batch_statistics_is_saved_like_any_other(tmp_path
     assert set(named_tensors(load_model(tmp_path / "model.epoch-1.tlt"))) == before
 
 
-def test_a_model_without_its_state_is_no_checkpoint(tmp_path):
+def test_a_model_without_its_state_is_not_a_checkpoint(tmp_path):
     state = trained("sgd", steps=0)
     save(tmp_path, 1, state)
     save(tmp_path, 2, state)
     (tmp_path / "model.epoch-2.state").unlink()
     assert [path.name for path in list_checkpoints(tmp_path)] == ["model.epoch-1.tlt"]
-    with pytest.raises(BodyPoseNetError, match="not a checkpoint"):
+    with pytest.raises(BodyPoseNetError, match=r"model\.epoch-2\.tlt"):
         Checkpoint.read(tmp_path / "model.epoch-2.tlt", "")
 
 
@@ -189,10 +189,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_state_that_is_none_is_an_error(tmp_path):
+def test_a_model_renamed_to_a_state_is_an_error(tmp_path):
     save(tmp_path, 2, trained("sgd"))
     shutil.copy(tmp_path / "model.epoch-2.tlt", tmp_path / "model.epoch-2.state")
-    with pytest.raises(BodyPoseNetError, match="is no training state"):
+    with pytest.raises(BodyPoseNetError, match=r"model\.epoch-2\.state"):
         last_checkpoint(tmp_path, "")
 
 
@@ -219,11 +219,11 @@ def test_a_state_with_a_damaged_header_is_an_error(tmp_path, change, place):
 
 
 def _broken(tensors, name):
-    """The tensors without one, or with one of another shape or kind."""
-    rest = {other: tensor for other, tensor in tensors.items() if other != name}
-    yield rest
-    yield rest | {name: torch.zeros(3, 5)}
-    yield rest | {name: tensors[name].to(torch.complex64)}
+    """Yield the tensors without one of them, and with one of another shape or dtype."""
+    others = {other: tensor for other, tensor in tensors.items() if other != name}
+    yield others
+    yield others | {name: torch.zeros(3, 5)}
+    yield others | {name: tensors[name].to(torch.complex64)}
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
@@ -234,11 +234,13 @@ def test_a_state_with_damaged_tensors_is_an_error(tmp_path, kind, prefix):
     state = tmp_path / "model.epoch-2.state"
     header, tensors = read_tensors(state)
     name = next(name for name, part in tensors.items() if name.startswith(prefix) and part.ndim)
-    for damaged in list(_broken(tensors, name))[prefix == "optimizer|" :]:  # it may lack some
+    for damaged in list(_broken(tensors, name))[
+        prefix == "optimizer|" :
+    ]:  # missing optimizer tensors are fine
         write_tensors(state, header, damaged)
         with pytest.raises(BodyPoseNetError, match=r"model\.epoch-2\.state: "):
             checkpoint = last_checkpoint(tmp_path, "")
-            checkpoint.restore(wrap(checkpoint.network, kind))
+            checkpoint.restore(make_state(checkpoint.network, kind))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_the_state_of_another_optimizer_is_an_error(tmp_path, kind, other):
     save(tmp_path, 1, trained(kind))
     checkpoint = last_checkpoint(tmp_path, "")
     with pytest.raises(BodyPoseNetError, match="another optimizer"):
-        checkpoint.restore(wrap(checkpoint.network, other))
+        checkpoint.restore(make_state(checkpoint.network, other))
 
 
 @pytest.mark.parametrize(
@@ -260,13 +262,15 @@ def test_the_state_of_another_optimizer_is_an_error(tmp_path, kind, other):
         ("muon", "adamw", {1}),
     ],
 )
-def test_of_another_optimizer_the_state_is_taken_where_it_fits(tmp_path, caplog, kind, other, kept):
-    """Muon steps on the kernels only, which have more dimensions than one; AdamW on the others."""
+def test_the_state_of_another_optimizer_is_restored_where_it_fits(
+    tmp_path, caplog, kind, other, kept
+):
+    """Muon updates kernels, which have more than one dimension, and AdamW all others."""
     caplog.set_level("INFO")
     save(tmp_path, 1, trained(kind))
     checkpoint = last_checkpoint(tmp_path, "")
-    again = wrap(checkpoint.network, other)
-    checkpoint.restore(again, exactly=False)
+    again = make_state(checkpoint.network, other)
+    checkpoint.restore(again, strict=False)
     assert {part.ndim for part in again.optimizer.state} == kept
     total = len(list(again.network.parameters()))
     assert f"{len(again.optimizer.state)} of {total} tensors" in caplog.text
@@ -274,16 +278,16 @@ def test_of_another_optimizer_the_state_is_taken_where_it_fits(tmp_path, caplog,
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
-def test_an_optimizer_of_other_layers_takes_the_state_of_those_that_it_shares(tmp_path, kind):
-    """One layer is frozen that was trained, another is trained that was frozen."""
+def test_optimizer_state_is_restored_for_the_layers_trained_before_and_after(tmp_path, kind):
+    """Between the runs, one layer is frozen and another is unfrozen."""
     first, last = "block_1a_conv_1.weight", "stage1/paf_branch/out.weight"
     torch.manual_seed(0)
-    state = wrap(freeze(BodyPoseNetwork(ARM, TINY), last), kind)
+    state = make_state(freeze(BodyPoseNetwork(ARM, TINY), last), kind)
     one_step(state, 0)
     save(tmp_path, 1, state)
     checkpoint = last_checkpoint(tmp_path, "")
-    again = wrap(freeze(checkpoint.network, first), kind)
-    checkpoint.restore(again, exactly=False)
+    again = make_state(freeze(checkpoint.network, first), kind)
+    checkpoint.restore(again, strict=False)
     layer, _, part = "stage1/conv1.weight".rpartition(".")
     states = [
         each.optimizer.state[getattr(each.network.layers()[layer], part)] for each in (state, again)

@@ -1,4 +1,4 @@
-"""Recoloring against numpy and OpenCV."""
+"""Color jitter and blur agree with numpy and OpenCV."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ import torch
 
 from bodyposenet.training.color_jitter import BLUR_RADIUS, color_jitter
 
-SAME = torch.eye(3, 4)
+IDENTITY = torch.eye(3, 4)
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def images():
     return torch.from_numpy(pictures)
 
 
-def test_nothing_to_do_changes_nothing(images):
-    color, blur = SAME.repeat(4, 1, 1), torch.zeros(4)
+def test_identity_and_zero_blur_change_nothing(images):
+    color, blur = IDENTITY.repeat(4, 1, 1), torch.zeros(4)
     assert torch.equal(color_jitter(images, color), images)
     assert torch.equal(color_jitter(images, color, blur), images)
 
@@ -39,7 +39,7 @@ def test_every_image_has_its_own_matrix_and_is_rounded_and_clamped_once(images):
 
 def test_every_image_has_its_own_gaussian(images):
     sigmas = [0.0, 0.5, 1.7, 4.0]
-    found = color_jitter(images, SAME.repeat(4, 1, 1), torch.tensor(sigmas))
+    found = color_jitter(images, IDENTITY.repeat(4, 1, 1), torch.tensor(sigmas))
     assert torch.equal(found[0], images[0])
     side = 2 * BLUR_RADIUS + 1
     for image, sigma, result in zip(images[1:].numpy(), sigmas[1:], found[1:], strict=True):
@@ -49,7 +49,7 @@ def test_every_image_has_its_own_gaussian(images):
         assert np.abs(result.numpy() - expected).max() <= 0.51
 
 
-def test_the_blur_sees_the_colors_before_they_are_clamped():
+def test_colors_are_clamped_after_the_blur():
     images = torch.zeros(1, 3, 40, 3, dtype=torch.uint8)
     images[:, :, 20:] = 255
     brighter = torch.cat([2 * torch.eye(3), torch.full((3, 1), -128.0)], dim=1)[None]
@@ -59,8 +59,8 @@ def test_the_blur_sees_the_colors_before_they_are_clamped():
     assert 0 < found[0, 0, 19, 0] < found[0, 0, 20, 0] < 255
 
 
-def test_no_device_need_be_waited_for():
-    # Tensors on `meta` have no values: whatever asks for one fails.
+def test_it_does_not_synchronize_with_the_device():
+    # Tensors on the device `meta` have no values: reading one fails.
     images = torch.empty(2, 64, 48, 3, dtype=torch.uint8, device="meta")
     color, blur = torch.empty(2, 3, 4, device="meta"), torch.empty(2, device="meta")
     assert color_jitter(images, color, blur).shape == images.shape

@@ -1,4 +1,4 @@
-"""Several processes that train together, on the CPU: gradients, machines, deaths, signals."""
+"""Distributed training on the CPU: gradients, several machines, killed processes, signals."""
 
 import json
 import os
@@ -20,8 +20,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 START_TWO = """
 import sys
 from bodyposenet import cli
-from bodyposenet.training import distributed as launch
-launch.check_gpus = lambda count: None
+from bodyposenet.training import distributed
+distributed.check_gpus = lambda count: None
 sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
 """
 
@@ -30,21 +30,21 @@ import signal, sys, time
 from bodyposenet import cli
 from bodyposenet.training import progress
 
-step, received = progress.Progress.step, []
+step, received = progress.ProgressLogger.log_step, []
 
-def step_and_wait(self, number, *rest, **named):
+def step_and_wait(self, number, *arguments, **options):
     if number == 1:
         handle = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, lambda *told: (handle(*told), received.append(told)))
-    step(self, number, *rest, **named)
+        signal.signal(signal.SIGTERM, lambda *signal: (handle(*signal), received.append(signal)))
+    step(self, number, *arguments, **options)
     while number == 3 and not received:
         time.sleep(0.01)
 
-progress.Progress.step = step_and_wait
+progress.ProgressLogger.log_step = step_and_wait
 sys.exit(cli.main(sys.argv[1:]))
 """
 START_TWO_THAT_WAIT = START_TWO.replace(
-    "sys.exit", f"launch.COMMAND = ('-c', {WAITS_AT_STEP_3!r})\nsys.exit"
+    "sys.exit", f"distributed.COMMAND = ('-c', {WAITS_AT_STEP_3!r})\nsys.exit"
 )
 
 TOO_LARGE = """
@@ -66,14 +66,14 @@ class Full(torch.autograd.Function):
         return gradient
 
 losses = step.stage_losses
-step.stage_losses = lambda heat, paf, *rest: losses([Full.apply(p) for p in heat], paf, *rest)
+step.stage_losses = lambda heatmaps, *rest: losses([Full.apply(p) for p in heatmaps], *rest)
 sys.exit(cli.main(sys.argv[1:]))
 """
 TWO_TOO_LARGE = f"""
 import sys
-from bodyposenet.training import distributed as launch
-launch.check_gpus = lambda count: None
-launch.COMMAND = ("-c", {TOO_LARGE!r})
+from bodyposenet.training import distributed
+distributed.check_gpus = lambda count: None
+distributed.COMMAND = ("-c", {TOO_LARGE!r})
 from bodyposenet import cli
 sys.exit(cli.main(["train", *sys.argv[1:], "--gpus", "2"]))
 """
@@ -99,7 +99,7 @@ def epochs_of(results):
     return [line for line in lines_of(results) if "graphical" in line]
 
 
-def test_two_ranks_give_the_gradients_of_one_with_twice_the_batch(write_train_spec, tmp_path):
+def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch_size(write_train_spec, tmp_path):
     spec = write_train_spec()
     rank_gradients.main(spec, 8, tmp_path / "one")
     script = Path(rank_gradients.__file__)
@@ -111,10 +111,10 @@ def test_two_ranks_give_the_gradients_of_one_with_twice_the_batch(write_train_sp
         assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * float(mine.abs().max()) + 1e-6)
 
 
-def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bits(
+def test_two_machines_and_two_resumed_ranks_give_the_same_files(
     write_train_spec, run_bpnet, tmp_path
 ):
-    """Two "machines" on loopback, as the documentation tells it; then two ranks of one machine."""
+    """Two "machines" on loopback, as in the documentation; then two ranks on one machine."""
     changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
     changes |= {"ema_decay": 0.9, "dataloader.batch_size": 1, "log_every_n_secs": 1e-6}
     spec, undisturbed = write_train_spec(**changes), tmp_path / "undisturbed"
@@ -130,8 +130,8 @@ def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bi
     outputs = [machine.communicate()[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     first, second = outputs
-    assert "epoch 2/2" in first and "2 samples per step" in first
-    assert "epoch" not in second and "PASS" not in second
+    assert "Epoch: [2/2]" in first and "2 samples per step" in first
+    assert "Epoch" not in second and "PASS" not in second
     lines = lines_of(undisturbed)
     assert [line["status"] for line in lines].count("STARTED") == 1
 
@@ -139,7 +139,7 @@ def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bi
     with start(*two_ranks(spec, results, START_TWO_THAT_WAIT)) as launcher:
         for line in launcher.stdout:
             output += line
-            if "step 3/" in line:
+            if "[3/" in line:
                 launcher.send_signal(signal.SIGTERM)
     assert launcher.returncode == 75, output
     assert output.count("stopped by SIGTERM; the same command goes on from here") == 1
@@ -150,7 +150,7 @@ def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bi
     for name in ("bpnet_model.tlt", "model.epoch-2.state"):
         assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
 
-    # Together they have validated every image once: one process alone finds the same.
+    # Two ranks validate every image once: a single process gets the same metrics.
     (together,) = [line["kpi"] for line in lines if "kpi" in line]
     status = undisturbed / "status.json"
     kept = [line for line in lines if "kpi" not in line]
@@ -160,7 +160,7 @@ def test_two_machines_train_one_model_and_two_stopped_ranks_end_with_the_same_bi
     assert together == pytest.approx(alone)
 
 
-def test_ranks_end_with_one_that_dies_and_with_their_launcher(write_train_spec, tmp_path):
+def test_ranks_end_when_one_of_them_or_their_launcher_is_killed(write_train_spec, tmp_path):
     changes = {"num_epoch": 400, "validation_every_n_epoch": 400}
     spec, results = write_train_spec(**changes), tmp_path / "run"
     launcher = start(*two_ranks(spec, results))
@@ -168,7 +168,7 @@ def test_ranks_end_with_one_that_dies_and_with_their_launcher(write_train_spec, 
     os.kill(ranks_of(launcher)[1], signal.SIGKILL)
     output, _ = launcher.communicate()
     assert launcher.returncode == 2, output
-    assert "rank 1" in output and "killed by SIGKILL; the others were ended" in output
+    assert "rank 1" in output and "killed by SIGKILL" in output
     assert "Traceback" not in output
 
     launcher = start(*two_ranks(spec, results))
@@ -181,15 +181,15 @@ def test_ranks_end_with_one_that_dies_and_with_their_launcher(write_train_spec, 
             break
         time.sleep(0.1)
     else:
-        raise AssertionError("ranks outlive their launcher")
+        raise AssertionError("the ranks are still running")
 
 
-def test_a_batch_that_two_ranks_cannot_hold_is_one_clear_error(write_train_spec, tmp_path):
+def test_two_ranks_out_of_memory_report_one_error(write_train_spec, tmp_path):
     spec = write_train_spec(**{"dataloader.batch_size": 6})
     run = start(sys.executable, "-c", TWO_TOO_LARGE, "-e", spec, "-r", tmp_path / "run")
     output, _ = run.communicate()
     assert run.returncode == 2, output
-    assert "too small for batches of 6: of these samples, 3 fit" in output
+    assert "batch_size 6" in output and "a batch size of 3 fits" in output
     assert "Traceback" not in output
 
 
@@ -198,7 +198,7 @@ def two_ranks(spec, results, code=START_TWO):
 
 
 def wait_for_epochs(launcher, results, count):
-    """Wait until the status file tells of more epochs than that."""
+    """Wait until the status file lists more than `count` epochs."""
     while launcher.poll() is None:
         if (results / "status.json").is_file() and len(epochs_of(results)) > count:
             return
@@ -207,16 +207,16 @@ def wait_for_epochs(launcher, results, count):
 
 
 def ranks_of(launcher):
-    """Process ids of the launcher's ranks, the first one first."""
+    """Return the process ids of the launcher's ranks, in order."""
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
     if not children.exists():
-        pytest.skip("the system does not tell the children of a process")
+        pytest.skip("the system does not list the children of a process")
     command = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children.read_text().split()]
     pids = [int(pid) for pid in children.read_text().split()]
     return [pid for pid, line in zip(pids, command, strict=True) if "bodyposenet.cli" in line]
 
 
-def test_a_port_in_use_is_a_clear_error(write_train_spec, run_bpnet, tmp_path, monkeypatch):
+def test_a_port_in_use_is_an_error(write_train_spec, run_bpnet, tmp_path, monkeypatch):
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", 0))
         listener.listen()

@@ -1,4 +1,4 @@
-"""Multipliers of the learning rate, layer by layer (TAO reference, section 9)."""
+"""Learning rate multipliers of layers (TAO reference, section 9), and Muon."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import ModelConfig
 from bodyposenet.specs.optimizer import AdamW, Muon, WeightedMomentum
-from bodyposenet.training.optimizer import build_optimizer, set_learning_rate
+from bodyposenet.training.optimizer import Muon as MuonOptimizer
+from bodyposenet.training.optimizer import build_optimizer, orthogonalize, set_learning_rate
 
 SCHEDULE = {"__class_name__": "SoftstartAnnealingLearningRateSchedule"}
 
@@ -41,7 +42,7 @@ def rates(network, optimizer):
     }
 
 
-def test_stagewise_multipliers_are_the_table_of_the_reference(network):
+def test_stagewise_multipliers_follow_the_reference(network):
     found = rates(network, build_optimizer(network, momentum(), stagewise=True))
     assert found["block_1a_conv_1/weight"] == 0.5
     assert found["block_1a_bn_1/weight"] == found["block_1a_bn_1/bias"] == 0.5
@@ -51,7 +52,7 @@ def test_stagewise_multipliers_are_the_table_of_the_reference(network):
     assert (found["paf_out/weight"], found["paf_out/bias"]) == (2.0, 4.0)
 
 
-def test_own_multipliers_go_first_and_freeze_layers(network):
+def test_grad_weights_dict_overrides_the_default_and_freezes_layers(network):
     own = {"block_.*": 0.0, "heatmap_out": 3.0}
     spec = momentum(grad_weights_dict=own, weight_default_value=2.0)
     found = rates(network, build_optimizer(network, spec, stagewise=False))
@@ -83,19 +84,19 @@ def test_frozen_batch_normalization_stays_in_evaluation_mode(network):
     assert not network.eval().layers()["block_1a_bn_1"].training
 
 
-def test_nothing_left_to_train_is_an_error(network):
+def test_freezing_all_layers_is_an_error(network):
     for fields in ({"grad_weights_dict": {".*": 0.0}}, {"weight_default_value": 0.0}):
-        with pytest.raises(BodyPoseNetError, match="nothing is left to train") as caught:
+        with pytest.raises(BodyPoseNetError, match="grad_weights_dict") as caught:
             build_optimizer(network, momentum(**fields), stagewise=False)
         assert "freeze_batch_norm" in caught.value.remedy
 
 
-def test_where_only_statistics_are_gathered_every_rate_is_0(network):
+def test_all_layers_frozen_without_freeze_batch_norm_have_rate_0(network):
     spec = momentum(grad_weights_dict={".*": 0.0}, freeze_batch_norm=False)
     assert set(rates(network, build_optimizer(network, spec, stagewise=False)).values()) == {0.0}
 
 
-def test_a_multiplier_that_no_layer_takes_is_an_error(network):
+def test_a_pattern_that_matches_no_layer_is_an_error(network):
     with pytest.raises(BodyPoseNetError, match="blok_1a") as caught:
         build_optimizer(
             network, momentum(grad_weights_dict={"blok_1a_conv_1": 0.1}), stagewise=False
@@ -103,7 +104,7 @@ def test_a_multiplier_that_no_layer_takes_is_an_error(network):
     assert "block_1a_conv_1" in caught.value.remedy
 
 
-def test_a_multiplier_on_the_rate_equals_one_on_the_gradient_before_momentum():
+def test_multiplying_the_rate_equals_multiplying_the_gradient_before_momentum():
     """The original multiplies gradients: v = m v + c g, w = w - lr v."""
     weight = torch.nn.Parameter(torch.tensor([1.0]))
     optimizer = torch.optim.SGD([{"params": [weight], "multiplier": 4.0}], lr=0.0, momentum=0.9)
@@ -139,3 +140,56 @@ def test_muon_takes_the_kernels_of_hidden_layers(network):
     }
     assert {"block_1a_conv_1/weight", "stage1/conv1/weight", "stage2/paf/conv6/weight"} <= found
     assert not [name for name in found if "out" in name or "bn" in name or "bias" in name]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9)])
+def test_orthogonalize_makes_singular_values_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonalize(matrix)
+    assert found.dtype == torch.float32
+    values = (left.T @ found @ right.T).diagonal()
+    assert values.min() > 0.6 and values.max() < 1.3
+    assert torch.linalg.svdvals(found).max() < 1.3  # nothing in other directions
+
+
+def test_the_orthogonalized_zero_matrix_is_zero():
+    assert not orthogonalize(torch.zeros(3, 5)).any()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_updates_a_kernel_as_torch_updates_its_matrix(layout):
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(6, 4, 3, 3, generator=generator)
+    kernel = torch.nn.Parameter(start.to(memory_format=layout))
+    matrix = torch.nn.Parameter(start.flatten(1).clone())
+    group = {"params": [kernel], "momentum": 0.95, "lr": 0.1, "weight_decay": 0.3}
+    ours = MuonOptimizer([group], (0.9, 0.999))
+    theirs = torch.optim.Muon(
+        [matrix], lr=0.1, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    for _ in range(3):
+        kernel.grad = torch.randn(6, 4, 3, 3, generator=generator)
+        matrix.grad = kernel.grad.flatten(1)
+        ours.step()
+        theirs.step()
+        torch.testing.assert_close(kernel.flatten(1), matrix, rtol=0.02, atol=0.02)
+
+
+def test_groups_without_momentum_are_updated_by_adamw():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
+    groups = [
+        {"params": [parameter], "lr": 0.1, "weight_decay": 0.0} for parameter in (ours, theirs)
+    ]
+    optimizers = [
+        MuonOptimizer(groups[:1], (0.9, 0.99)),
+        torch.optim.AdamW(groups[1:], betas=(0.9, 0.99)),
+    ]
+    for _ in range(3):
+        ours.grad = torch.randn(5)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)

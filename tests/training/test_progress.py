@@ -1,4 +1,4 @@
-"""Progress: what a training says, and that it looks at the device only when something is due."""
+"""ProgressLogger: log lines, status.json, TensorBoard; it reads the device only when due."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from bodyposenet.results_folder import StatusFile
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.spec_file import SpecFile
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.progress import Progress
+from bodyposenet.training.progress import ProgressLogger
 from bodyposenet.training.validation import ValidationResult
 
 from ..evaluation.scenes import COCO, random_scene, read
@@ -39,10 +39,12 @@ def losses(total, device="cpu"):
     return Losses(torch.full((), float(total), device=device), parts, parts)
 
 
-def follow(progress, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0, skipped=False):
+def log_steps(
+    progress, steps, total=2.0, *, data_time=0.0, norm=3.0, without_mask=0, skipped=False
+):
     for step in steps:
-        progress.step(
-            step, losses(total), 1e-3, samples=8, waited=waited,
+        progress.log_step(
+            step, losses(total), 1e-3, samples=8, data_time=data_time,
             gradient_norm=None if norm is None else torch.tensor(norm), without_mask=without_mask,
             skipped=skipped,
         )  # fmt: skip
@@ -50,10 +52,10 @@ def follow(progress, steps, total=2.0, *, waited=0.0, norm=3.0, without_mask=0, 
 
 @pytest.fixture
 def open_progress(tmp_path):
-    """Follow a training in a folder: `open_progress(first_step=4, summary_every_n_steps=1)`."""
+    """Open a logger: `open_progress(first_step=4, summary_every_n_steps=1)`."""
 
     def make(first_step=0, **values):
-        return Progress(spec(**values), tmp_path, STEPS, first_step, StatusFile(tmp_path))
+        return ProgressLogger(spec(**values), tmp_path, STEPS, first_step, StatusFile(tmp_path))
 
     return make
 
@@ -76,22 +78,24 @@ def read_events(folder):
     return events
 
 
-def test_no_step_looks_at_the_device_unless_something_is_due(open_progress):
-    """Tensors of the device `meta` hold no values: looking at one is an error."""
+def test_losses_are_read_from_the_device_only_when_due(open_progress):
+    """Tensors on the device `meta` have no values: reading one is an error."""
     with open_progress(summary_every_n_steps=3) as progress:
         for step in (1, 2):
-            progress.step(
-                step, losses(1, "meta"), 1e-3, samples=8, waited=0.0,
+            progress.log_step(
+                step, losses(1, "meta"), 1e-3, samples=8, data_time=0.0,
                 gradient_norm=torch.empty((), device="meta"),
             )  # fmt: skip
         with pytest.raises((RuntimeError, NotImplementedError)):
-            progress.step(3, losses(1, "meta"), 1e-3, samples=8, waited=0.0, gradient_norm=None)
+            progress.log_step(
+                3, losses(1, "meta"), 1e-3, samples=8, data_time=0.0, gradient_norm=None
+            )
 
 
 def test_all_scalars_are_written_when_they_are_due(open_progress, tmp_path):
     with open_progress(summary_every_n_steps=2) as progress:
-        follow(progress, range(1, STEPS + 1))
-        progress.end_epoch(1)
+        log_steps(progress, range(1, STEPS + 1))
+        progress.log_epoch(1)
     events = read_events(tmp_path)
     assert set(events.Tags()["scalars"]) == SCALARS
     assert [event.step for event in events.Scalars("gradient_norm")] == [2, 4]
@@ -100,22 +104,22 @@ def test_all_scalars_are_written_when_they_are_due(open_progress, tmp_path):
     assert events.Scalars("images_per_s")[1].value > 0
 
 
-def test_gradients_whose_norm_nobody_took_have_no_scalar(open_progress, tmp_path):
+def test_without_a_gradient_norm_it_has_no_scalar(open_progress, tmp_path):
     with open_progress(summary_every_n_steps=1) as progress:
-        follow(progress, [1], norm=None)
+        log_steps(progress, [1], norm=None)
     assert set(read_events(tmp_path).Tags()["scalars"]) == SCALARS - {"gradient_norm"}
 
 
 def test_a_resume_within_an_epoch_writes_no_step_twice(open_progress, tmp_path, validation):
     with open_progress(summary_every_n_steps=1) as progress:
-        follow(progress, range(1, STEPS + 1))
-        progress.end_epoch(1)
-        progress.validated(1, validation)
-        follow(progress, range(STEPS + 1, STEPS + 4))
-    with open_progress(STEPS + 1, summary_every_n_steps=1) as progress:  # two steps are done again
-        follow(progress, range(STEPS + 2, 2 * STEPS + 1))
-        progress.end_epoch(2)
-        progress.validated(2, validation)
+        log_steps(progress, range(1, STEPS + 1))
+        progress.log_epoch(1)
+        progress.log_validation(1, validation)
+        log_steps(progress, range(STEPS + 1, STEPS + 4))
+    with open_progress(STEPS + 1, summary_every_n_steps=1) as progress:  # two steps are repeated
+        log_steps(progress, range(STEPS + 2, 2 * STEPS + 1))
+        progress.log_epoch(2)
+        progress.log_validation(2, validation)
     events = read_events(tmp_path)
     for name in SCALARS:
         assert [event.step for event in events.Scalars(name)] == list(range(1, 2 * STEPS + 1))
@@ -124,13 +128,13 @@ def test_a_resume_within_an_epoch_writes_no_step_twice(open_progress, tmp_path, 
     assert [event.step for event in events.Images("validation/predictions")] == [STEPS, 2 * STEPS]
 
 
-def test_an_epochs_line_holds_its_means(open_progress, lines):
+def test_the_status_line_of_an_epoch_has_its_means(open_progress, lines):
     with open_progress() as progress:
         for step, total in enumerate((1.0, 2.0, 3.0, 6.0), start=1):
-            follow(progress, [step], total)
-        progress.end_epoch(1)
-        follow(progress, range(5, 9), total=10.0)
-        progress.end_epoch(2)
+            log_steps(progress, [step], total)
+        progress.log_epoch(1)
+        log_steps(progress, range(5, 9), total=10.0)
+        progress.log_epoch(2)
     first, second = [line for line in lines() if "graphical" in line]
     assert first["graphical"]["loss"] == pytest.approx(3.0)
     assert second["graphical"]["loss"] == pytest.approx(10.0)
@@ -140,10 +144,10 @@ def test_an_epochs_line_holds_its_means(open_progress, lines):
     assert (first["epoch"], first["max_epoch"]) == (1, 3)
 
 
-def test_a_validations_line_holds_the_whole_table(open_progress, lines, validation):
+def test_the_status_line_of_a_validation_has_all_metrics(open_progress, lines, validation):
     with open_progress() as progress:
         assert not progress.was_validated(1)
-        progress.validated(1, validation)
+        progress.log_validation(1, validation)
         assert progress.was_validated(1)
     (line,) = [line for line in lines() if "kpi" in line]
     assert line["kpi"] == {"validation_loss": 0.25, "AP_drawn": validation.ap["drawn"].ap}
@@ -157,40 +161,40 @@ def test_a_run_begins_with_its_versions(open_progress, lines):
 
 
 @pytest.mark.parametrize("total", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_found_when_something_is_due(open_progress, total):
+def test_a_loss_that_is_not_finite_is_an_error_when_it_is_read(open_progress, total):
     with open_progress(summary_every_n_steps=3) as progress:
-        follow(progress, [1], total)
-        follow(progress, [2])
-        with pytest.raises(BodyPoseNetError, match=r"the loss is (nan|inf) by step 3"):
-            follow(progress, [3])
+        log_steps(progress, [1], total)
+        log_steps(progress, [2])
+        with pytest.raises(BodyPoseNetError, match=r"the loss is (nan|inf) .*step 3"):
+            log_steps(progress, [3])
 
 
-def test_a_loss_that_is_no_number_does_not_outlive_its_epoch(open_progress):
+def test_a_loss_that_is_not_finite_is_an_error_at_the_end_of_the_epoch(open_progress):
     with open_progress(summary_every_n_steps=100) as progress:
-        follow(progress, [1], math.nan)
+        log_steps(progress, [1], math.nan)
         with pytest.raises(BodyPoseNetError, match="the loss is nan"):
-            progress.end_epoch(1)
+            progress.log_epoch(1)
 
 
-def test_skipped_steps_do_not_count_and_are_told(open_progress, lines, caplog):
+def test_skipped_steps_do_not_count_and_are_logged(open_progress, lines, caplog):
     with open_progress(summary_every_n_steps=1) as progress:
-        follow(progress, [1, 2], math.inf, skipped=True)
-        follow(progress, [3], 2.0)
-        follow(progress, [4], 4.0)
-        progress.end_epoch(1)
-        follow(progress, range(5, 9), math.nan, skipped=True)
-        progress.end_epoch(2)
+        log_steps(progress, [1, 2], math.inf, skipped=True)
+        log_steps(progress, [3], 2.0)
+        log_steps(progress, [4], 4.0)
+        progress.log_epoch(1)
+        log_steps(progress, range(5, 9), math.nan, skipped=True)
+        progress.log_epoch(2)
     first, second = [line["graphical"] for line in lines() if "graphical" in line]
     assert first["loss"] == pytest.approx(3.0)
     assert "loss" not in second
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [int(re.search(r"\d+", line)[0]) for line in told] == [2, 4]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [int(re.search(r"\d+", line)[0]) for line in warnings] == [2, 4]
 
 
-def test_tensorboard_gets_no_infinite_numbers_of_skipped_steps(open_progress, tmp_path):
+def test_tensorboard_gets_finite_values_only(open_progress, tmp_path):
     with open_progress(summary_every_n_steps=1) as progress:
-        follow(progress, [1], math.inf, norm=math.nan, skipped=True)
-        follow(progress, [2], 2.0)
+        log_steps(progress, [1], math.inf, norm=math.nan, skipped=True)
+        log_steps(progress, [2], 2.0)
     events = read_events(tmp_path)
     for name in ("total_loss", "gradient_norm"):
         assert [event.step for event in events.Scalars(name)] == [2]
@@ -199,44 +203,44 @@ def test_tensorboard_gets_no_infinite_numbers_of_skipped_steps(open_progress, tm
 
 def test_many_skipped_steps_in_a_row_end_the_training(open_progress):
     with open_progress(summary_every_n_steps=1000) as progress:
-        follow(progress, range(1, 50), math.inf, skipped=True)
-        follow(progress, [50])
-        follow(progress, range(51, 100), math.inf, skipped=True)
+        log_steps(progress, range(1, 50), math.inf, skipped=True)
+        log_steps(progress, [50])
+        log_steps(progress, range(51, 100), math.inf, skipped=True)
         with pytest.raises(BodyPoseNetError, match="50 steps in a row") as caught:
-            follow(progress, [100], math.inf, skipped=True)
+            log_steps(progress, [100], math.inf, skipped=True)
         assert "--use_amp" in caught.value.remedy
 
 
-def test_beside_the_first_process_nothing_is_said_but_the_loss_is_checked(caplog, validation):
+def test_other_ranks_log_nothing_but_check_the_loss(caplog, validation):
     caplog.set_level("INFO", "bodyposenet")
-    with Progress(
+    with ProgressLogger(
         spec(summary_every_n_steps=2, log_every_n_secs=1e-9), None, 4, 0, None
     ) as progress:
-        follow(progress, range(1, 5), without_mask=1)
-        progress.end_epoch(1)
-        progress.validated(1, validation)
+        log_steps(progress, range(1, 5), without_mask=1)
+        progress.log_epoch(1)
+        progress.log_validation(1, validation)
         assert not progress.was_validated(1)
         with pytest.raises(BodyPoseNetError, match="the loss is nan"):
-            follow(progress, [5, 6], math.nan)
+            log_steps(progress, [5, 6], math.nan)
     assert caplog.text == ""
 
 
-def test_lines_tell_the_speed_and_waiting_that_is_worth_saying(open_progress, caplog):
+def test_step_lines_have_the_speed_and_a_considerable_wait_for_data(open_progress, caplog):
     caplog.set_level("INFO", "bodyposenet")
     with open_progress(log_every_n_secs=1e-9) as progress:
-        follow(progress, [1])
-        assert "step 1/4: loss 2," in caplog.text
-        assert "images/s" in caplog.text
+        log_steps(progress, [1])
+        assert "Epoch: [1/3]  [1/4]  loss: 2  lr: 0.001" in caplog.text
+        assert "img/s: " in caplog.text
         assert "waiting" not in caplog.text
-        follow(progress, [2], waited=60.0)
-        assert "100% of the time waiting for data" in caplog.text
+        log_steps(progress, [2], data_time=60.0)
+        assert "waiting for data: 100%" in caplog.text
 
 
 def test_samples_without_a_mask_file_are_counted_once(open_progress, caplog):
     with open_progress() as progress:
-        follow(progress, range(1, 5), without_mask=2)
-        progress.end_epoch(1)
-        follow(progress, range(5, 9), without_mask=2)
-        progress.end_epoch(2)
-    assert caplog.text.count("8 samples of the epoch had no mask file") == 1
+        log_steps(progress, range(1, 5), without_mask=2)
+        progress.log_epoch(1)
+        log_steps(progress, range(5, 9), without_mask=2)
+        progress.log_epoch(2)
+    assert caplog.text.count("8 samples of this epoch: no mask file") == 1
     assert caplog.text.count("no mask file") == 1

@@ -19,7 +19,7 @@ SOFT = SoftStartAnnealing.model_validate(
     ("step", "expected"),
     [
         (0, 8e-8),
-        (25, math.sqrt(8e-8 * 2e-5)),  # half way up, in the logarithm
+        (25, math.sqrt(8e-8 * 2e-5)),  # half way up on a logarithmic scale
         (50, 2e-5),
         (500, 2e-5),
         (750, math.sqrt(8e-8 * 2e-5)),
@@ -35,20 +35,20 @@ def test_without_soft_start_and_annealing_it_is_constant():
     assert {learning_rate(flat, step, 10, 5) for step in range(11)} == {2e-5}
 
 
-def test_annealing_that_begins_before_the_soft_start_is_over_wins():
-    """As in the original, which takes any order of the two."""
+def test_annealing_overrides_a_soft_start_that_has_not_ended():
+    """As in the original, which accepts any order of the two."""
     crossed = SOFT.model_copy(update={"soft_start": 0.8, "annealing": 0.5})
     assert learning_rate(crossed, 400, 1000, 100) == pytest.approx(math.sqrt(8e-8 * 2e-5))
     assert learning_rate(crossed, 750, 1000, 100) == pytest.approx(math.sqrt(8e-8 * 2e-5))
 
 
-def test_exponential_decay_may_fall_to_nothing():
+def test_exponential_decay_without_a_minimum_approaches_zero():
     schedule = {"__class_name__": "BpNetExponentialDecayLRSchedule", "min_learning_rate": 0.0}
     decay = ExponentialDecay.model_validate(schedule)
     assert learning_rate(decay, 10_000, 10_000, 1) < 1e-200
 
 
-def test_exponential_decay_falls_to_its_floor():
+def test_exponential_decay_stops_at_its_minimum():
     decay = ExponentialDecay.model_validate(
         {
             "__class_name__": "BpNetExponentialDecayLRSchedule",

@@ -214,7 +214,7 @@ def _perfect_ap(folder: Path) -> float:
     from bodyposenet.specs.dataset import DatasetSpec
     from bodyposenet.specs.inference import InferenceSpec
     from bodyposenet.specs.training import TrainSpec
-    from bodyposenet.training.validation import evaluate_perfect_maps
+    from bodyposenet.training.oracle import evaluate_perfect_maps
 
     spec = DatasetSpec.load(folder / "data" / "dataset.json")
     joints = spec.person.keypoints

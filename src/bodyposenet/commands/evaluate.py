@@ -63,10 +63,14 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
     Raises:
         BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
     """
-    from bodyposenet.evaluation.evaluator import load_test_images, run_evaluation, score_findings
+    from bodyposenet.evaluation.evaluator import (
+        load_test_images,
+        predict_test_images,
+        score_results,
+    )
     from bodyposenet.inference.detections import FILE_NAME, write_detections
     from bodyposenet.inference.models import find_model
-    from bodyposenet.reporting.evaluation_report import write_evaluation_page
+    from bodyposenet.reporting.evaluation_report import write_evaluation_report
     from bodyposenet.reporting.result_files import write_result_files
     from bodyposenet.specs.dataset import DatasetSpec
 
@@ -76,14 +80,14 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         executor = options.open_executor(results_dir)
         skeleton, spec = executor.skeleton, executor.spec
         images = load_test_images(dataset_spec)
-        findings = run_evaluation(executor, dataset_spec, images)
-        result = score_findings(findings, skeleton, dataset_spec, images)
+        findings = predict_test_images(executor, dataset_spec, images)
+        result = score_results(findings, skeleton, dataset_spec, images)
         _check_images(result, dataset_spec)
         detections, coco = results_dir / FILE_NAME, results_dir / "detections_coco_format.json"
         write_detections(detections, skeleton, spec, result.images)
         write_json(coco, result.results, indent=None)
         files = write_result_files(results_dir, result.accuracy)
-        page = write_evaluation_page(
+        page = write_evaluation_report(
             results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
             model=find_model(spec, None).name, spec=spec,
         )  # fmt: skip

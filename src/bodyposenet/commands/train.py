@@ -92,26 +92,32 @@ def train(options: TrainOptions) -> TrainResult:
         )
     results_dir = make_directory(chosen)
     from bodyposenet.training import loop
-    from bodyposenet.training.distributed import is_launched, join_ranks
+    from bodyposenet.training.distributed import init_distributed, is_launched
     from bodyposenet.training.signals import StopSignals
 
     if not is_launched() and (options.gpus > 1 or options.multi_node):
-        _start_ranks(options)
+        _launch(options)
         return _result(loop.final_model(spec, results_dir), results_dir)
-    with join_ranks() as ranks:
+    with init_distributed() as distributed:
         with (
-            results_folder(results_dir) if ranks.is_first else nullcontext() as status,
-            StopSignals() as stop,
+            results_folder(results_dir) if distributed.is_main else nullcontext() as status,
+            StopSignals() as signals,
         ):
             final = loop.train(
-                spec, results_dir, ranks, stop, key=key, use_amp=options.use_amp, status=status
+                spec,
+                results_dir,
+                distributed,
+                signals,
+                key=key,
+                use_amp=options.use_amp,
+                status=status,
             )
         logger.info("the trained model is %s", final)
     return _result(final, results_dir)
 
 
-def _start_ranks(options: TrainOptions) -> None:
-    from bodyposenet.training.distributed import start_ranks
+def _launch(options: TrainOptions) -> None:
+    from bodyposenet.training.distributed import launch_processes
 
     if options.multi_node:
         raise BodyPoseNetError(
@@ -120,13 +126,13 @@ def _start_ranks(options: TrainOptions) -> None:
             "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
     if not options.key:
-        start_ranks(options.gpus, to_argv(options))
+        launch_processes(options.gpus, to_argv(options))
         return
     # In the environment, as other users see the arguments in the list of processes.
     before = os.environ.get(KEY_VARIABLE)
     os.environ[KEY_VARIABLE] = options.key
     try:
-        start_ranks(options.gpus, to_argv(replace(options, key=None)))
+        launch_processes(options.gpus, to_argv(replace(options, key=None)))
     finally:
         os.environ.pop(KEY_VARIABLE)
         if before is not None:

@@ -47,7 +47,7 @@ class DatasetResult(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class ImageResult:
     """What was found in one image.
 
     Args:
@@ -94,20 +94,20 @@ def evaluate_dataset(
     Raises:
         BodyPoseNetError: The folder of the dataset is missing.
     """
-    findings = find_people(predictor, spec, images)
-    return score_findings(findings, predictor.engine.skeleton, spec, images)
+    findings = predict_images(predictor, spec, images)
+    return score_results(findings, predictor.engine.skeleton, spec, images)
 
 
-def find_people(
+def predict_images(
     predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
-) -> list[Finding]:
+) -> list[ImageResult]:
     """Find the people in test images, or in a share of them; arguments as `evaluate_dataset`."""
-    return run_evaluation(LocalExecutor(predictor), spec, images)
+    return predict_test_images(LocalExecutor(predictor), spec, images)
 
 
-def run_evaluation(
+def predict_test_images(
     executor: Executor, spec: DatasetSpec, images: Sequence[CocoImage]
-) -> list[Finding]:
+) -> list[ImageResult]:
     """Have the people in test images found.
 
     Args:
@@ -118,13 +118,13 @@ def run_evaluation(
     Raises:
         BodyPoseNetError: The folder of the dataset is missing.
     """
-    work = EvaluationWork(spec.images_folder("test"), spec.person.keypoints)
+    work = EvaluationJob(spec.images_folder("test"), spec.person.keypoints)
     unseen = [replace(image, persons=()) for image in images]
     findings = executor.run(work, unseen)
     return list(progress(findings, f"evaluation on {spec.dataset}", len(images)))
 
 
-class _KeptPose(StoredResult):
+class _StoredPose(StoredResult):
     """A person in COCO's result format."""
 
     image_id: int
@@ -133,17 +133,17 @@ class _KeptPose(StoredResult):
     score: float
 
 
-class _KeptFinding(StoredResult):
-    """The fields of a `Finding`."""
+class _StoredImageResult(StoredResult):
+    """The fields of a `ImageResult`."""
 
     entry: detections.DetectionsEntry
-    results: list[_KeptPose]
+    results: list[_StoredPose]
     unreadable: str = ""
     resized: str = ""
 
 
 @dataclass(frozen=True)
-class EvaluationWork:
+class EvaluationJob:
     """Finds the people in test images; see `scale.executor.ResumableJob`.
 
     Args:
@@ -154,7 +154,7 @@ class EvaluationWork:
     folder: Path
     joints: tuple[str, ...]
 
-    def pipeline(self, predictor: Predictor) -> Pipeline[CocoImage, Finding]:
+    def pipeline(self, predictor: Predictor) -> Pipeline[CocoImage, ImageResult]:
         """Images in, what was found in them out."""
         return Pipeline(predictor, self._read, self._describe, self._skip)
 
@@ -171,21 +171,21 @@ class EvaluationWork:
         ]
         return json.dumps([*file, item.image_id, item.height, item.width])
 
-    def store(self, result: Finding) -> dict[str, Any]:
+    def store(self, result: ImageResult) -> dict[str, Any]:
         """The finding's fields."""
         return asdict(result)
 
-    def restore(self, stored: dict[str, Any]) -> Finding:
+    def restore(self, stored: dict[str, Any]) -> ImageResult:
         """The finding of these fields."""
         self._check(stored)
-        return Finding(**stored)
+        return ImageResult(**stored)
 
     def is_done(self, stored: dict[str, Any]) -> bool:
         """Whether the image could be read."""
         return not self._check(stored).unreadable
 
-    def _check(self, stored: dict[str, Any]) -> _KeptFinding:
-        kept = _KeptFinding.check(stored)
+    def _check(self, stored: dict[str, Any]) -> _StoredImageResult:
+        kept = _StoredImageResult.check(stored)
         for result in kept.results:
             if len(result.keypoints) != 3 * len(self.joints):
                 raise BodyPoseNetError(
@@ -198,7 +198,7 @@ class EvaluationWork:
     def _read(self, image: CocoImage) -> NDArray[np.uint8]:
         return read_image(self.folder / image.file_name, (image.height, image.width))
 
-    def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> Finding:
+    def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> ImageResult:
         """Poses in pixels of the size that the annotations state."""
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
@@ -208,17 +208,20 @@ class EvaluationWork:
             resized = f"{path}: is {width} x {height}, annotated as {stated}; the poses are scaled"
             logger.warning("%s", resized)
         entry = detections.describe_image(path, poses, _fields(image))
-        return Finding(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
+        return ImageResult(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
 
-    def _skip(self, image: CocoImage, error: BodyPoseNetError) -> Finding:
+    def _skip(self, image: CocoImage, error: BodyPoseNetError) -> ImageResult:
         logger.warning("counts as an image without detections: %s", error)
         path = self.folder / image.file_name
         entry = detections.describe_image(path, error.what, _fields(image))
-        return Finding(entry, [], unreadable=error.what)
+        return ImageResult(entry, [], unreadable=error.what)
 
 
-def score_findings(
-    findings: Sequence[Finding], skeleton: Skeleton, spec: DatasetSpec, images: Sequence[CocoImage]
+def score_results(
+    findings: Sequence[ImageResult],
+    skeleton: Skeleton,
+    spec: DatasetSpec,
+    images: Sequence[CocoImage],
 ) -> DatasetResult:
     """Measure the keypoint AP of what was found.
 

@@ -35,7 +35,7 @@ class JointError:
     mean: float
 
 
-def match_people(
+def match_poses(
     oks: NDArray[np.float64], people: Sequence[Annotation], poses: Sequence[Annotation]
 ) -> Iterator[Match]:
     """Match the poses of one image with its people as COCO does it: the best pose chooses first.
@@ -58,7 +58,7 @@ def match_people(
             yield people[best], pose
 
 
-def measure_joints(matches: Sequence[Match], joints: Sequence[str]) -> tuple[JointError, ...]:
+def compute_joint_errors(matches: Sequence[Match], joints: Sequence[str]) -> tuple[JointError, ...]:
     """Sum up how far the joints of matched poses lie from where they were labelled.
 
     Args:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.joint_errors import JointError, Match, match_people, measure_joints
+from bodyposenet.evaluation.joint_errors import JointError, Match, compute_joint_errors, match_poses
 from bodyposenet.skeleton import Skeleton, oks_sigmas
 from bodyposenet.specs.dataset import COCO_FLAGS
 from bodyposenet.types import Person
 
-MOST_POSES = 20
+MAX_DETECTIONS = 20
 """Poses per image that count, by score (COCO's maxDets)."""
 
 
@@ -61,7 +61,7 @@ class KeypointAP:
             0, .01, ... 1; -1 where there is no ground truth.
         joint_errors: One per keypoint of the dataset.
         matches: The people who were found (OKS >= 0.5) and their poses, as COCO's annotations.
-        left_out: Keypoints that the dataset labels and the skeleton lacks; they did not count.
+        not_evaluated: Keypoints that the dataset labels and the skeleton lacks; they did not count.
         images: How many were evaluated.
         people: How many annotated people count: with labelled keypoints, no crowds.
         poses: How many were found.
@@ -71,7 +71,7 @@ class KeypointAP:
     precision: NDArray[np.float64]
     joint_errors: tuple[JointError, ...]
     matches: tuple[Match, ...]
-    left_out: tuple[str, ...]
+    not_evaluated: tuple[str, ...]
     images: int
     people: int
     poses: int
@@ -93,7 +93,7 @@ class KeypointAP:
             why = "  no ground truth of that size" if value < 0 and self.people else ""
             lines.append(
                 f" {title:<18} ({kind}) @[ IoU={oks:<9} | area={area:>6} | "
-                f"maxDets={MOST_POSES:>3} ] = {value:0.3f}{why}"
+                f"maxDets={MAX_DETECTIONS:>3} ] = {value:0.3f}{why}"
             )
         lines.append(
             f" {self.images:,} images, {self.people:,} people with labelled keypoints, "
@@ -101,8 +101,10 @@ class KeypointAP:
         )
         if not self.people:
             lines.append(" -1 means: no ground truth; no person in these images has keypoints")
-        if self.left_out:
-            lines.append(f" not evaluated, for the skeleton lacks them: {', '.join(self.left_out)}")
+        if self.not_evaluated:
+            lines.append(
+                f" not evaluated, for the skeleton lacks them: {', '.join(self.not_evaluated)}"
+            )
         return lines
 
 
@@ -139,9 +141,9 @@ def evaluate_poses(
     return KeypointAP(
         values=tuple(float(value) for value in evaluator.stats) if images else (-1.0,) * 10,
         precision=evaluator.eval["precision"][:, :, 0, 0, 0] if images else -np.ones((10, 101)),
-        joint_errors=measure_joints(matches, joints),
+        joint_errors=compute_joint_errors(matches, joints),
         matches=matches,
-        left_out=tuple(joint for joint in joints if joint not in skeleton.joints),
+        not_evaluated=tuple(joint for joint in joints if joint not in skeleton.joints),
         images=len(images),
         people=sum(_is_evaluated(person) for person in truth["annotations"]),
         poses=len(results),
@@ -169,7 +171,7 @@ def _evaluator(
         print_function=_say_nothing,
     )
     evaluator.params.catIds = [PERSON]
-    evaluator.params.maxDets = [MOST_POSES]
+    evaluator.params.maxDets = [MAX_DETECTIONS]
     return evaluator
 
 
@@ -187,7 +189,7 @@ def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
         match
         for (image_id, _), oks in evaluator.ious.items()
         if len(oks)
-        for match in match_people(np.asarray(oks), people[image_id], poses[image_id])
+        for match in match_poses(np.asarray(oks), people[image_id], poses[image_id])
     )
 
 

@@ -23,13 +23,13 @@ from bodyposenet.reporting.html import (
     Markup,
     Section,
     accuracy_table,
-    listing,
+    collapsible_list,
     paragraph,
     plot,
+    preformatted,
     row,
     table,
-    tile,
-    verbatim,
+    thumbnail,
     write_page,
 )
 from bodyposenet.reporting.plots import plot_keypoint_errors, plot_precision_recall
@@ -44,7 +44,7 @@ _LONGEST_SIDE = 480
 """Of a picture, in pixels."""
 
 
-def write_evaluation_page(
+def write_evaluation_report(
     folder: str | Path,
     result: DatasetResult,
     *,
@@ -76,7 +76,7 @@ def write_evaluation_page(
         Section("Accuracy", _accuracy(accuracy, dataset)),
         Section("Keypoints", _keypoints(accuracy)),
         Section("People found in some of the images", [row(_samples(result.images, skeleton))]),
-        Section("Settings", [paragraph(f"The inference spec of {model}."), verbatim(settings)]),
+        Section("Settings", [paragraph(f"The inference spec of {model}."), preformatted(settings)]),
         Section("Images with problems", _problems(result)),
     )
     facts = {
@@ -89,7 +89,7 @@ def write_evaluation_page(
     return write_page(Path(folder, FILE_NAME), f"Evaluation on {dataset}", facts, sections)
 
 
-def choose_samples(images: Sequence[Mapping[str, Any]]) -> list[int]:
+def select_sample_images(images: Sequence[Mapping[str, Any]]) -> list[int]:
     """The images to show: the most crowded ones, and others spread over the set.
 
     Args:
@@ -122,18 +122,18 @@ def _keypoints(accuracy: KeypointAP) -> list[Markup]:
             *(_number(100 * share, 1, " %") for share in (error.found, error.median, error.mean)),
         )
         for error in accuracy.joint_errors
-        if error.joint not in accuracy.left_out
+        if error.joint not in accuracy.not_evaluated
     ]  # fmt: skip
     meaning = "Over the people found (OKS at least 0.5); distances as shares of their size."
     parts = [plot(plot_keypoint_errors(accuracy)), table(header, rows), paragraph(meaning)]
-    if accuracy.left_out:
-        names = ", ".join(accuracy.left_out)
+    if accuracy.not_evaluated:
+        names = ", ".join(accuracy.not_evaluated)
         parts.append(paragraph(f"Not evaluated, for the skeleton lacks them: {names}."))
     return parts
 
 
 def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterator[Markup]:
-    for index in choose_samples(images):
+    for index in select_sample_images(images):
         entry = images[index]
         meta, count = entry["image_meta"], len(entry["scores"])
         try:
@@ -142,7 +142,7 @@ def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterato
             logger.warning("not shown in %s: %s", FILE_NAME, error)
             continue
         people = "1 person" if count == 1 else f"{count} people"
-        yield tile(_draw_small(image, entry, skeleton), f"{meta['file_name']}: {people}")
+        yield thumbnail(_draw_small(image, entry, skeleton), f"{meta['file_name']}: {people}")
 
 
 def _draw_small(
@@ -162,7 +162,7 @@ def _draw_small(
 
 def _problems(result: DatasetResult) -> list[Markup]:
     return [
-        listing(f"{len(lines):,} {meaning}", lines)
+        collapsible_list(f"{len(lines):,} {meaning}", lines)
         for lines, meaning in (
             (result.unreadable, "could not be read and count as images without detections"),
             (

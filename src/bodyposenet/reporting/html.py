@@ -90,12 +90,12 @@ def paragraph(text: str) -> Markup:
     return Markup(f"<p>{_text(text)}</p>")
 
 
-def verbatim(text: str) -> Markup:
+def preformatted(text: str) -> Markup:
     """A file's text as it stands."""
     return Markup(f"<pre>{_text(text)}</pre>")
 
 
-def listing(summary: str, lines: Sequence[str], *, most: int = 100) -> Markup:
+def collapsible_list(summary: str, lines: Sequence[str], *, most: int = 100) -> Markup:
     """Lines that open under their summary; of more than `most`, the rest is counted."""
     items = [f"<li>{_text(line)}</li>" for line in lines[:most]]
     if len(lines) > most:
@@ -148,7 +148,7 @@ def plot(figure: Figure) -> Markup:
     return Markup(f"<figure>{_svg(figure)}</figure>")
 
 
-def tile(image: NDArray[np.uint8], caption: str) -> Markup:
+def thumbnail(image: NDArray[np.uint8], caption: str) -> Markup:
     """A small picture over its caption.
 
     Args:
@@ -156,10 +156,10 @@ def tile(image: NDArray[np.uint8], caption: str) -> Markup:
         caption: What it shows.
     """
     below = f"<figcaption>{_text(caption)}</figcaption>"
-    return Markup(f'<figure class="tile">{_image(image, caption)}{below}</figure>')
+    return Markup(f'<figure class="thumbnail">{_image(image, caption)}{below}</figure>')
 
 
-def wide_picture(image: NDArray[np.uint8], caption: str) -> Markup:
+def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:
     """A picture as wide as the page, under its caption.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from bodyposenet.evaluation.keypoint_ap import KeypointAP
-from bodyposenet.reporting.training_history import History
+from bodyposenet.reporting.training_history import TrainingHistory
 from bodyposenet.skeleton import side_of
 
 INK, GRID = "#33384a", "#e3e6ee"
@@ -48,7 +48,7 @@ def plot_precision_recall(outcome: KeypointAP) -> Figure:
 
 def plot_keypoint_errors(outcome: KeypointAP) -> Figure:
     """Draw for each keypoint how far it lies off, and how often it is found at all."""
-    errors = [error for error in outcome.joint_errors if error.joint not in outcome.left_out]
+    errors = [error for error in outcome.joint_errors if error.joint not in outcome.not_evaluated]
     figure = Figure(figsize=(9.2, 1.6 + 0.27 * max(len(errors), 4)), layout="constrained")
     distance, share = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(len(errors))
@@ -111,7 +111,7 @@ _WIDE = 20
 """Losses whose largest is so many times the smallest go on a logarithmic axis."""
 
 
-def draw_curves(history: History) -> list[Figure]:
+def plot_training_curves(history: TrainingHistory) -> list[Figure]:
     """Draw what is known: losses, AP, learning rate, images per second, waiting for data."""
     losses = {
         "training": history.reported("loss"),

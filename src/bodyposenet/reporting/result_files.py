@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from bodyposenet.evaluation.keypoint_ap import METRICS, MOST_POSES, KeypointAP
+from bodyposenet.evaluation.keypoint_ap import MAX_DETECTIONS, METRICS, KeypointAP
 from bodyposenet.files import atomic_write, write_json
 
 
@@ -50,7 +50,7 @@ def _csv(outcome: KeypointAP) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", "metric", "IoU", "area", "maxDets", "score"])
     for number, (metric, value) in enumerate(zip(METRICS, outcome.values, strict=True)):
-        writer.writerow([number, *metric, MOST_POSES, value])
+        writer.writerow([number, *metric, MAX_DETECTIONS, value])
     return text.getvalue()
 
 
@@ -61,7 +61,7 @@ def _json(outcome: KeypointAP) -> dict[str, Any]:
         "images": outcome.images,
         "people": outcome.people,
         "poses": outcome.poses,
-        "keypoints_not_evaluated": list(outcome.left_out),
+        "keypoints_not_evaluated": list(outcome.not_evaluated),
         "keypoints": {
             error.joint: {
                 "labelled": error.labelled,

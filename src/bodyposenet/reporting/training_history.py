@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, PositiveInt, ValidationError
 
 
-class EpochLine(BaseModel):
+class EpochEntry(BaseModel):
     """What is said after an epoch; files of older versions lack some figures."""
 
     epoch: PositiveInt
@@ -19,7 +19,7 @@ class EpochLine(BaseModel):
     """loss, learning_rate, images_per_s, data_wait_share."""
 
 
-class ValidationLine(BaseModel):
+class ValidationEntry(BaseModel):
     """What is said after a validation."""
 
     validated_epoch: PositiveInt
@@ -67,7 +67,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class History:
+class TrainingHistory:
     """A training, over all of its runs.
 
     Args:
@@ -76,25 +76,25 @@ class History:
         runs: The runs that trained, in order.
     """
 
-    epochs: dict[int, EpochLine]
-    validations: dict[int, ValidationLine]
+    epochs: dict[int, EpochEntry]
+    validations: dict[int, ValidationEntry]
     runs: list[Run]
 
     @classmethod
-    def read(cls, lines: Sequence[Any]) -> History:
+    def read(cls, lines: Sequence[Any]) -> TrainingHistory:
         """Sum up the lines of a status file; those of other tasks, or broken ones, say nothing.
 
         Who trains an epoch knows of none after it: what the file told of them before is done again
         (a kill between checkpoints), or belongs to an earlier training in the same folder.
         """
-        epochs: dict[int, EpochLine] = {}
-        validations: dict[int, ValidationLine] = {}
+        epochs: dict[int, EpochEntry] = {}
+        validations: dict[int, ValidationEntry] = {}
         for line in lines:
-            if epoch := _parse(EpochLine, line):
+            if epoch := _parse(EpochEntry, line):
                 number = epoch.epoch
                 epochs = {k: known for k, known in epochs.items() if k < number} | {number: epoch}
                 validations = {k: known for k, known in validations.items() if k < number}
-            elif validation := _parse(ValidationLine, line):
+            elif validation := _parse(ValidationEntry, line):
                 validations[validation.validated_epoch] = validation
         return cls(epochs, validations, _runs(lines))
 
@@ -129,7 +129,7 @@ def _runs(lines: Sequence[Any]) -> list[Run]:
         run.ended, run.status = when, said.status
         if start := _parse(_StartLine, line):
             run.versions = start.versions
-        elif epoch := _parse(EpochLine, line):
+        elif epoch := _parse(EpochEntry, line):
             run.epochs.append(epoch.epoch)
     return [run for run in runs if run.versions or run.epochs]
 

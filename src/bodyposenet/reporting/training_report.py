@@ -13,16 +13,16 @@ from bodyposenet.reporting.html import (
     Markup,
     Section,
     accuracy_table,
+    full_width_image,
     paragraph,
     plot,
+    preformatted,
     row,
     table,
-    verbatim,
-    wide_picture,
     write_page,
 )
-from bodyposenet.reporting.plots import draw_curves
-from bodyposenet.reporting.training_history import History
+from bodyposenet.reporting.plots import plot_training_curves
+from bodyposenet.reporting.training_history import TrainingHistory
 from bodyposenet.results_folder import StatusFile
 
 _PANELS = (
@@ -33,7 +33,7 @@ _MOST_RUNS = 20
 _ENDS = {"SUCCESS": "complete", "FAILURE": "stopped", "RUNNING": "cut off"}
 
 
-def write_training_page(
+def write_training_report(
     results_dir: Path,
     spec_text: str,
     status: StatusFile,
@@ -53,20 +53,20 @@ def write_training_page(
     Raises:
         BodyPoseNetError: It cannot be written.
     """
-    history = History.read(status.lines())
-    shown = [] if picture is None else [wide_picture(picture, _PANELS)]
+    history = TrainingHistory.read(status.lines())
+    shown = [] if picture is None else [full_width_image(picture, _PANELS)]
     sections = (
         Section("Curves", _curves(history)),
         Section("Accuracy", _accuracy(history)),
         Section("Samples of the last validation", shown),
         Section("Runs", _runs(history)),
-        Section("Settings", [verbatim(spec_text)]),
+        Section("Settings", [preformatted(spec_text)]),
     )
     title = f"Training in {results_dir.resolve().name}"
     return write_page(results_dir / FILE_NAME, title, _facts(history), sections)
 
 
-def _facts(history: History) -> dict[str, str]:
+def _facts(history: TrainingHistory) -> dict[str, str]:
     facts = {}
     if history.epochs:
         last = list(history.epochs.values())[-1]
@@ -95,13 +95,13 @@ def _last_and_best(curve: dict[int, float]) -> str:
     return value if best == last else f"{value} (epoch {best}: {curve[best]:.3f})"
 
 
-def _curves(history: History) -> list[Markup]:
+def _curves(history: TrainingHistory) -> list[Markup]:
     if not history.epochs:
         return [paragraph("No epoch is finished yet.")]
-    return [row([plot(figure) for figure in draw_curves(history)])]
+    return [row([plot(figure) for figure in plot_training_curves(history)])]
 
 
-def _accuracy(history: History) -> list[Markup]:
+def _accuracy(history: TrainingHistory) -> list[Markup]:
     """The tables of the last validation."""
     if not history.validations:
         return [paragraph("There was no validation.")]
@@ -112,7 +112,7 @@ def _accuracy(history: History) -> list[Markup]:
     return [paragraph(f"After epoch {last}."), accuracy_table(accuracy)]
 
 
-def _runs(history: History) -> list[Markup]:
+def _runs(history: TrainingHistory) -> list[Markup]:
     """When the training ran, how each run ended, and with which versions."""
     if not history.runs:
         return []

@@ -1,1 +1,1 @@
-"""Training: a train spec in, checkpoints and a trained model out."""
+"""Training: data loading, optimization, distributed processes, validation and checkpoints."""

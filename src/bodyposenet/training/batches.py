@@ -1,4 +1,4 @@
-"""A sample set in, batches of tensors out: the share of each rank, from any step on."""
+"""Data loading: batches of training samples as tensors, each rank's share of every epoch."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ from bodyposenet.cpu import usable_cores
 from bodyposenet.data.dataset import Sample, SampleSet, collate
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.training.distributed import DistributedContext
-from bodyposenet.training.signals import SIGNALS, leave_with_parent
+from bodyposenet.training.signals import SIGNALS, exit_with_parent
 
-_MOST_DEFAULT_WORKERS = 16
-_TOLD_ONE_BY_ONE = 10
+_MAX_DEFAULT_WORKERS = 16
+_MAX_LOGGED_ERRORS = 10
+"""Unreadable samples per epoch that are logged one by one; after that, only their number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples side by side, as tensors; see `data.dataset.Sample`.
+    """Training samples stacked as tensors; see `data.dataset.Sample`.
 
     Args:
         image: (B, H, W, 3) uint8 RGB.
         mask: (B, H, W) uint8.
-        keypoints: (B, P, K, 2) float32 in network pixels.
+        keypoints: (B, P, K, 2) float32, in pixels of the network input.
         labelled: (B, P, K) bool.
         known: (B, K) bool.
-        color: (B, 3, 4) float32, a map of colors for each image; None: they stay.
-        blur: (B,) float32, deviation in network pixels; None with `color`.
-        without_mask: How many records had no mask file.
-        unreadable: Why other records took the place of some.
+        color: (B, 3, 4) float32, color matrix of each image, or None without color augmentation.
+        blur: (B,) float32, sigma of each image's blur in pixels, or None like `color`.
+        without_mask: Number of samples that have no mask file.
+        unreadable: Errors of the samples that others have replaced.
         teacher_heatmaps: (B, K + 1, h, w) float32, precomputed maps of a teacher; None, like the
-            next two, where there are none.
+            next two, without a precomputed teacher.
         teacher_pafs: (B, 2 L, h, w) float32.
-        teacher_cells: (B, h, w) bool, where the teacher's maps count.
-        without_maps: How many photos had no teacher maps.
-        out_of_scale: How many samples were too large or too small for their teacher maps.
+        teacher_cells: (B, h, w) bool, the cells where the teacher's maps are valid.
+        without_maps: Number of samples whose photo has no teacher maps.
+        out_of_scale: Number of samples that are too large or too small for their teacher maps.
     """
 
     image: Tensor
@@ -68,8 +69,8 @@ class Batch:
     out_of_scale: int = 0
 
     @classmethod
-    def of(cls, samples: Sequence[Sample | BodyPoseNetError]) -> Self | BodyPoseNetError:
-        """Stack samples; the first error, if there is one."""
+    def collate(cls, samples: Sequence[Sample | BodyPoseNetError]) -> Self | BodyPoseNetError:
+        """Stack samples into a batch, or return the first error among them."""
         batch = collate(samples)
         if isinstance(batch, BodyPoseNetError):
             return batch
@@ -83,147 +84,153 @@ class Batch:
         return len(self.image)
 
     def to(self, device: torch.device) -> Self:
-        """The batch on a device; from pinned memory the copy runs beside everything else."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """Return the batch on a device. From pinned memory, the copy is asynchronous."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """The batch where a GPU can fetch it; DataLoader calls this."""
-        return self._each(Tensor.pin_memory)
+        """Return the batch in pinned memory; called by the DataLoader."""
+        return self._map(Tensor.pin_memory)
 
-    def first(self, samples: int) -> Self:
-        """The first samples of the batch."""
-        return self._each(lambda tensor: tensor[:samples])
+    def first(self, count: int) -> Self:
+        """Return a batch of the first samples."""
+        return self._map(lambda tensor: tensor[:count])
 
-    def _each(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
-class Batches:
-    """Batches of a sample set, epoch by epoch.
+class BatchLoader:
+    """Loads batches of a sample set, epoch by epoch, in worker processes.
 
-    Batch i of rank r is batch i x ranks + r of all ranks together, so that any number of ranks
-    sees the same samples in the same steps.
+    Batch i of rank r is batch i * world_size + r of all ranks together, so that any number of ranks
+    trains on the same samples in the same steps.
 
     Args:
         samples: The samples.
         batch_size: Samples per batch and rank.
-        ranks: Who shares the samples.
-        workers: Processes that make samples; None: one per core but one.
-        seed: Of the order; None keeps the order of the records and the left-over batch.
-        per_step: Batches of a rank per step; an epoch is whole steps, the rest is not used.
-        most_unreadable: Share of a rank's samples per epoch that others may replace; one at least,
-            but for 0.
+        distributed: The ranks that share the samples.
+        workers: Number of worker processes, or None for one less than the number of CPU cores.
+        seed: Seed of the order, or None to keep the order of the records and the last, smaller
+            batch.
+        accumulate_steps: Batches of a rank per step. An epoch is a whole number of steps; the
+            remaining samples are dropped.
+        max_unreadable_share: Largest share of a rank's samples per epoch that may be unreadable and
+            are replaced by others. Unless it is 0, at least one may.
 
     Raises:
-        BodyPoseNetError: There are fewer samples than ranks.
+        BodyPoseNetError: There are fewer samples than batches in a step.
     """
 
     def __init__(
         self,
         samples: SampleSet,
         batch_size: int,
-        ranks: DistributedContext,
+        distributed: DistributedContext,
         *,
         workers: int | None = 0,
         seed: int | None = None,
-        per_step: int = 1,
-        most_unreadable: float = 0.0,
+        accumulate_steps: int = 1,
+        max_unreadable_share: float = 0.0,
     ) -> None:
         if workers is None:
-            cores = usable_cores() // ranks.on_machine
-            workers = min(max(cores - 1, 0), _MOST_DEFAULT_WORKERS)
-        ended = multiprocessing.Event()
-        atexit.register(ended.set)  # runs before multiprocessing ends the workers
-        self._order = _Order(len(samples), batch_size, ranks, seed, per_step)
-        share = most_unreadable * len(self) * self._order.batch_size
-        self._most_unreadable = max(int(share), 1) if most_unreadable else 0
+            cores = usable_cores() // distributed.local_world_size
+            workers = min(max(cores - 1, 0), _MAX_DEFAULT_WORKERS)
+        exiting = multiprocessing.Event()
+        atexit.register(exiting.set)  # Runs before multiprocessing terminates the workers.
+        self._sampler = _BatchSampler(len(samples), batch_size, distributed, seed, accumulate_steps)
+        max_unreadable = max_unreadable_share * len(self) * self._sampler.batch_size
+        self._max_unreadable = max(int(max_unreadable), 1) if max_unreadable_share else 0
         self._loader = DataLoader(
             samples,  # type: ignore[arg-type]
-            batch_sampler=self._order,
+            batch_sampler=self._sampler,
             num_workers=workers,
-            collate_fn=Batch.of,
-            pin_memory=ranks.device.type == "cuda",
+            collate_fn=Batch.collate,
+            pin_memory=distributed.device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=partial(_prepare_worker, ended),
-            generator=torch.Generator(),  # leaves the process' random state alone
+            worker_init_fn=partial(_init_worker, exiting),
+            generator=torch.Generator(),  # Keeps the global random state unchanged.
         )
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
-        return len(self._order)
+        """Return the number of batches of this rank in an epoch."""
+        return len(self._sampler)
 
     @property
     def samples_per_step(self) -> int:
-        """Of all ranks together."""
-        return self._order.samples_per_step
+        """Samples of all ranks per step of the optimizer."""
+        return self._sampler.samples_per_step
 
-    def run(self, epochs: range, done: int = 0) -> Iterator[Batch]:
-        """The batches of these epochs; workers go on with the next while one is being ended.
+    def iterate(self, epochs: range, skip: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of several epochs.
+
+        The workers load batches of the next epoch while the previous one ends.
 
         Args:
-            epochs: Their numbers; order and augmentation depend on them.
-            done: Batches of the first epoch that are left out.
+            epochs: Numbers of the epochs, on which the order and the augmentation depend.
+            skip: Number of batches of the first epoch to skip.
 
         Raises:
             BodyPoseNetError: Too many images or records cannot be read.
         """
-        self._order.epochs, self._order.done = epochs, done
+        self._sampler.epochs, self._sampler.skip = epochs, skip
         unreadable = 0
-        for number, batch in enumerate(self._loader, done + 1):
+        for number, batch in enumerate(self._loader, skip + 1):
             if isinstance(batch, BodyPoseNetError):
                 raise batch
             unreadable = self._count_unreadable(batch, unreadable)
             yield batch
             if number % len(self) == 0:
-                if unreadable > _TOLD_ONE_BY_ONE:
-                    logger.error("%d samples of the epoch could not be read", unreadable)
+                if unreadable > _MAX_LOGGED_ERRORS:
+                    logger.error("%d samples of this epoch could not be read", unreadable)
                 unreadable = 0
 
     def _count_unreadable(self, batch: Batch, before: int) -> int:
-        """Tell what could not be read; how much it is in this epoch by now."""
+        """Log the unreadable samples of a batch, and return their number in this epoch so far."""
         for number, error in enumerate(batch.unreadable, before + 1):
-            if number > self._most_unreadable:
+            if number > self._max_unreadable:
                 raise BodyPoseNetError(
                     f"{error.what} (unreadable samples in this epoch: {number}, "
-                    f"allowed: {self._most_unreadable})",
-                    f"{error.remedy} dataloader.max_unreadable_share can allow more.".strip(),
+                    f"allowed: {self._max_unreadable})",
+                    f"{error.remedy} To allow more, raise dataloader.max_unreadable_share.".strip(),
                 )
-            if number <= _TOLD_ONE_BY_ONE:
-                logger.error("another sample takes the place of one: %s", error.what)
+            if number <= _MAX_LOGGED_ERRORS:
+                logger.error("Unreadable sample, replaced by another one: %s", error.what)
         return before + len(batch.unreadable)
 
 
-class _Order:
-    """Lists of (epoch, index), one per batch of this rank."""
+class _BatchSampler:
+    """Batch sampler that yields a list of (epoch, index) for every batch of this rank."""
 
     def __init__(
         self,
         samples: int,
         batch_size: int,
-        ranks: DistributedContext,
+        distributed: DistributedContext,
         seed: int | None,
-        per_step: int,
+        accumulate_steps: int,
     ) -> None:
-        together = ranks.count * per_step
-        if seed is not None and samples < together:
+        batches_per_step = distributed.world_size * accumulate_steps
+        if seed is not None and samples < batches_per_step:
             raise BodyPoseNetError(
-                f"{samples} samples are too few for {together} batches per step",
+                f"{samples} samples are too few for {batches_per_step} batches per step",
                 "Use fewer GPUs, or a smaller accumulate_steps.",
             )
-        self.batch_size = min(batch_size, samples if seed is None else samples // together)
+        self.batch_size = min(batch_size, samples if seed is None else samples // batches_per_step)
         if self.batch_size < batch_size:
-            logger.info("the batch size is %d: there are no more samples", self.batch_size)
-        self.samples_per_step = self.batch_size * together
-        self.epochs, self.done = range(1), 0
-        self._samples, self._seed, self._ranks = samples, seed, ranks
-        self._batches = samples // self.samples_per_step * together
+            logger.info(
+                "Batch size reduced to %d: there are only %d samples", self.batch_size, samples
+            )
+        self.samples_per_step = self.batch_size * batches_per_step
+        self.epochs, self.skip = range(1), 0
+        self._samples, self._seed, self._distributed = samples, seed, distributed
+        self._batches = samples // self.samples_per_step * batches_per_step
         if seed is None:
             self._batches = -(-samples // self.batch_size)
 
     def __len__(self) -> int:
-        return len(self._places())
+        return len(self._batch_numbers())
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in self.epochs:
@@ -231,39 +238,45 @@ class _Order:
                 indices = np.arange(self._samples)
             else:
                 indices = np.random.default_rng((self._seed, epoch)).permutation(self._samples)
-            done = self.done if epoch == self.epochs[0] else 0
-            for place in self._places()[done:]:
-                chosen = indices[place * self.batch_size : (place + 1) * self.batch_size]
+            skip = self.skip if epoch == self.epochs[0] else 0
+            for number in self._batch_numbers()[skip:]:
+                chosen = indices[number * self.batch_size : (number + 1) * self.batch_size]
                 yield [(epoch, int(index)) for index in chosen]
 
-    def _places(self) -> range:
-        """Which of all batches of an epoch are this rank's."""
-        return range(self._ranks.rank, self._batches, self._ranks.count)
+    def _batch_numbers(self) -> range:
+        """Return the numbers of this rank's batches among all batches of an epoch."""
+        return range(self._distributed.rank, self._batches, self._distributed.world_size)
 
 
 @contextmanager
-def worker_deaths_explained() -> Iterator[None]:
-    """Torch says that a worker has died wherever its owner is, most often within a step.
+def explain_worker_death() -> Iterator[None]:
+    """Turn torch's errors about a dead DataLoader worker into one that users can act on.
+
+    Torch raises them in the main process at any moment, most often within a step.
 
     Raises:
         BodyPoseNetError: A worker has died.
     """
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter while it hands over
+    except (RuntimeError, ConnectionError, EOFError) as error:  # The last two: during a transfer.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        if hasattr(signal, "SIGCHLD"):  # torch would say so again while the others are ended
+        if hasattr(signal, "SIGCHLD"):  # Else torch raises again while the others are terminated.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise BodyPoseNetError(
-            f"a process that makes training samples has died: {error}",
-            "It may have run out of memory: set fewer dataloader.workers.",
+            f"a DataLoader worker process has died: {error}",
+            "It may have run out of memory: reduce dataloader.workers.",
         ) from error
 
 
-def _prepare_worker(ended: Event, _: int) -> None:
-    """A cluster may signal every process; a worker leaves when the training does."""
+def _init_worker(exiting: Event, _: int) -> None:
+    """Set up a worker process.
+
+    Schedulers may send a signal to all processes. Workers ignore it until the training exits, so
+    that the current step can be finished and saved.
+    """
     cv2.setNumThreads(0)
     for number in SIGNALS:
-        signal.signal(number, lambda *_: os._exit(0) if ended.is_set() else None)
-    leave_with_parent()  # it could wait forever to hand over samples
+        signal.signal(number, lambda *_: os._exit(0) if exiting.is_set() else None)
+    exit_with_parent()  # A worker whose parent was killed would wait forever to deliver samples.

@@ -1,8 +1,8 @@
-"""A training's state on disk, and back.
+"""Checkpoints: saving and restoring the complete state of a training.
 
-`model.epoch-N.tlt` is what is evaluated and deployed; `model.epoch-N.state` beside it is the whole
-training after that epoch; `latest.state` is the same in the middle of an epoch, where a signal or
-the clock asked for it.
+`model.epoch-N.tlt` is the model after epoch N, for evaluation and export. `model.epoch-N.state`
+beside it is the training state after that epoch: weights, optimizer, moving average, random state.
+`latest.state` is a training state within an epoch, saved on a signal or periodically.
 """
 
 from __future__ import annotations
@@ -33,19 +33,24 @@ from bodyposenet.specs.model_header import StateHeader
 from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.optimizer import state_entries
 
-_STATE = "training state"
-_WITHIN_EPOCH = "latest.state"
-_ABSURD = 1e6
-_NAME = re.compile(r"model\.epoch-(\d+)\.tlt")
+_KIND = "training state"
+"""Value of `kind` in the header of a .state file."""
+
+_LATEST = "latest.state"
+_MODEL_NAME = re.compile(r"model\.epoch-(\d+)\.tlt")
+_MAX_WEIGHT = 1e6
+"""Absolute value from which a weight is considered to have diverged."""
+
+_REMOVE_FILE = "Remove the file to resume from the previous checkpoint."
 
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """How far a training is.
+    """Progress of a training.
 
     Args:
-        epoch: Epochs done.
-        samples: Samples done of the epoch after these, by all ranks together.
+        epoch: Number of finished epochs.
+        samples: Samples that all ranks together have done of the epoch after these.
     """
 
     epoch: int
@@ -54,38 +59,38 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class TrainState:
-    """All that a training changes, and a checkpoint keeps.
+    """State that training changes, and that a checkpoint holds.
 
     Args:
-        network: What is trained.
-        optimizer: Trains it.
-        average: The moving average of the weights, where there is one.
-        scaler: Of the loss, for float16; else it does nothing.
-        facts: What the result depends on beside the train spec, name -> value.
+        network: The network that is trained.
+        optimizer: Its optimizer.
+        ema: Exponential moving average of the weights, or None.
+        scaler: Gradient scaler for float16, else a disabled one.
+        facts: Name and value of everything besides the train spec that affects the result.
     """
 
     network: BodyPoseNetwork
     optimizer: torch.optim.Optimizer
-    average: ExponentialMovingAverage | None = None
+    ema: ExponentialMovingAverage | None = None
     scaler: torch.amp.GradScaler = field(
         default_factory=lambda: torch.amp.GradScaler(enabled=False)
     )
     facts: Mapping[str, int | bool] = field(default_factory=dict)
 
     @property
-    def result(self) -> BodyPoseNetwork:
-        """The network that is evaluated and saved as the model."""
-        return self.network if self.average is None else self.average.network
+    def eval_network(self) -> BodyPoseNetwork:
+        """The network to validate and save as the model: the moving average if there is one."""
+        return self.network if self.ema is None else self.ema.network
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A training's state as a file holds it.
+    """Contents of a .state file.
 
     Args:
         path: The file.
         header: Position, network, train spec and facts.
-        tensors: Weights, moving average, optimizer, random state.
+        tensors: Weights, moving average, optimizer state and random state.
     """
 
     path: Path
@@ -94,10 +99,15 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, key: str) -> Checkpoint:
-        """Read a `.state` file, or the one beside a `model.epoch-N.tlt`.
+        """Read a .state file, or the one beside a `model.epoch-N.tlt`.
+
+        Args:
+            path: Path of either file.
+            key: Encryption key; empty for plain files.
 
         Raises:
-            BodyPoseNetError: It is missing, broken, sealed with another key, or of something else.
+            BodyPoseNetError: The file is missing, broken, encrypted with another key, or is not a
+                training state.
         """
         state = state_file(path)
         if state is None:
@@ -106,16 +116,13 @@ class Checkpoint:
                 "Name a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
             )
         header, tensors = read_tensors(state, key)
-        if header.get("kind") != _STATE:
-            raise BodyPoseNetError(
-                f"{state}: is no training state",
-                "Remove the file to go on from the checkpoint before.",
-            )
+        if header.get("kind") != _KIND:
+            raise BodyPoseNetError(f"{state}: not a training state", _REMOVE_FILE)
         return cls(state, StateHeader.read(state, header), tensors)
 
     @property
     def position(self) -> Position:
-        """How far the training was."""
+        """Progress of the training."""
         return Position(self.header.epoch, self.header.samples)
 
     @property
@@ -125,109 +132,121 @@ class Checkpoint:
 
     @property
     def facts(self) -> dict[str, int | bool]:
-        """What the result depended on beside the train spec."""
+        """Name and value of everything besides the train spec that affects the result."""
         return self.header.facts
 
     @cached_property
     def network(self) -> BodyPoseNetwork:
-        """The network, with the weights as they were trained (not averaged).
+        """The network with the trained weights (not their moving average).
 
         Raises:
-            BodyPoseNetError: The tensors are not those of the network that the header describes.
+            BodyPoseNetError: The tensors do not fit the network that the header describes.
         """
         return restore_network(self.path, self.header, _without_prefix("model|", self.tensors))
 
-    def restore(self, state: TrainState, *, exactly: bool = True) -> None:
-        """Put the optimizer, the moving average and the random state back.
+    def restore(self, state: TrainState, *, strict: bool = True) -> None:
+        """Restore the optimizer, the moving average, the gradient scaler and the random state.
 
         Args:
-            state: Of the checkpoint's network; is changed.
-            exactly: The optimizer must be the same. False: its state is taken for the tensors
-                that it fits, and the log tells for how many.
+            state: State with the checkpoint's network. Modified in place.
+            strict: Whether the optimizer must be the same. If False, its state is restored for the
+                parameters that it fits, and their number is logged.
 
         Raises:
-            BodyPoseNetError: They are of another network or optimizer.
+            BodyPoseNetError: The checkpoint is of another network or optimizer, or is broken.
         """
-        self._restore_optimizer(state, exactly)
+        self._restore_optimizer(state, strict)
         average = _without_prefix("average|", self.tensors)
-        if average:  # the model as it was saved, also for a training that keeps no average
-            load_tensors(self.path, state.result, average)
+        if average:  # Without a moving average, training starts from the model as it was saved.
+            load_tensors(self.path, state.eval_network, average)
         try:
             torch.set_rng_state(self.tensors["random"])
             if self.header.scaler is not None:
                 state.scaler.load_state_dict(self.header.scaler)
         except (KeyError, RuntimeError, TypeError) as error:
             raise BodyPoseNetError(
-                f"{self.path}: its random state or the scaler of its loss is broken: {error}",
-                "Remove the file to go on from the checkpoint before.",
+                f"{self.path}: random state or gradient scaler is broken: {error}", _REMOVE_FILE
             ) from error
 
-    def _restore_optimizer(self, state: TrainState, exactly: bool) -> None:
+    def _restore_optimizer(self, state: TrainState, strict: bool) -> None:
         optimizer = state.optimizer
-        trained = [part for group in optimizer.param_groups for part in group["params"]]
-        state = self._optimizer_state(state.network, trained)
+        parameters = [part for group in optimizer.param_groups for part in group["params"]]
+        saved = self._optimizer_state(state.network, parameters)
         expected = [
             state_entries(optimizer, group)
             for group in optimizer.param_groups
             for _ in group["params"]
         ]
         fitting = {
-            number: entries for number, entries in state.items() if set(entries) == expected[number]
+            number: entries for number, entries in saved.items() if set(entries) == expected[number]
         }
-        if not exactly:
-            counts = len(fitting), len(trained)
-            logger.info("%s: the optimizer's state of %d of %d tensors fits", self.path, *counts)
-        elif len(fitting) < len(state):
+        if not strict:
+            logger.info(
+                "%s: optimizer state restored for %d of %d tensors",
+                self.path, len(fitting), len(parameters),
+            )  # fmt: skip
+        elif len(fitting) < len(saved):
             raise BodyPoseNetError(
-                f"{self.path}: comes from another optimizer",
+                f"{self.path}: was saved by another optimizer",
                 "Keep the optimizer of the train spec, or choose another results folder (-r).",
             )
-        state = fitting
-        if state and isinstance(optimizer, torch.optim.SGD):
-            for number, part in enumerate(trained):  # torch's fused SGD needs the momentum of all
-                state.setdefault(number, {"momentum_buffer": torch.zeros_like(part)})
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if fitting and isinstance(optimizer, torch.optim.SGD):
+            for number, parameter in enumerate(parameters):  # Fused SGD needs all buffers.
+                fitting.setdefault(number, {"momentum_buffer": torch.zeros_like(parameter)})
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": fitting})
 
     def _optimizer_state(
-        self, network: BodyPoseNetwork, trained: Sequence[nn.Parameter]
+        self, network: BodyPoseNetwork, parameters: Sequence[nn.Parameter]
     ) -> dict[int, dict[str, Tensor]]:
-        """Number among the trained parameters -> what the optimizer remembered of it."""
-        numbers = {part: number for number, part in enumerate(trained)}
-        parameters = dict(network.named_parameters())
-        state: dict[int, dict[str, Tensor]] = {}
+        """Return the saved optimizer state by the number of the parameter.
+
+        Args:
+            network: The network of the state.
+            parameters: The optimizer's parameters.
+        """
+        numbers = {parameter: number for number, parameter in enumerate(parameters)}
+        named_parameters = dict(network.named_parameters())
+        saved: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _without_prefix("optimizer|", self.tensors).items():
-            parameter, _, entry = name.rpartition("|")
-            if parameter not in parameters:
+            parameter_name, _, entry = name.rpartition("|")
+            if parameter_name not in named_parameters:
                 raise BodyPoseNetError(
-                    f"{self.path}: holds the state of {parameter}, which the network lacks",
+                    f"{self.path}: holds the optimizer state of {parameter_name}, which is not in "
+                    "the network",
                     "Choose another results folder (-r) for another network.",
                 )
-            owner = parameters[parameter]
-            if owner not in numbers:  # it is frozen now
+            parameter = named_parameters[parameter_name]
+            if parameter not in numbers:  # It is frozen now.
                 continue
-            if tensor.ndim:  # fused optimizers take the memory layout for granted
-                if tensor.shape != owner.shape or not tensor.is_floating_point():
+            if tensor.ndim:  # Fused optimizers require the memory layout of the parameter.
+                if tensor.shape != parameter.shape or not tensor.is_floating_point():
                     raise BodyPoseNetError(
-                        f"{self.path}: the optimizer's {name} does not fit: {tensor.dtype} of "
-                        f"shape {tuple(tensor.shape)}, its parameter is {tuple(owner.shape)}",
-                        "Remove the file to go on from the checkpoint before.",
+                        f"{self.path}: optimizer state {name}: expected floating point values of "
+                        f"shape {tuple(parameter.shape)}, got {tensor.dtype} of shape "
+                        f"{tuple(tensor.shape)}",
+                        _REMOVE_FILE,
                     )
-                tensor = torch.empty_like(owner).copy_(tensor)
-            state.setdefault(numbers[owner], {})[entry] = tensor
-        return state
+                tensor = torch.empty_like(parameter).copy_(tensor)
+            saved.setdefault(numbers[parameter], {})[entry] = tensor
+        return saved
 
 
 def state_file(path: Path) -> Path | None:
-    """The training state of a file: a `.state` itself, or the one beside a `model.epoch-N.tlt`."""
+    """Return the .state file of a path: the path itself, or the one beside a `model.epoch-N.tlt`.
+
+    Returns None if there is no such file.
+    """
     if path.suffix == ".state":
         return path
     beside = path.with_suffix(".state")
-    return beside if _NAME.fullmatch(path.name) and is_file(beside) else None
+    return beside if _MODEL_NAME.fullmatch(path.name) and is_file(beside) else None
 
 
 def list_checkpoints(results_dir: Path) -> list[Path]:
-    """The `model.epoch-N.tlt` of a folder that have their state beside them, the oldest first."""
-    models = {path: _NAME.fullmatch(path.name) for path in results_dir.glob("model.epoch-*.tlt")}
+    """Return each `model.epoch-N.tlt` that has its .state file beside it, oldest first."""
+    models = {
+        path: _MODEL_NAME.fullmatch(path.name) for path in results_dir.glob("model.epoch-*.tlt")
+    }
     complete = {
         path: int(match[1])
         for path, match in models.items()
@@ -237,86 +256,85 @@ def list_checkpoints(results_dir: Path) -> list[Path]:
 
 
 def last_checkpoint(results_dir: Path, key: str) -> Checkpoint | None:
-    """The checkpoint that is furthest, of an epoch or within one; None where there is none.
+    """Read the most advanced checkpoint, after or within an epoch; None if there is none.
 
     Raises:
-        BodyPoseNetError: It cannot be opened.
+        BodyPoseNetError: It cannot be read.
     """
-    candidates = [results_dir / _WITHIN_EPOCH, *list_checkpoints(results_dir)[-1:]]
-    found = [Checkpoint.read(path, key) for path in candidates if is_file(path)]
-    return max(found, key=lambda checkpoint: checkpoint.position, default=None)
+    candidates = [results_dir / _LATEST, *list_checkpoints(results_dir)[-1:]]
+    checkpoints = [Checkpoint.read(path, key) for path in candidates if is_file(path)]
+    return max(checkpoints, key=lambda checkpoint: checkpoint.position, default=None)
 
 
 def save_checkpoint(
     results_dir: Path, position: Position, state: TrainState, *, key: str, spec: str, keep: int
 ) -> None:
-    """Write the checkpoint of an epoch, then remove the oldest ones beyond `keep`.
+    """Save model and state after an epoch, and remove the oldest checkpoints beyond `keep`.
 
-    The state goes first: a model without its state is no checkpoint.
+    The state is written first, as a model without its state is not a checkpoint.
 
     Args:
-        results_dir: The folder.
-        position: The end of an epoch.
-        state: What to save.
-        key: Closes the files; empty: plain.
+        results_dir: Results folder.
+        position: End of an epoch.
+        state: State to save.
+        key: Encryption key of the files; empty for plain files.
         spec: Text of the train spec, for the headers.
-        keep: How many checkpoints to keep, this one included.
+        keep: Number of checkpoints to keep, including this one.
 
     Raises:
-        BodyPoseNetError: The files cannot be written; older checkpoints are intact.
+        BodyPoseNetError: The files cannot be written. Older checkpoints are intact.
     """
     model = results_dir / f"model.epoch-{position.epoch}.tlt"
     _write_state(model.with_suffix(".state"), position, state, key, spec)
-    save_model(model, state.result, key=key, epoch=position.epoch, spec=spec)
-    (results_dir / _WITHIN_EPOCH).unlink(missing_ok=True)
+    save_model(model, state.eval_network, key=key, epoch=position.epoch, spec=spec)
+    (results_dir / _LATEST).unlink(missing_ok=True)
     for old in list_checkpoints(results_dir)[:-keep]:
         old.unlink()
-    for state in results_dir.glob("model.epoch-*.state"):
-        if not state.with_suffix(".tlt").exists():  # just removed, or by a run that was killed
-            state.unlink()
+    for path in results_dir.glob("model.epoch-*.state"):
+        if not path.with_suffix(".tlt").exists():  # Removed above, or left by a killed run.
+            path.unlink()
 
 
 def save_position(
     results_dir: Path, position: Position, state: TrainState, *, key: str, spec: str
 ) -> None:
-    """Write the state within an epoch, replacing the one before; arguments as `save_checkpoint`.
+    """Save the state within an epoch, replacing the previous one; arguments as `save_checkpoint`.
 
     Raises:
-        BodyPoseNetError: The file cannot be written; the one before is intact.
+        BodyPoseNetError: The file cannot be written. The previous one is intact.
     """
-    _write_state(results_dir / _WITHIN_EPOCH, position, state, key, spec)
+    _write_state(results_dir / _LATEST, position, state, key, spec)
 
 
 def check_weights(state: TrainState, epoch: int) -> None:
-    """Make sure that a checkpoint would be of use.
+    """Check that the weights are finite and not absurdly large, before they are saved.
 
     Args:
-        state: What would be saved.
-        epoch: In which one.
+        state: State to save.
+        epoch: Current epoch, for the error.
 
     Raises:
-        BodyPoseNetError: Weights are no numbers any more, or absurdly large.
+        BodyPoseNetError: The weights have diverged.
     """
-    for network in {state.network, state.result}:
+    for network in {state.network, state.eval_network}:
         for name, tensor in named_tensors(network).items():
-            if tensor.is_floating_point() and not bool((tensor.abs() < _ABSURD).all()):
+            if tensor.is_floating_point() and not bool((tensor.abs() < _MAX_WEIGHT).all()):
                 raise BodyPoseNetError(
-                    f"the weights exploded in epoch {epoch} ({name})",
-                    "Older checkpoints are intact. Try a lower base_learning_rate or a longer "
-                    "soft_start in another results folder (-r); finetuning_config can begin there "
-                    "with a model.epoch-N.tlt of this one.",
+                    f"the weights have diverged in epoch {epoch} ({name})",
+                    "Older checkpoints are intact. Use a lower base_learning_rate or a longer "
+                    "soft_start in another results folder (-r); finetuning_config can start there "
+                    "from a model.epoch-N.tlt of this one.",
                 )
 
 
 def _write_state(path: Path, position: Position, state: TrainState, key: str, spec: str) -> None:
-    network, average = state.network, state.average
-    header = model_header(network, epoch=position.epoch, spec=spec)
-    header |= {"kind": _STATE, "samples": position.samples, "facts": dict(state.facts)}
+    header = model_header(state.network, epoch=position.epoch, spec=spec)
+    header |= {"kind": _KIND, "samples": position.samples, "facts": dict(state.facts)}
     if state.scaler.is_enabled():
         header["scaler"] = state.scaler.state_dict()
-    tensors = _with_prefix("model|", named_tensors(network))
-    if average is not None:
-        tensors |= _with_prefix("average|", named_tensors(average.network))
+    tensors = _with_prefix("model|", named_tensors(state.network))
+    if state.ema is not None:
+        tensors |= _with_prefix("average|", named_tensors(state.ema.network))
     tensors |= _with_prefix("optimizer|", _optimizer_tensors(state))
     tensors["random"] = torch.get_rng_state()
     write_tensors(path, header, tensors, key=key)

@@ -1,7 +1,9 @@
-"""The processes that train together: which of them this one is, and what they tell one another.
+"""Distributed training: the process group, and launching one process per GPU.
 
-One by itself where nothing else is said; under torchrun as many as it started, on any number of
-machines. Each has its own share of the data, all have the same weights.
+`init_distributed` joins the processes that a launcher such as torchrun has started, on one machine
+or several, and gives each its `DistributedContext`. Without a launcher, the context is that of a
+single process. `launch_processes` is the launcher behind `bpnet train --gpus N`. Every process
+trains on its own shard of the data; the weights are the same in all of them.
 """
 
 from __future__ import annotations
@@ -34,84 +36,92 @@ from bodyposenet.console import logger, mute
 from bodyposenet.cpu import quota_cores, usable_cores
 from bodyposenet.errors import STOPPED, BodyPoseNetError, Stopped
 from bodyposenet.inference.engines.pytorch import choose_device
-from bodyposenet.training.signals import leave_with_parent
+from bodyposenet.training.signals import exit_with_parent
 
 Value = TypeVar("Value")
 
+COMMAND = ("-m", "bodyposenet.cli")
+"""Python arguments of every process that `launch_processes` starts."""
+
 STOPPED_FILE = "BODYPOSENET_STOPPED_FILE"
-"""Environment variable: the file that the first rank makes when a signal stopped it."""
+"""Environment variable with the path of a file that rank 0 creates when a signal has stopped it."""
 
-_TOLD = {"WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-"""Environment variables that torchrun sets, beside RANK."""
+_ERROR_EXIT_CODE = 2
+"""Exit code of a process that has already printed its error."""
 
-_PATIENCE = timedelta(minutes=10)
-"""How long the processes wait for one another to begin."""
+_REQUIRED_VARIABLES = {"WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Environment variables that torchrun sets, in addition to RANK."""
 
-_SECONDS_TO_LET_GO = 0.2
-"""Gloo's threads hold the last tensors a moment longer than the ranks need them, and abort a
-process whose Python ends meanwhile (github.com/pytorch/pytorch/issues/190489)."""
+_RENDEZVOUS_TIMEOUT = timedelta(minutes=10)
 
-_LOST = ("gloo", "nccl", "connection", "socket", "store")
-"""What the errors of torch's backends speak of when another process has gone."""
+_GLOO_RELEASE_SECONDS = 0.2
+"""Gloo's threads hold the last tensors for a moment after the process group is destroyed, and abort
+a process whose interpreter exits meanwhile (github.com/pytorch/pytorch/issues/190489)."""
+
+_CONNECTION_ERROR_WORDS = ("gloo", "nccl", "connection", "socket", "store")
+"""Words in the messages of torch's errors when another process has ended."""
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train together.
+    """This process and its place in the process group.
 
     Args:
-        device: What this one computes on.
-        rank: Its number, from 0.
-        count: How many there are.
-        on_machine: How many of them run on this machine.
+        device: Device of this process.
+        rank: Rank of this process, from 0.
+        world_size: Number of processes on all machines.
+        local_world_size: Number of processes on this machine.
     """
 
     device: torch.device
     rank: int = 0
-    count: int = 1
-    on_machine: int = 1
+    world_size: int = 1
+    local_world_size: int = 1
 
     @property
-    def is_first(self) -> bool:
-        """The first writes the files and says what is going on."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes the files and the log."""
         return self.rank == 0
 
-    def share(self, values: Sequence[Value]) -> Sequence[Value]:
-        """Every count-th of the values, beginning with the rank's."""
-        return values[self.rank :: self.count]
+    def shard(self, values: Sequence[Value]) -> Sequence[Value]:
+        """Return this rank's part of the values: every world_size-th, starting at `rank`."""
+        return values[self.rank :: self.world_size]
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all ranks, in their order, for each of them; all of them must call it."""
-        if self.count == 1:
+        """Return the values of all ranks, in order of rank. Every rank must call this."""
+        if self.world_size == 1:
             return [value]
-        values: list[Value | None] = [None] * self.count
+        values: list[Value | None] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true for any rank; the processors agree, no GPU waits for it."""
-        if self.count == 1:
-            return flag
-        agreed = torch.tensor(int(flag))
-        dist.all_reduce(agreed, dist.ReduceOp.MAX)
-        return bool(agreed)
+        """Return whether the flag is set on any rank. Every rank must call this.
 
-    def take_statistics(self, network: nn.Module) -> None:
-        """Give every rank the first's batch statistics: each has gathered its own."""
-        if self.count > 1:
+        The reduction runs on the CPU, so that the GPUs are not synchronized.
+        """
+        if self.world_size == 1:
+            return flag
+        reduced = torch.tensor(int(flag))
+        dist.all_reduce(reduced, dist.ReduceOp.MAX)
+        return bool(reduced)
+
+    def broadcast_buffers(self, network: nn.Module) -> None:
+        """Copy rank 0's buffers (batch normalization statistics) to the networks of all ranks."""
+        if self.world_size > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
 
 
 def is_launched() -> bool:
-    """Whether a launcher, such as torchrun, has started this process as one of several.
+    """Return whether a launcher such as torchrun has started this process.
 
     Raises:
-        BodyPoseNetError: It has told only a part of what is needed.
+        BodyPoseNetError: RANK is set, but other variables of a launcher are missing.
     """
     if "RANK" not in os.environ:
         return False
-    missing = _TOLD - os.environ.keys()
+    missing = _REQUIRED_VARIABLES - os.environ.keys()
     if missing:
         raise BodyPoseNetError(
             f"RANK is set as by a launcher, but not {', '.join(sorted(missing))}",
@@ -121,140 +131,71 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def join_ranks() -> Iterator[DistributedContext]:
-    """Join the processes that a launcher has started; alone where there was none.
+def init_distributed() -> Iterator[DistributedContext]:
+    """Join the process group of the launcher; without a launcher, train in this process alone.
+
+    Yields:
+        The context of this process.
 
     Raises:
-        BodyPoseNetError: The others cannot be reached, one of them has gone, or there are fewer
-            GPUs than processes. Of several ranks that fail, one says so; the others end silently
-            with exit code 2.
+        BodyPoseNetError: The other processes cannot be reached, one of them has ended, or there are
+            fewer GPUs than processes. If several ranks fail, only one reports its error; the others
+            exit with code 2.
     """
     if not is_launched():
         if (cores := quota_cores()) is not None:
             torch.set_num_threads(min(torch.get_num_threads(), cores))
         yield DistributedContext(choose_device())
         return
-    store, ranks = _join()
+    store, distributed = _join_process_group()
     try:
-        yield ranks
+        yield distributed
         dist.destroy_process_group()
-        time.sleep(_SECONDS_TO_LET_GO)
+        time.sleep(_GLOO_RELEASE_SECONDS)
     except (BodyPoseNetError, RuntimeError) as error:
-        failure = error if isinstance(error, BodyPoseNetError) else _explain(error, ranks)
+        failure = (
+            error
+            if isinstance(error, BodyPoseNetError)
+            else _explain_lost_connection(error, distributed)
+        )
         if failure is None:
             raise
-        if _have_others_failed(store):
-            raise SystemExit(2) from None
+        if _has_another_rank_failed(store):
+            raise SystemExit(_ERROR_EXIT_CODE) from None
         raise failure from error
     except Stopped:
-        if not ranks.is_first:
+        if not distributed.is_main:
             raise SystemExit(STOPPED) from None
         if STOPPED_FILE in os.environ:
             Path(os.environ[STOPPED_FILE]).touch()
         raise
 
 
-def _join() -> tuple[Store, DistributedContext]:
-    address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-    device, on_machine = _choose_device()
-    if os.environ["RANK"] == "0":
-        logger.info("waiting for %s ranks at %s", os.environ["WORLD_SIZE"], address)
-    try:
-        store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    except (RuntimeError, ValueError) as error:
-        in_use = "EADDRINUSE" in str(error) or "address already in use" in str(error)
-        problem = "the port is in use" if in_use else str(error).partition("\n")[0]
-        raise BodyPoseNetError(
-            f"rank {os.environ['RANK']} cannot join the others at {address}: {problem}",
-            "Choose another port (--master_port of torchrun)."
-            if in_use
-            else "Start the command on all machines, with one address; its port must be open.",
-        ) from error
-    ranks = DistributedContext(device, rank, count, on_machine)
-    leave_with_parent()  # a killed launcher cannot end its ranks any more
-    if not ranks.is_first:
-        mute()
-    logger.info("%d processes train together, %d of them on this machine", count, on_machine)
-    return store, ranks
-
-
-def _choose_device() -> tuple[torch.device, int]:
-    """The device of this process, and how many processes run on this machine."""
-    on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if not torch.cuda.is_available():
-        return torch.device("cpu"), on_machine
-    check_gpus(on_machine)
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(device)
-    return device, on_machine
-
-
-def check_gpus(wanted: int) -> None:
-    """Make sure that there are as many GPUs as processes.
-
-    Raises:
-        BodyPoseNetError: There are fewer.
-    """
-    found = torch.cuda.device_count()
-    if found < wanted:
-        raise BodyPoseNetError(
-            f"--gpus {wanted}: only {found} GPUs can be used here",
-            f"Use --gpus {max(found, 1)}"
-            + ("." if found else ": without a GPU it trains on the CPU."),
-        )
-
-
-def _explain(error: RuntimeError, ranks: DistributedContext) -> BodyPoseNetError | None:
-    """What an error of torch's means, if it means that another rank has gone."""
-    if not any(word in str(error).lower() for word in _LOST):
-        return None
-    return BodyPoseNetError(
-        f"rank {ranks.rank} of {ranks.count} has lost another one",
-        "The same command goes on from what was saved last.",
-    )
-
-
-def _have_others_failed(store: Store) -> bool:
-    try:
-        return store.add("failures", 1) > 1
-    except RuntimeError:  # the store lives in one of them
-        return True
-
-
-COMMAND = ("-m", "bodyposenet.cli")
-"""What Python runs in every rank."""
-
-_REPORTED = 2
-"""Exit code of a rank that has said what is wrong."""
-
-
-def start_ranks(count: int, argv: Sequence[str]) -> None:
-    """Run `bpnet train` in several processes on this machine, until all have ended.
+def launch_processes(count: int, argv: Sequence[str]) -> None:
+    """Run `bpnet train` in several processes on this machine, and wait until all have ended.
 
     Args:
-        count: How many.
-        argv: The arguments behind `train`; those of the log are added.
+        count: Number of processes.
+        argv: Arguments after `train`. Those of the log are added.
 
     Raises:
-        BodyPoseNetError: There are fewer GPUs, or one of the processes has failed or died;
-            the others were ended.
-        Stopped: A signal stopped them, and their state is saved.
+        BodyPoseNetError: There are fewer GPUs than processes, or a process has failed, in which
+            case the others are terminated.
+        Stopped: A signal stopped the training; its state is saved.
         KeyboardInterrupt: Ctrl-C.
     """
     check_gpus(count)
-    # The launcher's log tells of every process that ends; what matters of it is said below.
+    # The launcher logs every process that ends; the relevant ones are reported below.
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Time to end a step and to save, before they are killed.
+    # Time for the processes to finish their step and to save before they are killed.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // count, 1)))
-    is_main = threading.current_thread() is threading.main_thread()  # others set no handlers
-    if (
-        hasattr(signal, "SIGUSR1") and is_main
-    ):  # the launcher hands SIGTERM on, and dies of this one
+    # Python allows signal handlers in the main thread only.
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if hasattr(signal, "SIGUSR1") and is_main_thread:
+        # The launcher forwards SIGTERM to its processes, but SIGUSR1 would end it.
         signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
@@ -272,15 +213,91 @@ def start_ranks(count: int, argv: Sequence[str]) -> None:
             if signalled.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise BodyPoseNetError(
-                f"{signal.Signals(signalled.sigval).name} ended the training before it was saved",
-                "The same command goes on from what was saved last.",
+                f"{signal.Signals(signalled.sigval).name} ended the training before its state was "
+                "saved",
+                "Run the same command again to resume from the last checkpoint.",
             ) from None
         except ChildFailedError as error:
             raise _explain_failure(error.get_first_failure()[1]) from None
 
 
+def check_gpus(count: int) -> None:
+    """Check that this machine has enough GPUs for a number of processes.
+
+    Raises:
+        BodyPoseNetError: There are fewer GPUs.
+    """
+    available = torch.cuda.device_count()
+    if available < count:
+        raise BodyPoseNetError(
+            f"--gpus {count}: only {available} GPUs are available on this machine",
+            f"Use --gpus {max(available, 1)}"
+            + ("." if available else ", which trains on the CPU if there is no GPU."),
+        )
+
+
+def _join_process_group() -> tuple[Store, DistributedContext]:
+    address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    device, local_world_size = _choose_device()
+    if os.environ["RANK"] == "0":
+        logger.info("Waiting for %s processes at %s", os.environ["WORLD_SIZE"], address)
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=_RENDEZVOUS_TIMEOUT))
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    except (RuntimeError, ValueError) as error:
+        in_use = "EADDRINUSE" in str(error) or "address already in use" in str(error)
+        problem = "the port is in use" if in_use else str(error).partition("\n")[0]
+        raise BodyPoseNetError(
+            f"rank {os.environ['RANK']} cannot join the process group at {address}: {problem}",
+            "Choose another port (--master_port of torchrun)."
+            if in_use
+            else "Start the command on all machines with the same address, whose port must be "
+            "open.",
+        ) from error
+    exit_with_parent()  # A launcher that is killed cannot terminate its processes.
+    if rank > 0:
+        mute()
+    logger.info(
+        "Distributed training: world size %d, %d processes on this machine",
+        world_size, local_world_size,
+    )  # fmt: skip
+    return store, DistributedContext(device, rank, world_size, local_world_size)
+
+
+def _choose_device() -> tuple[torch.device, int]:
+    """Return the device of this process, and the number of processes on this machine."""
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), local_world_size
+    check_gpus(local_world_size)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device, local_world_size
+
+
+def _explain_lost_connection(
+    error: RuntimeError, distributed: DistributedContext
+) -> BodyPoseNetError | None:
+    """Return the error to report if torch's error means that another rank has ended, else None."""
+    if not any(word in str(error).lower() for word in _CONNECTION_ERROR_WORDS):
+        return None
+    return BodyPoseNetError(
+        f"rank {distributed.rank} of {distributed.world_size} has lost the connection to another "
+        "rank",
+        "Run the same command again to resume from the last checkpoint.",
+    )
+
+
+def _has_another_rank_failed(store: Store) -> bool:
+    try:
+        return store.add("failures", 1) > 1
+    except RuntimeError:  # The process that hosts the store has ended.
+        return True
+
+
 def _log_arguments() -> list[str]:
-    """Flags that give the processes the log of this one."""
+    """Return the flags that give the processes the log settings of this one."""
     level = logging.getLevelName(logger.getEffectiveLevel())
     files = [
         handler.baseFilename
@@ -294,11 +311,13 @@ def _explain_failure(failure: ProcessFailure) -> BaseException:
     rank, code = failure.local_rank, failure.exitcode
     if code == STOPPED:
         return Stopped("a signal", is_reported=True)
-    if code == _REPORTED:
-        return BodyPoseNetError(f"rank {rank} has ended, it has said why; so the others were ended")
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended, exit code {code}"
+    if code == _ERROR_EXIT_CODE:
+        return BodyPoseNetError(
+            f"rank {rank} failed with the error above; the other ranks were terminated"
+        )
+    reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return BodyPoseNetError(
-        f"rank {rank} (process {failure.pid}): {how}; the others were ended",
-        "If memory ran out, set a smaller dataloader.batch_size or fewer workers. The same command "
-        "goes on from what was saved last.",
+        f"rank {rank} (process {failure.pid}): {reason}; the other ranks were terminated",
+        "If the machine ran out of memory, reduce dataloader.batch_size or dataloader.workers. Run "
+        "the same command again to resume from the last checkpoint.",
     )

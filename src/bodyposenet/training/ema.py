@@ -1,4 +1,4 @@
-"""The weights of every step in, their moving average out: what is saved, evaluated and deployed."""
+"""Exponential moving average (EMA) of the weights, which is validated, saved and exported."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from bodyposenet.model.network import BodyPoseNetwork
 
 
 class ExponentialMovingAverage:
-    """An exponential moving average of a network's weights and of its batch statistics.
+    """Exponential moving average of a network's weights and batch normalization statistics.
 
-    average = d x average + (1 - d) x weights after each step, with d = min(decay, (1 + n) / (10 +
-    n)) in step n, so that the first, random weights are soon forgotten (as in TensorFlow's
-    ExponentialMovingAverage with num_updates).
+    After step n, average = d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)).
+    The warm-up of d keeps the random initial weights from dominating, as in TensorFlow's
+    ExponentialMovingAverage with `num_updates`.
 
     Args:
-        network: What is trained; the average begins with its weights.
-        decay: Share of the average that a step keeps, 0 to 1.
+        network: The network that is trained. The average is initialized with its weights.
+        decay: Largest decay d, between 0 and 1.
+
+    Attributes:
+        network: Copy of the network that holds the average, in evaluation mode.
     """
 
     def __init__(self, network: BodyPoseNetwork, decay: float) -> None:
         self.network = deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
-        own, live = named_tensors(self.network), named_tensors(network)
-        floats = [name for name, tensor in own.items() if tensor.is_floating_point()]
-        self._own = [own[name] for name in floats]
-        self._live = [live[name] for name in floats]
+        average, weights = named_tensors(self.network), named_tensors(network)
+        names = [name for name, tensor in average.items() if tensor.is_floating_point()]
+        self._average = [average[name] for name in names]
+        self._weights = [weights[name] for name in names]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are now.
+        """Update the average with the current weights.
 
         Args:
-            step: Steps of the optimizer before this one.
+            step: Number of optimizer steps before this one (n in the formula).
         """
         decay = min(self._decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(self._own, self._live, None)
+        get_ema_multi_avg_fn(decay)(self._average, self._weights, None)

@@ -1,4 +1,4 @@
-"""A train spec in, a trained model out: the whole loop on one page."""
+"""The training loop: epochs of steps, checkpoints and validations."""
 
 from __future__ import annotations
 
@@ -6,185 +6,193 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from bodyposenet.console import progress
+from bodyposenet.console import progress as progress_bar
 from bodyposenet.errors import Stopped
 from bodyposenet.files import atomic_write
 from bodyposenet.model.checkpoint import save_model
 from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.batches import worker_deaths_explained
+from bodyposenet.training.batches import explain_worker_death
+from bodyposenet.training.build import Training, build_training
 from bodyposenet.training.checkpoints import Position, check_weights, save_checkpoint, save_position
 from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.optimizer import set_learning_rate
-from bodyposenet.training.preparation import Training, prepare_training
-from bodyposenet.training.progress import Progress
+from bodyposenet.training.progress import ProgressLogger
 from bodyposenet.training.schedule import learning_rate
 from bodyposenet.training.signals import StopSignals
-from bodyposenet.training.step import step_within_memory
+from bodyposenet.training.step import step_with_oom_check
 
 
 def train(
     spec: TrainSpec,
     results_dir: Path,
-    ranks: DistributedContext,
-    stop: StopSignals,
+    distributed: DistributedContext,
+    signals: StopSignals,
     *,
     key: str,
     use_amp: bool,
     status: StatusFile | None,
 ) -> Path:
-    """Train as the spec says; run again, it goes on where it was saved last.
+    """Train as the spec says, or resume from the last checkpoint of the results folder.
 
     Args:
         spec: The train spec.
-        results_dir: Receives checkpoints, the final model, TensorBoard events and a report.
-        ranks: Who trains together; the first writes the files.
-        stop: What may ask for the end.
-        key: Closes model files; empty: plain.
-        use_amp: Compute in mixed precision.
-        status: Receives a line per epoch; None for all ranks but the first.
+        results_dir: Folder for checkpoints, the final model, TensorBoard events and the report.
+        distributed: The ranks that train together; rank 0 writes the files.
+        signals: Signals that stop the training.
+        key: Encryption key of model files; empty for plain files.
+        use_amp: Whether to train in mixed precision.
+        status: Status file for a line per epoch and validation; None on all ranks but 0.
 
     Returns:
-        The final model's path.
+        Path of the final model.
 
     Raises:
-        BodyPoseNetError: Data or weights cannot be read, results cannot be written, memory is too
-            small, or the loss is no number any more.
-        Stopped: SIGTERM or SIGUSR1 asked for the end; the exact position is saved.
+        BodyPoseNetError: Data or weights cannot be read, results cannot be written, the device runs
+            out of memory, or the training diverges.
+        Stopped: A signal stopped the training; its exact position is saved.
     """
-    with stop.at_once():  # nothing is lost yet
-        training = prepare_training(spec, results_dir, ranks, key=key, use_amp=use_amp)
-    folder = results_dir if ranks.is_first else None
-    if folder is not None:
-        with atomic_write(folder / "experiment_spec.yaml") as file:
+    with signals.interruptible():  # There is nothing to save yet.
+        training = build_training(spec, results_dir, distributed, key=key, use_amp=use_amp)
+    output_dir = results_dir if distributed.is_main else None
+    if output_dir is not None:
+        with atomic_write(output_dir / "experiment_spec.yaml") as file:
             file.write(spec.text.encode())
     done = training.position
     steps = training.steps_per_epoch, training.steps_done
-    with Progress(spec, folder, *steps, status) as progress:
-        loop = _Loop(training, progress, stop)
-        known = ranks.any(progress.was_validated(done.epoch))  # the first rank knows
-        if training.resumed and not known and not done.samples:
-            loop.validate(done.epoch)  # the run ended between the checkpoint and that
-        with worker_deaths_explained():
+    with ProgressLogger(spec, output_dir, *steps, status) as progress:
+        loop = _Loop(training, progress, signals)
+        is_validated = distributed.any(progress.was_validated(done.epoch))  # Known to rank 0 only.
+        if training.resumed and not is_validated and not done.samples:
+            loop.validate(done.epoch)  # The previous run ended between checkpoint and validation.
+        with explain_worker_death():
             for epoch in range(done.epoch + 1, spec.num_epoch + 1):
                 loop.train_epoch(epoch)
                 loop.save_epoch(epoch)
                 loop.validate(epoch)
     final = final_model(spec, results_dir)
-    if ranks.is_first:
-        save_model(final, training.state.result, key=key, epoch=spec.num_epoch, spec=spec.text)
+    if distributed.is_main:
+        save_model(
+            final, training.state.eval_network, key=key, epoch=spec.num_epoch, spec=spec.text
+        )
     return final
 
 
 def final_model(spec: TrainSpec, results_dir: Path) -> Path:
-    """The file that a training writes at its end."""
+    """Return the path of the model that a training writes at its end."""
     return results_dir / f"{spec.final_model_name}.tlt"
 
 
 class _Loop:
-    """The epochs of a training.
+    """Runs the epochs of a training.
 
     Args:
-        training: What is trained, on what, and how far it is.
-        progress: Follows it.
-        stop: What may ask for its end.
+        training: The training.
+        progress: Logs its progress.
+        signals: Signals that stop it.
     """
 
-    def __init__(self, training: Training, progress: Progress, stop: StopSignals) -> None:
+    def __init__(self, training: Training, progress: ProgressLogger, signals: StopSignals) -> None:
         self._training = training
         self._progress = progress
-        self._stop = stop
-        self._saved = time.monotonic()
-        self._done = training.steps_done
-        spec, batches = training.spec, training.batches
+        self._signals = signals
+        self._last_saved = time.monotonic()
+        self._steps_done = training.steps_done
+        spec = training.spec
         epochs = range(training.position.epoch + 1, spec.num_epoch + 1)
-        within_epoch = self._done % training.steps_per_epoch
-        self._batches = batches.run(epochs, within_epoch * spec.accumulate_steps)
+        within_epoch = self._steps_done % training.steps_per_epoch
+        self._batches = training.loader.iterate(epochs, within_epoch * spec.accumulate_steps)
 
     def train_epoch(self, epoch: int) -> None:
-        """Do the steps of an epoch that are not done yet."""
-        training, per_epoch = self._training, self._training.steps_per_epoch
+        """Run the remaining steps of an epoch."""
+        training, steps_per_epoch = self._training, self._training.steps_per_epoch
         training.state.network.train()
-        first, last = self._done, epoch * per_epoch
-        for _ in progress(range(first, last), f"epoch {epoch}", last - first, lines=False):
+        first, last = self._steps_done, epoch * steps_per_epoch
+        for _ in progress_bar(range(first, last), f"epoch {epoch}", last - first, lines=False):
             self._step()
-            if self._done < last:
-                samples = self._done % per_epoch * training.batches.samples_per_step
-                self._save_if_asked(Position(epoch - 1, samples))
-        self._progress.end_epoch(epoch)
+            if self._steps_done < last:
+                samples = self._steps_done % steps_per_epoch * training.loader.samples_per_step
+                self._save_if_due(Position(epoch - 1, samples))
+        self._progress.log_epoch(epoch)
 
     def save_epoch(self, epoch: int) -> None:
-        """Save the checkpoint of an epoch, where one is due, and stop, where that was asked."""
+        """Save the checkpoint of an epoch if it is due; after a signal, save and stop."""
         training, spec = self._training, self._training.spec
         check_weights(training.state, epoch)
-        if training.ranks.is_first and _is_due(epoch, spec.checkpoint_n_epoch, spec):
+        if training.distributed.is_main and _is_due(epoch, spec.checkpoint_n_epoch, spec):
             save_checkpoint(
                 training.results_dir, Position(epoch), training.state,
                 key=training.key, spec=spec.text, keep=spec.max_ckpt_to_keep,
             )  # fmt: skip
-            self._saved = time.monotonic()
-        self._save_if_asked(Position(epoch))
+            self._last_saved = time.monotonic()
+        self._save_if_due(Position(epoch))
 
     def validate(self, epoch: int) -> None:
-        """Validate after an epoch, where that is due."""
+        """Validate after an epoch if it is due."""
         spec = self._training.spec
         if not _is_due(epoch, spec.validation_every_n_epoch, spec):
             return
-        if self._training.ranks.count > 1 and not _is_due(epoch, spec.checkpoint_n_epoch, spec):
-            self._save(Position(epoch))  # one that leaves takes the others along, at once
+        is_saved = _is_due(epoch, spec.checkpoint_n_epoch, spec)
+        if self._training.distributed.world_size > 1 and not is_saved:
+            # If a signal stops one rank, the others end at once, without saving.
+            self._save(Position(epoch))
         try:
-            with self._stop.at_once():
+            with self._signals.interruptible():
                 result = self._training.validation.run()
         except Stopped:
             self._save(Position(epoch))
             raise
         if result is not None:
-            self._progress.validated(epoch, result)
+            self._progress.log_validation(epoch, result)
 
     def _step(self) -> None:
         training, spec = self._training, self._training.spec
         steps = training.steps_per_epoch
         first, last = training.schedule_start * steps, spec.num_epoch * steps
         schedule = spec.optimizer.learning_rate_schedule
-        rate = learning_rate(schedule, self._done - first, last - first, steps)
+        rate = learning_rate(schedule, self._steps_done - first, last - first, steps)
         if spec.lr_scaling == "linear":
-            rate *= training.ranks.count
-        waiting = time.perf_counter()
+            rate *= training.distributed.world_size
+        start = time.perf_counter()
         batches = list(islice(self._batches, spec.accumulate_steps))
-        waited = time.perf_counter() - waiting
+        data_time = time.perf_counter() - start
         set_learning_rate(training.state.optimizer, rate)
-        result = step_within_memory(training.step, batches)
-        if training.state.average is not None and not result.skipped:
-            training.state.average.update(self._done - first)
-        self._done += 1
-        self._progress.step(
-            self._done, result.losses, rate, samples=training.batches.samples_per_step,
-            waited=waited, gradient_norm=result.gradient_norm, skipped=result.skipped,
+        result = step_with_oom_check(training.step, batches)
+        if training.state.ema is not None and not result.skipped:
+            training.state.ema.update(self._steps_done - first)
+        self._steps_done += 1
+        self._progress.log_step(
+            self._steps_done, result.losses, rate, samples=training.loader.samples_per_step,
+            data_time=data_time, gradient_norm=result.gradient_norm, skipped=result.skipped,
             without_mask=sum(batch.without_mask for batch in batches),
             without_maps=sum(batch.without_maps for batch in batches),
             out_of_scale=sum(batch.out_of_scale for batch in batches),
         )  # fmt: skip
 
-    def _save_if_asked(self, position: Position) -> None:
-        """Save the position where the clock or a signal asks for it; after a signal, stop."""
+    def _save_if_due(self, position: Position) -> None:
+        """Save the position periodically; after a signal, save it and stop.
+
+        Raises:
+            Stopped: A rank has received a signal.
+        """
         training = self._training
-        if training.ranks.any(self._stop.received is not None):
+        if training.distributed.any(self._signals.received is not None):
             self._save(position)
-            training.ranks.gather(None)  # nobody leaves before the first has saved
-            raise Stopped(self._stop.received or "a signal to another rank")
-        every = training.spec.checkpoint_every_n_secs
-        if every is not None and time.monotonic() - self._saved >= every:
+            training.distributed.gather(None)  # Wait until rank 0 has saved.
+            raise Stopped(self._signals.received or "a signal to another rank")
+        interval = training.spec.checkpoint_every_n_secs
+        if interval is not None and time.monotonic() - self._last_saved >= interval:
             self._save(position)
 
     def _save(self, position: Position) -> None:
         training = self._training
         check_weights(training.state, position.epoch + 1)
-        if training.ranks.is_first:
+        if training.distributed.is_main:
             save_position(
                 training.results_dir, position, training.state,
                 key=training.key, spec=training.spec.text,
             )  # fmt: skip
-        self._saved = time.monotonic()
+        self._last_saved = time.monotonic()
 
 
 def _is_due(epoch: int, every: int, spec: TrainSpec) -> bool:

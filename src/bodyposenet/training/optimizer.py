@@ -1,4 +1,4 @@
-"""Network and spec in, a torch optimizer out whose groups carry a learning rate multiplier."""
+"""Optimizers: parameter groups with learning rate multipliers for SGD, AdamW and Muon."""
 
 from __future__ import annotations
 
@@ -13,55 +13,61 @@ from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs import optimizer as specs
 
-# Layer name -> multiplier of the kernel and of the bias, the first match counts (TAO reference,
-# section 9). The guide's "backbone 2x" holds for biases only.
-_STAGEWISE = (
+_STAGEWISE_MULTIPLIERS = (
     (r"stage1.*", (1.0, 2.0)),
     (r"stage.*", (4.0, 8.0)),
     (r".*out", (4.0, 8.0)),
     (r".*", (1.0, 2.0)),
 )
+"""Pattern of layer names, and the multipliers of kernel and bias. The first match applies (TAO
+reference, section 9). The guide's "backbone 2x" applies to biases only."""
+
+_MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_MUON_ITERATIONS = 5
+_ADAMW_RMS = 0.2
+"""Root mean square of AdamW updates, in units of the learning rate, which Muon's updates match."""
 
 
 def build_optimizer(
     network: BodyPoseNetwork, spec: specs.Optimizer, *, stagewise: bool
 ) -> torch.optim.Optimizer:
-    """The optimizer of a spec.
+    """Build the optimizer of a spec.
 
-    Multiplying a parameter's gradient by a constant before momentum, as the original does, is the
-    same as multiplying its learning rate.
+    The original multiplies gradients by a constant before momentum, which is equivalent to
+    multiplying the learning rate, as is done here.
 
     Args:
-        network: Whose parameters to train.
-        spec: Which optimizer.
-        stagewise: Use the stage-wise multipliers.
+        network: The network to train. Sets `requires_grad` of its parameters, and `network.frozen`.
+        spec: The optimizer spec.
+        stagewise: Whether to use the stage-wise multipliers.
 
     Returns:
-        An optimizer; `multiplier` of each group goes into `set_learning_rate`. Parameters whose
-        multiplier is 0 are not in it and get no gradient; their layers are `network.frozen`, unless
-        `spec.freeze_batch_norm` is false.
+        An optimizer whose groups have a `multiplier` for `set_learning_rate`. Parameters with a
+        multiplier of 0 are not in it and get no gradient. Their layers become `network.frozen`,
+        unless `spec.freeze_batch_norm` is false.
 
     Raises:
-        BodyPoseNetError: A key of grad_weights_dict names no layer, or all layers are frozen.
+        BodyPoseNetError: A key of grad_weights_dict matches no layer, or all layers are frozen.
     """
-    _check_names(spec.grad_weights_dict or {}, list(network.layers()))
-    groups = _groups(network, spec, stagewise)
-    trained = {kind: group for kind, group in groups.items() if kind.multiplier}
+    _check_layer_patterns(spec.grad_weights_dict or {}, list(network.layers()))
+    groups = _parameter_groups(network, spec, stagewise)
+    trained = {options: group for options, group in groups.items() if options.multiplier}
     if not trained and spec.freeze_batch_norm:
         raise BodyPoseNetError(
-            "grad_weights_dict, weight_default_value: all are frozen, nothing is left to train",
-            "Give a layer a multiplier above 0. With freeze_batch_norm: false, a training gathers "
-            "the statistics of batch normalization alone.",
+            "grad_weights_dict, weight_default_value: all layers are frozen, nothing is left to "
+            "train",
+            "Give a layer a multiplier above 0. To update only the statistics of batch "
+            "normalization, set freeze_batch_norm: false.",
         )
-    # An optimizer needs parameters: where only statistics are gathered, all of them at rates of 0.
+    # torch's optimizers need parameters, also if only the batch normalization statistics change.
     trained = trained or groups
-    for kind, group in groups.items():
+    for options, group in groups.items():
         for parameter in group:
-            parameter.requires_grad_(kind in trained)
+            parameter.requires_grad_(options in trained)
     network.frozen = _frozen_layers(network) if spec.freeze_batch_norm else frozenset()
-    parameters = [kind.options() | {"params": group} for kind, group in trained.items()]
+    parameters = [options.to_dict() | {"params": group} for options, group in trained.items()]
     device = next(network.parameters()).device.type
-    fused = device in ("cpu", "cuda")  # one kernel for all weights, and no wait for the device
+    fused = device in ("cpu", "cuda")  # One kernel for all weights, without synchronization.
     if isinstance(spec, specs.Muon):
         return Muon(parameters, spec.betas)
     if isinstance(spec, specs.AdamW):
@@ -72,13 +78,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its multiple of the learning rate."""
+    """Set the learning rate of every group to `rate` times the group's multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]
 
 
 def state_entries(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> set[str]:
-    """Names of what an optimizer remembers of a parameter of a group."""
+    """Return the names of the state entries that an optimizer keeps per parameter of a group."""
     if isinstance(optimizer, torch.optim.SGD):
         return {"momentum_buffer"}
     if isinstance(optimizer, Muon) and "momentum" in group:
@@ -86,42 +92,112 @@ def state_entries(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) ->
     return {"step", "exp_avg", "exp_avg_sq"}
 
 
-class _Kind(NamedTuple):
-    """What the parameters of a group have in common."""
+class Muon(torch.optim.AdamW):
+    """Muon for parameter groups that have a `momentum`, AdamW for all others.
+
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). A convolution
+    kernel is treated as a matrix of output channels times everything else.
+
+    Args:
+        groups: Parameter groups. The parameters of groups with a `momentum` are kernels of shape
+            (out_channels, in_channels, ...).
+        betas: Betas of AdamW.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
+        super().__init__(groups, lr=0.0, betas=betas)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Perform one step. Sets the gradients of Muon's kernels to None."""
+        for group in self.param_groups:
+            if "momentum" not in group:
+                continue
+            for kernel in group["params"]:
+                if kernel.grad is not None:
+                    self._update_kernel(kernel, kernel.grad, group)
+                    kernel.grad = None  # So that AdamW skips it.
+        super().step(closure)
+
+    def _update_kernel(self, kernel: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Apply the orthogonalized update with Nesterov momentum to a kernel, in place."""
+        state = self.state[kernel]
+        if not state:  # Names as in AdamW, whose load_state_dict expects them.
+            state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(kernel)}
+        state["step"] += 1
+        average = state["exp_avg"].lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(average, group["momentum"]).flatten(1)
+        scale = _ADAMW_RMS * max(update.shape) ** 0.5
+        kernel.mul_(1 - group["lr"] * group["weight_decay"])
+        kernel.add_(orthogonalize(update).view_as(kernel), alpha=-group["lr"] * scale)
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Approximate the nearest semi-orthogonal matrix; singular values become about 0.7 to 1.2.
+
+    Newton-Schulz iteration with Jordan's coefficients, in bfloat16.
+
+    Args:
+        matrix: (rows, columns).
+
+    Returns:
+        A matrix of the same shape and dtype; zeros for a matrix of zeros.
+    """
+    first, third, fifth = _MUON_COEFFICIENTS
+    is_wide = matrix.shape[0] <= matrix.shape[1]
+    estimate = (matrix if is_wide else matrix.T).bfloat16()
+    estimate = estimate / estimate.norm().clamp(min=1e-7)
+    for _ in range(_MUON_ITERATIONS):
+        gram = estimate @ estimate.T
+        estimate = first * estimate + (third * gram + fifth * gram @ gram) @ estimate
+    return (estimate if is_wide else estimate.T).to(matrix.dtype)
+
+
+class _GroupOptions(NamedTuple):
+    """Options that the parameters of a group have in common.
+
+    Args:
+        multiplier: Learning rate multiplier.
+        weight_decay: Weight decay of AdamW and Muon.
+        momentum: Momentum of Muon, or None for parameters that other optimizers update.
+    """
 
     multiplier: float
     weight_decay: float
     momentum: float | None
-    """Muon's; None: another optimizer steps on them."""
 
-    def options(self) -> dict[str, float]:
-        """What torch's optimizers keep with a group."""
+    def to_dict(self) -> dict[str, float]:
+        """Return the options of a torch parameter group."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-def _groups(
+def _parameter_groups(
     network: BodyPoseNetwork, spec: specs.Optimizer, stagewise: bool
-) -> dict[_Kind, list[nn.Parameter]]:
-    """Parameters by kind. Muon steps on kernels that mix channels, but for those of the outputs."""
+) -> dict[_GroupOptions, list[nn.Parameter]]:
+    """Group the parameters by their options.
+
+    Muon updates the kernels of hidden layers that mix channels: not those of depthwise convolutions
+    and of the output layers.
+    """
     outputs = set(network.outputs())
     momentum = spec.momentum if isinstance(spec, specs.Muon) else None
-    groups: dict[_Kind, list[nn.Parameter]] = {}
+    groups: dict[_GroupOptions, list[nn.Parameter]] = {}
     for layer, module in network.layers().items():
         mixes_channels = isinstance(module, nn.Conv2d) and module.groups == 1
-        is_for_muon = mixes_channels and layer not in outputs
+        uses_muon = mixes_channels and layer not in outputs
         for name, parameter in module.named_parameters(recurse=False):
             is_kernel = parameter.ndim > 1
-            kind = _Kind(
+            options = _GroupOptions(
                 _multiplier(layer, module, name, spec, stagewise),
                 spec.weight_decay if isinstance(spec, specs.AdamW) and is_kernel else 0.0,
-                momentum if is_for_muon and is_kernel else None,
+                momentum if uses_muon and is_kernel else None,
             )
-            groups.setdefault(kind, []).append(parameter)
+            groups.setdefault(options, []).append(parameter)
     return groups
 
 
 def _frozen_layers(network: BodyPoseNetwork) -> frozenset[str]:
-    """The layers none of whose parameters gets a gradient."""
+    """Return the layers without any parameter that requires a gradient."""
     return frozenset(
         name
         for name, layer in network.layers().items()
@@ -130,91 +206,34 @@ def _frozen_layers(network: BodyPoseNetwork) -> frozenset[str]:
 
 
 def _multiplier(
-    layer: str, module: nn.Module, kind: str, spec: specs.Optimizer, stagewise: bool
+    layer: str, module: nn.Module, parameter: str, spec: specs.Optimizer, stagewise: bool
 ) -> float:
-    """Of a parameter: grad_weights_dict first, then the stage-wise table, then the default."""
+    """Look up a multiplier: in grad_weights_dict, then the stage-wise table, then the default."""
     for pattern, multiplier in (spec.grad_weights_dict or {}).items():
         if re.fullmatch(pattern, layer):
             return multiplier
     if stagewise and isinstance(module, nn.Conv2d):
-        kernel, bias = next(pair for pattern, pair in _STAGEWISE if re.fullmatch(pattern, layer))
-        return bias if kind == "bias" else kernel
+        kernel, bias = next(
+            multipliers
+            for pattern, multipliers in _STAGEWISE_MULTIPLIERS
+            if re.fullmatch(pattern, layer)
+        )
+        return bias if parameter == "bias" else kernel
     return spec.weight_default_value
 
 
-def _check_names(own: Mapping[str, float], layers: Sequence[str]) -> None:
-    for pattern in own:
+def _check_layer_patterns(multipliers: Mapping[str, float], layers: Sequence[str]) -> None:
+    for pattern in multipliers:
         try:
             matches = any(re.fullmatch(pattern, layer) for layer in layers)
         except re.error as error:
-            raise BodyPoseNetError(f"grad_weights_dict: {pattern}: {error}") from error
-        if not matches:
-            close = closest(pattern, layers) or layers[:3]
             raise BodyPoseNetError(
-                f"grad_weights_dict: no layer is named {pattern}",
-                f"There are {', '.join(close)} ...",
+                f"grad_weights_dict: {pattern}: invalid regular expression: {error}",
+                "Write the name of a layer, or a regular expression that matches layer names.",
+            ) from error
+        if not matches:
+            similar = closest(pattern, layers) or layers[:3]
+            raise BodyPoseNetError(
+                f"grad_weights_dict: no layer matches {pattern}",
+                f"Layer names are, for example: {', '.join(similar)}.",
             )
-
-
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_ITERATIONS = 5
-_ADAMW_RMS = 0.2
-"""Root mean square of a step of AdamW, in learning rates."""
-
-
-class Muon(torch.optim.AdamW):
-    """Groups with a `momentum` are stepped on by Muon, all others by AdamW.
-
-    Args:
-        groups: As torch's optimizers take them; `momentum`, where a group has it, is the share of
-            the last direction that is kept. Its parameters are kernels, (outputs, inputs, ...).
-        betas: AdamW's memory.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
-        super().__init__(groups, lr=0.0, betas=betas)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One step. The gradients of the kernels are gone afterwards."""
-        for group in self.param_groups:
-            if "momentum" not in group:
-                continue
-            for kernel in group["params"]:
-                if kernel.grad is not None:
-                    self._step_on(kernel, kernel.grad, group)
-                    kernel.grad = None  # AdamW passes by
-        super().step(closure)
-
-    def _step_on(self, kernel: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Change a kernel by its direction with Nesterov's momentum, made orthogonal."""
-        state = self.state[kernel]
-        if not state:  # under the names that AdamW looks for when it is loaded
-            state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(kernel)}
-        state["step"] += 1
-        average = state["exp_avg"].lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(average, group["momentum"]).flatten(1)
-        length = _ADAMW_RMS * max(direction.shape) ** 0.5
-        kernel.mul_(1 - group["lr"] * group["weight_decay"])
-        kernel.add_(orthogonalize(direction).view_as(kernel), alpha=-group["lr"] * length)
-
-
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest matrix with orthonormal rows or columns, roughly: singular values of .7 to 1.2.
-
-    Newton and Schulz's iteration with Jordan's coefficients, in bfloat16.
-
-    Args:
-        matrix: (rows, columns).
-
-    Returns:
-        The same shape and dtype; zeros for a matrix of zeros.
-    """
-    first, third, fifth = _COEFFICIENTS
-    wide = matrix.shape[0] <= matrix.shape[1]
-    estimate = (matrix if wide else matrix.T).bfloat16()
-    estimate = estimate / estimate.norm().clamp(min=1e-7)
-    for _ in range(_ITERATIONS):
-        squares = estimate @ estimate.T
-        estimate = first * estimate + (third * squares + fifth * squares @ squares) @ estimate
-    return (estimate if wide else estimate.T).to(matrix.dtype)

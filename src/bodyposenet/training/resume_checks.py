@@ -1,4 +1,4 @@
-"""A checkpoint and a train spec in; an error out where they are not of one training."""
+"""Checks that a checkpoint and a train spec belong to the same training, before it is resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bodyposenet.model.network import BodyPoseNetwork, Normalization
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.checkpoints import Checkpoint
 
-_FREE = {
+_CHANGEABLE = {
     "checkpoint_dir", "log_every_n_secs", "checkpoint_n_epoch", "checkpoint_every_n_secs",
     "num_epoch", "summary_every_n_steps", "infrequent_summary_every_n_steps",
     "validation_every_n_epoch", "max_ckpt_to_keep", "pretrained_weights",
@@ -23,109 +23,130 @@ _FREE = {
     "dataloader.pose_config", "model.heat_channels",
     "model.paf_channels", "dataloader.image_cache_dir", "dataloader.max_unreadable_share",
 }  # fmt: skip
-"""Keys that may change within a training: how long, how often, how fast, where the files lie.
+"""Keys of the train spec that may change while a training is resumed, as they do not affect the
+result of a step: duration, intervals, speed, paths of files.
 
-The skeleton of the pose configuration, from which the channels follow, is compared by itself.
+The skeleton of the pose configuration, which determines the channels, is compared separately.
 """
 
-_MOST_TOLD = 5
+_MAX_LISTED_CHANGES = 5
 
 
 def check_same_spec(spec: TrainSpec, checkpoint: Checkpoint, results_dir: Path) -> None:
-    """Make sure that a results folder goes on with the training that it holds.
+    """Check that the train spec is the one of the results folder's training.
+
+    Args:
+        spec: The train spec.
+        checkpoint: The last checkpoint of the results folder.
+        results_dir: Results folder, for the error.
 
     Raises:
-        BodyPoseNetError: The spec of the folder's checkpoint says something else.
+        BodyPoseNetError: Keys that affect the result have changed.
     """
     before = TrainSpec.parse(checkpoint.spec)
     if before is not None:
-        _refuse(_differing(_flat(before.model_dump()), _flat(spec.model_dump())), results_dir)
+        _raise_if_changed(
+            _changes(_flatten(before.model_dump()), _flatten(spec.model_dump())), results_dir
+        )
 
 
 def check_same_facts(
     facts: Mapping[str, int | bool], checkpoint: Checkpoint, results_dir: Path
 ) -> None:
-    """The same for what the result depends on beside the spec.
+    """Check that what affects the result besides the train spec is the same; see `TrainState`.
 
     Raises:
-        BodyPoseNetError: The facts of the folder's checkpoint are others.
+        BodyPoseNetError: It has changed.
     """
-    _refuse(_differing(checkpoint.facts, facts), results_dir)
+    _raise_if_changed(_changes(checkpoint.facts, facts), results_dir)
 
 
-def _refuse(changes: list[str], results_dir: Path) -> None:
-    if changes:
-        more = len(changes) - _MOST_TOLD
-        told = "; ".join([*changes[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
-        raise BodyPoseNetError(
-            f"{results_dir}: holds another training: {told}",
-            "Choose another results folder (-r) for a new training; take these changes back to go "
-            "on with this one; or go on from its weights with finetuning_config.checkpoint_path in "
-            "another folder.",
-        )
+def check_same_inputs(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:
+    """Check that skeleton and normalization of a network are those of the train spec.
 
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key} was {before.get(key)}, is {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_free(key)
-    ]
-
-
-def check_agreement(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:
-    """Make sure that a model to be trained further keeps its skeleton and its normalization.
+    Args:
+        network: The network of a checkpoint.
+        spec: The train spec.
+        path: Path of the checkpoint, for the error.
 
     Raises:
-        BodyPoseNetError: It does not.
+        BodyPoseNetError: They differ.
     """
     ours, theirs = spec.skeleton, network.skeleton
     if (ours.joints, ours.limbs) != (theirs.joints, theirs.limbs):
         raise BodyPoseNetError(
-            f"{path}: has the skeleton {theirs.name}, the train spec's is {ours.name}",
+            f"{path}: has the skeleton {theirs.name}, but the train spec has {ours.name}",
             "Use the pose configuration that the model was trained with.",
         )
-    wanted = normalization(spec)
-    if network.normalization != wanted:
+    expected = normalization(spec)
+    if network.normalization != expected:
         raise BodyPoseNetError(
-            f"{path}: was trained with {network.normalization}, the train spec has {wanted}",
+            f"{path}: was trained with {network.normalization}, but the train spec has {expected}",
             "Use the normalization_params that the model was trained with.",
         )
 
 
-def check_tensors(network: BodyPoseNetwork, wanted: BodyPoseNetwork, path: Path) -> None:
-    """Make sure that a checkpoint's network is the one that the train spec describes.
+def check_same_tensors(network: BodyPoseNetwork, expected: BodyPoseNetwork, path: Path) -> None:
+    """Check that a checkpoint's network has the tensors of the train spec's network.
+
+    Args:
+        network: The network of the checkpoint.
+        expected: A network built from the train spec.
+        path: Path of the checkpoint, for the error.
 
     Raises:
         BodyPoseNetError: Tensors are missing, or have other shapes.
     """
-    ours = {name: part.shape for name, part in named_tensors(wanted).items()}
-    theirs = {name: part.shape for name, part in named_tensors(network).items()}
+    ours = {name: tensor.shape for name, tensor in named_tensors(expected).items()}
+    theirs = {name: tensor.shape for name, tensor in named_tensors(network).items()}
     names = ours.keys() | theirs.keys()
     differing = sorted(name for name in names if ours.get(name) != theirs.get(name))
     if differing:
         raise BodyPoseNetError(
-            f"{path}: is another network than the train spec's ({len(differing)} tensors differ, "
-            f"the first is {differing[0]})",
-            "Choose another results folder (-r), or the train spec that belongs to this one.",
+            f"{path}: its network differs from that of the train spec in {len(differing)} tensors, "
+            f"the first is {differing[0]}",
+            "Choose another results folder (-r), or use the train spec of this one.",
         )
 
 
 def normalization(spec: TrainSpec) -> Normalization:
-    """How the train spec makes network inputs of pixels."""
+    """Return the normalization of network inputs that the train spec describes."""
     params = spec.dataloader.normalization_params
     return Normalization(params.image_scale, params.image_offset)
 
 
-def _flat(content: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys."""
+def _raise_if_changed(changes: list[str], results_dir: Path) -> None:
+    if changes:
+        more = len(changes) - _MAX_LISTED_CHANGES
+        listed = changes[:_MAX_LISTED_CHANGES] + ([f"and {more} more"] if more > 0 else [])
+        raise BodyPoseNetError(
+            f"{results_dir}: holds the checkpoints of a training with other settings: "
+            f"{'; '.join(listed)}",
+            "Choose another results folder (-r) for a new training, or undo these changes to "
+            "resume this one. To continue from its weights, set finetuning_config.checkpoint_path "
+            "and use another folder.",
+        )
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_changeable(key)
+    ]
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to one with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        below = _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-        flat |= below
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
     return flat
 
 
-def _is_free(key: str) -> bool:
+def _is_changeable(key: str) -> bool:
     parts = key.split(".")
-    return any(".".join(parts[:length]) in _FREE for length in range(1, len(parts) + 1))
+    return any(".".join(parts[:length]) in _CHANGEABLE for length in range(1, len(parts) + 1))

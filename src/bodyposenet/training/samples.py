@@ -1,4 +1,4 @@
-"""A train spec in, its sample sets out."""
+"""Sample sets of a train spec: training samples, and validation samples without augmentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DATASET_CONFIG = "dataloader.dataset_config"
 def dataset_sources(
     spec: TrainSpec, dataset_specs: Mapping[str, DatasetSpec]
 ) -> dict[str, DatasetSource]:
-    """Where the images of each dataset lie, and how its joints map.
+    """Return the image folder and the joint mapping of each dataset of a train spec.
 
     Raises:
         BodyPoseNetError: A root folder is missing, or a dataset shares no joint with the skeleton.
@@ -39,16 +39,21 @@ def dataset_sources(
         source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
         known = source.joint_map.known
         missing = [
-            joint for joint, there in zip(spec.skeleton.joints, known, strict=True) if not there
+            joint
+            for joint, is_known in zip(spec.skeleton.joints, known, strict=True)
+            if not is_known
         ]
         if not known.any():
             spec.fail(
                 ("dataloader", "dataset_config", "dataset_specs", name),
-                f"the dataset shares no joint name with the skeleton {spec.skeleton.name}",
+                f"the dataset has no joint name in common with the skeleton {spec.skeleton.name}",
                 "Name the keypoints of the dataset spec as the pose configuration does.",
             )
         if missing:
-            logger.info("%s does not label %s: not trained there", name, ", ".join(missing))
+            logger.info(
+                "Dataset %s has no labels for %s: these joints are not trained on it",
+                name, ", ".join(missing),
+            )  # fmt: skip
         sources[name] = source
     return sources
 
@@ -58,12 +63,12 @@ def training_samples(
     sources: Mapping[str, DatasetSource],
     teacher_maps: TeacherMapSampler | None = None,
 ) -> SampleSet:
-    """The samples to train on.
+    """Build the set of training samples.
 
     Args:
         spec: The train spec.
-        sources: Where the images lie, by dataset.
-        teacher_maps: Precomputed maps of a teacher that come with the samples.
+        sources: Image folders and joint mappings by dataset; see `dataset_sources`.
+        teacher_maps: Precomputed teacher maps to add to the samples, or None.
 
     Raises:
         BodyPoseNetError: Record files are missing, broken or empty.
@@ -71,41 +76,46 @@ def training_samples(
     place = f"{_DATASET_CONFIG}.train_records_path"
     records, missing = _open_records(spec, "train")
     if missing:
-        spec.fail(place, f"no such file: {missing[0]}", "Make it with dataset_convert, mode train.")
+        spec.fail(
+            place, f"no such file: {missing[0]}", "Create it with dataset_convert, mode train."
+        )
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
     augmentation = spec.dataloader.augmentation_config
     params = augmentation.spatial_aug_params
     if spec.skeleton.unpaired and (params.flip_lr_prob or params.flip_tb_prob):
         logger.warning(
-            "joints of one side without a counterpart on the other: %s. Mirrored images keep them "
-            "as they are: check their names",
+            "Joints without a counterpart on the other side: %s. They keep their names in flipped "
+            "images; check the joint names of the pose configuration",
             ", ".join(spec.skeleton.unpaired),
         )
     return _sample_set(spec, records, sources, augmentation, teacher_maps)
 
 
 def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) -> SampleSet | None:
-    """The samples of the validation loss, nothing random in them; None where there are none.
+    """Build the set of samples of the validation loss, without augmentation.
+
+    Returns:
+        The samples, or None if there are no validation records.
 
     Raises:
         BodyPoseNetError: The files are broken, or hold a dataset that the spec does not name.
     """
     records, missing = _open_records(spec, "val")
     if missing or not len(records):
-        why = f"no such file: {', '.join(missing)}" if missing else "no validation records"
-        logger.info("validation loss is off: %s", why)
+        reason = f"no such file: {', '.join(missing)}" if missing else "no validation records"
+        logger.info("Validation loss is off: %s", reason)
         return None
     augmentation = spec.dataloader.augmentation_config
-    samples = unvaried(_sample_set(spec, records, sources, augmentation))
+    samples = without_augmentation(_sample_set(spec, records, sources, augmentation))
     first = samples[0, 0]
-    if isinstance(first, BodyPoseNetError):  # better now than after the first epochs
+    if isinstance(first, BodyPoseNetError):  # Fail now rather than after the first epochs.
         raise first
     return samples
 
 
-def unvaried(samples: SampleSet) -> SampleSet:
-    """The same samples with the same framing, without anything random."""
+def without_augmentation(samples: SampleSet) -> SampleSet:
+    """Return the same samples with the same cropping, but without random augmentation."""
     augmentation = samples.augmentation
     scale = augmentation.spatial_aug_params.target_person_scale
     return samples.with_augmentation(
@@ -114,6 +124,38 @@ def unvaried(samples: SampleSet) -> SampleSet:
             spatial_aug_params=SpatialAugParams(target_person_scale=scale),
         )
     )
+
+
+def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[str, list[Path]]]:
+    """Return each file pattern of the spec with the files that match it, sorted by name.
+
+    Folders are relative to the working directory, or else to the spec. A file that matches two
+    patterns counts twice.
+
+    Raises:
+        BodyPoseNetError: A pattern is invalid.
+    """
+    config = spec.dataloader.dataset_config
+    folder = getattr(config, f"{kind}_records_folder_path")
+    matches = []
+    for pattern in getattr(config, f"{kind}_records_path"):
+        path = Path(folder) / pattern
+        if not is_folder(path.parent):
+            path = spec.folder / path
+        try:
+            files = [path] if is_file(path) else sorted(path.parent.glob(path.name))
+        except (OSError, ValueError) as error:  # OSError: the name is too long.
+            place = f"{_DATASET_CONFIG}.{kind}_records_path"
+            spec.fail(place, f"{pattern}: not a file pattern: {error}", "Example: train-fold-*.")
+        matches.append((str(path), files))
+    return matches
+
+
+def _open_records(spec: TrainSpec, kind: Literal["train", "val"]) -> tuple[RecordSet, list[str]]:
+    """Open the records of all files; also return the patterns that match no file."""
+    matches = record_files(spec, kind)
+    records = RecordSet([path for _, files in matches for path in files])
+    return records, [pattern for pattern, files in matches if not files]
 
 
 def _sample_set(
@@ -129,35 +171,3 @@ def _sample_set(
         records, sources, augmentation, dims.height, dims.width, spec.random_seed, cache,
         teacher_maps,
     )  # fmt: skip
-
-
-def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[str, list[Path]]]:
-    """Each pattern of the spec, and the files that it names, in order of their names.
-
-    Folders are relative to the working directory, or else to the spec. A file that is named twice
-    counts twice.
-
-    Raises:
-        BodyPoseNetError: A pattern cannot name any file.
-    """
-    config = spec.dataloader.dataset_config
-    folder = getattr(config, f"{kind}_records_folder_path")
-    named = []
-    for pattern in getattr(config, f"{kind}_records_path"):
-        path = Path(folder) / pattern
-        if not is_folder(path.parent):
-            path = spec.folder / path
-        try:
-            found = [path] if is_file(path) else sorted(path.parent.glob(path.name))
-        except (OSError, ValueError) as error:  # OSError: a name that is too long
-            place = f"{_DATASET_CONFIG}.{kind}_records_path"
-            spec.fail(place, f"{pattern}: not a file pattern: {error}", "For example train-fold-*.")
-        named.append((str(path), found))
-    return named
-
-
-def _open_records(spec: TrainSpec, kind: Literal["train", "val"]) -> tuple[RecordSet, list[str]]:
-    """The records of all files, and the patterns that name none."""
-    named = record_files(spec, kind)
-    records = RecordSet([path for _, found in named for path in found])
-    return records, [pattern for pattern, found in named if not found]

@@ -1,4 +1,7 @@
-"""Progress in, learning rate out (TAO reference, section 9)."""
+"""Learning rate schedules: soft start with annealing, and exponential decay.
+
+See the TAO reference, section 9.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,28 @@ import math
 from bodyposenet.specs.optimizer import ExponentialDecay, Schedule, SoftStartAnnealing
 
 
-def learning_rate(schedule: Schedule, step: int, last_step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step.
+def learning_rate(schedule: Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    """Compute the learning rate of a step.
 
     Args:
-        schedule: Which curve.
-        step: Steps done, from 0.
-        last_step: Steps of the whole run.
+        schedule: The schedule of the optimizer spec.
+        step: Number of steps done, from 0.
+        total_steps: Steps of the whole training.
         steps_per_epoch: Steps of one epoch.
+
+    Returns:
+        The learning rate, before the multipliers of single layers.
     """
     if isinstance(schedule, SoftStartAnnealing):
-        return _soft_start_annealing(schedule, min(step / max(last_step, 1), 1.0))
+        return _soft_start_annealing(schedule, min(step / max(total_steps, 1), 1.0))
     return _exponential_decay(schedule, step / steps_per_epoch)
 
 
 def _soft_start_annealing(schedule: SoftStartAnnealing, progress: float) -> float:
-    """Rate = min (base / min)^t; t rises to 1 over soft_start and falls to 0 after annealing."""
+    """Compute min * (base / min)^t, where t rises to 1 over soft_start and falls after annealing.
+
+    `progress` is the part of the training that is done, 0 to 1.
+    """
     if progress > schedule.annealing:
         t = (1 - progress) / (1 - schedule.annealing)
     elif progress < schedule.soft_start:

@@ -1,4 +1,4 @@
-"""Signals in, a polite end of the training out: SIGTERM, SIGUSR1 and Ctrl-C ask for it."""
+"""Graceful shutdown of a training on SIGINT (Ctrl-C), SIGTERM and SIGUSR1."""
 
 from __future__ import annotations
 
@@ -14,63 +14,71 @@ from bodyposenet.errors import Stopped
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-)  # Windows knows no SIGUSR1
-"""Ctrl-C, and what clusters send before they take a machine away."""
+)  # Windows has no SIGUSR1.
+"""Ctrl-C, and the signals that cluster schedulers send before they reclaim a machine."""
 
-_SECONDS_OF_ONE_REQUEST = 1.0
-"""A launcher hands on a Ctrl-C that its ranks have had already."""
-
-
-def leave_with_parent() -> None:
-    """End this process when the one that started it has gone, be it killed."""
-    threading.Thread(target=_wait_for_end, args=(os.getppid(),), daemon=True).start()
-
-
-def _wait_for_end(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+_DUPLICATE_SECONDS = 1.0
+"""A second SIGINT within this time is the same Ctrl-C, forwarded by the launcher."""
 
 
 class StopSignals:
-    """Notes the signals; a context manager that puts the handlers of before back.
+    """Context manager that records stop signals and restores the previous handlers on exit.
 
-    A step is never interrupted: the loop asks `received` between two of them. What may be left at
-    any moment, such as a validation, runs under `with signals.at_once():`. Who cannot wait presses
-    Ctrl-C again.
+    A training step is never interrupted: the loop checks `received` between two steps. Work that
+    can be abandoned at any moment, such as a validation, runs inside `with signals.interruptible()`
+    and ends at once. A second Ctrl-C raises KeyboardInterrupt.
+
+    Attributes:
+        received: Name of the first signal received, or None.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
         self._received_at = 0.0
-        self._at_once = False
-        self._before: dict[signal.Signals, object] = {}
+        self._interruptible = False
+        self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        # Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """While this lasts, a signal raises `Stopped`; one that came before does so now."""
-        self._at_once = True
+    def interruptible(self) -> Iterator[None]:
+        """Raise `Stopped` as soon as a signal arrives within this context.
+
+        Raises:
+            Stopped: A signal arrives, or has already been received.
+        """
+        self._interruptible = True
         try:
             if self.received:
                 raise Stopped(self.received)
             yield
         finally:
-            self._at_once = False
+            self._interruptible = False
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        late = time.monotonic() - self._received_at > _SECONDS_OF_ONE_REQUEST
-        if number == signal.SIGINT and self.received and late:
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        is_repeated = time.monotonic() - self._received_at > _DUPLICATE_SECONDS
+        if number == signal.SIGINT and self.received and is_repeated:
             raise KeyboardInterrupt
         if not self.received:
             self.received, self._received_at = signal.Signals(number).name, time.monotonic()
-        if self._at_once:
+        if self._interruptible:
             raise Stopped(self.received)
+
+
+def exit_with_parent() -> None:
+    """Start a thread that ends this process when its parent process has ended, even by SIGKILL."""
+    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,7 +1,7 @@
-"""One step of the optimizer: batches to losses, gradients and new weights.
+"""Training step: loss and gradients of a batch, and the update of the weights.
 
-Nothing in it waits for the device, unless a teacher runs on the processor, or float16 must know
-whether it overflowed.
+Nothing in a step synchronizes with the device, except a teacher that runs on the CPU, and the
+overflow check of float16.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch
 from bodyposenet.training.checkpoints import TrainState
 from bodyposenet.training.color_jitter import color_jitter
+from bodyposenet.training.distillation import PrecomputedTeacher, Teacher, reduce_label_weight
 from bodyposenet.training.distributed import DistributedContext
-from bodyposenet.training.teacher import PrecomputedTeacher, Teacher, leave_rest
 
 
 class StepResult(NamedTuple):
-    """Outcome of a step; tensors are on the device.
+    """Result of a training step; the tensors are on the device.
 
     Args:
-        losses: Of this rank; the mean over the batches of the step.
-        gradient_norm: Of all gradients together, before they were clipped.
-        skipped: The gradients overflowed in float16: weights and statistics are as before.
+        losses: Losses of this rank, averaged over the accumulated batches.
+        gradient_norm: Norm of all gradients together, before clipping.
+        skipped: Whether the gradients overflowed in float16, in which case weights and batch
+            normalization statistics are unchanged.
     """
 
     losses: Losses
@@ -43,148 +44,119 @@ class StepResult(NamedTuple):
 
 
 class TrainStep:
-    """One step of the optimizer.
+    """A step of the optimizer, with gradient accumulation, clipping and mixed precision.
 
     Args:
         spec: The train spec.
-        state: What is trained.
-        ranks: Who trains together: the gradients are the mean over all.
-        precision: What to compute in; None: float32.
-        teacher: Whose maps join the targets.
+        state: Network, optimizer and gradient scaler.
+        distributed: The ranks that train together; gradients are averaged over them.
+        precision: Data type of autocast, or None for float32.
+        teacher: Teacher of a distillation, or None.
     """
 
     def __init__(
         self,
         spec: TrainSpec,
         state: TrainState,
-        ranks: DistributedContext,
+        distributed: DistributedContext,
         *,
         precision: torch.dtype | None = None,
         teacher: Teacher | PrecomputedTeacher | None = None,
     ) -> None:
         self._spec = spec
-        self._trainee = state
-        self._device = ranks.device
+        self._state = state
+        self._device = distributed.device
         self._precision = precision
         self._teacher = teacher
-        self._labels = TargetGenerator(spec)
-        self._alone = _compile(spec, state.network)
-        self._forward = _exchanging(self._alone, ranks)
+        self._target_generator = TargetGenerator(spec)
+        self._network = _compile_if_enabled(spec, state.network)
+        self._ddp_network = _wrap_ddp(self._network, distributed)
 
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
-        """Step on the mean gradient of these batches, from any device."""
-        optimizer, scaler = self._trainee.optimizer, self._trainee.scaler
+        """Update the weights with the mean gradient of the batches.
+
+        Args:
+            batches: The batches to accumulate, on any device.
+        """
+        optimizer, scaler = self._state.optimizer, self._state.scaler
         scale, statistics = scaler.get_scale(), self._copy_statistics()
         optimizer.zero_grad(set_to_none=True)
-        found = []
+        all_losses = []
         for number, batch in enumerate(batches, 1):
-            with self._without_exchange() if number < len(batches) else nullcontext():
-                losses = self._losses(batch.to(self._device), self._forward)
+            with self._no_sync() if number < len(batches) else nullcontext():
+                losses = self._losses(batch.to(self._device), self._ddp_network)
                 scaler.scale(losses.total / len(batches)).backward()
-            found.append(losses)
+            all_losses.append(losses)
         scaler.unscale_(optimizer)
-        norm = self._clip()
+        norm = self._clip_gradients()
         scaler.step(optimizer)
         scaler.update()
         skipped = scaler.get_scale() < scale
         if skipped:
-            for buffer, before in zip(self._trainee.network.buffers(), statistics, strict=True):
+            for buffer, before in zip(self._state.network.buffers(), statistics, strict=True):
                 buffer.copy_(before)
-        return StepResult(_mean(found), norm, skipped)
+        return StepResult(_mean(all_losses), norm, skipped)
 
-    def _copy_statistics(self) -> list[Tensor]:
-        """Batch statistics, to be put back: they take in activations that overflow."""
-        if not self._trainee.scaler.is_enabled():
-            return []
-        return [buffer.clone() for buffer in self._trainee.network.buffers()]
+    def dry_run(self, batch: Batch) -> None:
+        """Compute the gradients of a batch and discard them, to find out if it fits in memory."""
+        self._losses(batch.to(self._device), self._network).total.backward()
+        self._state.optimizer.zero_grad(set_to_none=True)
 
-    def _losses(self, batch: Batch, forward: nn.Module) -> Losses:
-        """The losses of a batch that is on the device."""
-        network, spec = self._trainee.network, self._spec
-        teacher, labels = self._teacher, self._labels(batch)
-        images = read_images(batch)
-        # A teacher on the processor has its copy before the device is busy with the network.
-        asked = images.to(teacher.place) if isinstance(teacher, Teacher) else images
+    def _losses(self, batch: Batch, network: nn.Module) -> Losses:
+        """Compute the losses of a batch that is on the device."""
+        state, spec = self._state, self._spec
+        teacher, label_targets = self._teacher, self._target_generator(batch)
+        images = jittered_images(batch)
+        # Copied for a teacher on the CPU before the network occupies the device.
+        teacher_images = images.to(teacher.input_device) if isinstance(teacher, Teacher) else images
+        teacher_targets: Targets | None = None
         with torch.autocast(self._device.type, self._precision, self._precision is not None):
-            maps = forward(network.normalize(images))
-            taught = teacher(asked) if isinstance(teacher, Teacher) else None
+            maps = network(state.network.normalize(images))
+            if isinstance(teacher, Teacher):
+                teacher_targets = teacher(teacher_images)
         if isinstance(teacher, PrecomputedTeacher):
-            taught = teacher(batch)
+            teacher_targets = teacher(batch)
         focal = spec.loss.focal_loss_params
-        heat, paf = stage_losses(maps.heatmaps, maps.pafs, labels, focal)
-        total = torch.stack(heat + paf).sum()
-        if taught is not None:
-            learned = [
-                *stage_losses(maps.heatmaps, maps.pafs, leave_rest(labels, taught), focal),
-                *stage_losses(maps.heatmaps, maps.pafs, taught),
+        heatmap_losses, paf_losses = stage_losses(maps.heatmaps, maps.pafs, label_targets, focal)
+        total = torch.stack(heatmap_losses + paf_losses).sum()
+        if teacher_targets is not None:
+            label_targets = reduce_label_weight(label_targets, teacher_targets)
+            distillation_losses = [
+                *stage_losses(maps.heatmaps, maps.pafs, label_targets, focal),
+                *stage_losses(maps.heatmaps, maps.pafs, teacher_targets),
             ]
-            total = torch.stack([loss for losses in learned for loss in losses]).sum()
+            total = torch.stack([loss for part in distillation_losses for loss in part]).sum()
         total = total / len(batch)
         if not spec.load_graph:
-            penalty = regularization(network.layers().values(), spec.model)
+            penalty = regularization(state.network.layers().values(), spec.model)
             total = total if penalty is None else total + penalty
-        return Losses(total, heat, paf)
+        return Losses(total, heatmap_losses, paf_losses)
 
-    def try_out(self, batch: Batch) -> None:
-        """Compute the gradients of a batch for nothing: does it fit in memory?"""
-        self._losses(batch.to(self._device), self._alone).total.backward()
-        self._trainee.optimizer.zero_grad(set_to_none=True)
+    def _copy_statistics(self) -> list[Tensor]:
+        """Copy the buffers, to restore them after an overflow, which spoils the statistics."""
+        if not self._state.scaler.is_enabled():
+            return []
+        return [buffer.clone() for buffer in self._state.network.buffers()]
 
-    def _clip(self) -> Tensor:
-        """The norm of the gradients, which are shortened to what the spec allows."""
-        parameters = list(self._trainee.network.parameters())
+    def _clip_gradients(self) -> Tensor:
+        """Clip the gradients as the spec says, and return their norm before that."""
+        parameters = list(self._state.network.parameters())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._spec.clip_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self._spec.clip_grad_norm, norm)
         return norm
 
-    def _without_exchange(self) -> AbstractContextManager[None]:
-        """DistributedContext exchange gradients once per step, not once per batch."""
-        forward = self._forward
-        return forward.no_sync() if isinstance(forward, DistributedDataParallel) else nullcontext()
-
-
-def mixed_precision(device: torch.device) -> torch.dtype:
-    """bfloat16, which needs no scaling of the loss; float16 on GPUs that are too old for it."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
-
-
-def _compile(spec: TrainSpec, network: BodyPoseNetwork) -> nn.Module:
-    """The network, compiled where the spec says so."""
-    if not spec.torch_compile:
-        return network
-    logger.info("compiling the network: the first step takes a while")
-    return torch.compile(network)  # type: ignore[return-value]
-
-
-def _exchanging(forward: nn.Module, ranks: DistributedContext) -> nn.Module:
-    """The network so that all ranks get the mean of their gradients."""
-    if ranks.count == 1:
-        return forward
-    devices = [ranks.device] if ranks.device.type == "cuda" else None
-    with warnings.catch_warnings():  # its newer name is not in every torch that we allow
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        wrapped = DistributedDataParallel(forward, device_ids=devices, broadcast_buffers=False)
-    # Of kernels of 1 x 1: both layouts are the same memory.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
-    return wrapped
-
-
-def _mean(found: Sequence[Losses]) -> Losses:
-    """The mean of the losses of several batches, without their history."""
-    totals = torch.stack([losses.total.detach() for losses in found])
-    heatmaps = torch.stack([torch.stack(losses.heatmaps).detach() for losses in found])
-    pafs = torch.stack([torch.stack(losses.pafs).detach() for losses in found])
-    return Losses(totals.mean(), list(heatmaps.mean(0)), list(pafs.mean(0)))
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Skip the exchange of gradients between ranks, which is due once per step."""
+        network = self._ddp_network
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 class TargetGenerator:
-    """Makes the targets of batches from their labels.
+    """Renders the target maps of batches from their keypoints.
 
     Args:
-        spec: The train spec; says how targets are drawn.
+        spec: The train spec, with the options of the targets.
     """
 
     def __init__(self, spec: TrainSpec) -> None:
@@ -196,46 +168,61 @@ class TargetGenerator:
         self._mask_offset = loader.normalization_params.mask_offset[0]
 
     def __call__(self, batch: Batch) -> Targets:
-        """The targets of a batch, on its device."""
+        """Return the targets of a batch, on the batch's device."""
         height, width = batch.mask.shape[1:]
         heatmaps, pafs = render_targets(
             batch.keypoints, batch.labelled, self._skeleton, height, width, self._options
         )
-        heat_weights, paf_weights = channel_weights(batch.known, self._skeleton)
+        heatmap_weights, paf_weights = channel_weights(batch.known, self._skeleton)
         mask = cell_mask(batch.mask, self._options.stride) / self._mask_scale - self._mask_offset
-        return Targets(heatmaps, pafs, mask * heat_weights, mask * paf_weights)
+        return Targets(heatmaps, pafs, mask * heatmap_weights, mask * paf_weights)
 
 
-def read_images(batch: Batch) -> torch.Tensor:
-    """The images of a batch, (B, H, W, 3) uint8, in the colors that their augmentation gives."""
+def jittered_images(batch: Batch) -> torch.Tensor:
+    """Return the images of a batch after its color augmentation, (B, H, W, 3) uint8."""
     if batch.color is None or batch.blur is None:
         return batch.image
     return color_jitter(batch.image, batch.color, batch.blur)
 
 
-def step_within_memory(step: TrainStep, batches: Sequence[Batch]) -> StepResult:
-    """Do a step.
+def mixed_precision(device: torch.device) -> torch.dtype:
+    """Return the data type of mixed precision: bfloat16, or float16 on GPUs without bfloat16."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def step_with_oom_check(step: TrainStep, batches: Sequence[Batch]) -> StepResult:
+    """Run a training step; if it runs out of memory, find the batch size that fits.
 
     Raises:
-        BodyPoseNetError: The device's memory is too small.
+        BodyPoseNetError: The device runs out of memory; the error names the largest batch size.
     """
     try:
         return step(batches)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-    # Out of the handler: the error held on to all that fills the memory.
-    size, largest = len(batches[0]), find_largest(step, batches[0])
-    fits = f"of these samples, {largest} fit" if largest else "not even one sample fits"
+    # Outside of the handler, as the exception keeps the tensors of the failed step alive.
+    size, largest = len(batches[0]), find_largest_batch_size(step, batches[0])
+    fits = f"a batch size of {largest} fits" if largest else "not even one sample fits"
     raise BodyPoseNetError(
-        f"the device's memory is too small for batches of {size}: {fits}",
-        "Set a smaller dataloader.batch_size (accumulate_steps keeps the samples per step) or "
-        "image_dims, or use --use_amp.",
+        f"out of memory with dataloader.batch_size {size}; {fits}",
+        "Set a smaller dataloader.batch_size (accumulate_steps keeps the samples per step), "
+        "smaller image_dims, or use --use_amp.",
     )
 
 
-def find_largest(step: TrainStep, batch: Batch) -> int:
-    """How many samples of a batch fit in memory, to an eighth of them; 0: not even one."""
+def find_largest_batch_size(step: TrainStep, batch: Batch) -> int:
+    """Search for the largest batch size that fits in memory, to a precision of one eighth.
+
+    Args:
+        step: The training step.
+        batch: A batch that does not fit.
+
+    Returns:
+        The batch size, or 0 if not even one sample fits.
+    """
     fits, fails = 0, len(batch)
     while fails - fits > max(fits // 8, 1):
         middle = (fits + fails) // 2
@@ -248,7 +235,7 @@ def find_largest(step: TrainStep, batch: Batch) -> int:
 
 def _fits(step: TrainStep, batch: Batch) -> bool:
     try:
-        step.try_out(batch)
+        step.dry_run(batch)
         return True
     except RuntimeError as error:
         if not _is_out_of_memory(error):
@@ -259,5 +246,33 @@ def _fits(step: TrainStep, batch: Batch) -> bool:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU, or on the CPU, whose allocator has no error of its own."""
+    # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _compile_if_enabled(spec: TrainSpec, network: BodyPoseNetwork) -> nn.Module:
+    if not spec.torch_compile:
+        return network
+    logger.info("Compiling the network (torch_compile); the first step takes a while")
+    return torch.compile(network)  # type: ignore[return-value]
+
+
+def _wrap_ddp(network: nn.Module, distributed: DistributedContext) -> nn.Module:
+    """Wrap the network in DistributedDataParallel if there are several ranks."""
+    if distributed.world_size == 1:
+        return network
+    devices = [distributed.device] if distributed.device.type == "cuda" else None
+    with warnings.catch_warnings():  # Not all supported versions of torch have the new name.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    # Raised for 1x1 kernels, whose two memory layouts are the same.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
+    return wrapped
+
+
+def _mean(all_losses: Sequence[Losses]) -> Losses:
+    """Average the losses of several batches, detached from the graph."""
+    totals = torch.stack([losses.total.detach() for losses in all_losses])
+    heatmaps = torch.stack([torch.stack(losses.heatmaps).detach() for losses in all_losses])
+    pafs = torch.stack([torch.stack(losses.pafs).detach() for losses in all_losses])
+    return Losses(totals.mean(), list(heatmaps.mean(0)), list(pafs.mean(0)))

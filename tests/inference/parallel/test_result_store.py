@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.evaluator import EvaluationWork
+from bodyposenet.evaluation.evaluator import EvaluationJob
 from bodyposenet.inference.detections import DetectionJob
 from bodyposenet.inference.parallel import result_store as kept_results
 from bodyposenet.inference.parallel.result_store import ResultStore, file_fingerprint
@@ -79,7 +79,7 @@ ENTRY = {"full_image_path": "a.jpg", "keypoints": [[[1, 2.5]]], "scores": [0.5],
 POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1], "score": 0.5}
 IMAGES = DetectionJob(), {"entry": ENTRY, "picture": None}
 TEST_IMAGES = (
-    EvaluationWork(Path("img"), ("nose",)),
+    EvaluationJob(Path("img"), ("nose",)),
     {"entry": ENTRY, "results": [POSE], "unreadable": "", "resized": ""},
 )
 

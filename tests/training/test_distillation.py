@@ -1,4 +1,4 @@
-"""Which of a teacher's maps become targets, and where teachers come from."""
+"""Teachers: matching their channels, weighting their targets, and loading them."""
 
 import json
 
@@ -14,7 +14,7 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.teacher import Teacher, leave_rest, load_teacher
+from bodyposenet.training.distillation import Teacher, load_teacher, reduce_label_weight
 
 from ..inference.exported_models import HEADER, PAFS, write_model
 
@@ -28,8 +28,8 @@ TINY = ModelConfig(
 )
 
 
-def counting(skeleton):
-    """Says 0, 1, 2 ... in its heatmaps, 10, 11, ... in its PAFs."""
+def constant_teacher(skeleton):
+    """Return a teacher whose heatmaps are 0, 1, 2, ... and whose PAFs are 10, 11, 12, ..."""
 
     def infer(images):
         maps = [
@@ -41,8 +41,10 @@ def counting(skeleton):
     return infer
 
 
-def taught(theirs, ours):
-    targets = Teacher(counting(theirs), theirs, ours, 0.5, CPU, CPU)(torch.zeros(1, 16, 16, 3))
+def channels_of(teacher, student):
+    targets = Teacher(constant_teacher(teacher), teacher, student, 0.5, CPU, CPU)(
+        torch.zeros(1, 16, 16, 3)
+    )
     return [
         [
             float(value) if mask else None
@@ -55,29 +57,29 @@ def taught(theirs, ours):
     ]
 
 
-def test_the_same_skeleton_is_taught_as_it_is():
-    assert taught(ARM, ARM) == [[0, 1, 2, 3], [10, 11, 12, 13]]
+def test_the_channels_of_the_same_skeleton_are_used_in_order():
+    assert channels_of(ARM, ARM) == [[0, 1, 2, 3], [10, 11, 12, 13]]
 
 
-def test_joints_and_limbs_go_by_name_and_direction():
+def test_joints_and_limbs_are_matched_by_name_and_direction():
     ours = Skeleton("hand", ("wrist", "elbow", "thumb", "shoulder"), ((0, 1), (0, 2), (3, 1)))
-    heatmaps, pafs = taught(ARM, ours)
-    assert heatmaps == [2, 1, None, 0, None]  # without the thumb, its background is another
+    heatmaps, pafs = channels_of(ARM, ours)
+    assert heatmaps == [2, 1, None, 0, None]  # the teacher has no thumb, so its background differs
     assert pafs == [-12, -13, None, None, 10, 11]
 
 
-def test_what_the_teacher_lacks_is_left_to_the_labels():
+def test_channels_that_the_teacher_lacks_are_trained_on_the_labels():
     ours = Skeleton("hand", ("wrist", "elbow", "thumb", "shoulder"), ((0, 1), (0, 2), (3, 1)))
-    teacher = Teacher(counting(ARM), ARM, ours, 0.75, CPU, CPU)
+    teacher = Teacher(constant_teacher(ARM), ARM, ours, 0.75, CPU, CPU)
     one = torch.ones(())
     labels = Targets(torch.zeros(1, 5, 2, 2), torch.zeros(1, 6, 2, 2), one, one)
-    taught = teacher(torch.zeros(1, 16, 16, 3))
-    left = leave_rest(labels, taught)
+    targets = teacher(torch.zeros(1, 16, 16, 3))
+    reduced = reduce_label_weight(labels, targets)
     for mask, rest in (
-        (taught.heatmap_mask, left.heatmap_mask), (taught.paf_mask, left.paf_mask)
+        (targets.heatmap_mask, reduced.heatmap_mask), (targets.paf_mask, reduced.paf_mask)
     ):  # fmt: skip
         torch.testing.assert_close(mask.square() + rest.square(), torch.ones_like(rest))
-    assert taught.paf_mask.square().flatten().tolist() == [0.75, 0.75, 0, 0, 0.75, 0.75]
+    assert targets.paf_mask.square().flatten().tolist() == [0.75, 0.75, 0, 0, 0.75, 0.75]
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def network(spec):
     return BodyPoseNetwork(spec("none.tlt").skeleton, TINY).eval()
 
 
-def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
+def test_a_tlt_and_an_onnx_teacher_give_the_same_targets(spec, network, tmp_path):
     save_model(tmp_path / "model.tlt", network)
     (tmp_path / "model.onnx").write_bytes(export_onnx(network, model_header(network)))
     images = torch.randint(256, (2, 40, 48, 3), dtype=torch.uint8)
@@ -109,16 +111,16 @@ def test_model_files_of_both_kinds_teach_the_same(spec, network, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.tlt", "model.onnx"])
-def test_a_teacher_of_wider_gaussians_is_told(spec, network, tmp_path, caplog, name):
+def test_a_teacher_with_another_sigma_is_a_warning(spec, network, tmp_path, caplog, name):
     network.heatmap_sigma = 14.0
     save_model(tmp_path / "model.tlt", network)
     (tmp_path / "model.onnx").write_bytes(export_onnx(network, model_header(network)))
     load_teacher(spec(tmp_path / name), "", CPU)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert all(fact in told for fact in ("heatmap_gaussian_sigma", " 14", " 7", name))
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert all(fact in warning for fact in ("heatmap_gaussian_sigma", " 14", " 7", name))
 
 
-def test_a_python_file_opens_any_other(spec, tmp_path):
+def test_a_python_file_can_open_any_engine(spec, tmp_path):
     write_model(tmp_path / "model.onnx", metadata=METADATA)
     (tmp_path / "teacher.py").write_text(
         "from __future__ import annotations\n"
@@ -132,21 +134,21 @@ def test_a_python_file_opens_any_other(spec, tmp_path):
         "    return onnx.load(Mine(Path(__file__).with_name('model.onnx')).path)\n"
     )
     teacher = load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
-    assert teacher.limbs == PAFS // 2
+    assert teacher.num_limbs == PAFS // 2
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "open_teacher"),
         ("import nothing_such", "nothing_such"),
         ("1 +", "SyntaxError"),
-        ("def open_teacher():\n    pass\n", "gives NoneType"),
+        ("def open_teacher():\n    pass\n", "NoneType"),
     ],
 )
-def test_a_python_file_that_fails_says_why(spec, tmp_path, text, told):
+def test_a_python_file_that_fails_is_an_error(spec, tmp_path, text, message):
     (tmp_path / "teacher.py").write_text(text)
-    with pytest.raises(BodyPoseNetError, match=told) as caught:
+    with pytest.raises(BodyPoseNetError, match=message) as caught:
         load_teacher(spec(tmp_path / "teacher.py"), "", CPU)
     assert "distillation.teacher" in caught.value.what
     assert "open_teacher()" in caught.value.remedy or "an Engine" in caught.value.remedy
@@ -158,7 +160,7 @@ def test_a_python_file_is_not_executed_where_sealed_files_are_required(spec, tmp
         load_teacher(spec(tmp_path / "teacher.py"), SealedKey("key"), CPU)
 
 
-def test_a_python_file_is_told_before_it_is_executed(spec, tmp_path, caplog):
+def test_a_python_file_is_logged_before_it_is_executed(spec, tmp_path, caplog):
     path = tmp_path / "teacher.py"
     path.write_text("raise SystemExit('executed')")
     with pytest.raises(SystemExit, match="executed"):
@@ -169,11 +171,11 @@ def test_a_python_file_is_told_before_it_is_executed(spec, tmp_path, caplog):
 
 def test_a_teacher_of_other_joints_is_an_error(spec, tmp_path):
     save_model(tmp_path / "finger.tlt", BodyPoseNetwork(FINGER, TINY))
-    with pytest.raises(BodyPoseNetError, match="knows none of the limbs"):
+    with pytest.raises(BodyPoseNetError, match=r"finger\.tlt"):
         load_teacher(spec(tmp_path / "finger.tlt"), "", CPU)
 
 
 def test_a_teacher_of_another_size_is_an_error(spec, tmp_path):
     write_model(tmp_path / "static.onnx", size=("batch", 40, 48), metadata=METADATA)
-    with pytest.raises(BodyPoseNetError, match="takes images of 40 x 48, but they are"):
+    with pytest.raises(BodyPoseNetError, match=r"static\.onnx takes images of 40 x 48"):
         load_teacher(spec(tmp_path / "static.onnx"), "", CPU)

@@ -1,4 +1,8 @@
-"""Compute a teacher's maps of whole photos once, for `distillation.maps` of a train spec."""
+"""Precomputation of a teacher's maps of whole photos, for `distillation.maps` of a train spec.
+
+`data.teacher_map_store` stores the maps, and `data.teacher_map_sampler` transforms them to training
+samples.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.samples import dataset_sources, record_files
 from bodyposenet.types import Maps
 
-_TOLD_ONE_BY_ONE = 10
+_MAX_LOGGED_ERRORS = 10
 
 _SETTINGS = {
     "input_shape", "keep_aspect_ratio_mode", "output_stage_to_use", "multi_scale_inference",
@@ -38,8 +42,8 @@ class Photo(NamedTuple):
 
     Args:
         path: The image file.
-        size: Height and width that annotations state; None: as the file has it. It decides whether
-            a photo with EXIF orientation is turned.
+        size: Height and width in the annotations, which determine whether EXIF orientation is
+            applied, or None for those of the file.
     """
 
     path: Path
@@ -47,13 +51,13 @@ class Photo(NamedTuple):
 
 
 class ComputedMaps(NamedTuple):
-    """What a run has done.
+    """Summary of a run of `compute_teacher_maps`.
 
     Args:
-        computed: Photos whose maps were computed.
-        kept: Photos whose maps were there already.
-        failed: Photos that cannot be read.
-        megabytes: Of all files of these photos.
+        computed: Number of photos whose maps were computed.
+        kept: Number of photos whose maps existed already.
+        failed: Number of photos that cannot be read.
+        megabytes: Size of the maps of all these photos.
     """
 
     computed: int
@@ -65,44 +69,47 @@ class ComputedMaps(NamedTuple):
 def compute_teacher_maps(
     predictor: Predictor, photos: Sequence[Photo], folder: Path
 ) -> ComputedMaps:
-    """Compute the maps of photos and write them to a folder; run again, it continues.
+    """Compute the maps of photos and write them to a folder. An interrupted run can be continued.
 
-    The maps are those of the predictor: averaged over the scales and the flip test of its spec,
-    here on the cells of the input at scale 1.
+    The maps are averaged over the scales and the flip test of the predictor's spec, in the cells of
+    the network input at scale 1.
 
     Args:
-        predictor: The teacher. Its spec's `model_path` names the file.
-        photos: What to compute maps of; photos that cannot be read are logged and skipped.
-        folder: Receives a header file and one file per photo.
+        predictor: The teacher. `model_path` of its spec is recorded in the folder.
+        photos: The photos. Those that cannot be read are logged and skipped.
+        folder: Folder for a header file and one file per photo. Created if missing.
+
+    Returns:
+        What was computed.
 
     Raises:
         BodyPoseNetError: Two photos have the same name, the folder holds maps of another teacher
-            or other settings, another process writes there, or the disk is full.
+            or with other settings, another process writes to it, or the disk is full.
     """
     _check_names(photos)
     make_directory(folder)
     computed = kept = failed = size = 0
     with directory_lock(folder):
-        maps_folder = TeacherMapStore.create(folder, predictor.engine.skeleton, _origin(predictor))
-        for photo in progress(photos, "computing teacher maps"):
+        store = TeacherMapStore.create(folder, predictor.engine.skeleton, _metadata(predictor))
+        for photo in progress(photos, "teacher maps"):
             try:
-                stamp, pixels = _read(photo)
-                is_there = maps_folder.has(photo.path, stamp)
-                found = None if is_there else _compute(predictor, pixels)
+                fingerprint, pixels = _read(photo)
+                exists = store.has(photo.path, fingerprint)
+                maps = None if exists else _compute(predictor, pixels)
             except _UnusablePhotoError as error:
                 failed += 1
-                if failed <= _TOLD_ONE_BY_ONE:
-                    logger.warning("skipped: %s", error.what)
+                if failed <= _MAX_LOGGED_ERRORS:
+                    logger.warning("Skipped: %s", error.what)
                 continue
-            if found is not None:
-                maps_folder.write(photo.path, stamp, *found)
-            kept, computed = kept + is_there, computed + (not is_there)
-            size += maps_folder.file_of(photo.path).stat().st_size
+            if maps is not None:
+                store.write(photo.path, fingerprint, *maps)
+            kept, computed = kept + exists, computed + (not exists)
+            size += store.file_of(photo.path).stat().st_size
     return ComputedMaps(computed, kept, failed, size / 1e6)
 
 
 def training_photos(spec: TrainSpec) -> list[Photo]:
-    """Return the photos of a train spec's training records, each once.
+    """Return the photos of a train spec's training records, without duplicates.
 
     Raises:
         BodyPoseNetError: Record files are missing or damaged.
@@ -114,7 +121,7 @@ def training_photos(spec: TrainSpec) -> list[Photo]:
             spec.fail(
                 "dataloader.dataset_config.train_records_path",
                 f"no such file: {pattern}",
-                "Make it with dataset_convert, mode train.",
+                "Create it with dataset_convert, mode train.",
             )
         for file in files:
             for record in read_records(file):
@@ -125,7 +132,7 @@ def training_photos(spec: TrainSpec) -> list[Photo]:
 
 
 class _UnusablePhotoError(BodyPoseNetError):
-    """A photo that is skipped."""
+    """A photo is skipped, because it cannot be read or used."""
 
 
 def _read(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
@@ -134,34 +141,35 @@ def _read(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
     except BodyPoseNetError as error:
         raise _UnusablePhotoError(error.what, error.remedy) from error
     height, width = pixels.shape[:2]
-    if photo.size not in (None, (height, width)):
+    if photo.size is not None and photo.size != (height, width):
         raise _UnusablePhotoError(
-            f"{photo.path}: is {width} x {height}, its record states another size"
+            f"{photo.path}: is {width} x {height}, but annotated as "
+            f"{photo.size[1]} x {photo.size[0]}"
         )
     return PhotoFingerprint(height, width, photo.path.stat().st_size), pixels
 
 
 def _compute(predictor: Predictor, pixels: NDArray[np.uint8]) -> tuple[Maps, Affine]:
-    """The maps of a photo on the cells of scale 1, and the map from photo pixels to them."""
+    """Return a photo's maps in the cells at scale 1, and the transform from pixels to cells."""
     try:
         maps, to_network = predictor.maps(pixels)
-    except BodyPoseNetError as error:  # a photo that is too narrow
+    except BodyPoseNetError as error:  # The photo is too narrow.
         raise _UnusablePhotoError(error.what, error.remedy) from error
-    cells_of = Affine.resize(maps.stride).inverse()
+    pixels_to_cells = Affine.resize(maps.stride).inverse()
     at_scale_1, shape = network_affine(pixels.shape[0], pixels.shape[1], predictor.spec)
-    to_cells = at_scale_1.then(cells_of)
+    to_cells = at_scale_1.then(pixels_to_cells)
     if np.allclose(at_scale_1.matrix, to_network.matrix):
         return maps, to_cells
     rows, columns = (-(-side // maps.stride) for side in shape)
-    moving = to_network.then(cells_of).inverse().then(to_cells)
+    transform = to_network.then(pixels_to_cells).inverse().then(to_cells)
     heatmaps, pafs = (
-        moving.resample(channels, rows, columns) for channels in (maps.heatmaps, maps.pafs)
+        transform.resample(channels, rows, columns) for channels in (maps.heatmaps, maps.pafs)
     )
     return replace(maps, heatmaps=heatmaps, pafs=pafs), to_cells
 
 
 def _check_names(photos: Iterable[Photo]) -> None:
-    """Files of maps have the names of the photos, without their folders."""
+    """Check that file names are unique: maps are stored by name, without the folder."""
     by_name: dict[str, Path] = {}
     for photo in photos:
         other = by_name.setdefault(photo.path.name, photo.path)
@@ -172,8 +180,8 @@ def _check_names(photos: Iterable[Photo]) -> None:
             )
 
 
-def _origin(predictor: Predictor) -> dict[str, object]:
-    """The model and the settings, as the header of the folder keeps them."""
+def _metadata(predictor: Predictor) -> dict[str, object]:
+    """Return the model and the settings, for the header of the folder."""
     path = predictor.spec.model_path
     model = None
     if path is not None and is_file(path):

@@ -1,4 +1,4 @@
-"""Teacher maps computed once: the same lesson as by a teacher that runs, and a training on them."""
+"""Precomputed teacher maps give the gradients of a running teacher, and can be trained on."""
 
 import json
 
@@ -14,13 +14,13 @@ from bodyposenet.model.checkpoint import load_model, named_tensors, save_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training.batches import Batches
+from bodyposenet.training.batches import BatchLoader
 from bodyposenet.training.checkpoints import TrainState
+from bodyposenet.training.distillation import PrecomputedTeacher, load_teacher, open_teacher_maps
 from bodyposenet.training.distributed import DistributedContext
+from bodyposenet.training.precompute_maps import Photo, compute_teacher_maps, training_photos
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.step import TrainStep
-from bodyposenet.training.teacher import PrecomputedTeacher, load_teacher, open_teacher_maps
-from bodyposenet.training.teacher_maps import Photo, compute_teacher_maps, training_photos
 
 from ..overfitting import overfit
 
@@ -57,12 +57,14 @@ def step_of(spec, teacher, maps=None):
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
     network.eval()
     samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()), maps)
-    batch = next(Batches(samples, 8, DistributedContext(CPU), seed=0).run(range(1)))
+    batch = next(BatchLoader(samples, 8, DistributedContext(CPU), seed=0).iterate(range(1)))
     loss = TrainStep(spec, state, DistributedContext(CPU), teacher=teacher)([batch]).losses.total
     return torch.cat([part.grad.flatten() for part in network.parameters()]), float(loss), batch
 
 
-def test_maps_of_whole_photos_teach_as_the_network_itself(make_spec, teacher, tmp_path):
+def test_maps_of_whole_photos_give_the_gradients_of_the_running_teacher(
+    make_spec, teacher, tmp_path
+):
     save_model(tmp_path / "teacher.tlt", teacher)
     spec = make_spec(distillation={"teacher": str(tmp_path / "teacher.tlt")}, **WHOLE_PHOTOS)
     photos = training_photos(spec)
@@ -84,7 +86,9 @@ def test_maps_of_whole_photos_teach_as_the_network_itself(make_spec, teacher, tm
     difference = (found - expected).norm() / expected.norm()
     assert difference < 0.01
     plain, _, _ = step_of(spec, None)
-    assert (plain - expected).norm() / expected.norm() > 0.1  # they do teach something else
+    assert (
+        plain - expected
+    ).norm() / expected.norm() > 0.1  # the labels alone give other gradients
 
 
 def test_scales_and_the_flip_test_are_averaged_on_the_cells_of_scale_1(
@@ -111,7 +115,7 @@ def test_scales_and_the_flip_test_are_averaged_on_the_cells_of_scale_1(
         compute_teacher_maps(predictor(teacher), photos, tmp_path / "maps")
 
 
-def test_a_run_that_was_stopped_continues(make_spec, teacher, tmp_path):
+def test_an_interrupted_run_can_be_continued(make_spec, teacher, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     photos = [*training_photos(make_spec())[:3], Photo(tmp_path / "broken.jpg")]
     assert compute_teacher_maps(predictor(teacher), photos[:1], tmp_path / "maps").computed == 1
@@ -141,7 +145,7 @@ def maps_of_teacher(make_spec, teacher, tmp_path):
     return tmp_path / "maps"
 
 
-def test_a_training_on_maps_goes_on_to_the_bit(
+def test_a_training_on_maps_is_resumed_exactly(
     write_train_spec, run_bpnet, maps_of_teacher, tmp_path
 ):
     changes = {
@@ -170,7 +174,7 @@ def test_a_training_on_maps_goes_on_to_the_bit(
     assert "teacher maps" in result.err
 
 
-def test_a_training_counts_damaged_maps_as_unreadable(
+def test_damaged_maps_count_as_unreadable_samples(
     write_train_spec, run_bpnet, maps_of_teacher, tmp_path
 ):
     path = sorted(maps_of_teacher.glob("*.npz"))[0]

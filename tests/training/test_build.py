@@ -1,4 +1,4 @@
-"""What a training holds on to once it is prepared."""
+"""build_training does not keep the checkpoint that it loads."""
 
 import gc
 import weakref
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bodyposenet.specs.training import TrainSpec
-from bodyposenet.training import start
+from bodyposenet.training import initial_state
+from bodyposenet.training.build import build_training
 from bodyposenet.training.distributed import DistributedContext
-from bodyposenet.training.preparation import prepare_training
 
 CPU = DistributedContext(torch.device("cpu"))
 
@@ -25,15 +25,15 @@ def test_a_checkpoint_does_not_stay_in_memory(
         tuning = {"is_finetune_exp": True, "checkpoint_path": str(folder / "model.epoch-1.tlt")}
         path, folder = write_train_spec(finetuning_config=tuning), tmp_path / "tuned"
         folder.mkdir()
-    read, tensors = start.Checkpoint.read, []
+    read, tensors = initial_state.Checkpoint.read, []
 
     def watched(path, key):
         checkpoint = read(path, key)
         tensors.extend(map(weakref.ref, checkpoint.tensors.values()))
         return checkpoint
 
-    monkeypatch.setattr(start.Checkpoint, "read", watched)
-    training = prepare_training(TrainSpec.load(path), folder, CPU, key="", use_amp=False)
+    monkeypatch.setattr(initial_state.Checkpoint, "read", watched)
+    training = build_training(TrainSpec.load(path), folder, CPU, key="", use_amp=False)
     gc.collect()
     assert training.resumed != fine_tunes
     large = [each for each in (ref() for ref in tensors) if each is not None and each.ndim]
