@@ -19,8 +19,8 @@ from bodyposenet import Maps, Poses, decode, load
 from bodyposenet.cli import main
 from bodyposenet.data.coco import load_coco
 from bodyposenet.data.dataset import SampleSet
+from bodyposenet.data.detections import read_detections
 from bodyposenet.data.masks import read_mask
-from bodyposenet.data.pseudo_labels import read_detections
 from bodyposenet.data.records import RecordSet, read_records
 from bodyposenet.decoding import DecodingOptions
 from bodyposenet.demo import write_drawn_dataset

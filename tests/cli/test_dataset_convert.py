@@ -70,7 +70,7 @@ def test_records_masks_and_a_summary(convert, tmp_path):
     for told in (
         "3 images", "2 records", "2 masks", "3 people in records", "1 TFRecord files",
         "1 images without annotations",
-        "2 people without a record of their own: fewer than 2 labelled keypoints",
+        "2 people who are not anchor persons: fewer than 2 labelled keypoints",
     ):  # fmt: skip
         assert told in lines
     assert "Execution status: PASS" in result.out
@@ -127,7 +127,7 @@ def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
     assert result.code == 0, result.err
     assert {record.image_path for record in records} == {"images/good.jpg", "images/other.png"}
     counted = counts_of(tmp_path)["left_out"]
-    for problem, count in (("missing", 1), ("cannot be read", 2), ("cut off", 3), ("size", 1)):
+    for problem, count in (("missing", 1), ("cannot be read", 2), ("truncated", 3), ("size", 1)):
         assert [n for kind, n in counted.items() if problem in kind and n] == [count]
     assert "large.jpg" in result.err
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good.png", "other.png"]
@@ -250,13 +250,13 @@ def test_found_people_become_labels_and_masked_regions(convert, tmp_path):
     assert contents[0] == contents[1]
     lines = " ".join(result.out.split())
     for told in (
-        "1 found people made labels",
-        "2 found people made masked regions",
+        "1 detections added as labels",
+        "2 detections added as masked regions",
         "3 records",
         "3 masks",
-        "1 found people that annotated or surer found ones overlap",
-        "1 found people of a score below --pseudo_score_low",
-        "1 found people of images that the annotations do not list",
+        "1 detections of annotated people, or repeated",
+        "1 detections with a score below --pseudo_score_low",
+        "1 detections in images that are not annotated",
     ):
         assert told in lines
     by_main = {(record.image_id, record.person_index): record for record in records}
@@ -307,7 +307,7 @@ def test_masks_in_the_folder_of_the_images_are_refused(convert, tmp_path):
     images, people = [image(1, "a.jpg"), image(2, "a.png")], [person(1)]
     result, _ = convert(images, people, "--generate_masks", train_data=split)
     assert result.code == 2
-    assert "is the folder of the images too" in result.err
+    assert "overwrite images" in result.err
     assert (tmp_path / "images" / "a.png").read_bytes() == before
     result, records = convert(images, people, train_data=split)
     assert [record.mask_path for record in records] == ["images/a.png"]
@@ -336,14 +336,14 @@ def test_nothing_to_convert_is_an_error_that_says_why(convert):
     assert "there is no record to write" in result.err
     result, _ = convert(IMAGES, [unlabelled(1), unlabelled(2, 2)])
     assert result.code == 2
-    assert "2 images without a main person" in " ".join(result.err.split())
+    assert "2 images without an anchor person" in " ".join(result.err.split())
     assert "data_filtering_params" in result.err
 
 
 def test_broken_annotations_are_one_error(convert, tmp_path, run_bpnet):
     result, _ = convert(IMAGES, [person(1), person(1, bbox=[0, 0, 1, float("nan")])])
     assert result.code == 2
-    assert "annotation 1: the id is given twice" in result.err
+    assert "annotation 1: repeated id" in result.err
     (tmp_path / "annotations.json").write_text('{"images": [')
     result = run_bpnet("dataset_convert", "-d", tmp_path / "spec.json", "-o", tmp_path / "o" / "x")
     assert result.code == 2
@@ -355,7 +355,7 @@ def test_a_broken_mask_leaves_no_records_behind(convert, tmp_path):
     broken = unlabelled(9, segmentation=[[1, 2, 3, 4, 5, float("nan")]])
     result, _ = convert(IMAGES, [*PEOPLE, broken], "--generate_masks")
     assert result.code == 2
-    assert "0001.png: annotation 9: its segmentation is broken" in result.err
+    assert "0001.png: annotation 9: invalid segmentation" in result.err
     assert not list((tmp_path / "out").glob("toy*"))
 
 

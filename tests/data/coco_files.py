@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 JOINTS = ("head", "hand", "foot")
 
 BOX = [10.0, 20.0, 40.0, 80.0]
@@ -33,6 +35,13 @@ def person(annotation_id: int | None = 1, image_id=1, bbox=BOX, flags=(2, 2, 2),
     } | changes
 
 
+def points(bbox=BOX, missing=()):
+    """Return the keypoints of `person`, (3, 2), as a model detects them."""
+    keypoints = np.array(person(bbox=bbox)["keypoints"]).reshape(3, 3)[:, :2]
+    keypoints[list(missing)] = 0
+    return keypoints
+
+
 def unlabelled(annotation_id, image_id=1, bbox=BOX, **changes):
     return person(annotation_id, image_id, bbox, (0, 0, 0), **changes)
 
@@ -49,7 +58,7 @@ def write_annotations(path, images, annotations):
 
 
 def write_spec(folder, images, annotations, **changes):
-    """A dataset of train and test data (the same) in `folder`; returns its dataset spec."""
+    """Write a dataset with the same train and test data to `folder`; return its spec file."""
     write_annotations(folder / "annotations.json", images, annotations)
     split = {
         "images_root_dir_path": "images",

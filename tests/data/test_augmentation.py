@@ -1,4 +1,4 @@
-"""The map from image to network input, mode by mode.
+"""Augmentation: the affine map in each mode, ranges of random parameters, and color matrices.
 
 See the TAO reference, section 5, with the fixes of section 16.
 """
@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from bodyposenet.data.augmentation import (
     AugmentationParameters,
+    ColorParameters,
     augmentation_affine,
+    color_matrix,
     sample_augmentation,
+    sample_colors,
 )
-from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
+from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams, SpatialAugParams
 from bodyposenet.types import Record
+
+LUMA = np.array([0.299, 0.587, 0.114])
+MODES = ("person_centric", "standard", "standard_with_fixed_aspect_ratio")
 
 
 def record(height=100, width=200, scale=50.0, center=(120.0, 40.0)):
@@ -28,88 +34,82 @@ def config(mode, **params):
     )
 
 
-def test_person_centric_puts_the_person_in_the_middle_at_its_share_of_the_height():
-    to_input = augmentation_affine(
-        config("person_centric"), AugmentationParameters(), record(), 256, 384
+def affine(mode, height, width, image=None, **parameters):
+    return augmentation_affine(
+        config(mode), AugmentationParameters(**parameters), image or record(), height, width
     )
+
+
+def test_person_centric_centers_and_scales_the_anchor_person():
+    to_input = affine("person_centric", 256, 384)
     np.testing.assert_allclose(to_input.apply(np.array([120.0, 40.0])), [191.5, 127.5])
     assert to_input.scale * 50 == pytest.approx(0.6 * 256)
 
 
-@pytest.mark.parametrize("mode", ["person_centric", "standard", "standard_with_fixed_aspect_ratio"])
-def test_zoom_over_one_draws_smaller_in_every_mode(mode):
-    plain = augmentation_affine(config(mode), AugmentationParameters(), record(), 256, 256)
-    zoomed = augmentation_affine(config(mode), AugmentationParameters(zoom=2.0), record(), 256, 256)
+@pytest.mark.parametrize("mode", MODES)
+def test_zoom_above_one_shrinks_the_image_in_all_modes(mode):
+    plain = affine(mode, 256, 256)
+    zoomed = affine(mode, 256, 256, zoom=2.0)
     assert zoomed.scale == pytest.approx(plain.scale / 2)
 
 
-def test_standard_fits_the_whole_image_in_and_keeps_its_shape():
-    to_input = augmentation_affine(config("standard"), AugmentationParameters(), record(), 256, 320)
+def test_standard_mode_fits_the_whole_image_and_keeps_its_aspect_ratio():
+    to_input = affine("standard", 256, 320)
     corners = to_input.apply(np.array([[-0.5, -0.5], [199.5, 99.5]]))
     np.testing.assert_allclose(corners, [[-0.5, 47.5], [319.5, 207.5]])
 
 
-def test_standard_turns_without_shearing():
-    to_input = augmentation_affine(
-        config("standard"), AugmentationParameters(degrees=30.0), record(), 256, 320
-    )
+def test_standard_mode_rotates_without_shearing():
+    to_input = affine("standard", 256, 320, degrees=30.0)
     linear = to_input.matrix[:, :2] / to_input.scale
     np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-12)
 
 
-def test_fixed_aspect_ratio_stretches_the_image_to_the_input():
-    to_input = augmentation_affine(
-        config("standard_with_fixed_aspect_ratio"), AugmentationParameters(), record(), 256, 320
-    )
+def test_fixed_aspect_ratio_mode_stretches_the_image_to_the_input():
+    to_input = affine("standard_with_fixed_aspect_ratio", 256, 320)
     corners = to_input.apply(np.array([[-0.5, -0.5], [199.5, 99.5]]))
     np.testing.assert_allclose(corners, [[-0.5, -0.5], [319.5, 255.5]])
 
 
 def test_flips_mirror_the_input():
-    plain = augmentation_affine(config("standard"), AugmentationParameters(), record(), 256, 320)
-    left_right = augmentation_affine(
-        config("standard"), AugmentationParameters(flip_lr=True), record(), 256, 320
-    )
-    both = augmentation_affine(
-        config("standard"), AugmentationParameters(True, True), record(), 256, 320
-    )
+    plain = affine("standard", 256, 320)
+    left_right = affine("standard", 256, 320, flip_lr=True)
+    both = affine("standard", 256, 320, flip_lr=True, flip_tb=True)
     point = np.array([30.0, 20.0])
     x, y = plain.apply(point)
     np.testing.assert_allclose(left_right.apply(point), [319 - x, y])
     np.testing.assert_allclose(both.apply(point), [319 - x, 255 - y])
 
 
-def test_a_box_without_height_gives_a_finite_map():
-    to_input = augmentation_affine(
-        config("person_centric"), AugmentationParameters(), record(scale=0.0), 256, 256
-    )
+def test_a_box_without_height_gives_a_finite_affine_map():
+    to_input = affine("person_centric", 256, 256, image=record(scale=0.0))
     assert np.isfinite(to_input.matrix).all()
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_variations_stay_in_their_ranges(seed):
+def test_spatial_parameters_are_within_their_ranges(seed):
     params = SpatialAugParams(
         rotate_deg_max=40.0, translate_max_x=30.0, translate_min_x=-10.0, translate_max_y=5.0,
         zoom_prob=1.0, zoom_ratio_min=0.8, zoom_ratio_max=1.2,
     )  # fmt: skip
-    drawn = sample_augmentation(params, 100, 200, np.random.default_rng(seed))
-    assert -40 <= drawn.degrees <= 40
-    assert -10 <= drawn.shift[0] <= 30
-    assert -5 <= drawn.shift[1] <= 5
-    assert 0.8 <= drawn.zoom <= 1.2
-    assert not drawn.flip_lr
-    assert not drawn.flip_tb
+    sampled = sample_augmentation(params, 100, 200, np.random.default_rng(seed))
+    assert -40 <= sampled.degrees <= 40
+    assert -10 <= sampled.shift[0] <= 30
+    assert -5 <= sampled.shift[1] <= 5
+    assert 0.8 <= sampled.zoom <= 1.2
+    assert not sampled.flip_lr
+    assert not sampled.flip_tb
 
 
-def test_translation_ratios_are_shares_of_the_image():
+def test_translation_ratios_are_relative_to_the_image_size():
     params = SpatialAugParams(
         use_translate_ratio=True, translate_ratio_max=0.5, translate_ratio_min=0.5
     )
-    drawn = sample_augmentation(params, 100, 200, np.random.default_rng(0))
-    assert drawn.shift == (100.0, 50.0)
+    sampled = sample_augmentation(params, 100, 200, np.random.default_rng(0))
+    assert sampled.shift == (100.0, 50.0)
 
 
-def test_some_samples_are_turned_by_any_angle():
+def test_rotate_any_prob_rotates_some_samples_by_any_angle():
     params = SpatialAugParams(rotate_deg_max=5.0, rotate_any_prob=0.25)
     random = np.random.default_rng(0)
     degrees = np.array([sample_augmentation(params, 10, 10, random).degrees for _ in range(2000)])
@@ -118,29 +118,29 @@ def test_some_samples_are_turned_by_any_angle():
     assert degrees.min() < -170 and degrees.max() > 170
 
 
-@pytest.mark.parametrize("mode", ["person_centric", "standard", "standard_with_fixed_aspect_ratio"])
-def test_no_image_is_enlarged_beyond_the_limit(mode):
-    """What would be is drawn smaller as a whole: its middle and its aspect stay."""
+@pytest.mark.parametrize("mode", MODES)
+def test_largest_enlargement_limits_the_scale(mode):
+    """The center and the aspect ratio stay the same."""
     limited = config(mode, largest_enlargement=1.3)
     for size in (96, 512):
-        plain, held = (
+        plain, clamped = (
             augmentation_affine(each, AugmentationParameters(), record(), size, size)
             for each in (config(mode), limited)
         )
-        sides, held_sides = (np.linalg.norm(each.matrix[:, :2], axis=0) for each in (plain, held))
-        assert held_sides.max() == pytest.approx(min(sides.max(), 1.3))
-        assert held_sides[0] / held_sides[1] == pytest.approx(sides[0] / sides[1])
+        sides, clamped_sides = (
+            np.linalg.norm(each.matrix[:, :2], axis=0) for each in (plain, clamped)
+        )
+        assert clamped_sides.max() == pytest.approx(min(sides.max(), 1.3))
+        assert clamped_sides[0] / clamped_sides[1] == pytest.approx(sides[0] / sides[1])
         middle = plain.inverse().apply(np.array([(size - 1) / 2] * 2))
-        np.testing.assert_allclose(held.apply(middle), [(size - 1) / 2] * 2)
+        np.testing.assert_allclose(clamped.apply(middle), [(size - 1) / 2] * 2)
 
 
-def original_map(size, target, degrees, shift, zoom, flip_lr, flip_tb):
-    """The original's map of its standard modes as a function of pixel centers.
+def tao_map(size, target, degrees, shift, zoom, flip_lr, flip_tb):
+    """TAO's map of its standard modes, as a function of pixel centers (TAO reference, section 5.3).
 
-    See the TAO reference, section 5.3.
-
-    Of an image whose shape is the target's, or that is not turned: others it shears. Its zoom
-    enlarges, ours makes smaller.
+    For images of the target's shape, or without rotation; TAO shears others. Its zoom enlarges,
+    ours shrinks.
     """
     corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]) - 0.5
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -163,23 +163,21 @@ def original_map(size, target, degrees, shift, zoom, flip_lr, flip_tb):
     ],
 )
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True)])
-def test_standard_modes_move_people_as_the_original_does(mode, size, degrees, flips):
+def test_standard_modes_equal_those_of_tao(mode, size, degrees, flips):
     shift, zoom = (17.0, -9.0), 1.25
-    variation = AugmentationParameters(*flips, degrees=degrees, shift=shift, zoom=zoom)
+    parameters = AugmentationParameters(*flips, degrees=degrees, shift=shift, zoom=zoom)
     image = record(width=size[0], height=size[1])
-    ours = augmentation_affine(config(mode), variation, image, 256, 256)
-    theirs = original_map(np.array(size), np.array([256, 256]), degrees, shift, zoom, *flips)
+    ours = augmentation_affine(config(mode), parameters, image, 256, 256)
+    expected = tao_map(np.array(size), np.array([256, 256]), degrees, shift, zoom, *flips)
     points = np.array([[0.0, 0.0], [50.0, 20.0], [119.0, 99.0]])
-    np.testing.assert_allclose(ours.apply(points), theirs(points), atol=1e-9)
+    np.testing.assert_allclose(ours.apply(points), expected(points), atol=1e-9)
 
 
-def test_a_shift_moves_the_crop_of_a_person_but_the_image_in_standard_modes():
+def test_a_shift_moves_the_crop_in_person_centric_mode_and_the_image_in_others():
     moved = {}
-    for mode in ("person_centric", "standard", "standard_with_fixed_aspect_ratio"):
+    for mode in MODES:
         plain, shifted = (
-            augmentation_affine(
-                config(mode), AugmentationParameters(shift=shift), record(), 256, 256
-            ).apply(np.array([100.0, 50.0]))
+            affine(mode, 256, 256, shift=shift).apply(np.array([100.0, 50.0]))
             for shift in ((0.0, 0.0), (10.0, 0.0))
         )
         moved[mode] = np.sign(shifted - plain).tolist()
@@ -188,9 +186,76 @@ def test_a_shift_moves_the_crop_of_a_person_but_the_image_in_standard_modes():
 
 
 @pytest.mark.parametrize(("given", "low"), [({}, 0.0), ({"translate_ratio_min": None}, -0.5)])
-def test_translation_ratios_begin_at_nothing_as_in_the_original(given, low):
+def test_translation_ratios_start_at_zero_as_in_tao(given, low):
     params = SpatialAugParams(use_translate_ratio=True, translate_ratio_max=0.5, **given)
     random = np.random.default_rng(0)
-    drawn = [sample_augmentation(params, 100, 100, random).shift[0] / 100 for _ in range(200)]
-    assert min(drawn) == pytest.approx(low, abs=0.02)
-    assert max(drawn) == pytest.approx(0.5, abs=0.02)
+    sampled = [sample_augmentation(params, 100, 100, random).shift[0] / 100 for _ in range(200)]
+    assert min(sampled) == pytest.approx(low, abs=0.02)
+    assert max(sampled) == pytest.approx(0.5, abs=0.02)
+
+
+def apply(parameters, *color):
+    return color_matrix(parameters) @ np.array([*color, 1.0])
+
+
+def test_default_color_parameters_change_nothing():
+    assert color_matrix(ColorParameters()).dtype == np.float32
+    np.testing.assert_allclose(apply(ColorParameters(), 10, 200, 90), [10, 200, 90], atol=1e-3)
+
+
+def test_brightness_is_relative_to_white():
+    bright = ColorParameters(brightness=0.1)
+    np.testing.assert_allclose(apply(bright, 10, 200, 90), [35.5, 225.5, 115.5], atol=1e-3)
+
+
+def test_contrast_keeps_middle_gray():
+    flat = ColorParameters(contrast=0.5)
+    np.testing.assert_allclose(apply(flat, 128, 228, 28), [128, 178, 78], atol=1e-3)
+
+
+def test_a_saturation_of_zero_keeps_the_luma():
+    luma = LUMA @ (10, 200, 90)
+    np.testing.assert_allclose(apply(ColorParameters(saturation=0.0), 10, 200, 90), luma, atol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [-180.0, 25.0, 120.0])
+def test_hue_rotates_colors_around_gray(degrees):
+    turned = ColorParameters(hue_degrees=degrees)
+    np.testing.assert_allclose(apply(turned, 90, 90, 90), 90, atol=1e-3)
+    assert LUMA @ apply(turned, 10, 200, 90) == pytest.approx(LUMA @ (10, 200, 90), abs=1e-2)
+    back = color_matrix(ColorParameters(hue_degrees=-degrees))[:, :3]
+    np.testing.assert_allclose(back @ color_matrix(turned)[:, :3], np.eye(3), atol=1e-5)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_color_parameters_are_within_their_ranges(seed):
+    params = ColorAugParams(
+        brightness_max=0.1, contrast_max=0.3, saturation_max=0.5, hue_deg_max=20.0, blur_prob=1.0,
+        blur_sigma_max=3.0,
+    )  # fmt: skip
+    sampled = sample_colors(params, np.random.default_rng(seed))
+    assert -0.1 <= sampled.brightness <= 0.1
+    assert 0.7 <= sampled.contrast <= 1.3
+    assert 0.5 <= sampled.saturation <= 1.5
+    assert -20 <= sampled.hue_degrees <= 20
+    assert 0 <= sampled.blur_sigma <= 3
+
+
+def test_probabilities_of_gray_and_blur():
+    params = ColorAugParams(gray_prob=0.3, blur_prob=0.6, blur_sigma_max=1.0)
+    random = np.random.default_rng(0)
+    sampled = [sample_colors(params, random) for _ in range(2000)]
+    assert np.mean([parameters.saturation == 0 for parameters in sampled]) == pytest.approx(
+        0.3, abs=0.05
+    )
+    assert np.mean([parameters.blur_sigma > 0 for parameters in sampled]) == pytest.approx(
+        0.6, abs=0.05
+    )
+
+
+def test_null_and_an_empty_block_mean_no_color_augmentation():
+    for text in ('{"color_aug_params": null}', '{"color_aug_params": {}}', "{}"):
+        config = AugmentationConfig.model_validate_json(text)
+        assert config.color_aug_params == ColorAugParams()
+    colored = AugmentationConfig.model_validate_json('{"color_aug_params": {"gray_prob": 0.5}}')
+    assert colored.color_aug_params.gray_prob == 0.5

@@ -1,4 +1,4 @@
-"""Records to samples: pixels and people move together; masks; colors; replacements; errors."""
+"""Training samples: geometry, masks, colors, replaced samples, errors."""
 
 from dataclasses import replace
 
@@ -90,14 +90,14 @@ def test_joints_stay_on_their_pixels(folder, mode, params):
         ({"flip_tb_prob": 1.0, "rotate_deg_max": 180.0, "rotate_deg_min": 180.0}, "right_hand"),
     ],
 )
-def test_left_and_right_change_places_in_mirror_images_only(folder, flips, shown):
+def test_left_and_right_are_swapped_in_mirror_images_only(folder, flips, shown):
     sample = samples(folder, [record(POINTS)], **flips)[0, 0]
     left = sample.keypoints[0, ARMS.joints.index("left_hand")]
     pixels = sample.image[:, :, OWN_JOINTS.index(shown)]
     np.testing.assert_allclose(left, centroid(pixels), atol=0.3)
 
 
-def test_the_mask_moves_with_the_image_and_is_valid_outside(folder):
+def test_the_mask_is_warped_with_the_image_and_valid_outside(folder):
     plain = samples(folder, [record(POINTS)], mode="standard_with_fixed_aspect_ratio")[0, 0]
     edge = int(30 * 160 / 140)
     assert plain.mask[2:-2, 2 : edge - 1].max() == 0
@@ -108,7 +108,7 @@ def test_the_mask_moves_with_the_image_and_is_valid_outside(folder):
     assert (fitted.image[0] == 128).all()  # as inference pads
 
 
-def test_a_jpeg_mask_is_cut_at_128(folder):
+def test_a_jpeg_mask_is_thresholded_at_128(folder):
     blurred = np.full((HEIGHT, WIDTH), 120, np.uint8)
     blurred[:, 70:] = 140
     cv2.imwrite(str(folder / "mask.jpg"), blurred, [cv2.IMWRITE_JPEG_QUALITY, 100])
@@ -118,13 +118,13 @@ def test_a_jpeg_mask_is_cut_at_128(folder):
     assert set(np.unique(found[0, 0].mask[2:-2, [3, 40, 120, 155]])) == {0, 255}
 
 
-def test_a_record_without_its_mask_trains_all_of_the_image(folder):
+def test_without_a_mask_file_the_whole_image_counts(folder):
     sample = samples(folder, [record(POINTS, mask="nowhere.png")])[0, 0]
     assert sample.mask.min() == 255
     assert sample.without_mask == 1
 
 
-def test_unlabelled_joints_and_joints_that_a_dataset_lacks_are_told_apart(folder):
+def test_unlabelled_joints_differ_from_joints_that_the_dataset_does_not_have(folder):
     points = [[[100, 30, 0], [40, 60, 2]]]
     sources = {"own": source(folder, ("left_hand", "right_hand"))}
     sample = samples(folder, [record(points)], sources=sources)[0, 0]
@@ -144,7 +144,7 @@ def test_samples_depend_on_seed_epoch_and_index_only(folder):
     assert not np.array_equal(first.keypoints, one[1, 1].keypoints)
 
 
-def test_a_batch_fills_up_people_with_unlabelled_ones(folder):
+def test_a_batch_is_padded_with_unlabelled_people(folder):
     found = samples(folder, [record(POINTS), record(POINTS * 3)])
     batch = collate([found[0, 0], found[0, 1]])
     assert isinstance(batch, Sample)
@@ -166,15 +166,15 @@ def large_photo(folder, name):
 
 
 @pytest.mark.parametrize("name", ["large.jpg", "large.png"])
-@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
 @pytest.mark.parametrize("mode", ["person_centric", "standard_with_fixed_aspect_ratio"])
-def test_dots_stay_in_place_when_the_photo_is_decoded_smaller(folder, name, divisor, mode):
-    size = (700 // divisor + 1, 800 // divisor + 1)
+def test_keypoints_match_pixels_of_reduced_photos(folder, name, reduction, mode):
+    size = (700 // reduction + 1, 800 // reduction + 1)
     wide = {"target_person_scale": 0.55, "rotate_deg_max": 20.0}
     sample = samples(folder, [large_photo(folder, name)], mode=mode, size=size, **wide)[2, 0]
     for joint, joint_name in enumerate(ARMS.joints):
         channel = sample.image[:, :, OWN_JOINTS.index(joint_name)].astype(float)
-        dot = np.maximum(channel - 140, 0)  # what lies around the photo is darker
+        dot = np.maximum(channel - 140, 0)  # the padding around the photo is darker
         rows, columns = np.mgrid[: size[0], : size[1]]
         seen = (columns * dot).sum() / dot.sum(), (rows * dot).sum() / dot.sum()
         np.testing.assert_allclose(sample.keypoints[0, joint], seen, atol=0.1)
@@ -185,13 +185,13 @@ def test_samples_are_the_same_with_and_without_a_cache(folder, tmp_path_factory)
     records = [large_photo(folder, "large.jpg"), record(POINTS)]
     varied = {"rotate_deg_max": 40.0, "zoom_prob": 0.7, "zoom_ratio_max": 4.0}
     plain = samples(folder, records, **varied)
-    for _ in range(2):  # once decoded and kept, once read back
+    for _ in range(2):  # decoded and cached, then read from the cache
         cached = samples(folder, records, cache=cache, **varied)
         for place in [(0, 0), (1, 0), (2, 0), (0, 1)]:
             np.testing.assert_array_equal(plain[place].image, cached[place].image)
 
 
-def test_a_mask_known_to_be_all_valid_counts_as_a_mask(folder):
+def test_a_valid_mask_is_not_counted_as_missing(folder):
     (folder / "mask.png").write_bytes(encode_valid_mask(HEIGHT, WIDTH))
     sample = samples(folder, [record(POINTS)])[0, 0]
     assert sample.mask.shape == (128, 160)
@@ -202,7 +202,7 @@ def test_a_mask_known_to_be_all_valid_counts_as_a_mask(folder):
 COLORS = ColorAugParams(brightness_max=0.2, hue_deg_max=30.0, blur_prob=0.5, blur_sigma_max=2.0)
 
 
-def test_colors_are_drawn_but_left_to_the_training_device(folder):
+def test_colors_are_sampled_but_not_applied(folder):
     varied = {"rotate_deg_max": 40.0, "flip_lr_prob": 0.5}
     plain = samples(folder, [record(POINTS)] * 2, **varied)
     colored = samples(folder, [record(POINTS)] * 2, colors=COLORS, **varied)
@@ -220,8 +220,8 @@ def test_colors_are_drawn_but_left_to_the_training_device(folder):
     assert collate([plain[0, 0], plain[0, 1]]).color is None
 
 
-def test_what_cannot_be_read_is_replaced_by_the_next_sample(folder):
-    (folder / "broken.jpg").write_bytes(b"no picture")
+def test_unreadable_samples_are_replaced_by_the_next_one(folder):
+    (folder / "broken.jpg").write_bytes(b"not an image")
     (folder / "small.png").write_bytes(encode_valid_mask(10, 20))
     records = [
         record(POINTS), record(POINTS * 2), record(POINTS, image="broken.jpg"),
@@ -236,7 +236,7 @@ def test_what_cannot_be_read_is_replaced_by_the_next_sample(folder):
     assert collate([found[1, 1], found[1, 2], found[1, 3]]).unreadable[-1].what.endswith("pixels")
 
 
-def test_a_record_of_damaged_bytes_is_replaced(folder):
+def test_a_damaged_record_is_replaced(folder):
     found = samples(folder, [record(POINTS), record(POINTS * 2)])
     content = bytearray((folder / "records").read_bytes())
     content[40] ^= 0xFF
@@ -246,18 +246,18 @@ def test_a_record_of_damaged_bytes_is_replaced(folder):
     assert "wrong CRC" in replaced.unreadable[0].what
 
 
-def test_a_record_without_a_place_is_replaced(folder):
+def test_a_record_without_a_finite_center_is_replaced(folder):
     lost = record(POINTS)
     lost.centers[:] = np.nan
     replaced = samples(folder, [lost, record(POINTS)])[0, 0]
-    assert "no finite place" in replaced.unreadable[0].what
+    assert "not finite" in replaced.unreadable[0].what
 
 
-@pytest.mark.parametrize("place", [1e223, np.inf, np.nan])
-def test_only_labelled_joints_need_a_place(folder, place):
-    lost, free = (record([[[place, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
+@pytest.mark.parametrize("x", [1e223, np.inf, np.nan])
+def test_labelled_joints_must_be_finite(folder, x):
+    lost, free = (record([[[x, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
     found = samples(folder, [lost, free])
-    assert "labelled joint" in found[0, 0].unreadable[0].what
+    assert "labeled joint" in found[0, 0].unreadable[0].what
     sample = found[0, 1]
     assert not sample.unreadable
     assert np.isfinite(sample.keypoints).all()
@@ -271,7 +271,7 @@ def test_many_unreadable_samples_in_a_row_are_an_error(folder):
 
 
 @pytest.mark.parametrize("dataset", ["other", "own"])
-def test_mistakes_of_the_spec_are_not_replaced(folder, dataset):
+def test_records_that_do_not_match_the_spec_are_not_replaced(folder, dataset):
     wrong = record([[[1, 1, 2], [2, 2, 2]]] if dataset == "own" else POINTS, dataset=dataset)
     assert isinstance(samples(folder, [wrong, record(POINTS)])[0, 0], BodyPoseNetError)
 
@@ -281,10 +281,10 @@ def test_mistakes_of_the_spec_are_not_replaced(folder, dataset):
     [
         (None, "cannot be read"),
         (b"", "empty"),
-        (b"\xff\xd8\xff\xe0 no picture", "cut off|truncated|no image|not an image"),
+        (b"\xff\xd8\xff\xe0 not an image", "cut off|truncated|no image|not an image"),
     ],
 )
-def test_broken_images_are_errors_that_name_the_file(folder, content, message):
+def test_unreadable_images_are_errors_with_the_file_name(folder, content, message):
     if content is not None:
         (folder / "broken.jpg").write_bytes(content)
     error = samples(folder, [record(POINTS, image="broken.jpg")])[0, 0]
@@ -306,16 +306,16 @@ def test_a_truncated_jpeg_is_an_error(folder):
 
 @pytest.mark.parametrize("profile", [0, 5000])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6])
-def test_photos_with_exif_are_turned_as_in_inference(folder, orientation, profile):
+def test_the_exif_orientation_is_applied_as_in_inference(folder, orientation, profile):
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[:20, :20] = 255
     color_profile = segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(profile)) if profile else b""
     content = encode(picture, color_profile + exif_segment(orientation))
-    (folder / "turned.jpg").write_bytes(content)
+    (folder / "rotated.jpg").write_bytes(content)
     found = samples(
-        folder, [record(POINTS, image="turned.jpg")], mode="standard_with_fixed_aspect_ratio"
+        folder, [record(POINTS, image="rotated.jpg")], mode="standard_with_fixed_aspect_ratio"
     )[0, 0]
-    expected = read_image(folder / "turned.jpg", (HEIGHT, WIDTH))
+    expected = read_image(folder / "rotated.jpg", (HEIGHT, WIDTH))
     assert abs(found.image[10, 10].mean() - expected[7, 9].mean()) < 5
     assert abs(found.image[-10, -10].mean() - expected[-7, -9].mean()) < 5
 
@@ -336,7 +336,7 @@ def test_a_record_of_an_unknown_dataset_is_an_error(folder):
 
 @pytest.mark.parametrize("kind", ["image", "mask"])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_records_name_no_files_outside_the_root(folder, kind, absolute):
+def test_files_outside_of_the_dataset_folders_are_errors(folder, kind, absolute):
     inner = folder / "inner"
     inner.mkdir()
     name = str(folder / "image.png") if absolute else "deeper/../../image.png"

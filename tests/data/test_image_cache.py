@@ -1,4 +1,4 @@
-"""The cache of decoded images: decoded once, again when the image changes, and never an error."""
+"""Cache of decoded images: one decoding per version of a file, no errors of its own."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ SIZE = (6, 9)
 
 
 class Decoder:
-    """Gives random pixels and counts how often it was asked."""
+    """Returns random pixels and counts its calls."""
 
     def __init__(self):
         self.calls = 0
@@ -40,7 +40,7 @@ def files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_an_image_is_decoded_once_per_divisor(source, folder):
+def test_an_image_is_decoded_once_per_reduction(source, folder):
     decode = Decoder()
     first = ImageCache(folder).pixels(source, 2, SIZE, decode)
     np.testing.assert_array_equal(ImageCache(folder).pixels(source, 2, SIZE, decode), first)
@@ -50,7 +50,7 @@ def test_an_image_is_decoded_once_per_divisor(source, folder):
     assert len(files(folder)) == 2
 
 
-def test_an_image_that_changed_is_decoded_again(source, folder):
+def test_a_changed_image_is_decoded_again(source, folder):
     decode, cache = Decoder(), ImageCache(folder)
     cache.pixels(source, 1, SIZE, decode)
     os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
@@ -65,7 +65,7 @@ def test_an_image_that_changed_is_decoded_again(source, folder):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 60, -1])
-def test_damaged_files_are_written_again(source, folder, keep):
+def test_damaged_cache_files_are_replaced(source, folder, keep):
     decode, cache = Decoder(), ImageCache(folder)
     cache.pixels(source, 1, SIZE, decode)
     (kept,) = files(folder)
@@ -75,7 +75,7 @@ def test_damaged_files_are_written_again(source, folder, keep):
     assert decode.calls == 2
 
 
-def test_errors_of_the_decoder_are_handed_on(tmp_path, folder):
+def test_errors_of_the_decoder_propagate(tmp_path, folder):
     def fail():
         raise BodyPoseNetError("no image")
 
@@ -84,7 +84,7 @@ def test_errors_of_the_decoder_are_handed_on(tmp_path, folder):
     assert files(folder) == []
 
 
-def test_a_folder_that_cannot_be_made_is_one_warning(source, tmp_path, caplog):
+def test_a_folder_that_cannot_be_created_gives_one_warning(source, tmp_path, caplog):
     (tmp_path / "file").touch()
     decode = Decoder()
     with caplog.at_level(logging.WARNING):
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning(source, tmp_path, caplog):
     assert "image_cache_dir" in caplog.text
 
 
-def test_a_full_disk_is_one_warning_and_leaves_nothing(source, folder, caplog, monkeypatch):
+def test_a_full_disk_gives_one_warning_and_no_files(source, folder, caplog, monkeypatch):
     decode, cache = Decoder(), ImageCache(folder)
     kept = cache.pixels(source, 1, SIZE, decode)
 
@@ -105,15 +105,15 @@ def test_a_full_disk_is_one_warning_and_leaves_nothing(source, folder, caplog, m
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with caplog.at_level(logging.WARNING):
-        for divisor in (2, 4, 8):
-            cache.pixels(source, divisor, SIZE, decode)
+        for reduction in (2, 4, 8):
+            cache.pixels(source, reduction, SIZE, decode)
     assert len(caplog.records) == 1
     assert "No space left" in caplog.text
     assert len(files(folder)) == 1
     np.testing.assert_array_equal(cache.pixels(source, 1, SIZE, decode), kept)
 
 
-def test_many_may_write_the_same_image_at_once(source, folder):
+def test_threads_can_write_the_same_image(source, folder):
     pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
 
     def read(_):

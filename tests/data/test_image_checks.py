@@ -1,4 +1,4 @@
-"""Annotated sizes and those of the files."""
+"""Comparison of annotated image sizes with those of the files."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ RUN_LENGTHS = {"counts": [120 * 160]}
 
 @pytest.fixture
 def match(tmp_path):
-    """The dataset of one image, annotated as 160 x 120, after its file was looked at."""
+    """`match(people, height, width)` -> corrected dataset of an image annotated as 160 x 120."""
 
     def run(people, height, width):
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((height, width, 3), np.uint8))
@@ -35,13 +35,13 @@ def size_of(dataset):
     [
         [],
         [person(bbox=[10, 60, 40, 90])],
-        [person(bbox=[10, 20, 40, 80])],  # who fits into both
+        [person(bbox=[10, 20, 40, 80])],  # fits into both
         [person(bbox=[10, 20, 110.4, 140.4])],  # rounded beyond the border
         [person(1, bbox=[110, 20, 40, 80]), *(person(n, bbox=[9, 60, 40, 90]) for n in (2, 3))],
         [unlabelled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [160, 120]})],
     ],
 )
-def test_exchanged_height_and_width_are_corrected_where_people_fit(match, people):
+def test_swapped_height_and_width_are_corrected_if_people_fit(match, people):
     dataset = match(people, height=160, width=120)
     assert size_of(dataset) == (160, 120)
     assert list(dataset.repairs.values()) == [1]
@@ -55,21 +55,21 @@ def test_exchanged_height_and_width_are_corrected_where_people_fit(match, people
         [unlabelled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [120, 160]})],
     ],
 )
-def test_people_annotated_in_an_image_that_was_turned_since_keep_its_size(match, people, caplog):
+def test_the_size_stays_if_the_image_was_rotated_after_the_annotation(match, people, caplog):
     dataset = match(people, height=160, width=120)
     assert size_of(dataset) == (120, 160)
     assert not dataset.repairs
     assert "a.png" in caplog.text
 
 
-@pytest.mark.parametrize(("height", "width", "told"), [(120, 160, False), (60, 80, True)])
-def test_other_sizes_stay_and_are_told(match, caplog, height, width, told):
+@pytest.mark.parametrize(("height", "width", "is_logged"), [(120, 160, False), (60, 80, True)])
+def test_other_sizes_stay_and_are_logged(match, caplog, height, width, is_logged):
     assert size_of(match([person()], height, width)) == (120, 160)
-    assert ("a.png" in caplog.text) == told
+    assert ("a.png" in caplog.text) == is_logged
 
 
 @pytest.mark.parametrize("preview", [0, 20_000, 4 * 60_000])
-def test_a_turned_photo_may_have_its_size_far_behind_its_beginning(tmp_path, caplog, preview):
+def test_the_size_of_a_rotated_photo_can_be_far_into_the_file(tmp_path, caplog, preview):
     parts = [60_000] * (preview // 60_000) + [preview % 60_000]
     segments = exif_segment(6) + b"".join(segment(0xE2, bytes(part)) for part in parts)
     (tmp_path / "0001.jpg").write_bytes(encode(np.zeros((160, 120, 3), np.uint8), segments))
@@ -83,7 +83,7 @@ def test_a_turned_photo_may_have_its_size_far_behind_its_beginning(tmp_path, cap
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"\xff\xd8\xff\xe1"])
-def test_files_that_cannot_be_read_are_passed_over(tmp_path, content, caplog):
+def test_files_that_cannot_be_read_are_ignored(tmp_path, content, caplog):
     if content is not None:
         (tmp_path / "0001.jpg").write_bytes(content)
     path = write_annotations(tmp_path / "a.json", [image()], [person()])

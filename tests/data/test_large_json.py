@@ -1,4 +1,4 @@
-"""Lists of a JSON file, element by element: what json.loads gives, and its errors."""
+"""Lists of a JSON file, parsed element by element: same values and errors as json.loads."""
 
 import json
 
@@ -22,7 +22,7 @@ def path(tmp_path_factory):
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.sampled_from([None, 1]))
-def test_lists_are_what_json_loads_gives(path, content, indent):
+def test_lists_equal_those_of_json_loads(path, content, indent):
     path.write_text(json.dumps(content, indent=indent))
     file = LargeJson(path, "")
     for name, value in content.items():
@@ -32,7 +32,7 @@ def test_lists_are_what_json_loads_gives(path, content, indent):
 
 
 @given(st.text(alphabet='{}[],:"a1 ', max_size=12))
-def test_what_is_valid_is_for_json_loads_to_say(path, text):
+def test_the_same_texts_are_valid_as_for_json_loads(path, text):
     path.write_text(text)
     try:
         json.loads(text)
@@ -43,7 +43,7 @@ def test_what_is_valid_is_for_json_loads_to_say(path, text):
         LargeJson(path, "")
 
 
-def test_of_a_name_that_occurs_twice_the_last_value_counts(path):
+def test_the_last_value_of_a_repeated_name_counts(path):
     path.write_text('{"a": [1], "b": [2], "a": [3], "b": 4}')
     file = LargeJson(path, "")
     assert list(file.elements("a")) == [3]
@@ -51,12 +51,12 @@ def test_of_a_name_that_occurs_twice_the_last_value_counts(path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_encodings_of_json(path, encoding):
+def test_unicode_encodings(path, encoding):
     path.write_bytes('{"a": ["é"]}'.encode(encoding))
     assert list(LargeJson(path, "").elements("a")) == ["é"]
 
 
-def test_errors_name_the_line_and_the_remedy(path):
+def test_errors_have_the_line_and_the_remedy(path):
     path.write_text('{"a": [1,\n2 3]}')
     with pytest.raises(BodyPoseNetError, match=r"a\.json:2: not valid JSON") as caught:
         LargeJson(path, "Correct it.")

@@ -1,4 +1,4 @@
-"""Masks: which regions are ignored, COCO's rasterizing, files, and broken segmentations."""
+"""Masks: ignored regions, rasterizing as in COCO, files, invalid segmentations."""
 
 import dataclasses
 import shutil
@@ -9,7 +9,14 @@ import pytest
 from faster_coco_eval.core import mask as coco_mask
 
 from bodyposenet.data.coco import load_coco, read_coco
-from bodyposenet.data.masks import MaskRegions, draw_mask, encode_png, write_masks
+from bodyposenet.data.masks import (
+    MaskRegions,
+    draw_mask,
+    encode_png,
+    encode_valid_mask,
+    read_mask,
+    write_masks,
+)
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import COCO_JOINTS
 
@@ -41,21 +48,21 @@ def columns(start, stop):
     return list(range(start, stop))
 
 
-def test_labelled_people_are_valid(read):
+def test_labelled_people_are_not_masked(read):
     assert ignored_columns(read(person(1, bbox=LEFT))) == []
 
 
-def test_unlabelled_people_are_ignored_even_where_labelled_ones_are(read):
+def test_unlabelled_people_are_masked_even_if_they_overlap_labelled_ones(read):
     found = read(unlabelled(1, bbox=LEFT), person(2, bbox=MIDDLE))
     assert ignored_columns(found) == columns(0, 10)
 
 
-def test_crowds_are_ignored_but_for_labelled_people(read):
+def test_crowds_are_masked_except_for_labelled_people(read):
     found = read(unlabelled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT))
     assert ignored_columns(found) == columns(10, 25)
 
 
-def test_unlabelled_people_in_a_crowd_stay_ignored(read):
+def test_unlabelled_people_in_a_crowd_are_masked(read):
     found = read(
         unlabelled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT), unlabelled(3, bbox=LEFT)
     )
@@ -63,13 +70,13 @@ def test_unlabelled_people_in_a_crowd_stay_ignored(read):
 
 
 @pytest.mark.parametrize("segmentation", [None, [], [[1, 2, 3, 4]], [[]], {}])
-def test_without_a_segmentation_the_box_counts(read, segmentation):
+def test_people_without_a_segmentation_are_masked_by_their_box(read, segmentation):
     found = read(unlabelled(1, bbox=RIGHT, segmentation=segmentation))
     assert ignored_columns(found) == columns(20, 30)
     assert MaskRegions.from_image(found).boxes == 1
 
 
-def test_polygons_and_both_kinds_of_rle_draw_the_same(read):
+def test_polygons_and_both_kinds_of_rle_give_the_same_mask(read):
     outline = [0, 0, 10, 0, 10, 20, 0, 20]
     (encoded,) = coco_mask.frPyObjects([[float(v) for v in outline]], 20, 30)
     compressed = {"size": [20, 30], "counts": encoded["counts"].decode()}
@@ -79,7 +86,7 @@ def test_polygons_and_both_kinds_of_rle_draw_the_same(read):
         assert ignored_columns(found) == columns(0, 10)
 
 
-def test_a_person_of_two_polygons_is_ignored_in_both(read):
+def test_a_person_with_two_polygons_is_masked_in_both(read):
     polygons = [[0, 0, 5, 0, 5, 20, 0, 20], [20, 0, 25, 0, 25, 20, 20, 20]]
     found = read(unlabelled(1, segmentation=polygons))
     assert ignored_columns(found) == [*columns(0, 5), *columns(20, 25)]
@@ -104,17 +111,17 @@ def test_a_person_of_two_polygons_is_ignored_in_both(read):
         "polygon",
     ],
 )
-def test_broken_segmentations_are_errors_that_name_the_annotation(read, tmp_path, segmentation):
+def test_an_invalid_segmentation_is_an_error_with_the_annotation_id(read, tmp_path, segmentation):
     found = read(unlabelled(44, segmentation=segmentation))
-    with pytest.raises(BodyPoseNetError, match=r"0001\.png: annotation 44: its segmentation"):
+    with pytest.raises(BodyPoseNetError, match=r"0001\.png: annotation 44: .*segmentation"):
         write_masks(tmp_path / "masks", [found], processes=1)
 
 
-def test_a_box_far_away_is_told_from_a_segmentation(read, tmp_path):
+def test_a_box_far_outside_of_the_image_is_an_error(read, tmp_path):
     found = read(unlabelled(44, segmentation=None))
     far = dataclasses.replace(found.persons[0], box=(9000.0, 0.0, 5.0, 5.0))
     found = dataclasses.replace(found, persons=(far,))
-    with pytest.raises(BodyPoseNetError, match=r"annotation 44: its box is broken: it lies far"):
+    with pytest.raises(BodyPoseNetError, match=r"annotation 44: .*box"):
         write_masks(tmp_path / "masks", [found], processes=1)
 
 
@@ -141,7 +148,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(read, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 13), (300, 200)])
-def test_png_files_are_what_opencv_reads(shape):
+def test_opencv_decodes_the_png_files(shape):
     gray = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     decoded = cv2.imdecode(np.frombuffer(encode_png(gray), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(decoded, gray)
@@ -164,8 +171,8 @@ def test_masks_of_real_people_equal_pycocotools(shared):
         np.testing.assert_array_equal(draw_mask(MaskRegions.from_image(found)), expected)
 
 
-def test_masks_whose_folder_is_removed_meanwhile_are_missed(read, tmp_path, monkeypatch):
-    """Else the masks of before would be missing from what looks like a complete run."""
+def test_a_mask_folder_that_is_removed_while_writing_is_an_error(read, tmp_path, monkeypatch):
+    """Otherwise the run would seem complete without the masks written before."""
 
     def removing(items, *_):
         yield next(items)
@@ -176,3 +183,33 @@ def test_masks_whose_folder_is_removed_meanwhile_are_missed(read, tmp_path, monk
     images = [dataclasses.replace(read(person()), file_name=f"{number}.jpg") for number in range(3)]
     with pytest.raises(BodyPoseNetError, match=r"1\.png: cannot be written"):
         write_masks(tmp_path / "masks", images, processes=1)
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_valid_masks_of_any_writer_are_read(tmp_path, level):
+    (tmp_path / "ours.png").write_bytes(encode_valid_mask(30, 40))
+    valid = np.full((30, 40), 255, np.uint8)
+    cv2.imwrite(str(tmp_path / "others.png"), valid, [cv2.IMWRITE_PNG_COMPRESSION, level])
+    assert read_mask(tmp_path / "ours.png", 30, 40) is None
+    np.testing.assert_array_equal(read_mask(tmp_path / "others.png", 30, 40), valid)
+
+
+def test_a_mask_is_read_as_written(tmp_path):
+    mask = np.where(np.random.default_rng(0).random((30, 40)) < 0.5, 0, 255).astype(np.uint8)
+    (tmp_path / "mask.png").write_bytes(encode_png(mask))
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", 30, 40), mask)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", encode_valid_mask(40, 30)])
+def test_a_file_that_is_not_a_mask_of_the_size_is_an_error(tmp_path, content):
+    (tmp_path / "mask.png").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=r"mask\.png: .*40 x 30"):
+        read_mask(tmp_path / "mask.png", 30, 40)
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "a\0b.png", "folder", "file/mask.png"])
+def test_a_missing_mask_raises_file_not_found_error(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError):
+        read_mask(tmp_path / name, 30, 40)

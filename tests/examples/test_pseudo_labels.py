@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.pseudo_labels import PseudoLabelOptions, add_pseudo_labels, read_detections
+from bodyposenet.data.detections import read_detections
+from bodyposenet.data.pseudo_labels import PseudoLabelOptions, add_pseudo_labels
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
 from bodyposenet.skeleton import COCO_JOINTS
@@ -219,7 +220,9 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
     ]
     detections = read_detections(output, images, COCO_JOINTS)
     assert detections.skipped["images that the model could not read"] == 1
-    added = add_pseudo_labels(images, detections.by_image, PseudoLabelOptions(HIGH, LOW, flag=2))
+    added = add_pseudo_labels(
+        images, detections.by_image, PseudoLabelOptions(HIGH, LOW, visibility_flag=2)
+    )
     alone, broken, crowd = (image.persons for image in added.images)
     assert [person.num_keypoints for person in alone] == [17]
     np.testing.assert_allclose(alone[0].keypoints[:, :2], points_at((100, 100)), atol=0.01)

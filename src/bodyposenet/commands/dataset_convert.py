@@ -25,7 +25,7 @@ from bodyposenet.results_folder import results_folder
 
 if TYPE_CHECKING:
     from bodyposenet.data.coco import CocoDataset, CocoImage
-    from bodyposenet.data.pseudo_labels import Added
+    from bodyposenet.data.pseudo_labels import PseudoLabels
     from bodyposenet.specs.dataset import DatasetSpec
 
 # Scores of the decoder are 1 - 1 / (sum of a person's joints and limbs), 0.375 at least: 0.9 is a
@@ -225,7 +225,7 @@ def _read_images(
     done, skipped = Counter(images=len(dataset.images)), Counter(dataset.skipped)
     if options.pseudo_labels is not None:
         added = _add_detected_people(options, Path(options.pseudo_labels), spec, dataset)
-        done.update(added.done)
+        done.update(added.added)
         skipped.update(added.skipped)
         dataset = CocoDataset(added.images, skipped, dataset.repairs)
     images = dataset.annotated_images()
@@ -235,17 +235,14 @@ def _read_images(
 
 def _add_detected_people(
     options: ConvertOptions, file: Path, spec: DatasetSpec, dataset: CocoDataset
-) -> Added:
-    from bodyposenet.data.pseudo_labels import (
-        PseudoLabelOptions,
-        add_pseudo_labels,
-        read_detections,
-    )
+) -> PseudoLabels:
+    from bodyposenet.data.detections import read_detections
+    from bodyposenet.data.pseudo_labels import PseudoLabelOptions, add_pseudo_labels
 
-    labelling = PseudoLabelOptions.from_spec(spec, *options.pseudo_scores)
+    pseudo_options = PseudoLabelOptions.from_spec(spec, *options.pseudo_scores)
     logger.info("reading %s", file)
     detections = read_detections(file, dataset.images, spec.person.keypoints)
-    added = add_pseudo_labels(dataset.images, detections.by_image, labelling)
+    added = add_pseudo_labels(dataset.images, detections.by_image, pseudo_options)
     added.skipped.update(detections.skipped)
     return added
 

@@ -1,6 +1,7 @@
-"""Normalize annotations: numbers written as text, missing boxes and areas, wrong counts.
+"""Parse and normalize single person annotations in COCO's format.
 
-What follows from the rest of an annotation is repaired and counted; anything else is an error.
+Values that can be derived from the rest of an annotation are repaired and counted: numbers written
+as text, missing boxes and areas, wrong keypoint counts. All other faults are errors.
 """
 
 from __future__ import annotations
@@ -19,46 +20,49 @@ from bodyposenet.data.regions import MAX_DISTANCE, Region
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
-_WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,19}", re.ASCII)
+_INTEGER = re.compile(r"[-+]?[0-9]{1,19}", re.ASCII)
 
 _NUMBERS = frozenset({int, float})
-"""Types of JSON's numbers, without bool."""
+"""Types of JSON numbers, without bool."""
 
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
 
 Box = tuple[float, float, float, float]
 
 
-class Outlined(NamedTuple):
+class Extent(NamedTuple):
     """Area and box (x, y, width, height) of a segmentation, in pixels."""
 
     area: float
     box: Box
 
 
-def whole_number(entry: Mapping[str, Any], key: str, repairs: Counter[str]) -> int:
-    """Read a whole number; 12.0 and "12" are 12.
+def parse_integer(entry: Mapping[str, Any], key: str, repairs: Counter[str]) -> int:
+    """Read an integer; 12.0 and "12" are accepted as 12.
 
     Args:
-        entry: Holds the number.
-        key: Its name.
-        repairs: What was repaired -> how often; is added to.
+        entry: JSON object.
+        key: Key of the integer.
+        repairs: Counts of repairs by description; modified in place.
+
+    Returns:
+        The integer.
 
     Raises:
-        ValueError: It is something else, or does not fit into 64 bits.
+        ValueError: The value is not an integer, or does not fit into 64 bits.
     """
     value = entry.get(key)
-    number = as_whole_number(value)
+    number = to_integer(value)
     if number is None:
-        raise ValueError(f"{key} must be a whole number, not {shorten(value)}")
+        raise ValueError(f"{key} must be an integer, got {shorten(value)}")
     if type(value) is not int:
-        repairs["whole numbers that were text or had a decimal point"] += 1
+        repairs["integers written as text or with a decimal point"] += 1
     return number
 
 
-def as_whole_number(value: Any) -> int | None:
-    """The whole number of 64 bits that a value is or resembles; None if it does not."""
-    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+def to_integer(value: Any) -> int | None:
+    """Convert a value to a 64-bit integer; None if it is not an integer."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -66,19 +70,19 @@ def as_whole_number(value: Any) -> int | None:
 
 
 def shorten(value: Any) -> str:
-    """A value as Python writes it, or how it begins."""
+    """Return the first 60 characters of the representation of a value."""
     return f"{value!r:.60}"
 
 
 @dataclass(frozen=True)
 class KeypointFormat:
-    """How annotations state keypoints.
+    """How keypoints are stored in the annotations of a file.
 
     Args:
-        joints: How many there are.
-        labelled: Visibility flags of keypoints that are labelled.
-        known: All flags that may occur; None accepts any.
-        order: Where each joint stands in the annotations; None in their own order.
+        joints: Number of keypoints.
+        labelled: Visibility flags that mean "labeled".
+        known: All valid visibility flags, or None to accept any.
+        order: Index of each joint in the annotations, or None if the order is the same.
     """
 
     joints: int
@@ -88,50 +92,53 @@ class KeypointFormat:
 
     @property
     def unlabelled(self) -> NDArray[np.float64]:
-        """(joints, 3) keypoints of a person without labelled ones."""
+        """(joints, 3) float64, keypoints of a person of whom none is labeled."""
         keypoints = np.zeros((self.joints, 3))
         keypoints[:, 2] = min(0, *(flag - 1 for flag in self.labelled)) if self.labelled else 0
         return keypoints
 
 
 class PersonReader:
-    """Makes people of the annotations of a file.
+    """Parses annotations of people.
 
     Args:
-        labelling: How the file states keypoints.
-        repairs: What was repaired -> how often; is added to.
+        keypoint_format: How keypoints are stored in the file.
+        repairs: Counts of repairs by description; modified in place.
     """
 
-    def __init__(self, labelling: KeypointFormat, repairs: Counter[str]) -> None:
-        self._labelling = labelling
+    def __init__(self, keypoint_format: KeypointFormat, repairs: Counter[str]) -> None:
+        self._format = keypoint_format
         self._repairs = repairs
-        self._nobody = labelling.unlabelled
-        self._nobody.setflags(write=False)  # shared by all people without keypoints
+        self._unlabelled = keypoint_format.unlabelled
+        self._unlabelled.setflags(write=False)  # shared by all people without keypoints
 
     def read(self, entry: Mapping[str, Any], annotation_id: int, height: int, width: int) -> Person:
-        """The person of an annotation.
+        """Parse the annotation of a person.
 
         Args:
-            entry: The annotation.
-            annotation_id: Its id.
-            height: Of the image, in pixels.
-            width: Of the image, in pixels.
+            entry: The annotation, a JSON object.
+            annotation_id: Id of the annotation.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            The person.
 
         Raises:
-            ValueError: It cannot be repaired.
+            ValueError: The annotation is invalid and cannot be repaired.
         """
         farthest = MAX_DISTANCE * max(height, width)
         keypoints, labelled = self._keypoints(entry, farthest)
         segmentation = _compact(entry.get("segmentation"))
-        box, problem = self._stated_box(entry, farthest)
-        area = self._stated_area(entry)
+        box, problem = self._annotated_box(entry, farthest)
+        area = self._annotated_area(entry)
         if _is_empty(box) or not area:
             region = Region.from_segmentation(annotation_id, segmentation)
-            outlined = None if region is None else _measure(region, height, width)
+            extent = None if region is None else _measure(region, height, width)
             if _is_empty(box):
-                box = self._other_box(box, problem, outlined, keypoints[labelled, :2])
+                box = self._derived_box(box, problem, extent, keypoints[labelled, :2])
             if not area:
-                area = self._other_area(area, box, outlined, is_labelled=bool(labelled.any()))
+                area = self._derived_area(area, box, extent, is_labelled=bool(labelled.any()))
         return Person(
             keypoints=keypoints,
             box=box,
@@ -145,48 +152,48 @@ class PersonReader:
     def _keypoints(
         self, entry: Mapping[str, Any], farthest: float
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(joints, 3) keypoints, those that are not labelled at a finite place; which are."""
-        values, joints = entry.get("keypoints"), self._labelling.joints
+        """Return (joints, 3) keypoints, all finite, and which are labeled."""
+        values, joints = entry.get("keypoints"), self._format.joints
         if not values and (values is None or isinstance(values, list)):
             self._check_count(entry, 0, 0)
-            return self._nobody, np.zeros(joints, bool)
-        explained = f"3 for each of the dataset spec's {joints} keypoints"
+            return self._unlabelled, np.zeros(joints, bool)
+        explained = f"3 for each of the {joints} keypoints of the dataset spec"
         triples = _floats("keypoints", values, 3 * joints, explained, self._repairs)
         triples = triples.reshape(joints, 3)
-        if self._labelling.order is not None:
-            triples = triples[list(self._labelling.order)]
-        is_near = np.abs(triples).max() <= farthest  # NaN is not
+        if self._format.order is not None:
+            triples = triples[list(self._format.order)]
+        is_near = np.abs(triples).max() <= farthest  # False for NaN
         flags = triples[:, 2].tolist()
         if not is_near:
             flags = [0 if math.isnan(flag) else flag for flag in flags]
         self._check_flags(flags)
-        states = [flag in self._labelling.labelled for flag in flags]
+        states = [flag in self._format.labelled for flag in flags]
         self._check_count(entry, states.count(True), len(flags) - flags.count(0))
         labelled = np.array(states)
         if True not in states:
-            return self._nobody, labelled
+            return self._unlabelled, labelled
         if not is_near:
             triples[:, 2] = flags
             _move_unlabelled(triples, labelled, farthest)
         return triples, labelled
 
     def _check_flags(self, flags: Iterable[float]) -> None:
-        known = self._labelling.known
+        known = self._format.known
         unknown = set() if known is None else {*flags} - known - {0}
         if unknown:
             raise ValueError(
-                f"a keypoint has the visibility flag {min(unknown):g}, which visibility_flags of "
-                "the dataset spec do not name"
+                f"unknown visibility flag {min(unknown):g} of a keypoint; add it to "
+                "visibility_flags of the dataset spec"
             )
 
     def _check_count(self, entry: Mapping[str, Any], labelled: int, flagged: int) -> None:
-        """Count a `num_keypoints` that is wrong by the flags that mean labelled, and by COCO's."""
-        stated = entry.get("num_keypoints")
-        if stated is not None and as_whole_number(stated) not in (labelled, flagged):
-            self._repairs["values of num_keypoints that were wrong (counted from the flags)"] += 1
+        """Count a `num_keypoints` that is neither the number of labeled nor of nonzero flags."""
+        annotated = entry.get("num_keypoints")
+        if annotated is not None and to_integer(annotated) not in (labelled, flagged):
+            self._repairs["wrong values of num_keypoints, replaced by the count of flags"] += 1
 
-    def _stated_box(self, entry: Mapping[str, Any], farthest: float) -> tuple[Box, str]:
-        """The box of an annotation; or an empty one, and why it cannot be used."""
+    def _annotated_box(self, entry: Mapping[str, Any], farthest: float) -> tuple[Box, str]:
+        """Return the annotated box and an empty text; or an empty box and what is wrong with it."""
         try:
             explained = "x, y, width, height"
             x, y, width, height = _floats(
@@ -196,11 +203,11 @@ class PersonReader:
             return _NO_BOX, str(error)
         edges = (x, y, width, height, x + width, y + height)
         if not all(abs(edge) <= farthest for edge in edges):
-            return _NO_BOX, "bbox lies far outside of the image, or holds no finite number"
+            return _NO_BOX, "bbox is far outside of the image or not finite"
         return (x, y, width, height), ""
 
-    def _stated_area(self, entry: Mapping[str, Any]) -> float | None:
-        """The area of an annotation; None if it states none that can be used."""
+    def _annotated_area(self, entry: Mapping[str, Any]) -> float | None:
+        """Return the annotated area, or None if it is missing or invalid."""
         value = entry.get("area")
         if value is None:
             return None
@@ -210,68 +217,68 @@ class PersonReader:
             return None
         return area if 0 <= area < math.inf else None
 
-    def _other_box(
-        self, box: Box, problem: str, outlined: Outlined | None, points: NDArray[np.float64]
+    def _derived_box(
+        self, box: Box, problem: str, extent: Extent | None, points: NDArray[np.float64]
     ) -> Box:
-        """The box of an outline, else around the labelled keypoints, instead of an empty one.
+        """Derive a box from the segmentation, or else from the labeled keypoints.
 
         Raises:
-            ValueError: There is neither, and the stated box has a problem.
+            ValueError: There is neither, and the annotated box is invalid.
         """
         around = _box_around(points) if len(points) else _NO_BOX
-        if outlined is not None:
-            box, source = outlined.box, "the segmentation"
+        if extent is not None:
+            box, source = extent.box, "the segmentation"
         elif not _is_empty(around):
             box, source = around, "the labelled keypoints"
         elif not problem:
             return box
-        elif len(points):  # a single keypoint, or a row of them: where the person is, at least
+        elif len(points):  # one keypoint, or several in a line: an empty box at their position
             return around
         else:
             raise ValueError(problem)
-        self._repairs[f"boxes that were missing or empty, taken from {source}"] += 1
+        self._repairs[f"missing or empty boxes, replaced by the box of {source}"] += 1
         return box
 
-    def _other_area(
-        self, area: float | None, box: Box, outlined: Outlined | None, *, is_labelled: bool
+    def _derived_area(
+        self, area: float | None, box: Box, extent: Extent | None, *, is_labelled: bool
     ) -> float:
-        """The area of an outline, else of the box, instead of none or 0."""
-        stated = "missing" if area is None else "0"
-        if outlined is not None:
-            area, source = outlined.area, "segmentation"
+        """Derive an area from the segmentation, or else from the box."""
+        state = "missing areas" if area is None else "areas of 0"
+        if extent is not None:
+            area, source = extent.area, "segmentation"
         else:
             area, source = max(box[2], 0) * max(box[3], 0), "box"
         if area:
-            self._repairs[f"areas that were {stated}, taken from the {source}"] += 1
+            self._repairs[f"{state}, replaced by the area of the {source}"] += 1
         elif is_labelled:
-            self._repairs["people without any area, whom no pose can match (OKS 0)"] += 1
+            self._repairs["people with an area of 0, which no pose can match (OKS 0)"] += 1
         return area
 
 
 def _move_unlabelled(
     triples: NDArray[np.float64], labelled: NDArray[np.bool_], farthest: float
 ) -> None:
-    """Move keypoints that are far away, or at no finite place, to 0, 0.
+    """Move keypoints that are far outside of the image or not finite to (0, 0), in place.
 
     Raises:
-        ValueError: One of them is labelled.
+        ValueError: One of them is labeled.
     """
     is_near = np.abs(triples[:, :2]).max(axis=1) <= farthest
     if not is_near[labelled].all():
-        raise ValueError("keypoints: a labelled one lies far outside of the image or is not finite")
+        raise ValueError("keypoints: a labeled one is far outside of the image or not finite")
     triples[~is_near, :2] = 0
 
 
 def _is_crowd(entry: Mapping[str, Any]) -> bool:
     value = entry.get("iscrowd")
-    flag = 0 if value is None else int(value) if isinstance(value, bool) else as_whole_number(value)
+    flag = 0 if value is None else int(value) if isinstance(value, bool) else to_integer(value)
     if flag not in (0, 1):
-        raise ValueError(f"iscrowd must be 0 or 1, not {shorten(value)}")
+        raise ValueError(f"iscrowd must be 0 or 1, got {shorten(value)}")
     return bool(flag)
 
 
 def _compact(segmentation: Any) -> Any:
-    """Polygons as arrays, a quarter the size of lists; whatever else there is stays as it is."""
+    """Convert polygons to arrays, a quarter of the size of lists; keep anything else."""
     if not isinstance(segmentation, list):
         return segmentation
     if not all(isinstance(points, list) and _are_numbers(points) for points in segmentation):
@@ -282,17 +289,17 @@ def _compact(segmentation: Any) -> Any:
         return segmentation
 
 
-def _measure(region: Region, height: int, width: int) -> Outlined | None:
-    """Area and box of a region; None if it is empty or cannot be drawn."""
+def _measure(region: Region, height: int, width: int) -> Extent | None:
+    """Measure a region; None if it is empty or invalid."""
     try:
-        outlined = Outlined(*region.measure(height, width))
+        extent = Extent(*region.measure(height, width))
     except BodyPoseNetError:
         return None
-    return outlined if outlined.area else None
+    return extent if extent.area else None
 
 
 def _is_empty(box: Box) -> bool:
-    """Whether a box (x, y, width, height) has no inside."""
+    """Whether the width or height of a box (x, y, width, height) is not positive."""
     return min(box[2:]) <= 0
 
 
@@ -304,22 +311,22 @@ def _box_around(points: NDArray[np.float64]) -> Box:
 def _floats(
     key: str, values: Any, count: int, explained: str, repairs: Counter[str]
 ) -> NDArray[np.float64]:
-    """(count,) numbers of a list; null becomes NaN, and text the number that it shows.
+    """Convert a list to (count,) float64; null becomes NaN, text is parsed.
 
     Raises:
-        ValueError: It is not a list of so many numbers.
+        ValueError: The value is not a list of this many numbers.
     """
     if not isinstance(values, list):
-        raise ValueError(f"{key} must be a list of numbers, not {shorten(values)}")
+        raise ValueError(f"{key} must be a list of numbers, got {shorten(values)}")
     if len(values) != count:
         raise ValueError(f"{key}: expected {count} numbers ({explained}), got {len(values)}")
     if not _are_numbers(values):
         values = [_float(key, value) for value in values]
-        repairs["boxes, areas and lists of keypoints with text or null in them"] += 1
+        repairs["boxes, areas and lists of keypoints with text or null"] += 1
     try:
         return np.array(values, np.float64)
     except OverflowError as error:
-        raise ValueError(f"{key} holds a number that is too large") from error
+        raise ValueError(f"{key} has a number that is too large") from error
 
 
 def _are_numbers(values: Collection[Any]) -> bool:
@@ -334,4 +341,4 @@ def _float(key: str, value: Any) -> float | int:
     try:
         return float(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise ValueError(f"{key} must hold numbers only, not {shorten(value)}") from error
+        raise ValueError(f"{key} must contain numbers only, got {shorten(value)}") from error

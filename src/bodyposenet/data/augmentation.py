@@ -1,8 +1,10 @@
-"""Random numbers in, one affine map out: how a record is flipped, turned, moved and sized.
+"""Random augmentation of training samples: geometry (flip, rotation, shift, zoom) and colors.
 
-All modes are one formula with another centre and scale (TAO reference, section 5, with the fixes of
-section 16): move the centre to the origin, turn, scale, flip, move to the middle of the network's
-input.
+`sample_augmentation` and `sample_colors` draw the random parameters; `augmentation_affine` and
+`color_matrix` turn them into the affine map and the color matrix that are applied to a sample. All
+spatial modes are one formula with different centers and scales (TAO reference, section 5, with the
+fixes of section 16): move the center to the origin, rotate, scale, flip, and move the origin to the
+center of the network input.
 """
 
 from __future__ import annotations
@@ -18,17 +20,25 @@ from bodyposenet.geometry import Affine
 from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams, SpatialAugParams
 from bodyposenet.types import PAD_VALUE, Record
 
+_RGB_TO_YIQ = np.array(
+    [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
+)
+"""RGB to luma and chroma (NTSC): gray has I = Q = 0, and a rotation of (I, Q) rotates the hue."""
+
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+_WHITE = 255.0
+
 
 @dataclass(frozen=True)
 class AugmentationParameters:
-    """One draw of the random numbers.
+    """Spatial augmentation of one sample; the defaults change nothing.
 
     Args:
         flip_lr: Mirror left to right.
         flip_tb: Mirror top to bottom.
-        degrees: Turn by this angle.
+        degrees: Rotation angle.
         shift: (x, y) in pixels of the source image, see `augmentation_affine`.
-        zoom: Draw smaller by this factor.
+        zoom: Zoom-out factor: the image becomes smaller by this factor.
     """
 
     flip_lr: bool = False
@@ -38,16 +48,38 @@ class AugmentationParameters:
     zoom: float = 1.0
 
 
+@dataclass(frozen=True)
+class ColorParameters:
+    """Color augmentation of one sample; the defaults change nothing.
+
+    Args:
+        brightness: Added to all channels, as a fraction of white.
+        contrast: Factor around middle gray.
+        saturation: Factor around the luma; 0 gives a gray image.
+        hue_degrees: Rotation angle of the hue.
+        blur_sigma: Standard deviation of the Gaussian blur in network pixels; 0 for no blur.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue_degrees: float = 0.0
+    blur_sigma: float = 0.0
+
+
 def sample_augmentation(
     params: SpatialAugParams, height: int, width: int, random: np.random.Generator
 ) -> AugmentationParameters:
-    """Draw a variation.
+    """Sample the spatial augmentation of one training sample.
 
     Args:
-        params: The ranges.
-        height: Of the source image.
-        width: Of the source image.
-        random: Where the numbers come from.
+        params: Ranges and probabilities of the train spec.
+        height: Height of the source image in pixels.
+        width: Width of the source image in pixels.
+        random: Random number generator.
+
+    Returns:
+        The sampled parameters.
     """
     flip_lr = random.random() < params.flip_lr_prob
     flip_tb = random.random() < params.flip_tb_prob
@@ -63,109 +95,81 @@ def sample_augmentation(
     degrees = _uniform(random, params.rotate_deg_min, params.rotate_deg_max)
     if params.rotate_any_prob and random.random() < params.rotate_any_prob:
         degrees = _uniform(random, -180.0, 180.0)
-    return AugmentationParameters(
-        flip_lr, flip_tb, degrees, (shift_x, shift_y), zoom if zoomed else 1.0
-    )
+    shift = (shift_x, shift_y)
+    return AugmentationParameters(flip_lr, flip_tb, degrees, shift, zoom if zoomed else 1.0)
 
 
 def augmentation_affine(
     config: AugmentationConfig,
-    variation: AugmentationParameters,
+    parameters: AugmentationParameters,
     record: Record,
     height: int,
     width: int,
 ) -> Affine:
-    """The map from a record's image to the network's input.
+    """Compute the affine map from a record's image to the network input.
 
-    person_centric centres the record's first person and sizes its box to `target_person_scale` of
-    the input's height; standard fits the whole image in; standard_with_fixed_aspect_ratio
-    stretches it to the input.
+    The mode decides on center and scale: `person_centric` centers the anchor person (the record's
+    first) and scales its box to `target_person_scale` of the input height; `standard` fits the
+    whole image into the input; `standard_with_fixed_aspect_ratio` stretches it to the input.
 
-    As in the original, a shift of x moves the centre of a person_centric crop by x, so that the
-    people go the other way; in the standard modes it moves the image, by as much whatever the zoom.
+    As in TAO, a shift by x moves the crop's center in `person_centric` mode, so that people move
+    in the opposite direction; in the standard modes it moves the image, independently of the zoom.
 
     Args:
         config: Mode and person scale.
-        variation: The random part.
-        record: The record.
-        height: Of the network input.
-        width: Of the network input.
+        parameters: Sampled spatial augmentation.
+        record: Training record.
+        height: Height of the network input.
+        width: Width of the network input.
+
+    Returns:
+        The map from image pixels to network pixels.
 
     Raises:
-        BodyPoseNetError: The record's center or scale is not finite.
+        BodyPoseNetError: The center or scale of the record's anchor person is not finite.
     """
     if not (np.isfinite(record.centers[0]).all() and np.isfinite(record.scales[0])):
         raise BodyPoseNetError(
-            f"the record of image {record.image_id}: its person lies at no finite place",
+            f"record of image {record.image_id}: center or scale of its anchor person is not "
+            "finite",
             "Convert the dataset again.",
         )
     if config.spatial_augmentation_mode == "person_centric":
         center_x, center_y = record.centers[0]
-        wanted = config.spatial_aug_params.target_person_scale * height
-        scale_x = scale_y = wanted / max(float(record.scales[0]), 1.0)
+        target_height = config.spatial_aug_params.target_person_scale * height
+        scale_x = scale_y = target_height / max(float(record.scales[0]), 1.0)
     else:
         center_x, center_y = (record.width - 1) / 2, (record.height - 1) / 2
         scale_x, scale_y = width / record.width, height / record.height
         if config.spatial_augmentation_mode == "standard":
             scale_x = scale_y = min(scale_x, scale_y)
-    scale_x, scale_y = scale_x / variation.zoom, scale_y / variation.zoom
+    scale_x, scale_y = scale_x / parameters.zoom, scale_y / parameters.zoom
     limit = config.spatial_aug_params.largest_enlargement
     if limit is not None and max(scale_x, scale_y) > limit:
         excess = max(scale_x, scale_y) / limit
         scale_x, scale_y = scale_x / excess, scale_y / excess
-    shift_x, shift_y = variation.shift
+    shift_x, shift_y = parameters.shift
     if config.spatial_augmentation_mode != "person_centric":
-        shift_x, shift_y = -shift_x * variation.zoom, -shift_y * variation.zoom
-    flip = Affine.scaling(-1.0 if variation.flip_lr else 1.0, -1.0 if variation.flip_tb else 1.0)
+        shift_x, shift_y = -shift_x * parameters.zoom, -shift_y * parameters.zoom
+    flip = Affine.scaling(-1.0 if parameters.flip_lr else 1.0, -1.0 if parameters.flip_tb else 1.0)
     return (
         Affine.translation(-(center_x + shift_x), -(center_y + shift_y))
-        .then(Affine.rotation(variation.degrees))
+        .then(Affine.rotation(parameters.degrees))
         .then(Affine.scaling(scale_x, scale_y))
         .then(flip)
         .then(Affine.translation((width - 1) / 2, (height - 1) / 2))
     )
 
 
-def _uniform(random: np.random.Generator, low: float | None, high: float) -> float:
-    """Uniform between low and high; low is minus high where the spec leaves it out."""
-    low = -high if low is None else low
-    return float(random.uniform(low, high))
-
-
-_TO_YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
-)
-"""RGB to luma and chroma (NTSC): gray has no I and Q, and turning I and Q turns the hue."""
-
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_WHITE = 255.0
-
-
-@dataclass(frozen=True)
-class ColorParameters:
-    """One draw of the random numbers.
-
-    Args:
-        brightness: Is added to all colors, as a share of white.
-        contrast: Factor around middle gray.
-        saturation: Factor around the luma; 0 leaves no color.
-        hue_degrees: Turn the hue by this angle.
-        blur_sigma: Standard deviation of the blur, in network pixels; 0: none.
-    """
-
-    brightness: float = 0.0
-    contrast: float = 1.0
-    saturation: float = 1.0
-    hue_degrees: float = 0.0
-    blur_sigma: float = 0.0
-
-
 def sample_colors(params: ColorAugParams, random: np.random.Generator) -> ColorParameters:
-    """Draw a variation of colors.
+    """Sample the color augmentation of one training sample.
 
     Args:
-        params: The ranges.
-        random: Where the numbers come from; as many are drawn whatever the ranges are.
+        params: Ranges and probabilities of the train spec.
+        random: Random number generator; the number of draws does not depend on the ranges.
+
+    Returns:
+        The sampled parameters.
     """
     brightness, contrast, saturation, hue = random.uniform(-1.0, 1.0, 4).tolist()
     gray, blurred, sigma = random.random(3).tolist()
@@ -178,15 +182,24 @@ def sample_colors(params: ColorAugParams, random: np.random.Generator) -> ColorP
     )
 
 
-def color_matrix(variation: ColorParameters) -> NDArray[np.float32]:
-    """The map of colors: hue and saturation, then contrast, then brightness.
+def color_matrix(parameters: ColorParameters) -> NDArray[np.float32]:
+    """Compute the color matrix: hue and saturation first, then contrast, then brightness.
+
+    Args:
+        parameters: Sampled color augmentation; its blur is not part of the matrix.
 
     Returns:
-        (3, 4) float32; RGB in 0..255 goes to matrix @ (R, G, B, 1), which may leave 0..255.
+        (3, 4) float32; maps RGB in 0..255 to matrix @ (R, G, B, 1), which can leave 0..255.
     """
-    angle = math.radians(variation.hue_degrees)
-    cos, sin = variation.saturation * math.cos(angle), variation.saturation * math.sin(angle)
-    turn = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
-    linear = variation.contrast * (_FROM_YIQ @ turn @ _TO_YIQ)
-    offset = PAD_VALUE * (1 - variation.contrast) + _WHITE * variation.brightness
+    angle = math.radians(parameters.hue_degrees)
+    cos, sin = parameters.saturation * math.cos(angle), parameters.saturation * math.sin(angle)
+    rotation = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
+    linear = parameters.contrast * (_YIQ_TO_RGB @ rotation @ _RGB_TO_YIQ)
+    offset = PAD_VALUE * (1 - parameters.contrast) + _WHITE * parameters.brightness
     return np.column_stack([linear, np.full(3, offset)]).astype(np.float32)
+
+
+def _uniform(random: np.random.Generator, low: float | None, high: float) -> float:
+    """Sample uniformly from low to high; None for low means -high."""
+    low = -high if low is None else low
+    return float(random.uniform(low, high))

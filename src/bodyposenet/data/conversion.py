@@ -1,6 +1,7 @@
-"""Choose the training records of annotated images, and write TFRecord files.
+"""Convert annotated images to training records: choose anchor persons and write TFRecord files.
 
-See the TAO reference, section 3.
+Each record is centered on one person of its image, the anchor person. See the TAO reference,
+section 3.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, FilteringParams, Split
 from bodyposenet.types import Person, Record
 
+Item = TypeVar("Item")
+
+_SEED = 42
+"""TAO's seed: records are in the same order as in TAO's files."""
+
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """An image, and the person that a record of it is centred on.
+    """An image and its anchor person, for one training record.
 
     Args:
         image: The image.
-        person_index: Index of the person among the image's people.
+        person_index: Index of the anchor person among the people of the image.
     """
 
     image: CocoImage
@@ -42,42 +48,47 @@ class Anchor:
 def find_anchors(
     images: Iterable[CocoImage], spec: DatasetSpec
 ) -> tuple[list[Anchor], Counter[str]]:
-    """Choose what records to make: one per main person.
+    """Choose the records to write: one per anchor person.
 
-    Where `duplicate_data_with_each_person_as_center` is false it is one per image, centred on its
-    first main person, or else on its first labelled person: the filters are about main persons.
+    If `duplicate_data_with_each_person_as_center` is false, one per image: its first anchor person,
+    or else its first labeled person, since the filters apply to anchor persons only.
 
     Args:
-        images: The images, with their people.
-        spec: The filters.
+        images: Annotated images.
+        spec: Dataset spec with the filters.
 
     Returns:
-        The records to make, in the order of the images and people; what is left out -> how often.
+        Anchors in the order of the images and their people, and counts of what was skipped by
+        reason.
     """
     anchors: list[Anchor] = []
     skipped: Counter[str] = Counter()
     for image in images:
-        mains, filtered = choose_anchor_persons(image.persons, spec.data_filtering_params)
+        indices, filtered = choose_anchor_persons(image.persons, spec.data_filtering_params)
         skipped.update(filtered)
         if not spec.duplicate_data_with_each_person_as_center:
-            skipped["main persons beside the first of their image"] += len(mains[1:])
-            mains = mains[:1] or _labelled(image.persons)[:1]
-        if not mains:
-            skipped["images without a main person"] += 1
-        anchors.extend(Anchor(image, index) for index in mains)
+            skipped["anchor persons after the first one of their image"] += len(indices[1:])
+            indices = indices[:1] or _labelled(image.persons)[:1]
+        if not indices:
+            skipped["images without an anchor person"] += 1
+        anchors.extend(Anchor(image, index) for index in indices)
     return anchors, skipped
 
 
 def choose_anchor_persons(
     persons: Sequence[Person], params: FilteringParams
 ) -> tuple[list[int], Counter[str]]:
-    """Choose the people that records are centred on (TAO reference, section 3.2).
+    """Choose the people on whom records are centered (TAO reference, section 3.2).
 
-    The least area is height x width of the filter against the area of the segmentation, as in the
-    original; people too close to one another are told by the larger side of the accepted one's box.
+    As in TAO, the product of minimum height and width is compared with the segmentation area. The
+    minimum distance to an accepted person is relative to the longer side of that person's box.
+
+    Args:
+        persons: People of one image.
+        params: Filters.
 
     Returns:
-        Indices of the main persons, and why others are left out -> how many.
+        Indices of the anchor persons, and numbers of the other people by reason.
     """
     chosen: list[int] = []
     skipped: Counter[str] = Counter()
@@ -94,11 +105,11 @@ def choose_anchor_persons(
         elif min(person.box[2:]) <= 0:
             reason = "an empty box"
         elif any(_is_close(person, persons[other], params) for other in chosen):
-            reason = "too close to another main person"
+            reason = "too close to another anchor person"
         else:
             chosen.append(index)
             continue
-        skipped[f"people without a record of their own: {reason}"] += 1
+        skipped[f"people who are not anchor persons: {reason}"] += 1
     return chosen, skipped
 
 
@@ -108,17 +119,20 @@ def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool
 
 
 def _labelled(persons: Sequence[Person]) -> list[int]:
-    """Indices of the people that a record can be centred on at all."""
+    """Return the indices of labeled people with a non-empty box."""
     return [i for i, p in enumerate(persons) if p.is_labelled and min(p.box[2:]) > 0]
 
 
 def make_record(anchor: Anchor, dataset: str, split: Split) -> Record:
-    """The record of a anchor: its main person first, then all others with labelled keypoints.
+    """Create a record: the anchor person first, then all others with labeled keypoints.
 
     Args:
-        anchor: Image and main person.
+        anchor: Image and anchor person.
         dataset: Name of the dataset.
-        split: Names the folders of images and masks.
+        split: Folders of images and masks.
+
+    Returns:
+        The record.
     """
     image = anchor.image
     others = [p for i, p in enumerate(image.persons) if i != anchor.person_index and p.is_labelled]
@@ -138,57 +152,60 @@ def make_record(anchor: Anchor, dataset: str, split: Split) -> Record:
 
 
 def check_images_exist(images: Sequence[CocoImage], folder: Path) -> None:
-    """Make sure that one image exists at least: records of files in another place are useless.
+    """Check that at least one image exists, as a guard against a wrong image folder.
 
     Args:
-        images: The images.
-        folder: What their file names are relative to.
+        images: Annotated images.
+        folder: Image folder.
 
     Raises:
-        BodyPoseNetError: There is none of them.
+        BodyPoseNetError: No image exists.
     """
     if images and not any(is_file(folder / image.file_name) for image in images):
         raise BodyPoseNetError(
-            f"{folder}: has none of the {len(images)} images that the annotations name; the first "
-            f"is {images[0].file_name}",
+            f"{folder}: none of the {len(images)} annotated images found, for example "
+            f"{images[0].file_name}",
             "Check root_directory_path and images_root_dir_path of the dataset spec.",
         )
 
 
 def check_mask_names(images: Iterable[CocoImage]) -> None:
-    """Make sure that every image has a mask of its own.
+    """Check that no two images have the same mask file name.
+
+    Args:
+        images: Annotated images.
 
     Raises:
-        BodyPoseNetError: Names collide.
+        BodyPoseNetError: Two images have the same mask file name.
     """
-    owners: dict[str, CocoImage] = {}
+    by_name: dict[str, CocoImage] = {}
     for image in images:
         name = posixpath.normpath(image.mask_name)
-        other = owners.setdefault(name, image)
+        other = by_name.setdefault(name, image)
         if other is not image:
             raise BodyPoseNetError(
-                f"the images {other.image_id} ({other.file_name}) and {image.image_id} "
-                f"({image.file_name}) would share the mask {name}",
-                "Give the images file names that differ in more than the extension.",
+                f"images {other.image_id} ({other.file_name}) and {image.image_id} "
+                f"({image.file_name}) have the same mask file name {name}",
+                "Rename the images so that they differ in more than the extension.",
             )
 
 
 def check_mask_folder(root: Path, split: Split) -> None:
-    """Make sure that no mask overwrites an image, be it one that nobody annotated.
+    """Check that masks cannot overwrite images.
 
     Args:
-        root: Folder of the dataset.
-        split: Names the folders of images and masks.
+        root: Root folder of the dataset.
+        split: Folders of images and masks.
 
     Raises:
-        BodyPoseNetError: Both are the same folder.
+        BodyPoseNetError: Images and masks have the same folder.
     """
     images, masks = root / split.images_root_dir_path, root / split.mask_root_dir_path
-    there = is_folder(images) and is_folder(masks)
-    if images.samefile(masks) if there else images.resolve() == masks.resolve():
+    exist = is_folder(images) and is_folder(masks)
+    if images.samefile(masks) if exist else images.resolve() == masks.resolve():
         raise BodyPoseNetError(
-            f"{masks}: is the folder of the images too; masks would overwrite images",
-            "Give mask_root_dir_path of the dataset spec another folder.",
+            f"{masks}: mask folder and image folder are the same; masks would overwrite images",
+            "Set mask_root_dir_path of the dataset spec to another folder.",
         )
 
 
@@ -200,18 +217,18 @@ def write_shards(
     partitions: int,
     shards: int,
 ) -> dict[str, int]:
-    """Write the records of the anchors.
+    """Write the records of anchors to TFRecord files.
 
     Args:
-        output: Folder of the files, and how their names begin.
-        anchors: What to make records of.
-        spec: Gives the name of the dataset.
-        split: Names the folders of images and masks.
-        partitions: How many; see `distribute`.
-        shards: Of each partition.
+        output: Path prefix of the files, see `shard_path`.
+        anchors: Anchors, one per record.
+        spec: Dataset spec.
+        split: Folders of images and masks.
+        partitions: Number of partitions, see `distribute`.
+        shards: Number of shards per partition.
 
     Returns:
-        How many people are in the records, and how many files there are.
+        Numbers of people in records and of files, by description.
 
     Raises:
         BodyPoseNetError: A file cannot be written.
@@ -229,30 +246,24 @@ def write_shards(
     return {"people in records": people, "TFRecord files": files}
 
 
-Item = TypeVar("Item")
-
-_SEED = 42
-"""TAO's own: the records come in the order that TAO writes them in."""
-
-
 def distribute(items: Sequence[Item], partitions: int, shards: int) -> list[list[list[Item]]]:
-    """Deal items out to partitions, shuffle each and cut it into shards, as TAO does.
+    """Distribute items to partitions, shuffle each partition and split it into shards, as TAO does.
 
     Args:
-        items: What to distribute; item i goes to partition i mod `partitions`.
-        partitions: How many; 0 means one.
-        shards: Of each partition; 0 means one. The last one takes what is left over.
+        items: Items; item i goes to partition i mod `partitions`.
+        partitions: Number of partitions; 0 means one.
+        shards: Number of shards per partition; 0 means one. The last shard takes the remainder.
 
     Returns:
-        Partitions of shards of items.
+        List of partitions, each a list of shards, each a list of items.
     """
     random = Random(_SEED)
     step, pieces = max(partitions, 1), max(shards, 1)
     result = []
     for number in range(step):
         partition = list(items[number::step])
-        # Python's shuffle with a random function, which went with Python 3.11 (TAO reference,
-        # section 3.6).
+        # random.shuffle(partition, random.random), removed in Python 3.11 (TAO reference, section
+        # 3.6).
         for i in range(len(partition) - 1, 0, -1):
             j = int(random.random() * (i + 1))
             partition[i], partition[j] = partition[j], partition[i]
@@ -263,9 +274,17 @@ def distribute(items: Sequence[Item], partitions: int, shards: int) -> list[list
 
 
 def shard_path(output: Path, partition: int, partitions: int, shard: int, shards: int) -> Path:
-    """Name of a shard's file: `<output>-fold-000-of-001-shard-00000-of-00004`.
+    """Return the path of a shard: `<output>-fold-000-of-001-shard-00000-of-00004`.
 
-    Without partitions (0) the fold is left out of it, without shards (0) the shard.
+    Args:
+        output: Path prefix.
+        partition: Index of the partition.
+        partitions: Number of partitions; 0 omits `-fold-...`.
+        shard: Index of the shard in its partition.
+        shards: Number of shards per partition; 0 omits `-shard-...`.
+
+    Returns:
+        The path.
     """
     name = output.name
     if partitions:

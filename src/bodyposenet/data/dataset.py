@@ -1,7 +1,8 @@
-"""Records in, samples out: draw one affine map, decode the image, warp image, mask and people.
+"""Training samples: augmented images, masks and keypoints made from training records.
 
-What a sample looks like depends on (seed, epoch, index) only, so any number of workers gives the
-same samples. What else there is to do, targets and colors, the training device does in batch.
+For each sample, one random affine map is applied to the image, the mask and the people. A sample
+depends only on (seed, epoch, index), so the number of worker processes does not matter. Targets and
+colors are computed later, in batches on the training device.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ from bodyposenet.specs.dataloader import AugmentationConfig, ColorAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import MASK_VALID, PAD_VALUE, Record
 
-_MOST_TRIES = 10
-"""So many samples in a row that cannot be read are no single broken files any more."""
+_MAX_REPLACEMENTS = 10
+"""If this many consecutive records cannot be read, an error is returned instead of a sample."""
 
 
 @dataclass(frozen=True, eq=False)
 class DatasetSource:
-    """Where the images of a dataset lie, and how its joints become the skeleton's.
+    """Image folders and joint mapping of one dataset.
 
     Args:
-        root: Folder that the records' paths are relative to.
-        joint_map: From the dataset's joints to the skeleton's.
-        labelled_flags: The dataset's visibility flags that mean "labelled".
-        folders: Further folders that records may name files in.
+        root: Folder to which the paths in records are relative.
+        joint_map: Mapping from the dataset's joints to the skeleton's.
+        labelled_flags: The dataset's visibility flags that mean "labeled".
+        folders: More folders in which the files of records can be.
     """
 
     root: Path
@@ -57,7 +58,16 @@ class DatasetSource:
 
     @classmethod
     def from_spec(cls, spec: DatasetSpec, root: Path, skeleton: Skeleton) -> DatasetSource:
-        """The source that a dataset spec describes; its folders may lie outside the root."""
+        """Create the source that a dataset spec describes.
+
+        Args:
+            spec: Dataset spec; its image and mask folders can be outside of the root.
+            root: Root folder of the dataset.
+            skeleton: Skeleton of the network.
+
+        Returns:
+            The source.
+        """
         labelled = tuple(spec.visibility_flags.labelled())
         return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, spec.folders(root))
 
@@ -66,47 +76,52 @@ class DatasetSource:
         return tuple(_absolute(folder) for folder in (self.root, *self.folders))
 
     def path(self, name: str) -> Path:
-        """The image or mask file that a record names.
+        """Return the path of an image or mask file of a record.
+
+        Args:
+            name: Path as the record has it.
 
         Raises:
-            BodyPoseNetError: It lies outside the dataset's folders, by an absolute path or by `..`.
+            BodyPoseNetError: The file is outside of the dataset's folders, because of an absolute
+                path or `..`.
         """
         path = self.root / name
         if not any(_absolute(path).is_relative_to(folder) for folder in self._allowed):
             raise BodyPoseNetError(
-                f"{name}: a record names a file outside the dataset's folder {self.root}",
-                "If it is right, name its folder in the dataset spec (images_root_dir_path, "
+                f"{name}: path in a record is outside of the dataset folder {self.root}",
+                "If the path is correct, add its folder to the dataset spec (images_root_dir_path, "
                 "mask_root_dir_path).",
             )
         return path
 
 
 def _absolute(path: Path) -> Path:
-    """The path without `..`; symbolic links stay, as datasets are made of them."""
+    """Make a path absolute and remove `..` without resolving symbolic links."""
     return Path(os.path.normpath(Path.cwd() / path))
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One training sample, or a batch of them with a leading B.
+    """One training sample, or a batch of samples: arrays then have a leading dimension B.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, 255 where pixels count and 0 where unlabelled people are.
+        mask: (H, W) uint8, 255 where the loss counts, 0 at people without labels.
         keypoints: (P, K, 2) float32 in network pixels.
-        labelled: (P, K) bool.
-        known: (K,) bool, joints that the sample's dataset labels at all.
-        without_mask: How many records had no mask file.
-        color: (3, 4) float32, RGB in 0..255 goes to color @ (R, G, B, 1); None where colors do
-            not vary.
-        blur: () float32, standard deviation in network pixels, 0 for none; None as above.
-        unreadable: What was wrong with the samples that this one replaces.
-        teacher_heatmaps: (K + 1, h, w) float32, what a teacher says of the sample; None, like
-            the next two, without precomputed teacher maps.
+        labelled: (P, K) bool, whether a keypoint is labeled.
+        known: (K,) bool, whether the dataset labels a joint at all.
+        without_mask: Number of records without a mask file.
+        color: (3, 4) float32 color matrix, maps RGB in 0..255 to color @ (R, G, B, 1); None
+            without color augmentation.
+        blur: () float32, standard deviation of the blur in network pixels, 0 for no blur; None
+            without color augmentation.
+        unreadable: Errors of the samples that this one replaces.
+        teacher_heatmaps: (K + 1, h, w) float32, precomputed heatmaps of a teacher; this and the
+            next two are None if there are no precomputed teacher maps.
         teacher_pafs: (2 L, h, w) float32.
         teacher_cells: (h, w) bool, the cells where the teacher's maps count.
-        without_maps: How many photos had no teacher maps.
-        out_of_scale: How many samples were too large or too small for their teacher maps.
+        without_maps: Number of photos without teacher maps.
+        out_of_scale: Number of samples that are too large or too small for their teacher maps.
     """
 
     image: NDArray[np.uint8]
@@ -125,7 +140,7 @@ class Sample:
     out_of_scale: int = 0
 
     def with_teacher(self, maps: SampleMaps) -> Sample:
-        """Return the sample with what a teacher says of it."""
+        """Return the sample with a teacher's maps."""
         return replace(
             self,
             teacher_heatmaps=maps.heatmaps,
@@ -137,17 +152,17 @@ class Sample:
 
 
 class SampleSet:
-    """The samples of a set of records.
+    """Map-style dataset of training samples.
 
     Args:
-        records: The records.
-        sources: Dataset name -> its source.
-        augmentation: How samples vary.
-        height: Of the network input.
-        width: Of the network input.
-        seed: Of all random numbers.
-        cache: Keeps decoded images; None: they are decoded every time.
-        teacher_maps: Maps of a teacher for the photos, moved into the samples; None: no teacher.
+        records: Training records.
+        sources: Sources by dataset name.
+        augmentation: Augmentation settings.
+        height: Height of the network input.
+        width: Width of the network input.
+        seed: Random seed.
+        cache: Cache of decoded images, or None to decode the files every time.
+        teacher_maps: Precomputed maps of a teacher, or None without distillation from maps.
     """
 
     def __init__(
@@ -173,7 +188,7 @@ class SampleSet:
         self._photos = PhotoReader()
 
     def with_augmentation(self, augmentation: AugmentationConfig) -> SampleSet:
-        """Return the same records with another augmentation, without teacher maps."""
+        """Return a set of the same records with other augmentation and without teacher maps."""
         height, width = self._size
         return SampleSet(
             self._records, self._sources, augmentation, height, width, self._seed, self._cache
@@ -183,41 +198,47 @@ class SampleSet:
         return len(self._records)
 
     def __getitem__(self, place: tuple[int, int]) -> Sample | BodyPoseNetError:
-        """The sample of (epoch, index); an error is returned, so that workers can hand it over.
+        """Return the sample of an epoch.
 
-        Where a record, image or mask cannot be read, the next one that can takes its place, and
-        says so (`unreadable`); the last is followed by the first. What is wrong with the spec, or
-        with many samples in a row, is an error.
+        A record whose image, mask or data cannot be read is replaced by the next readable one
+        (after the last record comes the first); `Sample.unreadable` has the errors.
+
+        Args:
+            place: (epoch, index).
+
+        Returns:
+            The sample. Or an error, returned instead of raised so that worker processes can pass it
+            on: a record does not match the spec, or many consecutive records cannot be read.
         """
         epoch, index = place
         unreadable: list[BodyPoseNetError] = []
-        for following in range(min(_MOST_TRIES, len(self))):
-            at = (index + following) % len(self)
+        for offset in range(min(_MAX_REPLACEMENTS, len(self))):
+            position = (index + offset) % len(self)
             try:
-                record = self._records[at]
-                mistake = self._mistake(record)
-                if mistake is not None:
-                    return mistake
-                sample = self._sample(epoch, at, record)
+                record = self._records[position]
+                mismatch = self._spec_mismatch(record)
+                if mismatch is not None:
+                    return mismatch
+                sample = self._sample(epoch, position, record)
                 return replace(sample, unreadable=tuple(unreadable)) if unreadable else sample
             except BodyPoseNetError as error:
                 unreadable.append(error)
         return unreadable[0]
 
-    def _mistake(self, record: Record) -> BodyPoseNetError | None:
-        """Why a record does not fit the spec, if so."""
+    def _spec_mismatch(self, record: Record) -> BodyPoseNetError | None:
+        """Return an error if a record does not match the train spec, else None."""
         if record.dataset not in self._sources:
             return BodyPoseNetError(
-                f"a record comes from the dataset {record.dataset}, the train spec knows "
-                f"{', '.join(self._sources)}",
+                f"record of image {record.image_id}: unknown dataset {record.dataset}; the train "
+                f"spec has {', '.join(self._sources)}",
                 "Add its dataset spec to dataloader.dataset_config.dataset_specs.",
             )
         joints = record.joints.shape[1]
-        named = len(self._sources[record.dataset].joint_map.dataset_joints)
-        if joints != named:
+        expected = len(self._sources[record.dataset].joint_map.dataset_joints)
+        if joints != expected:
             return BodyPoseNetError(
-                f"a record of {record.dataset} (image {record.image_id}) has {joints} joints, its "
-                f"dataset spec names {named}",
+                f"record of image {record.image_id} of {record.dataset}: expected {expected} "
+                f"joints as in the dataset spec, got {joints}",
                 "Convert the dataset again with the dataset spec that the train spec names.",
             )
         return None
@@ -226,11 +247,11 @@ class SampleSet:
         source = self._sources[record.dataset]
         random = np.random.default_rng((self._seed, epoch, index))
         params = self.augmentation.spatial_aug_params
-        variation = sample_augmentation(params, record.height, record.width, random)
-        to_input = augmentation_affine(self.augmentation, variation, record, *self._size)
+        parameters = sample_augmentation(params, record.height, record.width, random)
+        to_input = augmentation_affine(self.augmentation, parameters, record, *self._size)
         image = self._warped_image(source.path(record.image_path), record, to_input)
         mask, without_mask = self._warped_mask(source.path(record.mask_path), record, to_input)
-        keypoints, labelled = _people(record, source, to_input)
+        keypoints, labelled = _warped_keypoints(record, source, to_input)
         known = source.joint_map.known
         if to_input.mirrors:
             mirrored = list(source.joint_map.skeleton.mirrored)
@@ -249,20 +270,20 @@ class SampleSet:
         return sample.with_teacher(maps)
 
     def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
-        height, width, divisor = record.height, record.width, reduction_for(to_input)
-        decode = partial(self._photos.read, path, height, width, divisor)
+        height, width, reduction = record.height, record.width, reduction_for(to_input)
+        decode = partial(self._photos.read, path, height, width, reduction)
         if self._cache is None:
             pixels = decode()
         else:
-            size = reduced_size(height, width, divisor)
-            pixels = self._cache.pixels(path, divisor, size, decode)
-        to_input = Affine.resize(divisor).then(to_input)
+            size = reduced_size(height, width, reduction)
+            pixels = self._cache.pixels(path, reduction, size, decode)
+        to_input = Affine.resize(reduction).then(to_input)
         return to_input.warp(pixels, *self._size, outside=PAD_VALUE)
 
     def _warped_mask(
         self, path: Path, record: Record, to_input: Affine
     ) -> tuple[NDArray[np.uint8], int]:
-        """The mask, and how many mask files are missing: 0 or 1."""
+        """Return the warped mask and the number of missing mask files, 0 or 1."""
         try:
             mask, missing = read_mask(path, record.height, record.width), 0
         except FileNotFoundError:
@@ -274,15 +295,22 @@ class SampleSet:
     def _color_and_blur(
         self, random: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[None, None]:
-        """Drawn last, so that varied colors leave all else as it is without them."""
+        """Sample colors; as the last random numbers, they do not change the other ones."""
         if self._colors is None:
             return None, None
-        variation = sample_colors(self._colors, random)
-        return color_matrix(variation), np.array(variation.blur_sigma, np.float32)
+        parameters = sample_colors(self._colors, random)
+        return color_matrix(parameters), np.array(parameters.blur_sigma, np.float32)
 
 
 def collate(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNetError:
-    """Make a batch: people are filled up with unlabelled ones; the first error, if there is one."""
+    """Collate samples into a batch, padded with unlabeled people to the same number.
+
+    Args:
+        samples: Samples, or errors of `SampleSet.__getitem__`.
+
+    Returns:
+        The batch, or the first error if there is one.
+    """
     good = [sample for sample in samples if isinstance(sample, Sample)]
     if len(good) < len(samples):
         return next(sample for sample in samples if isinstance(sample, BodyPoseNetError))
@@ -312,22 +340,23 @@ def collate(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNe
 
 
 def _stacked(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    """One array with a leading B, or None where the samples have none."""
-    there = [array for array in arrays if array is not None]
-    return np.stack(there) if there else None
+    """Stack arrays along a new first dimension; None if the samples do not have the array."""
+    present = [array for array in arrays if array is not None]
+    return np.stack(present) if present else None
 
 
-def _people(
+def _warped_keypoints(
     record: Record, source: DatasetSource, to_input: Affine
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return keypoints in network pixels, (P, K, 2) float32, and which are labeled, (P, K) bool."""
     labelled = np.isin(record.joints[..., 2], source.labelled_flags)
-    # Whatever stands at joints that are not labelled, maps multiply it by 0: it must be finite.
-    places = np.where(labelled[..., None], record.joints[..., :2], 0)
-    if not (np.abs(places) <= MAX_DISTANCE * max(record.height, record.width)).all():
+    # Unlabeled joints have a weight of 0 in the loss, but they must still be finite.
+    points = np.where(labelled[..., None], record.joints[..., :2], 0)
+    if not (np.abs(points) <= MAX_DISTANCE * max(record.height, record.width)).all():
         raise BodyPoseNetError(
-            f"a record of {record.dataset} (image {record.image_id}) has a labelled joint far "
-            "outside of its image, or at no finite place",
+            f"record of image {record.image_id} of {record.dataset}: a labeled joint is far "
+            "outside of the image or not finite",
             "Correct the annotation and convert the dataset again.",
         )
-    keypoints, labelled = source.joint_map.keypoints(places, labelled)
+    keypoints, labelled = source.joint_map.keypoints(points, labelled)
     return to_input.apply(keypoints).astype(np.float32), labelled

@@ -1,7 +1,7 @@
-"""Decoded images on disk: an image file in, its pixels out, decoded once and read back later.
+"""Cache of decoded images on disk, which saves decoding in later epochs and runs.
 
-A file holds a header (what the image file was like) and the raw pixels. Workers and ranks share the
-folder; each writes a file under a name of its own and then renames it.
+A cache file has a header, which identifies the version of the image file, and the raw pixels.
+Worker processes and ranks share the folder: each writes to a temporary file, which is then renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, make_directory
 
 _HEADER = struct.Struct("<8sqq")
-"""Format, size of the image file in bytes, time of its last change in nanoseconds."""
+"""Format, size of the image file in bytes, modification time in nanoseconds."""
 
 _FORMAT = b"bpnpix01"
 
@@ -30,11 +30,11 @@ _FORMAT = b"bpnpix01"
 class ImageCache:
     """A folder of decoded images.
 
-    It never fails: what cannot be read is decoded again, and where the disk is full or read-only
-    nothing more is written, after one warning (of each process whose disk fills up).
+    The cache never raises an error of its own. Cache files that cannot be read are replaced. If the
+    disk is full or read-only, nothing more is written; each process logs this once.
 
     Args:
-        folder: Is made; may hold the images of many datasets.
+        folder: Created if missing; several datasets can share it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,34 +48,38 @@ class ImageCache:
     def pixels(
         self,
         source: Path,
-        divisor: int,
+        reduction: int,
         size: tuple[int, int],
         decode: Callable[[], NDArray[np.uint8]],
     ) -> NDArray[np.uint8]:
-        """The pixels of an image, from the cache, or decoded and put there.
+        """Return the pixels of an image from the cache, or decode and cache them.
 
         Args:
-            source: The image file; where its size or time of change is another than when it was
-                decoded, it is decoded again.
-            divisor: By how much it is shrunk.
-            size: Rows and columns of the result.
-            decode: Makes the result, (rows, columns, 3) uint8; its errors are handed on.
+            source: The image file; it is decoded again if its size or modification time changed.
+            reduction: Factor by which the decoded image is reduced.
+            size: Rows and columns of the reduced image.
+            decode: Function that decodes the image to (rows, columns, 3) uint8; its exceptions
+                propagate.
+
+        Returns:
+            (rows, columns, 3) uint8.
         """
         try:
             status = source.stat()
-        except (OSError, ValueError):  # the decoder tells
+        except (OSError, ValueError):  # decode() raises an error with a remedy
             return decode()
         header = _HEADER.pack(_FORMAT, status.st_size, status.st_mtime_ns)
-        path = self._path(source, divisor)
-        found = _read(path, header, (*size, 3))
-        if found is None:
-            found = decode()
-            if self._writes:
-                self._write(path, header, found)
-        return found
+        path = self._path(source, reduction)
+        cached = _read(path, header, (*size, 3))
+        if cached is not None:
+            return cached
+        pixels = decode()
+        if self._writes:
+            self._write(path, header, pixels)
+        return pixels
 
-    def _path(self, source: Path, divisor: int) -> Path:
-        name = os.fsencode(source.absolute()) + bytes([divisor])
+    def _path(self, source: Path, reduction: int) -> Path:
+        name = os.fsencode(source.absolute()) + bytes([reduction])
         digest = hashlib.blake2b(name, digest_size=16).hexdigest()
         return self._folder / digest[:2] / f"{digest[2:]}.raw"
 
@@ -89,11 +93,11 @@ class ImageCache:
 
     def _stop_writing(self, reason: str) -> None:
         self._writes = False
-        logger.warning("dataloader.image_cache_dir keeps no more images: %s", reason)
+        logger.warning("dataloader.image_cache_dir: no more images are cached: %s", reason)
 
 
 def _read(path: Path, header: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The pixels, or None where there are none of that image, or of another size."""
+    """Read a cache file; None if it is missing, damaged or of another image or size."""
     with suppress(OSError), open(path, "rb", buffering=0) as file:
         expected = len(header) + math.prod(shape)
         if os.fstat(file.fileno()).st_size != expected or file.read(len(header)) != header:

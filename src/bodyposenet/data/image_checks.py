@@ -1,7 +1,7 @@
-"""Compare the image files of a dataset with its annotations: sizes, orientation, damaged files.
+"""Check the image files of a dataset against its annotations: size, orientation, damage.
 
-Sizes are compared by the headers of the files, whenever a dataset is converted or evaluated; whole
-files are read where that is asked for, but few are decoded.
+`correct_image_sizes` reads file headers only; it runs whenever a dataset is converted or evaluated.
+`keep_usable` reads whole files (`dataset_convert --check_files`), but decodes only a few.
 """
 
 from __future__ import annotations
@@ -27,127 +27,128 @@ from bodyposenet.media.image_header import (
 from bodyposenet.media.images import read_image, restore_end_marker
 from bodyposenet.specs.dataset import Split
 
-_TOLD_ONE_BY_ONE = 10
+_MAX_LOGGED = 10
 
-_OTHER_SIZE = "of another size than the annotations state"
+_SIZE_MISMATCH = "whose size differs from the annotations"
 
-_HEADERS = (2**12, 2**17)
-"""Bytes that hold the EXIF data and the size of most JPEGs, and of those with a preview."""
+_HEADER_BYTES = (2**12, 2**17)
+"""Number of bytes that contain EXIF data and size in most JPEGs; in JPEGs with a preview."""
 
 _TOLERANCE = 1.0
-"""Boxes are rounded: they may reach so many pixels beyond their image."""
+"""By how many pixels boxes, which are rounded, can exceed the image."""
 
 
 def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
-    """Compare the annotated sizes of images with those of their files.
+    """Correct annotated image sizes in which height and width are swapped.
 
-    Where a file has height and width exactly the other way round, the annotated size is corrected
-    if people fit into the file; people who fit into the annotated size only were annotated in an
-    image that was turned since. Other sizes, and orientations that the size does not tell, are
-    logged with their number.
+    If the file has exactly the swapped size, the annotated size is corrected, provided that the
+    people's boxes fit into the file. If they fit only into the annotated size, the image was
+    rotated after it had been annotated, and nothing changes. Other size differences are logged with
+    their number, as are images with an EXIF orientation that the size cannot confirm.
 
     Args:
         dataset: The annotated images.
-        folder: Of the images. Files that are missing or of an unknown format are passed over.
+        folder: Folder of the images. Missing files and unknown formats are ignored.
 
     Returns:
-        The dataset with the corrected sizes, which are among its repairs.
+        The dataset with corrected sizes, which `repairs` counts.
     """
     images, repairs = [], Counter(dataset.repairs)
-    of_other_size: list[Path] = []
-    turned: list[Path] = []
+    mismatched: list[Path] = []
+    ambiguous: list[Path] = []
     for image in progress(dataset.images, "comparing sizes"):
         path = folder / image.file_name
-        stated, sizes = (image.height, image.width), _read_sizes(path)
-        if sizes is not None and stated not in sizes.possible:
-            if stated[::-1] in sizes.possible and _was_exchanged(image):
+        annotated, sizes = (image.height, image.width), _read_sizes(path)
+        if sizes is not None and annotated not in sizes.possible:
+            if annotated[::-1] in sizes.possible and _is_swapped(image):
                 image = replace(image, height=image.width, width=image.height)
-                repairs["sizes of images whose height and width were exchanged"] += 1
+                repairs["image sizes with swapped height and width"] += 1
             else:
-                of_other_size.append(path)
-        if sizes is not None and sizes.is_turned and len(sizes.possible) == 1:
-            turned.append(path)
+                mismatched.append(path)
+        if sizes is not None and sizes.is_rotated and len(sizes.possible) == 1:
+            ambiguous.append(path)
         images.append(image)
-    if of_other_size:
+    if mismatched:
         logger.warning(
-            "%d images are %s, the first: %s; training skips them, evaluate scales the poses, and "
-            "dataset_convert --check_files leaves them out",
-            len(of_other_size), _OTHER_SIZE, of_other_size[0],
+            "%d images %s, first: %s; train skips them, evaluate scales the poses, "
+            "dataset_convert --check_files skips them",
+            len(mismatched), _SIZE_MISMATCH, mismatched[0],
         )  # fmt: skip
-    if turned:
+    if ambiguous:
         logger.warning(
-            "%d images are mirrored or turned by their EXIF data, and their size does not tell "
-            "whether they were annotated like that, the first: %s; annotations are taken to be of "
-            "the turned images, as viewers show them",
-            len(turned), turned[0],
+            "%d images have an EXIF orientation, but their size does not show whether they were "
+            "annotated with it, first: %s; assuming that they were, as viewers show images with "
+            "their orientation applied",
+            len(ambiguous), ambiguous[0],
         )  # fmt: skip
     return CocoDataset(images, dataset.skipped, repairs)
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What a header states.
+    """Image sizes from the header of a file.
 
     Args:
-        possible: (height, width) as stored, and as shown.
-        is_turned: The image is rotated or mirrored before it is shown.
+        possible: (height, width) as stored, and with the EXIF orientation applied.
+        is_rotated: Whether the EXIF orientation rotates or mirrors the image.
     """
 
     possible: frozenset[tuple[int, ...]]
-    is_turned: bool
+    is_rotated: bool
 
 
 def _read_sizes(path: Path) -> _Sizes | None:
-    """The sizes that a file may be annotated in; None where they cannot be read."""
+    """Read the sizes in which a file can be annotated; None if they cannot be read."""
     try:
         with open(path, "rb") as file:
             content = b""
-            for length in (*_HEADERS, -1):  # other formats may have EXIF data at their end
+            for length in (*_HEADER_BYTES, -1):  # other formats can have EXIF data at the end
                 content += file.read(length)
                 if is_jpeg(content) and image_size(content) is not None:
                     break
     except (OSError, ValueError):  # ValueError for "a\0b.jpg", for example
         return None
-    stored, turn = image_size(content), orientation(content)
+    stored, exif = image_size(content), orientation(content)
     if stored is None:
         return None
-    shown = stored[::-1] if turn.swaps_sides else stored
-    return _Sizes(frozenset({stored, shown}), turn.is_turned)
+    shown = stored[::-1] if exif.swaps_sides else stored
+    return _Sizes(frozenset({stored, shown}), exif.is_turned)
 
 
-def _was_exchanged(image: CocoImage) -> bool:
-    """Whether at least as many people fit into an image after height and width are exchanged.
+def _is_swapped(image: CocoImage) -> bool:
+    """Whether at least as many boxes fit into the image with height and width swapped.
 
-    A segmentation of run lengths in the annotated size shows that it is right.
+    An RLE segmentation of the annotated size proves that the annotated size is right.
     """
-    stated = [image.height, image.width]
-    if any(_run_length_size(person.segmentation) == stated for person in image.persons):
+    annotated = [image.height, image.width]
+    if any(_rle_size(person.segmentation) == annotated for person in image.persons):
         return False
     boxes = np.array([person.box for person in image.persons], np.float64).reshape(-1, 4)
     corners = boxes[:, :2] + boxes[:, 2:] - _TOLERANCE
-    as_stated, exchanged = (
-        np.count_nonzero((corners <= size).all(axis=1)) for size in (stated[::-1], stated)
+    as_annotated, swapped = (
+        np.count_nonzero((corners <= size).all(axis=1)) for size in (annotated[::-1], annotated)
     )
-    return bool(exchanged >= as_stated)
+    return bool(swapped >= as_annotated)
 
 
-def _run_length_size(segmentation: object) -> object:
+def _rle_size(segmentation: object) -> object:
+    """Return the size of an RLE segmentation, or None."""
     return segmentation.get("size") if isinstance(segmentation, dict) else None
 
 
 def keep_usable(
     images: Sequence[CocoImage], root: Path, split: Split, *, masks: bool
 ) -> tuple[list[CocoImage], Counter[str]]:
-    """Leave out the images whose files do not fit.
+    """Filter out images whose file is missing, unreadable or of another size.
 
     Args:
-        images: What to check.
-        root: Folder of the dataset.
-        split: Names the folders of images and masks.
-        masks: Whether to look for the masks too.
+        images: Images to check.
+        root: Root folder of the dataset.
+        split: Folders of images and masks.
+        masks: Whether the mask must exist too.
 
     Returns:
-        The other images; what is wrong -> with how many images.
+        The usable images, and the number of skipped images by reason.
     """
     kept: list[CocoImage] = []
     skipped: Counter[str] = Counter()
@@ -156,13 +157,13 @@ def keep_usable(
         mask = root / split.mask_root_dir_path / image.mask_name
         problem = image_problem(path, image.height, image.width)
         if not problem and masks and not is_file(mask):
-            problem = "without their mask"
+            problem = "without a mask"
         if not problem:
             kept.append(image)
             continue
         skipped[f"images {problem}"] += 1
-        if skipped.total() <= _TOLD_ONE_BY_ONE:
-            logger.warning("left out: %s, one of the images %s", path, problem)
+        if skipped.total() <= _MAX_LOGGED:
+            logger.warning("skipped: %s, one of the images %s", path, problem)
     return kept, skipped
 
 
@@ -170,23 +171,23 @@ def image_problem(path: Path, height: int, width: int) -> str:
     """Check an image file.
 
     Args:
-        path: The file. A file that its EXIF data turn may have either size.
-        height: In the annotations.
-        width: In the annotations.
+        path: The file. With an EXIF orientation that swaps the sides, either size is accepted.
+        height: Annotated height.
+        width: Annotated width.
 
     Returns:
-        What is wrong with the file, or an empty string.
+        A relative clause with the problem, such as "whose file is missing", or an empty string.
     """
     try:
         content = path.read_bytes()
         size = image_size(content)
         check_size(path, size)
         if restore_end_marker(content) is None:
-            return "whose file is cut off"
+            return "whose file is truncated"
         if size != (height, width) or not has_end_marker(content):
             size = read_image(path, (height, width)).shape[:2]
     except FileNotFoundError:
         return "whose file is missing"
     except (OSError, BodyPoseNetError):
         return "that cannot be read"
-    return "" if size == (height, width) else _OTHER_SIZE
+    return "" if size == (height, width) else _SIZE_MISMATCH

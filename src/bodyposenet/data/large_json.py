@@ -1,7 +1,8 @@
-"""Read large JSON files element by element; parsed at once they take up to 30 times their size.
+"""Parse large JSON files element by element to save memory.
 
-By Python's own `json`: ijson and msgspec refuse NaN and infinity, which annotation tools written in
-Python leave behind (tried with ijson 3.6 and msgspec 0.22).
+Parsed at once, a JSON file takes up to 30 times its size. This module uses the scanner of Python's
+`json`, because ijson and msgspec reject NaN and infinity, which annotation tools written in Python
+produce (as of ijson 3.6 and msgspec 0.22).
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from bodyposenet.files import explaining_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NEXT = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
-"""What stands between two elements of a list, or ends it."""
+"""Separator between two elements of a list, or end of the list."""
 
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # since Python 3.2
-"""(text, index) -> the value there and the index behind it; StopIteration where there is none."""
+"""Maps (text, index) to the value at the index and the end index; raises StopIteration if none."""
 
 
 class LargeJson:
-    """A JSON object whose lists are parsed element by element, whenever they are asked for.
+    """A JSON object whose lists are parsed element by element on access.
 
-    All of it is parsed once when it is opened, so nothing that comes later is a syntax error.
+    The whole file is parsed once when it is opened, so that later accesses raise no syntax errors.
 
     Args:
-        path: The file; it may begin with a byte order mark.
-        remedy: What to do if it cannot be read.
+        path: The file; a byte order mark is allowed.
+        remedy: Advice for the error message if the file cannot be read.
 
     Raises:
         BodyPoseNetError: As `files.read_json`.
@@ -42,20 +43,20 @@ class LargeJson:
             self._lists = _find_lists(self._text)
 
     def has_list(self, name: str) -> bool:
-        """Whether the object has a list of that name."""
+        """Return whether the object has a list with this name."""
         return name in self._lists
 
     def elements(self, name: str) -> Iterator[Any]:
-        """Parse the elements of a list one by one; a list that is missing has none."""
+        """Iterate over the elements of a list, parsing one at a time; none if it is missing."""
         if name in self._lists:
             yield from _Cursor(self._text, self._lists[name]).elements()
 
 
 def _find_lists(text: str) -> dict[str, int]:
-    """Names of the lists in a JSON object, and where they begin; parses all of the text.
+    """Parse a JSON object and return the start index of each list in it by name.
 
     Raises:
-        json.JSONDecodeError: It is not valid JSON.
+        json.JSONDecodeError: The text is not valid JSON.
     """
     lists: dict[str, int] = {}
     cursor = _Cursor(text, 0)
@@ -63,7 +64,7 @@ def _find_lists(text: str) -> dict[str, int]:
         cursor.value()
     else:
         for name in cursor.names():
-            lists.pop(name, None)  # of a name that occurs twice the last value counts
+            lists.pop(name, None)  # for a repeated name, the last value counts
             if cursor.peek() == "[":
                 lists[name] = cursor.at
                 for _ in cursor.elements():
@@ -76,7 +77,7 @@ def _find_lists(text: str) -> dict[str, int]:
 
 
 class _Cursor:
-    """A place in a JSON text that moves on while values are parsed.
+    """A position in a JSON text that advances as values are parsed.
 
     Args:
         text: The text.
@@ -88,16 +89,16 @@ class _Cursor:
         self.at = at
 
     def error(self, message: str) -> json.JSONDecodeError:
-        """The error at this place."""
+        """Return a decode error at the current position."""
         return json.JSONDecodeError(message, self._text, self.at)
 
     def peek(self) -> str:
-        """Skip white space and return the next character; nothing at the end."""
+        """Skip white space and return the next character, or an empty string at the end."""
         self.at = _SPACE.match(self._text, self.at).end()  # type: ignore[union-attr]  # always matches
         return self._text[self.at : self.at + 1]
 
     def value(self) -> Any:
-        """Parse the value that begins here."""
+        """Parse the value at the current position."""
         try:
             value, self.at = _scan(self._text, self.at)
         except StopIteration:
@@ -105,7 +106,7 @@ class _Cursor:
         return value
 
     def names(self) -> Iterator[str]:
-        """Move through an object: each name is returned with the cursor before its value."""
+        """Iterate over the names of an object; the caller parses the value after each name."""
         self.at += 1
         if self.peek() == "}":
             self.at += 1
@@ -127,14 +128,16 @@ class _Cursor:
                 return
 
     def elements(self) -> Iterator[Any]:
-        """Move through a list and return its elements."""
+        """Iterate over the elements of a list."""
         self.at += 1
         if self.peek() == "]":
             self.at += 1
             return
         while True:
             yield self.value()
-            found = _NEXT.match(self._text, self.at)  # at once: lists may hold millions of elements
+            found = _NEXT.match(
+                self._text, self.at
+            )  # one match: lists can have millions of elements
             if found is None:
                 raise self.error("Expecting ',' delimiter")
             self.at = found.end()

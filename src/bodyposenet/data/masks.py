@@ -1,7 +1,6 @@
-"""Draw masks of people without labels, and write them as PNG.
+"""Draw, write and read loss masks: 255 where the loss counts, 0 at unlabeled people and crowds.
 
-255 where training counts, 0 where people without keypoints or crowds are (TAO reference, section
-3.4).
+See the TAO reference, section 3.4.
 """
 
 from __future__ import annotations
@@ -37,17 +36,16 @@ _MASKS_PER_TASK = 64
 
 @dataclass(frozen=True)
 class MaskRegions:
-    """What a mask is made of.
+    """The regions that determine the mask of one image.
 
     Args:
-        file_name: Path of the mask, relative to the folder of the masks.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        unlabelled: People without labelled keypoints: ignored.
-        crowds: Regions of people that are not told apart, or that a model was not sure of: ignored,
-            where nobody is labelled.
-        labelled: People with annotated keypoints; empty where there are no crowds to take them out
-            of. Those that a model found are not among them: their boxes hold other things too.
+        file_name: Path of the mask, relative to the mask folder.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        unlabelled: People without labeled keypoints: masked.
+        crowds: Crowds and uncertain detections: masked, except for the labeled people in them.
+        labelled: People with annotated keypoints; empty if there are no crowds. Pseudo labels are
+            not included, because their boxes also contain background.
     """
 
     file_name: str
@@ -59,7 +57,7 @@ class MaskRegions:
 
     @classmethod
     def from_image(cls, image: CocoImage) -> MaskRegions:
-        """The plan of an image's mask."""
+        """Collect the mask regions of an annotated image."""
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
         labelled = [p for p in others if p.is_labelled and not p.is_pseudo]
@@ -74,23 +72,27 @@ class MaskRegions:
 
     @property
     def boxes(self) -> int:
-        """How many ignored people have no segmentation, so that their box is ignored."""
+        """Number of people who are masked by their box, because they have no segmentation."""
         return sum(region.is_box for region in (*self.unlabelled, *self.crowds))
 
 
-def draw_mask(plan: MaskRegions) -> NDArray[np.uint8]:
-    """Draw a mask: not ((crowds and not labelled) or unlabelled).
+def draw_mask(regions: MaskRegions) -> NDArray[np.uint8]:
+    """Draw a mask: not ((crowds and not labeled) or unlabeled).
+
+    Args:
+        regions: Regions of the image.
 
     Returns:
-        (height, width) uint8, 255 where valid, 0 where ignored.
+        (height, width) uint8, 255 where the loss counts, else 0.
 
     Raises:
-        BodyPoseNetError: A segmentation is broken, or a box lies far outside.
+        BodyPoseNetError: A segmentation is invalid, or a box is far outside of the image.
     """
-    size = plan.height, plan.width
-    ignored = rasterize_regions(plan.unlabelled, *size)
-    if plan.crowds:
-        ignored |= rasterize_regions(plan.crowds, *size) & ~rasterize_regions(plan.labelled, *size)
+    size = regions.height, regions.width
+    ignored = rasterize_regions(regions.unlabelled, *size)
+    if regions.crowds:
+        labelled = rasterize_regions(regions.labelled, *size)
+        ignored |= rasterize_regions(regions.crowds, *size) & ~labelled
     return np.where(ignored, np.uint8(0), np.uint8(MASK_VALID))
 
 
@@ -98,49 +100,50 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
     """Draw the masks of images and write them as PNG.
 
     Args:
-        folder: Folder of the masks.
-        images: The images, with their people.
-        processes: How many processes share the work.
+        folder: Mask folder.
+        images: Annotated images.
+        processes: Number of worker processes.
 
     Returns:
-        How many masks there are, and how many people are masked by their box, for want of a
-        segmentation.
+        Number of masks, and number of people who are masked by their box because they have no
+        segmentation, by description.
 
     Raises:
         BodyPoseNetError: As `draw_mask`, or the folder cannot be written.
     """
-    plans = [MaskRegions.from_image(image) for image in images]
-    for place in {(folder / plan.file_name).parent for plan in plans}:
-        make_directory(place, "Name another mask_root_dir_path in the dataset spec.")
+    masks = [MaskRegions.from_image(image) for image in images]
+    for subfolder in {(folder / mask.file_name).parent for mask in masks}:
+        make_directory(subfolder, "Choose another mask_root_dir_path in the dataset spec.")
     write = partial(_write_mask, folder)
-    processes = min(processes, math.ceil(len(plans) / _MASKS_PER_TASK))
+    processes = min(processes, math.ceil(len(masks) / _MASKS_PER_TASK))
     if processes <= 1:
-        deque(progress(map(write, plans), "masks", len(plans)), maxlen=0)
+        deque(progress(map(write, masks), "masks", len(masks)), maxlen=0)
     else:
-        _write_in_parallel(write, plans, processes)
-    logger.info("%s: %d masks", folder, len(plans))
-    boxes = sum(plan.boxes for plan in plans)
-    return {"masks": len(plans), "people masked by their box, for want of a segmentation": boxes}
+        _write_in_parallel(write, masks, processes)
+    logger.info("%s: %d masks", folder, len(masks))
+    boxes = sum(mask.boxes for mask in masks)
+    return {"masks": len(masks), "people masked by their box (no segmentation)": boxes}
 
 
 def _write_in_parallel(
-    write: Callable[[MaskRegions], None], plans: Sequence[MaskRegions], processes: int
+    write: Callable[[MaskRegions], None], masks: Sequence[MaskRegions], processes: int
 ) -> None:
-    # Processes that start afresh, not forks: they do not inherit the annotations or any threads.
+    # Spawned, not forked: workers inherit neither the annotations nor any threads.
     with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
-        written = pool.map(write, plans, chunksize=_MASKS_PER_TASK)
+        written = pool.map(write, masks, chunksize=_MASKS_PER_TASK)
         try:
-            deque(progress(written, "masks", len(plans)), maxlen=0)
+            deque(progress(written, "masks", len(masks)), maxlen=0)
         except BrokenProcessPool as error:
             raise BodyPoseNetError(
-                "a process that draws masks has died", "Try again with a smaller --num_processes."
+                "A worker process that draws masks died.",
+                "Try again with a smaller --num_processes.",
             ) from error
 
 
 def _follow_parent() -> None:
-    """End when the parent ends this process or is gone, and not before.
+    """Let a worker exit only with its parent process.
 
-    Ctrl-C and SIGTERM may come to all processes, and the parent handles them.
+    Ctrl-C and SIGTERM can reach all processes of the group; the parent handles them.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -151,26 +154,32 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)  # the pool would wait for further masks
+    os._exit(1)  # without this, the pool waits for more masks
 
 
-def _write_mask(folder: Path, plan: MaskRegions) -> None:
-    if plan.unlabelled or plan.crowds:
+def _write_mask(folder: Path, regions: MaskRegions) -> None:
+    if regions.unlabelled or regions.crowds:
         try:
-            png = encode_png(draw_mask(plan))
+            png = encode_png(draw_mask(regions))
         except BodyPoseNetError as error:
-            raise BodyPoseNetError(f"{plan.file_name}: {error.what}", error.remedy) from error
+            raise BodyPoseNetError(f"{regions.file_name}: {error.what}", error.remedy) from error
     else:
-        png = encode_valid_mask(plan.height, plan.width)
-    # The folder is there: where it is removed meanwhile, the masks of before are gone.
-    with atomic_write(folder / plan.file_name, make_folder=False) as file:
+        png = encode_valid_mask(regions.height, regions.width)
+    # Fails if the folder was removed in the meantime, as the masks written before are lost then.
+    with atomic_write(folder / regions.file_name, make_folder=False) as file:
         file.write(png)
 
 
 def encode_png(gray: NDArray[np.uint8]) -> bytes:
-    """Encode a gray image, (H, W) uint8, as PNG, compressed lightly and without row filters.
+    """Encode a mask as PNG with low compression and without row filters.
 
-    For masks that is small enough, and training reads them several times as fast.
+    Files are still small, and training reads them several times as fast.
+
+    Args:
+        gray: (H, W) uint8.
+
+    Returns:
+        Content of the PNG file.
     """
     light = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
     plain = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
@@ -179,7 +188,15 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def encode_valid_mask(height: int, width: int) -> bytes:
-    """The PNG of a mask without ignored regions; datasets repeat a few thousand sizes."""
+    """Encode a mask in which the loss counts everywhere; cached, as image sizes repeat.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+
+    Returns:
+        Content of the PNG file.
+    """
     return encode_png(np.full((height, width), MASK_VALID, np.uint8))
 
 
@@ -187,16 +204,16 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
     """Read a mask.
 
     Args:
-        path: Any format that OpenCV reads.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        path: File in any format that OpenCV reads.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        (height, width) uint8 of pure 0 and 255, though TAO's JPEG masks hold other values; None
-        where all of it is known to be valid.
+        (height, width) uint8 with values 0 and 255 (other values, as in TAO's JPEG masks, are
+        thresholded); or None, to save decoding, if the file is one of `encode_valid_mask`.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         BodyPoseNetError: The file cannot be read, is not an image, or has another size.
     """
     try:
@@ -217,7 +234,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
         mask = imdecode(whole, cv2.IMREAD_GRAYSCALE)
     if mask is None or mask.shape != (height, width):
         raise BodyPoseNetError(
-            f"{path}: no mask of {width} x {height} pixels",
-            "Make the masks again: dataset_convert --generate_masks.",
+            f"{path}: not a mask of {width} x {height} pixels",
+            "Generate the masks again: dataset_convert --generate_masks.",
         )
     return cv2.threshold(mask, 127, MASK_VALID, cv2.THRESH_BINARY)[1]  # type: ignore[return-value]

@@ -1,6 +1,7 @@
-"""Training records in TFRecord files: `Record` <-> `tf.train.Example` (TAO reference, section 3.5).
+"""Read and write training records in TFRecord files.
 
-Reads the files of TAO's own dataset_convert as well.
+Each record is a `tf.train.Example` in TAO's format (TAO reference, section 3.5); files that TAO's
+own dataset_convert wrote can be read as well.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bodyposenet.types import Record
 
 
 def encode_record(record: Record) -> bytes:
-    """The `tf.train.Example` of a record; arrays are bytes of little-endian float64, C order."""
+    """Serialize a record as `tf.train.Example`; arrays are little-endian float64 in C order."""
     return encode_example(
         {
             "frame/image_id": record.image_id,
@@ -47,12 +48,12 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(message: bytes) -> Record:
-    """The record in a `tf.train.Example`.
+    """Parse a record from a serialized `tf.train.Example`.
 
-    `person/person_idx` and `person/num_other_people` may be absent.
+    The features `person/person_idx` and `person/num_other_people` are optional.
 
     Raises:
-        ValueError: The bytes are no Example, or no record of body poses.
+        ValueError: The bytes are not an Example, or the Example is not a training record.
     """
     features = Features(message)
     scales = _floats(features, "person/scales")
@@ -61,7 +62,7 @@ def decode_record(message: bytes) -> Record:
         joints = _floats(features, "person/joints").reshape(people, -1, 3)
         centers = _floats(features, "person/centers").reshape(people, 2)
     except ValueError as error:
-        raise ValueError(f"joints and centers do not fit {people} scales") from error
+        raise ValueError(f"numbers of joints and centers do not match {people} scales") from error
     return Record(
         image_id=features.integer("frame/image_id"),
         image_path=features.content("frame/image_path").decode(),
@@ -82,14 +83,18 @@ def _floats(features: Features, name: str) -> NDArray[np.float64]:
     content = features.content(name)
     if not content:
         raise ValueError(f"{name} is empty")
-    return np.frombuffer(bytearray(content), "<f8")  # of a bytearray: may be written to
+    return np.frombuffer(bytearray(content), "<f8")  # bytearray: the array is writable
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:
-    """Write a TFRecord file, replacing the old one at once.
+    """Write a TFRecord file, atomically replacing an existing one.
+
+    Args:
+        path: The file.
+        records: Records to write.
 
     Returns:
-        How many records it holds.
+        Number of records written.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -103,26 +108,27 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read the records of a TFRecord file from its beginning.
+    """Read the records of a TFRecord file in order.
 
     Raises:
-        BodyPoseNetError: The file is missing, no TFRecord file, damaged, or holds other things.
+        BodyPoseNetError: The file is missing, damaged, not a TFRecord file, or does not contain
+            training records.
     """
     for offset, message in read_frames(path):
         yield _decoded(path, offset, message)
 
 
 class RecordSet(Sequence[Record]):
-    """The records of several TFRecord files, in their order, read when they are asked for.
+    """Random access to the records of several TFRecord files; records are read on access.
 
-    It holds offsets only (8 bytes per record of each file, however often the file is named), so it
-    is cheap to keep and to send to workers.
+    Only offsets are kept in memory (8 bytes per record, once per file), so that a set is cheap to
+    pickle and send to worker processes.
 
     Args:
-        paths: TFRecord files; the records of one that is named twice are there twice.
+        paths: TFRecord files; a file that is listed twice contributes its records twice.
 
     Raises:
-        BodyPoseNetError: A file is missing, no TFRecord file, cut off or damaged.
+        BodyPoseNetError: A file is missing, truncated, damaged or not a TFRecord file.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -139,13 +145,13 @@ class RecordSet(Sequence[Record]):
         """Read a record.
 
         Raises:
-            BodyPoseNetError: The file is gone or damaged, or holds other things than records.
+            BodyPoseNetError: The file is missing or damaged, or does not contain training records.
         """
         index = range(len(self))[index]
         number = bisect_right(self._starts, index) - 1
-        path, place = self.paths[number], index - self._starts[number]
-        offset, following = self._offsets[path][place : place + 2].tolist()
-        return _decoded(path, offset, self._reader.read(path, offset, following))
+        path, position = self.paths[number], index - self._starts[number]
+        offset, next_offset = self._offsets[path][position : position + 2].tolist()
+        return _decoded(path, offset, self._reader.read(path, offset, next_offset))
 
 
 def _decoded(path: Path, offset: int, message: bytes) -> Record:
@@ -153,6 +159,6 @@ def _decoded(path: Path, offset: int, message: bytes) -> Record:
         return decode_record(message)
     except ValueError as error:
         raise BodyPoseNetError(
-            f"{path}: the record at byte {offset} is no record of body poses: {error}",
-            "Give a file that dataset_convert wrote.",
+            f"{path}: record at byte {offset} is not a training record: {error}",
+            "Use a file that dataset_convert wrote.",
         ) from error

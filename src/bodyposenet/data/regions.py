@@ -1,4 +1,4 @@
-"""Regions of images as COCO's polygons or run-length encodings, rasterized by COCO's rules."""
+"""Rasterize segmentations (polygons, RLE) and boxes by COCO's rules."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
 MAX_DISTANCE = 10
-"""Regions, boxes and keypoints farther away than so many image sizes are errors: the time that
-drawing takes grows with the distance."""
+"""Largest allowed coordinate of regions, boxes and keypoints, as a multiple of the longer side of
+the image; the time for rasterizing grows with the distance."""
 
-_LONGEST = 2_000_000
-"""Pixels around a polygon; drawing takes some 40 bytes for each."""
+_MAX_PERIMETER = 2_000_000
+"""Largest allowed perimeter of a polygon in pixels; rasterizing needs about 40 bytes per pixel."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Region:
     """The area of one annotation.
 
     Args:
-        annotation_id: Of the annotation, to name it in errors.
-        outline: Polygons [[x, y, x, y, ...], ...], lists or arrays, or a dict with COCO's RLE.
-        is_box: There is no segmentation, the outline is the box.
+        annotation_id: Id of the annotation, for error messages.
+        outline: Polygons [[x, y, x, y, ...], ...] as lists or arrays, or a dict with COCO's RLE.
+        is_box: Whether the outline is the box, because there is no segmentation.
     """
 
     annotation_id: int
@@ -37,17 +37,17 @@ class Region:
 
     @classmethod
     def from_person(cls, person: Person) -> Region:
-        """The segmentation of a person, or the box where there is none."""
-        outlined = cls.from_segmentation(person.annotation_id, person.segmentation)
-        if outlined is not None:
-            return outlined
+        """Return the region of a person's segmentation, or of the box if there is none."""
+        region = cls.from_segmentation(person.annotation_id, person.segmentation)
+        if region is not None:
+            return region
         x, y, width, height = person.box
         corners = [x, y, x + width, y, x + width, y + height, x, y + height]
         return cls(person.annotation_id, [corners], is_box=True)
 
     @classmethod
     def from_segmentation(cls, annotation_id: int, segmentation: Any) -> Region | None:
-        """A segmentation; None where there is none: polygons need three points."""
+        """Return the region of a segmentation, or None if it has no polygon of three points."""
         outline = segmentation
         if isinstance(outline, list):
             outline = [
@@ -58,7 +58,14 @@ class Region:
         return cls(annotation_id, outline, is_box=False) if outline else None
 
     def measure(self, height: int, width: int) -> tuple[float, tuple[float, float, float, float]]:
-        """The area in pixels and the box (x, y, width, height) of what lies within an image.
+        """Measure the part of the region inside of an image.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            Area in pixels, and box (x, y, width, height).
 
         Raises:
             BodyPoseNetError: As `rasterize_regions`.
@@ -69,13 +76,18 @@ class Region:
 
 
 def rasterize_regions(regions: Sequence[Region], height: int, width: int) -> NDArray[np.bool_]:
-    """Where any of the regions is, by COCO's own rasterizing.
+    """Rasterize the union of regions with COCO's implementation.
+
+    Args:
+        regions: The regions.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         (height, width) bool.
 
     Raises:
-        BodyPoseNetError: A segmentation is broken, or a box lies far outside.
+        BodyPoseNetError: A segmentation is invalid, or a box is far outside of the image.
     """
     if not regions:
         return np.zeros((height, width), bool, order="F")
@@ -84,7 +96,7 @@ def rasterize_regions(regions: Sequence[Region], height: int, width: int) -> NDA
 
 
 def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
-    """COCO's RLE of a region."""
+    """Encode a region as COCO's RLE."""
     try:
         if isinstance(region.outline, list):
             polygons = [_polygon(points, height, width) for points in region.outline]
@@ -92,26 +104,26 @@ def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
             return coco_mask.merge(parts)  # type: ignore[arg-type]  # a list, of a list
         rle = region.outline
         if list(rle["size"]) != [height, width]:
-            raise ValueError(f"its size is {rle['size']}, the image's [{height}, {width}]")
+            raise ValueError(f"expected the image size [{height}, {width}], got {rle['size']}")
         if isinstance(rle["counts"], list):
             rle = coco_mask.frPyObjects(rle, height, width)
-        coco_mask.decode(rle)  # finds runs that do not fill the image; merging does not
+        coco_mask.decode(rle)  # checks that the runs fill the image; merge() does not
         return rle  # type: ignore[return-value]  # a dict, of a dict
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         outline = "box" if region.is_box else "segmentation"
         raise BodyPoseNetError(
-            f"annotation {region.annotation_id}: its {outline} is broken: {error}",
-            "Correct it in the annotation file, or take it out.",
+            f"annotation {region.annotation_id}: invalid {outline}: {error}",
+            "Correct it in the annotation file, or remove it.",
         ) from error
 
 
 def _polygon(points: Any, height: int, width: int) -> list[float]:
     numbers = np.array(points, np.float64)
     if numbers.ndim != 1 or len(numbers) % 2:
-        raise ValueError(f"a polygon of {len(points)} numbers has no x and y for each point")
+        raise ValueError(f"expected pairs of x and y, got a polygon of {len(points)} values")
     if not np.abs(numbers).max() <= MAX_DISTANCE * max(height, width):
-        raise ValueError("it lies far outside of the image, or holds NaN")
+        raise ValueError("coordinates are far outside of the image or NaN")
     corners = numbers.reshape(-1, 2)
-    if np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum() > _LONGEST:
-        raise ValueError(f"a polygon is more than {_LONGEST:,} pixels around")
+    if np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum() > _MAX_PERIMETER:
+        raise ValueError(f"perimeter of a polygon exceeds {_MAX_PERIMETER:,} pixels")
     return numbers.tolist()

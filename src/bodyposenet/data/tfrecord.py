@@ -1,7 +1,8 @@
-"""TFRecord files: messages in, frames with checksums out, and back.
+"""Read and write TFRecord files and `tf.train.Example` messages without TensorFlow.
 
-A file is a row of frames: 8 bytes length, 4 bytes CRC of the length, the message, 4 bytes CRC of
-the message; all little-endian (tensorflow.org, "TFRecord and tf.train.Example").
+A TFRecord file is a sequence of frames, all little-endian: 8 bytes length, 4 bytes CRC of the
+length, the message, 4 bytes CRC of the message (tensorflow.org, "TFRecord and tf.train.Example").
+The messages here are `Example` protocol buffers, whose descriptors are built in this module.
 """
 
 from __future__ import annotations
@@ -31,36 +32,44 @@ _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
 
 _BUFFER = 2**18
-"""Bytes that are read at once from the beginning of a file to its end."""
-_MOST_OPEN_FILES = 64
-"""macOS lets a process open 256."""
+"""Buffer size in bytes for sequential reads."""
+_MAX_OPEN_FILES = 64
+"""Well below the limit of macOS, 256 per process."""
+
+_PACKAGE = "tensorflow"
+_KINDS = {
+    "bytes_list": ("BytesList", FieldDescriptorProto.TYPE_BYTES),
+    "float_list": ("FloatList", FieldDescriptorProto.TYPE_FLOAT),
+    "int64_list": ("Int64List", FieldDescriptorProto.TYPE_INT64),
+}
+"""Message name and value type of each kind of feature, in the order of the field numbers."""
 
 
 def masked_crc(data: bytes) -> int:
-    """TFRecord's checksum: CRC-32C, rotated by 15 bits, plus a constant."""
+    """Compute TFRecord's checksum: CRC-32C, rotated by 15 bits, plus a constant."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def encode_frame(message: bytes) -> bytes:
-    """The frame of one message."""
+    """Encode a message as a TFRecord frame."""
     length = struct.pack("<Q", len(message))
     crcs = _CRC.pack(masked_crc(length)), _CRC.pack(masked_crc(message))
     return b"".join((length, crcs[0], message, crcs[1]))
 
 
 def scan_frames(path: Path) -> NDArray[np.int64]:
-    """Find the messages of a file, checking the CRC of every length.
+    """Find the messages of a file, and check the CRC of each length.
 
     Args:
         path: A TFRecord file.
 
     Returns:
-        (N + 1,) the offset of each message in the file, and that of a message behind the last one,
-        in bytes. So the length of message i is the distance to the next one less 16.
+        (N + 1,) int64: byte offsets of the N messages, and the offset of a message appended to the
+        file. The length of message i is offsets[i + 1] - offsets[i] - 16.
 
     Raises:
-        BodyPoseNetError: The file is missing, no TFRecord file, cut off or damaged.
+        BodyPoseNetError: The file is missing, truncated, damaged or not a TFRecord file.
     """
     offsets = array("q", [_HEADER.size])
     try:
@@ -74,28 +83,31 @@ def scan_frames(path: Path) -> NDArray[np.int64]:
 
 
 class FrameReader:
-    """Reads single messages of TFRecord files, in any order.
+    """Random access to the messages of TFRecord files.
 
-    The files that it read last stay open, a bounded number of them. It travels to other processes.
+    The most recently used files stay open, up to a limit. A reader can be pickled.
     """
 
     def __init__(self) -> None:
-        self._open = lru_cache(_MOST_OPEN_FILES)(_OpenFile)
+        self._open = lru_cache(_MAX_OPEN_FILES)(_OpenFile)
 
     def __reduce__(self) -> tuple[type[FrameReader], tuple[()]]:
-        """Another process opens the files for itself."""
+        """Pickle without the open files; another process opens its own."""
         return FrameReader, ()
 
     def read(self, path: Path, offset: int, next_offset: int) -> bytes:
-        """Read one message, checking its CRC.
+        """Read one message, and check its CRC.
 
         Args:
             path: A TFRecord file.
-            offset: Of the message, from `scan_frames`.
-            next_offset: Of the message behind it.
+            offset: Offset of the message, from `scan_frames`.
+            next_offset: Offset of the next message.
+
+        Returns:
+            The message.
 
         Raises:
-            BodyPoseNetError: The file is gone, cut off or damaged.
+            BodyPoseNetError: The file is missing, truncated or damaged.
         """
         length = next_offset - offset - _OVERHEAD
         try:
@@ -106,32 +118,35 @@ class FrameReader:
 
 
 class _OpenFile(io.FileIO):
-    """A file that is closed when nobody holds it any more."""
+    """A file that is closed when it is garbage-collected."""
 
     def __init__(self, path: Path) -> None:
-        self._turn = Lock()
+        self._lock = Lock()
         super().__init__(path)
 
     def __del__(self) -> None:
         self.close()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read some bytes; a process that was forked off may read of the same file meanwhile."""
+        """Read bytes at an offset; safe if forked processes share the file."""
         if hasattr(os, "pread"):
             return os.pread(self.fileno(), size, offset)
-        with self._turn:  # Windows: has no pread, but no forks either
+        with self._lock:  # Windows has neither pread nor fork
             self.seek(offset)
             return self.read(size)
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Read a file from its beginning, checking all CRCs.
+    """Read all messages of a file in order, and check all CRCs.
+
+    Args:
+        path: A TFRecord file.
 
     Yields:
-        The offset of each message, and the message.
+        Offset and content of each message.
 
     Raises:
-        BodyPoseNetError: The file is missing, no TFRecord file, cut off or damaged.
+        BodyPoseNetError: The file is missing, truncated, damaged or not a TFRecord file.
     """
     try:
         with open(path, "rb", buffering=_BUFFER) as file:
@@ -142,21 +157,21 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _walk_frames(path: Path, file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Offset and length of each message; whoever takes them moves the file behind its CRC."""
-    at, size = 0, path.stat().st_size
+    """Yield offset and length of each message; the caller must seek to the end of its CRC."""
+    position, size = 0, path.stat().st_size
     while header := file.read(_HEADER.size):
-        length = _length_in(header)
-        if length is None or at + _OVERHEAD + length > size:
-            raise _broken_frame(path, at, header)
-        yield at + _HEADER.size, length
-        at += _OVERHEAD + length
+        length = _parse_length(header)
+        if length is None or position + _OVERHEAD + length > size:
+            raise _frame_error(path, position, header)
+        yield position + _HEADER.size, length
+        position += _OVERHEAD + length
 
 
 @lru_cache(2**14)
-def _length_in(header: bytes) -> int | None:
-    """The length that a header tells; None where it is cut off or its CRC is wrong.
+def _parse_length(header: bytes) -> int | None:
+    """Return the length in a header, or None if the header is truncated or its CRC is wrong.
 
-    It remembers them: many records have the same length, and their headers are the same.
+    Cached, because many records have the same length and thus the same header.
     """
     if len(header) < _HEADER.size:
         return None
@@ -164,21 +179,21 @@ def _length_in(header: bytes) -> int | None:
     return length if masked_crc(header[:8]) == crc else None
 
 
-def _broken_frame(path: Path, at: int, header: bytes) -> BodyPoseNetError:
-    """What is wrong with a frame whose header tells no length, or more than the file holds."""
-    if len(header) < _HEADER.size or _length_in(header) is not None:
-        return _cut_off(path, at)
-    if at == 0:
+def _frame_error(path: Path, position: int, header: bytes) -> BodyPoseNetError:
+    """Describe a frame whose header is invalid or exceeds the file."""
+    if len(header) < _HEADER.size or _parse_length(header) is not None:
+        return _truncated(path, position)
+    if position == 0:
         return BodyPoseNetError(
-            f"{path}: is no TFRecord file, or damaged: wrong CRC at byte 0",
-            "Give a file that dataset_convert wrote; compressed files must be unpacked.",
+            f"{path}: not a TFRecord file, or damaged: wrong CRC at byte 0",
+            "Use a file that dataset_convert wrote; decompress it if it is compressed.",
         )
-    return _damaged(path, at)
+    return _damaged(path, position)
 
 
 def _checked(path: Path, offset: int, length: int, frame: bytes) -> bytes:
     if len(frame) < length + _CRC.size:
-        raise _cut_off(path, offset - _HEADER.size)
+        raise _truncated(path, offset - _HEADER.size)
     message = frame[:length]
     if masked_crc(message) != _CRC.unpack_from(frame, length)[0]:
         raise _damaged(path, offset)
@@ -188,42 +203,32 @@ def _checked(path: Path, offset: int, length: int, frame: bytes) -> bytes:
 def _unreadable(path: Path, error: OSError) -> BodyPoseNetError:
     return BodyPoseNetError(
         f"{path}: cannot be read: {error.strerror or error}",
-        "Name the files that dataset_convert wrote.",
+        "Check the path; use a file that dataset_convert wrote.",
     )
 
 
-def _cut_off(path: Path, at: int) -> BodyPoseNetError:
+def _truncated(path: Path, position: int) -> BodyPoseNetError:
     return BodyPoseNetError(
-        f"{path}: is cut off: it ends within the record at byte {at}",
+        f"{path}: truncated: the file ends within the record at byte {position}",
         "Copy the file again, or convert the dataset again.",
     )
 
 
-def _damaged(path: Path, at: int) -> BodyPoseNetError:
+def _damaged(path: Path, position: int) -> BodyPoseNetError:
     return BodyPoseNetError(
-        f"{path}: is damaged: wrong CRC at byte {at}",
+        f"{path}: damaged: wrong CRC at byte {position}",
         "Copy the file again, or convert the dataset again.",
     )
-
-
-_PACKAGE = "tensorflow"
-
-_KINDS = {
-    "bytes_list": ("BytesList", FieldDescriptorProto.TYPE_BYTES),
-    "float_list": ("FloatList", FieldDescriptorProto.TYPE_FLOAT),
-    "int64_list": ("Int64List", FieldDescriptorProto.TYPE_INT64),
-}
-"""Kinds of features in the order of their numbers: the message and the type of its values."""
 
 
 class Features:
-    """The features of an Example, whoever wrote it.
+    """The features of a `tf.train.Example`.
 
     Args:
-        message: A serialized Example.
+        message: A serialized Example of any writer.
 
     Raises:
-        ValueError: The bytes are no Example.
+        ValueError: The bytes are not an Example.
     """
 
     def __init__(self, message: bytes) -> None:
@@ -236,35 +241,38 @@ class Features:
         return name in self._features
 
     def content(self, name: str) -> bytes:
-        """The first value of a feature of bytes.
+        """Return the first value of a bytes feature.
 
         Raises:
-            ValueError: There is no such feature, or it holds no bytes.
+            ValueError: The feature is missing or of another type.
         """
-        # A name that is not there gives an empty feature: quicker than to look twice.
+        # A missing name gives an empty feature, which is faster than a check in advance.
         values = self._features[name].bytes_list.value
         if not values:
-            raise ValueError(f"it has no bytes feature {name}")
+            raise ValueError(f"missing bytes feature {name}")
         return values[0]
 
     def integer(self, name: str) -> int:
-        """The first value of a feature of integers.
+        """Return the first value of an integer feature.
 
         Raises:
-            ValueError: There is no such feature, or it holds no integers.
+            ValueError: The feature is missing or of another type.
         """
         values = self._features[name].int64_list.value
         if not values:
-            raise ValueError(f"it has no integer feature {name}")
+            raise ValueError(f"missing integer feature {name}")
         return values[0]
 
 
 def encode_example(features: Mapping[str, bytes | int]) -> bytes:
-    """Encode features of one value each, in the order of their names.
+    """Serialize a `tf.train.Example` with features of one value each, sorted by name.
 
     Args:
-        features: Name -> bytes, or an integer of 64 bits with sign. No name begins with another:
-            protocol buffers have no one order for these.
+        features: Bytes or signed 64-bit integers by name. No name should be a prefix of another,
+            because protocol buffers do not define an order for such names.
+
+    Returns:
+        The serialized Example.
     """
     example = _Example()
     for name, value in features.items():
@@ -275,7 +283,7 @@ def encode_example(features: Mapping[str, bytes | int]) -> bytes:
 
 
 def _describe_messages() -> FileDescriptorProto:
-    """What TensorFlow's example.proto and feature.proto say."""
+    """Build the descriptors of TensorFlow's example.proto and feature.proto."""
     file = FileDescriptorProto(name="example.proto", package=_PACKAGE, syntax="proto3")
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
@@ -295,7 +303,7 @@ def _describe_messages() -> FileDescriptorProto:
 def _add_field(
     message: Any, name: str, number: int, kind: str | int, *, repeated: bool = False
 ) -> FieldDescriptorProto:
-    """Describe a field: `kind` is the name of a message, or a type of protocol buffers."""
+    """Add a field; `kind` is the name of a message or a scalar type of protocol buffers."""
     label = "REPEATED" if repeated else "OPTIONAL"
     field = message.field.add(name=name, number=number, label=f"LABEL_{label}")
     if isinstance(kind, str):
