@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bodyposenet.demo import draw_scene
 from bodyposenet.exporting.float16 import to_float16
-from bodyposenet.exporting.int8.calibration import measure_ranges
-from bodyposenet.exporting.int8.cross_layer_equalization import equalize
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, to_int8
+from bodyposenet.exporting.int8.ranges import measure_ranges
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
@@ -55,7 +55,7 @@ def photos() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def int8_files(content: bytes, photos: NDArray[np.float32]) -> dict[str, bytes]:
-    even = equalize(content)
+    even = equalize_channels(content)
     ranges = measure_ranges(even, [photos[:2], photos[2:]], "percentile", 2)
     return {
         target: to_int8(even, ranges, QuantizationOptions(target)) for target in ("cpu", "tensorrt")

@@ -18,7 +18,7 @@ ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 CHAIN = Skeleton(
     "chain", tuple(f"joint_{n}" for n in range(23)), tuple((n, n + 1) for n in range(22))
 )
-RULE = PruningOptions(granularity=2, min_num_filters=2)
+OPTIONS = PruningOptions(granularity=2, min_num_filters=2)
 
 NETWORKS = {
     "vgg": {"stages": 3},
@@ -74,84 +74,84 @@ def traced(request) -> tuple[BodyPoseNetwork, list[tuple[str, ...]]]:
     return network, dependency_groups(network)
 
 
-def silence(
+def zero_removed_filters(
     network: BodyPoseNetwork, kept: dict[str, np.ndarray], groups: list[tuple[str, ...]]
 ) -> None:
-    """Make what the filters that go give 0, in all layers that share them."""
+    """Set the removed filters to 0, in all layers of their groups."""
     layers = network.layers()
-    for tied in groups:
-        filters = next((kept[name] for name in tied if name in kept), None)
+    for group in groups:
+        filters = next((kept[name] for name in group if name in kept), None)
         if filters is None:
             continue
-        for name in tied:
+        for name in group:
             layer = layers[name]
-            gone = np.setdiff1d(np.arange(len(layer.weight)), filters)
+            removed = np.setdiff1d(np.arange(len(layer.weight)), filters)
             with torch.no_grad():
-                layer.weight[gone] = 0
+                layer.weight[removed] = 0
                 if layer.bias is not None:
-                    layer.bias[gone] = 0
+                    layer.bias[removed] = 0
 
 
-def maps_of(network: BodyPoseNetwork) -> list[torch.Tensor]:
+def compute_maps(network: BodyPoseNetwork) -> list[torch.Tensor]:
     images = torch.randint(0, 256, (2, 48, 40, 3), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         maps = network(network.normalize(images.to(torch.uint8)))
     return [*maps.heatmaps, *maps.pafs]
 
 
-def check_exact(
+def check_pruning(
     network: BodyPoseNetwork, threshold: float, groups: list[tuple[str, ...]] | None = None
 ) -> BodyPoseNetwork:
-    kept = rank_filters(network, RULE).kept(threshold)
+    kept = rank_filters(network, OPTIONS).kept(threshold)
     pruned = prune_channels(network, kept)
     assert sum(pruned.out_channels().values()) < 0.9 * sum(network.out_channels().values())
-    silence(network, kept, groups or dependency_groups(network))
-    for ours, theirs in zip(maps_of(pruned), maps_of(network), strict=True):
+    zero_removed_filters(network, kept, groups or dependency_groups(network))
+    for ours, theirs in zip(compute_maps(pruned), compute_maps(network), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
     return pruned
 
 
-def test_a_pruned_network_is_the_one_with_filters_of_zeros(traced):
+def test_pruned_network_equals_one_with_zeroed_filters(traced):
     network, groups = traced
-    check_exact(deepcopy(network), 0.8, groups)
+    check_pruning(deepcopy(network), 0.8, groups)
 
 
-def test_a_skeleton_of_many_limbs():
-    check_exact(make_network("vgg", CHAIN), 0.8)
+def test_skeleton_with_many_limbs():
+    check_pruning(make_network("vgg", CHAIN), 0.8)
 
 
 @pytest.mark.parametrize("kind", ["attention", "lightweight", "movenet"])
 def test_a_pruned_network_can_be_pruned_again(kind):
-    once = check_exact(make_network(kind), 0.8)
-    check_exact(once, 0.85)
+    once = check_pruning(make_network(kind), 0.8)
+    check_pruning(once, 0.85)
 
 
 @pytest.mark.parametrize("kind", ["attention", "lightweight", "movenet"])
-def test_a_file_keeps_the_widths(kind, tmp_path):
+def test_file_keeps_the_out_channels(kind, tmp_path):
     network = make_network(kind)
-    pruned = prune_channels(network, rank_filters(network, RULE).kept(0.8))
+    pruned = prune_channels(network, rank_filters(network, OPTIONS).kept(0.8))
     save_model(tmp_path / "m.tlt", pruned)
     loaded = load_model(tmp_path / "m.tlt").eval()
     assert loaded.out_channels() == pruned.out_channels()
-    for ours, theirs in zip(maps_of(loaded), maps_of(pruned), strict=True):
+    for ours, theirs in zip(compute_maps(loaded), compute_maps(pruned), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
 
 
-def test_the_network_itself_stays_as_it_is():
+def test_the_network_is_not_modified():
     network = make_network("lightweight").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    prune_channels(network, rank_filters(network, RULE).kept(0.8))
+    prune_channels(network, rank_filters(network, OPTIONS).kept(0.8))
     assert network.training
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_every_layer_is_in_one_group(traced):
+def test_every_layer_is_in_exactly_one_group(traced):
     network, groups = traced
     assert sorted(name for group in groups for name in group) == sorted(network.layers())
 
 
-def test_sums_products_and_depthwise_convolutions_tie_layers():
+def test_sums_products_and_depthwise_convolutions_join_groups():
     groups = {
         name: group
         for group in dependency_groups(make_network("lightweight attention"))
@@ -165,7 +165,7 @@ def test_sums_products_and_depthwise_convolutions_tie_layers():
     assert groups["paf_out"] == ("paf_out",)
 
 
-def test_levels_of_a_pyramid_tie_layers():
+def test_levels_of_a_feature_pyramid_join_groups():
     groups = {group[0]: group for group in dependency_groups(make_network("movenet without norms"))}
     level = ("fpn_lateral32_conv", "fpn_lateral16_conv", "fpn_fuse16_dwconv")
     assert groups["fpn_lateral32_conv"] == level

@@ -39,7 +39,7 @@ from bodyposenet.exporting.engine import (
 )
 from bodyposenet.exporting.outputs import (
     check_outputs,
-    find_model,
+    find_trained_model,
     is_sealed,
     output_file,
     warn_of_plain_files,
@@ -389,7 +389,7 @@ def _make_plan(options: ExportOptions) -> _Plan:
             f"Folder not found: --verify_images {options.verify_images}",
             "Give a folder of photos to compare on.",
         )
-    model = find_model(Path(options.model))
+    model = find_trained_model(Path(options.model))
     output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)
     data_type, device = options.exported_type, _device_options(options)
     is_int8 = options.data_type == "int8"

@@ -155,7 +155,7 @@ def prune(options: PruneOptions) -> PruneResult:
             would be removed.
     """
     from bodyposenet.model.checkpoint import model_header, named_tensors, read_model, write_tensors
-    from bodyposenet.pruning.cost import table
+    from bodyposenet.pruning.cost import comparison_table
     from bodyposenet.pruning.dependency_graph import prune_channels
     from bodyposenet.pruning.threshold_rule import rank_filters
 
@@ -166,25 +166,25 @@ def prune(options: PruneOptions) -> PruneResult:
     key, output = options.read_key(), _output_file(options)
     with StatusFile(options.results_dir or output.parent) as status:
         header, network = read_model(model_file(Path(options.model)), key)
-        rule = PruningOptions(
+        pruning_options = PruningOptions(
             options.normalizer, options.equalization_criterion,
             options.pruning_granularity, options.min_num_filters,
         )  # fmt: skip
-        ranking = rank_filters(network, rule, options.excluded_layers)
+        ranking = rank_filters(network, pruning_options, options.excluded_layers)
         threshold = _choose_threshold(options, network, ranking)
         pruned = prune_channels(network, ranking.kept(threshold))
-        lines = table(network, pruned, ranking, norms=options.verbose)
+        lines = comparison_table(network, pruned, ranking, norms=options.verbose)
         if pruned.out_channels() == network.out_channels():
             logger.info("%s", "\n".join(lines))
             raise BodyPoseNetError(
                 f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
                 f"the least norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
-                f"{rule.granularity}",
+                f"{pruning_options.granularity}",
                 "Give a larger --pruning_threshold (-v shows the norms), or --target_macs, the "
                 "share of the compute that may be left.",
             )
         narrowed = model_header(pruned, epoch=header["epoch"], spec=header["spec"])
-        narrowed["pruned"] = asdict(rule) | {"threshold": threshold}
+        narrowed["pruned"] = asdict(pruning_options) | {"threshold": threshold}
         write_tensors(output, narrowed, named_tensors(pruned), key=key)
         if output.suffix.lower() == ".hdf5":
             logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)

@@ -12,7 +12,7 @@ from bodyposenet.files import exists, is_file, is_folder, make_directory, refuse
 _TRAINED, _PLAIN, _SEALED, _ENGINE = ".tlt", ".onnx", ".etlt", ".engine"
 
 
-def find_model(named: Path) -> Path:
+def find_trained_model(named: Path) -> Path:
     """Find the model to export.
 
     Args:

@@ -31,7 +31,27 @@ _MAX_COMPARED = 12
 _MIN_HELD_OUT = 4
 """Fewer photos than this say little about a model."""
 
+_PEOPLE = (2, 3, 5, 9)
+"""Bounds between kinds of images: 1, 2, 3-4, 5-8 and more people."""
+_SEEN = (1 / 3, 2 / 3)
+"""Bounds between kinds of images: few, some and most keypoints labelled, on average."""
+
+Kind = tuple[int, int]
+
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A subset of a dataset's images with labelled people.
+
+    Args:
+        copies: Of the selected images.
+        others: The images that are not selected, in random order.
+    """
+
+    copies: list[Path]
+    others: list[Path]
 
 
 def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
@@ -150,6 +170,54 @@ def read_held_out(held_out: Sequence[Path] | None, folder: Path) -> list[NDArray
     return photos
 
 
+def select_images(
+    annotations: str | Path,
+    image_dir: str | Path,
+    output_dir: str | Path,
+    count: int,
+    seed: int = 0,
+    joints: tuple[str, ...] = COCO_JOINTS,
+) -> Selection:
+    """Copy a representative subset of a dataset's images with labelled people.
+
+    Args:
+        annotations: In COCO's keypoint format.
+        image_dir: What the file names of the annotations are relative to.
+        output_dir: Receives the copies; it is made, and must be empty.
+        count: How many images.
+        seed: The same seed selects the same images.
+        joints: That the dataset labels.
+
+    Raises:
+        BodyPoseNetError: There are fewer images with labelled people, the folder is not empty, or a
+            file cannot be read or written.
+    """
+    folder, target = Path(image_dir), make_directory(output_dir)
+    if any(target.iterdir()):
+        raise BodyPoseNetError(
+            f"{target}: the folder for the selected images is not empty",
+            "Name a new folder (--cal_image_dir): all of its images are used for calibration.",
+        )
+    images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
+    there = [image for image in images if is_file(folder / image.file_name)]
+    if len(there) < len(images):
+        logger.warning("%s: %d images are missing", folder, len(images) - len(there))
+    if len(there) < count:
+        raise BodyPoseNetError(
+            f"{annotations}: found {len(there)} images with labelled people in {folder}, but "
+            f"{count} are to be selected",
+            "Lower --batches or --batch_size, or take a larger dataset.",
+        )
+    kinds = _by_kind(there, len(joints))
+    chosen = _choose(list(kinds.values()), count, seed)
+    selected = {image.file_name for image in chosen}
+    others = [folder / image.file_name for image in there if image.file_name not in selected]
+    np.random.default_rng(seed).shuffle(others)
+    copies = [_copy(folder, image, target) for image in chosen]
+    logger.info("Selected %d of %d images of %d kinds: %s", count, len(there), len(kinds), target)
+    return Selection(copies, others)
+
+
 def fit_photos(
     photos: Iterable[NDArray[np.uint8]], engine: Engine, shape: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
@@ -212,75 +280,6 @@ def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray
             unreadable.append(path)
         else:
             yield image
-
-
-_PEOPLE = (2, 3, 5, 9)
-"""Bounds between kinds of images: 1, 2, 3-4, 5-8 and more people."""
-_SEEN = (1 / 3, 2 / 3)
-"""Bounds between kinds of images: few, some and most keypoints labelled, on average."""
-
-Kind = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A subset of a dataset's images with labelled people.
-
-    Args:
-        copies: Of the selected images.
-        others: The images that are not selected, in random order.
-    """
-
-    copies: list[Path]
-    others: list[Path]
-
-
-def select_images(
-    annotations: str | Path,
-    image_dir: str | Path,
-    output_dir: str | Path,
-    count: int,
-    seed: int = 0,
-    joints: tuple[str, ...] = COCO_JOINTS,
-) -> Selection:
-    """Copy a representative subset of a dataset's images with labelled people.
-
-    Args:
-        annotations: In COCO's keypoint format.
-        image_dir: What the file names of the annotations are relative to.
-        output_dir: Receives the copies; it is made, and must be empty.
-        count: How many images.
-        seed: The same seed selects the same images.
-        joints: That the dataset labels.
-
-    Raises:
-        BodyPoseNetError: There are fewer images with labelled people, the folder is not empty, or a
-            file cannot be read or written.
-    """
-    folder, target = Path(image_dir), make_directory(output_dir)
-    if any(target.iterdir()):
-        raise BodyPoseNetError(
-            f"{target}: the folder for the selected images is not empty",
-            "Name a new folder (--cal_image_dir): all of its images are used for calibration.",
-        )
-    images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
-    there = [image for image in images if is_file(folder / image.file_name)]
-    if len(there) < len(images):
-        logger.warning("%s: %d images are missing", folder, len(images) - len(there))
-    if len(there) < count:
-        raise BodyPoseNetError(
-            f"{annotations}: found {len(there)} images with labelled people in {folder}, but "
-            f"{count} are to be selected",
-            "Lower --batches or --batch_size, or take a larger dataset.",
-        )
-    kinds = _by_kind(there, len(joints))
-    chosen = _choose(list(kinds.values()), count, seed)
-    selected = {image.file_name for image in chosen}
-    others = [folder / image.file_name for image in there if image.file_name not in selected]
-    np.random.default_rng(seed).shuffle(others)
-    copies = [_copy(folder, image, target) for image in chosen]
-    logger.info("Selected %d of %d images of %d kinds: %s", count, len(there), len(kinds), target)
-    return Selection(copies, others)
 
 
 def _labelled(image: CocoImage) -> list[int]:

@@ -1,1 +1,1 @@
-"""A trained network to a narrower one: TAO's threshold rule on a dependency graph."""
+"""Structured pruning of trained networks: TAO's threshold rule on a dependency graph."""

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-accumulates for an image."""
+"""Cost of a network: its parameters, and its multiply-accumulates (MACs) for one image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.pruning.threshold_rule import Ranking
 
 SIZE = 256
-"""Height and width of the image that the multiply-accumulates are counted for."""
+"""Height and width in pixels of the image that MACs are counted for."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a network.
+    """Cost of a network.
 
     Args:
-        parameters: What training changes.
-        macs: Multiply-accumulates of all convolutions for an image of SIZE x SIZE.
+        parameters: Number of trainable parameters.
+        macs: Multiply-accumulates of all convolutions for an image of SIZE x SIZE pixels.
     """
 
     parameters: int
@@ -30,11 +30,12 @@ class Cost:
 
 
 def compute_cost(network: BodyPoseNetwork, out_channels: Mapping[str, int] | None = None) -> Cost:
-    """Count, with nothing calculated.
+    """Compute the cost of a network from shapes only, on PyTorch's meta device.
 
     Args:
         network: The network.
-        out_channels: Convolution's TAO name -> the output channels that it is to have instead.
+        out_channels: Output channels of convolutions by layer name, for the cost of a pruned
+            version of the network; convolutions that are not listed keep theirs.
     """
     macs = 0
 
@@ -51,37 +52,41 @@ def compute_cost(network: BodyPoseNetwork, out_channels: Mapping[str, int] | Non
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_hook(count)
         shadow(torch.zeros(1, 3, SIZE, SIZE))
-    return Cost(sum(part.numel() for part in shadow.parameters()), macs)
+    return Cost(sum(parameter.numel() for parameter in shadow.parameters()), macs)
 
 
-def table(
+def comparison_table(
     before: BodyPoseNetwork, after: BodyPoseNetwork, ranking: Ranking, *, norms: bool = False
 ) -> list[str]:
-    """A line for each convolution, and two for what all of them cost.
+    """Format a table of the network before and after pruning.
 
     Args:
         before: The network.
-        after: The same, pruned.
-        ranking: Tells why a layer stays whole.
-        norms: Also tell the least, the median and the largest norm of each layer's filters; layers
-            that keep the same filters have them in common.
+        after: The pruned network.
+        ranking: The ranking of its filters, with the reasons why layers are not pruned.
+        norms: Whether to add the smallest, the median and the largest norm of each layer's filters;
+            the layers of a dependency group share their norms.
+
+    Returns:
+        A header, one line per convolution with its number of filters, and a line each for the
+        parameters and the MACs.
     """
-    out_channels, narrowed = before.out_channels(), after.out_channels()
-    notes = dict(ranking.whole)
+    filters_before, filters_after = before.out_channels(), after.out_channels()
+    notes = dict(ranking.unpruned)
     if norms:
         notes |= {
             name: "norms {:.3g} {:.3g} {:.3g}".format(*np.quantile(group.norms, (0, 0.5, 1)))
             for group in ranking.groups
             for name in group.convolutions
         }
-    whole, pruned = compute_cost(before), compute_cost(after)
     rows = [
-        (name, str(out_channels[name]), str(narrowed[name]), notes.get(name, ""))
-        for name in out_channels
+        (name, str(filters_before[name]), str(filters_after[name]), notes.get(name, ""))
+        for name in filters_before
     ]
+    cost_before, cost_after = compute_cost(before), compute_cost(after)
     for name, large, small, unit in (
-        ("million parameters", whole.parameters, pruned.parameters, 1e6),
-        (f"GMAC at {SIZE} x {SIZE}", whole.macs, pruned.macs, 1e9),
+        ("million parameters", cost_before.parameters, cost_after.parameters, 1e6),
+        (f"GMAC at {SIZE} x {SIZE}", cost_before.macs, cost_after.macs, 1e9),
     ):
         rows.append((name, f"{large / unit:.2f}", f"{small / unit:.2f}", f"{small / large:.1%}"))
     width = max(len(name) for name, *_ in rows)

@@ -1,7 +1,8 @@
-"""Which layers of a network keep the same filters, and a network without some of its filters.
+"""Dependency groups of a network's layers, and removal of channels from whole groups.
 
-torch-pruning follows the channels: through batch normalization, depthwise convolutions, sums,
-products and concatenations.
+torch-pruning (Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023) traces which
+layers share their channels: through batch normalization, depthwise convolutions, sums, products and
+concatenations.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from bodyposenet.model.network import BodyPoseNetwork
 
 
 def dependency_groups(network: BodyPoseNetwork) -> list[tuple[str, ...]]:
-    """Groups of layers that keep the same filters.
+    """Group the layers that must keep the same output channels.
 
-    A convolution and the batch normalization and depthwise convolutions behind it are a group, as
-    are those whose outputs are added up or multiplied.
+    A convolution forms a group with the batch normalization and the depthwise convolutions that
+    follow it. Convolutions whose outputs are added or multiplied belong to the same group.
 
     Returns:
-        TAO's layer names, convolutions and batch normalizations; groups and layers in the order of
-        the data. Every layer is in one group.
+        Names of convolutions and batch normalizations; groups and layers are in forward order.
+        Every layer is in exactly one group.
     """
     graph, names = _trace(network), {layer: name for name, layer in network.layers().items()}
-    order = {name: place for place, name in enumerate(names.values())}
+    order = {name: index for index, name in enumerate(names.values())}
     groups = []
     for group in graph.get_all_groups(root_module_types=(nn.Conv2d,)):
         members = {
@@ -44,27 +45,28 @@ def dependency_groups(network: BodyPoseNetwork) -> list[tuple[str, ...]]:
 def prune_channels(
     network: BodyPoseNetwork, kept: Mapping[str, NDArray[np.int64]]
 ) -> BodyPoseNetwork:
-    """A copy of the network that has only these filters.
+    """Return a copy of a network with only the given output channels.
 
     Args:
-        network: Stays as it is.
-        kept: Convolution's TAO name -> ascending indices of the filters that it keeps, the same
-            throughout a group; one of a group speaks for all of it. The others stay whole.
+        network: The network; it is not modified.
+        kept: Ascending indices of the output channels to keep, by the name of the convolution. One
+            convolution of a dependency group suffices; if several are given, their indices must be
+            equal. Groups that are not given keep all channels.
     """
     network = deepcopy(network)
     graph, layers = _trace(network), network.layers()
-    for name, filters in kept.items():
-        width = network.out_channels()[name]
-        if width > len(filters):  # else its group has lost them already
-            removed = np.setdiff1d(np.arange(width), filters).tolist()
+    for name, channels in kept.items():
+        count = network.out_channels()[name]
+        if count > len(channels):  # otherwise the group has been pruned already
+            removed = np.setdiff1d(np.arange(count), channels).tolist()
             graph.get_pruning_group(layers[name], prune_conv_out_channels, removed).prune()
     return network
 
 
 def _trace(network: BodyPoseNetwork) -> DependencyGraph:
-    """The dependency graph; the network's mode stays."""
+    """Build the dependency graph; the network stays in its mode (training or evaluation)."""
     training = network.training
-    # Two cells: torch-pruning looks at channels only.
+    # The smallest input of two cells is enough, because torch-pruning only traces channels.
     example = torch.zeros(1, 3, network.stride, 2 * network.stride)
     with torch.enable_grad():
         graph = DependencyGraph().build_dependency(network, (example,))

@@ -12,39 +12,40 @@ from bodyposenet.pruning.threshold_rule import Ranking
 
 
 def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> float:
-    """The threshold of the largest network with at most this share of the multiply-accumulates.
+    """Find the threshold that leaves the largest network within a budget of MACs.
 
-    The larger the threshold, the fewer filters any layer keeps: a bisection over the norms finds
-    the network. All thresholds from its norm up to the next give it; of these it is the shortest.
+    A larger threshold never keeps more filters of any layer, so the network is found by bisection
+    over the norms. All thresholds from one norm up to the next one give the same network; the one
+    with the fewest decimals is returned.
 
     Args:
         network: The network before pruning.
-        ranking: Its filters.
-        share: Of its multiply-accumulates, between 0 and 1.
+        ranking: The ranking of its filters.
+        share: Maximum MACs of the pruned network as a share of the network's, between 0 and 1.
 
     Raises:
-        BodyPoseNetError: Every threshold leaves more.
+        BodyPoseNetError: No threshold prunes that much.
     """
     whole = compute_cost(network).macs
-    # At the largest norm no filter would stand out any more (see `check_threshold`).
+    # At the largest norm every filter would count as prunable (see `check_threshold`).
     norms = ranking.norms()
     thresholds = [0.0, *norms[:-1]]
 
-    def spared(threshold: float) -> float:
+    def removed_share(threshold: float) -> float:
         return 1 - compute_cost(network, ranking.out_channels(threshold)).macs / whole
 
-    place = bisect_left(thresholds, 1 - share, key=spared)
-    if place == len(thresholds):
+    index = bisect_left(thresholds, 1 - share, key=removed_share)
+    if index == len(thresholds):
         raise BodyPoseNetError(
-            f"--target_macs {share:g}: the least that is possible is "
-            f"{1 - spared(thresholds[-1]):.3g} of the multiply-accumulates",
-            "Ask for more, lower --min_num_filters and --pruning_granularity, or exclude fewer "
-            "layers.",
+            f"--target_macs {share:g} cannot be reached: at least "
+            f"{1 - removed_share(thresholds[-1]):.3g} of the multiply-accumulates remain",
+            "Give a larger share, lower --min_num_filters and --pruning_granularity, or exclude "
+            "fewer layers.",
         )
-    return _shortest(float(thresholds[place]), float(norms[place]))
+    return _shortest_decimal(float(thresholds[index]), float(norms[index]))
 
 
-def _shortest(least: float, limit: float) -> float:
-    """The number from `least` to below `limit` with the fewest decimals."""
-    rounded = (math.ceil(least * 10**digits) / 10**digits for digits in range(1, 16))
-    return next((number for number in rounded if least <= number < limit), least)
+def _shortest_decimal(low: float, high: float) -> float:
+    """Return the number with the fewest decimals that is at least `low` and below `high`."""
+    rounded = (math.ceil(low * 10**digits) / 10**digits for digits in range(1, 16))
+    return next((number for number in rounded if low <= number < high), low)

@@ -1,4 +1,9 @@
-"""What `prune` goes by, and the words for it."""
+"""TAO's pruning rule: filters whose norm does not exceed a threshold are removed.
+
+The norms of a layer's filters are normalized, combined over the layers of a dependency group (TAO's
+equalization criterion) and compared with one threshold for the whole network. `rank_filters` does
+all but the last step, so that several thresholds can be tried on one `Ranking`.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +25,15 @@ Equalization = Literal["union", "intersection", "arithmetic_mean", "geometric_me
 
 @dataclass(frozen=True)
 class PruningOptions:
-    """What is the same for all layers, but for the threshold.
+    """Options of the pruning rule, except for the threshold (TAO reference, section 13).
 
     Args:
-        normalizer: What a norm is divided by. max: the layer's largest; L2: the root of the sum of
-            the squares of the layer's norms, over their count.
-        equalization: How layers that keep the same filters come to one norm for each. union: the
-            largest; intersection: the smallest; or a mean.
-        granularity: Filters are kept in multiples of this.
-        min_num_filters: No layer keeps less, unless it has less.
+        normalizer: Divisor of a layer's norms. `max`: the largest of them. `L2`: the root of the
+            sum of their squares, divided by their number.
+        equalization: How the norms of the layers in a dependency group are combined. `union`: the
+            largest; `intersection`: the smallest; or one of the two means.
+        granularity: The number of filters that a layer keeps is rounded up to a multiple of this.
+        min_num_filters: Minimum number of filters that a layer keeps (fewer if it has fewer).
     """
 
     normalizer: Normalizer = "max"
@@ -37,25 +42,105 @@ class PruningOptions:
     min_num_filters: int = 16
 
 
-def filter_norms(kernel: NDArray[np.floating], normalizer: Normalizer) -> NDArray[np.float64]:
-    """The L2 norms of a convolution's filters, made comparable between layers.
+@dataclass(frozen=True, eq=False)
+class RankedGroup:
+    """Convolutions that must keep the same filters, and the norms of these filters.
 
     Args:
-        kernel: (F, C, rows, columns); C is 1 where each channel is convolved by itself.
+        convolutions: Names of the convolutions, in forward order.
+        norms: (F,) combined norm of each filter.
+    """
+
+    convolutions: tuple[str, ...]
+    norms: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Norms of a network's filters, from which each threshold gives the filters to keep.
+
+    Args:
+        options: Options that the norms were computed with.
+        groups: Groups whose filters may be removed.
+        unpruned: Reason by the name of each convolution that keeps all its filters.
+    """
+
+    options: PruningOptions
+    groups: tuple[RankedGroup, ...]
+    unpruned: dict[str, str]
+
+    def kept(self, threshold: float) -> dict[str, NDArray[np.int64]]:
+        """Return the ascending indices of the filters to keep, by the name of the convolution."""
+        kept = {}
+        for group in self.groups:
+            filters = kept_filters(group.norms, threshold, self.options)
+            kept |= dict.fromkeys(group.convolutions, filters)
+        return kept
+
+    def out_channels(self, threshold: float) -> dict[str, int]:
+        """Return the number of filters to keep, by the name of the convolution."""
+        return {name: len(filters) for name, filters in self.kept(threshold).items()}
+
+    def norms(self) -> NDArray[np.float64]:
+        """Return the distinct norms, ascending; only at these does a threshold make a change."""
+        return np.unique(np.concatenate([group.norms for group in self.groups]))
+
+
+def rank_filters(
+    network: BodyPoseNetwork, options: PruningOptions, excluded: Collection[str] = ()
+) -> Ranking:
+    """Compute the norms of all filters, except for those of the output layers.
+
+    Args:
+        network: The network.
+        options: Normalization and combination of the norms.
+        excluded: Names of layers that keep all their filters, as do the other layers of their
+            dependency groups.
+
+    Raises:
+        BodyPoseNetError: An excluded layer does not exist, a weight is not finite, or the options
+            leave no filter that could be removed.
+    """
+    layers = network.layers()
+    _check_names(excluded, layers)
+    outputs = set(network.outputs())
+    groups, unpruned = [], {}
+    for group in dependency_groups(network):
+        convolutions = tuple(name for name in group if isinstance(layers[name], nn.Conv2d))
+        named = [name for name in group if name in excluded]
+        if outputs & set(group):
+            unpruned |= dict.fromkeys(convolutions, "output")
+        elif named:
+            unpruned |= {
+                name: "excluded" if name in named else f"as {named[0]}" for name in convolutions
+            }
+        else:
+            norms = [_layer_norms(name, layers[name], options) for name in convolutions]
+            groups.append(RankedGroup(convolutions, combine_norms(norms, options.equalization)))
+    ranking = Ranking(options, tuple(groups), unpruned)
+    _check_possible(ranking)
+    return ranking
+
+
+def filter_norms(kernel: NDArray[np.floating], normalizer: Normalizer) -> NDArray[np.float64]:
+    """Compute the normalized L2 norms of a convolution's filters.
+
+    Args:
+        kernel: (F, C, rows, columns); C is 1 for depthwise convolutions.
         normalizer: See `PruningOptions`.
 
     Returns:
-        (F,) at least 0; all 0 where the kernel is. max: at most 1; L2: at most F.
+        (F,) in 0 to 1 for `max` and 0 to F for `L2`; all 0 if the kernel is 0.
     """
     norms = np.linalg.norm(kernel.reshape(len(kernel), -1).astype(np.float64), axis=1)
     divisor = norms.max() if normalizer == "max" else np.linalg.norm(norms) / len(norms)
     return norms / (divisor or 1.0)
 
 
-def equalize(
+def combine_norms(
     norms: Sequence[NDArray[np.float64]], equalization: Equalization
 ) -> NDArray[np.float64]:
-    """One norm per filter for layers that keep the same filters.
+    """Combine the norms of layers that must keep the same filters.
 
     Args:
         norms: (F,) of each layer.
@@ -75,119 +160,54 @@ def equalize(
 
 
 def kept_filters(
-    norms: NDArray[np.float64], threshold: float, rule: PruningOptions
+    norms: NDArray[np.float64], threshold: float, options: PruningOptions
 ) -> NDArray[np.int64]:
-    """The filters to keep: those with a norm above the threshold, and what the rule adds to them.
+    """Return the filters of a layer to keep: those whose norm exceeds the threshold.
+
+    If these are fewer than the minimum or not a multiple of the granularity, the filters with the
+    largest norms among the others are kept as well.
 
     Args:
         norms: (F,).
         threshold: In the units of the norms.
-        rule: Its least number and its granularity fill up, with the largest of the other norms.
+        options: Minimum number of filters and granularity.
 
     Returns:
         Ascending indices.
     """
-    count = max(np.count_nonzero(norms > threshold), min(rule.min_num_filters, len(norms)))
-    count = min(-(-count // rule.granularity) * rule.granularity, len(norms))
+    count = max(np.count_nonzero(norms > threshold), min(options.min_num_filters, len(norms)))
+    count = min(-(-count // options.granularity) * options.granularity, len(norms))
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
-@dataclass(frozen=True, eq=False)
-class RankedGroup:
-    """Convolutions that keep the same filters.
-
-    Args:
-        convolutions: Their TAO names, in the order of the data.
-        norms: (F,) how much each filter matters.
-    """
-
-    convolutions: tuple[str, ...]
-    norms: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The filters of a network, in order of their norms.
-
-    Args:
-        rule: What the norms were made with.
-        groups: Those whose filters may go.
-        whole: Convolution that keeps all its filters -> why.
-    """
-
-    rule: PruningOptions
-    groups: tuple[RankedGroup, ...]
-    whole: dict[str, str]
-
-    def kept(self, threshold: float) -> dict[str, NDArray[np.int64]]:
-        """Convolution's TAO name -> ascending indices of the filters that it keeps."""
-        found = {}
-        for group in self.groups:
-            filters = kept_filters(group.norms, threshold, self.rule)
-            found |= dict.fromkeys(group.convolutions, filters)
-        return found
-
-    def out_channels(self, threshold: float) -> dict[str, int]:
-        """Convolution's TAO name -> how many filters it keeps."""
-        return {name: len(filters) for name, filters in self.kept(threshold).items()}
-
-    def norms(self) -> NDArray[np.float64]:
-        """All different norms, ascending: only there does a threshold change anything."""
-        return np.unique(np.concatenate([group.norms for group in self.groups]))
-
-
-def rank_filters(
-    network: BodyPoseNetwork, rule: PruningOptions, excluded: Collection[str] = ()
-) -> Ranking:
-    """Rank the filters of all layers but the outputs.
-
-    Args:
-        network: The network.
-        rule: How to.
-        excluded: TAO names of layers that keep all their filters, and with them those that must
-            keep the same.
-
-    Raises:
-        BodyPoseNetError: A name is no layer's, a weight is no finite number, or the rule leaves no
-            filter that could go.
-    """
-    layers = network.layers()
-    _check_names(excluded, layers)
-    outputs = set(network.outputs())
-    groups, whole = [], {}
-    for tied in dependency_groups(network):
-        convolutions = tuple(name for name in tied if isinstance(layers[name], nn.Conv2d))
-        named = [name for name in tied if name in excluded]
-        if outputs & set(tied):
-            whole |= dict.fromkeys(convolutions, "output")
-        elif named:
-            reasons = {name: "excluded" if name in named else f"as {named[0]}" for name in tied}
-            whole |= {name: reasons[name] for name in convolutions}
-        else:
-            norms = [_norms(name, layers[name], rule) for name in convolutions]
-            groups.append(RankedGroup(convolutions, equalize(norms, rule.equalization)))
-    ranking = Ranking(rule, tuple(groups), whole)
-    _check_possible(ranking)
-    return ranking
-
-
 def check_threshold(ranking: Ranking, threshold: float) -> None:
-    """Make sure that a threshold tells filters apart.
+    """Check that at least one filter has a norm above a threshold.
 
     Raises:
-        BodyPoseNetError: No filter is above it.
+        BodyPoseNetError: No filter has.
     """
     norms = ranking.norms()
     if threshold < norms[-1]:
         return
     remedy = f"This model's norms are {norms[0]:.2g} to {norms[-1]:.2g}: choose one in between."
-    if ranking.rule.normalizer == "max":
+    if ranking.options.normalizer == "max":
         remedy += " Thresholds of 1 and more are for --normalizer L2."
     raise BodyPoseNetError(
-        f"--pruning_threshold {threshold:g}: no filter has a larger norm, so that every layer "
-        "would be left with --min_num_filters",
+        f"--pruning_threshold {threshold:g}: no filter has a larger norm, so every layer would be "
+        "reduced to --min_num_filters",
         remedy,
     )
+
+
+def _layer_norms(name: str, layer: nn.Module, options: PruningOptions) -> NDArray[np.float64]:
+    assert isinstance(layer, nn.Conv2d)
+    norms = filter_norms(layer.weight.detach().cpu().numpy(), options.normalizer)
+    if not np.isfinite(norms).all():
+        raise BodyPoseNetError(
+            f"Layer {name} has weights that are not finite",
+            "Prune an earlier checkpoint, from before the training diverged.",
+        )
+    return norms
 
 
 def _check_names(excluded: Collection[str], layers: Collection[str]) -> None:
@@ -195,30 +215,21 @@ def _check_names(excluded: Collection[str], layers: Collection[str]) -> None:
         if name not in layers:
             close = closest(name, layers) or list(layers)[:3]
             raise BodyPoseNetError(
-                f"--excluded_layers: no layer is named {name}", f"There are {', '.join(close)} ..."
+                f"--excluded_layers: the model has no layer named {name}",
+                f"Some of its layers: {', '.join(close)}.",
             )
 
 
 def _check_possible(ranking: Ranking) -> None:
-    """Refuse a rule that keeps all filters whatever the threshold is."""
-    least = ranking.out_channels(np.inf)
-    if any(len(group.norms) > least[group.convolutions[0]] for group in ranking.groups):
+    """Refuse options that keep all filters at any threshold."""
+    fewest = ranking.out_channels(np.inf)
+    if any(len(group.norms) > fewest[group.convolutions[0]] for group in ranking.groups):
         return
-    widest = max((len(group.norms) for group in ranking.groups), default=0)
-    rule = ranking.rule
+    most = max((len(group.norms) for group in ranking.groups), default=0)
+    options = ranking.options
     raise BodyPoseNetError(
-        f"nothing can be pruned: the layers that may be have {widest} filters at most; "
-        f"--pruning_granularity is {rule.granularity}, --min_num_filters {rule.min_num_filters}",
+        f"No filter can be pruned: the layers that may be pruned have at most {most} filters, with "
+        f"--pruning_granularity {options.granularity} and --min_num_filters "
+        f"{options.min_num_filters}",
         "Lower these two, or exclude fewer layers.",
     )
-
-
-def _norms(name: str, layer: nn.Module, rule: PruningOptions) -> NDArray[np.float64]:
-    assert isinstance(layer, nn.Conv2d)
-    norms = filter_norms(layer.weight.detach().cpu().numpy(), rule.normalizer)
-    if not np.isfinite(norms).all():
-        raise BodyPoseNetError(
-            f"the weights of {name} are not all finite numbers",
-            "Prune an earlier checkpoint, from before the training diverged.",
-        )
-    return norms

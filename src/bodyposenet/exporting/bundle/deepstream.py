@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bodyposenet.exporting.bundle import trtexec
 from bodyposenet.exporting.bundle.signature import ModelSignature
-from bodyposenet.exporting.bundle.templates import fill
+from bodyposenet.exporting.bundle.templates import render_template
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
@@ -55,7 +55,7 @@ def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
     """
     scale, *_ = signature.description.image_scale
     offsets = [scale * offset for offset in signature.description.image_offset]
-    return fill(
+    return render_template(
         "nvinfer.txt",
         {
             "name": signature.name,
@@ -97,7 +97,7 @@ def write_postprocessing(signature: ModelSignature) -> str:
             f"# {joints} joints: that application is compiled for {_MOST_JOINTS} and must be "
             "compiled anew.\n"
         )
-    return fill(
+    return render_template(
         "postprocess.yml",
         {
             "name": signature.name,

@@ -12,7 +12,7 @@ def read_template(name: str) -> str:
     return (files("bodyposenet") / "resources" / "deployment" / name).read_text("utf-8")
 
 
-def fill(name: str, values: Mapping[str, object]) -> str:
+def render_template(name: str, values: Mapping[str, object]) -> str:
     """Return a template with its `$names` replaced.
 
     Args:

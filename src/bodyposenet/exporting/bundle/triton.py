@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from bodyposenet.exporting.bundle.signature import DeviceTensor, ModelSignature
-from bodyposenet.exporting.bundle.templates import fill
+from bodyposenet.exporting.bundle.templates import render_template
 
 Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
 
@@ -32,7 +32,7 @@ def write_configuration(signature: ModelSignature, platform: Platform) -> str:
     def block(tensors: Sequence[DeviceTensor]) -> str:
         return ",\n".join(_tensor(tensor, signature.batch, platform) for tensor in tensors)
 
-    return fill(
+    return render_template(
         "config.pbtxt",
         {
             "name": signature.name,

@@ -6,7 +6,7 @@ Written against NVIDIA's documentation of trtexec 10 and 11; not run here, for w
 from __future__ import annotations
 
 from bodyposenet.exporting.bundle.signature import ModelSignature
-from bodyposenet.exporting.bundle.templates import fill
+from bodyposenet.exporting.bundle.templates import render_template
 
 _INSTEAD = {
     "fp32": "leave it out",
@@ -33,7 +33,7 @@ def write_script(signature: ModelSignature, workspace: int) -> str:
         signature: Signature of a model that TensorRT can read.
         workspace: Bytes that TensorRT may use while it builds.
     """
-    return fill(
+    return render_template(
         "trtexec.sh",
         {
             "name": signature.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 from bodyposenet.console import logger
 from bodyposenet.exporting.bundle import deepstream, triton, trtexec
 from bodyposenet.exporting.bundle.signature import DeviceTensor, ModelSignature, read_signature
-from bodyposenet.exporting.bundle.templates import fill, read_template
+from bodyposenet.exporting.bundle.templates import read_template, render_template
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.files import atomic_write
 
@@ -141,7 +141,7 @@ def write_readme(
     parts = {file if file in _MEANINGS else file.partition("/")[0] for file in files}
     description, (height, width) = signature.description, signature.shape
     stride = description.stride
-    return fill(
+    return render_template(
         "README.md",
         {
             "name": signature.name,

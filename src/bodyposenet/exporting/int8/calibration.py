@@ -6,13 +6,11 @@ calibration cache. Files that exist are read, files that are named and do not ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger, progress
@@ -20,14 +18,14 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.int8.calibration_cache import (
     CALIBRATE_AGAIN,
     CalibrationMetadata,
-    digest_of,
+    cache_digest,
     find_tensors,
     read_cache,
     read_metadata,
     write_cache,
     write_metadata,
 )
-from bodyposenet.exporting.int8.ranges import Histogram, Method, Range
+from bodyposenet.exporting.int8.ranges import Batches, CalibrationMethod, Range, measure_ranges
 from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
 from bodyposenet.exporting.photos import (
     batched,
@@ -39,14 +37,9 @@ from bodyposenet.exporting.photos import (
 )
 from bodyposenet.files import exists, is_file, is_folder
 from bodyposenet.inference.engines import onnx as onnx_engine
-from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import Signature, normalize
-from bodyposenet.inference.engines.onnx import open_session, read_tensors, session_header
+from bodyposenet.inference.engines.exported import normalize
 
 _MAX_LISTED = 5
-
-Batches = Iterable[NDArray[np.float32]]
-"""(N, H, W, 3) float32, normalized RGB."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class ExpectedCalibration:
         batches: Number of batches, if they come from a tensorfile.
     """
 
-    method: Method | None = None
+    method: CalibrationMethod | None = None
     images: int | None = None
     shape: tuple[int, int] | None = None
     batches: int | None = None
@@ -141,7 +134,11 @@ def check_source(source: CalibrationSource) -> None:
 
 
 def find_ranges(
-    content: bytes, source: CalibrationSource, method: Method, needed: Sequence[str], model: str
+    content: bytes,
+    source: CalibrationSource,
+    method: CalibrationMethod,
+    needed: Sequence[str],
+    model: str,
 ) -> dict[str, Range]:
     """Read the ranges of a model's tensors, or measure and write them.
 
@@ -166,7 +163,7 @@ def find_ranges(
     if source.cache_file is not None:
         text = write_cache(source.cache_file, ranges)
         metadata = CalibrationMetadata(
-            model=model, cache=digest_of(text), method=method,
+            model=model, cache=cache_digest(text), method=method,
             input_shape=source.shape, batches=len(images), images=sum(images),
             photos=sample_digest(folder, sum(images)) if folder else None,
             ranges={name: (covered.low, covered.high) for name, covered in ranges.items()},
@@ -260,34 +257,6 @@ def read_matching_metadata(source: CalibrationSource, cache: Path) -> Calibratio
             f"{CALIBRATE_AGAIN} Omit these flags to use it as it is.",
         )
     return metadata
-
-
-def measure_ranges(
-    content: bytes, batches: Batches, method: Method, total: int | None = None
-) -> dict[str, Range]:
-    """Run a model on images and measure the ranges of its tensors.
-
-    Images run one by one, so that neither many batches nor large ones need more memory.
-
-    Args:
-        content: A float32 ONNX file from `export_onnx`.
-        batches: (N, H, W, 3) float32 each, normalized RGB, whatever input the model has.
-        method: Calibration method, see `Histogram.range`.
-        total: Number of batches, for the progress bar.
-
-    Returns:
-        Range of every float tensor from the network's normalized input on, by name.
-
-    Raises:
-        BodyPoseNetError: The model cannot be run on the images.
-    """
-    collector = ActivationCollector(content)
-    histograms: dict[str, Histogram] = {}
-    for batch in progress(batches, "calibration", total):
-        for tensors in collector.run(batch):
-            for name, values in tensors.items():
-                histograms.setdefault(name, Histogram()).add(values)
-    return {name: histogram.range(method) for name, histogram in histograms.items()}
 
 
 def _read_cached(
@@ -387,91 +356,3 @@ def _no_images() -> BodyPoseNetError:
         "Give their folder (--cal_image_dir), or an existing tensorfile (--cal_data_file) or "
         "calibration cache (--cal_cache_file).",
     )
-
-
-_MODEL = "the exported model"
-
-
-class ActivationCollector:
-    """Runs a model and returns all of its float tensors.
-
-    Args:
-        content: A float32 ONNX file from `export_onnx`.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        model = onnx.load_model_from_string(content)
-        self._names = _float_tensors(model.graph)
-        known = {output.name for output in model.graph.output}
-        model.graph.output.extend(
-            onnx.ValueInfoProto(name=name) for name in self._names if name not in known
-        )
-        self._session = open_session(_MODEL, content=model.SerializeToString(), device="cpu")
-        inputs = read_tensors(self._session.get_inputs())
-        outputs = read_tensors(self._session.get_outputs())
-        self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})
-        (self._input,) = inputs
-        header = session_header(self._session)
-        assert header is not None  # `export_onnx` writes one
-        self.description = ModelDescription.from_header(_MODEL, header)
-
-    @property
-    def fixed_shape(self) -> tuple[int, int] | None:
-        """Height and width of the images if the model fixes them, else None."""
-        return self._signature.fixed_shape
-
-    def run(self, batch: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Yield the tensors by name, from the first convolution's input on.
-
-        Images run one by one, or in the model's static batch size, so that large batches need no
-        more memory.
-
-        Args:
-            batch: (N, H, W, 3) float32, normalized RGB, whatever input the model has.
-
-        Raises:
-            BodyPoseNetError: The model computes values that are not finite.
-        """
-        count = self._signature.batch or 1
-        inputs = self._as_input(batch)
-        for start in range(0, len(inputs), count):
-            images = inputs[start : start + count]
-            rest = np.repeat(images[-1:], count - len(images), axis=0)
-            full = np.concatenate([images, rest])
-            found: Any = self._session.run(self._names, {self._input: full})
-            tensors = dict(zip(self._names, found, strict=True))
-            if full.dtype == np.float32:
-                tensors[self._input] = full
-            _check_finite(tensors)
-            yield {name: values[: len(images)] for name, values in tensors.items()}
-
-    def _as_input(self, batch: NDArray[np.float32]) -> NDArray[Any]:
-        """Convert normalized images to the model's layout, and to pixels if it normalizes them."""
-        inputs: NDArray[Any] = batch
-        if self._signature.normalizes_input:
-            scale, offset = self.description.image_scale, self.description.image_offset
-            pixels = (batch + np.array(offset, np.float32)) * np.array(scale, np.float32)
-            inputs = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-        if not self._signature.channels_last:
-            inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
-        return inputs
-
-
-def _check_finite(tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    for name, values in tensors.items():
-        if not np.isfinite(values).all():
-            raise BodyPoseNetError(
-                f"Tensor {name} of the model has values that are not finite, which INT8 cannot "
-                "represent",
-                "Look for NaN in the training, or export a model of an earlier epoch.",
-            )
-
-
-def _float_tensors(graph: onnx.GraphProto) -> list[str]:
-    """Name the float tensors from the first convolution's input on."""
-    kinds = {
-        value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)
-    }
-    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
-    names = [graph.node[first].input[0], *(node.output[0] for node in graph.node[first:])]
-    return [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from pydantic import ConfigDict, ValidationError
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.ranges import LEVELS, Method, Range
+from bodyposenet.exporting.int8.ranges import INT8_MAX, CalibrationMethod, Range
 from bodyposenet.files import atomic_write, exists, write_json
 from bodyposenet.specs.loading import Block
 from bodyposenet.specs.number_types import PositiveInt
@@ -53,7 +53,7 @@ def write_cache(path: Path, ranges: Mapping[str, Range]) -> bytes:
         BodyPoseNetError: The file cannot be written.
     """
     lines = [
-        f"{name}: {struct.pack('>f', covered.largest / LEVELS).hex()}"
+        f"{name}: {struct.pack('>f', covered.largest / INT8_MAX).hex()}"
         for name, covered in ranges.items()
     ]
     content = "".join(f"{line}\n" for line in (_TITLE, *lines)).encode()
@@ -87,7 +87,7 @@ def read_cache(path: Path) -> dict[str, Range]:
         step = struct.unpack(">f", bytes.fromhex(found[2].zfill(8)))[0] if found else -1.0
         if found is None or not 0 <= step < float("inf"):
             raise _broken(path, f"line {number} is not a tensor and its step: {line[:60]!r}")
-        ranges[found[1]] = Range(-LEVELS * step, LEVELS * step)
+        ranges[found[1]] = Range(-INT8_MAX * step, INT8_MAX * step)
     return ranges
 
 
@@ -154,7 +154,7 @@ class CalibrationMetadata(Block):
 
     model: str
     cache: str
-    method: Method
+    method: CalibrationMethod
     input_shape: tuple[PositiveInt, PositiveInt]
     batches: PositiveInt | None = None
     images: PositiveInt
@@ -213,7 +213,7 @@ def read_metadata(cache: Path) -> CalibrationMetadata | None:
         raise BodyPoseNetError(
             f"{path}: damaged, so it is unknown how {cache} was made", CALIBRATE_AGAIN
         ) from error
-    if metadata.cache != digest_of(cache.read_bytes()):
+    if metadata.cache != cache_digest(cache.read_bytes()):
         raise BodyPoseNetError(
             f"{cache}: changed since {path} was written for it",
             f"Delete {path} to use the cache as it is, or both to calibrate again.",
@@ -221,7 +221,7 @@ def read_metadata(cache: Path) -> CalibrationMetadata | None:
     return metadata
 
 
-def digest_of(cache: bytes) -> str:
+def cache_digest(cache: bytes) -> str:
     """Return the SHA-256 of a cache's content."""
     return hashlib.sha256(cache).hexdigest()
 

@@ -18,8 +18,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bodyposenet.demo import draw_scene
-from bodyposenet.exporting.int8 import qdq as initializers
-from bodyposenet.exporting.int8.calibration import ActivationCollector
+from bodyposenet.exporting.int8.qdq import PARAMETERS, read_parameter, set_parameter
+from bodyposenet.exporting.int8.ranges import ActivationCollector
 from bodyposenet.inference.engines.exported import normalize
 
 _PASSING = ("Add", "MaxPool", "Relu")
@@ -48,7 +48,7 @@ class _ScalingGroup:
     consumers: list[ir.Node] = field(default_factory=list)
 
 
-def equalize(content: bytes) -> bytes:
+def equalize_channels(content: bytes) -> bytes:
     """Scale the channels before depthwise convolutions to similar sizes.
 
     Args:
@@ -66,13 +66,13 @@ def equalize(content: bytes) -> bytes:
     parts = {
         (layer, part): numbers
         for layer in dict.fromkeys(layers)
-        for part in initializers.PARTS
-        if (numbers := initializers.read(layer, part)) is not None
+        for part in PARAMETERS
+        if (numbers := read_parameter(layer, part)) is not None
     }
     for group in groups:
         factors = _factors(group, sizes)
         for layer in group.producers:
-            for part in initializers.PARTS:
+            for part in PARAMETERS:
                 if (layer, part) in parts:
                     parts[layer, part] = (parts[layer, part].T / factors).T
         for layer in group.consumers:
@@ -80,7 +80,7 @@ def equalize(content: bytes) -> bytes:
             axis = 0 if is_depthwise(layer) else 1
             parts[layer, "weight"] = np.moveaxis(np.moveaxis(weight, axis, -1) * factors, -1, axis)
     for (layer, part), numbers in parts.items():
-        initializers.change(model.graph, layer, part, numbers)
+        set_parameter(model.graph, layer, part, numbers)
     return ir.to_proto(model).SerializeToString()
 
 
@@ -125,7 +125,7 @@ def _groups(node: ir.Node) -> int:
 
 def is_depthwise(node: ir.Node) -> bool:
     """Return whether a node is a depthwise convolution."""
-    weight = initializers.read(node, "weight") if node.op_type == "Conv" else None
+    weight = read_parameter(node, "weight") if node.op_type == "Conv" else None
     return weight is not None and weight.shape[:2] == (_groups(node), 1) and len(weight) > 1
 
 

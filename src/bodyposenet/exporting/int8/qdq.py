@@ -14,12 +14,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bodyposenet.exporting.int8 import qdq as initializers
-from bodyposenet.exporting.int8.ranges import LEVELS, Range
+from bodyposenet.exporting.int8.ranges import INT8_MAX, Range
 
 Int8Target = Literal["cpu", "tensorrt"]
 
-LAYERS: dict[Int8Target, tuple[str, ...]] = {
+INT8_OPERATORS: dict[Int8Target, tuple[str, ...]] = {
     "cpu": ("Conv", "Add", "MaxPool", "Mul", "Sigmoid"),
     "tensorrt": ("Conv",),
 }
@@ -29,7 +28,7 @@ _LARGEST_BIAS = 2**30
 """Largest INT32 bias, which leaves room for the products that are added."""
 
 
-class Grid(NamedTuple):
+class QuantizationParameters(NamedTuple):
     """Quantization grid of a tensor: value = scale * (integer - zero_point).
 
     Args:
@@ -41,14 +40,14 @@ class Grid(NamedTuple):
     zero_point: NDArray[np.integer]
 
 
-def activation_grid(covered: Range, target: Int8Target) -> Grid:
+def activation_parameters(covered: Range, target: Int8Target) -> QuantizationParameters:
     """Return a UINT8 grid with the range's zero point, or for TensorRT an INT8 grid around 0."""
     if target == "tensorrt":
-        scale = covered.largest / LEVELS or 1.0
-        return Grid(np.array(scale, np.float32), np.array(0, np.int8))
+        scale = covered.largest / INT8_MAX or 1.0
+        return QuantizationParameters(np.array(scale, np.float32), np.array(0, np.int8))
     scale = (covered.high - covered.low) / 255 or 1.0
     zero_point = np.clip(np.rint(-covered.low / scale), 0, 255)
-    return Grid(np.array(scale, np.float32), zero_point.astype(np.uint8))
+    return QuantizationParameters(np.array(scale, np.float32), zero_point.astype(np.uint8))
 
 
 def quantized_values(layers: Sequence[ir.Node], target: Int8Target) -> list[ir.Value]:
@@ -60,11 +59,11 @@ def quantized_values(layers: Sequence[ir.Node], target: Int8Target) -> list[ir.V
     """
     values = [value for layer in layers for value in _activations(layer)]
     if target == "cpu":
-        values += [result(layer) for layer in layers]
+        values += [fused_output(layer) for layer in layers]
     return list(dict.fromkeys(values))
 
 
-def result(layer: ir.Node) -> ir.Value:
+def fused_output(layer: ir.Node) -> ir.Value:
     """Return a layer's output, after its ReLU or ReLU6 if that is the only consumer."""
     (output,) = layer.outputs
     followers = [use.node for use in output.uses()]
@@ -93,7 +92,7 @@ def _is_relu(node: ir.Node) -> bool:
     return least is not None and least.const_value is not None and least.const_value.numpy() == 0
 
 
-def insert(
+def insert_qdq(
     graph: ir.Graph, layers: Sequence[ir.Node], ranges: Mapping[str, Range], target: Int8Target
 ) -> None:
     """Quantize activations and weights of the layers.
@@ -105,9 +104,9 @@ def insert(
         target: Placement and type of the integers.
     """
     inside = set(layers)
-    given = {result(layer) for layer in layers} if target == "cpu" else set()
+    given = {fused_output(layer) for layer in layers} if target == "cpu" else set()
     grids = {
-        value: activation_grid(ranges[str(value.name)], target)
+        value: activation_parameters(ranges[str(value.name)], target)
         for value in quantized_values(layers, target)
     }
     for layer in layers:
@@ -115,7 +114,7 @@ def insert(
             _quantize_weights(graph, layer, grids[_activations(layer)[0]], target)
     for node in [node for node in graph if node.op_type == "Conv" and node not in inside]:
         images = node.inputs[0]
-        if images is None or images not in given or result(node) not in grids:
+        if images is None or images not in given or fused_output(node) not in grids:
             continue
         if is_never_negative(images):
             _keep_in_float(graph, node, images)
@@ -133,7 +132,7 @@ def _activations(layer: ir.Node) -> list[ir.Value]:
     return [value for value in inputs if value is not None and not value.is_initializer()]
 
 
-def _pass_through(graph: ir.Graph, value: ir.Value, grid: Grid) -> ir.Value:
+def _pass_through(graph: ir.Graph, value: ir.Value, grid: QuantizationParameters) -> ir.Value:
     """Quantize and dequantize a value; return the result."""
     name, producer = value.name, value.producer()
     numbers = _constants(graph, str(name), grid)
@@ -153,12 +152,14 @@ def _take_over_output(graph: ir.Graph, value: ir.Value, restored: ir.Value) -> N
     graph.outputs[graph.outputs.index(value)] = restored
 
 
-def _quantize_weights(graph: ir.Graph, layer: ir.Node, images: Grid, target: Int8Target) -> None:
+def _quantize_weights(
+    graph: ir.Graph, layer: ir.Node, images: QuantizationParameters, target: Int8Target
+) -> None:
     """Quantize weights to INT8 per output channel and, for the CPU, the bias to INT32."""
-    weights = initializers.read(layer, "weight")
-    bias = initializers.read(layer, "bias") if target == "cpu" else None
+    weights = read_parameter(layer, "weight")
+    bias = read_parameter(layer, "bias") if target == "cpu" else None
     assert weights is not None
-    steps = np.abs(weights).reshape(len(weights), -1).max(axis=1) / LEVELS
+    steps = np.abs(weights).reshape(len(weights), -1).max(axis=1) / INT8_MAX
     if bias is not None:
         steps = np.maximum(steps, np.abs(bias) / (_LARGEST_BIAS * images.scale))
     steps = np.where(steps == 0, 1.0, steps).astype(np.float32)
@@ -193,18 +194,18 @@ def _store(
 ) -> None:
     """Replace a weight or a bias by integers, with a scale for each output channel."""
     name = f"{layer.name}.{part}"
-    stored = initializers.add(graph, f"{name}/integers", integers)
-    grid = Grid(steps, np.zeros(len(steps), integers.dtype))
+    stored = add_initializer(graph, f"{name}/integers", integers)
+    grid = QuantizationParameters(steps, np.zeros(len(steps), integers.dtype))
     inputs = [stored, *_constants(graph, name, grid)]
     dequantize = _node("DequantizeLinear", inputs, f"{name}/dequantized", {"axis": 0})
     graph.insert_before(layer, dequantize)
-    initializers.replace(graph, layer, part, dequantize.outputs[0])
+    replace_parameter(graph, layer, part, dequantize.outputs[0])
 
 
-def _constants(graph: ir.Graph, name: str, grid: Grid) -> list[ir.Value]:
+def _constants(graph: ir.Graph, name: str, grid: QuantizationParameters) -> list[ir.Value]:
     return [
-        initializers.add(graph, f"{name}/scale", grid.scale),
-        initializers.add(graph, f"{name}/zero_point", grid.zero_point),
+        add_initializer(graph, f"{name}/scale", grid.scale),
+        add_initializer(graph, f"{name}/zero_point", grid.zero_point),
     ]
 
 
@@ -217,18 +218,18 @@ def _node(
     return ir.node(operator, inputs, attributes, outputs=[ir.Value(name=name)], name=name)
 
 
-PARTS = {"weight": 1, "bias": 2}
+PARAMETERS = {"weight": 1, "bias": 2}
 """Part of a convolution -> index of its input."""
 
 
-def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
+def read_parameter(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
     """Return the weight or the bias of a convolution, or None if it has none.
 
     Args:
         layer: The convolution.
         part: `weight` or `bias`.
     """
-    index = PARTS[part]
+    index = PARAMETERS[part]
     value = layer.inputs[index] if index < len(layer.inputs) else None
     if value is None:
         return None
@@ -236,7 +237,7 @@ def read(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
     return value.const_value.numpy()
 
 
-def change(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]) -> None:
+def set_parameter(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]) -> None:
     """Change the weight or bias of a convolution, but not of others that share it.
 
     Args:
@@ -245,15 +246,17 @@ def change(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float
         part: `weight` or `bias`.
         numbers: The new values.
     """
-    value = layer.inputs[PARTS[part]]
+    value = layer.inputs[PARAMETERS[part]]
     assert value is not None
     if len(value.uses()) == 1:
         value.const_value = ir.tensor(numbers, name=value.name)
     else:
-        replace(graph, layer, part, add(graph, f"{layer.name}.{part}/own", numbers))
+        replace_parameter(
+            graph, layer, part, add_initializer(graph, f"{layer.name}.{part}/own", numbers)
+        )
 
 
-def replace(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None:
+def replace_parameter(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None:
     """Replace the weight or bias of a convolution; the old one is removed if it is unused.
 
     Args:
@@ -262,14 +265,14 @@ def replace(graph: ir.Graph, layer: ir.Node, part: str, value: ir.Value) -> None
         part: `weight` or `bias`.
         value: The new value.
     """
-    old = layer.inputs[PARTS[part]]
+    old = layer.inputs[PARAMETERS[part]]
     assert old is not None and old.name is not None
-    layer.replace_input_with(PARTS[part], value)
+    layer.replace_input_with(PARAMETERS[part], value)
     if not old.uses():  # layers may share one, such as a bias of zeros
         del graph.initializers[old.name]
 
 
-def add(graph: ir.Graph, name: str, numbers: NDArray[np.generic]) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, numbers: NDArray[np.generic]) -> ir.Value:
     """Add an initializer.
 
     Args:

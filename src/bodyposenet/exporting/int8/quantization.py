@@ -16,15 +16,15 @@ import onnx_ir as ir
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
 from bodyposenet.exporting.int8.calibration_cache import fingerprint
-from bodyposenet.exporting.int8.cross_layer_equalization import equalize, is_depthwise
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels, is_depthwise
 from bodyposenet.exporting.int8.qdq import (
-    LAYERS,
+    INT8_OPERATORS,
     Int8Target,
-    insert,
+    insert_qdq,
     is_never_negative,
     quantized_values,
 )
-from bodyposenet.exporting.int8.ranges import Method, Range
+from bodyposenet.exporting.int8.ranges import CalibrationMethod, Range
 from bodyposenet.exporting.onnx import write_data_type
 
 _ARRANGING = {"Concat", "Resize", "Transpose"}
@@ -52,7 +52,7 @@ class QuantizationOptions:
     """
 
     target: Int8Target = "cpu"
-    method: Method = "percentile"
+    method: CalibrationMethod = "percentile"
     float_outputs: bool = True
     nodes_to_exclude: tuple[str, ...] = ()
     strict: bool = False
@@ -97,7 +97,7 @@ def quantize(content: bytes, source: CalibrationSource, quantization: Quantizati
             cannot be used.
     """
     # The largest channels keep their size, so that ranges of the original model still fit.
-    even = equalize(content)
+    even = equalize_channels(content)
     graph = ir.from_proto(onnx.load_model_from_string(even)).graph
     layers = _int8_layers(graph, quantization)
     needed = [str(value.name) for value in quantized_values(layers, quantization.target)]
@@ -127,7 +127,7 @@ def to_int8(
         str(value.name): _clip_impossible(ranges[str(value.name)], value)
         for value in quantized_values(layers, quantization.target)
     }
-    insert(model.graph, layers, covered, quantization.target)
+    insert_qdq(model.graph, layers, covered, quantization.target)
     write_data_type(model, f"int8-{quantization.target}")
     return ir.to_proto(model).SerializeToString()
 
@@ -147,7 +147,7 @@ def _int8_layers(graph: ir.Graph, quantization: QuantizationOptions) -> list[ir.
         in_float |= {node for node in convolutions if _gives_maps(node, quantization.strict)}
     if quantization.target == "cpu" and not quantization.strict:
         in_float |= _most_sensitive(convolutions)
-    operators = LAYERS[quantization.target]
+    operators = INT8_OPERATORS[quantization.target]
     return [
         node
         for node in nodes

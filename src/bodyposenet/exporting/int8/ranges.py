@@ -1,32 +1,46 @@
-"""Ranges of tensors for INT8, from histograms of their values.
+"""Value ranges of a model's tensors for INT8: minmax, percentile or entropy calibration.
 
-ONNX Runtime's own calibrators keep the tensors of all batches in memory. Here they go into
-histograms of fixed size, whose result does not depend on how the values came in batches.
+`measure_ranges` runs the model on calibration images and counts the values of every tensor in a
+histogram of fixed size, so memory does not grow with the number of images (ONNX Runtime's own
+calibrators keep the tensors of all batches). The result does not depend on the batch size.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-Method = Literal["percentile", "entropy", "minmax"]
+from bodyposenet.console import progress
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.inference.engines.base import ModelDescription
+from bodyposenet.inference.engines.exported import Signature
+from bodyposenet.inference.engines.onnx import open_session, read_tensors, session_header
 
-LEVELS = 127
-"""INT8 levels on either side of zero."""
+CalibrationMethod = Literal["percentile", "entropy", "minmax"]
+
+Batches = Iterable[NDArray[np.float32]]
+"""(N, H, W, 3) float32, normalized RGB."""
+
+INT8_MAX = 127
+"""Number of INT8 levels on either side of zero."""
 
 _BINS = 4096
-"""Bins per sign; at least half of them are in use."""
+"""Histogram bins per sign; at least half of them are in use."""
 
 _TAIL = 5e-6
-"""Share of values that `percentile` cuts off at either end: 99.999 % remain."""
+"""Share of values that `percentile` clips at either end, so that 99.999 % remain."""
 
 _ENTROPY_BINS = 2048
 _ENTROPY_STEP = 8
-_MAGNITUDES = LEVELS + 1
+_MAGNITUDES = INT8_MAX + 1
+
+_MODEL = "the exported model"
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,8 @@ class Range:
     """Range of values that INT8 represents; values outside are clipped.
 
     Args:
-        low: Never above 0.
-        high: Never below 0.
+        low: Lowest value, at most 0.
+        high: Highest value, at least 0.
     """
 
     low: float
@@ -47,39 +61,132 @@ class Range:
         return max(-self.low, self.high)
 
 
+def measure_ranges(
+    content: bytes, batches: Batches, method: CalibrationMethod, total: int | None = None
+) -> dict[str, Range]:
+    """Run a model on images and measure the ranges of its tensors.
+
+    Images run one by one, so that neither many batches nor large ones need more memory.
+
+    Args:
+        content: Content of a float32 ONNX file from `export_onnx`.
+        batches: (N, H, W, 3) float32 each, normalized RGB; converted to the input of the model.
+        method: Calibration method, see `Histogram.range`.
+        total: Number of batches, for the progress bar.
+
+    Returns:
+        Range of every float tensor from the network's normalized input on, by name.
+
+    Raises:
+        BodyPoseNetError: The model cannot be run on the images.
+    """
+    collector = ActivationCollector(content)
+    histograms: dict[str, Histogram] = {}
+    for batch in progress(batches, "calibration", total):
+        for tensors in collector.run(batch):
+            for name, values in tensors.items():
+                histograms.setdefault(name, Histogram()).add(values)
+    return {name: histogram.range(method) for name, histogram in histograms.items()}
+
+
+class ActivationCollector:
+    """Runs a model and returns all of its float tensors.
+
+    Args:
+        content: Content of a float32 ONNX file from `export_onnx`.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        model = onnx.load_model_from_string(content)
+        self._names = _float_tensors(model.graph)
+        known = {output.name for output in model.graph.output}
+        model.graph.output.extend(
+            onnx.ValueInfoProto(name=name) for name in self._names if name not in known
+        )
+        self._session = open_session(_MODEL, content=model.SerializeToString(), device="cpu")
+        inputs = read_tensors(self._session.get_inputs())
+        outputs = read_tensors(self._session.get_outputs())
+        self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})
+        (self._input,) = inputs
+        header = session_header(self._session)
+        assert header is not None  # `export_onnx` writes one
+        self.description = ModelDescription.from_header(_MODEL, header)
+
+    @property
+    def fixed_shape(self) -> tuple[int, int] | None:
+        """Height and width of the images in pixels, or None if they are dynamic."""
+        return self._signature.fixed_shape
+
+    def run(self, batch: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Yield the tensors by name, from the first convolution's input on.
+
+        Images run one by one, or in the model's static batch size, so that large batches need no
+        more memory.
+
+        Args:
+            batch: (N, H, W, 3) float32, normalized RGB; converted to the input of the model.
+
+        Raises:
+            BodyPoseNetError: The model computes values that are not finite.
+        """
+        count = self._signature.batch or 1
+        inputs = self._as_input(batch)
+        for start in range(0, len(inputs), count):
+            images = inputs[start : start + count]
+            rest = np.repeat(images[-1:], count - len(images), axis=0)
+            full = np.concatenate([images, rest])
+            found: Any = self._session.run(self._names, {self._input: full})
+            tensors = dict(zip(self._names, found, strict=True))
+            if full.dtype == np.float32:
+                tensors[self._input] = full
+            _check_finite(tensors)
+            yield {name: values[: len(images)] for name, values in tensors.items()}
+
+    def _as_input(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """Convert normalized images to the model's layout, and to pixels if it normalizes them."""
+        inputs: NDArray[Any] = batch
+        if self._signature.normalizes_input:
+            scale, offset = self.description.image_scale, self.description.image_offset
+            pixels = (batch + np.array(offset, np.float32)) * np.array(scale, np.float32)
+            inputs = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        if not self._signature.channels_last:
+            inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+        return inputs
+
+
 class Histogram:
     """Histogram of the values of a tensor, with their minimum and maximum."""
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
-        self._exponent: int | None = None  # the bins of either sign reach to 2 to the power of it
+        self._exponent: int | None = None  # the bins of either sign extend to 2**exponent
         self._counts = np.zeros(2 * _BINS, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count values.
 
         Args:
-            values: Of any shape, float32, finite.
+            values: Finite float32 values, in any shape.
         """
         low, high = float(values.min()), float(values.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         if reach := max(-low, high):
             self._widen(math.frexp(reach)[1])
-        if self._exponent is None:  # nothing but zeros so far
+        if self._exponent is None:  # only zeros so far
             self._counts[_BINS] += values.size
             return
-        # The factor is a power of two, so that nothing is rounded but in the sum.
-        places = values.ravel() * np.float32(_BINS / 2.0**self._exponent)
-        places += _BINS
-        np.clip(places, 0, 2 * _BINS - 1, out=places)
-        self._counts += np.bincount(places.astype(np.intp), minlength=2 * _BINS)
+        # The factor is a power of two, so only the sum is rounded.
+        bins = values.ravel() * np.float32(_BINS / 2.0**self._exponent)
+        bins += _BINS
+        np.clip(bins, 0, 2 * _BINS - 1, out=bins)
+        self._counts += np.bincount(bins.astype(np.intp), minlength=2 * _BINS)
 
-    def range(self, method: Method) -> Range:
-        """Return the range that INT8 is to represent.
+    def range(self, method: CalibrationMethod) -> Range:
+        """Return the range that INT8 should represent.
 
         Args:
-            method: `minmax` covers every value, `percentile` 99.999 % of them, `entropy` the range
-                that changes their distribution least, as TensorRT chooses it.
+            method: `minmax` covers every value and `percentile` 99.999 % of them; `entropy`
+                minimizes the change of their distribution, as TensorRT's calibrator does.
         """
         if method == "minmax" or self._exponent is None:
             return Range(self.low, self.high)
@@ -89,7 +196,7 @@ class Histogram:
         return self._between(-largest, largest)
 
     def _widen(self, exponent: int) -> None:
-        """Extend the bins to 2 to the power of this by joining neighbors."""
+        """Extend the bins to 2**exponent by merging neighboring bins."""
         if self._exponent is None:
             self._exponent = exponent
         for _ in range(exponent - self._exponent):
@@ -110,19 +217,40 @@ class Histogram:
         return (below - _BINS) * width, (_BINS - above) * width
 
     def _magnitudes(self) -> NDArray[np.int64]:
-        """Return how often absolute values occur."""
+        """Return the histogram of the absolute values."""
         return self._counts[_BINS:] + self._counts[_BINS - 1 :: -1]
 
 
-def _entropy_share(counts: NDArray[np.int64]) -> float:
-    """Return where to clip absolute values, as a share of the histogram's reach.
+def _check_finite(tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise BodyPoseNetError(
+                f"Tensor {name} of the model has values that are not finite, which INT8 cannot "
+                "represent",
+                "Look for NaN in the training, or export a model of an earlier epoch.",
+            )
 
-    The result minimizes the Kullback-Leibler divergence between the clipped distribution and the
-    one in 128 levels (Migacz, "8-bit Inference with TensorRT", GTC 2017). As there, zeros do not
-    count: after a ReLU they are the majority, and exact in any range.
+
+def _float_tensors(graph: onnx.GraphProto) -> list[str]:
+    """Name the float tensors from the first convolution's input on."""
+    kinds = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)
+    }
+    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    names = [graph.node[first].input[0], *(node.output[0] for node in graph.node[first:])]
+    return [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]
+
+
+def _entropy_share(counts: NDArray[np.int64]) -> float:
+    """Return where to clip absolute values, as a share of the histogram's extent.
+
+    The result minimizes the Kullback-Leibler divergence between the clipped distribution and its
+    quantization to 128 levels (Migacz, "8-bit Inference with TensorRT", GTC 2017). As in that
+    work, zeros do not count: after a ReLU they are the majority, and every range represents them
+    exactly.
 
     Args:
-        counts: (B,) how often absolute values occur.
+        counts: (B,) histogram of the absolute values.
     """
     merged = counts.reshape(_ENTROPY_BINS, -1).sum(axis=1).astype(np.float64)
     merged[0] = merged[1]
@@ -136,7 +264,12 @@ def _entropy_share(counts: NDArray[np.int64]) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], clipped: float) -> float:
-    """Return the divergence if values are put on 128 levels and `clipped` others on the last."""
+    """Return the divergence of a quantization to 128 levels.
+
+    Args:
+        counts: (B,) histogram of the absolute values up to the clipping point.
+        clipped: Number of values beyond it, which are clipped to the last bin.
+    """
     level = np.arange(len(counts)) * _MAGNITUDES // len(counts)
     occupied = counts > 0
     totals = np.bincount(level, counts, _MAGNITUDES)

@@ -1,15 +1,24 @@
-"""Calibration caches: ours as TensorRT writes them, and what is no cache."""
+"""Calibration caches in TensorRT's format, damaged caches, and the metadata beside them."""
 
+import json
 import struct
 
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.calibration_cache import find_tensors, read_cache, write_cache
+from bodyposenet.exporting.int8.calibration_cache import (
+    CalibrationMetadata,
+    cache_digest,
+    find_tensors,
+    read_cache,
+    read_metadata,
+    write_cache,
+    write_metadata,
+)
 from bodyposenet.exporting.int8.ranges import Range
 
 
-def test_a_line_is_the_name_and_the_step_as_big_endian_hex(tmp_path):
+def test_line_is_the_name_and_the_step_in_big_endian_hex(tmp_path):
     write_cache(tmp_path / "cal.bin", {"input_1:0": Range(-1.0, 0.5), "conv": Range(0.0, 25.4)})
     title, *lines = (tmp_path / "cal.bin").read_text().splitlines()
     assert title.startswith("TRT-")
@@ -33,8 +42,8 @@ def test_a_cache_of_tensorrt_is_read(tmp_path):
     assert ranges["(Unnamed) [Conv]"] == Range(0.0, 0.0)
 
 
-def test_a_tensor_that_is_always_zero_has_a_lone_zero(tmp_path):
-    """So TensorRT writes it, which leaves leading zeros out."""
+def test_tensor_that_is_always_zero_has_a_single_zero(tmp_path):
+    """TensorRT omits leading zeros."""
     cache = tmp_path / "cal.bin"
     cache.write_text("TRT-8400-EntropyCalibration2\n366: 0\n395: 3cbe52af\n")
     assert read_cache(cache)["366"] == Range(0.0, 0.0)
@@ -73,7 +82,7 @@ def test_tensors_are_found_under_tensorflows_names(scope, index):
     }
 
 
-def test_our_names_go_first():
+def test_onnx_names_take_precedence_over_tensorflows():
     ours, theirs = Range(-1.0, 1.0), Range(-2.0, 2.0)
     ranges = {"block_1a_relu/Relu:0": theirs, "block_1a_relu": ours, "x/block_1a_relu:0": theirs}
     assert find_tensors(ranges, ["block_1a_relu"]) == {"block_1a_relu": ours}
@@ -90,8 +99,54 @@ def test_our_names_go_first():
         (b"\xff\xfe\x00", "text"),
     ],
 )
-def test_garbage_is_told(tmp_path, content, message):
+def test_damaged_cache_is_an_error(tmp_path, content, message):
     (tmp_path / "cal.bin").write_bytes(content)
     with pytest.raises(BodyPoseNetError, match=r"cal\.bin") as error:
         read_cache(tmp_path / "cal.bin")
     assert message in error.value.what
+
+
+@pytest.fixture
+def cache(tmp_path):
+    path = tmp_path / "cal.bin"
+    path.write_bytes(b"TRT-8601-EntropyCalibration2\n")
+    return path
+
+
+@pytest.fixture
+def metadata(cache):
+    return CalibrationMetadata(
+        model="a", cache=cache_digest(cache.read_bytes()), method="entropy", input_shape=(64, 96),
+        images=8, ranges={"input_1:0": (-0.5, 1 / 3)},
+    )  # fmt: skip
+
+
+def test_written_metadata_is_read(cache, metadata):
+    write_metadata(cache, metadata)
+    assert (cache.parent / "cal.bin.json").is_file()
+    assert read_metadata(cache) == metadata
+
+
+def test_metadata_of_older_and_later_versions_is_read(cache, metadata):
+    content = metadata.model_dump(mode="json") | {"author": "somebody"}
+    del content["batches"]
+    (cache.parent / "cal.bin.json").write_text(json.dumps(content))
+    assert read_metadata(cache) == metadata
+
+
+def test_caches_of_tensorrt_have_no_metadata(cache):
+    assert read_metadata(cache) is None
+
+
+def test_changed_cache_is_an_error(cache, metadata):
+    write_metadata(cache, metadata)
+    cache.write_bytes(cache.read_bytes() + b"input_1:0: 3c010204\n")
+    with pytest.raises(BodyPoseNetError, match=r"cal.bin: .*cal.bin.json"):
+        read_metadata(cache)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"model": 1}'])
+def test_damaged_metadata_is_an_error(cache, content):
+    (cache.parent / "cal.bin.json").write_bytes(content)
+    with pytest.raises(BodyPoseNetError, match=r"cal.bin.json: .*cal.bin"):
+        read_metadata(cache)

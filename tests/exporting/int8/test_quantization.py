@@ -19,7 +19,7 @@ from bodyposenet.exporting.int8.calibration import (
     find_ranges,
 )
 from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache, read_metadata
-from bodyposenet.exporting.int8.cross_layer_equalization import equalize
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize, to_int8
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.inference.engines import onnx as onnx_engine
@@ -56,14 +56,14 @@ def source(drawn_dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def ranges(content, source):
     return find_ranges(
-        equalize(content), source, "percentile", ["images"], fingerprint(content)
+        equalize_channels(content), source, "percentile", ["images"], fingerprint(content)
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def files(content, ranges):
     return {
-        target: to_int8(equalize(content), ranges, QuantizationOptions(target))
+        target: to_int8(equalize_channels(content), ranges, QuantizationOptions(target))
         for target in ("cpu", "tensorrt")
     }
 
@@ -271,9 +271,9 @@ def test_what_exists_is_used_again(content, source, ranges, caplog, target):
     assert str(source.cache_file) in caplog.text
     assert "percentile, 6 images of 128 x 128" in caplog.text
     caplog.clear()
-    assert file == to_int8(equalize(content), ranges, QuantizationOptions(target))
+    assert file == to_int8(equalize_channels(content), ranges, QuantizationOptions(target))
     images = CalibrationSource(None, source.data_file, None, 3, 2, SIZE)
-    assert find_ranges(equalize(content), images, "percentile", [], "") == ranges
+    assert find_ranges(equalize_channels(content), images, "percentile", [], "") == ranges
     assert str(source.data_file) in caplog.text
 
 
@@ -406,12 +406,12 @@ def test_no_tensorfile_needs_no_h5py(content, source, monkeypatch):
 
 
 def test_equalizing_changes_no_bit_and_evens_out_channels(content, drawn_dataset):
-    file = equalize(content)
+    file = equalize_channels(content)
     assert file != content
     images = photos(drawn_dataset)
     for expected, found in zip(run(content, images), run(file, images), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert equalize(file) == file
+    assert equalize_channels(file) == file
 
 
 @pytest.fixture(scope="module")
@@ -428,10 +428,12 @@ def test_other_forms(content, pixels_first, source, ranges, drawn_dataset, targe
     images = photos(drawn_dataset)[:2]
     pixels = np.ascontiguousarray((images * 256 + 128).astype(np.uint8).transpose(0, 3, 1, 2))
     found = find_ranges(
-        equalize(pixels_first),
+        equalize_channels(pixels_first),
         CalibrationSource(None, source.data_file, None, 3, 2, SIZE), "percentile", [], "",
     )  # fmt: skip
     assert found["block_1a_relu"].high == pytest.approx(ranges["block_1a_relu"].high, rel=1e-3)
-    file = to_int8(equalize(pixels_first), found, QuantizationOptions(target, float_outputs=False))
+    file = to_int8(
+        equalize_channels(pixels_first), found, QuantizationOptions(target, float_outputs=False)
+    )
     onnx.checker.check_model(onnx.load_model_from_string(file), full_check=True)
     assert signal_to_noise(run(pixels_first, pixels), run(file, pixels)) > 6
