@@ -48,15 +48,17 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     cases: dict[str, Callable[[], object]] = {}
     for people in _PEOPLE:
         images = [make_synthetic_maps(rng, skeleton, people, _CELLS, _NOISE) for _ in range(_MAPS)]
-        cases[f"accurate_ms_{people}"] = _ours("accurate", images, skeleton)
-        cases[f"tao_ms_{people}"] = _ours("tao", images, skeleton)
+        cases[f"accurate_ms_{people}"] = _decoder("accurate", images, skeleton)
+        cases[f"tao_ms_{people}"] = _decoder("tao", images, skeleton)
         cases[f"original_ms_{people}"] = _original(images, skeleton)
     seconds = harness.time_alternately(cases, 5 if arguments.quick else 31)
     figures = {name: 1000 * taken / _MAPS for name, taken in seconds.items()}
     for people in _PEOPLE:
         for mode in ("accurate", "tao"):
-            ours = figures[f"{mode}_ms_{people}"]
-            figures[f"original_over_{mode}_{people}"] = figures[f"original_ms_{people}"] / ours
+            milliseconds = figures[f"{mode}_ms_{people}"]
+            figures[f"original_over_{mode}_{people}"] = (
+                figures[f"original_ms_{people}"] / milliseconds
+            )
     random_maps = _random_maps(rng, skeleton)
     compared = list(islice(random_maps, 20 if arguments.quick else 200))
     if arguments.maps is not None:
@@ -64,7 +66,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     return {**figures, **_compare(compared, skeleton)}
 
 
-def _ours(mode: str, images: Sequence[Maps], skeleton: Skeleton) -> Callable[[], object]:
+def _decoder(mode: str, images: Sequence[Maps], skeleton: Skeleton) -> Callable[[], object]:
     options = DecodingOptions("tao" if mode == "tao" else "accurate")
     return lambda: [decode(maps, skeleton, options) for maps in images]
 

@@ -187,7 +187,7 @@ def _cases(
     drawings = folder / "pictures"
     drawings.mkdir(exist_ok=True)
 
-    def run_ours(image_format: ImageFormat | None = None) -> None:
+    def run_pipeline(image_format: ImageFormat | None = None) -> None:
         items = image_items([ImageEntry(photo) for photo in photos], image_format or "png")
         work = DetectionJob(drawings if image_format else None)
         entries = list(work.pipeline(predictor).run(items))
@@ -196,9 +196,9 @@ def _cases(
 
     return {
         "network": run_network,
-        "ours": run_ours,
-        "with pictures": lambda: run_ours("png"),
-        "with JPEG pictures": lambda: run_ours("jpg"),
+        "pipeline": run_pipeline,
+        "with pictures": lambda: run_pipeline("png"),
+        "with JPEG pictures": lambda: run_pipeline("jpg"),
         "original": lambda: _run_original_chain(predictor.engine, photos, folder),
     }
 
@@ -222,17 +222,17 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
 
 def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[str, float]:
     """Return the figures of one network; those of vgg relative to the original have no suffix."""
-    ours, pictures, jpegs = (
-        seconds[name] for name in ("ours", "with pictures", "with JPEG pictures")
+    pipeline, pictures, jpegs = (
+        seconds[name] for name in ("pipeline", "with pictures", "with JPEG pictures")
     )
     figures = {
-        f"share_of_network_only_{architecture}": seconds["network"] / ours,
+        f"share_of_network_only_{architecture}": seconds["network"] / pipeline,
         f"share_of_network_only_{architecture}_with_pictures": seconds["network"] / pictures,
         f"share_of_network_only_{architecture}_with_jpeg_pictures": seconds["network"] / jpegs,
-        f"images_per_s_{architecture}": count / ours,
-        f"ms_of_a_picture_{architecture}": 1000 * (pictures - ours) / count,
+        f"images_per_s_{architecture}": count / pipeline,
+        f"ms_of_a_picture_{architecture}": 1000 * (pictures - pipeline) / count,
     }
-    over_original = seconds["original"] / ours
+    over_original = seconds["original"] / pipeline
     if architecture == "vgg":
         return figures | {"images_per_s_over_original": over_original}
     return figures | {f"images_per_s_over_original_{architecture}": over_original}

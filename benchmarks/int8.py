@@ -122,11 +122,11 @@ def _share_that_stays(expected: DatasetResult, found: DatasetResult) -> float:
     """Return the share of people found in float32 that INT8 preserves."""
     people = same = 0
     for entry, other in zip(expected.images, found.images, strict=True):
-        ours, theirs = _keypoints(entry), _keypoints(other)
-        near = np.linalg.norm(ours[:, None] - theirs[None], axis=3) <= _PIXELS
+        first, second = _keypoints(entry), _keypoints(other)
+        near = np.linalg.norm(first[:, None] - second[None], axis=3) <= _PIXELS
         best = near.sum(axis=2).max(axis=1, initial=0)
-        people += len(ours)
-        same += int((2 * best > np.isfinite(ours[..., 0]).sum(axis=1)).sum())
+        people += len(first)
+        same += int((2 * best > np.isfinite(first[..., 0]).sum(axis=1)).sum())
     return same / max(people, 1)
 
 

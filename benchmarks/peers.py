@@ -117,7 +117,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     engine = open_engine(
         InferenceSpec(), arguments.model, engine=arguments.engine, threads=arguments.threads
     )
-    ours = Candidate(engine, arguments.input_size)
+    own = Candidate(engine, arguments.input_size)
     peer = Candidate(Peer(arguments.peer, arguments.threads), arguments.input_size)
     read: list[float] = []
     warm_up("accurate")
@@ -126,13 +126,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         start = perf_counter()
         pixels = read_image(arguments.images / image.file_name)
         read.append(perf_counter() - start)
-        for candidate in (ours, peer):
+        for candidate in (own, peer):
             candidate.run(image, pixels)
     figures = {"read_ms": 1000 * median(read)}
-    for name, candidate in (("ours", ours), ("peer", peer)):
+    for name, candidate in (("ours", own), ("peer", peer)):
         shown = candidate.accuracy("accurate", images) | candidate.milliseconds()
         figures |= {f"{name}_{figure}": value for figure, value in shown.items()}
-    for name, candidate in (("ours", ours), ("same_maps", peer)):
+    for name, candidate in (("ours", own), ("same_maps", peer)):
         for variant in _VARIANTS:
             shown = candidate.accuracy(variant, images)
             figures |= {f"{name}_{variant}_{figure}": value for figure, value in shown.items()}

@@ -48,8 +48,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     coco_like = [_random_people(_COCO_LIKE, skeleton, seed) for seed in range(_BATCHES)]
     crowded = [_random_people(_CROWDED, skeleton, _BATCHES)]
     cases = {
-        "ours": _ours(coco_like, skeleton),
-        "ours, crowded": _ours(crowded, skeleton),
+        "batched": _batched(coco_like, skeleton),
+        "batched, crowded": _batched(crowded, skeleton),
         "original": _original(coco_like, skeleton),
         "original, crowded": _original(crowded, skeleton),
     }
@@ -60,20 +60,20 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     usual = harness.time_alternately(cases, turns)
     images = _BATCHES * len(_COCO_LIKE)
     figures = {
-        "over_original": one["original"] / one["ours"],
-        "over_original_crowded": one["original, crowded"] / one["ours, crowded"],
-        "over_original_torch_threads": usual["original"] / usual["ours"],
+        "over_original": one["original"] / one["batched"],
+        "over_original_crowded": one["original, crowded"] / one["batched, crowded"],
+        "over_original_torch_threads": usual["original"] / usual["batched"],
         "over_original_crowded_torch_threads": (
-            usual["original, crowded"] / usual["ours, crowded"]
+            usual["original, crowded"] / usual["batched, crowded"]
         ),
-        "images_per_s": images / one["ours"],
-        "images_per_s_crowded": len(_CROWDED) / one["ours, crowded"],
+        "images_per_s": images / one["batched"],
+        "images_per_s_crowded": len(_CROWDED) / one["batched, crowded"],
         "images_per_s_original": images / one["original"],
     }
     if arguments.device != "cpu":
         on_device = {
-            "coco-like": _ours(coco_like, skeleton, arguments.device),
-            "crowded": _ours(crowded, skeleton, arguments.device),
+            "coco-like": _batched(coco_like, skeleton, arguments.device),
+            "crowded": _batched(crowded, skeleton, arguments.device),
         }
         seconds = harness.time_alternately(on_device, turns)
         figures["images_per_s_gpu"] = images / seconds["coco-like"]
@@ -93,7 +93,7 @@ def _random_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> Peop
     return images
 
 
-def _ours(
+def _batched(
     batches: Sequence[People], skeleton: Skeleton, device: str = "cpu"
 ) -> Callable[[], object]:
     filled = [[tensor.to(device) for tensor in _fill_up(images)] for images in batches]

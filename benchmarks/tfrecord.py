@@ -37,7 +37,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         order = random.permutation(count).tolist()
         seconds = harness.time_alternately(
             {
-                "ours": lambda: deque(read_records(path), maxlen=0),
+                "sequential": lambda: deque(read_records(path), maxlen=0),
                 "random": lambda: deque(map(records.__getitem__, order), maxlen=0),
                 "package": lambda: deque(tfrecord_loader(str(path), None, _FEATURES), maxlen=0),
                 "scan": lambda: RecordSet([path]),
@@ -45,11 +45,11 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             turns,
         )
     return {
-        "records_per_s": count / seconds["ours"],
+        "records_per_s": count / seconds["sequential"],
         "records_per_s_random_order": count / seconds["random"],
         "records_per_s_scanned": count / seconds["scan"],
         "records_per_s_tfrecord_package": count / seconds["package"],
-        "over_tfrecord_package": seconds["package"] / seconds["ours"],
+        "over_tfrecord_package": seconds["package"] / seconds["sequential"],
     }
 
 

@@ -57,20 +57,20 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
     reported: set[str] = set()
     number = 0
     while number < count:
-        ours, theirs = multiprocessing.Pipe(duplex=False)
+        receiver, sender = multiprocessing.Pipe(duplex=False)
         process = _FORK.Process(
-            target=_work, args=(folder, name, seed, number, count, theirs), daemon=True
+            target=_work, args=(folder, name, seed, number, count, sender), daemon=True
         )
         process.start()
-        theirs.close()
-        valid = ours.recv() if ours.poll(_SECONDS_TO_START) else ("slow", "")
+        sender.close()
+        valid = receiver.recv() if receiver.poll(_SECONDS_TO_START) else ("slow", "")
         if valid != ("ok", ""):
             raise RuntimeError(f"{name}: the valid file cannot be read: {valid}")
         while number < count:
             outcome, detail = "crash", ""
             try:
-                if ours.poll(_SECONDS):
-                    outcome, detail = ours.recv()
+                if receiver.poll(_SECONDS):
+                    outcome, detail = receiver.recv()
                 else:
                     outcome = "slow"
             except EOFError:

@@ -41,7 +41,7 @@ _CROP_SIZE = 256
 _CROP_MARGIN = 1.4
 """Side of the crop, as a multiple of the longer side of the keypoints' box."""
 
-_SMALLEST_BOX = 8.0
+_MIN_BOX_SIDE = 8.0
 """Minimum side of that box in image pixels."""
 
 _CONFIDENT = 0.5
@@ -56,7 +56,7 @@ _MIN_OKS = 0.5
 _AREA = 0.3
 """Area of a person for OKS, as a share of the squared long side of the keypoints' box."""
 
-_LEAST_KEYPOINTS = 3
+_MIN_KEYPOINTS = 3
 """People with fewer keypoints are not compared."""
 
 _BOX_MARGIN = 0.1
@@ -150,23 +150,23 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
     points, scores = poses.keypoints.copy(), poses.keypoint_scores.copy()
     similarities = np.zeros(len(poses), np.float32)
     shared = [joint for joint in COCO_JOINTS if joint in poses.skeleton.joints]
-    ours = np.array([poses.skeleton.joints.index(joint) for joint in shared], np.intp)
-    theirs = np.array([COCO_JOINTS.index(joint) for joint in shared], np.intp)
+    indices = np.array([poses.skeleton.joints.index(joint) for joint in shared], np.intp)
+    coco_indices = np.array([COCO_JOINTS.index(joint) for joint in shared], np.intp)
     variances = (2 * np.array(oks_sigmas(shared))) ** 2
-    is_alone = ~_in_crowd(poses) & (poses.visible[:, ours].sum(axis=1) >= _LEAST_KEYPOINTS)
+    is_alone = ~_in_crowd(poses) & (poses.visible[:, indices].sum(axis=1) >= _MIN_KEYPOINTS)
     for person in np.flatnonzero(is_alone):
         to_crop = crop_affine(points[person])
         crop = to_crop.warp(image, _CROP_SIZE, _CROP_SIZE, outside=0)
-        second = estimate(crop)[theirs]
+        second = estimate(crop)[coco_indices]
         second[:, :2] = to_crop.inverse().apply(second[:, :2])
-        first = points[person, ours]
+        first = points[person, indices]
         area = _AREA * np.ptp(first[~np.isnan(first[:, 0])], axis=0).max() ** 2
         distances = ((first - second[:, :2]) ** 2).sum(axis=1)
         close = np.exp(-distances / (2 * variances * max(area, 1.0)))  # NaN: not found
         similarities[person] = np.nanmean(close)
         if similarities[person] >= _MIN_OKS:
-            merged, merged_scores = _merge(first, scores[person, ours], second, close)
-            points[person, ours], scores[person, ours] = merged, merged_scores
+            merged, merged_scores = _merge(first, scores[person, indices], second, close)
+            points[person, indices], scores[person, indices] = merged, merged_scores
     factors = (1 + similarities) / 2
     return replace(poses, keypoints=points, keypoint_scores=scores, scores=poses.scores * factors)
 
@@ -174,7 +174,7 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
 def crop_affine(points: NDArray[np.floating]) -> Affine:
     """Return the map from the image to the square crop around a person's keypoints."""
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-    side = _CROP_MARGIN * max(float((high - low).max()), _SMALLEST_BOX)
+    side = _CROP_MARGIN * max(float((high - low).max()), _MIN_BOX_SIDE)
     x, y = (low + high) / 2 - (side - 1) / 2
     return Affine.translation(-x, -y).then(Affine.resize(_CROP_SIZE / side))
 
