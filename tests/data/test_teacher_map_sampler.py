@@ -1,4 +1,4 @@
-"""Precomputed teacher maps: they arrive where a sample's own targets are, and files are checked."""
+"""Teacher maps in training samples: position and width as in the targets, scale, invalid files."""
 
 import shutil
 
@@ -9,7 +9,7 @@ import torch
 
 from bodyposenet.data.dataset import DatasetSource, SampleSet, collate
 from bodyposenet.data.records import RecordSet, write_records
-from bodyposenet.data.teacher_map_sampler import LARGEST_ENLARGEMENT, LARGEST_REDUCTION
+from bodyposenet.data.teacher_map_sampler import MAX_ENLARGEMENT, MAX_REDUCTION
 from bodyposenet.data.teacher_map_store import HEADER_FILE, PhotoFingerprint, TeacherMapStore
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
@@ -51,7 +51,7 @@ def file_fingerprint(photo):
 
 
 def perfect_maps(skeleton, scale):
-    """What a perfect teacher finds in the photo at some scale, and the map to its cells."""
+    """Return the maps of a perfect teacher at a scale of the photo, and the map to its cells."""
     to_network = Affine.resize(scale)
     joint_map = skeleton.joints_from(COCO_JOINTS)
     points, labelled = joint_map.keypoints(np.array(PEOPLE), np.ones((2, 17), bool))
@@ -103,22 +103,22 @@ def make_samples(photo, spec, tmp_path):
 
 
 def compare(sample):
-    """Correlation of heatmaps and PAFs; distances of peaks in cells; angles of PAFs in degrees."""
+    """Return correlations of heatmaps and PAFs, distances of peaks in cells, angles in degrees."""
     size = sample.image.shape[:2]
     targets = render_targets(
         torch.from_numpy(sample.keypoints)[None], torch.from_numpy(sample.labelled)[None],
         SKELETON, *size,
     )  # fmt: skip
     heatmaps, pafs = (target[0].numpy() for target in targets)
-    taught = sample.teacher_heatmaps.astype(float), sample.teacher_pafs.astype(float)
+    teacher = sample.teacher_heatmaps.astype(float), sample.teacher_pafs.astype(float)
     cells = sample.teacher_cells
     correlations = [
-        np.corrcoef(ours[:, cells].ravel(), theirs[:, cells].ravel())[0, 1]
-        for ours, theirs in zip((heatmaps, pafs), taught, strict=True)
+        np.corrcoef(target[:, cells].ravel(), found[:, cells].ravel())[0, 1]
+        for target, found in zip((heatmaps, pafs), teacher, strict=True)
     ]
-    distances = [distance_of_peak(taught[0][joint], x, y) for x, y, joint in joints_within(sample)]
-    # Where a limb is alone, and not at its rim.
-    field, found = (f.reshape(-1, 2, *f.shape[1:]) for f in (pafs, taught[1]))
+    distances = [distance_of_peak(teacher[0][joint], x, y) for x, y, joint in joints_within(sample)]
+    # Only at cells of a single limb, and not at its edge.
+    field, found = (f.reshape(-1, 2, *f.shape[1:]) for f in (pafs, teacher[1]))
     lengths = np.hypot(field[:, 0], field[:, 1]), np.hypot(found[:, 0], found[:, 1])
     strong = (lengths[0] > 0.99) & (lengths[1] > 0.6) & cells
     cosines = ((field * found).sum(1) / np.maximum(lengths[0] * lengths[1], 1e-6))[strong]
@@ -127,7 +127,7 @@ def compare(sample):
 
 
 def joints_within(sample):
-    """Cells (x, y) and number of the joints whose neighbor cells all lie in crop and photo."""
+    """Yield cell (x, y) and index of joints with all neighbor cells inside of crop and photo."""
     for person in (sample.keypoints + 0.5) / 8 - 0.5:
         for joint, (x, y) in enumerate(person):
             row, column = round(y), round(x)
@@ -138,7 +138,7 @@ def joints_within(sample):
 
 
 def distance_of_peak(heatmap, x, y):
-    """How far, in cells, the peak lies from where it should: the vertex of a parabola in logs."""
+    """Return the distance of a peak from (x, y) in cells, by a parabola fit of logarithms."""
     row, column = round(y), round(x)
     window = heatmap[row - 1 : row + 2, column - 1 : column + 2]
     down, across = np.unravel_index(window.argmax(), window.shape)
@@ -168,10 +168,8 @@ CROPS = {
 @pytest.mark.parametrize("skeleton", [SKELETON, THEIRS], ids=["ours", "theirs"])
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("scale", [0.7, 0.9, 1.1, 2.0, 2.8])
-def test_maps_arrive_where_the_targets_of_the_crop_are(
-    make_samples, photo, tmp_path, skeleton, crop, scale
-):
-    """The crop has a scale of 1 (a person of 130 pixels in .68 x 192); the teacher another."""
+def test_maps_match_the_targets_of_the_crop(make_samples, photo, tmp_path, skeleton, crop, scale):
+    """The crop has a scale of 1 (a person of 130 pixels in .68 x 192), the teacher another."""
     write(tmp_path / "maps", photo, skeleton, scale)
     sample = make_samples(target_person_scale=130 / 192, **CROPS[crop])[0, 0]
     assert sample.teacher_cells.any()
@@ -184,7 +182,7 @@ def test_maps_arrive_where_the_targets_of_the_crop_are(
     assert np.percentile(angles, 95) < 1
 
 
-def test_a_stretched_sample_turns_fields_as_its_limbs(make_samples, photo, tmp_path):
+def test_a_stretched_sample_rotates_pafs_with_its_limbs(make_samples, photo, tmp_path):
     write(tmp_path / "maps", photo)
     sample = make_samples(
         (240, 240), "standard_with_fixed_aspect_ratio", rotate_deg_min=20.0, rotate_deg_max=20.0
@@ -195,7 +193,7 @@ def test_a_stretched_sample_turns_fields_as_its_limbs(make_samples, photo, tmp_p
     assert np.percentile(angles, 95) < 2
 
 
-def test_maps_change_nothing_else_in_a_sample(make_samples, photo, tmp_path):
+def test_teacher_maps_do_not_change_the_rest_of_a_sample(make_samples, photo, tmp_path):
     write(tmp_path / "maps", photo)
     varied = {"rotate_deg_max": 40.0, "flip_lr_prob": 0.5}
     with_maps, without = make_samples(**varied), make_samples(maps=False, **varied)
@@ -208,14 +206,14 @@ def test_maps_change_nothing_else_in_a_sample(make_samples, photo, tmp_path):
         np.testing.assert_array_equal(sample.teacher_pafs, again.teacher_pafs)
 
 
-def test_outside_of_the_photo_the_teacher_does_not_count(make_samples, photo, tmp_path):
+def test_teacher_maps_do_not_count_outside_of_the_photo(make_samples, photo, tmp_path):
     write(tmp_path / "maps", photo)
     sample = make_samples((320, 320), "standard")[0, 0]  # 40 pixels of gray above and below
     assert sample.teacher_cells[5:35].all()
     assert not sample.teacher_cells[:5].any() and not sample.teacher_cells[35:].any()
 
 
-def test_a_photo_without_maps_is_learned_from_its_labels(make_samples, photo, tmp_path):
+def test_a_photo_without_maps_has_no_teacher_cells(make_samples, photo, tmp_path):
     write(tmp_path / "maps", photo)
     samples = make_samples()
     (tmp_path / "maps" / "photo.png.npz").unlink()
@@ -228,12 +226,10 @@ def test_a_photo_without_maps_is_learned_from_its_labels(make_samples, photo, tm
     assert batch.teacher_cells.any(axis=(1, 2)).tolist() == [False, True]
 
 
-def test_samples_of_quite_another_scale_are_learned_from_their_labels(
-    make_samples, photo, tmp_path
-):
+def test_samples_out_of_scale_have_no_teacher_cells(make_samples, photo, tmp_path):
     for scale, used in (
-        (LARGEST_REDUCTION * 0.98, True), (LARGEST_REDUCTION * 1.02, False),
-        (1.02 / LARGEST_ENLARGEMENT, True), (0.98 / LARGEST_ENLARGEMENT, False),
+        (MAX_REDUCTION * 0.98, True), (MAX_REDUCTION * 1.02, False),
+        (1.02 / MAX_ENLARGEMENT, True), (0.98 / MAX_ENLARGEMENT, False),
     ):  # fmt: skip
         write(tmp_path / "maps", photo, scale=scale)
         sample = make_samples(target_person_scale=130 / 192)[0, 0]
@@ -241,8 +237,8 @@ def test_samples_of_quite_another_scale_are_learned_from_their_labels(
         assert sample.teacher_cells.any() == used
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", "half", "flipped bit"])
-def test_a_damaged_file_is_an_unreadable_sample(make_samples, photo, tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", "half", "flipped bit"])
+def test_a_damaged_file_is_an_error_of_the_sample(make_samples, photo, tmp_path, content):
     write(tmp_path / "maps", photo)
     samples, path = make_samples(), tmp_path / "maps" / "photo.png.npz"
     whole = path.read_bytes()
@@ -257,7 +253,7 @@ def test_a_damaged_file_is_an_unreadable_sample(make_samples, photo, tmp_path, c
     assert str(path) in error.what and error.remedy
 
 
-def test_maps_of_another_photo_of_the_same_name_are_an_error(make_samples, photo, tmp_path):
+def test_maps_of_another_photo_with_the_same_name_are_an_error(make_samples, photo, tmp_path):
     write(tmp_path / "maps", photo)
     samples = make_samples()
     cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3)))
@@ -266,7 +262,7 @@ def test_maps_of_another_photo_of_the_same_name_are_an_error(make_samples, photo
     assert "photo.png.npz" in error.what and str(photo) in error.what
 
 
-def test_folders_that_cannot_be_used_are_errors(photo, spec, tmp_path):
+def test_invalid_folders_are_errors(photo, spec, tmp_path):
     folder = tmp_path / "maps"
     with pytest.raises(BodyPoseNetError, match=r"distillation\.maps"):
         teacher_maps(folder, spec)
@@ -293,10 +289,10 @@ def test_folders_that_cannot_be_used_are_errors(photo, spec, tmp_path):
         teacher_maps(folder, spec)
 
 
-def test_only_limbs_that_the_teacher_has_count(make_samples, photo, spec, tmp_path):
+def test_only_channels_that_the_teacher_has_count(make_samples, photo, spec, tmp_path):
     arm = Skeleton("arm", ("left_wrist", "left_elbow", "left_shoulder"), ((0, 1), (1, 2)))
     write(tmp_path / "maps", photo, arm)
-    with pytest.raises(BodyPoseNetError, match="maps"):  # nothing that mirrored samples have, too
+    with pytest.raises(BodyPoseNetError, match="maps"):  # no channel is in mirrored samples too
         teacher_maps(tmp_path / "maps", spec)
     shutil.rmtree(tmp_path / "maps")
     arms = Skeleton(
@@ -309,25 +305,3 @@ def test_only_limbs_that_the_teacher_has_count(make_samples, photo, spec, tmp_pa
     assert maps.known_pafs.sum() == 4
     sample = make_samples(flip_lr_prob=1.0)[0, 0]
     assert not sample.teacher_pafs[~maps.known_pafs].any()
-
-
-def test_a_folder_takes_maps_of_one_teacher_only(photo, tmp_path):
-    folder = TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
-    assert not folder.has(photo, file_fingerprint(photo))
-    folder.write(photo, file_fingerprint(photo), *perfect_maps(SKELETON, 1.0))
-    again = TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": True}})
-    assert again.has(photo, file_fingerprint(photo)) and len(again) == 1
-    assert again.digest == folder.digest == TeacherMapStore.open(tmp_path / "maps").digest
-    with pytest.raises(BodyPoseNetError, match="settings"):
-        TeacherMapStore.create(tmp_path / "maps", SKELETON, {"settings": {"flip_test": False}})
-    folder.file_of(photo).write_bytes(b"half")
-    assert not folder.has(photo, file_fingerprint(photo))
-
-
-def test_maps_that_are_not_finite_are_not_written(photo, tmp_path):
-    folder = TeacherMapStore.create(tmp_path / "maps", SKELETON, {})
-    maps, to_cells = perfect_maps(SKELETON, 1.0)
-    maps.pafs[0, 0, 0] = np.nan
-    with pytest.raises(BodyPoseNetError, match=photo.name):
-        folder.write(photo, file_fingerprint(photo), maps, to_cells)
-    assert not folder.file_of(photo).exists()

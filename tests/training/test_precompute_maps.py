@@ -104,7 +104,7 @@ def test_scales_and_the_flip_test_are_averaged_on_the_cells_of_scale_1(
     header = json.loads((tmp_path / "maps" / "teacher_maps.json").read_text())
     assert header["settings"]["scales"] == [0.75, 1.0, 1.5]
     maps = open_teacher_maps(spec)
-    stored = maps.folder.read(photos[0].path, 128, 128)
+    stored = maps.store.read(photos[0].path, 128, 128)
     assert stored.heatmaps.shape[1:] == (16, 16)
     with torch.no_grad():
         pixels = torch.from_numpy(cv2.imread(str(photos[0].path))[None, ..., ::-1].copy())

@@ -1,7 +1,7 @@
-"""Precomputed teacher maps in training samples, for distillation.
+"""Warp precomputed teacher maps into training samples, for distillation.
 
-Each sample warps the maps of its photo (`data.teacher_map_store`) by its own affine map, so that
-rotated, mirrored and scaled crops get the teacher's output without running the teacher.
+The maps of whole photos (`data.teacher_map_store`) are warped by the affine map of each sample, so
+that rotated, mirrored and scaled crops have the teacher's output without running the teacher.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from bodyposenet.data.teacher_map_store import StoredMaps, TeacherMapStore
 from bodyposenet.geometry import Affine
 from bodyposenet.specs.network import STRIDE
 
-LARGEST_ENLARGEMENT = 1.5
-"""Maps that a sample would enlarge more than this are not used."""
+MAX_ENLARGEMENT = 1.5
+"""Maps are not used in samples that enlarge them by more than this factor."""
 
-LARGEST_REDUCTION = 3.0
-"""Maps that a sample would shrink more than this are not used."""
+MAX_REDUCTION = 3.0
+"""Maps are not used in samples that reduce them by more than this factor."""
 
 _ROUNDING = 1e-6
-_SMALLEST_BLUR = 0.25
-"""Widening by a Gaussian of fewer cells than this changes nothing that could be measured."""
+_MIN_BLUR = 0.25
+"""Widening by a Gaussian of fewer cells has no measurable effect."""
 
 
 @dataclass(frozen=True, eq=False)
 class SampleMaps:
-    """What a teacher says of one training sample.
+    """Teacher maps of one training sample.
 
     Args:
         heatmaps: (K + 1, h, w) float32, on the cells of the sample.
         pafs: (2 L, h, w) float32.
-        cells: (h, w) bool, the cells where they count.
+        cells: (h, w) bool, the cells where the maps count.
         is_missing: Whether the photo has no maps.
-        is_out_of_scale: Whether the sample is too large or too small for the photo's maps.
+        is_out_of_scale: Whether the sample is too large or too small for the maps of the photo.
     """
 
     heatmaps: NDArray[np.float32]
@@ -49,54 +49,51 @@ class SampleMaps:
 
 
 class TeacherMapSampler:
-    """Moves the maps of whole photos into training samples.
+    """Warps the maps of whole photos into training samples.
 
-    Peaks and fields arrive where the sample's own targets are: heatmaps are moved, the vectors of
-    PAFs are also rotated or mirrored, and keep their length. In mirrored samples, left
-    and right channels are swapped, as in the labels.
+    Heatmaps and PAFs are resampled at the positions of the sample's own targets; the vectors of
+    PAFs are also rotated or mirrored, with their length preserved. In mirrored samples, left and
+    right channels are swapped, as in the targets.
 
-    **Scale.** The teacher has drawn Gaussians and limbs of a fixed width in its own input. In a
-    sample that shows the photo at another scale they would have another width than the targets,
-    although peaks keep place and height:
+    **Scale.** Gaussians and limbs have a fixed width in the teacher's input. In a sample that shows
+    the photo at another scale, their width differs from that of the targets, although position and
+    height of the peaks are right:
 
-    - *Smaller* samples (a third or more of the teacher's scale): the maps are widened by as much
-      as they lack. For heatmaps that is a dilation with a Gaussian, the largest of
-      v(x) exp(-|x - y|^2 / 2b^2); it turns a Gaussian of variance s^2 into one of s^2 + b^2 of the
-      same height, and combines several by their maximum, as targets do. For PAFs, the longest
-      vector within the missing half width counts. The teacher has seen these people at a higher
-      resolution, so its maps are worth keeping: on photos of COCO reduced 2 to 3 times, heatmaps
-      correlate with the targets by .78 (.61 without widening; those of the teacher itself, run on
-      the sample, by .76).
-    - *Larger* samples: maps cannot be sharpened without inventing detail. Up to 1.5 times they are
-      used as they are (the squared difference to the target's Gaussian is then half of its own
-      energy, and what is learned is the weighted mean of both); above that the sample is learned
-      from its labels.
+    - *Smaller* samples (down to a third of the teacher's scale): the maps are widened to the width
+      of the targets. For heatmaps this is a dilation with a Gaussian, the maximum over x of
+      v(x) exp(-|x - y|^2 / 2b^2); it turns a Gaussian of variance s^2 into one of s^2 + b^2 with
+      the same height, and combines several by their maximum, as in the targets. For PAFs, it is the
+      longest vector within the missing half width. The maps are worth using, as the teacher's input
+      has a higher resolution: for COCO photos reduced by 2 to 3, the correlation of heatmaps with
+      the targets is .78 (.61 without widening; .76 if the teacher runs on the sample itself).
+    - *Larger* samples: maps cannot be sharpened. Up to a factor of 1.5 they are used unchanged (the
+      squared difference to the target's Gaussian is then half of its energy, and the network learns
+      the weighted mean of both); beyond that, the sample is learned from its labels only.
 
-    **Outside of the photo** the maps do not count: the teacher has seen no cells there, a joint at
-    the border would be taught with half of its Gaussian cut off, and the labels state already that
-    nobody is there.
+    **Outside of the photo** the maps do not count: the teacher has no output there, the Gaussian of
+    a joint at the border would be cut in half, and the targets already have a background there.
 
-    A channel counts only if the teacher has it in plain and in mirrored samples, so that weights
-    do not depend on the sample.
+    A channel counts only if the teacher has it both in plain and in mirrored samples, so that the
+    weights do not depend on the sample.
 
     Args:
-        folder: The maps.
-        plain: Where our heatmaps and PAFs come from among the teacher's.
-        mirrored: The same for samples that show a mirror image.
-        sigma: Standard deviation of the targets' Gaussians, in cells.
-        half_width: Half width of the targets' limbs, in cells.
+        store: Maps of the photos.
+        plain: Maps our heatmap and PAF channels to the teacher's.
+        mirrored: The same for mirrored samples.
+        sigma: Standard deviation of the targets' Gaussians in cells.
+        half_width: Half width of the targets' limbs in cells.
     """
 
     def __init__(
         self,
-        folder: TeacherMapStore,
+        store: TeacherMapStore,
         plain: tuple[ChannelMap, ChannelMap],
         mirrored: tuple[ChannelMap, ChannelMap],
         *,
         sigma: float,
         half_width: float,
     ) -> None:
-        self.folder = folder
+        self.store = store
         self._sigma, self._half_width = sigma, half_width
         self.known_heatmaps = plain[0].known & mirrored[0].known
         self.known_pafs = plain[1].known & mirrored[1].known
@@ -114,32 +111,36 @@ class TeacherMapSampler:
         Args:
             photo: The image file.
             size: Height and width of the photo.
-            to_input: The sample's affine map, from photo pixels to network pixels.
+            to_input: The sample's affine map from photo pixels to network pixels.
             input_size: Height and width of the network input.
 
+        Returns:
+            The warped maps; no cell counts if the photo has no maps or the scale is out of range.
+
         Raises:
-            BodyPoseNetError: The file is damaged, or of another photo of the same name.
+            BodyPoseNetError: The file is damaged, or the maps are those of another photo with the
+                same name.
         """
         rows, columns = (-(-side // STRIDE) for side in input_size)
-        stored = self.folder.read(photo, *size)
+        stored = self.store.read(photo, *size)
         if stored is None:
-            return self._nothing(rows, columns, is_missing=True)
+            return self._empty(rows, columns, is_missing=True)
         to_cells = to_input.then(Affine.resize(STRIDE).inverse())
-        moving = stored.to_cells.inverse().then(to_cells)
-        scales = np.linalg.svd(moving.matrix[:, :2], compute_uv=False)
+        warp = stored.to_cells.inverse().then(to_cells)
+        scales = np.linalg.svd(warp.matrix[:, :2], compute_uv=False)
         if (
-            scales[0] > LARGEST_ENLARGEMENT * (1 + _ROUNDING)
-            or scales[1] * LARGEST_REDUCTION < 1 - _ROUNDING
+            scales[0] > MAX_ENLARGEMENT * (1 + _ROUNDING)
+            or scales[1] * MAX_REDUCTION < 1 - _ROUNDING
         ):
-            return self._nothing(rows, columns, is_out_of_scale=True)
-        maps = self._nothing(rows, columns)
+            return self._empty(rows, columns, is_out_of_scale=True)
+        maps = self._empty(rows, columns)
         tables = self._tables[to_input.mirrors]
-        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, moving, maps, tables[0])
-        maps.pafs[self.known_pafs] = self._pafs(stored, moving, maps, tables[1])
+        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, warp, maps, tables[0])
+        maps.pafs[self.known_pafs] = self._pafs(stored, warp, maps, tables[1])
         maps.cells[:] = _cells_within(size, to_cells, rows, columns)
         return maps
 
-    def _nothing(
+    def _empty(
         self, rows: int, columns: int, *, is_missing: bool = False, is_out_of_scale: bool = False
     ) -> SampleMaps:
         heatmaps, pafs = (
@@ -150,41 +151,41 @@ class TeacherMapSampler:
         return SampleMaps(heatmaps, pafs, cells, is_missing, is_out_of_scale)
 
     def _heatmaps(
-        self, stored: StoredMaps, moving: Affine, into: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, warp: Affine, target: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
         source = table.source[self.known_heatmaps]
         values = stored.heatmaps[source].astype(np.float32)
         values *= stored.steps[0]
         has_background = bool(self.known_heatmaps[-1])
-        if has_background:  # where people are, as in the other channels
+        if has_background:  # inverted: high values at people, as in the other channels
             values[-1] = 1 - values[-1]
-        blur = self._sigma * math.sqrt(max(moving.scale**-2 - 1, 0))
-        if blur > _SMALLEST_BLUR:
+        blur = self._sigma * math.sqrt(max(warp.scale**-2 - 1, 0))
+        if blur > _MIN_BLUR:
             values = widen_heatmaps(values, blur)
-        moved = moving.resample(values, *into.cells.shape)
+        warped = warp.resample(values, *target.cells.shape)
         if has_background:
-            moved[-1] = 1 - moved[-1]
-        return moved
+            warped[-1] = 1 - warped[-1]
+        return warped
 
     def _pafs(
-        self, stored: StoredMaps, moving: Affine, into: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, warp: Affine, target: SampleMaps, table: ChannelMap
     ) -> NDArray[np.float32]:
         source, sign = table.source[self.known_pafs], table.sign[self.known_pafs]
         values = stored.pafs[source].astype(np.float32)
         values *= (sign * np.float32(stored.steps[1]))[:, None, None]
-        missing = self._half_width * (1 / moving.scale - 1)
+        missing = self._half_width * (1 / warp.scale - 1)
         if round(missing) >= 1:
             values = widen_pafs(values, round(missing))
-        moved = moving.resample(values, *into.cells.shape)
-        return _turn(moved, moving.matrix[:, :2])
+        warped = warp.resample(values, *target.cells.shape)
+        return _rotate_vectors(warped, warp.matrix[:, :2])
 
 
 def widen_heatmaps(values: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
     """Widen Gaussians without changing their height.
 
     Args:
-        values: (C, h, w).
-        blur: In cells; a Gaussian of variance s^2 becomes one of s^2 + blur^2.
+        values: (C, h, w) float32.
+        blur: Standard deviation in cells; a Gaussian of variance s^2 becomes one of s^2 + blur^2.
 
     Returns:
         (C, h, w), the dilation of each map with a Gaussian.
@@ -201,27 +202,27 @@ def widen_heatmaps(values: NDArray[np.float32], blur: float) -> NDArray[np.float
 
 
 def widen_pafs(values: NDArray[np.float32], cells: int) -> NDArray[np.float32]:
-    """Widen limbs: each cell takes the longest vector in reach, within an octagon.
+    """Widen limbs: each cell gets the longest vector of its octagonal neighborhood.
 
     Args:
-        values: (2 L, h, w).
-        cells: By how many cells on either side.
+        values: (2 L, h, w) float32.
+        cells: Number of cells on either side.
 
     Returns:
         (2 L, h, w).
     """
     fields = values.reshape(-1, 2, *values.shape[1:])
     for step in range(cells):
-        # Diamonds and squares in turn give an octagon.
+        # Alternating diamonds and squares give an octagon.
         if step % 2:
-            fields = _take_longest(_take_longest(fields, (2,)), (3,))
+            fields = _longest_vectors(_longest_vectors(fields, (2,)), (3,))
         else:
-            fields = _take_longest(fields, (2, 3))
+            fields = _longest_vectors(fields, (2, 3))
     return fields.reshape(values.shape)
 
 
-def _take_longest(fields: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.float32]:
-    """(L, 2, h, w): the longest vector of each cell and its two neighbors along each axis."""
+def _longest_vectors(fields: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return (L, 2, h, w), the longest vector of each cell and its two neighbors on each axis."""
     lengths = np.square(fields).sum(axis=1, keepdims=True)
     longest, result = lengths.copy(), fields.copy()
     for axis in axes:
@@ -236,25 +237,27 @@ def _take_longest(fields: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray
     return result
 
 
-def _turn(values: NDArray[np.float32], linear: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(2 L, h, w): vectors as a linear map turns them, with the lengths that they had."""
+def _rotate_vectors(
+    values: NDArray[np.float32], linear: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Apply a linear map to the vectors of (2 L, h, w), but preserve their lengths."""
     scale = math.sqrt(abs(np.linalg.det(linear)))
     (xx, xy), (yx, yy) = (linear / scale).astype(np.float32)
     x, y = values[0::2], values[1::2]
-    turned = np.empty_like(values)
-    turned[0::2], turned[1::2] = xx * x + xy * y, yx * x + yy * y
+    rotated = np.empty_like(values)
+    rotated[0::2], rotated[1::2] = xx * x + xy * y, yx * x + yy * y
     if not np.allclose(linear @ linear.T, scale**2 * np.eye(2), rtol=0, atol=_ROUNDING * scale**2):
-        lengths = np.hypot(turned[0::2], turned[1::2])  # stretched: they depend on the direction
+        lengths = np.hypot(rotated[0::2], rotated[1::2])  # not a similarity: they changed
         factors = np.hypot(x, y) / np.maximum(lengths, np.float32(1e-9))
-        turned[0::2] *= factors
-        turned[1::2] *= factors
-    return turned
+        rotated[0::2] *= factors
+        rotated[1::2] *= factors
+    return rotated
 
 
 def _cells_within(
     size: tuple[int, int], to_cells: Affine, rows: int, columns: int
 ) -> NDArray[np.bool_]:
-    """Which cells have their centers in the photo."""
+    """Return (rows, columns) bool, the cells with centers inside of the photo."""
     grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(float)
     points = to_cells.inverse().apply(grid)
     height, width = size

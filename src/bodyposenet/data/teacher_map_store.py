@@ -1,6 +1,6 @@
-"""A folder of precomputed teacher maps: one file per photo, and a header that describes them.
+"""Store precomputed teacher maps in a folder: one file per photo, and a header file.
 
-The format is described in docs/files.md.
+docs/files.md describes the format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bodyposenet.specs.pose import PoseConfiguration
 from bodyposenet.types import Maps
 
 HEADER_FILE = "teacher_maps.json"
-"""The file of a folder that describes all maps in it."""
+"""Name of the header file, which describes all maps of the folder."""
 
 _FORMAT = 1
 _LEVELS = 127
@@ -35,16 +35,16 @@ _READ_ERRORS = (
     AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
     ValueError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What NumPy and zipfile raise on damaged files."""
+"""Exceptions that NumPy and zipfile raise for damaged files."""
 
 
 class PhotoFingerprint(NamedTuple):
-    """What identifies a photo beside its name.
+    """Identifies a photo, in addition to its name.
 
     Args:
-        height: In pixels.
-        width: In pixels.
-        file_size: Of the image file, in bytes.
+        height: Height in pixels.
+        width: Width in pixels.
+        file_size: Size of the image file in bytes.
     """
 
     height: int
@@ -59,8 +59,8 @@ class StoredMaps:
     Args:
         heatmaps: (K + 1, h, w) int8.
         pafs: (2 L, h, w) int8.
-        steps: The heatmaps' and the PAFs' value of one quantization level.
-        to_cells: The affine map from photo pixels to cells.
+        steps: Values of one quantization level, of heatmaps and of PAFs.
+        to_cells: Affine map from photo pixels to cells.
     """
 
     heatmaps: NDArray[np.int8]
@@ -74,10 +74,10 @@ class TeacherMapStore:
 
     Args:
         path: The folder.
-        header: Content of its header file.
+        header: Content of the header file.
 
     Raises:
-        BodyPoseNetError: The header is damaged, or of a newer format.
+        BodyPoseNetError: The header is damaged or has an unsupported format.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
@@ -101,6 +101,12 @@ class TeacherMapStore:
     def open(cls, path: Path) -> TeacherMapStore:
         """Open a folder for reading.
 
+        Args:
+            path: The folder.
+
+        Returns:
+            The store.
+
         Raises:
             BodyPoseNetError: The header is missing or damaged.
         """
@@ -110,34 +116,37 @@ class TeacherMapStore:
         return cls(path, header)
 
     @classmethod
-    def create(cls, path: Path, skeleton: Skeleton, origin: Mapping[str, Any]) -> TeacherMapStore:
-        """Open a folder for writing; one that holds maps of the same origin is continued.
+    def create(cls, path: Path, skeleton: Skeleton, metadata: Mapping[str, Any]) -> TeacherMapStore:
+        """Create a store, or continue one with the same skeleton and metadata.
 
         Args:
-            path: The folder, made if it does not exist.
-            skeleton: Of the maps.
-            origin: The model and the settings that make the maps, as JSON values.
+            path: The folder, created if missing.
+            skeleton: Skeleton of the maps.
+            metadata: Model and settings with which the maps are computed, as JSON values.
+
+        Returns:
+            The store.
 
         Raises:
-            BodyPoseNetError: It holds maps of another origin, or cannot be written.
+            BodyPoseNetError: The folder has maps with other metadata, or cannot be written.
         """
         header = {
             "format": _FORMAT,
-            **json.loads(json.dumps(origin)),
+            **json.loads(json.dumps(metadata)),
             "skeleton": skeleton.to_pose_configuration(),
         }
         if exists(path / HEADER_FILE):
-            former = cls.open(path).header
-            keys = sorted(header.keys() | former.keys())
-            differing = [key for key in keys if header.get(key) != former.get(key)]
+            existing = cls.open(path).header
+            keys = sorted(header.keys() | existing.keys())
+            differing = [key for key in keys if header.get(key) != existing.get(key)]
             if differing:
                 raise BodyPoseNetError(
-                    f"{path}: holds teacher maps that differ in {', '.join(differing)}",
+                    f"{path}: existing teacher maps differ in {', '.join(differing)}",
                     "Choose another folder, or remove this one.",
                 )
         elif any(path.glob("*.npz")):
             raise BodyPoseNetError(
-                f"{path}: holds maps of an unknown teacher: {HEADER_FILE} is missing",
+                f"{path}: existing teacher maps without the header file {HEADER_FILE}",
                 "Choose another folder, or remove the maps.",
             )
         else:
@@ -146,7 +155,7 @@ class TeacherMapStore:
 
     @property
     def digest(self) -> int:
-        """A checksum of the header: folders of other models or settings have another one."""
+        """CRC-32 of the header, which identifies model and settings."""
         return zlib.crc32(json.dumps(self.header, sort_keys=True).encode())
 
     def __len__(self) -> int:
@@ -154,38 +163,44 @@ class TeacherMapStore:
         return sum(1 for _ in self.path.glob("*.npz"))
 
     def file_of(self, photo: Path) -> Path:
-        """Return the path of a photo's maps, whether they exist or not."""
+        """Return the path of a photo's file of maps, which need not exist."""
         return self.path / f"{photo.name}.npz"
 
-    def write(self, photo: Path, stamp: PhotoFingerprint, maps: Maps, to_cells: Affine) -> None:
-        """Write the maps of a photo, replacing the file atomically.
+    def write(
+        self, photo: Path, fingerprint: PhotoFingerprint, maps: Maps, to_cells: Affine
+    ) -> None:
+        """Write the maps of a photo, atomically replacing an existing file.
 
         Args:
-            photo: The image file; its name counts.
-            stamp: Of the photo.
-            maps: Of the whole photo.
-            to_cells: The affine map from photo pixels to the maps' cells.
+            photo: The image file; its name determines that of the file of maps.
+            fingerprint: Fingerprint of the photo.
+            maps: Maps of the whole photo.
+            to_cells: Affine map from photo pixels to cells of the maps.
 
         Raises:
             BodyPoseNetError: The maps are not finite, or the file cannot be written.
         """
-        heatmaps, heat_step = _quantize(photo, maps.heatmaps)
+        heatmaps, heatmap_step = _quantize(photo, maps.heatmaps)
         pafs, paf_step = _quantize(photo, maps.pafs)
         with atomic_write(self.file_of(photo)) as file:
             np.savez_compressed(
                 file,
                 heatmaps=heatmaps,
                 pafs=pafs,
-                steps=np.array([heat_step, paf_step]),
+                steps=np.array([heatmap_step, paf_step]),
                 to_cells=to_cells.matrix,
-                photo=np.array(stamp, np.int64),
+                photo=np.array(fingerprint, np.int64),
             )
 
-    def has(self, photo: Path, stamp: PhotoFingerprint) -> bool:
-        """Return whether the maps of a photo are there; a damaged file counts as missing.
+    def has(self, photo: Path, fingerprint: PhotoFingerprint) -> bool:
+        """Return whether maps of a photo exist; a damaged file counts as missing.
+
+        Args:
+            photo: The image file.
+            fingerprint: Fingerprint of the photo.
 
         Raises:
-            BodyPoseNetError: There are maps of another photo of the same name.
+            BodyPoseNetError: The maps are those of another photo with the same name.
         """
         path = self.file_of(photo)
         if not exists(path):
@@ -197,7 +212,7 @@ class TeacherMapStore:
                 _ = content["heatmaps"], content["pafs"]  # checksums
         except _READ_ERRORS:
             return False
-        _check_stamp(path, photo, found, stamp)
+        _check_fingerprint(path, photo, found, fingerprint)
         return True
 
     def read(self, photo: Path, height: int, width: int) -> StoredMaps | None:
@@ -205,21 +220,22 @@ class TeacherMapStore:
 
         Args:
             photo: The image file.
-            height: Of the photo, as its record states.
-            width: Of the photo, as its record states.
+            height: Height of the photo, from its record.
+            width: Width of the photo, from its record.
 
         Returns:
             The maps, or None if the folder has none of this photo.
 
         Raises:
-            BodyPoseNetError: The file is damaged, or of another photo of the same name.
+            BodyPoseNetError: The file is damaged, or the maps are those of another photo with the
+                same name.
         """
         path = self.file_of(photo)
         try:
             with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as content:
                 found = content["photo"].tolist()
                 heatmaps, pafs = content["heatmaps"], content["pafs"]
-                heat_step, paf_step = content["steps"].tolist()
+                heatmap_step, paf_step = content["steps"].tolist()
                 matrix = content["to_cells"]
         except FileNotFoundError:
             return None
@@ -228,7 +244,7 @@ class TeacherMapStore:
         channels = self.skeleton.heatmap_channels, self.skeleton.paf_channels
         if heatmaps.ndim != 3 or pafs.ndim != 3:
             raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
-        if not math.isfinite(heat_step) or not math.isfinite(paf_step):
+        if not math.isfinite(heatmap_step) or not math.isfinite(paf_step):
             raise _damaged(path, "steps that are not finite")
         if (len(heatmaps), len(pafs)) != channels or heatmaps.shape[1:] != pafs.shape[1:]:
             raise _damaged(path, f"maps of shapes {heatmaps.shape} and {pafs.shape}")
@@ -240,16 +256,16 @@ class TeacherMapStore:
             or not abs(np.linalg.det(matrix[:, :2])) > 0
         ):
             raise _damaged(path, "to_cells cannot be inverted")
-        _check_stamp(path, photo, found, PhotoFingerprint(height, width, _file_size(photo)))
-        return StoredMaps(heatmaps, pafs, (heat_step, paf_step), Affine(matrix))
+        _check_fingerprint(path, photo, found, PhotoFingerprint(height, width, _file_size(photo)))
+        return StoredMaps(heatmaps, pafs, (heatmap_step, paf_step), Affine(matrix))
 
 
 def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Round to 255 levels, 0 exactly one of them; the value of one level."""
+    """Quantize symmetrically to 255 levels; return the levels and the value of one level."""
     highest = float(np.abs(values).max(initial=0))
     if not math.isfinite(highest):
         raise BodyPoseNetError(
-            f"{photo}: the teacher's maps are not finite", "Check the model on this photo."
+            f"{photo}: the teacher's maps are not finite", "Check the model with this photo."
         )
     step = highest / _LEVELS or 1.0
     return np.rint(values / np.float32(step)).astype(np.int8), step
@@ -265,13 +281,15 @@ def _file_size(photo: Path) -> int:
         ) from error
 
 
-def _check_stamp(path: Path, photo: Path, found: list[int], expected: PhotoFingerprint) -> None:
+def _check_fingerprint(
+    path: Path, photo: Path, found: list[int], expected: PhotoFingerprint
+) -> None:
     if found != list(expected):
         raise BodyPoseNetError(
-            f"{path}: made of a photo of (height, width, bytes) {tuple(found)}, but {photo} has "
-            f"{tuple(expected)}",
-            "Remove the file and compute the maps again, from the train spec (-e) if photos are "
-            "turned by EXIF. Photos of several datasets must have different names.",
+            f"{path}: maps of another photo; expected (height, width, bytes) {tuple(expected)} "
+            f"of {photo}, got {tuple(found)}",
+            "Remove the file and compute the maps again, from the train spec (-e) if photos have "
+            "an EXIF orientation. Photos of several datasets must have different names.",
         )
 
 

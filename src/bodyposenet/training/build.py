@@ -115,7 +115,7 @@ def build_training(
         "finetuning_config.ckpt_epoch_num": initial.schedule_start,
     }
     if teacher_maps is not None:  # The folder may move, but its contents must stay the same.
-        facts["teacher maps"] = teacher_maps.folder.digest
+        facts["teacher maps"] = teacher_maps.store.digest
     if initial.checkpoint is not None and initial.resumed:
         check_same_facts(facts, initial.checkpoint, results_dir)
     precision = mixed_precision(distributed.device) if use_amp else None
