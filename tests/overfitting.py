@@ -1,4 +1,4 @@
-"""A tiny network that has learned the test images of a drawn dataset by heart, in seconds."""
+"""Overfit a tiny network to the test images of a drawn dataset, in seconds."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ STEPS = 100
 
 
 def overfit(dataset_spec: Path) -> BodyPoseNetwork:
-    """Train on all test images at once; they must be of one size."""
+    """Train on all test images in one batch; they must have the same size."""
     torch.manual_seed(0)
     attributes = BackboneAttributes(
         architecture="lightweight_openpose", mtype="open_model_zoo", batch_norm=False, width=0.25
@@ -37,7 +37,7 @@ def overfit(dataset_spec: Path) -> BodyPoseNetwork:
 
 
 def batch(network: BodyPoseNetwork, spec: DatasetSpec) -> tuple[torch.Tensor, ...]:
-    """Normalized images, and their target heatmaps and PAFs."""
+    """Return the normalized images, and their target heatmaps and PAFs."""
     entries = load_test_images(spec)
     folder = spec.images_folder("test")
     images = np.stack([read_image(folder / entry.file_name) for entry in entries])

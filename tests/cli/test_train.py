@@ -408,13 +408,13 @@ def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkey
 
 def test_no_search_for_kernels_while_images_of_many_sizes_are_validated(train, monkeypatch):
     searched = []
-    predict = validation.predict_images
+    predict = validation.predict_test_images
 
     def watched(*arguments):
         searched.append(torch.backends.cudnn.benchmark)
         return predict(*arguments)
 
-    monkeypatch.setattr(validation, "predict_images", watched)
+    monkeypatch.setattr(validation, "predict_test_images", watched)
     monkeypatch.setattr(loop, "build_training", with_search(loop.build_training))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # put back afterwards
     result, _ = train("run", num_epoch=2, validation_every_n_epoch=1)

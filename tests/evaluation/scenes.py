@@ -1,4 +1,4 @@
-"""Annotated people in COCO's format, and results that are nearly right."""
+"""Random annotations and noisy results in COCO's format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COCO = Skeleton("coco", COCO_JOINTS, ((0, 1), (1, 2)))
 
 
 def annotate(person_id: int, image_id: int, keypoints: np.ndarray, **fields: Any) -> dict[str, Any]:
-    """One annotation; its box encloses the (17, 3) keypoints. Nobody has the area 0."""
+    """Return an annotation whose box encloses the (17, 3) keypoints; its area is never 0."""
     low, high = keypoints[:, :2].min(axis=0), keypoints[:, :2].max(axis=0)
     width, height = high - low
     return {
@@ -34,7 +34,7 @@ def annotate(person_id: int, image_id: int, keypoints: np.ndarray, **fields: Any
 
 
 def dataset(images: int, annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    """An annotation file with images 1, 2, ..."""
+    """Return an annotation file with images 1, 2, ..."""
     return {
         "images": [
             {"id": number, "file_name": f"{number}.jpg", "height": 480, "width": 640}
@@ -50,7 +50,7 @@ def read(
     joints: tuple[str, ...] = COCO_JOINTS,
     flags: VisibilityFlags | None = None,
 ) -> list[CocoImage]:
-    """The images of an annotation file, read from a file as ever."""
+    """Write an annotation file, and read its images."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
         path.write_text(json.dumps(annotations))
@@ -58,17 +58,18 @@ def read(
 
 
 def result(image_id: int, keypoints: np.ndarray, score: float = 0.9) -> dict[str, Any]:
-    found = (keypoints[:, 2:] > 0).astype(float)
+    """Return a result with the labeled keypoints of a person."""
+    detected = (keypoints[:, 2:] > 0).astype(float)
     return {
         "image_id": image_id,
         "category_id": 1,
-        "keypoints": np.hstack([keypoints[:, :2] * found, found]).ravel().tolist(),
+        "keypoints": np.hstack([keypoints[:, :2] * detected, detected]).ravel().tolist(),
         "score": score,
     }
 
 
 def random_people(rng: np.random.Generator, size: float, labelled: float = 0.8) -> np.ndarray:
-    """(17, 3) keypoints of one person about so many pixels large."""
+    """Return (17, 3) keypoints of a person of about `size` pixels."""
     points = rng.uniform(0, 400, 2) + rng.uniform(0, size, (17, 2))
     flags = np.where(rng.random(17) < labelled, rng.integers(1, 3, 17), 0)
     return np.column_stack([points * (flags > 0)[:, None], flags])
@@ -77,7 +78,7 @@ def random_people(rng: np.random.Generator, size: float, labelled: float = 0.8) 
 def random_scene(
     rng: np.random.Generator, images: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Annotations with crowds, unlabelled people and people of all sizes, and noisy results."""
+    """Return annotations with crowds, unlabeled people and all sizes, and noisy results."""
     annotations, results = [], []
     sigmas = np.array(oks_sigmas(COCO_JOINTS))[:, None]
     for image_id in range(1, images + 1):

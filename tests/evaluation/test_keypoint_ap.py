@@ -1,4 +1,4 @@
-"""evaluate_poses: the figures, the edge cases and what is said about them."""
+"""evaluate_poses: metrics, edge cases and the summary table."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def people():
 def annotations(people):
     areas = (200.0**2, 60.0**2, 10.0**2)
     return dataset(
-        4,  # the fourth image shows nobody
+        4,  # the fourth image is empty
         [
             annotate(number + 1, number + 1, person, area=area)
             for number, (person, area) in enumerate(zip(people, areas, strict=True))
@@ -43,46 +43,46 @@ def perfect(people):
 
 
 def test_perfect_results_have_ap_1(perfect, annotations):
-    outcome = evaluate(perfect, annotations)
-    assert outcome.values == pytest.approx([1.0] * 10)
-    assert outcome.ap == outcome.values[0]
-    assert (outcome.images, outcome.people, outcome.poses) == (4, 3, 3)
+    accuracy = evaluate(perfect, annotations)
+    assert accuracy.values == pytest.approx([1.0] * 10)
+    assert accuracy.ap == accuracy.values[0]
+    assert (accuracy.images, accuracy.people, accuracy.poses) == (4, 3, 3)
 
 
 def test_no_results_have_ap_0(annotations):
-    outcome = evaluate([], annotations)
-    assert outcome.values == (0.0,) * 10
-    assert not any(error.labelled for error in outcome.joint_errors)
+    accuracy = evaluate([], annotations)
+    assert accuracy.values == (0.0,) * 10
+    assert not any(error.labelled for error in accuracy.joint_errors)
 
 
-def test_half_of_the_people_is_half_of_the_recall(people, perfect, annotations):
+def test_a_third_of_the_people_is_a_third_of_the_recall(people, perfect, annotations):
     assert evaluate(perfect[:1], annotations).values[5] == pytest.approx(1 / 3)
 
 
-def test_a_pose_where_nobody_is_costs_precision(perfect, annotations):
-    nobody = result(4, random_people(np.random.default_rng(1), 100), score=1.0)
-    assert 0.5 < evaluate([nobody, *perfect], annotations).ap < 1
+def test_a_false_positive_lowers_the_precision(perfect, annotations):
+    false_positive = result(4, random_people(np.random.default_rng(1), 100), score=1.0)
+    assert 0.5 < evaluate([false_positive, *perfect], annotations).ap < 1
 
 
 @pytest.mark.parametrize("images", [0, 1])
-def test_without_ground_truth_all_is_minus_1_and_explained(images):
-    somebody = result(1, random_people(np.random.default_rng(0), 90))
-    outcome = evaluate([somebody] * images, dataset(images, []))
-    assert outcome.values == (-1.0,) * 10
-    assert outcome.precision.shape == (10, 101)
-    assert "no ground truth" in outcome.table()[-1]
+def test_without_ground_truth_all_metrics_are_minus_1(images):
+    pose = result(1, random_people(np.random.default_rng(0), 90))
+    accuracy = evaluate([pose] * images, dataset(images, []))
+    assert accuracy.values == (-1.0,) * 10
+    assert accuracy.precision.shape == (10, 101)
+    assert "no ground truth" in accuracy.table()[-1]
 
 
-def test_a_size_that_nobody_has_is_minus_1_and_explained(perfect, annotations):
+def test_metrics_of_a_size_without_people_are_minus_1(perfect, annotations):
     del annotations["annotations"][1]
-    outcome = evaluate(perfect, annotations)
-    assert dict(zip(METRICS, outcome.values, strict=True))[METRICS[3]] == -1
-    medium = [line for line in outcome.table() if "medium" in line]
-    assert all(line.endswith("-1.000  no ground truth of that size") for line in medium)
-    assert outcome.kpis()["AP_0.50:0.95_large"] >= 0
+    accuracy = evaluate(perfect, annotations)
+    assert dict(zip(METRICS, accuracy.values, strict=True))[METRICS[3]] == -1
+    medium = [line for line in accuracy.table() if "medium" in line]
+    assert all("-1.000" in line and "no ground truth" in line for line in medium)
+    assert accuracy.kpis()["AP_0.50:0.95_large"] >= 0
 
 
-def test_joints_that_the_skeleton_lacks_do_not_count_and_are_named(people, annotations):
+def test_joints_that_the_skeleton_lacks_do_not_count_and_are_listed(people, annotations):
     faceless = Skeleton("faceless", COCO_JOINTS[5:], ((0, 1),))
     results = []
     for number, person in enumerate(people):
@@ -90,12 +90,12 @@ def test_joints_that_the_skeleton_lacks_do_not_count_and_are_named(people, annot
         without_face[:5] = 0
         results.append(result(number + 1, without_face))
     assert evaluate(results, annotations).ap < 1
-    outcome = evaluate(results, annotations, skeleton=faceless)
-    assert outcome.ap == pytest.approx(1)
-    assert outcome.not_evaluated == COCO_JOINTS[:5]
-    assert "lacks them: nose, left_eye" in outcome.table()[-1]
-    assert outcome.joint_errors[0].labelled == 0
-    assert np.isnan(outcome.joint_errors[0].median)
+    accuracy = evaluate(results, annotations, skeleton=faceless)
+    assert accuracy.ap == pytest.approx(1)
+    assert accuracy.not_evaluated == COCO_JOINTS[:5]
+    assert "nose, left_eye" in accuracy.table()[-1]
+    assert accuracy.joint_errors[0].labelled == 0
+    assert np.isnan(accuracy.joint_errors[0].median)
 
 
 def test_a_person_with_nothing_but_joints_that_the_skeleton_lacks_is_ignored(people, annotations):
@@ -133,21 +133,21 @@ def test_joint_errors_are_shares_of_the_persons_size(people, annotations):
     assert errors["nose"].median == 0
 
 
-def test_it_is_silent_and_leaves_its_input_alone(capfd, perfect, annotations):
+def test_it_prints_nothing_and_does_not_modify_its_input(capfd, perfect, annotations):
     before = json.dumps([perfect, annotations])
     evaluate(perfect, annotations)
     assert json.dumps([perfect, annotations]) == before
     assert capfd.readouterr() == ("", "")
 
 
-def test_negative_scores_rank_as_any_others(people, perfect, annotations):
+def test_negative_scores_are_ranked_like_others(people, perfect, annotations):
     lower = [one | {"score": -0.2 - one["image_id"]} for one in perfect]
     assert evaluate(lower, annotations).ap == pytest.approx(1)
-    nobody = result(4, random_people(np.random.default_rng(1), 100), score=-9.0)
-    assert evaluate([nobody, *lower], annotations).ap == pytest.approx(1)
+    false_positive = result(4, random_people(np.random.default_rng(1), 100), score=-9.0)
+    assert evaluate([false_positive, *lower], annotations).ap == pytest.approx(1)
 
 
-def test_annotation_id_0_is_like_any_other(perfect, annotations):
+def test_annotation_id_0_is_valid(perfect, annotations):
     annotations["annotations"][0]["id"] = 0
     assert evaluate(perfect, annotations).ap == pytest.approx(1)
 
@@ -161,10 +161,10 @@ def test_flags_of_another_dataset(perfect, annotations):
     )
     images = read(annotations, flags=flags)
     assert evaluate_poses(perfect, images, COCO_JOINTS, COCO).people == 0  # COCO has 1 and 2
-    outcome = evaluate_poses(perfect, images, COCO_JOINTS, COCO, labelled_flags=[7])
-    assert outcome.ap == pytest.approx(1)
-    assert outcome.joint_errors[-1].found == 1
-    assert outcome.people == 3
+    accuracy = evaluate_poses(perfect, images, COCO_JOINTS, COCO, labelled_flags=[7])
+    assert accuracy.ap == pytest.approx(1)
+    assert accuracy.joint_errors[-1].found == 1
+    assert accuracy.people == 3
 
 
 def test_results_of_an_unknown_image_are_an_error(perfect, annotations):
@@ -180,18 +180,18 @@ def test_the_kpis_have_the_names_of_tao(perfect, annotations):
 
 
 def test_the_table_has_a_line_per_figure_and_one_of_counts(perfect, annotations):
-    outcome = evaluate(perfect, annotations)
-    lines = replace(outcome, images=5000).table()
+    accuracy = evaluate(perfect, annotations)
+    lines = replace(accuracy, images=5000).table()
     assert len(lines) == 11
     assert lines[0] == (
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets= 20 ] = 1.000"
     )
-    assert lines[-1] == " 5,000 images, 3 people with labelled keypoints, 3 poses found"
+    assert all(fact in lines[-1] for fact in ("5,000 images", "3 people", "3 predicted poses"))
 
 
 def test_people_without_labelled_keypoints_are_ignored(perfect, annotations):
     bare = {"id": 9, "image_id": 1, "category_id": 1, "bbox": [500, 400, 9, 9]}
     annotations["annotations"].append(bare)
-    outcome = evaluate(perfect, annotations)
-    assert outcome.ap == pytest.approx(1)
-    assert outcome.people == 3
+    accuracy = evaluate(perfect, annotations)
+    assert accuracy.ap == pytest.approx(1)
+    assert accuracy.people == 3

@@ -1,4 +1,4 @@
-"""Model files with a wrong byte, or cut short, are told as such: no traceback, no wrong maps."""
+"""Corrupted and truncated model files are reported as errors that name the file."""
 
 import json
 
@@ -19,7 +19,7 @@ SEALED = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model as `m.onnx`, `m.etlt` and `m.engine`; without a key, as that takes time."""
+    """A model as `m.onnx`, `m.etlt` and `m.engine`, not encrypted, as that is slow."""
     folder = tmp_path_factory.mktemp("models")
     metadata = {"bodyposenet": json.dumps(HEADER)}
     content = write_model(folder / "m.onnx", metadata=metadata).read_bytes()
@@ -38,7 +38,7 @@ def open_damaged(folder, name, content):
 @SEALED
 @settings(max_examples=40)
 @given(share=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
-def test_a_wrong_byte(folder, name, share, change):
+def test_a_corrupted_byte(folder, name, share, change):
     content = bytearray((folder / name).read_bytes())
     content[int(share * len(content))] ^= change
     open_damaged(folder, name, bytes(content))
@@ -47,12 +47,12 @@ def test_a_wrong_byte(folder, name, share, change):
 @pytest.mark.parametrize("name", ["m.onnx", "m.etlt", "m.engine"])
 @settings(max_examples=40)
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_cut_short(folder, name, share):
+def test_a_truncated_file(folder, name, share):
     content = (folder / name).read_bytes()
     open_damaged(folder, name, content[: int(share * len(content))])
 
 
 @pytest.mark.parametrize("name", ["m.tlt", "m.onnx", "m.etlt", "m.engine"])
-def test_files_of_another_kind(folder, name):
+def test_files_of_another_format(folder, name):
     for other in {"m.onnx", "m.etlt", "m.engine"} - {name}:
         open_damaged(folder, name, (folder / other).read_bytes())

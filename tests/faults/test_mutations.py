@@ -1,4 +1,4 @@
-"""Mutated files of every kind end in an error that users can act on, never in a traceback.
+"""Mutated files of every format cause an error that users can act on, never a traceback.
 
 A small part of `python -m benchmarks.faults`, which also bounds time and memory.
 """
@@ -25,12 +25,12 @@ def seeds(tmp_path_factory):
     return folder
 
 
-def test_all_readers_are_tried(seeds):
+def test_all_readers_are_covered(seeds):
     assert tuple(readers(seeds)) == READERS
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_no_mutation_ends_in_a_traceback(seeds, tmp_path, monkeypatch, name):
+def test_no_mutation_causes_a_traceback(seeds, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)  # for files that a mutation names
     reader = readers(seeds)[name]
     content = (seeds / reader.seed).read_bytes()

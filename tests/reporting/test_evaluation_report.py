@@ -1,4 +1,4 @@
-"""write_evaluation_report: what an evaluation found, on one page."""
+"""write_evaluation_report: the HTML report of an evaluation."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import Poses
 
 from ..evaluation.scenes import COCO, random_scene, read
-from .pages import Page
+from .html_page import HtmlPage
 
 
 def poses(count: int) -> Poses:
@@ -25,9 +25,9 @@ def poses(count: int) -> Poses:
     return Poses(points, scores, np.ones(count, np.float32), COCO)
 
 
-def entry(path, found, size=(100, 120)):
+def entry(path, poses, size=(100, 120)):
     meta = {"file_name": path.name, "height": size[0], "width": size[1]}
-    return describe_image(path, found, {"image_id": 1, "image_meta": meta})
+    return describe_image(path, poses, {"image_id": 1, "image_meta": meta})
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +38,21 @@ def accuracy():
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory, accuracy):
-    """Four images: one large, one twice as large as its annotations say, one broken, one gone."""
+    """Four images: one large, one twice its annotated size, one broken, one missing."""
     folder = tmp_path_factory.mktemp("images")
-    sizes = {"large.png": (600, 960), "a<b>.png": (200, 240), "broken.png": None, "gone.png": None}
+    sizes = {
+        "large.png": (600, 960),
+        "a<b>.png": (200, 240),
+        "broken.png": None,
+        "missing.png": None,
+    }
     entries = []
     for count, (name, size) in enumerate(sizes.items()):
         if size is not None:
             cv2.imwrite(str(folder / name), np.full((*size, 3), 90, np.uint8))
-        found = "no image" if name == "broken.png" else poses(count)
-        stated = (600, 960) if name == "large.png" else (100, 120)
-        entries.append(entry(folder / name, found, stated))
+        predicted = "no image" if name == "broken.png" else poses(count)
+        annotated = (600, 960) if name == "large.png" else (100, 120)
+        entries.append(entry(folder / name, predicted, annotated))
     return DatasetResult(accuracy, [], entries, ["broken.png: no <image>"], ["a.png: is 240 x 200"])
 
 
@@ -65,10 +70,10 @@ def path(tmp_path_factory, result):
 
 @pytest.fixture(scope="module")
 def page(path):
-    return Page(path)
+    return HtmlPage(path)
 
 
-def test_the_page_tells_it_all_and_stands_alone(path, page, accuracy):
+def test_the_page_has_metrics_settings_keypoints_and_problems(path, page, accuracy):
     assert path.name == "report.html"
     assert f"{accuracy.ap:.3f}" in page.text
     assert "model.tlt" in page.text
@@ -80,52 +85,52 @@ def test_the_page_tells_it_all_and_stands_alone(path, page, accuracy):
     assert page.plots == ["Precision and recall", "Error by keypoint"]
 
 
-def test_what_comes_from_files_is_text(page):
+def test_text_from_files_is_escaped(page):
     assert "Evaluation on a<i>set" in page.text
     assert "a<b>.png: 1 person" in page.text
 
 
-def test_pictures_are_small_and_show_the_poses_where_they_are(page, result):
+def test_pictures_are_downscaled_with_the_poses_in_place(page, result):
     large, drawn = page.pictures
     assert large.shape == (300, 480, 3)
-    assert large.std() < 5  # nobody was found
+    assert large.std() < 5  # no poses
     assert drawn.shape == (100, 120, 3)
     found = result.images[1]["keypoints"][0]
     x, y = np.round(found[0]).astype(int)
     assert np.abs(drawn[y, x].astype(int) - 90).max() > 20
 
 
-def test_the_same_result_gives_the_same_bytes_and_says_which_image_is_gone(
+def test_the_same_result_gives_the_same_bytes_and_a_missing_image_is_logged(
     tmp_path, result, path, caplog
 ):
     assert write(tmp_path, result).read_bytes() == path.read_bytes()
-    assert "not shown in report.html" in caplog.text
-    assert "gone.png" in caplog.text
+    assert "report.html" in caplog.text
+    assert "missing.png" in caplog.text
 
 
-def test_a_page_on_nothing_is_written_too(tmp_path):
+def test_an_empty_evaluation_has_a_page(tmp_path):
     nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
-    no_text = "\udcff.jpg: no image"  # the name of a file may be no text
-    lacking = replace(nothing, not_evaluated=("nose",))
-    page = Page(write(tmp_path, DatasetResult(lacking, [], [], [no_text], [])))
-    assert "there is no AP" in page.text
-    assert "the skeleton lacks them: nose" in page.text
+    no_text = "\udcff.jpg: no image"  # file names need not be valid Unicode
+    without_nose = replace(nothing, not_evaluated=("nose",))
+    page = HtmlPage(write(tmp_path, DatasetResult(without_nose, [], [], [no_text], [])))
+    assert "no AP" in page.text
+    assert ": nose." in page.text
     assert r"\udcff.jpg" in page.text
 
 
-def test_samples_are_spread_and_hold_the_most_crowded(tmp_path):
+def test_sample_images_are_spread_and_include_the_most_crowded(tmp_path):
     images = [entry(tmp_path / f"{k}.jpg", poses(1)) for k in range(100)]
     images[37] = entry(tmp_path / "crowd.jpg", poses(9))
     images[99] = entry(tmp_path / "broken.jpg", "no image")
-    chosen = select_sample_images(images)
-    assert len(chosen) == len(set(chosen)) == 12
-    assert chosen == sorted(chosen)
-    assert 37 in chosen
-    assert 99 not in chosen
-    assert chosen[-1] == 98
+    selected = select_sample_images(images)
+    assert len(selected) == len(set(selected)) == 12
+    assert selected == sorted(selected)
+    assert 37 in selected
+    assert 99 not in selected
+    assert selected[-1] == 98
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 12])
-def test_of_few_images_all_are_shown(tmp_path, count):
+def test_all_of_a_few_images_are_shown(tmp_path, count):
     images = [entry(tmp_path / f"{k}.jpg", poses(k % 3)) for k in range(count)]
     assert select_sample_images(images) == list(range(count))

@@ -1,4 +1,8 @@
-"""Evaluate a predictor on the test images of a dataset."""
+"""Evaluation of a model on the test images of a dataset.
+
+Load the test images, predict the poses in them, and score the results. `evaluate_dataset` does all
+of it in this process; `EvaluationJob` is the part that other processes and machines can run.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,15 @@ from bodyposenet.types import Poses
 
 
 class DatasetResult(NamedTuple):
-    """What an evaluation found.
+    """Result of an evaluation on a dataset.
 
     Args:
         accuracy: AP and AR.
-        results: The poses in COCO's result format, floats.
+        results: The poses in COCO's result format, as floats.
         images: The poses as entries of detections.json.
-        unreadable: Images that could not be read, and why; nobody was found in them.
-        resized: Images of another size than the annotations state, and what became of their poses.
+        unreadable: An error per image that could not be read, and counts as an image without
+            detections.
+        resized: A message per image whose size differs from the annotations.
     """
 
     accuracy: KeypointAP
@@ -48,13 +53,13 @@ class DatasetResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """What was found in one image.
+    """Predictions for one image.
 
     Args:
         entry: The poses as an entry of detections.json.
         results: The poses in COCO's result format.
-        unreadable: Why the image could not be read; empty if it could.
-        resized: How its size differs from the annotations; empty if it does not.
+        unreadable: Error if the image could not be read, else empty.
+        resized: Message if the size of the image differs from the annotations, else empty.
     """
 
     entry: dict[str, Any]
@@ -64,11 +69,13 @@ class ImageResult:
 
 
 def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[CocoImage]:
-    """Read the images and people of a dataset's test JSON, sizes as `correct_image_sizes`.
+    """Load the test images of a dataset with their annotated people.
+
+    Image sizes are corrected from the image files, see `correct_image_sizes`.
 
     Args:
-        spec: The dataset.
-        max_images: Only so many images, the first of the JSON.
+        spec: The dataset spec.
+        max_images: Maximum number of images, the first of the JSON file; None for all.
 
     Raises:
         BodyPoseNetError: The annotations are missing or wrong.
@@ -84,48 +91,76 @@ def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[C
 def evaluate_dataset(
     predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
 ) -> DatasetResult:
-    """Find the people in test images and measure the keypoint AP.
+    """Predict the poses in test images, and compute the keypoint AP.
 
     Args:
-        predictor: The model and how it is used.
-        spec: The dataset. Keypoints whose flags it maps to not labelled do not count.
-        images: Its test images (`load_test_images`); those without people count too.
+        predictor: The model and its inference spec.
+        spec: The dataset spec. Keypoints whose flags it maps to not_labeled do not count.
+        images: The test images (`load_test_images`). Images without people count too.
 
     Raises:
         BodyPoseNetError: The folder of the dataset is missing.
     """
-    findings = predict_images(predictor, spec, images)
-    return score_results(findings, predictor.engine.skeleton, spec, images)
-
-
-def predict_images(
-    predictor: Predictor, spec: DatasetSpec, images: Sequence[CocoImage]
-) -> list[ImageResult]:
-    """Find the people in test images, or in a share of them; arguments as `evaluate_dataset`."""
-    return predict_test_images(LocalExecutor(predictor), spec, images)
+    results = predict_test_images(LocalExecutor(predictor), spec, images)
+    return score_results(results, predictor.engine.skeleton, spec, images)
 
 
 def predict_test_images(
     executor: Executor, spec: DatasetSpec, images: Sequence[CocoImage]
 ) -> list[ImageResult]:
-    """Have the people in test images found.
+    """Predict the poses in test images with an executor, which may use many processes or machines.
 
     Args:
-        executor: Does the work.
-        spec: The dataset.
-        images: Its test images.
+        executor: Runs the prediction.
+        spec: The dataset spec.
+        images: The test images.
+
+    Returns:
+        One result per image, in order of the images.
 
     Raises:
         BodyPoseNetError: The folder of the dataset is missing.
     """
-    work = EvaluationJob(spec.images_folder("test"), spec.person.keypoints)
-    unseen = [replace(image, persons=()) for image in images]
-    findings = executor.run(work, unseen)
-    return list(progress(findings, f"evaluation on {spec.dataset}", len(images)))
+    job = EvaluationJob(spec.images_folder("test"), spec.person.keypoints)
+    without_people = [replace(image, persons=()) for image in images]  # Ground truth stays here.
+    results = executor.run(job, without_people)
+    return list(progress(results, f"evaluation on {spec.dataset}", len(images)))
+
+
+def score_results(
+    results: Sequence[ImageResult],
+    skeleton: Skeleton,
+    spec: DatasetSpec,
+    images: Sequence[CocoImage],
+) -> DatasetResult:
+    """Compute the keypoint AP of predictions.
+
+    Args:
+        results: One result per image, in order of the images.
+        skeleton: Skeleton of the model.
+        spec: The dataset spec.
+        images: The test images, with their people.
+    """
+    poses = [pose for result in results for pose in result.results]
+    accuracy = evaluate_poses(
+        poses,
+        images,
+        spec.person.keypoints,
+        skeleton,
+        sigmas=spec.person.sigmas,
+        labelled_flags=spec.visibility_flags.labelled(),
+    )
+    return DatasetResult(
+        accuracy,
+        poses,
+        images=[result.entry for result in results],
+        unreadable=[result.unreadable for result in results if result.unreadable],
+        resized=[result.resized for result in results if result.resized],
+    )
 
 
 class _StoredPose(StoredResult):
-    """A person in COCO's result format."""
+    """A pose in COCO's result format."""
 
     image_id: int
     category_id: int
@@ -134,7 +169,7 @@ class _StoredPose(StoredResult):
 
 
 class _StoredImageResult(StoredResult):
-    """The fields of a `ImageResult`."""
+    """Fields of an `ImageResult`."""
 
     entry: detections.DetectionsEntry
     results: list[_StoredPose]
@@ -144,26 +179,26 @@ class _StoredImageResult(StoredResult):
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """Finds the people in test images; see `scale.executor.ResumableJob`.
+    """Prediction of the poses in test images; see `inference.parallel.executor.ResumableJob`.
 
     Args:
-        folder: Of the images.
-        joints: The dataset's keypoints, for results in COCO's format.
+        folder: Folder of the images.
+        joints: Keypoints of the dataset, for results in COCO's format.
     """
 
     folder: Path
     joints: tuple[str, ...]
 
     def pipeline(self, predictor: Predictor) -> Pipeline[CocoImage, ImageResult]:
-        """Images in, what was found in them out."""
+        """Return the pipeline from images to their results."""
         return Pipeline(predictor, self._read, self._describe, self._skip)
 
     def describe(self) -> dict[str, Any]:
-        """That people are found, and the joints of their poses in COCO's format."""
+        """Return what all results depend on besides the model."""
         return {"finds": "people in test images", "joints": self.joints}
 
     def key(self, item: CocoImage) -> str:
-        """The file, and what the annotations say of it."""
+        """Return what the result of an image depends on: its file and its annotated size."""
         file = [
             self.folder.as_posix(),
             item.file_name,
@@ -172,84 +207,54 @@ class EvaluationJob:
         return json.dumps([*file, item.image_id, item.height, item.width])
 
     def store(self, result: ImageResult) -> dict[str, Any]:
-        """The finding's fields."""
+        """Return the fields of a result."""
         return asdict(result)
 
     def restore(self, stored: dict[str, Any]) -> ImageResult:
-        """The finding of these fields."""
+        """Return the result with these fields."""
         self._check(stored)
         return ImageResult(**stored)
 
     def is_done(self, stored: dict[str, Any]) -> bool:
-        """Whether the image could be read."""
+        """Return whether the image could be read."""
         return not self._check(stored).unreadable
 
     def _check(self, stored: dict[str, Any]) -> _StoredImageResult:
-        kept = _StoredImageResult.check(stored)
-        for result in kept.results:
+        checked = _StoredImageResult.check(stored)
+        for result in checked.results:
             if len(result.keypoints) != 3 * len(self.joints):
                 raise BodyPoseNetError(
-                    f"a kept result is damaged: {len(result.keypoints)} numbers for "
-                    f"{len(self.joints)} keypoints",
+                    f"a saved result is damaged: expected {3 * len(self.joints)} values for "
+                    f"{len(self.joints)} keypoints, got {len(result.keypoints)}",
                     BEGIN_AGAIN,
                 )
-        return kept
+        return checked
 
     def _read(self, image: CocoImage) -> NDArray[np.uint8]:
         return read_image(self.folder / image.file_name, (image.height, image.width))
 
     def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> ImageResult:
-        """Poses in pixels of the size that the annotations state."""
+        """Return the result of an image, with poses in pixels of the annotated size."""
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
         if (height, width) != (image.height, image.width):
             poses = poses.transform(Affine.resize(image.width / width, image.height / height))
-            stated = f"{image.width} x {image.height}"
-            resized = f"{path}: is {width} x {height}, annotated as {stated}; the poses are scaled"
+            annotated = f"{image.width} x {image.height}"
+            resized = (
+                f"{path}: is {width} x {height}, but annotated as {annotated}; its poses are scaled"
+            )
             logger.warning("%s", resized)
-        entry = detections.describe_image(path, poses, _fields(image))
+        entry = detections.describe_image(path, poses, _image_fields(image))
         return ImageResult(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
 
     def _skip(self, image: CocoImage, error: BodyPoseNetError) -> ImageResult:
-        logger.warning("counts as an image without detections: %s", error)
+        logger.warning("Counts as an image without detections: %s", error)
         path = self.folder / image.file_name
-        entry = detections.describe_image(path, error.what, _fields(image))
+        entry = detections.describe_image(path, error.what, _image_fields(image))
         return ImageResult(entry, [], unreadable=error.what)
 
 
-def score_results(
-    findings: Sequence[ImageResult],
-    skeleton: Skeleton,
-    spec: DatasetSpec,
-    images: Sequence[CocoImage],
-) -> DatasetResult:
-    """Measure the keypoint AP of what was found.
-
-    Args:
-        findings: One per image, in their order.
-        skeleton: Of the network.
-        spec: The dataset.
-        images: All of its test images.
-    """
-    results = [result for finding in findings for result in finding.results]
-    accuracy = evaluate_poses(
-        results,
-        images,
-        spec.person.keypoints,
-        skeleton,
-        sigmas=spec.person.sigmas,
-        labelled_flags=spec.visibility_flags.labelled(),
-    )
-    return DatasetResult(
-        accuracy,
-        results,
-        images=[finding.entry for finding in findings],
-        unreadable=[finding.unreadable for finding in findings if finding.unreadable],
-        resized=[finding.resized for finding in findings if finding.resized],
-    )
-
-
-def _fields(image: CocoImage) -> dict[str, Any]:
-    """What TAO writes of an image of a dataset."""
+def _image_fields(image: CocoImage) -> dict[str, Any]:
+    """Return TAO's fields of a dataset image in detections.json."""
     meta = {"file_name": image.file_name, "height": image.height, "width": image.width}
     return {"image_id": image.image_id, "image_meta": meta}

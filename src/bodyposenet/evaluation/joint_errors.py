@@ -1,4 +1,4 @@
-"""Results matched with people -> how well each joint is found: which joints need work."""
+"""Errors of each keypoint: how often it is detected, and how far it is from its annotation."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 MATCHING_OKS = 0.5
+"""Smallest OKS between a pose and the person that it is matched with."""
 
 Annotation = Mapping[str, Any]
+"""Annotation or result in COCO's format."""
+
 Match = tuple[Annotation, Annotation]
+"""An annotated person, and the pose that is matched with it."""
 
 
 @dataclass(frozen=True)
 class JointError:
-    """How one joint fares, over the people who were found (OKS >= 0.5).
+    """Detection rate and error of one keypoint, over all matched people (OKS >= 0.5).
+
+    Distances are fractions of the person's size, the square root of the annotated area.
 
     Args:
-        joint: Its name.
-        labelled: How many of these people have it labelled.
-        found: Share of them where it was found; NaN if it is never labelled.
-        median: Median distance between found and labelled place, as a share of the person's size
-            (the square root of the area); NaN if it was never found.
-        mean: Mean of the same.
+        joint: Name of the keypoint.
+        labelled: Number of matched people with a label for it.
+        found: Fraction of these people for whom it was detected; NaN if it is never labeled.
+        median: Median distance between detection and label; NaN if it was never detected.
+        mean: Mean distance; NaN if it was never detected.
     """
 
     joint: str
@@ -38,45 +43,45 @@ class JointError:
 def match_poses(
     oks: NDArray[np.float64], people: Sequence[Annotation], poses: Sequence[Annotation]
 ) -> Iterator[Match]:
-    """Match the poses of one image with its people as COCO does it: the best pose chooses first.
+    """Match the poses of an image with its people, like COCO: greedily, in order of the scores.
 
     Args:
-        oks: (D, G) similarity of the poses, best first, with the people.
-        people: The G people; crowds and people without labelled joints match nobody.
-        poses: The image's poses in any order; those after the first D by score are left out.
+        oks: (D, G) OKS of the D poses with the highest scores, in descending order, and the people.
+        people: The G people. Crowds and people without labeled keypoints are not matched.
+        poses: The image's poses in any order.
 
     Yields:
-        A person and the pose that it was matched with.
+        Pairs of a person and a pose.
     """
     ranked = sorted(poses, key=lambda pose: -pose["score"])
-    free = np.array([not person["iscrowd"] and person["num_keypoints"] > 0 for person in people])
+    is_free = np.array([not person["iscrowd"] and person["num_keypoints"] > 0 for person in people])
     for similarities, pose in zip(oks, ranked, strict=False):
-        candidates = np.where(free, similarities, -1.0)
+        candidates = np.where(is_free, similarities, -1.0)
         best = int(candidates.argmax())
         if candidates[best] >= MATCHING_OKS:
-            free[best] = False
+            is_free[best] = False
             yield people[best], pose
 
 
 def compute_joint_errors(matches: Sequence[Match], joints: Sequence[str]) -> tuple[JointError, ...]:
-    """Sum up how far the joints of matched poses lie from where they were labelled.
+    """Compute the error of each keypoint from matched people and poses.
 
     Args:
-        matches: People and their poses.
-        joints: Names of the D joints of both.
+        matches: The matched pairs.
+        joints: Names of the keypoints in both.
     """
     shape = (len(matches), len(joints), 3)
     truth = np.array([person["keypoints"] for person, _ in matches], float).reshape(shape)
     poses = np.array([pose["keypoints"] for _, pose in matches], float).reshape(shape)
     sizes = np.sqrt([person["area"] for person, _ in matches]).clip(min=1)
     distances = np.linalg.norm(truth[..., :2] - poses[..., :2], axis=-1) / sizes[:, None]
-    labelled = truth[..., 2] > 0
-    found = labelled & (poses[..., 2] > 0)
+    is_labeled = truth[..., 2] > 0
+    is_detected = is_labeled & (poses[..., 2] > 0)
     errors = []
     for k, joint in enumerate(joints):
-        count, errors_found = int(labelled[:, k].sum()), distances[found[:, k], k]
-        share = len(errors_found) / count if count else np.nan
-        median = float(np.median(errors_found)) if len(errors_found) else np.nan
-        mean = float(errors_found.mean()) if len(errors_found) else np.nan
-        errors.append(JointError(joint, count, share, median, mean))
+        num_labeled, detected = int(is_labeled[:, k].sum()), distances[is_detected[:, k], k]
+        rate = len(detected) / num_labeled if num_labeled else np.nan
+        median = float(np.median(detected)) if len(detected) else np.nan
+        mean = float(detected.mean()) if len(detected) else np.nan
+        errors.append(JointError(joint, num_labeled, rate, median, mean))
     return tuple(errors)

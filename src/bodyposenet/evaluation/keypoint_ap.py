@@ -1,4 +1,4 @@
-"""Poses against annotations: COCO's average precision and recall for keypoints.
+"""COCO average precision (AP) and average recall (AR) of keypoints.
 
 See the TAO reference, section 12.
 """
@@ -15,27 +15,38 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.joint_errors import JointError, Match, compute_joint_errors, match_poses
+from bodyposenet.evaluation.joint_errors import (
+    JointError,
+    Match,
+    compute_joint_errors,
+    match_poses,
+)
 from bodyposenet.skeleton import Skeleton, oks_sigmas
 from bodyposenet.specs.dataset import COCO_FLAGS
 from bodyposenet.types import Person
 
 MAX_DETECTIONS = 20
-"""Poses per image that count, by score (COCO's maxDets)."""
+"""Poses per image that count, those with the highest scores (COCO's maxDets)."""
+
+_PERSON_CATEGORY = 1
 
 
 class Metric(NamedTuple):
-    """One of COCO's ten figures."""
+    """One of COCO's ten keypoint metrics.
+
+    Args:
+        kind: Average precision or average recall.
+        oks: Threshold, or range of thresholds, of the object keypoint similarity (OKS).
+        area: Size of the people that count: all, medium (32^2 to 96^2 pixels) or large.
+    """
 
     kind: Literal["AP", "AR"]
     oks: str
-    """Threshold, or range of thresholds, of the object keypoint similarity."""
     area: str
-    """Size of the people that count: all, medium (32^2 to 96^2 pixels) or large."""
 
     @property
     def name(self) -> str:
-        """TAO's name of the figure (TAO reference, section 12.6)."""
+        """TAO's name of the metric (TAO reference, section 12.6)."""
         if ":" in self.oks:
             return f"{self.kind}_{self.oks}_{self.area}"
         return f"{self.kind}_{float(self.oks):g}"
@@ -49,22 +60,23 @@ METRICS: tuple[Metric, ...] = tuple(
         ("0.50:0.95", "medium"), ("0.50:0.95", "large"),
     )
 )  # fmt: skip
+"""COCO's ten keypoint metrics, in COCO's order."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeypointAP:
-    """The outcome of an evaluation.
+    """Result of an evaluation.
 
     Args:
-        values: The ten figures of `METRICS`, each in 0..1, or -1 where no person counts.
-        precision: (10, 101) precision at OKS thresholds .50, .55, ... .95 (rows) and at recalls
-            0, .01, ... 1; -1 where there is no ground truth.
-        joint_errors: One per keypoint of the dataset.
-        matches: The people who were found (OKS >= 0.5) and their poses, as COCO's annotations.
-        not_evaluated: Keypoints that the dataset labels and the skeleton lacks; they did not count.
-        images: How many were evaluated.
-        people: How many annotated people count: with labelled keypoints, no crowds.
-        poses: How many were found.
+        values: The ten `METRICS`, each in 0..1, or -1 without people that count.
+        precision: (10, 101) precision at the OKS thresholds .50, .55, ... .95 (rows) and the
+            recalls 0, .01, ... 1; -1 without ground truth.
+        joint_errors: Error of each keypoint of the dataset.
+        matches: Matched people and poses (OKS >= 0.5), as COCO annotations.
+        not_evaluated: Keypoints of the dataset that the skeleton does not have; they do not count.
+        images: Number of images.
+        people: Number of annotated people that count: with labeled keypoints, and not crowds.
+        poses: Number of predicted poses.
     """
 
     values: tuple[float, ...]
@@ -78,33 +90,32 @@ class KeypointAP:
 
     @property
     def ap(self) -> float:
-        """AP over OKS thresholds .50 to .95, people of all sizes: COCO's main figure."""
+        """AP over OKS thresholds .50 to .95, people of all sizes: COCO's main metric."""
         return self.values[0]
 
     def kpis(self) -> dict[str, float]:
-        """TAO's names -> figures (TAO reference, section 12.6)."""
+        """Return the metrics by TAO's names (TAO reference, section 12.6)."""
         return {metric.name: value for metric, value in zip(METRICS, self.values, strict=True)}
 
     def table(self) -> list[str]:
-        """The lines for the screen: COCO's ten, and what there is to say about them."""
+        """Return the lines of a summary in COCO's format, with remarks about missing values."""
         lines = []
         for (kind, oks, area), value in zip(METRICS, self.values, strict=True):
             title = "Average Precision" if kind == "AP" else "Average Recall"
-            why = "  no ground truth of that size" if value < 0 and self.people else ""
+            remark = "  no ground truth of that size" if value < 0 and self.people else ""
             lines.append(
                 f" {title:<18} ({kind}) @[ IoU={oks:<9} | area={area:>6} | "
-                f"maxDets={MAX_DETECTIONS:>3} ] = {value:0.3f}{why}"
+                f"maxDets={MAX_DETECTIONS:>3} ] = {value:0.3f}{remark}"
             )
         lines.append(
-            f" {self.images:,} images, {self.people:,} people with labelled keypoints, "
-            f"{self.poses:,} poses found"
+            f" {self.images:,} images, {self.people:,} people with labeled keypoints, "
+            f"{self.poses:,} predicted poses"
         )
         if not self.people:
-            lines.append(" -1 means: no ground truth; no person in these images has keypoints")
+            lines.append(" -1: no ground truth, as no person in these images has labeled keypoints")
         if self.not_evaluated:
-            lines.append(
-                f" not evaluated, for the skeleton lacks them: {', '.join(self.not_evaluated)}"
-            )
+            joints = ", ".join(self.not_evaluated)
+            lines.append(f" Keypoints that the skeleton lacks were not evaluated: {joints}")
         return lines
 
 
@@ -117,24 +128,26 @@ def evaluate_poses(
     sigmas: Sequence[float] = (),
     labelled_flags: Collection[int] = COCO_FLAGS.labelled(),
 ) -> KeypointAP:
-    """Compare poses with the people of annotated images.
+    """Evaluate poses against the annotated people of images.
 
     Args:
-        results: In COCO's result format (see `Poses.to_coco`), D keypoints each, in image pixels.
-        images: The images to evaluate, with their people; those without count too.
-        joints: Names of the D keypoints in both (the dataset spec's).
-        skeleton: The joints that the network can find; the dataset's others do not count.
-        sigmas: D OKS sigmas; by default by the joints' names.
-        labelled_flags: Flags that mean that a keypoint is labelled; by default COCO's.
+        results: Poses in COCO's result format (see `Poses.to_coco`), D keypoints each, in image
+            pixels.
+        images: The images to evaluate, with their people. Images without people count too.
+        joints: Names of the D keypoints in both (those of the dataset spec).
+        skeleton: Skeleton of the model. Keypoints that it lacks do not count.
+        sigmas: D sigmas of the OKS; by default, looked up by the names of the keypoints.
+        labelled_flags: Visibility flags that mean that a keypoint is labeled; by default COCO's.
 
     Raises:
-        BodyPoseNetError: There are results of an image that is not among the images.
+        BodyPoseNetError: A result is of an image that is not among the images.
     """
     image_ids = sorted(image.image_id for image in images)
-    _check_results(results, image_ids)
+    _check_image_ids(results, image_ids)
     counts = np.array([joint in skeleton.joints for joint in joints])
-    truth = ground_truth(images, counts, labelled_flags)
-    evaluator = _evaluator(truth, detections(results, image_ids), sigmas or oks_sigmas(joints))
+    truth = _coco_ground_truth(images, counts, labelled_flags)
+    predictions = _coco_predictions(results, image_ids)
+    evaluator = _coco_eval(truth, predictions, sigmas or oks_sigmas(joints))
     if images:
         evaluator.run()
     matches = _matches(evaluator)
@@ -150,32 +163,32 @@ def evaluate_poses(
     )
 
 
-def _check_results(results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> None:
+def _check_image_ids(results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> None:
     unknown = {result["image_id"] for result in results}.difference(image_ids)
     if unknown:
         raise BodyPoseNetError(
-            f"there are results of images that are not evaluated: {sorted(unknown)[:5]}",
-            "Give the annotation file that lists them.",
+            f"results of images that are not in the annotations: {sorted(unknown)[:5]}",
+            "Use the annotation file that lists these images.",
         )
 
 
-def _evaluator(
-    truth: dict[str, Any], poses: dict[str, Any], sigmas: Sequence[float]
+def _coco_eval(
+    truth: dict[str, Any], predictions: dict[str, Any], sigmas: Sequence[float]
 ) -> COCOeval_faster:
-    """COCO's evaluation, told to be quiet."""
+    """Set up COCO's evaluation without its output."""
     evaluator = COCOeval_faster(
-        COCO(truth, print_function=_say_nothing),
-        COCO(poses, print_function=_say_nothing),
+        COCO(truth, print_function=_no_output),
+        COCO(predictions, print_function=_no_output),
         iouType="keypoints",
         kpt_oks_sigmas=list(sigmas),
-        print_function=_say_nothing,
+        print_function=_no_output,
     )
-    evaluator.params.catIds = [PERSON]
+    evaluator.params.catIds = [_PERSON_CATEGORY]
     evaluator.params.maxDets = [MAX_DETECTIONS]
     return evaluator
 
 
-def _say_nothing(*_: object) -> None:
+def _no_output(*_: object) -> None:
     pass
 
 
@@ -193,33 +206,32 @@ def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
     )
 
 
-PERSON = 1
-
-
-def ground_truth(
+def _coco_ground_truth(
     images: Sequence[CocoImage],
     counts: NDArray[np.bool_],
     labelled_flags: Collection[int],
 ) -> dict[str, Any]:
-    """Write down the people of some images.
+    """Convert the people of images to COCO's annotation format.
 
     Args:
         images: The images to evaluate.
-        counts: (D,) which keypoints count; the others are taken for not labelled.
-        labelled_flags: Flags of a labelled keypoint.
+        counts: (D,) whether each keypoint counts; the others are marked as not labeled.
+        labelled_flags: Visibility flags of labeled keypoints.
     """
     people = (
-        {"image_id": image.image_id, **_describe_person(person, counts, labelled_flags)}
+        {"image_id": image.image_id, **_coco_annotation(person, counts, labelled_flags)}
         for image in images
         for person in image.persons
     )
-    return _dataset(people, [image.image_id for image in images])
+    return _coco_dataset(people, [image.image_id for image in images])
 
 
-def detections(results: Sequence[Mapping[str, Any]], image_ids: Collection[int]) -> dict[str, Any]:
-    """Write down results, with the box and area that COCO gives them.
+def _coco_predictions(
+    results: Sequence[Mapping[str, Any]], image_ids: Collection[int]
+) -> dict[str, Any]:
+    """Convert results to COCO's annotation format, with box and area.
 
-    COCO takes both from all keypoints of a result, found or not.
+    Like COCO, take both from all keypoints of a result, including those that were not detected.
     """
     poses = []
     for result in results:
@@ -227,15 +239,15 @@ def detections(results: Sequence[Mapping[str, Any]], image_ids: Collection[int])
         width, height = max(x) - min(x), max(y) - min(y)
         box = [min(x), min(y), width, height]
         poses.append({**result, "bbox": box, "area": width * height})
-    return _dataset(poses, image_ids)
+    return _coco_dataset(poses, image_ids)
 
 
-def _describe_person(
+def _coco_annotation(
     person: Person, counts: NDArray[np.bool_], labelled_flags: Collection[int]
 ) -> dict[str, Any]:
-    is_labelled = np.isin(person.keypoints[:, 2], list(labelled_flags))
-    keypoints = np.column_stack([person.keypoints[:, :2], is_labelled])
-    keypoints[~(is_labelled & counts)] = 0
+    is_labeled = np.isin(person.keypoints[:, 2], list(labelled_flags))
+    keypoints = np.column_stack([person.keypoints[:, :2], is_labeled])
+    keypoints[~(is_labeled & counts)] = 0
     return {
         "keypoints": keypoints.ravel().tolist(),
         "num_keypoints": int(keypoints[:, 2].sum()),
@@ -245,12 +257,12 @@ def _describe_person(
     }
 
 
-def _dataset(people: Iterable[Mapping[str, Any]], image_ids: Iterable[int]) -> dict[str, Any]:
+def _coco_dataset(people: Iterable[Mapping[str, Any]], image_ids: Iterable[int]) -> dict[str, Any]:
     return {
         "images": [{"id": image_id} for image_id in image_ids],
-        "categories": [{"id": PERSON, "name": "person"}],
+        "categories": [{"id": _PERSON_CATEGORY, "name": "person"}],
         "annotations": [
-            {**person, "id": number, "category_id": PERSON}
+            {**person, "id": number, "category_id": _PERSON_CATEGORY}
             for number, person in enumerate(people, start=1)
         ],
     }

@@ -1,4 +1,4 @@
-"""What an evaluation found -> report.html: figures, plots, joints, pictures, settings, problems."""
+"""HTML report of an evaluation: metrics, plots, keypoint errors, sample images and settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bodyposenet.geometry import Affine
 from bodyposenet.media.draw import draw
 from bodyposenet.media.images import read_image
 from bodyposenet.reporting.html import (
-    FILE_NAME,
+    REPORT_FILE,
     Markup,
     Section,
     accuracy_table,
@@ -37,11 +37,12 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Poses
 
-_MOST_PICTURES, _CROWDED = 12, 4
-"""Pictures of a page, and how many of them show the images where most people were found."""
+_MAX_SAMPLES = 12
+_CROWDED_SAMPLES = 4
+"""How many of the sample images are those with the most detections."""
 
-_LONGEST_SIDE = 480
-"""Of a picture, in pixels."""
+_MAX_SIDE = 480
+"""Longest side of a sample image, in pixels."""
 
 
 def write_evaluation_report(
@@ -53,82 +54,86 @@ def write_evaluation_report(
     skeleton: Skeleton,
     spec: InferenceSpec,
 ) -> Path:
-    """Write report.html: the same result gives the same bytes.
+    """Write report.html. The same result gives the same bytes.
 
     Args:
-        folder: The results folder; it is made.
-        result: What was found.
+        folder: Results folder. Created if missing.
+        result: Result of the evaluation.
         dataset: Name of the dataset.
         model: Name of the model file.
-        skeleton: The model's.
-        spec: How the poses were found.
+        skeleton: Skeleton of the model.
+        spec: Inference spec of the evaluation.
 
     Returns:
         The file.
 
     Raises:
-        BodyPoseNetError: It cannot be written.
+        BodyPoseNetError: The file cannot be written.
     """
     accuracy = result.accuracy
-    used = spec.model_dump(mode="json")
-    settings = yaml.safe_dump(used, sort_keys=False, default_flow_style=None)
+    settings = yaml.safe_dump(
+        spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None
+    )
     sections = (
         Section("Accuracy", _accuracy(accuracy, dataset)),
         Section("Keypoints", _keypoints(accuracy)),
-        Section("People found in some of the images", [row(_samples(result.images, skeleton))]),
-        Section("Settings", [paragraph(f"The inference spec of {model}."), preformatted(settings)]),
+        Section("Sample images", [row(_samples(result.images, skeleton))]),
+        Section("Settings", [paragraph(f"Inference spec of {model}."), preformatted(settings)]),
         Section("Images with problems", _problems(result)),
     )
     facts = {
-        "AP": _number(accuracy.ap, 3),
+        "AP": _format_number(accuracy.ap, 3),
         "images": f"{accuracy.images:,}",
         "people with keypoints": f"{accuracy.people:,}",
-        "poses found": f"{accuracy.poses:,}",
+        "predicted poses": f"{accuracy.poses:,}",
         "model": model,
     }
-    return write_page(Path(folder, FILE_NAME), f"Evaluation on {dataset}", facts, sections)
+    return write_page(Path(folder, REPORT_FILE), f"Evaluation on {dataset}", facts, sections)
 
 
 def select_sample_images(images: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The images to show: the most crowded ones, and others spread over the set.
+    """Select the images to show: those with the most detections, and others evenly spaced.
 
     Args:
-        images: Entries of detections.json; those with an `error` are not chosen.
+        images: Entries of detections.json. Those with an `error` are not selected.
 
     Returns:
-        Their indices, in order; at most 12.
+        Indices of at most 12 images, sorted.
     """
     readable = [index for index, entry in enumerate(images) if "error" not in entry]
-    crowded = sorted(readable, key=lambda index: -len(images[index]["scores"]))[:_CROWDED]
+    crowded = sorted(readable, key=lambda index: -len(images[index]["scores"]))[:_CROWDED_SAMPLES]
     others = [index for index in readable if index not in crowded]
-    count = min(_MOST_PICTURES - len(crowded), len(others))
-    spread = np.linspace(0, len(others) - 1, count).round().astype(int)
-    return sorted([*crowded, *(others[place] for place in spread)])
+    count = min(_MAX_SAMPLES - len(crowded), len(others))
+    spaced = np.linspace(0, len(others) - 1, count).round().astype(int)
+    return sorted([*crowded, *(others[index] for index in spaced)])
 
 
 def _accuracy(accuracy: KeypointAP, dataset: str) -> list[Markup]:
-    figures = accuracy_table({dataset: accuracy.kpis()})
-    parts = [row([figures, plot(plot_precision_recall(accuracy))])]
+    metrics = accuracy_table({dataset: accuracy.kpis()})
+    parts = [row([metrics, plot(plot_precision_recall(accuracy))])]
     if not accuracy.people:
-        parts.append(paragraph("No person in these images has keypoints: there is no AP."))
+        parts.append(paragraph("There is no AP, as no person in these images has keypoints."))
     return parts
 
 
 def _keypoints(accuracy: KeypointAP) -> list[Markup]:
-    header = ("keypoint", "labelled", "found", "median distance", "mean distance")
+    header = ("keypoint", "labeled", "detected", "median distance", "mean distance")
     rows = [
         (
             error.joint.replace("_", " "), f"{error.labelled:,}",
-            *(_number(100 * share, 1, " %") for share in (error.found, error.median, error.mean)),
+            *(
+                _format_number(100 * share, 1, " %")
+                for share in (error.found, error.median, error.mean)
+            ),
         )
         for error in accuracy.joint_errors
         if error.joint not in accuracy.not_evaluated
     ]  # fmt: skip
-    meaning = "Over the people found (OKS at least 0.5); distances as shares of their size."
-    parts = [plot(plot_keypoint_errors(accuracy)), table(header, rows), paragraph(meaning)]
+    note = "Over matched people (OKS at least 0.5); distances as shares of the person's size."
+    parts = [plot(plot_keypoint_errors(accuracy)), table(header, rows), paragraph(note)]
     if accuracy.not_evaluated:
         names = ", ".join(accuracy.not_evaluated)
-        parts.append(paragraph(f"Not evaluated, for the skeleton lacks them: {names}."))
+        parts.append(paragraph(f"Not evaluated, as the skeleton does not have them: {names}."))
     return parts
 
 
@@ -138,22 +143,22 @@ def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterato
         meta, count = entry["image_meta"], len(entry["scores"])
         try:
             image = read_image(entry["full_image_path"], (meta["height"], meta["width"]))
-        except BodyPoseNetError as error:  # it could be read a moment ago
-            logger.warning("not shown in %s: %s", FILE_NAME, error)
+        except BodyPoseNetError as error:  # It has become unreadable since the evaluation.
+            logger.warning("Not shown in %s: %s", REPORT_FILE, error)
             continue
         people = "1 person" if count == 1 else f"{count} people"
-        yield thumbnail(_draw_small(image, entry, skeleton), f"{meta['file_name']}: {people}")
+        yield thumbnail(_draw_resized(image, entry, skeleton), f"{meta['file_name']}: {people}")
 
 
-def _draw_small(
+def _draw_resized(
     image: NDArray[np.uint8], entry: Mapping[str, Any], skeleton: Skeleton
 ) -> NDArray[np.uint8]:
-    """The image at most 480 pixels long, with the poses, which lie in the annotations' pixels."""
+    """Draw the poses, which are in pixels of the annotated size, on the downscaled image."""
     height, width = entry["image_meta"]["height"], entry["image_meta"]["width"]
-    scale = min(_LONGEST_SIDE / max(height, width), 1)
+    scale = min(_MAX_SIDE / max(height, width), 1)
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
-    shrink = Affine.resize(columns / image.shape[1], rows / image.shape[0])
-    small = shrink.warp(image, rows, columns, outside=PAD_VALUE)
+    resize = Affine.resize(columns / image.shape[1], rows / image.shape[0])
+    small = resize.warp(image, rows, columns, outside=PAD_VALUE)
     poses = Poses.from_dict(entry, skeleton).transform(
         Affine.resize(columns / width, rows / height)
     )
@@ -165,14 +170,11 @@ def _problems(result: DatasetResult) -> list[Markup]:
         collapsible_list(f"{len(lines):,} {meaning}", lines)
         for lines, meaning in (
             (result.unreadable, "could not be read and count as images without detections"),
-            (
-                result.resized,
-                "differ from their annotated size; each line tells whether poses are scaled",
-            ),
+            (result.resized, "differ in size from their annotations; the poses are scaled"),
         )
         if lines
     ]
 
 
-def _number(value: float, digits: int, unit: str = "") -> str:
+def _format_number(value: float, digits: int, unit: str = "") -> str:
     return "–" if math.isnan(value) or value < 0 else f"{value:.{digits}f}{unit}"

@@ -1,6 +1,6 @@
-"""Tables, plots, pictures and text in, one HTML file that needs nothing beside itself out.
+"""HTML building blocks of the reports: self-contained pages without scripts or external files.
 
-Text from files is escaped here: whatever is `Markup` was made by this module.
+All text from files is escaped here. Strings of the type `Markup` come from this module only.
 """
 
 from __future__ import annotations
@@ -23,25 +23,28 @@ from numpy.typing import NDArray
 
 from bodyposenet.evaluation.keypoint_ap import METRICS
 from bodyposenet.files import atomic_write
-from bodyposenet.reporting.plots import DARK, GRID, INK
+from bodyposenet.reporting.plots import DARK_BLUE, GRID_COLOR, TEXT_COLOR
 
-FILE_NAME = "report.html"
+REPORT_FILE = "report.html"
+"""File name of a report in a results folder."""
 
 Markup = NewType("Markup", str)
-"""HTML; all text in it is escaped."""
+"""HTML whose text is escaped."""
 
 _JPEG_QUALITY = 85
-_PAGE_COLORS = {INK: "var(--ink)", GRID: "var(--line)", DARK: "var(--strong)"}
-"""Colors of a plot that would be lost on a dark page -> the page's own (reports/page.css)."""
+_CSS_COLORS = {
+    TEXT_COLOR: "var(--ink)", GRID_COLOR: "var(--line)", DARK_BLUE: "var(--strong)",
+}  # fmt: skip
+"""Colors of plots that would be hard to see in dark mode, and the CSS variables to use instead."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
+    """A section of a page.
 
     Args:
-        title: Its heading.
-        parts: What stands in it, in order.
+        title: Heading.
+        parts: Contents, in order.
     """
 
     title: str
@@ -54,22 +57,23 @@ def write_page(
     """Write a page.
 
     Args:
-        path: The file.
-        title: Its heading.
-        facts: What a reader wants to know first: name -> value.
-        sections: The rest; those without parts are left out.
+        path: The HTML file.
+        title: Heading of the page.
+        facts: Names and values of the key facts, shown at the top.
+        sections: The sections. Those without parts are omitted.
 
     Returns:
-        The file.
+        The path.
 
     Raises:
-        BodyPoseNetError: It cannot be written.
+        BodyPoseNetError: The file cannot be written.
     """
-    known = "".join(
-        f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts.items()
+    key_facts = "".join(
+        f"<div><dt>{_escape(name)}</dt><dd>{_escape(value)}</dd></div>"
+        for name, value in facts.items()
     )
     body = "\n".join(
-        f"<section>\n<h2>{_text(section.title)}</h2>\n{''.join(section.parts)}\n</section>"
+        f"<section>\n<h2>{_escape(section.title)}</h2>\n{''.join(section.parts)}\n</section>"
         for section in sections
         if section.parts
     )
@@ -77,8 +81,8 @@ def write_page(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_text(title)}</title>\n<style>\n{_stylesheet()}</style>\n</head>\n<body>\n"
-        f"<h1>{_text(title)}</h1>\n<dl>{known}</dl>\n{body}\n</body>\n</html>\n"
+        f"<title>{_escape(title)}</title>\n<style>\n{_stylesheet()}</style>\n</head>\n<body>\n"
+        f"<h1>{_escape(title)}</h1>\n<dl>{key_facts}</dl>\n{body}\n</body>\n</html>\n"
     )
     with atomic_write(path, durable=True) as file:
         file.write(page.encode(errors="backslashreplace"))
@@ -86,31 +90,37 @@ def write_page(
 
 
 def paragraph(text: str) -> Markup:
-    """A sentence or more."""
-    return Markup(f"<p>{_text(text)}</p>")
+    """Return a paragraph."""
+    return Markup(f"<p>{_escape(text)}</p>")
 
 
 def preformatted(text: str) -> Markup:
-    """A file's text as it stands."""
-    return Markup(f"<pre>{_text(text)}</pre>")
+    """Return preformatted text, such as the contents of a file."""
+    return Markup(f"<pre>{_escape(text)}</pre>")
 
 
-def collapsible_list(summary: str, lines: Sequence[str], *, most: int = 100) -> Markup:
-    """Lines that open under their summary; of more than `most`, the rest is counted."""
-    items = [f"<li>{_text(line)}</li>" for line in lines[:most]]
-    if len(lines) > most:
-        items.append(f"<li>and {len(lines) - most:,} more; the log names them</li>")
+def collapsible_list(summary: str, lines: Sequence[str], *, max_lines: int = 100) -> Markup:
+    """Return a list that opens when its summary is clicked.
+
+    Args:
+        summary: The visible line.
+        lines: The list items.
+        max_lines: Maximum number of items to show; the number of the others is shown.
+    """
+    items = [f"<li>{_escape(line)}</li>" for line in lines[:max_lines]]
+    if len(lines) > max_lines:
+        items.append(f"<li>and {len(lines) - max_lines:,} more, see the log</li>")
     return Markup(
-        f"<details><summary>{_text(summary)}</summary><ul>{''.join(items)}</ul></details>"
+        f"<details><summary>{_escape(summary)}</summary><ul>{''.join(items)}</ul></details>"
     )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    """A table; the first cell of a row names it."""
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
+    """Return a table. The first cell of each row is its header."""
+    head = "".join(f'<th scope="col">{_escape(cell)}</th>' for cell in header)
     body = "".join(
-        f'<tr><th scope="row">{_text(name)}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
+        f'<tr><th scope="row">{_escape(name)}</th>'
+        + "".join(f"<td>{_escape(cell)}</td>" for cell in cells)
         + "</tr>\n"
         for name, *cells in rows
     )
@@ -121,60 +131,60 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
 
 
 def accuracy_table(datasets: Mapping[str, Mapping[str, float | None]]) -> Markup:
-    """COCO's ten figures.
+    """Return a table of COCO's ten metrics with a column per dataset.
 
     Args:
-        datasets: Name of a dataset -> name of a figure (`Metric.name`) -> its value; below 0, None
-            or missing where there was nothing to measure.
+        datasets: Values of the metrics by `Metric.name`, by dataset. Values that are below 0, None
+            or missing were not measured.
     """
-    kinds = {"AP": "average precision", "AR": "average recall"}
+    titles = {"AP": "average precision", "AR": "average recall"}
     rows = [
         (
-            f"{kinds[metric.kind]} ({metric.kind})", metric.oks, metric.area,
-            *(_share(figures.get(metric.name)) for figures in datasets.values()),
+            f"{titles[metric.kind]} ({metric.kind})", metric.oks, metric.area,
+            *(_format_metric(values.get(metric.name)) for values in datasets.values()),
         )
         for metric in METRICS
     ]  # fmt: skip
-    return table(["figure", "OKS", "people", *datasets], rows)
+    return table(["metric", "OKS", "people", *datasets], rows)
 
 
 def row(parts: Iterable[Markup]) -> Markup:
-    """Parts beside each other where there is room, else below each other."""
+    """Return parts side by side, which wrap on narrow screens."""
     return Markup('<div class="row">\n' + "\n".join(parts) + "</div>")
 
 
 def plot(figure: Figure) -> Markup:
-    """A figure; on one page their titles differ."""
+    """Return a plot as inline SVG. The titles of the plots of a page must differ."""
     return Markup(f"<figure>{_svg(figure)}</figure>")
 
 
 def thumbnail(image: NDArray[np.uint8], caption: str) -> Markup:
-    """A small picture over its caption.
+    """Return a small picture with its caption below.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        caption: What it shows.
+        caption: Caption.
     """
-    below = f"<figcaption>{_text(caption)}</figcaption>"
-    return Markup(f'<figure class="thumbnail">{_image(image, caption)}{below}</figure>')
+    below = f"<figcaption>{_escape(caption)}</figcaption>"
+    return Markup(f'<figure class="tile">{_image(image, caption)}{below}</figure>')
 
 
 def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:
-    """A picture as wide as the page, under its caption.
+    """Return a picture as wide as the page, with its caption above.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        caption: What it shows.
+        caption: Caption.
     """
-    above = f"<figcaption>{_text(caption)}</figcaption>"
+    above = f"<figcaption>{_escape(caption)}</figcaption>"
     return Markup(f"<figure>{above}{_image(image, caption)}</figure>")
 
 
-def _text(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text)
 
 
-def _share(value: float | None) -> str:
+def _format_metric(value: float | None) -> str:
     return "–" if value is None or not value >= 0 else f"{value:.3f}"
 
 
@@ -184,7 +194,7 @@ def _image(image: NDArray[np.uint8], caption: str) -> str:
     data = base64.b64encode(content.tobytes()).decode()
     height, width = image.shape[:2]
     return (
-        f'<img src="data:image/jpeg;base64,{data}" alt="{_text(caption)}" '
+        f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(caption)}" '
         f'width="{width}" height="{height}">'
     )
 
@@ -194,17 +204,17 @@ def _stylesheet() -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """A figure as inline SVG; ink and grid take the page's colors, for light and for dark."""
+    """Return a figure as inline SVG with the colors of the page, in light and dark mode."""
     title, file = figure.axes[0].get_title(loc="left"), io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # The salt makes the names within the drawing the same each time, and unlike another plot's.
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The salt makes the ids within the SVG reproducible, and unique to the plot.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    drawing = file.getvalue()
-    drawing = drawing[drawing.index("<svg") :].replace(
-        "<svg", f'<svg role="img" aria-label="{_text(title)}"', 1
+        figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{_escape(title)}"', 1
     )
-    drawing = re.sub(r' id="[\w.]*_\d+"', "", drawing)  # names of groups: nobody refers to them
-    for color, variable in _PAGE_COLORS.items():
-        drawing = drawing.replace(color, variable)
-    return drawing
+    svg = re.sub(r' id="[\w.]*_\d+"', "", svg)  # Ids of groups, which are not referenced.
+    for color, variable in _CSS_COLORS.items():
+        svg = svg.replace(color, variable)
+    return svg

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation -> two figures: precision over recall, and error by keypoint."""
+"""Plots of the reports: precision-recall curves and keypoint errors, and curves of a training."""
 
 from __future__ import annotations
 
@@ -15,21 +15,36 @@ from bodyposenet.evaluation.keypoint_ap import KeypointAP
 from bodyposenet.reporting.training_history import TrainingHistory
 from bodyposenet.skeleton import side_of
 
-INK, GRID = "#33384a", "#e3e6ee"
-DARK, MIDDLE, LIGHT = "#1f4e9c", "#3b8ed8", "#8cc4f2"
+Curve = Mapping[int, float]
+"""Values by epoch; below 0, infinite or NaN where nothing was measured."""
+
+TEXT_COLOR, GRID_COLOR = "#33384a", "#e3e6ee"
+DARK_BLUE, BLUE, LIGHT_BLUE = "#1f4e9c", "#3b8ed8", "#8cc4f2"
 ORANGE, GREEN = "#f2884b", "#5fae6b"
-_SIDES = {"left": MIDDLE, "right": ORANGE, "": GREEN}
+
+_SIDE_COLORS = {"left": BLUE, "right": ORANGE, "": GREEN}
+_CURVE_COLORS = (BLUE, ORANGE, GREEN, LIGHT_BLUE)
+_MAX_MARKERS = 30
+"""Curves of up to this many points have markers, as a line of one point would be invisible."""
+_MIN_PERCENT_RANGE = 0.05
+"""Smallest upper limit of a percent axis, so that small shares look small."""
+_LOG_SCALE_RATIO = 20
+"""Ratio of the largest to the smallest loss from which the axis is logarithmic."""
 
 
-def plot_precision_recall(outcome: KeypointAP) -> Figure:
-    """Draw precision over recall at OKS .50 and .75 and averaged over .50 to .95."""
+def plot_precision_recall(accuracy: KeypointAP) -> Figure:
+    """Plot precision over recall at OKS .50 and .75, and averaged over .50 to .95.
+
+    Args:
+        accuracy: Result of an evaluation.
+    """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
-    recall = np.linspace(0, 1, outcome.precision.shape[1])
+    recall = np.linspace(0, 1, accuracy.precision.shape[1])
     curves = (
-        ("OKS 0.50", outcome.precision[0], outcome.values[1], LIGHT),
-        ("OKS 0.75", outcome.precision[5], outcome.values[2], MIDDLE),
-        ("OKS 0.50 to 0.95", outcome.precision.mean(axis=0), outcome.ap, DARK),
+        ("OKS 0.50", accuracy.precision[0], accuracy.values[1], LIGHT_BLUE),
+        ("OKS 0.75", accuracy.precision[5], accuracy.values[2], BLUE),
+        ("OKS 0.50 to 0.95", accuracy.precision.mean(axis=0), accuracy.ap, DARK_BLUE),
     )
     for name, precision, ap, color in curves:
         if ap < 0:
@@ -37,118 +52,91 @@ def plot_precision_recall(outcome: KeypointAP) -> Figure:
         axes.fill_between(recall, precision, color=color, alpha=0.08, linewidth=0)
         axes.plot(recall, precision, color=color, linewidth=2, label=f"{name}   AP {ap:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    write_title(axes, "Precision and recall", _describe(outcome))
-    clean(axes)
-    if outcome.people:
-        axes.legend(frameon=False, labelcolor=INK)
+    _set_title(axes, "Precision and recall", _counts(accuracy))
+    _style_axes(axes)
+    if accuracy.people:
+        axes.legend(frameon=False, labelcolor=TEXT_COLOR)
     else:
-        axes.text(0.5, 0.5, "no ground truth", ha="center", color=INK, transform=axes.transAxes)
+        axes.text(
+            0.5, 0.5, "no ground truth", ha="center", color=TEXT_COLOR, transform=axes.transAxes
+        )
     return figure
 
 
-def plot_keypoint_errors(outcome: KeypointAP) -> Figure:
-    """Draw for each keypoint how far it lies off, and how often it is found at all."""
-    errors = [error for error in outcome.joint_errors if error.joint not in outcome.not_evaluated]
+def plot_keypoint_errors(accuracy: KeypointAP) -> Figure:
+    """Plot the distance error and the detection rate of each keypoint.
+
+    Args:
+        accuracy: Result of an evaluation.
+    """
+    errors = [error for error in accuracy.joint_errors if error.joint not in accuracy.not_evaluated]
     figure = Figure(figsize=(9.2, 1.6 + 0.27 * max(len(errors), 4)), layout="constrained")
-    distance, share = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    places = np.arange(len(errors))
-    colors = [_SIDES[side_of(error.joint)] for error in errors]
-    distance.barh(places, [_or_zero(error.median) for error in errors], 0.7, color=colors)
-    distance.plot([error.mean for error in errors], places, "|", color=INK, markersize=9)
-    share.barh(places, [error.labelled > 0 for error in errors], 0.7, color=GRID)
-    share.barh(places, [_or_zero(error.found) for error in errors], 0.7, color=colors)
+    distance, rate = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    rows = np.arange(len(errors))
+    colors = [_SIDE_COLORS[side_of(error.joint)] for error in errors]
+    distance.barh(rows, [_nan_to_zero(error.median) for error in errors], 0.7, color=colors)
+    distance.plot([error.mean for error in errors], rows, "|", color=TEXT_COLOR, markersize=9)
+    rate.barh(rows, [error.labelled > 0 for error in errors], 0.7, color=GRID_COLOR)
+    rate.barh(rows, [_nan_to_zero(error.found) for error in errors], 0.7, color=colors)
     names = [error.joint.replace("_", " ") for error in errors]
-    distance.set_yticks(places, names, parse_math=False)  # a name with $ is no formula
-    most = max((_or_zero(max(error.mean, error.median)) for error in errors), default=0)
-    distance.set(xlim=(0, 1.08 * most or 0.1), ylim=(max(len(errors), 1) - 0.4, -0.6))
+    distance.set_yticks(rows, names, parse_math=False)  # Names may contain $.
+    limit = max((_nan_to_zero(max(error.mean, error.median)) for error in errors), default=0)
+    distance.set(xlim=(0, 1.08 * limit or 0.1), ylim=(max(len(errors), 1) - 0.4, -0.6))
     distance.set(xlabel="median distance, share of the person's size (line: mean)")
-    share.set(xlabel="found, share of those labelled", xlim=(0, 1))
-    matched = "over the people found (OKS at least 0.5)"
-    write_title(distance, "Error by keypoint", f"{_describe(outcome)}; {matched}")
-    for axes in (distance, share):
+    rate.set(xlabel="detected, share of those labeled", xlim=(0, 1))
+    subtitle = f"{_counts(accuracy)}; over matched people (OKS at least 0.5)"
+    _set_title(distance, "Error by keypoint", subtitle)
+    for axes in (distance, rate):
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        clean(axes)
+        _style_axes(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     return figure
 
 
-def _describe(outcome: KeypointAP) -> str:
-    return f"{outcome.images:,} images, {outcome.people:,} people, {outcome.poses:,} poses"
-
-
-def write_title(axes: Axes, title: str, subtitle: str) -> None:
-    """Write a heading and a finer line over a plot, at its left."""
-    axes.set_title(title, loc="left", pad=24, color=INK, fontsize=13, fontweight="bold")
-    axes.annotate(subtitle, (0, 1), (0, 9), "axes fraction", "offset points", color=INK, fontsize=9)
-
-
-def clean(axes: Axes) -> None:
-    """Leave a faint grid and two of the four sides of the frame; ink for what is to be read."""
-    axes.set_axisbelow(True)
-    axes.grid(color=GRID)
-    axes.tick_params(color=GRID, labelcolor=INK, labelsize=9)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(GRID)
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
-Curve = Mapping[int, float]
-"""Epoch -> value; below 0, infinite or NaN where nothing was measured."""
-
-_COLORS = (MIDDLE, ORANGE, GREEN, LIGHT)
-_FEW = 30
-"""Up to so many points each is marked: a line of one point would not be seen."""
-_LEAST_SHARE = 0.05
-"""A share of waiting below this is none to look at closely."""
-_WIDE = 20
-"""Losses whose largest is so many times the smallest go on a logarithmic axis."""
-
-
 def plot_training_curves(history: TrainingHistory) -> list[Figure]:
-    """Draw what is known: losses, AP, learning rate, images per second, waiting for data."""
+    """Plot losses, AP, learning rate, images per second and data wait, as far as available.
+
+    Args:
+        history: History of the training.
+    """
     losses = {
-        "training": history.reported("loss"),
-        "validation": history.validated("validation_loss"),
+        "training": history.epoch_values("loss"),
+        "validation": history.validation_values("validation_loss"),
     }
-    accuracy = {name: history.validated(f"AP_{name}") for name in history.datasets()}
-    speed, waiting = history.reported("images_per_s"), history.reported("data_wait_share")
+    accuracy = {name: history.validation_values(f"AP_{name}") for name in history.datasets()}
+    rate = history.epoch_values("learning_rate")
+    speed, wait = history.epoch_values("images_per_s"), history.epoch_values("data_wait_share")
     figures = (
-        _draw("Loss", "per sample, all stages", losses, logarithmic=True),
-        _draw("Accuracy", "AP of the test images, OKS 0.50 to 0.95", accuracy),
-        _draw("Learning rate", "at the end of each epoch", {"": history.reported("learning_rate")}),
-        _draw("Speed", "images per second, mean of each epoch", {"": speed}),
-        _draw("Waiting for data", "share of each epoch's time", {"": waiting}, percent=True),
+        _plot_curves("Loss", "per sample, all stages", losses, logarithmic=True),
+        _plot_curves("Accuracy", "AP of the test images, OKS 0.50 to 0.95", accuracy),
+        _plot_curves("Learning rate", "at the end of each epoch", {"": rate}),
+        _plot_curves("Speed", "images per second, mean of each epoch", {"": speed}),
+        _plot_curves("Waiting for data", "share of each epoch's time", {"": wait}, percent=True),
     )
     return [figure for figure in figures if figure is not None]
 
 
-def _draw(
+def _plot_curves(
     title: str, subtitle: str, curves: Mapping[str, Curve], *,
     logarithmic: bool = False, percent: bool = False,
 ) -> Figure | None:  # fmt: skip
-    """One plot, with a legend where its curves have names; None where nothing was measured."""
-    known = {name: found for name, curve in curves.items() if (found := _measured(curve))}
-    values = [value for curve in known.values() for value in curve.values()]
+    """Plot curves, with a legend if they have names; return None if nothing was measured."""
+    measured = {name: values for name, curve in curves.items() if (values := _measured(curve))}
+    values = [value for curve in measured.values() for value in curve.values()]
     if not values:
         return None
     figure = Figure(figsize=(5.4, 3.5), layout="constrained")
     axes = figure.subplots()
-    for (name, curve), color in zip(known.items(), cycle(_COLORS), strict=False):
-        style = "-o" if len(curve) <= _FEW else "-"
+    for (name, curve), color in zip(measured.items(), cycle(_CURVE_COLORS), strict=False):
+        style = "-o" if len(curve) <= _MAX_MARKERS else "-"
         axes.plot(
             list(curve), list(curve.values()), style,
             linewidth=2, markersize=4, color=color,
-            label=name.replace("$", r"\$"),  # a name is no formula
+            label=name.replace("$", r"\$"),  # Names are not formulas.
         )  # fmt: skip
     axes.yaxis.set_major_formatter("{x:g}")
-    if logarithmic and 0 < _WIDE * min(values) < max(values):
+    if logarithmic and 0 < _LOG_SCALE_RATIO * min(values) < max(values):
         axes.set_yscale("log")
         axes.yaxis.set(
             major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}",
@@ -157,16 +145,43 @@ def _draw(
     else:
         axes.set_ylim(bottom=0)
     if percent:
-        axes.set_ylim(0, 1.08 * max(*values, _LEAST_SHARE))
+        axes.set_ylim(0, 1.08 * max(*values, _MIN_PERCENT_RANGE))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    write_title(axes, title, subtitle)
-    clean(axes)
-    if any(known):
-        axes.legend(frameon=False, labelcolor=INK)
+    _set_title(axes, title, subtitle)
+    _style_axes(axes)
+    if any(measured):
+        axes.legend(frameon=False, labelcolor=TEXT_COLOR)
     return figure
+
+
+def _set_title(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(title, loc="left", pad=24, color=TEXT_COLOR, fontsize=13, fontweight="bold")
+    axes.annotate(
+        subtitle, (0, 1), (0, 9), "axes fraction", "offset points", color=TEXT_COLOR, fontsize=9
+    )
+
+
+def _style_axes(axes: Axes) -> None:
+    """Draw a faint grid, and only the left and bottom spines."""
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID_COLOR)
+    axes.tick_params(color=GRID_COLOR, labelcolor=TEXT_COLOR, labelsize=9)
+    axes.xaxis.label.set_color(TEXT_COLOR)
+    axes.yaxis.label.set_color(TEXT_COLOR)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(GRID_COLOR)
+
+
+def _counts(accuracy: KeypointAP) -> str:
+    return f"{accuracy.images:,} images, {accuracy.people:,} people, {accuracy.poses:,} poses"
 
 
 def _measured(curve: Curve) -> Curve:
     return {epoch: value for epoch, value in curve.items() if 0 <= value < math.inf}
+
+
+def _nan_to_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""The lines of a training's status.json in; its epochs, validations and runs out."""
+"""History of a training, read from its status.json: epochs, validations and runs."""
 
 from __future__ import annotations
 
@@ -11,68 +11,77 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 
 
 class EpochEntry(BaseModel):
-    """What is said after an epoch; files of older versions lack some figures."""
+    """Line of status.json after an epoch. Older versions wrote fewer values.
+
+    Attributes:
+        epoch: Number of the epoch.
+        max_epoch: Number of epochs of the training.
+        graphical: loss, learning_rate, images_per_s and data_wait_share.
+    """
 
     epoch: PositiveInt
     max_epoch: PositiveInt
     graphical: dict[str, float]
-    """loss, learning_rate, images_per_s, data_wait_share."""
 
 
 class ValidationEntry(BaseModel):
-    """What is said after a validation."""
+    """Line of status.json after a validation.
+
+    Attributes:
+        validated_epoch: Number of the epoch.
+        kpi: validation_loss, and AP_<dataset> for each dataset.
+        accuracy: Values of COCO's metrics by `Metric.name`, by dataset.
+    """
 
     validated_epoch: PositiveInt
     kpi: dict[str, float]
-    """validation_loss, and AP_<dataset> of each dataset."""
     accuracy: dict[str, dict[str, float]] = {}
-    """Dataset -> name of a figure (`Metric.name`) -> its value."""
 
 
-class _StartLine(BaseModel):
+class _StartEntry(BaseModel):
     versions: dict[str, str]
 
 
-class _StatusLine(BaseModel):
+class _StatusEntry(BaseModel):
     date: str
     time: str
     status: str
 
 
-Line = TypeVar("Line", bound=BaseModel)
+Entry = TypeVar("Entry", bound=BaseModel)
 
 
 @dataclass
 class Run:
-    """One start of the training and what came after it.
+    """A run of the training, from its start to its end or interruption.
 
     Args:
-        begun: When.
-        ended: When it last said something.
-        status: What it said then; RUNNING if it was killed, or goes on.
-        versions: Package -> the version that it ran with.
-        epochs: Epochs that it finished.
+        start: Time of its first line.
+        end: Time of its last line.
+        status: Status in its last line. RUNNING if it is still running, or was killed.
+        versions: Versions of packages, by name.
+        epochs: Numbers of the epochs that it finished.
     """
 
-    begun: datetime
-    ended: datetime
+    start: datetime
+    end: datetime
     status: str
     versions: dict[str, str] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
 
     @property
     def duration(self) -> timedelta:
-        """From its first to its last line."""
-        return self.ended - self.begun
+        """Time from the first to the last line."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """A training, over all of its runs.
+    """A training with all its runs.
 
     Args:
-        epochs: Number -> what was said after it, in order.
-        validations: Epoch -> what was found after it, in order.
+        epochs: Entries of finished epochs by number, in order.
+        validations: Entries of validations by epoch, in order.
         runs: The runs that trained, in order.
     """
 
@@ -82,66 +91,74 @@ class TrainingHistory:
 
     @classmethod
     def read(cls, lines: Sequence[Any]) -> TrainingHistory:
-        """Sum up the lines of a status file; those of other tasks, or broken ones, say nothing.
+        """Read the lines of a status file. Broken lines and those of other commands are ignored.
 
-        Who trains an epoch knows of none after it: what the file told of them before is done again
-        (a kill between checkpoints), or belongs to an earlier training in the same folder.
+        When a line reports an epoch, earlier lines about the same or later epochs are dropped: the
+        epochs were repeated after a kill, or belong to an older training in the same folder.
+
+        Args:
+            lines: The lines as parsed JSON.
         """
         epochs: dict[int, EpochEntry] = {}
         validations: dict[int, ValidationEntry] = {}
         for line in lines:
             if epoch := _parse(EpochEntry, line):
                 number = epoch.epoch
-                epochs = {k: known for k, known in epochs.items() if k < number} | {number: epoch}
-                validations = {k: known for k, known in validations.items() if k < number}
+                epochs = {k: entry for k, entry in epochs.items() if k < number} | {number: epoch}
+                validations = {k: entry for k, entry in validations.items() if k < number}
             elif validation := _parse(ValidationEntry, line):
                 validations[validation.validated_epoch] = validation
         return cls(epochs, validations, _runs(lines))
 
-    def reported(self, name: str) -> dict[int, float]:
-        """Epoch -> a figure that was told of it: `loss`, `learning_rate` and so on."""
-        lines = self.epochs.items()
-        return {k: line.graphical[name] for k, line in lines if name in line.graphical}
+    def epoch_values(self, name: str) -> dict[int, float]:
+        """Return a value reported after epochs, such as `loss`, by epoch."""
+        return {
+            epoch: entry.graphical[name]
+            for epoch, entry in self.epochs.items()
+            if name in entry.graphical
+        }
 
-    def validated(self, name: str) -> dict[int, float]:
-        """Epoch -> a figure that was found after it: `validation_loss`, or `AP_<dataset>`."""
-        return {k: line.kpi[name] for k, line in self.validations.items() if name in line.kpi}
+    def validation_values(self, name: str) -> dict[int, float]:
+        """Return a value reported after validations, such as `validation_loss`, by epoch."""
+        return {
+            epoch: entry.kpi[name] for epoch, entry in self.validations.items() if name in entry.kpi
+        }
 
     def datasets(self) -> list[str]:
-        """The datasets whose AP was measured, in order of their names."""
-        names = {name for line in self.validations.values() for name in line.kpi}
+        """Return the names of the datasets whose AP was measured, sorted."""
+        names = {name for entry in self.validations.values() for name in entry.kpi}
         return sorted(name.removeprefix("AP_") for name in names if name.startswith("AP_"))
 
 
 def _runs(lines: Sequence[Any]) -> list[Run]:
-    """The runs that trained, or were about to."""
+    """Return the runs that reached the training."""
     runs: list[Run] = []
     for line in lines:
-        said = _parse(_StatusLine, line)
-        when = None if said is None else _moment(said)
-        if said is None or when is None:
+        entry = _parse(_StatusEntry, line)
+        time = None if entry is None else _parse_time(entry)
+        if entry is None or time is None:
             continue
-        if said.status == "STARTED":
-            runs.append(Run(when, when, said.status))
+        if entry.status == "STARTED":
+            runs.append(Run(time, time, entry.status))
         if not runs:
             continue
         run = runs[-1]
-        run.ended, run.status = when, said.status
-        if start := _parse(_StartLine, line):
+        run.end, run.status = time, entry.status
+        if start := _parse(_StartEntry, line):
             run.versions = start.versions
         elif epoch := _parse(EpochEntry, line):
             run.epochs.append(epoch.epoch)
     return [run for run in runs if run.versions or run.epochs]
 
 
-def _moment(said: _StatusLine) -> datetime | None:
+def _parse_time(entry: _StatusEntry) -> datetime | None:
     try:
-        return datetime.strptime(f"{said.date} {said.time}", "%m/%d/%Y %H:%M:%S")
+        return datetime.strptime(f"{entry.date} {entry.time}", "%m/%d/%Y %H:%M:%S")
     except ValueError:
         return None
 
 
-def _parse(kind: type[Line], line: Any) -> Line | None:
+def _parse(kind: type[Entry], line: Any) -> Entry | None:
     try:
         return kind.model_validate(line)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""A training's status.json and last picture in, report.html out: the training on one page."""
+"""HTML report of a training: curves, accuracy, predictions of the last validation, and runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.reporting.html import (
-    FILE_NAME,
+    REPORT_FILE,
     Markup,
     Section,
     accuracy_table,
@@ -25,12 +25,12 @@ from bodyposenet.reporting.plots import plot_training_curves
 from bodyposenet.reporting.training_history import TrainingHistory
 from bodyposenet.results_folder import StatusFile
 
-_PANELS = (
-    "From left to right: the people found; target and predicted keypoints; target and predicted "
-    "limbs."
+_PICTURE_CAPTION = (
+    "From left to right: predicted poses; target and predicted heatmaps; target and predicted part "
+    "affinity fields."
 )
-_MOST_RUNS = 20
-_ENDS = {"SUCCESS": "complete", "FAILURE": "stopped", "RUNNING": "cut off"}
+_MAX_RUNS = 20
+_STATUS_TEXTS = {"SUCCESS": "complete", "FAILURE": "failed", "RUNNING": "interrupted"}
 
 
 def write_training_report(
@@ -42,28 +42,28 @@ def write_training_report(
     """Write report.html.
 
     Args:
-        results_dir: The results folder.
-        spec_text: The train spec as it was written, without a key.
-        status: What was said, over all runs of the training.
-        picture: (H, W, 3) uint8 RGB of the last validation (`draw_predictions`); None: unknown.
+        results_dir: Results folder.
+        spec_text: Text of the train spec, without a key.
+        status: Status file with the lines of all runs of the training.
+        picture: (H, W, 3) uint8 RGB from `training.validation.draw_predictions`, or None.
 
     Returns:
         The file.
 
     Raises:
-        BodyPoseNetError: It cannot be written.
+        BodyPoseNetError: The file cannot be written.
     """
     history = TrainingHistory.read(status.lines())
-    shown = [] if picture is None else [full_width_image(picture, _PANELS)]
+    pictures = [] if picture is None else [full_width_image(picture, _PICTURE_CAPTION)]
     sections = (
         Section("Curves", _curves(history)),
         Section("Accuracy", _accuracy(history)),
-        Section("Samples of the last validation", shown),
+        Section("Predictions of the last validation", pictures),
         Section("Runs", _runs(history)),
         Section("Settings", [preformatted(spec_text)]),
     )
     title = f"Training in {results_dir.resolve().name}"
-    return write_page(results_dir / FILE_NAME, title, _facts(history), sections)
+    return write_page(results_dir / REPORT_FILE, title, _facts(history), sections)
 
 
 def _facts(history: TrainingHistory) -> dict[str, str]:
@@ -72,22 +72,22 @@ def _facts(history: TrainingHistory) -> dict[str, str]:
         last = list(history.epochs.values())[-1]
         facts["epochs"] = f"{last.epoch} of {last.max_epoch}"
     for name, curve in (
-        ("loss", history.reported("loss")),
-        ("validation loss", history.validated("validation_loss")),
+        ("loss", history.epoch_values("loss")),
+        ("validation loss", history.validation_values("validation_loss")),
     ):
         if curve:
             facts[name] = f"{list(curve.values())[-1]:.4g}"
     for dataset in history.datasets():
-        facts[f"AP on {dataset}"] = _last_and_best(history.validated(f"AP_{dataset}"))
+        facts[f"AP on {dataset}"] = _last_and_best(history.validation_values(f"AP_{dataset}"))
     if history.runs:
         facts["time"] = str(sum((run.duration for run in history.runs), timedelta()))
-    if speed := history.reported("images_per_s"):
+    if speed := history.epoch_values("images_per_s"):
         facts["images per second"] = f"{list(speed.values())[-1]:.1f}"
     return facts
 
 
 def _last_and_best(curve: dict[int, float]) -> str:
-    """An AP, and the best one where that was an earlier one."""
+    """Format the last AP, and the best one if it is of an earlier epoch."""
     last, best = max(curve), max(curve, key=lambda epoch: (curve[epoch], epoch))
     if curve[best] < 0:
         return "–"
@@ -102,35 +102,35 @@ def _curves(history: TrainingHistory) -> list[Markup]:
 
 
 def _accuracy(history: TrainingHistory) -> list[Markup]:
-    """The tables of the last validation."""
+    """Return the accuracy table of the last validation."""
     if not history.validations:
         return [paragraph("There was no validation.")]
     last = max(history.validations)
     accuracy = history.validations[last].accuracy
     if not accuracy:
-        return [paragraph("The AP was not measured; the log of the training says why.")]
+        return [paragraph("The AP was not measured, see the log of the training for the reason.")]
     return [paragraph(f"After epoch {last}."), accuracy_table(accuracy)]
 
 
 def _runs(history: TrainingHistory) -> list[Markup]:
-    """When the training ran, how each run ended, and with which versions."""
+    """Return the table of runs: start, duration, epochs, end and versions."""
     if not history.runs:
         return []
     rows = [
         (
-            f"{run.begun:%Y-%m-%d %H:%M}",
+            f"{run.start:%Y-%m-%d %H:%M}",
             str(run.duration),
             _range(run.epochs),
-            _ENDS.get(run.status, run.status),
+            _STATUS_TEXTS.get(run.status, run.status),
             ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         )
         for run in history.runs
     ]
     if history.runs[-1].status == "RUNNING":
-        rows[-1] = (*rows[-1][:3], "wrote this page", rows[-1][4])
-    parts = [table(("begun", "lasted", "epochs", "end", "versions"), rows[-_MOST_RUNS:])]
-    if len(rows) > _MOST_RUNS:
-        parts.append(paragraph(f"{len(rows) - _MOST_RUNS} earlier runs are not listed."))
+        rows[-1] = (*rows[-1][:3], "running", rows[-1][4])  # It writes this report.
+    parts = [table(("start", "duration", "epochs", "end", "versions"), rows[-_MAX_RUNS:])]
+    if len(rows) > _MAX_RUNS:
+        parts.append(paragraph(f"{len(rows) - _MAX_RUNS} earlier runs are not listed."))
     return parts
 
 

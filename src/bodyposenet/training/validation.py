@@ -22,11 +22,12 @@ from bodyposenet.evaluation import KeypointAP
 from bodyposenet.evaluation.evaluator import (
     ImageResult,
     load_test_images,
-    predict_images,
+    predict_test_images,
     score_results,
 )
 from bodyposenet.files import is_folder
 from bodyposenet.inference.engines.pytorch import PyTorchEngine
+from bodyposenet.inference.parallel.executor import LocalExecutor
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.media.draw import draw
 from bodyposenet.model.loss import Targets, stage_losses
@@ -133,8 +134,9 @@ class Validation:
 
     def _predict(self, spec: DatasetSpec, images: Sequence[CocoImage]) -> list[ImageResult]:
         """Predict the poses in test images on all ranks, and return them in order of the images."""
-        shard = self._distributed.shard(images)
-        shards = self._distributed.gather(predict_images(self._predictor, spec, shard))
+        executor = LocalExecutor(self._predictor)
+        results = predict_test_images(executor, spec, self._distributed.shard(images))
+        shards = self._distributed.gather(results)
         return [shards[i % len(shards)][i // len(shards)] for i in range(len(images))]
 
     def _loss(self) -> float:

@@ -1,4 +1,4 @@
-"""A report.html, read as a browser would: its text, its pictures, and whether it is in order."""
+"""Parser of report.html: its text, pictures and plots, and checks that it is well-formed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-_EMPTY = {"meta", "img"}
+_VOID_TAGS = {"meta", "img"}
 
 
-class Page(HTMLParser):
-    """A parsed page; every tag must be closed, and nothing outside of the page be named."""
+class HtmlPage(HTMLParser):
+    """A parsed page. Asserts that tags are closed, ids are unique, and all links internal."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.handle_startendtag(tag, attrs)
-        if tag not in _EMPTY:
+        if tag not in _VOID_TAGS:
             self._open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
