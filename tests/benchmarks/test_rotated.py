@@ -1,4 +1,4 @@
-"""Evaluation on rotated images: exact turns of pixels and annotations."""
+"""Tests of the evaluation on rotated images: exact rotation of pixels and annotations."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_keypoints_and_boxes_stay_on_their_pixels(degrees):
 
 
 @pytest.mark.parametrize("degrees", ANGLES)
-def test_turned_detections_fit_turned_annotations(degrees):
+def test_rotated_detections_match_rotated_annotations(degrees):
     image = rotate_annotations(make_image(), degrees)
     assert evaluate_poses(results(image), [image], STICK.joints, STICK).ap == pytest.approx(1)
     assert evaluate_poses(results(make_image()), [image], STICK.joints, STICK).ap < 0.5
@@ -87,7 +87,7 @@ def test_turned_detections_fit_turned_annotations(degrees):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Two images of the same upright people, one of them shrunk after it was annotated."""
+    """Two images of the same upright people, one of them reduced after it was annotated."""
     people = [UPRIGHT * 110 + (90, 95), UPRIGHT * 120 + (210, 100)]
     (tmp_path / "images").mkdir()
     drawn = draw_people(HEIGHT, WIDTH, people)[..., ::-1]

@@ -1,4 +1,4 @@
-"""The default model's recipe: data, weights, specs, gates, training on another machine."""
+"""Tests of examples/default_model: data, weights, specs, gates, training on another machine."""
 
 import importlib.util
 import json
@@ -125,7 +125,7 @@ def test_a_training_resumes_on_another_machine(remote_training, home):
     done = len(epochs())
     assert 3 <= done < EPOCHS
 
-    assert piece("two", "--minutes", "0")[0] == 75  # no time for a step: nothing is lost
+    assert piece("two", "--minutes", "0")[0] == 75  # no time for a step; the state is kept
     assert len(epochs()) == done
 
     code, err = piece("three", "--log_level", "ERROR", "--max-mb", "0.6")
@@ -144,7 +144,7 @@ def test_a_training_resumes_on_another_machine(remote_training, home):
     events.Reload()
     steps = [event.step for event in events.Scalars("total_loss")]
     assert set(steps) == set(range(1, steps[-1] + 1))
-    assert piece("four")[0] == 0  # what was cut is whole again: there is nothing left to do
+    assert piece("four")[0] == 0  # the split files are joined; nothing is left to do
     assert epochs() == list(range(1, EPOCHS + 1))
 
 
@@ -172,7 +172,7 @@ def test_paths_outside_of_the_working_directory_are_an_error(remote_training, ho
 
 
 def test_pretrained_weights_are_packed(remote_training, home, write_train_spec):
-    """An IR's weights lie beside it; the package's own model travels with the code."""
+    """The weights of an OpenVINO IR are in a second file; the default model is part of the code."""
     for name in ("net.xml", "net.bin", "other.bin"):
         Path(name).touch()
     contents = load_script("contents")
@@ -193,24 +193,24 @@ def test_missing_photos_are_an_error_of_pack(remote_training, home, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "told"),
+    ("name", "flags", "expected"),
     [
         ("convert_weights", "--weights w.pth -o m.tlt", "w.pth"),
         ("coco_subset", "--coco . -o out", "person_keypoints_train2017.json: cannot be read"),
     ],
 )
-def test_scripts_end_as_the_command_line_does(name, flags, told, tmp_path, monkeypatch, capsys):
+def test_scripts_exit_like_the_command_line(name, flags, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(sys, "argv", [name, *flags.split()])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_the_train_spec_trains_what_it_says(monkeypatch):
-    """The first blocks stay as they are, MobileNet's others learn at half the rate."""
+def test_the_train_spec_freezes_the_first_blocks(monkeypatch):
+    """The first blocks are frozen, the others of MobileNet have half the learning rate."""
     monkeypatch.chdir(ROOT)
     spec = TrainSpec.load(FOLDER / "train.yaml")
     assert set(spec.dataset_specs()) == {"coco_person", "coco_extra", "coco_more", "lspet"}
@@ -231,7 +231,7 @@ def weights(tmp_path):
 
 
 def export_default(path, factor=1.0):
-    """The default model as a .tlt file, its last layer times a factor."""
+    """Save the default model as a .tlt file, with its last layer multiplied by a factor."""
     network, _ = build_pretrained(
         models.DEFAULT_MODEL_FOLDER / models.FLOAT16_FILE, "", BODY, Normalization()
     )
@@ -260,7 +260,9 @@ def test_weights_are_averaged_and_halved(weights, tmp_path, monkeypatch):
     assert size < 0.51 * weights.stat().st_size
 
 
-def test_models_of_other_widths_have_no_average(weights, tmp_path, monkeypatch, capsys):
+def test_models_with_other_channel_numbers_cannot_be_averaged(
+    weights, tmp_path, monkeypatch, capsys
+):
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     small = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
     save_model(tmp_path / "small.tlt", small)
@@ -270,7 +272,7 @@ def test_models_of_other_widths_have_no_average(weights, tmp_path, monkeypatch, 
 
 
 def test_gates_compare_a_checkpoint_with_its_start(drawn_dataset, exported, monkeypatch, capsys):
-    """A model is no better than itself; what is measured is kept beside it."""
+    """A model does not improve on itself; figures are cached in a file beside it."""
     model = exported / "model.onnx"
     specs = ("--val", drawn_dataset.spec, "--sharp", drawn_dataset.spec)
     assert run_script("gates", monkeypatch, model, "--start", model, *specs, "--threads", 1) == 0
@@ -280,8 +282,8 @@ def test_gates_compare_a_checkpoint_with_its_start(drawn_dataset, exported, monk
     assert set(rows) <= set(kept["figures"])
 
 
-def test_offsets_are_those_of_people_who_were_found():
-    """In network pixels, of joints that are labelled and found."""
+def test_offsets_are_those_of_matched_people():
+    """Offsets are in network pixels, of joints that are labelled and detected."""
     joints = np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 2.0)])
     joints[3, 2] = 0
     people = tuple(
@@ -305,8 +307,8 @@ def test_dataset_specs_load(path):
     assert DatasetSpec.load(path).dataset == path.stem
 
 
-def test_a_subset_of_coco_is_shrunk_with_its_annotations(tmp_path, monkeypatch):
-    """As the dataset that it comes from, half as large."""
+def test_a_subset_of_coco_is_reduced_with_its_annotations(tmp_path, monkeypatch):
+    """The subset equals the dataset at half the size."""
     whole = write_drawn_dataset(tmp_path / "drawn", train_images=4, test_images=2, size=96, seed=1)
     coco = tmp_path / "coco"
     (coco / "annotations").mkdir(parents=True)

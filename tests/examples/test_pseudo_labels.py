@@ -1,4 +1,4 @@
-"""examples/default_model/pseudo_labels.py, with stand-ins for both networks."""
+"""Tests of examples/default_model/pseudo_labels.py, with fakes for both networks."""
 
 import runpy
 import sys
@@ -79,7 +79,7 @@ def body_at(center, score=0.9):
     return np.column_stack([points_at(center), np.full(len(BODY), score)])
 
 
-def test_a_confirmed_person_takes_over_sure_keypoints(monkeypatch):
+def test_a_confirmed_person_gets_confident_keypoints(monkeypatch):
     poses = people_at((100, 100))
     missing, unsure, far = (COCO_JOINTS.index(f"left_{part}") for part in ("ear", "hip", "wrist"))
     poses.keypoints[0, OURS[missing]] = np.nan
@@ -98,7 +98,7 @@ def test_a_confirmed_person_takes_over_sure_keypoints(monkeypatch):
     assert refined.keypoint_scores[0, OURS[unsure]] == pytest.approx(0.7)
 
 
-def test_a_person_that_the_second_network_disagrees_about_is_masked(monkeypatch):
+def test_a_person_with_two_different_estimates_is_masked(monkeypatch):
     poses = people_at((100, 100))
     neighbor = SecondNetwork(monkeypatch, body_at((190, 100)))
     refined = pseudo_labels.refine(poses, IMAGE, neighbor)
@@ -145,7 +145,7 @@ def test_the_crop_is_a_square_around_the_person():
 
 
 def write_thunder(path, poses):
-    """An ONNX model that answers every crop with the same (17, 3) of y, x and score."""
+    """An ONNX model that returns the same (17, 3) of y, x and score for every crop."""
     answer = helper.make_tensor("answer", TensorProto.FLOAT, (1, 1, 17, 3), poses.ravel())
     graph = helper.make_graph(
         [helper.make_node("Constant", [], ["poses"], value=answer)],
@@ -157,14 +157,14 @@ def write_thunder(path, poses):
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
 
 
-def test_thunder_answers_in_pixels_of_the_crop(tmp_path):
+def test_thunder_returns_pixels_of_the_crop(tmp_path):
     answer = np.tile(np.float32([0.25, 0.5, 0.9]), (17, 1))
     write_thunder(tmp_path / "thunder.onnx", answer)
     found = pseudo_labels.Thunder(tmp_path / "thunder.onnx")(np.zeros((256, 256, 3), np.uint8))
     np.testing.assert_allclose(found, np.tile([127.5, 63.5, 0.9], (17, 1)), rtol=1e-6)
 
 
-def test_another_network_is_no_thunder():
+def test_another_network_is_not_accepted_as_thunder():
     with pytest.raises(BodyPoseNetError, match=INT8_FILE):
         pseudo_labels.Thunder(DEFAULT_MODEL_FOLDER / INT8_FILE)
 
@@ -232,10 +232,10 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [("-m missing.onnx", "missing.onnx"), ("--refine thunder.onnx", "thunder.onnx")],
 )
-def test_missing_files_end_with_an_error(flags, told, tmp_path, monkeypatch, capsys):
+def test_missing_files_end_with_an_error(flags, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("photo.png", IMAGE)
     argv = ["pseudo_labels.py", "--images", ".", "-o", "people.json", *flags.split()]
@@ -243,4 +243,4 @@ def test_missing_files_end_with_an_error(flags, told, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(Path(pseudo_labels.__file__)), run_name="__main__")
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

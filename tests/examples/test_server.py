@@ -1,4 +1,4 @@
-"""The server of examples/server: results, limits, metrics."""
+"""Tests of examples/server: results, limits, metrics."""
 
 import socket
 import threading
@@ -24,12 +24,12 @@ ROW = Skeleton("row", ("left", "right"), ((0, 1),))
 
 @dataclass
 class Brightest:
-    """Stands in for an estimator: one person, at the brightest pixel of each half of an image.
+    """A fake model that finds one person, at the brightest pixel of each half of an image.
 
     Attributes:
-        gate: Images wait until it is open.
-        active: Images that are processed at this moment.
-        most: The most of them at any time.
+        gate: Event that images wait for.
+        active: Number of images being processed.
+        most: Maximum of `active`.
     """
 
     gate: threading.Event = field(default_factory=threading.Event)
@@ -169,20 +169,20 @@ def test_limits_go_to_the_model():
     ],
     ids=["text", "nothing", "a form without a file", "an empty file", "a file of text"],
 )
-def test_what_is_not_an_image_is_an_error_with_a_remedy(client, request_):
+def test_a_body_that_is_not_an_image_is_an_error_with_a_remedy(client, request_):
     response = client.post("/predict", **request_)
     assert response.status_code == 422
     assert response.json()["detail"] and response.json()["remedy"]
 
 
-def test_a_form_that_is_none_is_an_error(client):
+def test_a_malformed_form_is_an_error(client):
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert client.post("/predict", content=b"no form", headers=headers).status_code in (400, 422)
     files = [("image", ("a.png", photo())), ("image", ("b.png", photo()))]
     assert client.post("/predict", files=files).status_code == 400
 
 
-def test_large_bodies_are_refused_with_and_without_their_length(client):
+def test_large_bodies_are_rejected_with_and_without_content_length(client):
     large = bytes(20_001)
     chunks = (bytes(3000) for _ in range(7))
     responses = [
@@ -195,7 +195,7 @@ def test_large_bodies_are_refused_with_and_without_their_length(client):
     assert client.post("/predict", content=bytes(20_000)).status_code == 422
 
 
-def test_many_requests_at_once_have_their_own_results():
+def test_concurrent_requests_have_their_own_results():
     model = brightest()
     with serving(model, workers=3, queue_length=200) as client, ThreadPoolExecutor(20) as pool:
         places = [(x, y) for x in range(0, 40, 4) for y in range(0, 48, 4)]
@@ -205,7 +205,7 @@ def test_many_requests_at_once_have_their_own_results():
     assert 1 <= model.most <= 3
 
 
-def test_the_default_model_finds_at_once_what_it_finds_alone():
+def test_concurrent_results_of_the_default_model_equal_sequential_ones():
     images, settings = load_test.draw_images(3), {"workers": 2, "queue_length": 20}
     model = Settings(**settings).load()
     expected = [model(image).to_dict() for image in images]
@@ -219,7 +219,7 @@ def test_the_default_model_finds_at_once_what_it_finds_alone():
         model(images[0])
 
 
-def test_a_full_queue_refuses_at_once():
+def test_a_full_queue_rejects_immediately():
     model = Brightest()
     with serving(model, workers=1, queue_length=2) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.post, "/predict", content=photo()) for _ in range(3)]
@@ -237,7 +237,7 @@ def test_a_full_queue_refuses_at_once():
     assert model.most == 1
 
 
-def test_large_bodies_that_are_refused_are_answered():
+def test_rejected_large_bodies_get_a_response():
     model = Brightest()
     with serving(model, workers=1, queue_length=0, max_bytes=1_000_000) as client:
         for size in (1_200_000, 4_000_000):
@@ -253,7 +253,7 @@ def test_large_bodies_that_are_refused_are_answered():
             assert waiting.result().status_code == 200
 
 
-def test_a_client_that_asks_first_is_refused_before_it_sends():
+def test_expect_continue_is_rejected_before_the_body():
     head = (
         b"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 101\r\n\r\n"
     )
@@ -266,7 +266,7 @@ def test_a_client_that_asks_first_is_refused_before_it_sends():
         assert asking.recv(1000).split()[1] == b"413"
 
 
-def test_late_results_are_errors_and_what_waits_leaves_the_queue():
+def test_timeouts_are_errors_and_remove_waiting_requests():
     model = Brightest()
     with serving(model, workers=1, timeout=0.3) as client, ThreadPoolExecutor(3) as pool:
         late = [pool.submit(client.post, "/predict", content=photo()) for _ in range(3)]
@@ -278,7 +278,7 @@ def test_late_results_are_errors_and_what_waits_leaves_the_queue():
         assert client.post("/predict", content=photo()).status_code == 200
 
 
-def test_an_image_that_does_not_arrive_is_an_error():
+def test_a_body_that_does_not_arrive_is_an_error():
     with serving(brightest(), timeout=0.3) as client:
         with socket.create_connection((client.base_url.host, client.base_url.port)) as slow:
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
@@ -303,7 +303,7 @@ def test_metrics():
         assert metric(client, "process_resident_memory_bytes") > 1e6
 
 
-def test_the_page_of_the_interface_names_both_kinds_of_body(client):
+def test_the_api_documentation_lists_both_kinds_of_body(client):
     assert client.get("/docs").status_code == 200
     operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
     assert set(operation["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
