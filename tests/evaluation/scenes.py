@@ -68,10 +68,10 @@ def result(image_id: int, keypoints: np.ndarray, score: float = 0.9) -> dict[str
     }
 
 
-def random_people(rng: np.random.Generator, size: float, labelled: float = 0.8) -> np.ndarray:
+def random_people(rng: np.random.Generator, size: float, labeled: float = 0.8) -> np.ndarray:
     """Return (17, 3) keypoints of a person of about `size` pixels."""
     points = rng.uniform(0, 400, 2) + rng.uniform(0, size, (17, 2))
-    flags = np.where(rng.random(17) < labelled, rng.integers(1, 3, 17), 0)
+    flags = np.where(rng.random(17) < labeled, rng.integers(1, 3, 17), 0)
     return np.column_stack([points * (flags > 0)[:, None], flags])
 
 
@@ -84,7 +84,7 @@ def random_scene(
     for image_id in range(1, images + 1):
         for _ in range(int(rng.integers(0, 6))):
             size = float(rng.choice([20, 60, 150, 300]))
-            person = random_people(rng, size, labelled=float(rng.choice([0.0, 0.3, 0.9])))
+            person = random_people(rng, size, labeled=float(rng.choice([0.0, 0.3, 0.9])))
             box = [*rng.uniform(0, 400, 2).tolist(), size, size]
             crowd = int(rng.random() < 0.15)
             annotations.append(

@@ -52,7 +52,7 @@ def test_perfect_results_have_ap_1(perfect, annotations):
 def test_no_results_have_ap_0(annotations):
     accuracy = evaluate([], annotations)
     assert accuracy.values == (0.0,) * 10
-    assert not any(error.labelled for error in accuracy.joint_errors)
+    assert not any(error.labeled for error in accuracy.joint_errors)
 
 
 def test_a_third_of_the_people_is_a_third_of_the_recall(people, perfect, annotations):
@@ -94,7 +94,7 @@ def test_joints_that_the_skeleton_lacks_do_not_count_and_are_listed(people, anno
     assert accuracy.ap == pytest.approx(1)
     assert accuracy.not_evaluated == COCO_JOINTS[:5]
     assert "nose, left_eye" in accuracy.table()[-1]
-    assert accuracy.joint_errors[0].labelled == 0
+    assert accuracy.joint_errors[0].labeled == 0
     assert np.isnan(accuracy.joint_errors[0].median)
 
 
@@ -123,13 +123,13 @@ def test_joint_errors_are_shares_of_the_persons_size(people, annotations):
     moved = [person.copy() for person in people]
     for person, size in zip(moved, (200, 60, 10), strict=True):
         person[6, 0] += 0.05 * size
-        person[11, 2] = 0  # not found
+        person[11, 2] = 0  # not detected
     results = [result(number + 1, person) for number, person in enumerate(moved)]
     errors = {error.joint: error for error in evaluate(results, annotations).joint_errors}
     assert errors["right_shoulder"].median == pytest.approx(0.05)
     assert errors["right_shoulder"].mean == pytest.approx(0.05)
-    assert errors["left_hip"].found == 0
-    assert errors["nose"].found == 1
+    assert errors["left_hip"].detected == 0
+    assert errors["nose"].detected == 1
     assert errors["nose"].median == 0
 
 
@@ -161,9 +161,9 @@ def test_flags_of_another_dataset(perfect, annotations):
     )
     images = read(annotations, flags=flags)
     assert evaluate_poses(perfect, images, COCO_JOINTS, COCO).people == 0  # COCO has 1 and 2
-    accuracy = evaluate_poses(perfect, images, COCO_JOINTS, COCO, labelled_flags=[7])
+    accuracy = evaluate_poses(perfect, images, COCO_JOINTS, COCO, labeled_flags=[7])
     assert accuracy.ap == pytest.approx(1)
-    assert accuracy.joint_errors[-1].found == 1
+    assert accuracy.joint_errors[-1].detected == 1
     assert accuracy.people == 3
 
 
@@ -189,7 +189,7 @@ def test_the_table_has_a_line_per_figure_and_one_of_counts(perfect, annotations)
     assert all(fact in lines[-1] for fact in ("5,000 images", "3 people", "3 predicted poses"))
 
 
-def test_people_without_labelled_keypoints_are_ignored(perfect, annotations):
+def test_people_without_labeled_keypoints_are_ignored(perfect, annotations):
     bare = {"id": 9, "image_id": 1, "category_id": 1, "bbox": [500, 400, 9, 9]}
     annotations["annotations"].append(bare)
     accuracy = evaluate(perfect, annotations)

@@ -43,29 +43,29 @@ def rates(network, optimizer):
 
 
 def test_stagewise_multipliers_follow_the_reference(network):
-    found = rates(network, build_optimizer(network, momentum(), stagewise=True))
-    assert found["block_1a_conv_1/weight"] == 0.5
-    assert found["block_1a_bn_1/weight"] == found["block_1a_bn_1/bias"] == 0.5
-    assert found["channel_reduction_conv/bias"] == 1.0
-    assert (found["stage1/conv1/weight"], found["stage1/conv1/bias"]) == (0.5, 1.0)
-    assert (found["stage2/conv1/weight"], found["stage2/conv1/bias"]) == (2.0, 4.0)
-    assert (found["paf_out/weight"], found["paf_out/bias"]) == (2.0, 4.0)
+    actual = rates(network, build_optimizer(network, momentum(), stagewise=True))
+    assert actual["block_1a_conv_1/weight"] == 0.5
+    assert actual["block_1a_bn_1/weight"] == actual["block_1a_bn_1/bias"] == 0.5
+    assert actual["channel_reduction_conv/bias"] == 1.0
+    assert (actual["stage1/conv1/weight"], actual["stage1/conv1/bias"]) == (0.5, 1.0)
+    assert (actual["stage2/conv1/weight"], actual["stage2/conv1/bias"]) == (2.0, 4.0)
+    assert (actual["paf_out/weight"], actual["paf_out/bias"]) == (2.0, 4.0)
 
 
 def test_grad_weights_dict_overrides_the_default_and_freezes_layers(network):
     own = {"block_.*": 0.0, "heatmap_out": 3.0}
     spec = momentum(grad_weights_dict=own, weight_default_value=2.0)
-    found = rates(network, build_optimizer(network, spec, stagewise=False))
-    assert not [name for name in found if name.startswith("block_")]
-    assert found["heatmap_out/bias"] == 1.5
-    assert found["paf_out/bias"] == 1.0
+    actual = rates(network, build_optimizer(network, spec, stagewise=False))
+    assert not [name for name in actual if name.startswith("block_")]
+    assert actual["heatmap_out/bias"] == 1.5
+    assert actual["paf_out/bias"] == 1.0
 
 
 def test_a_frozen_layer_can_be_trained_again(network):
     frozen = {"block_.*": 0.0}
     build_optimizer(network, momentum(grad_weights_dict=frozen), stagewise=False)
-    found = rates(network, build_optimizer(network, momentum(), stagewise=False))
-    assert found["block_4b_conv_1/weight"] == 0.5
+    actual = rates(network, build_optimizer(network, momentum(), stagewise=False))
+    assert actual["block_4b_conv_1/weight"] == 0.5
 
 
 def test_frozen_batch_normalization_stays_in_evaluation_mode(network):
@@ -128,29 +128,29 @@ def test_adamw_decays_kernels_only(network):
         assert dimensions == ({4} if group["weight_decay"] else {1})
 
 
-def test_muon_takes_the_kernels_of_hidden_layers(network):
+def test_muon_updates_the_kernels_of_hidden_layers(network):
     spec = Muon.model_validate({"__class_name__": "Muon", "learning_rate_schedule": SCHEDULE})
     optimizer = build_optimizer(network, spec, stagewise=False)
     stepped = {id(p) for g in optimizer.param_groups if "momentum" in g for p in g["params"]}
-    found = {
+    names = {
         f"{name}/{kind}"
         for name, layer in network.layers().items()
         for kind, parameter in layer.named_parameters()
         if id(parameter) in stepped
     }
-    assert {"block_1a_conv_1/weight", "stage1/conv1/weight", "stage2/paf/conv6/weight"} <= found
-    assert not [name for name in found if "out" in name or "bn" in name or "bias" in name]
+    assert {"block_1a_conv_1/weight", "stage1/conv1/weight", "stage2/paf/conv6/weight"} <= names
+    assert not [name for name in names if "out" in name or "bn" in name or "bias" in name]
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9)])
 def test_orthogonalize_makes_singular_values_about_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalize(matrix)
-    assert found.dtype == torch.float32
-    values = (left.T @ found @ right.T).diagonal()
+    result = orthogonalize(matrix)
+    assert result.dtype == torch.float32
+    values = (left.T @ result @ right.T).diagonal()
     assert values.min() > 0.6 and values.max() < 1.3
-    assert torch.linalg.svdvals(found).max() < 1.3  # nothing in other directions
+    assert torch.linalg.svdvals(result).max() < 1.3  # nothing in other directions
 
 
 def test_the_orthogonalized_zero_matrix_is_zero():

@@ -6,14 +6,11 @@ import torch
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, BatchLoader
 from bodyposenet.training.checkpoints import TrainState
 from bodyposenet.training.distillation import Teacher
 from bodyposenet.training.distributed import DistributedContext
-from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.step import (
     TargetGenerator,
@@ -29,7 +26,7 @@ DISABLED = torch.amp.GradScaler("cpu", enabled=False)
 
 @pytest.fixture
 def make_step(write_train_spec):
-    """`make_step(teacher=..., **changes)` -> (step, state, a batch of 8)."""
+    """Return a function that builds a step, its state and a batch of 8 samples."""
 
     def make(teacher=None, scaler=DISABLED, lr=0.0, fused=False, **changes):
         changes = {"model.kernel_regularization_factor": 0.0, **changes}
@@ -106,24 +103,6 @@ def test_an_infinite_loss_skips_the_step_if_the_loss_is_scaled(make_step):
     assert all(torch.isfinite(tensor).all() for tensor in named_tensors(state.network).values())
     step, _, batch = make_step(teacher=teacher)
     assert not step([batch]).skipped
-
-
-def test_ema_follows_its_formula():
-    network = BodyPoseNetwork(*tiny())
-    average = ExponentialMovingAverage(network, 0.5)
-    name = "block_1a_conv_1.weight"
-    before = named_tensors(network)[name].clone()
-    named_tensors(network)[name].add_(1)
-    average.update(0)  # a decay of 1/10 in the first step
-    assert torch.allclose(named_tensors(average.network)[name], before + 0.9)
-    average.update(1000)  # the decay itself in later steps
-    assert torch.allclose(named_tensors(average.network)[name], before + 0.95)
-
-
-def tiny():
-    attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
-    arm = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
-    return arm, ModelConfig(backbone_attributes=attributes, stages=1)
 
 
 def last_maps(network, images):

@@ -27,15 +27,15 @@ class JointError:
 
     Args:
         joint: Name of the keypoint.
-        labelled: Number of matched people with a label for it.
-        found: Fraction of these people for whom it was detected; NaN if it is never labeled.
+        labeled: Number of matched people with a label for it.
+        detected: Fraction of these people for whom it was detected; NaN if it is never labeled.
         median: Median distance between detection and label; NaN if it was never detected.
         mean: Mean distance; NaN if it was never detected.
     """
 
     joint: str
-    labelled: int
-    found: float
+    labeled: int
+    detected: float
     median: float
     mean: float
 

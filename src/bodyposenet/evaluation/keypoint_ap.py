@@ -126,7 +126,7 @@ def evaluate_poses(
     skeleton: Skeleton,
     *,
     sigmas: Sequence[float] = (),
-    labelled_flags: Collection[int] = COCO_FLAGS.labelled(),
+    labeled_flags: Collection[int] = COCO_FLAGS.labelled(),
 ) -> KeypointAP:
     """Evaluate poses against the annotated people of images.
 
@@ -137,7 +137,7 @@ def evaluate_poses(
         joints: Names of the D keypoints in both (those of the dataset spec).
         skeleton: Skeleton of the model. Keypoints that it lacks do not count.
         sigmas: D sigmas of the OKS; by default, looked up by the names of the keypoints.
-        labelled_flags: Visibility flags that mean that a keypoint is labeled; by default COCO's.
+        labeled_flags: Visibility flags that mean that a keypoint is labeled; by default COCO's.
 
     Raises:
         BodyPoseNetError: A result is of an image that is not among the images.
@@ -145,7 +145,7 @@ def evaluate_poses(
     image_ids = sorted(image.image_id for image in images)
     _check_image_ids(results, image_ids)
     counts = np.array([joint in skeleton.joints for joint in joints])
-    truth = _coco_ground_truth(images, counts, labelled_flags)
+    truth = _coco_ground_truth(images, counts, labeled_flags)
     predictions = _coco_predictions(results, image_ids)
     evaluator = _coco_eval(truth, predictions, sigmas or oks_sigmas(joints))
     if images:
@@ -209,17 +209,17 @@ def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
 def _coco_ground_truth(
     images: Sequence[CocoImage],
     counts: NDArray[np.bool_],
-    labelled_flags: Collection[int],
+    labeled_flags: Collection[int],
 ) -> dict[str, Any]:
     """Convert the people of images to COCO's annotation format.
 
     Args:
         images: The images to evaluate.
         counts: (D,) whether each keypoint counts; the others are marked as not labeled.
-        labelled_flags: Visibility flags of labeled keypoints.
+        labeled_flags: Visibility flags of labeled keypoints.
     """
     people = (
-        {"image_id": image.image_id, **_coco_annotation(person, counts, labelled_flags)}
+        {"image_id": image.image_id, **_coco_annotation(person, counts, labeled_flags)}
         for image in images
         for person in image.persons
     )
@@ -243,9 +243,9 @@ def _coco_predictions(
 
 
 def _coco_annotation(
-    person: Person, counts: NDArray[np.bool_], labelled_flags: Collection[int]
+    person: Person, counts: NDArray[np.bool_], labeled_flags: Collection[int]
 ) -> dict[str, Any]:
-    is_labeled = np.isin(person.keypoints[:, 2], list(labelled_flags))
+    is_labeled = np.isin(person.keypoints[:, 2], list(labeled_flags))
     keypoints = np.column_stack([person.keypoints[:, :2], is_labeled])
     keypoints[~(is_labeled & counts)] = 0
     return {

@@ -120,10 +120,10 @@ def _keypoints(accuracy: KeypointAP) -> list[Markup]:
     header = ("keypoint", "labeled", "detected", "median distance", "mean distance")
     rows = [
         (
-            error.joint.replace("_", " "), f"{error.labelled:,}",
+            error.joint.replace("_", " "), f"{error.labeled:,}",
             *(
                 _format_number(100 * share, 1, " %")
-                for share in (error.found, error.median, error.mean)
+                for share in (error.detected, error.median, error.mean)
             ),
         )
         for error in accuracy.joint_errors

@@ -76,8 +76,8 @@ def plot_keypoint_errors(accuracy: KeypointAP) -> Figure:
     colors = [_SIDE_COLORS[side_of(error.joint)] for error in errors]
     distance.barh(rows, [_nan_to_zero(error.median) for error in errors], 0.7, color=colors)
     distance.plot([error.mean for error in errors], rows, "|", color=TEXT_COLOR, markersize=9)
-    rate.barh(rows, [error.labelled > 0 for error in errors], 0.7, color=GRID_COLOR)
-    rate.barh(rows, [_nan_to_zero(error.found) for error in errors], 0.7, color=colors)
+    rate.barh(rows, [error.labeled > 0 for error in errors], 0.7, color=GRID_COLOR)
+    rate.barh(rows, [_nan_to_zero(error.detected) for error in errors], 0.7, color=colors)
     names = [error.joint.replace("_", " ") for error in errors]
     distance.set_yticks(rows, names, parse_math=False)  # Names may contain $.
     limit = max((_nan_to_zero(max(error.mean, error.median)) for error in errors), default=0)

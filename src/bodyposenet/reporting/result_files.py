@@ -64,8 +64,8 @@ def _json(accuracy: KeypointAP) -> dict[str, Any]:
         "keypoints_not_evaluated": list(accuracy.not_evaluated),
         "keypoints": {
             error.joint: {
-                "labelled": error.labelled,
-                "found": _nan_to_none(error.found),
+                "labelled": error.labeled,
+                "found": _nan_to_none(error.detected),
                 "median_error": _nan_to_none(error.median),
                 "mean_error": _nan_to_none(error.mean),
             }

@@ -288,6 +288,7 @@ def _run_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
     network.eval().requires_grad_(False)
 
     def infer(images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the maps of the last stage."""
         maps = network(network.normalize(images))
         return maps.heatmaps[-1], maps.pafs[-1]
 
@@ -296,6 +297,7 @@ def _run_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
 
 def _run_engine(engine: Engine) -> Infer:
     def infer(images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the engine's maps as tensors on the CPU."""
         results = engine.infer(images.numpy())
         heatmaps, pafs = [maps.heatmaps for maps in results], [maps.pafs for maps in results]
         return torch.from_numpy(np.stack(heatmaps)), torch.from_numpy(np.stack(pafs))
