@@ -1,4 +1,4 @@
-"""The four samples of NVIDIA's guide load as printed; ours are the same but for the paths."""
+"""The four sample specs of NVIDIA's guide can be loaded; ours differ in the paths only."""
 
 import json
 import re
@@ -23,7 +23,7 @@ PRINTED_PATHS = {
 
 
 def printed(name: str) -> str:
-    """A shipped example with the paths that the guide prints, without the comments."""
+    """Return one of our samples with the paths of the guide and without comments."""
     text = (RESOURCES / "specs" / name).read_text()
     for ours, guides in PRINTED_PATHS.items():
         text = text.replace(ours, guides)
@@ -63,7 +63,7 @@ def test_train_spec(sample):
     assert spec.skeleton.name == "bpnet_18_joints"
 
 
-def test_blocks_may_stand_beside_the_dataloader_as_the_guide_prints_them(sample):
+def test_blocks_of_the_dataloader_can_be_at_the_top_level_as_in_the_guide(sample):
     text = printed("bpnet_train_m1_coco.yaml")
     inside = re.search(r"(?ms)^  augmentation_config:.*?(?=^model:)", text).group()
     outside = re.sub(r"(?m)^  ", "", inside)
@@ -93,19 +93,19 @@ def test_pose_configuration_of_tao():
 @pytest.mark.parametrize(
     "name", ["bpnet_train_m1_coco.yaml", "bpnet_train_lightweight_openpose_coco.yaml"]
 )
-def test_shipped_train_specs_name_files_that_are_there(name):
+def test_files_in_sample_train_specs_exist(name):
     spec = TrainSpec.load(RESOURCES / "specs" / name)
     assert spec.dataset_specs()["coco"].person.num_joints == 17
 
 
 @pytest.mark.parametrize("path", sorted((RESOURCES / "specs").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_yaml_opens_with_its_command(path):
+def test_each_yaml_starts_with_its_command(path):
     assert path.read_text().startswith("# bpnet ")
     assert path.name in path.read_text().splitlines()[0]
 
 
 @pytest.mark.shared_data
-def test_our_transcripts_are_what_the_guide_prints(shared):
+def test_samples_equal_those_of_the_guide(shared):
     guide = squeezed((shared / "reference" / "tao-bodyposenet-guide.txt").read_text())
     assert squeezed(printed("coco_spec.json")) in guide
     assert squeezed(printed("infer_spec.yaml")) in guide
@@ -117,11 +117,11 @@ def test_our_transcripts_are_what_the_guide_prints(shared):
 
 
 def squeezed(text: str) -> str:
-    """Without any space: the guide's text has lost its line breaks."""
+    """Remove all white space, as the text of the guide has no line breaks."""
     return re.sub(r"\s", "", text)
 
 
-def test_json_of_the_shipped_dataset_spec_agrees_with_itself():
+def test_both_lists_of_limbs_of_the_sample_dataset_spec_are_equal():
     category = json.loads(printed("coco_spec.json"))["categories"][0]
     names = category["keypoints"]
     assert category["skeleton_edge_names"] == [

@@ -1,4 +1,4 @@
-"""What a mistake in a spec file looks like: file, line, place and what to do."""
+"""Errors in spec files have file, line and key; keys without effect; paths; values."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ DATASET = (EXAMPLES / "coco_spec.json").read_text()
 
 @pytest.fixture
 def mistake(tmp_path):
-    """The error of a train spec in which one text was replaced by another."""
+    """`mistake(old, new)` -> error text of the train spec with one text replaced."""
 
     def load(old: str, new: str) -> str:
         assert TRAIN.count(old) >= 1
@@ -68,12 +68,11 @@ def line_of(text: str, source: str = TRAIN) -> int:
          "dataloader.augmentation_config.spatial_aug_params.rotate_deg_max",
          "Input should be a finite number (got NaN)"),
         ("architecture: vgg", "architecture: resnet", "model.backbone_attributes.architecture",
-         "resnet, which NVIDIA does not document, is not there: write vgg, TAO's documented "
-         "network, or lightweight_openpose (got \"resnet\")"),
+         "resnet is not supported"),
         ("architecture: vgg", "architecture: resnext", "model.backbone_attributes.architecture",
          "Input should be 'vgg', 'lightweight_openpose' or 'movenet' (got \"resnext\")"),
         ("WeightedMomentumOptimizer", "SGD", "optimizer.__class_name__",
-         "unknown class 'SGD'; there are 'WeightedMomentumOptimizer', 'AdamW'"),
+         "unknown class 'SGD'"),
         ("  __class_name__: WeightedMomentumOptimizer\n", "", "optimizer.__class_name__",
          "is missing"),
         ("image_scale: [256.0, 256.0, 256.0]", "image_scale: [256.0, 0.0, 256.0]",
@@ -83,21 +82,21 @@ def line_of(text: str, source: str = TRAIN) -> int:
          "dataloader.dataset_config.root_data_path", "is missing"),
         ("rotate_deg_min: -40.0", "rotate_deg_min: 50.0",
          "dataloader.augmentation_config.spatial_aug_params",
-         "rotate_deg_min 50.0 is more than rotate_deg_max 40.0\n"),
+         "rotate_deg_min 50.0 is larger than rotate_deg_max 40.0\n"),
     ],
 )  # fmt: skip
-def test_wrong_values_name_line_and_place(mistake, old, new, place, message):
+def test_invalid_values_are_errors_with_line_and_key(mistake, old, new, place, message):
     error = mistake(old, new) + "\n"
     assert f": {place}: {message}" in error
     line = line_of(new) if new in TRAIN else line_of(old)
     if message == "is missing":  # the line of the block that lacks it
         line = line_of("  dataset_config:" if "root" in place else "optimizer:")
-    elif "more than" in message:
+    elif "larger than" in message:
         line = line_of("spatial_aug_params:")
     assert error.startswith(f"/train.yaml:{line}: ")
 
 
-def test_all_mistakes_are_told_at_once(tmp_path):
+def test_one_error_lists_all_problems(tmp_path):
     path = tmp_path / "infer.yaml"
     path.write_text("input_shape: [368]\npaf_treshold: 0.1\nscales: []\n")
     with pytest.raises(BodyPoseNetError) as caught:
@@ -107,7 +106,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     assert lines[2].endswith("paf_treshold: unknown key, did you mean paf_threshold?")
 
 
-def test_a_wrong_value_in_a_list_is_told_once(tmp_path):
+def test_an_invalid_value_in_a_list_is_reported_once(tmp_path):
     (tmp_path / "infer.yaml").write_text("scales: [a]\n")
     with pytest.raises(BodyPoseNetError) as caught:
         InferenceSpec.load(tmp_path / "infer.yaml")
@@ -115,14 +114,14 @@ def test_a_wrong_value_in_a_list_is_told_once(tmp_path):
     assert 'infer.yaml:1: scales.0: Input should be a valid number (got "a")' in line
 
 
-def test_channels_must_fit_the_skeleton(mistake):
+def test_channels_must_match_the_skeleton(mistake):
     error = mistake("heat_channels: 19", "heat_channels: 18")
-    assert f"train.yaml:{line_of('heat_channels')}: model.heat_channels: 18 does not fit" in error
-    assert "heat_channels: 19" in error
+    assert f"train.yaml:{line_of('heat_channels')}: model.heat_channels: " in error
+    assert "18" in error and "heat_channels: 19" in error
     assert "paf_channels: 38" in mistake("paf_channels: 38", "paf_channels: 40")
 
 
-def test_channels_that_are_not_written_follow_from_the_skeleton(tmp_path):
+def test_missing_channels_are_derived_from_the_skeleton(tmp_path):
     text = TRAIN.replace("  paf_channels: 38\n", "").replace("  heat_channels: 19\n", "")
     path = tmp_path / "train.yaml"
     path.write_text(text.replace("bpnet_18joints.json", "coco_17joints.json"))
@@ -132,20 +131,21 @@ def test_channels_that_are_not_written_follow_from_the_skeleton(tmp_path):
     assert (network.spec.heat_channels, network.spec.paf_channels) == (18, 38)
 
 
-def test_target_shape_must_fit_the_stride(mistake):
+def test_target_shape_must_match_the_stride(mistake):
     error = mistake("target_shape: [32, 32]", "target_shape: [64, 32]")
-    assert "[64, 32] does not fit an input of 256 x 256 at stride 8" in error
-    assert "Write [32, 32], or leave it out." in error
+    assert all(fact in error for fact in ("[64, 32]", "[32, 32]", "256 x 256", "target_shape"))
 
 
-def test_target_shape_of_an_input_that_is_no_multiple_of_the_stride(tmp_path):
+def test_target_shape_of_an_input_that_is_not_a_multiple_of_the_stride(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(TRAIN.replace("height: 256", "height: 250"))
     assert TrainSpec.load(path).dataloader.pose_config.target_shape == (32, 32)
 
 
-def test_load_graph_needs_weights(mistake):
-    assert "load_graph: needs pretrained_weights" in mistake("load_graph: False", "load_graph: yes")
+def test_load_graph_requires_weights(mistake):
+    assert "load_graph: requires pretrained_weights" in mistake(
+        "load_graph: False", "load_graph: yes"
+    )
 
 
 def line_start(text: str) -> int:
@@ -161,18 +161,18 @@ MOMENTUM = "  momentum: 0.9\n  use_nesterov: False\n"
     [
         ("random_seed: 42", f"random_seed: {10**30}", "less than or equal to 4294967295"),
         (MOMENTUM, "  momentum: 0\n  use_nesterov: True\n",
-         "use_nesterov needs a momentum over 0"),
+         "use_nesterov requires momentum"),
         (FINETUNING, FINETUNING.replace("False", "True").replace("null", "a").replace("0", "100"),
-         "finetuning_config.ckpt_epoch_num: 100 of 100 epochs (num_epoch) count as done"),
+         "finetuning_config.ckpt_epoch_num: 100 of 100 epochs"),
         ("    dataset_specs:", "    root_data_paths: {cocoo: /data}\n    dataset_specs:",
-         "dataset_config.root_data_paths.cocoo: no such name in dataset_specs, did you mean coco?"),
+         "dataset_config.root_data_paths.cocoo: not in dataset_specs, did you mean coco?"),
     ],
 )  # fmt: skip
-def test_values_that_no_training_could_use(mistake, old, new, message):
+def test_inconsistent_values_are_errors(mistake, old, new, message):
     assert message in mistake(old, new)
 
 
-def test_the_memory_of_adamw_ends(tmp_path):
+def test_betas_of_adamw_are_below_one(tmp_path):
     path = tmp_path / "train.yaml"
     text = TRAIN.replace(MOMENTUM, "  betas: [0.9, 1.0]\n")
     path.write_text(text.replace("WeightedMomentumOptimizer", "AdamW"))
@@ -183,13 +183,13 @@ def test_the_memory_of_adamw_ends(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ('""', "must be the name of a file, without a folder"),
-        ("../../x/y", "must be the name of a file, without a folder"),
-        ("..", "must be the name of a file, without a folder"),
-        ("model.epoch-9", "is the name of a checkpoint"),
+        ('""', "must be a file name"),
+        ("../../x/y", "must be a file name"),
+        ("..", "must be a file name"),
+        ("model.epoch-9", "must not be the name of a checkpoint"),
     ],
 )
-def test_the_final_model_has_a_name_of_its_own(mistake, name, message):
+def test_invalid_names_of_the_final_model(mistake, name, message):
     error = mistake("random_seed: 42", f"final_model_name: {name}")
     assert f": final_model_name: {message}" in error
 
@@ -248,25 +248,25 @@ def test_missing_pose_configuration(mistake):
     assert f"/train.yaml:{line}: {place}: no such file or folder: no/such.json" in error
 
 
-def test_a_path_of_tao_means_our_pose_configuration_and_says_so(tmp_path, caplog):
+def test_a_path_of_tao_selects_the_included_pose_configuration(tmp_path, caplog):
     path = tmp_path / "train.yaml"
     path.write_text(TRAIN.replace("bpnet_18joints.json", "/far/bpnet_18joints.json"))
     with caplog.at_level(logging.WARNING, "bodyposenet"):
         assert TrainSpec.load(path).skeleton.name == "bpnet_18_joints"
-    assert "/far/bpnet_18joints.json is not there" in caplog.text
+    assert "/far/bpnet_18joints.json" in caplog.text
 
 
-def test_missing_and_exchanged_dataset_specs(tmp_path):
+def test_missing_and_swapped_dataset_specs(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(TRAIN)
     with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: no such file"):
         TrainSpec.load(path).dataset_specs()
     (tmp_path / "coco_spec.json").write_text(DATASET.replace('"coco"', '"other"'))
-    with pytest.raises(BodyPoseNetError, match="is the spec of the dataset other"):
+    with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: .*other"):
         TrainSpec.load(path).dataset_specs()
 
 
-def test_a_dataset_may_lie_beside_its_spec(tmp_path, monkeypatch):
+def test_a_dataset_can_be_relative_to_its_spec(tmp_path, monkeypatch):
     content = json.loads(DATASET) | {"root_directory_path": "data"}
     file = content["test_data"]["annotation_root_dir_path"]
     path = tmp_path / "specs" / "coco_spec.json"
@@ -297,14 +297,14 @@ def test_missing_annotations_and_root(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{\n\t"dataset": "a",\n\t"dataset": "b"\n}', ":3: the key 'dataset' is given twice"),
+        ('{\n\t"dataset": "a",\n\t"dataset": "b"\n}', ":3: repeated key 'dataset'"),
         ('{\n\t"dataset": "a",\n\t"root_directory_path": }', ":3: not valid JSON: Expecting value"),
         ('{"dataset": "a"', ":1: not valid JSON"),
         ("", ":1: not valid JSON"),
-        ("[1, 2]", ": the file holds no keys and values"),
-        ("[" * 100_000, ":1: values are nested more than 50 deep"),
-        ('{"comment": ' + "[" * 900 + "]" * 900 + "}", ":1: values are nested more than 50 deep"),
-        ('{"a": "b",\n"c": "\\ud800"}', ":2: \\ud800 is half of a character"),
+        ("[1, 2]", ": expected keys and values"),
+        ("[" * 100_000, ":1: more than 50 levels"),
+        ('{"comment": ' + "[" * 900 + "]" * 900 + "}", ":1: more than 50 levels"),
+        ('{"a": "b",\n"c": "\\ud800"}', ":2: unpaired surrogate \\ud800"),
     ],
 )
 def test_broken_json(tmp_path, text, what):
@@ -318,22 +318,22 @@ def test_broken_json(tmp_path, text, what):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("input_shape: [1, 2]\ninput_shape: [3, 4]\n", ":2: the key 'input_shape' is given twice"),
+        ("input_shape: [1, 2]\ninput_shape: [3, 4]\n", ":2: repeated key 'input_shape'"),
         ("a: 1\n\tb: 2\n", ":2: not valid YAML"),
         ("a: [1, 2\nb: 3\n", ":2: not valid YAML"),
         ("a: 1\nb: \x00\n", ":2: not valid YAML: character 0"),
-        ("a: &x [*x]\n", ":1: not valid YAML: an alias within itself"),
-        ("a: &x {<<: *x}\n", ":1: not valid YAML: an alias within itself"),
-        ("a: " + "[" * 60 + "]" * 60, ":1: values are nested more than 50 deep"),
-        ("a: " + "[" * 60_000, ":1: values are nested more than 50 deep"),
+        ("a: &x [*x]\n", ":1: not valid YAML: an alias"),
+        ("a: &x {<<: *x}\n", ":1: not valid YAML: an alias"),
+        ("a: " + "[" * 60 + "]" * 60, ":1: more than 50 levels"),
+        ("a: " + "[" * 60_000, ":1: more than 50 levels"),
         ("a: 1\ninput_shape: !!timestamp 1", ":2: not valid YAML"),
         ("input_shape: !!bool 1", ":1: not valid YAML: not a value of the type"),
         ("input_shape: !!int x", ":1: not valid YAML: not a value of the type"),
         ("input_shape: " + "1" * 5000, ":1: not valid YAML: not a value of the type"),
-        ('model_path: "\\udfff"', ":1: \\udfff is half of a character"),
+        ('model_path: "\\udfff"', ":1: unpaired surrogate \\udfff"),
         ("a: " + "x" * 2**18, ": larger than 256 kB"),
         ("a: *nobody\n", ":1: not valid YAML: found undefined alias"),
-        ("just words", ": the file holds no keys and values"),
+        ("just words", ": expected keys and values"),
         ("? [a, b]\n: 1\n", ":1: not valid YAML"),
         ("model_path: !!set {a, b}", ":1: not valid YAML"),
         ("model_path: !!python/name:os.system x", ":1: not valid YAML"),
@@ -348,7 +348,7 @@ def test_broken_yaml(tmp_path, text, what):
 
 
 @pytest.mark.parametrize("merged", ["[{}]", "{{<<: [{}]}}"])
-def test_aliases_that_stand_for_billions_of_values(tmp_path, merged):
+def test_aliases_that_expand_to_billions_of_values(tmp_path, merged):
     path = tmp_path / "infer.yaml"
     lines = ["a0: &a0 {x: 1, y: 2}"]
     lines += [f"a{i}: &a{i} {merged.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 10)]
@@ -367,14 +367,14 @@ def test_aliases_that_stand_for_billions_of_values(tmp_path, merged):
         ("multi_scale_inference: true\nscales: [90.0]", "scales"),
     ],
 )
-def test_numbers_that_no_memory_holds(tmp_path, text, place):
+def test_numbers_that_are_too_large(tmp_path, text, place):
     path = tmp_path / "infer.yaml"
     path.write_text(text)
     with pytest.raises(BodyPoseNetError, match=rf"infer\.yaml:\d: {place}: "):
         InferenceSpec.load(path)
 
 
-def test_a_path_that_no_file_system_takes_is_a_path_that_does_not_exist(tmp_path):
+def test_a_path_that_is_too_long_does_not_exist(tmp_path):
     path = tmp_path / "infer.yaml"
     path.write_text(f"model_path: {'a' * 300}")
     spec = InferenceSpec.load(path)
@@ -390,7 +390,7 @@ def test_lines_are_right_in_json_with_tabs(tmp_path):
         DatasetSpec.load(path)
 
 
-def test_files_that_are_no_text(tmp_path):
+def test_binary_and_missing_files(tmp_path):
     path = tmp_path / "infer.yaml"
     path.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(BodyPoseNetError, match="not a text file"):
@@ -401,7 +401,7 @@ def test_files_that_are_no_text(tmp_path):
         InferenceSpec.load(tmp_path)
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "coco_spec.json"
     path.write_bytes(b"\xef\xbb\xbf" + DATASET.encode())
     assert DatasetSpec.load(path).dataset == "coco"
@@ -421,7 +421,7 @@ def test_floats(tmp_path, number):
     assert TrainSpec.load(path).optimizer.learning_rate_schedule.base_learning_rate == 2e-5
 
 
-def test_an_integer_stays_one(tmp_path):
+def test_integers(tmp_path):
     path = tmp_path / "infer.yaml"
     path.write_text("input_shape: [368, 368]\nscales: [1, 2]\n")
     spec = InferenceSpec.load(path)
@@ -453,7 +453,7 @@ IGNORED = {
 }
 
 
-def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
+def test_keys_without_effect_are_accepted_and_logged_once(tmp_path, caplog):
     text = TRAIN.replace("loss:\n  __class_name__: BpNetLoss\n", "")
     text = text.replace("    use_bias: False\n", "    use_bias: False\n    nlayers: 19\n")
     text = text.replace("    nlayers: 19\n", "    nlayers: 19\n    add_final_c128_conv: False\n")
@@ -493,22 +493,22 @@ def test_keys_without_effect_parse_and_are_named_once(tmp_path, caplog):
         ("pretrained_weights: null", "pretrained_weights: a.tlt", "pretrained_weights"),
     ],
 )
-def test_wishes_without_effect_are_named(tmp_path, caplog, old, new, place):
+def test_values_without_effect_are_logged(tmp_path, caplog, old, new, place):
     text = TRAIN.replace(old, new, 1)
     if "use_bias" in new:
         text = text.replace("architecture: vgg", "architecture: lightweight_openpose")
     if "pretrained" in new:
         text = text.replace(FINETUNING, FINETUNING.replace("False", "True").replace("null", "a"))
     path = tmp_path / "train.yaml"
-    for content, is_named in ((TRAIN, False), (text, True)):
+    for content, is_logged in ((TRAIN, False), (text, True)):
         path.write_text(content)
         caplog.clear()
         with caplog.at_level(logging.INFO, "bodyposenet"):
             TrainSpec.load(path)
-        assert (f": {place} has no effect" in caplog.text) == is_named
+        assert (f": {place} has no effect" in caplog.text) == is_logged
 
 
-def test_the_deviation_of_gaussian_fields_has_an_effect_on_them(tmp_path, caplog):
+def test_gaussian_weighting_uses_its_sigma(tmp_path, caplog):
     path = tmp_path / "train.yaml"
     line = "    paf_gaussian_sigma: 0.03\n"
     path.write_text(TRAIN.replace(line, line + "    paf_weighting: gaussian\n"))
@@ -517,7 +517,7 @@ def test_the_deviation_of_gaussian_fields_has_an_effect_on_them(tmp_path, caplog
     assert "paf_gaussian_sigma" not in caplog.text
 
 
-def test_keys_of_the_other_architecture_are_named(tmp_path, caplog):
+def test_keys_of_another_architecture_are_logged(tmp_path, caplog):
     path = tmp_path / "train.yaml"
     text = TRAIN.replace("architecture: vgg", "architecture: lightweight_openpose")
     path.write_text(
@@ -530,7 +530,7 @@ def test_keys_of_the_other_architecture_are_named(tmp_path, caplog):
     assert "model.stage1_kernel_sizes has no effect" in caplog.text
 
 
-def test_the_originals_kernel_sizes_work(tmp_path, caplog):
+def test_kernel_sizes_as_in_tao(tmp_path, caplog):
     path = tmp_path / "train.yaml"
     path.write_text(TRAIN.replace("stages: 3\n", "stages: 3\n  stageT_kernel_sizes: [5, 3]\n"))
     with caplog.at_level(logging.INFO, "bodyposenet"):
@@ -561,19 +561,19 @@ def pose_configuration(**changes) -> dict:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_joints": 4}, "num_joints is 4, but 3 keypoints are named"),
-        ({"keypoints": ["a", "a", "b"]}, "a keypoint is named twice"),
+        ({"num_joints": 4}, "num_joints is 4, but there are 3 keypoints"),
+        ({"keypoints": ["a", "a", "b"]}, "repeated keypoint"),
         ({"num_joints": 1, "keypoints": ["nose"], "skeleton": []}, "at least two keypoints"),
-        ({"skeleton": []}, "no limbs: give skeleton or skeleton_edge_names"),
-        ({"skeleton": [[0, 1]]}, "[0, 1] is no pair of keypoints (counted from 1)"),
-        ({"skeleton": [[1, 4]]}, "[1, 4] is no pair of keypoints (counted from 1)"),
-        ({"skeleton": [[2, 2]]}, "[2, 2] is no pair of keypoints (counted from 1)"),
-        ({"skeleton_edge_names": [["head", "foot"]]}, "skeleton_edge_names: foot is no keypoint"),
-        ({"skeleton_edge_names": [["head", "left_hand"]]}, "do not name the same limbs"),
-        ({"sigmas": [0.1]}, "1 sigmas for 3 keypoints"),
+        ({"skeleton": []}, "limbs: set skeleton or skeleton_edge_names"),
+        ({"skeleton": [[0, 1]]}, "skeleton: [0, 1]"),
+        ({"skeleton": [[1, 4]]}, "skeleton: [1, 4]"),
+        ({"skeleton": [[2, 2]]}, "skeleton: [2, 2]"),
+        ({"skeleton_edge_names": [["head", "foot"]]}, "skeleton_edge_names: foot"),
+        ({"skeleton_edge_names": [["head", "left_hand"]]}, "different limbs"),
+        ({"sigmas": [0.1]}, "expected 3 sigmas"),
     ],
 )
-def test_impossible_pose_configurations(tmp_path, changes, message):
+def test_inconsistent_pose_configurations(tmp_path, changes, message):
     path = tmp_path / "pose.json"
     path.write_text(json.dumps(pose_configuration(**changes)))
     with pytest.raises(BodyPoseNetError) as caught:
@@ -582,7 +582,7 @@ def test_impossible_pose_configurations(tmp_path, changes, message):
     assert "categories.0" in str(caught.value)
 
 
-def test_limbs_by_name_are_enough(tmp_path):
+def test_limbs_by_name_only(tmp_path):
     path = tmp_path / "pose.json"
     names = [["head", "left_hand"], ["right_hand", "head"]]
     path.write_text(json.dumps(pose_configuration(skeleton=[], skeleton_edge_names=names)))
@@ -592,9 +592,9 @@ def test_limbs_by_name_are_enough(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mapping": {"visible": "visible"}}, "the mapping lacks not_labeled, occluded"),
+        ({"mapping": {"visible": "visible"}}, "mapping: missing not_labeled, occluded"),
         ({"mapping": {"visible": "seen", "occluded": "occluded", "not_labeled": "truncated"}},
-         "cannot map to seen; choose from visible, annotatable"),
+         "mapping: unknown seen; choose from visible, annotatable"),
     ],
 )  # fmt: skip
 def test_visibility_flags(tmp_path, change, message):
@@ -607,7 +607,7 @@ def test_visibility_flags(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(("other", "agree"), [("visible", True), ("occluded", False)])
-def test_two_names_of_one_flag_must_mean_the_same(tmp_path, other, agree):
+def test_two_names_of_a_flag_must_have_the_same_mapping(tmp_path, other, agree):
     content = json.loads(DATASET)
     flags = content["visibility_flags"]
     flags["value"]["seen"] = flags["value"]["visible"]
@@ -617,11 +617,11 @@ def test_two_names_of_one_flag_must_mean_the_same(tmp_path, other, agree):
     if agree:
         assert DatasetSpec.load(path).visibility_flags.classes()[2].name == "VISIBLE"
         return
-    with pytest.raises(BodyPoseNetError, match="the number 2 has two names"):
+    with pytest.raises(BodyPoseNetError, match="number 2"):
         DatasetSpec.load(path)
 
 
-def test_a_dataset_needs_people(tmp_path):
+def test_a_dataset_spec_needs_a_category_of_people(tmp_path):
     path = tmp_path / "coco_spec.json"
     content = json.loads(DATASET)
     dog = content["categories"][0] | {"name": "dog"}
@@ -636,7 +636,7 @@ def test_a_dataset_needs_people(tmp_path):
         assert "person" in caught.value.remedy
 
 
-def test_test_data_may_be_left_out_until_it_is_needed(tmp_path):
+def test_test_data_is_optional_until_it_is_used(tmp_path):
     content = json.loads(DATASET)
     del content["test_data"]
     path = tmp_path / "coco_spec.json"
@@ -664,7 +664,7 @@ def value_at(block, place: str):
 
 
 @pytest.mark.parametrize("place", NULLS)
-def test_null_means_the_default_where_the_original_takes_it(tmp_path, place):
+def test_null_means_the_default_where_tao_accepts_it(tmp_path, place):
     content = yaml.safe_load(TRAIN)
     outer, _, key = place.rpartition(".")
     (value_at(content, outer) if outer else content)[key] = None
@@ -687,8 +687,8 @@ def test_null_stays_an_error_elsewhere(mistake):
 
 
 @pytest.mark.parametrize("block", ["augmentation_config", "label_processor_config"])
-def test_a_block_beside_the_dataloader_is_told_at_its_own_line(tmp_path, block):
-    """The guide prints these two beside the dataloader, of which they are a part."""
+def test_errors_in_a_top_level_block_have_its_line(tmp_path, block):
+    """NVIDIA's guide has these two blocks of the dataloader at the top level."""
     content = yaml.safe_load(TRAIN)
     moved = content["dataloader"].pop(block)
     text = f"{yaml.safe_dump(content)}{block}:\n  wrong: 1\n"
@@ -708,19 +708,19 @@ def write_train(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("mode", "is_told"), [("", True), ("mode: tao\n", False)])
-def test_a_spec_of_tao_is_told_once_which_decoder_runs(tmp_path, caplog, mode, is_told):
+@pytest.mark.parametrize(("mode", "is_logged"), [("", True), ("mode: tao\n", False)])
+def test_the_decoder_is_logged_once_for_a_spec_of_tao(tmp_path, caplog, mode, is_logged):
     path = tmp_path / "infer.yaml"
     path.write_text(f"train_spec: train.yaml\n{mode}")
     with caplog.at_level(logging.INFO, "bodyposenet"):
         InferenceSpec.load(path)
         InferenceSpec.load(path)
-    told = [record.getMessage() for record in caplog.records if "decoder" in record.getMessage()]
-    assert len(told) == is_told
-    assert all("accurate" in line and "mode: tao" in line for line in told)
+    logged = [record.getMessage() for record in caplog.records if "decoder" in record.getMessage()]
+    assert len(logged) == is_logged
+    assert all("accurate" in line and "mode: tao" in line for line in logged)
 
 
-def test_a_model_is_found_under_the_name_that_tao_gives_it(tmp_path, caplog, monkeypatch):
+def test_a_model_is_found_by_the_file_name_of_tao(tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
     spec = InferenceSpec.load(write_infer(tmp_path / "specs"))
@@ -732,7 +732,7 @@ def test_a_model_is_found_under_the_name_that_tao_gives_it(tmp_path, caplog, mon
     assert "m.tlt" in caplog.text
     (tmp_path / "m.tlt").write_text("")
     assert spec.existing_model_path("model_path", "m.hdf5") == Path("m.tlt")
-    (tmp_path / "specs" / "m.hdf5").write_text("")  # the name that was given counts more
+    (tmp_path / "specs" / "m.hdf5").write_text("")  # the given name has priority
     assert spec.existing_model_path("model_path", "m.hdf5") == tmp_path / "specs" / "m.hdf5"
     (tmp_path / "m.hdf5").write_text("")
     assert spec.existing_model_path("model_path", "m.hdf5") == Path("m.hdf5")

@@ -1,7 +1,7 @@
-"""Specs with the keys and the shape of NVIDIA's own load with only their paths changed.
+"""Specs with the keys and structure of NVIDIA's own can be loaded; only paths are changed.
 
 Those of the notebook `bpnet` of TAO 5 (NVIDIA/tao_tutorials) and of NVIDIA/tao_tensorflow1_backend,
-written anew from the guide's sample, which is shipped.
+rewritten from the sample of the guide, which is included in the package.
 """
 
 from importlib.resources import files
@@ -86,7 +86,7 @@ INFERENCE_SPECS: dict[str, dict[str, Any]] = {
 
 
 def written(path: Path, sample: str, changes: dict[str, Any]) -> Path:
-    """A shipped sample with other values, by their places; `...` takes a key out."""
+    """Write a sample with other values by dotted key; `...` removes a key."""
     content = yaml.safe_load((SPECS / sample).read_text())
     for place, value in changes.items():
         block = content
@@ -101,7 +101,7 @@ def written(path: Path, sample: str, changes: dict[str, Any]) -> Path:
     return path
 
 
-def test_add_final_c128_conv_may_stand_in_the_model_block_too(tmp_path, caplog):
+def test_add_final_c128_conv_is_accepted_in_the_model_block(tmp_path, caplog):
     caplog.set_level("INFO")
     changes = {"model.add_final_c128_conv": True}
     path = written(tmp_path / "train.yaml", "bpnet_train_m1_coco.yaml", changes)

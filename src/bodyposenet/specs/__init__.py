@@ -1,1 +1,1 @@
-"""The spec files as checked models, 1:1 with TAO's JSON and YAML."""
+"""Data models of the spec files, with the keys of TAO's JSON and YAML files."""

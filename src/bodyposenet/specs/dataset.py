@@ -1,4 +1,4 @@
-"""The dataset spec (`coco_spec.json`): where a dataset lies, its joints, what to filter out."""
+"""The dataset spec (`coco_spec.json`): paths, joints, visibility flags and filters of a dataset."""
 
 from __future__ import annotations
 
@@ -18,48 +18,50 @@ VISIBILITY_CLASSES = {visibility.name.lower(): visibility for visibility in Visi
 
 
 class Split(Block):
-    """The train or the test part of a dataset; paths are relative to `root_directory_path`."""
+    """Train or test part of a dataset; paths are relative to `root_directory_path`."""
 
     images_root_dir_path: str
     """Folder of the images."""
     mask_root_dir_path: str
-    """Folder that masks are written to and read from."""
+    """Folder to which masks are written, and from which they are read."""
     annotation_root_dir_path: str
-    """The annotation file (despite its name)."""
+    """Annotation file (not a folder, despite the name)."""
 
 
 class VisibilityFlags(Block):
-    """The dataset's visibility flags and what they mean to training."""
+    """The dataset's visibility flags and their meaning."""
 
     value: dict[str, int]
-    """Name (free) -> the number that stands in the annotations."""
+    """Numbers in the annotations by name (any name)."""
     mapping: dict[str, str]
-    """Name -> visible, annotatable, occluded, truncated, not_labeled or not_labeled_in_dataset."""
+    """Meaning of each name: visible, annotatable, occluded, truncated, not_labeled or
+    not_labeled_in_dataset."""
 
     @model_validator(mode="after")
     def _every_flag_is_mapped(self) -> VisibilityFlags:
         missing = sorted(set(self.value) - set(self.mapping))
         if missing:
-            raise ValueError(f"the mapping lacks {', '.join(missing)}")
+            raise ValueError(f"mapping: missing {', '.join(missing)}")
         unknown = sorted(set(self.mapping.values()) - set(VISIBILITY_CLASSES))
         if unknown:
             raise ValueError(
-                f"cannot map to {', '.join(unknown)}; choose from {', '.join(VISIBILITY_CLASSES)}"
+                f"mapping: unknown {', '.join(unknown)}; choose from "
+                f"{', '.join(VISIBILITY_CLASSES)}"
             )
         classes = self.classes()
         for name, number in self.value.items():
             if classes[number] is not VISIBILITY_CLASSES[self.mapping[name]]:
-                raise ValueError(f"the number {number} has two names that map to different classes")
+                raise ValueError(f"two names of the number {number} have different mappings")
         return self
 
     def classes(self) -> dict[int, Visibility]:
-        """Number in the annotations -> what it means."""
+        """Return the meaning of each number in the annotations."""
         return {
             number: VISIBILITY_CLASSES[self.mapping[name]] for name, number in self.value.items()
         }
 
     def labelled(self) -> frozenset[int]:
-        """The numbers in the annotations that mean that a keypoint is labelled."""
+        """Return the numbers in the annotations that mean "labeled"."""
         return frozenset(number for number, kind in self.classes().items() if kind.is_labelled)
 
 
@@ -70,7 +72,7 @@ COCO_FLAGS = VisibilityFlags(
 
 
 class FilteringParams(Block):
-    """Who may be a main person, the one that a record is centred on.
+    """Filters of anchor persons, the people on whom records are centered.
 
     See the TAO reference, section 3.2.
     """
@@ -80,38 +82,39 @@ class FilteringParams(Block):
         ge=0,
         validation_alias=AliasChoices("min_acceptable_height", "min_acceptable_heigth"),
     )
-    """Together with the width: the least area of the segmentation is height x width pixels."""
+    """With the width: smallest area of the segmentation, height x width pixels."""
     min_acceptable_width: float = Field(default=32, ge=0)
     """See min_acceptable_height."""
     min_acceptable_kpts: float = Field(default=5, ge=0)
-    """Least number of labelled keypoints."""
+    """Smallest number of labeled keypoints."""
     min_acceptable_interperson_dist_ratio: float = Field(default=0.3, ge=0)
-    """Least distance from an accepted main person, as a share of that person's larger box side."""
+    """Smallest distance from an accepted anchor person, as a fraction of the longer side of that
+    person's box."""
 
 
 class DatasetSpec(Spec):
     """A dataset in COCO's keypoint format (TAO reference, section 2.1)."""
 
     dataset: str
-    """Name, written to every record; the key of `dataset_specs` in the train spec."""
+    """Name of the dataset, saved in each record; key of `dataset_specs` in the train spec."""
     root_directory_path: str
-    """Folder that all other paths are relative to."""
+    """Folder to which all other paths are relative."""
     train_data: Split
     """Images and annotations to train on."""
     test_data: Split | None = None
     """Images and annotations to evaluate on."""
     duplicate_data_with_each_person_as_center: bool = True
-    """One record per main person; false: one per image, centred on its first main person."""
+    """One record per anchor person; false: one per image, centered on its first anchor person."""
     categories: tuple[KeypointCategory, ...]
-    """Only the entry named `person` is used, or the only one there is."""
+    """Only the entry named `person` is used, or the only entry."""
     visibility_flags: VisibilityFlags = COCO_FLAGS
-    """COCO's flags by default."""
+    """Visibility flags; COCO's by default."""
     data_filtering_params: FilteringParams = FilteringParams()
-    """Who may be a main person."""
-    comment: Any = ignored_key("it is for people to read")
+    """Filters of anchor persons."""
+    comment: Any = ignored_key("it is a comment")
 
     def check(self) -> None:
-        """There is a category of people.
+        """Check that there is a category of people.
 
         Raises:
             BodyPoseNetError: There is none.
@@ -120,8 +123,8 @@ class DatasetSpec(Spec):
             named = ", ".join(category.name for category in self.categories) or "none"
             self.fail(
                 "categories",
-                f"expected one category, or one of them named person, got {named}",
-                "Name the category of people person, or take the others out.",
+                f"expected a single category, or one named person, got {named}",
+                "Rename the category of people to person, or remove the others.",
             )
 
     def _named_person(self) -> list[KeypointCategory]:
@@ -129,11 +132,11 @@ class DatasetSpec(Spec):
 
     @property
     def person(self) -> KeypointCategory:
-        """The category of people: the one named person, or the only one."""
+        """Category of people: the one named person, or the only one."""
         return (self._named_person() or list(self.categories))[0]
 
     def split(self, mode: Mode) -> Split:
-        """The train or test part.
+        """Return the train or test part.
 
         Raises:
             BodyPoseNetError: The spec has no test data.
@@ -141,13 +144,11 @@ class DatasetSpec(Spec):
         if mode == "train":
             return self.train_data
         if self.test_data is None:
-            self.fail(
-                "test_data", "is missing", "Name the images and annotations of the test data."
-            )
+            self.fail("test_data", "is missing", "Add the images and annotations of the test data.")
         return self.test_data
 
     def root(self) -> Path:
-        """The folder that all other paths are relative to.
+        """Return the folder to which all other paths are relative.
 
         Raises:
             BodyPoseNetError: It does not exist.
@@ -155,10 +156,10 @@ class DatasetSpec(Spec):
         return self.existing_path("root_directory_path", self.root_directory_path)
 
     def folders(self, root: Path) -> tuple[Path, ...]:
-        """The folders of images and masks.
+        """Return the folders of images and masks.
 
         Args:
-            root: What relative ones are relative to.
+            root: Root folder of the dataset.
         """
         splits = [split for split in (self.train_data, self.test_data) if split is not None]
         return tuple(
@@ -168,7 +169,7 @@ class DatasetSpec(Spec):
         )
 
     def images_folder(self, mode: Mode) -> Path:
-        """The folder of a part's images.
+        """Return the image folder of a part.
 
         Raises:
             BodyPoseNetError: The root does not exist.
@@ -176,12 +177,12 @@ class DatasetSpec(Spec):
         return self.root() / self.split(mode).images_root_dir_path
 
     def has_annotations(self, mode: Mode) -> bool:
-        """Whether the annotation file of a part exists."""
+        """Return whether the annotation file of a part exists."""
         root = self.find_path(self.root_directory_path)
         return root is not None and is_file(root / self.split(mode).annotation_root_dir_path)
 
     def annotations(self, mode: Mode) -> Path:
-        """The annotation file of a part.
+        """Return the annotation file of a part.
 
         Raises:
             BodyPoseNetError: It does not exist.

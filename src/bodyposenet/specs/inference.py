@@ -1,4 +1,4 @@
-"""The inference spec (YAML) of inference and evaluate (TAO reference, section 2.5)."""
+"""The inference spec (YAML) of `inference` and `evaluate` (TAO reference, section 2.5)."""
 
 from __future__ import annotations
 
@@ -15,70 +15,73 @@ AspectRatioMode = Literal["pad_image_input", "adjust_network_input"]
 
 
 class InferenceSpec(Spec):
-    """How images become network inputs and maps become poses."""
+    """Preprocessing, test-time augmentation and decoding."""
 
     model_path: str | None = None
-    """The model, where `-m` is not given; null: the default model."""
+    """Model file, if `-m` is not given; null: the default model."""
     train_spec: str | None = None
-    """The train spec; models of ours know all that it says, where it is given it must agree."""
+    """Train spec of the model. Not required, as models of ours include it; if given, it must
+    match."""
     input_shape: tuple[Side, Side] = (368, 368)
-    """Height and width of the network input; its area decides on the time."""
+    """Height and width of the network input; the time is proportional to its area."""
     keep_aspect_ratio_mode: AspectRatioMode | None = "adjust_network_input"
-    """pad_image_input, adjust_network_input, or null to stretch."""
+    """pad_image_input: pad the image to the input's aspect ratio; adjust_network_input: change the
+    width of the input to that of the image; null: stretch the image."""
     output_stage_to_use: PositiveInt | None = None
-    """Counted from 1; null: the last."""
+    """Stage whose output is used, counted from 1; null: the last."""
     output_upsampling_factor: Annotated[tuple[Upsampling, Upsampling], NullIsDefault()] = (8, 8)
-    """Of the maps before decoding, vertical and horizontal."""
+    """Vertical and horizontal upsampling of the maps before decoding; only with `mode: tao`."""
     heatmap_threshold: Probability | None = None
-    """Least height of a peak; null: that of the mode, .05 (accurate) or .1 (tao)."""
+    """Smallest heatmap value of a peak; null: the default of the mode, .05 (accurate) or .1
+    (tao)."""
     paf_threshold: Probability | None = None
-    """Least agreement of a PAF sample with the limb's direction; null: that of the mode, .02
-    (accurate) or .05 (tao)."""
+    """Smallest PAF score of a sample on a limb; null: the default of the mode, .02 (accurate) or
+    .05 (tao)."""
     multi_scale_inference: bool = False
-    """Average the maps of several scales; false: one scale, whatever `scales` says."""
+    """Average the maps of all `scales`; false: one scale, that of input_shape."""
     scales: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=32), NullIsDefault()] = (
         0.5, 1.0, 1.5, 2.0,
     )  # fmt: skip
-    """The scales, as factors of input_shape; the time is the sum of their squares."""
+    """Scales as factors of input_shape; the time is proportional to the sum of their squares."""
     mode: Literal["accurate", "tao"] = "accurate"
-    """The decoder (ours): `accurate`, our own; `tao`, the original's."""
+    """Decoder (ours). accurate: ours; tao: TAO's."""
     flip_test: bool = False
-    """Average the maps of the image and its mirror image (ours): better poses, twice the time."""
+    """Average the maps of the image and its mirror image (ours); better poses in twice the time."""
     rotation_test: bool = False
-    """Run on the image turned by +90 and -90 degrees too (ours): finds people who lie, three times
-    the time."""
+    """Also run on the image rotated by +90 and -90 degrees (ours); detects people who are lying, in
+    three times the time."""
     complete_pose: bool = False
-    """Infer joints that were not found from the rest of the body, marked as such (ours)."""
+    """Infer missing joints from the others (ours); they are marked as inferred."""
     display_score_threshold: Probability = DEFAULT_SCORE_THRESHOLD
-    """Least score of the people who are drawn (ours); all of them are written."""
+    """Smallest score of people who are drawn (ours); result files contain all people."""
 
     def check(self) -> None:
-        """Check that the largest scale keeps the network's input in bounds.
+        """Check that the network input is not too large at the largest scale.
 
-        A spec made for TAO names no decoder: the log says which one runs.
+        For specs made for TAO, which have no `mode`, the decoder is logged.
 
         Raises:
-            BodyPoseNetError: The input would be too large.
+            BodyPoseNetError: The input is too large.
         """
         side = max(self.input_shape) * (max(self.scales) if self.multi_scale_inference else 1)
         if side > MAX_SIDE:
             self.fail(
                 "scales",
-                f"a network input of {side:g} pixels, at most {MAX_SIDE} are possible",
-                "Write smaller scales, or a smaller input_shape.",
+                f"network input of {side:g} pixels exceeds the limit of {MAX_SIDE}",
+                "Use smaller scales, or a smaller input_shape.",
             )
         if "mode" not in self.model_fields_set and self.train_spec is not None:
             log_once(
-                f"{self._file.place(('train_spec',))}: no mode is given beside it, so the "
-                f"decoder is {self.mode}; mode: tao gives the original's poses"
+                f"{self._file.place(('train_spec',))}: the spec has no mode, using the decoder "
+                f"{self.mode}; set mode: tao for TAO's decoder"
             )
 
     def ignored_keys(self) -> dict[str, str]:
-        """What only the other decoder does, where it is not the default."""
+        """Return keys of the other decoder, if their values are not the defaults."""
         if self.mode == "tao":
-            why = "only the mode accurate completes poses"
-            return {"complete_pose": why} if self.complete_pose else {}
-        usual = type(self).model_fields["output_upsampling_factor"].default
-        if self.output_upsampling_factor == usual:
+            reason = "only mode: accurate completes poses"
+            return {"complete_pose": reason} if self.complete_pose else {}
+        default = type(self).model_fields["output_upsampling_factor"].default
+        if self.output_upsampling_factor == default:
             return {}
-        return {"output_upsampling_factor": "the mode accurate needs no upsampling"}
+        return {"output_upsampling_factor": "mode: accurate does not need upsampling"}

@@ -1,4 +1,4 @@
-"""Spec files in, checked models out; every error reads `file:line: path: message`."""
+"""Load and validate spec files; error messages have the form `file:line: key: message`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bodyposenet.specs.spec_file import Location, SpecFile
 
 
 class NullIsDefault:
-    """Marks a key whose null means its default: `Annotated[T, NullIsDefault()]`."""
+    """Annotation of a key for which null means the default: `Annotated[T, NullIsDefault()]`."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Take null beside what the type takes, and replace it."""
+        """Accept null in addition to the type, and replace it by the default."""
         nullable = core_schema.nullable_schema(handler(source))
         return core_schema.no_info_after_validator_function(_default_for_null, nullable)
 
@@ -43,7 +43,7 @@ def _default_for_null(value: Any) -> Any:
 
 
 class Block(BaseModel):
-    """A part of a spec: unknown keys and wrong types are errors."""
+    """Base class of a block of a spec; unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -54,33 +54,39 @@ class Block(BaseModel):
     )
 
     def ignored_keys(self) -> dict[str, str]:
-        """Keys that do nothing beside the other values, and why; override it."""
+        """Return keys without effect and the reasons; to be overridden."""
         return {}
 
 
 class Spec(Block):
-    """A whole spec file."""
+    """Base class of a spec file."""
 
     also_top_level: ClassVar[dict[str, str]] = {}
-    """Blocks that may also stand at the top of the file -> the block of which they are a part."""
+    """Blocks that are also accepted at the top level, and the blocks to which they belong."""
 
     _file: SpecFile = PrivateAttr(default_factory=lambda: SpecFile(Path("spec"), ""))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read and check a spec file (.json, or YAML with any other extension).
+        """Load a spec file.
+
+        Args:
+            path: The file, JSON with the extension .json, else YAML.
+
+        Returns:
+            The spec.
 
         Raises:
-            BodyPoseNetError: The file is missing or broken, or a value in it is wrong.
+            BodyPoseNetError: The file is missing or invalid, or has invalid values.
         """
         return cls.from_file(SpecFile.read(Path(path)))
 
     @classmethod
     def from_file(cls, file: SpecFile) -> Self:
-        """Check what a spec file holds.
+        """Validate the content of a spec file.
 
         Raises:
-            BodyPoseNetError: It is broken, or a value in it is wrong.
+            BodyPoseNetError: The file is invalid, or has invalid values.
         """
         content = cls.normalized_content(file)
         try:
@@ -91,7 +97,7 @@ class Spec(Block):
         except (TypeError, ValueError) as error:
             raise BodyPoseNetError(f"{file.path}: {error}") from error
         try:
-            # As JSON, so that strict checking takes a list for a tuple and 1 for 1.0.
+            # As JSON, for which strict validation accepts lists as tuples and 1 as 1.0.
             spec = cls.model_validate_json(text)
         except ValidationError as error:
             raise _explain(file, cls, error) from error
@@ -103,10 +109,10 @@ class Spec(Block):
 
     @classmethod
     def normalized_content(cls, file: SpecFile) -> dict[str, Any]:
-        """The content of a file, with the blocks that stand `beside` others in their place.
+        """Return the content of a file, with the blocks of `also_top_level` moved into place.
 
         Raises:
-            BodyPoseNetError: The file is broken.
+            BodyPoseNetError: The file is invalid.
         """
         content = file.content()
         for name, outer in cls.also_top_level.items():
@@ -117,14 +123,19 @@ class Spec(Block):
         return content
 
     def check(self) -> None:
-        """Check what no single value shows; override it.
+        """Check that values are consistent with each other; to be overridden.
 
         Raises:
             BodyPoseNetError: Values contradict one another.
         """
 
     def fail(self, location: str | Location, message: str, remedy: str = "") -> NoReturn:
-        """Raise an error at a place in the file, dotted or as its parts.
+        """Raise an error about a key of the file.
+
+        Args:
+            location: The key, with dots or as a tuple of its parts.
+            message: What is wrong.
+            remedy: What to do about it.
 
         Raises:
             BodyPoseNetError: Always.
@@ -134,19 +145,26 @@ class Spec(Block):
 
     @property
     def folder(self) -> Path:
-        """The folder of the spec file."""
+        """Folder of the spec file."""
         return self._file.path.parent
 
     def find_path(self, path: str) -> Path | None:
-        """What the spec names, as `existing`; None if it is in neither place."""
+        """Return a path as `existing_path` does, or None if it does not exist."""
         candidates = (Path(path), self.folder / path)
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
     def existing_path(self, location: str | Location, path: str) -> Path:
-        """A file or folder that the spec names: relative to the working directory or to the spec.
+        """Resolve the path of a file or folder in the spec.
+
+        Args:
+            location: Key of the path, for the error message.
+            path: Path relative to the working directory or to the folder of the spec.
+
+        Returns:
+            The existing path.
 
         Raises:
-            BodyPoseNetError: It is in neither place.
+            BodyPoseNetError: The path does not exist.
         """
         found = self.find_path(path)
         if found is not None:
@@ -154,11 +172,11 @@ class Spec(Block):
         self.fail(
             location,
             f"no such file or folder: {path}",
-            "Paths are relative to the working directory or to the spec.",
+            "Paths are relative to the working directory or to the folder of the spec.",
         )
 
     def find_model(self, path: str) -> Path | None:
-        """A model file that the spec names, as `find`; else one of TAO's name (`model_file`)."""
+        """Return the path of a model file, also by TAO's file name (`model_file`), or None."""
         named = self.find_path(path)
         if named is not None:
             return named
@@ -166,36 +184,36 @@ class Spec(Block):
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
     def existing_model_path(self, location: str | Location, path: str) -> Path:
-        """A model file that the spec names, as `find_model`.
+        """Resolve the path of a model file in the spec, as `find_model`.
 
         Raises:
-            BodyPoseNetError: It is in neither place.
+            BodyPoseNetError: The path does not exist.
         """
         return self.find_model(path) or self.existing_path(location, path)
 
     @property
     def text(self) -> str:
-        """The file as it was written."""
+        """Text of the file."""
         return self._file.text
 
 
 def ignored_key(reason: str) -> Any:
-    """A key that parses with any value and does nothing; the log names it once."""
+    """Create the field of a key that is accepted without effect; its use is logged once."""
     return Field(default=None, json_schema_extra={"ignored": reason})
 
 
 @cache
 def log_once(line: str) -> None:
-    """Log a line once, however often a run loads the spec that it is about."""
+    """Log a line at most once per process, as a run can load a spec several times."""
     logger.info("%s", line)
 
 
 def _explain(file: SpecFile, model: type[Block], error: ValidationError) -> BodyPoseNetError:
-    """All problems of a file in one error, a line each."""
+    """Create one error with a line for each problem of a file."""
     lines, problems = [], error.errors()
     for problem in problems:
         if any(_is_within(other["loc"], problem["loc"]) for other in problems):
-            continue  # a list whose values are wrong is "too short" besides
+            continue  # pydantic also reports a list with invalid values as too short
         location, message = file.written(problem["loc"]), _message(model, problem)
         if problem["type"].startswith("union_tag"):
             location = (*location, "__class_name__")
@@ -208,7 +226,7 @@ def _is_within(location: Location, outer: Location) -> bool:
 
 
 def _message(model: type[Block], problem: ErrorDetails) -> str:
-    """What is wrong with one value, in a few words."""
+    """Return a short message about one problem."""
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return "unknown key" + suggestion(problem["loc"][-1], _keys_beside(model, problem["loc"]))
@@ -216,7 +234,7 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
         return "is missing"
     if kind == "union_tag_invalid":
         context = problem.get("ctx", {})
-        return f"unknown class {context['tag']!r}; there are {context['expected_tags']}"
+        return f"unknown class {context['tag']!r}; expected one of {context['expected_tags']}"
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "tuple_type":
         message += _example(model, problem["loc"])
@@ -227,13 +245,13 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
 
 
 def suggestion(word: str | int, words: Iterable[str]) -> str:
-    """`, did you mean ...?` where one of the words resembles the given one; else nothing."""
+    """Return `, did you mean ...?` with the closest of the words, or an empty string."""
     close = closest(str(word), words)
     return f", did you mean {close[0]}?" if close else ""
 
 
 def _example(model: type[Block], location: Location) -> str:
-    """`, as in ...` with the default of a list; nothing where it has none."""
+    """Return `, as in ...` with the default of a list, or an empty string."""
     for block in _blocks_around(model, location):
         info = block.model_fields.get(str(location[-1]))
         if info is not None and isinstance(info.default, tuple) and info.default:
@@ -242,13 +260,13 @@ def _example(model: type[Block], location: Location) -> str:
 
 
 def _keys_beside(model: type[Block], location: Location) -> list[str]:
-    """The keys of all blocks that the location may lead to."""
+    """Return the keys of all blocks in which the location can be."""
     blocks = _blocks_around(model, location)
     return [info.alias or name for block in blocks for name, info in block.model_fields.items()]
 
 
 def _blocks_around(model: type[Block], location: Location) -> list[type[Block]]:
-    """The blocks that may hold the last part of the location."""
+    """Return the blocks that can contain the last part of the location."""
     blocks = [model]
     for part in location[:-1]:
         fields = [block.model_fields[part] for block in blocks if part in block.model_fields]  # type: ignore[index]
@@ -258,14 +276,14 @@ def _blocks_around(model: type[Block], location: Location) -> list[type[Block]]:
 
 
 def _blocks_in(annotation: Any) -> list[type[Block]]:
-    """The blocks that an annotation names, at any depth of unions and containers."""
+    """Return the blocks in a type annotation, at any depth of unions and containers."""
     if isinstance(annotation, type) and issubclass(annotation, Block):
         return [annotation]
     return [block for argument in get_args(annotation) for block in _blocks_in(argument)]
 
 
 def _ignored(block: Block, location: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
-    """Where the file gives keys that do nothing, and why they do nothing."""
+    """Return the locations of keys without effect, and the reasons."""
     found = []
     reasons = block.ignored_keys()
     for name in block.model_fields_set:

@@ -1,7 +1,7 @@
-"""The headers of model files (`.tlt`, `.state`, `.onnx`, `.etlt`), which describe the model.
+"""Data models of the headers of model files (`.tlt`, `.state`, `.onnx`, `.etlt`).
 
-A file may come from anywhere, so its header is checked as a whole before anything is built of it.
-Keys that this version does not have are ignored, at any depth: a later version may have more.
+Model files can come from untrusted sources, so the whole header is validated before it is used.
+Unknown keys, such as those of later versions, are ignored at any depth.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import HEATMAP_SIGMA
 
 Channels = Annotated[int, Field(ge=1, le=2**14)]
-"""Output channels of a convolution; the widest network that a spec can describe has 4096."""
+"""Output channels of a convolution; at most 4096 in networks that a spec can describe."""
 
 
 class Header(Block):
-    """A header, or a part of one."""
+    """Base class of headers and their parts."""
 
     model_config = ConfigDict(extra="ignore")
 
     @classmethod
     def read(cls, path: str | Path, content: str | Mapping[str, Any]) -> Self:
-        """Check a header.
+        """Validate a header.
 
         Args:
-            path: The file, for errors and the log.
-            content: As JSON, or what JSON can hold.
+            path: The model file, for messages.
+            content: The header, as JSON text or as JSON values.
+
+        Returns:
+            The header.
 
         Raises:
-            BodyPoseNetError: A value is missing or wrong.
+            BodyPoseNetError: A value is missing or invalid.
         """
         try:
-            # As JSON, so that strict checking takes a list for a tuple and 1 for 1.0.
+            # As JSON, for which strict validation accepts lists as tuples and 1 as 1.0.
             text = content if isinstance(content, str) else json.dumps(content)
             try:
                 return cls.model_validate_json(text)
@@ -55,39 +58,39 @@ class Header(Block):
                 if not unknown:
                     raise
             keys = ", ".join(".".join(map(str, place)) for place in unknown)
-            log_once(f"{path}: keys ignored, perhaps of a later version: {keys[:200]}")
+            log_once(f"{path}: unknown keys ignored (of a later version?): {keys[:200]}")
             return cls.model_validate_json(json.dumps(_without(json.loads(text), unknown)))
-        except ValueError as error:  # pydantic's too; Python's of an integer of 4300 digits
+        except ValueError as error:  # of pydantic, or of Python for integers of 4300 digits
             reason = first_problem(error) if isinstance(error, ValidationError) else error
             raise BodyPoseNetError(
-                f"{path}: this version cannot read its header: {reason}",
-                "Update bodyposenet (pip install -U bodyposenet), or make the file again where it "
-                "was trained or exported.",
+                f"{path}: invalid or unsupported header: {reason}",
+                "Update bodyposenet (pip install -U bodyposenet), or train or export the model "
+                "again.",
             ) from error
 
 
 def _unknown_keys(error: ValidationError) -> list[Location]:
-    """The places of keys that this version does not have, in blocks that specs share."""
+    """Return the locations of unknown keys, in blocks that specs share."""
     problems = error.errors(include_url=False, include_input=False)
     return [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
 
 
 def _without(content: Any, places: Sequence[Location]) -> Any:
-    """The content of a JSON text, which is changed, without some of its keys."""
+    """Remove keys from JSON values in place, and return them."""
     for *outer, key in places:
         del reduce(getitem, outer, content)[key]
     return content
 
 
 class PixelNormalization(Header):
-    """How pixels become the network's input: pixel / image_scale - image_offset."""
+    """Normalization of pixels: pixel / image_scale - image_offset."""
 
     image_scale: tuple[Divisor, Divisor, Divisor]
     image_offset: tuple[Offset, Offset, Offset]
 
 
 class MapsHeader(Header):
-    """What is needed to make poses of a model's maps."""
+    """Header with all data for decoding the maps of a model."""
 
     skeleton: PoseConfiguration
     normalization: PixelNormalization
@@ -97,7 +100,7 @@ class MapsHeader(Header):
 
     @model_validator(mode="after")
     def _take_sigma_of_spec(self) -> Self:
-        """Files of older versions have the sigma in the text of their train spec only."""
+        """Take the sigma from the train spec, for files of older versions without the key."""
         if not self.has_sigma and self.spec:
             sigma = _read_sigma(self.spec)
             if sigma is not None:
@@ -106,11 +109,11 @@ class MapsHeader(Header):
 
     @property
     def has_sigma(self) -> bool:
-        """Whether the file tells the sigma of its heatmaps; otherwise TAO's is assumed."""
+        """Whether the file contains the sigma of its heatmaps; otherwise TAO's is assumed."""
         return "heatmap_sigma" in self.model_fields_set
 
     def to_skeleton(self) -> Skeleton:
-        """The joints and limbs of the maps."""
+        """Return the skeleton of the maps."""
         return Skeleton.from_pose_configuration(self.skeleton.model_dump())
 
 
@@ -118,12 +121,12 @@ _SIGMA = TypeAdapter(Deviation)
 
 
 def _read_sigma(spec: str) -> float | None:
-    """The sigma of the heatmaps that a train spec describes; None if its text is unreadable."""
+    """Return the heatmap sigma of a train spec, or None if its text is invalid."""
     try:
         content = TrainSpec.normalized_content(SpecFile(Path("train spec"), spec))
         labels = content.get("dataloader", {}).get("label_processor_config", {})
         return _SIGMA.validate_python(labels.get("heatmap_gaussian_sigma", HEATMAP_SIGMA))
-    except (AttributeError, BodyPoseNetError, ValidationError):  # AttributeError: no block
+    except (AttributeError, BodyPoseNetError, ValidationError):  # AttributeError: not a block
         return None
 
 
@@ -132,14 +135,14 @@ class _StagesOnly(Header):
 
 
 class ExportedHeader(MapsHeader):
-    """What is needed to run an exported model, whatever its architecture is."""
+    """Header of an exported model of any architecture."""
 
     network: _StagesOnly
     data_type: Annotated[str, Field(max_length=64)] = "fp32"
 
 
 class NetworkHeader(MapsHeader):
-    """What is needed to build a network again, to be filled with the tensors of the file."""
+    """Header with all data for rebuilding a network before its weights are loaded."""
 
     network: ModelConfig
     out_channels: Annotated[dict[str, Channels], Field(alias="widths")]
@@ -148,7 +151,7 @@ class NetworkHeader(MapsHeader):
 
 
 class StateHeader(NetworkHeader):
-    """What is needed to go on with a training."""
+    """Header of a training state, from which a training can resume."""
 
     samples: NonNegativeInt
     facts: dict[str, int | bool] = Field(default_factory=dict)

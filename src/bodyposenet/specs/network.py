@@ -26,34 +26,33 @@ class BackboneAttributes(Block):
     """The feature extractor (TAO reference, section 7)."""
 
     architecture: Literal["vgg", "lightweight_openpose", "movenet"] = "vgg"
-    """vgg: TAO's network; lightweight_openpose: a fast one for CPUs and edge devices, for which
-    there are public weights (Osokin 2018; ours); movenet: a faster one on MoveNet's trunk, whose
-    heads are to be trained (ours)."""
+    """vgg: TAO's network. lightweight_openpose: fast network for CPUs and edge devices, with public
+    weights (Osokin 2018; ours). movenet: faster network with MoveNet's backbone; its heads must be
+    trained (ours)."""
     mtype: Literal["default", "pooling", "open_model_zoo"] = "default"
-    """default, of vgg: strided convolutions with batch normalization; of the others: the published
-    network. pooling: vgg with the classic VGG19 front, which ImageNet weights fit (ours).
-    open_model_zoo: lightweight_openpose as human-pose-estimation-0001 has it (ours)."""
+    """Variant. default: vgg with strided convolutions and batch normalization, or the published
+    network of the other architectures. pooling: vgg with the layers of VGG19, for ImageNet weights
+    (ours). open_model_zoo: lightweight_openpose as in human-pose-estimation-0001 (ours)."""
     use_bias: bool = False
-    """vgg with mtype default: bias of the backbone; must be that of the pretrained weights."""
+    """vgg with mtype default: whether the backbone has biases; must match the pretrained
+    weights."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """lightweight_openpose and movenet: multiplier of all channel counts (ours)."""
+    """lightweight_openpose and movenet: width multiplier of all layers (ours)."""
     batch_norm: bool = True
-    """lightweight_openpose and movenet. false: no batch normalization, as in weights where it was
-    folded into the convolutions (ours)."""
+    """lightweight_openpose and movenet: whether the network has batch normalization; false for
+    weights in which it is folded into the convolutions (ours)."""
     nlayers: Any = ignored_key("the number of layers is fixed by the architecture")
-    add_final_c128_conv: Any = ignored_key(
-        "channel_reduction_conv is always there, as in the original"
-    )
+    add_final_c128_conv: Any = ignored_key("channel_reduction_conv is always present, as in TAO")
 
     @field_validator("architecture", mode="before")
     @classmethod
     def _is_there(cls, name: Any) -> Any:
         if name == "mobilenet":
-            raise ValueError("mobilenet was replaced by lightweight_openpose: train that one")
+            raise ValueError("mobilenet was replaced by lightweight_openpose")
         if name in ("helnet", "resnet"):
             raise ValueError(
-                f"{name}, which NVIDIA does not document, is not there: write vgg, TAO's "
-                "documented network, or lightweight_openpose"
+                f"{name} is not supported (NVIDIA does not document it); use vgg, TAO's documented "
+                "network, or lightweight_openpose"
             )
         return name
 
@@ -61,26 +60,26 @@ class BackboneAttributes(Block):
     def _variant_exists(self) -> BackboneAttributes:
         if self.mtype not in _VARIANTS[self.architecture]:
             variants = " or ".join(_VARIANTS[self.architecture])
-            raise ValueError(f"mtype of {self.architecture} must be {variants}, not {self.mtype}")
+            raise ValueError(f"mtype of {self.architecture} must be {variants}, got {self.mtype}")
         return self
 
     def scaled(self, channels: int) -> int:
-        """Multiply a number of channels by `width`, and round it to a multiple of 8."""
+        """Return a number of channels multiplied by `width`, rounded to a multiple of 8."""
         if self.architecture == "vgg":
             return channels
         return max(8, round(channels * self.width / 8) * 8)
 
     def ignored_keys(self) -> dict[str, str]:
-        """Keys of other architectures, where they are not the default."""
+        """Return keys of other architectures, if their values are not the defaults."""
         reasons = {}
         if self.architecture == "vgg" and self.width != 1:
-            reasons["width"] = "the widths of vgg are fixed"
+            reasons["width"] = "the numbers of channels of vgg are fixed"
         if self.architecture == "vgg" and not self.batch_norm:
-            reasons["batch_norm"] = "mtype says whether a vgg has batch normalization"
+            reasons["batch_norm"] = "mtype determines whether vgg has batch normalization"
         if self.architecture != "vgg" and self.use_bias:
             reasons["use_bias"] = "it follows from batch_norm"
         if self.architecture == "vgg" and self.mtype == "pooling" and not self.use_bias:
-            reasons["use_bias"] = "the pooling variant has biases"
+            reasons["use_bias"] = "the pooling variant always has biases"
         return reasons
 
 
@@ -90,43 +89,41 @@ class ModelConfig(Block):
     class_name: Literal["BpNetLiteModel", "BpNetModel"] = Field(
         default="BpNetLiteModel", alias="__class_name__"
     )
-    """BpNetLiteModel: heatmaps and PAFs share the first convolutions of a stage. BpNetModel, vgg
-    only: they share none, as in the original's larger network, which the guide does not mention."""
+    """BpNetLiteModel: heatmaps and PAFs share the first convolutions of a stage. BpNetModel (vgg
+    only): separate convolutions, as in TAO's larger network, which NVIDIA does not document."""
     backbone_attributes: BackboneAttributes = BackboneAttributes()
     """The feature extractor."""
     stages: Stages = 3
-    """One initial stage and the refinements."""
+    """Number of stages: one initial stage and the refinement stages."""
     heat_channels: int | None = None
-    """Joints + 1, which follows from the pose configuration; another number is an error."""
+    """Number of joints + 1, derived from the pose configuration; another value is an error."""
     paf_channels: int | None = None
-    """Limbs x 2, which follows from the pose configuration; another number is an error."""
-    add_final_c128_conv: Any = ignored_key(
-        "channel_reduction_conv is always there, as in the original"
-    )
+    """Number of limbs x 2, derived from the pose configuration; another value is an error."""
+    add_final_c128_conv: Any = ignored_key("channel_reduction_conv is always present, as in TAO")
     use_self_attention: bool = False
-    """An attention module in every refinement stage."""
+    """Add an attention module to each refinement stage."""
     data_format: Literal["channels_last", "channels_first"] = "channels_last"
-    """Read, without effect: torch chooses its own layout."""
+    """No effect: PyTorch chooses its own memory layout."""
     use_bias: bool = True
-    """Bias of the convolutions behind the backbone."""
+    """Whether the convolutions after the backbone have biases."""
     regularization_type: Literal["l1", "l2", "l1_l2"] = "l1"
-    """l1: factor x sum |w|; l2: factor x sum w^2; l1_l2: both."""
+    """l1: factor x sum of |w|; l2: factor x sum of w^2; l1_l2: both."""
     kernel_regularization_factor: NonNegativeFloat = 5.0e-4
-    """Of the convolutions' kernels; 0 when retraining a pruned network."""
+    """Regularization factor of kernels; set it to 0 for retraining a pruned network."""
     bias_regularization_factor: NonNegativeFloat = 0.0
-    """Of their biases."""
+    """Regularization factor of biases."""
     kernel_initializer: str = "random_normal"
-    """Of the heads of vgg without pooling. xavier: Glorot uniform; anything else: normal with
-    deviation 0.01."""
+    """Initialization of the heads of vgg with mtype default. xavier: Glorot uniform; any other
+    value: normal with standard deviation 0.01."""
     stage1_kernel_sizes: Annotated[tuple[KernelSize, ...], NullIsDefault()] = (3, 3, 3)
-    """vgg only. One convolution each, in the initial stage."""
+    """vgg only: kernel sizes of the convolutions of the initial stage."""
     stageT_kernel_sizes: Annotated[tuple[KernelSize, ...], NullIsDefault()] = (  # noqa: N815 (TAO's name)
         7, 7, 7, 7, 7,
     )  # fmt: skip
-    """vgg only. One convolution each, in every refinement stage."""
+    """vgg only: kernel sizes of the convolutions of each refinement stage."""
 
     def ignored_keys(self) -> dict[str, str]:
-        """Keys of vgg, for our own networks; a layout of the data that is not torch's."""
+        """Return keys of vgg for other networks, and a data format other than the default."""
         reasons = {}
         architecture = self.backbone_attributes.architecture
         if architecture != "vgg":
@@ -136,7 +133,7 @@ class ModelConfig(Block):
         elif self.backbone_attributes.mtype == "pooling":
             reasons["kernel_initializer"] = "vgg with pooling has its own initial weights"
         if self.data_format == "channels_first":
-            reasons["data_format"] = "torch chooses its own layout"
+            reasons["data_format"] = "PyTorch chooses its own memory layout"
         return reasons
 
     @property
@@ -148,38 +145,38 @@ class ModelConfig(Block):
     def _class_fits(self) -> ModelConfig:
         architecture = self.backbone_attributes.architecture
         if self.class_name == "BpNetModel" and architecture != "vgg":
-            raise ValueError(f"BpNetModel is for vgg: {architecture} has BpNetLiteModel's stages")
+            raise ValueError(f"BpNetModel requires vgg; use BpNetLiteModel for {architecture}")
         return self
 
     @field_validator("stage1_kernel_sizes", "stageT_kernel_sizes")
     @classmethod
     def _odd(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if not sizes or any(size % 2 == 0 for size in sizes):
-            raise ValueError("kernel sizes must be odd, and at least one")
+            raise ValueError("expected at least one kernel size, all odd")
         return sizes
 
 
 class FocalLossParams(Block):
-    """The focal weighting: less weight for cells that are nearly right (TAO reference, section 8).
+    """Focal weighting: less weight for cells with small errors (TAO reference, section 8).
 
     A cell's residual is multiplied by |1 - a|^gamma, where a = prediction - alpha on joints and
-    limbs, and a = 1 - prediction - beta on the background. In PAFs negative components weigh as
-    their mirrored ones do.
+    limbs, and a = 1 - prediction - beta on the background. Negative components of PAFs have the
+    same weights as the positive ones of a mirrored image.
     """
 
     use_focal_loss: bool = False
-    """Weigh at all."""
+    """Enable focal weighting."""
     alpha: NonNegativeFloat = 0.1
-    """The smallest weight of a joint or limb (at gamma 1): where the prediction is 1."""
+    """Smallest weight of joints and limbs (with gamma 1), where the prediction is 1."""
     beta: NonNegativeFloat = 0.02
-    """The smallest weight of the background (at gamma 1): where the prediction is 0."""
+    """Smallest weight of the background (with gamma 1), where the prediction is 0."""
     bkg_thresh: Probability = 0.01
-    """Targets up to this are background."""
+    """Largest target value of the background."""
     gamma: NonNegativeFloat = 1.0
-    """Exponent of the weights; 0: all weigh 1."""
+    """Exponent of the weights; 0: all weights are 1."""
 
     def ignored_keys(self) -> dict[str, str]:
-        """All others, where the weighting is off."""
+        """Return all other keys if focal weighting is off."""
         if self.use_focal_loss:
             return {}
         names = ("alpha", "beta", "bkg_thresh", "gamma")
@@ -192,4 +189,4 @@ class LossConfig(Block):
     class_name: Literal["BpNetLoss"] = Field(default="BpNetLoss", alias="__class_name__")
     """The only class."""
     focal_loss_params: FocalLossParams | None = None
-    """The focal weighting; null: none."""
+    """Focal weighting; null: off."""

@@ -1,6 +1,6 @@
-"""Ranges of numbers that several specs use.
+"""Number types with bounds, shared by the specs.
 
-Upper limits refuse values that are valid numbers but would exhaust memory or time, or overflow.
+Upper bounds reject values that would exhaust memory or time, or overflow.
 """
 
 from typing import Annotated
@@ -17,13 +17,13 @@ DecayRate = Annotated[float, Field(ge=0, lt=1)]
 Stages = Annotated[int, Field(ge=1, le=6)]
 MAX_SIDE = 8192
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-"""Height or width of a network input in pixels; more fits into no memory."""
+"""Height or width of a network input in pixels."""
 Factor = Annotated[float, Field(ge=0.01, le=100)]
-"""Of an enlargement or reduction."""
+"""Scale factor."""
 Distance = Annotated[float, Field(ge=-1e5, le=1e5)]
-"""In pixels of an image, with a sign."""
+"""Signed distance in pixels."""
 Offset = Annotated[float, Field(ge=-1e6, le=1e6)]
 Divisor = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""Of pixel values, which normalization divides by one and subtracts the other from."""
+"""Scale and offset of the normalization of pixel values."""
 Deviation = Annotated[float, Field(gt=0, le=1000)]
-"""Standard deviation of a Gaussian or half width of a strip, in pixels or cells."""
+"""Standard deviation of a Gaussian or half width of a limb, in pixels or cells."""

@@ -11,29 +11,29 @@ from bodyposenet.specs.number_types import DecayRate, NonNegativeFloat, Positive
 
 
 class SoftStartAnnealing(Block):
-    """Exponential rise, plateau and exponential fall of the learning rate.
+    """Learning rate with exponential warmup, plateau and exponential decay.
 
     See the TAO reference, section 9.
     """
 
     class_name: Literal["SoftstartAnnealingLearningRateSchedule"] = Field(alias="__class_name__")
-    """Chooses the class."""
+    """Class name."""
     soft_start: Probability = 0.05
-    """Share of the training after which the rate has risen to base_learning_rate."""
+    """Fraction of the training at which the learning rate has reached base_learning_rate."""
     annealing: Probability = 0.5
-    """Share of the training after which it falls, also where soft_start is not over."""
+    """Fraction of the training at which the decay starts, even during the warmup."""
     base_learning_rate: PositiveFloat = 2e-5
-    """The highest rate."""
+    """Largest learning rate."""
     min_learning_rate: PositiveFloat = Field(
         default=8e-8, validation_alias=AliasChoices("min_learning_rate", "minimum_learning_rate")
     )
-    """The rate at the start and at the end; not 0, as it rises and falls exponentially."""
-    last_step: Any = ignored_key("it is computed from the data, as in the original")
+    """Learning rate at the start and at the end; not 0, as warmup and decay are exponential."""
+    last_step: Any = ignored_key("it is computed from the data, as in TAO")
 
     @model_validator(mode="after")
     def _order(self) -> SoftStartAnnealing:
         if self.min_learning_rate > self.base_learning_rate:
-            raise ValueError("min_learning_rate is more than base_learning_rate")
+            raise ValueError("min_learning_rate is larger than base_learning_rate")
         return self
 
 
@@ -41,80 +41,80 @@ class ExponentialDecay(Block):
     """lr = max(learning_rate x decay_rate ^ (epoch / decay_epochs), min_learning_rate)."""
 
     class_name: Literal["BpNetExponentialDecayLRSchedule"] = Field(alias="__class_name__")
-    """Chooses the class."""
+    """Class name."""
     learning_rate: PositiveFloat = 2e-5
-    """The rate at the start."""
+    """Learning rate at the start."""
     decay_epochs: PositiveFloat = 17
-    """Epochs in which the rate falls by decay_rate."""
+    """Number of epochs over which the learning rate is multiplied by decay_rate."""
     decay_rate: PositiveFloat = 0.333
-    """Factor per decay_epochs."""
+    """Factor per decay_epochs epochs."""
     min_learning_rate: NonNegativeFloat = 8.18938e-08
-    """The rate never falls below."""
+    """Lower limit of the learning rate."""
     staircase: bool = False
-    """Fall in steps, once per decay_epochs."""
+    """Decay in steps, every decay_epochs epochs."""
 
 
 Schedule = Annotated[SoftStartAnnealing | ExponentialDecay, Field(discriminator="class_name")]
 
 
 class WeightedMomentum(Block):
-    """Momentum SGD with a learning rate multiplier per layer (TAO reference, section 9)."""
+    """SGD with momentum and a learning rate multiplier per layer (TAO reference, section 9)."""
 
     class_name: Literal["WeightedMomentumOptimizer"] = Field(alias="__class_name__")
-    """Chooses the class."""
+    """Class name."""
     learning_rate_schedule: Schedule
-    """The learning rate over the training."""
+    """Learning rate schedule."""
     grad_weights_dict: dict[str, NonNegativeFloat] | None = None
-    """Layer name, or a regular expression on it -> multiplier; goes before the stage-wise table.
-    0 freezes a layer: its gradient is not calculated."""
+    """Learning rate multipliers by layer name or regular expression; they override
+    use_stagewise_lr_multipliers. 0 freezes a layer: its gradient is not computed."""
     weight_default_value: NonNegativeFloat = 1.0
-    """Multiplier of all other layers."""
+    """Learning rate multiplier of all other layers."""
     freeze_batch_norm: bool = True
-    """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
-    gathering them (ours)."""
+    """Use the running statistics of frozen batch normalization layers and do not update them
+    (ours); false: update them."""
     momentum: Probability = 0.9
-    """Share of the last step that is kept; 0: plain gradient descent."""
+    """Momentum; 0: plain SGD."""
     use_nesterov: bool = False
-    """Nesterov's momentum; needs a momentum over 0."""
+    """Nesterov momentum; requires momentum > 0."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> WeightedMomentum:
         if self.use_nesterov and self.momentum == 0:
-            raise ValueError("use_nesterov needs a momentum over 0")
+            raise ValueError("use_nesterov requires momentum > 0")
         return self
 
 
 class AdamW(Block):
-    """AdamW, with the same schedules and multipliers (ours)."""
+    """AdamW with the same schedules and multipliers (ours)."""
 
     class_name: Literal["AdamW"] = Field(alias="__class_name__")
-    """Chooses the class."""
+    """Class name."""
     learning_rate_schedule: Schedule
-    """The learning rate over the training."""
+    """Learning rate schedule."""
     grad_weights_dict: dict[str, NonNegativeFloat] | None = None
-    """Layer name, or a regular expression on it -> multiplier. 0 freezes a layer: its gradient is
-    not calculated."""
+    """Learning rate multipliers by layer name or regular expression. 0 freezes a layer: its
+    gradient is not computed."""
     weight_default_value: NonNegativeFloat = 1.0
-    """Multiplier of all other layers."""
+    """Learning rate multiplier of all other layers."""
     freeze_batch_norm: bool = True
-    """Frozen batch normalization keeps its statistics and normalizes with them; false: it goes on
-    gathering them."""
+    """Use the running statistics of frozen batch normalization layers and do not update them;
+    false: update them."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
-    """Decay rates of the mean and of the square of the gradients."""
+    """Decay rates of the running averages of the gradient and of its square."""
     weight_decay: NonNegativeFloat = 0.01
-    """Share of a weight that is taken off per step, times the learning rate."""
+    """Decoupled weight decay."""
 
 
 class Muon(AdamW):
-    """Muon for kernels that mix channels, AdamW for all else, at one learning rate (ours).
+    """Muon for convolution kernels, AdamW for all other weights, at one learning rate (ours).
 
-    The outputs' kernels and those of depthwise convolutions are AdamW's.
+    AdamW also optimizes the kernels of the output layers and of depthwise convolutions.
     """
 
     class_name: Literal["Muon"] = Field(alias="__class_name__")  # type: ignore[assignment]
-    """Chooses the class."""
+    """Class name."""
     momentum: DecayRate = 0.95
-    """Share of the last direction that Muon keeps."""
+    """Momentum of Muon."""
 
 
 Optimizer = Annotated[WeightedMomentum | AdamW | Muon, Field(discriminator="class_name")]

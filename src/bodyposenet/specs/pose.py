@@ -1,4 +1,4 @@
-"""A category in COCO's convention: the keypoints of a dataset, or the joints of a network."""
+"""Keypoint categories in COCO's format, and the pose configuration of a network."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ Sigma = Annotated[float, Field(ge=1e-4, le=10)]
 
 
 class KeypointCategory(Block):
-    """The keypoints of a person and the limbs between them."""
+    """Keypoints of a person, and limbs between them."""
 
     supercategory: str = "person"
-    """Free."""
+    """Any text."""
     id: int = 1
-    """Of a dataset: the id of the annotation file's category of people, if none has the name; its
-    keypoints must be these, unless the spec gives no name."""
+    """Datasets only: id of the category of people in the annotation file, used if no category has
+    the name and the keypoints match, or if the spec has an id but no name."""
     name: str = "person"
-    """Of a dataset: the name of the annotation file's category of people, in any case. If none has
-    the name, nor the id and the keypoints, people are those of the only one that has keypoints."""
+    """Datasets only: name of the category of people in the annotation file, in any case. If no
+    category matches by name, or by id and keypoints, the only category with keypoints is used."""
     num_joints: int
     """Number of keypoints."""
     keypoints: tuple[str, ...] = Field(max_length=512)
-    """Their names; of a network, in the order of its heatmaps. Annotation files are read by name;
-    if they name no keypoints, these are in their order.
-    `left` and `right`, or `l` and `r`, in a name make pairs: `left_hip`, `RightHip`, `hip-l`."""
+    """Names of the keypoints; of a network, in the order of its heatmaps. Keypoints of annotation
+    files are matched by name, or by order if the file has no names. Left and right keypoints are
+    paired by `left` and `right`, or `l` and `r`, in the name: `left_hip`, `RightHip`, `hip-l`."""
     skeleton: tuple[tuple[int, int], ...] = Field(default=(), max_length=2048)
-    """Limbs as pairs of keypoints counted from 1. In PAF order; those of a dataset are not used."""
+    """Limbs as pairs of keypoint numbers (from 1), in the order of the PAFs; ignored in
+    datasets."""
     skeleton_edge_names: tuple[tuple[str, str], ...] = Field(default=(), max_length=2048)
-    """The same limbs by name."""
+    """The same limbs as pairs of names."""
     sigmas: tuple[Sigma, ...] = ()
-    """OKS sigmas of the keypoints (ours); by default COCO's, by the joint's name."""
+    """OKS sigmas of the keypoints (ours). Default: COCO's sigmas, by name."""
 
     @model_validator(mode="after")
     def _counts_agree(self) -> KeypointCategory:
         if self.num_joints != len(self.keypoints):
             raise ValueError(
-                f"num_joints is {self.num_joints}, but {len(self.keypoints)} keypoints are named"
+                f"num_joints is {self.num_joints}, but there are {len(self.keypoints)} keypoints"
             )
         if len(set(self.keypoints)) != len(self.keypoints):
-            raise ValueError("a keypoint is named twice")
+            raise ValueError("repeated keypoint names")
         if self.sigmas and len(self.sigmas) != len(self.keypoints):
-            raise ValueError(f"{len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
+            raise ValueError(
+                f"expected {len(self.keypoints)} sigmas, one per keypoint, got {len(self.sigmas)}"
+            )
         return self
 
 
@@ -60,39 +63,38 @@ _OLD_AUXILIARY_LIMBS = "completing_limbs"
 
 
 class PoseCategory(KeypointCategory):
-    """The joints and limbs that the network predicts; either list of limbs is enough."""
+    """Joints and limbs that the network predicts; one of both lists of limbs is sufficient."""
 
     derived_joints: dict[str, tuple[str, str]] | None = None
-    """Joint -> the two joints it lies between, for datasets that lack it (ours).
-    By default a neck lies between the shoulders."""
+    """Joints that are the midpoint of two others, for datasets without them (ours). Default: neck,
+    between the shoulders."""
     auxiliary_limbs: tuple[tuple[str, str], ...] | None = Field(
         default=None, validation_alias=AliasChoices("auxiliary_limbs", _OLD_AUXILIARY_LIMBS)
     )
-    """Limbs by name that `mode: accurate` assembles last and that start no person (ours).
-    By default those between a shoulder and an ear."""
+    """Limbs, as pairs of names, that `mode: accurate` assembles last and that do not start a person
+    (ours). Default: those between a shoulder and an ear."""
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:
         if len(self.keypoints) < 2:
             raise ValueError(
-                "at least two keypoints are needed, and a limb between them: people are assembled "
-                "along limbs"
+                "expected at least two keypoints and a limb: people are assembled along limbs"
             )
         if not self.skeleton and not self.skeleton_edge_names:
-            raise ValueError("no limbs: give skeleton or skeleton_edge_names")
+            raise ValueError("missing limbs: set skeleton or skeleton_edge_names")
         for name in {name for edge in self.skeleton_edge_names for name in edge}:
             if name not in self.keypoints:
-                raise ValueError(f"skeleton_edge_names: {name} is no keypoint")
+                raise ValueError(f"skeleton_edge_names: {name} is not a keypoint")
         for start, end in self.skeleton:
             if start == end or min(start, end) < 1 or max(start, end) > self.num_joints:
                 raise ValueError(
-                    f"skeleton: [{start}, {end}] is no pair of keypoints (counted from 1)"
+                    f"skeleton: [{start}, {end}] is not a pair of keypoint numbers (from 1)"
                 )
         named = [
             (self.keypoints[start - 1], self.keypoints[end - 1]) for start, end in self.skeleton
         ]
         if self.skeleton and self.skeleton_edge_names and named != list(self.skeleton_edge_names):
-            raise ValueError("skeleton and skeleton_edge_names do not name the same limbs")
+            raise ValueError("skeleton and skeleton_edge_names have different limbs")
         for edge in self.auxiliary_limbs or ():
             if edge not in (self.skeleton_edge_names or named):
                 raise ValueError(f"auxiliary_limbs: {list(edge)} is not one of the limbs")
@@ -100,19 +102,19 @@ class PoseCategory(KeypointCategory):
 
 
 class PoseConfiguration(Spec):
-    """The pose configuration (TAO reference, section 2.2)."""
+    """Pose configuration of a network (TAO reference, section 2.2)."""
 
     pose_config_type: str
-    """Its name."""
+    """Name of the pose configuration."""
     categories: tuple[PoseCategory, ...] = Field(min_length=1, max_length=1)
-    """One category: people."""
+    """A single category, for people."""
 
     @classmethod
     def normalized_content(cls, file: SpecFile) -> dict[str, Any]:
-        """Return the content of a file; an older name in it is mentioned in the log.
+        """Return the content of a file; a deprecated key is logged.
 
         Raises:
-            BodyPoseNetError: The file is broken.
+            BodyPoseNetError: The file is invalid.
         """
         content = super().normalized_content(file)
         categories = content.get("categories")
@@ -124,19 +126,22 @@ class PoseConfiguration(Spec):
 
 
 def bundled_pose_configuration(name: str) -> Path | None:
-    """The pose configuration of that bare name that comes with the package, if there is one."""
+    """Return the path of a pose configuration in the package by file name, or None."""
     path = Path(str(files("bodyposenet") / "resources" / "pose")) / name
     return path if is_file(path) else None
 
 
 def load_skeleton(path: str | Path) -> Skeleton:
-    """Read a pose configuration.
+    """Load the skeleton of a pose configuration.
 
     Args:
-        path: A file, or the bare name of a configuration that comes with the package.
+        path: File, or the name of a pose configuration that is included in the package.
+
+    Returns:
+        The skeleton.
 
     Raises:
-        BodyPoseNetError: The file is missing or wrong.
+        BodyPoseNetError: The file is missing or invalid.
     """
     path = Path(path)
     if not exists(path) and path.name == str(path):

@@ -1,6 +1,7 @@
-"""The text of a spec file: its content as plain values, and the line of each of them.
+"""Parse spec files (JSON and YAML) and find the lines of their keys, for error messages.
 
-Spec files may come from anywhere: size, nesting and what YAML's aliases expand to are bounded.
+Spec files can come from untrusted sources, so size, nesting and expansion of YAML aliases are
+limited.
 """
 
 from __future__ import annotations
@@ -19,44 +20,44 @@ from bodyposenet.errors import BodyPoseNetError
 Location = tuple[str | int, ...]
 
 _MAX_BYTES = 2**18
-"""Specs have some kilobytes; PyYAML takes up to 20 s for a megabyte."""
+"""Specs have a few kilobytes; PyYAML needs up to 20 s for a megabyte."""
 _MAX_DEPTH = 50
 _MAX_VALUES = 100_000
-"""After YAML's aliases are expanded: a few hundred bytes of them can stand for billions."""
+"""With YAML aliases expanded, by which a few hundred bytes can represent billions of values."""
 
 
 class SpecFile:
-    """A spec file: JSON if its name ends so, else YAML.
+    """A spec file in JSON (extension .json) or YAML.
 
     Args:
-        path: The file, as the user named it.
-        text: What it holds.
+        path: Path of the file, as given by the user.
+        text: Text of the file.
     """
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.text = text
         self.moved: dict[Location, Location] = {}
-        """Blocks that the content has in another place: place -> place in the file."""
+        """Locations in the file of blocks that were moved, by their location in the content."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the file.
 
         Raises:
-            BodyPoseNetError: It is missing, not a text file or larger than 256 kB.
+            BodyPoseNetError: The file is missing, not a text file or larger than 256 kB.
         """
         try:
             with open(path, "rb") as file:
                 content = file.read(_MAX_BYTES + 1)
             if len(content) > _MAX_BYTES:
                 raise BodyPoseNetError(
-                    f"{path}: larger than {_MAX_BYTES // 2**10} kB", "Give a JSON or YAML spec."
+                    f"{path}: larger than {_MAX_BYTES // 2**10} kB", "Use a spec in JSON or YAML."
                 )
             return cls(path, content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise BodyPoseNetError(
-                f"{path}: not a text file", "Give a JSON or YAML spec."
+                f"{path}: not a text file", "Use a spec in JSON or YAML."
             ) from error
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             raise BodyPoseNetError(
@@ -65,49 +66,52 @@ class SpecFile:
             ) from error
 
     def content(self) -> dict[str, Any]:
-        """The keys and values of the file.
+        """Parse the file.
+
+        Returns:
+            Its keys and values.
 
         Raises:
-            BodyPoseNetError: The file is broken, too large once its aliases are expanded, or gives
-                a key twice.
+            BodyPoseNetError: The file is invalid, too large with its aliases expanded, or has a
+                repeated key.
         """
         try:
             content = self._parse()
         except json.JSONDecodeError as error:
-            raise self._broken("JSON", error.lineno, error.msg) from error
+            raise self._syntax_error("JSON", error.lineno, error.msg) from error
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise self._broken("YAML", line, error.problem or error.context or "") from error
+            raise self._syntax_error("YAML", line, error.problem or error.context or "") from error
         except yaml.reader.ReaderError as error:
             line = self.text.count("\n", 0, error.position) + 1
-            raise self._broken("YAML", line, f"character {error.character!r}") from error
+            raise self._syntax_error("YAML", line, f"character {error.character!r}") from error
         except RecursionError as error:
             raise self._too_deep() from error
         except ValueError as error:
-            raise BodyPoseNetError(f"{self.path}: holds a number too long to be read") from error
+            raise BodyPoseNetError(f"{self.path}: a number has too many digits") from error
         if not isinstance(content, dict):
-            raise BodyPoseNetError(f"{self.path}: the file holds no keys and values")
+            raise BodyPoseNetError(f"{self.path}: expected keys and values at the top level")
         return content
 
     def error(self, location: Location, message: str, remedy: str = "") -> BodyPoseNetError:
-        """An error at a place in the file: `file:line: path: message`."""
+        """Create an error about a key: `file:line: key: message`."""
         return BodyPoseNetError(f"{self.place(location)}: {message}", remedy)
 
     def place(self, location: Location) -> str:
-        """A place in the file: `file:line: path`."""
+        """Return the position of a key: `file:line: key`."""
         path = ".".join(str(part) for part in self._in_file(location))
         return f"{self.path}:{self.line(location)}: {path}"
 
     def not_text(self, character: str) -> BodyPoseNetError:
-        """An error for a character that no text can hold: half of a surrogate pair."""
+        """Create an error for an unpaired surrogate, which is not a character."""
         escape = f"\\u{ord(character):04x}"
         line = self.text.lower().partition(escape)[0].count("\n") + 1
         return BodyPoseNetError(
-            f"{self.path}:{line}: {escape} is half of a character", "Write the whole character."
+            f"{self.path}:{line}: unpaired surrogate {escape}", "Write the complete character."
         )
 
     def line(self, location: Location) -> int:
-        """Line of the deepest part of the location that the file holds, from 1."""
+        """Return the line, from 1, of the longest part of a location that is in the file."""
         node, line = self._node, 1
         for part in self._in_file(location):
             found = _child(node, part)
@@ -117,7 +121,7 @@ class SpecFile:
         return line
 
     def written(self, location: Location) -> Location:
-        """The location without the parts between, which are in no file (pydantic's own)."""
+        """Return a location without the parts that pydantic inserts, which are not in the file."""
         location = self._in_file(location)
         node, parts = self._node, list(location[-1:])
         for part in location[:-1]:
@@ -128,10 +132,10 @@ class SpecFile:
         return tuple(parts)
 
     def without(self, key: str) -> str:
-        """The text without a key of the top level, its value and the comments behind it.
+        """Return the text without a top-level key, its value and the comments after it.
 
-        Where the key has no lines of its own (JSON, a flow mapping, a merge), the rest is written
-        anew.
+        If the key is not on separate lines (JSON, flow mappings, merge keys), the rest is
+        formatted as JSON.
         """
         content, node = self.content(), self._node
         if key not in content:
@@ -147,7 +151,7 @@ class SpecFile:
         return json.dumps(rest, indent=2) + "\n"
 
     def _in_file(self, location: Location) -> Location:
-        """The location as the file has it."""
+        """Return the location in the file of a block that was moved."""
         for place, written in self.moved.items():
             if location[: len(place)] == place:
                 return (*written, *location[len(place) :])
@@ -165,36 +169,36 @@ class SpecFile:
             if node is None:
                 return None
             self._check_size(node)
-            self._refuse_repeated_keys(node)
+            self._check_repeated_keys(node)
             return loader.construct_document(node)
         finally:
             loader.dispose()
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """An object of a JSON file.
+        """Create the dictionary of a JSON object.
 
         Raises:
-            BodyPoseNetError: A key is given twice.
+            BodyPoseNetError: A key is repeated.
         """
         content: dict[str, Any] = {}
         for key, value in pairs:
             if key in content:
-                self._refuse_repeated_keys(self._node)
-                raise BodyPoseNetError(f"{self.path}: the key {key!r} is given twice")
+                self._check_repeated_keys(self._node)
+                raise BodyPoseNetError(f"{self.path}: repeated key {key!r}")
             content[key] = value
         return content
 
-    def _refuse_repeated_keys(self, root: yaml.Node | None) -> None:
+    def _check_repeated_keys(self, root: yaml.Node | None) -> None:
         for key, line in _repeated_keys(root):
-            raise BodyPoseNetError(f"{self.path}:{line}: the key {key!r} is given twice")
+            raise BodyPoseNetError(f"{self.path}:{line}: repeated key {key!r}")
 
     def _check_size(self, root: yaml.Node) -> None:
-        """Refuse a tree that is too deep, or too large once its aliases are expanded.
+        """Check depth and number of values of a YAML tree, with aliases expanded.
 
         Raises:
-            BodyPoseNetError: It is.
+            BodyPoseNetError: The tree is too deep or too large.
         """
-        sizes: dict[int, int] = {}  # of nodes that are complete; 0 where one is being counted
+        sizes: dict[int, int] = {}  # number of values by node id; 0 while it is being counted
 
         def size(node: yaml.Node, depth: int) -> int:
             if depth > _MAX_DEPTH:
@@ -203,12 +207,14 @@ class SpecFile:
                 sizes[id(node)] = 0
                 sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
             elif not sizes[id(node)]:
-                raise self._broken("YAML", node.start_mark.line + 1, "an alias within itself")
+                raise self._syntax_error(
+                    "YAML", node.start_mark.line + 1, "an alias contains itself"
+                )
             if sizes[id(node)] > _MAX_VALUES:
                 line = node.start_mark.line + 1
                 raise BodyPoseNetError(
-                    f"{self.path}:{line}: more than {_MAX_VALUES} values, aliases expanded",
-                    "Write fewer values or aliases (*name).",
+                    f"{self.path}:{line}: more than {_MAX_VALUES} values with aliases expanded",
+                    "Use fewer values or aliases (*name).",
                 )
             return sizes[id(node)]
 
@@ -216,18 +222,18 @@ class SpecFile:
 
     def _too_deep(self, line: int = 1) -> BodyPoseNetError:
         return BodyPoseNetError(
-            f"{self.path}:{line}: values are nested more than {_MAX_DEPTH} deep",
-            "Write fewer levels of blocks or lists.",
+            f"{self.path}:{line}: more than {_MAX_DEPTH} levels of nesting",
+            "Use fewer levels of blocks or lists.",
         )
 
-    def _broken(self, language: str, line: int, problem: str) -> BodyPoseNetError:
+    def _syntax_error(self, language: str, line: int, problem: str) -> BodyPoseNetError:
         return BodyPoseNetError(f"{self.path}:{line}: not valid {language}: {problem}")
 
     @cached_property
     def _node(self) -> yaml.Node | None:
-        """The file as a tree that knows its lines; JSON is YAML too, but for tabs.
+        """YAML tree of the file, with lines; JSON is also valid YAML, except for tabs.
 
-        None for the rare JSON that no YAML reader takes (a key whose colon is on the next line).
+        None for JSON that is not valid YAML, such as a key with its colon on the next line.
         """
         try:
             return yaml.compose(self.text.replace("\t", " "), Loader=_Loader)
@@ -236,16 +242,15 @@ class SpecFile:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML where `2e-5` is a float (as in YAML 1.2), `None` is null and a date is a string.
+    """YAML loader for which `2e-5` is a float (as in YAML 1.2), `None` is null, a date is a string.
 
-    Explicit tags (`!!int`) other than those of JSON's types are errors, as are values that do not
-    fit their tag.
+    Explicit tags (`!!int`) are allowed for JSON types only, and their values must match.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError) as error:  # PyYAML's own for `!!int x` and `!!bool 1`
+        except (ValueError, KeyError) as error:  # of PyYAML for `!!int x` and `!!bool 1`
             raise yaml.constructor.ConstructorError(
                 None, None, f"not a value of the type {node.tag}", node.start_mark
             ) from error
@@ -274,7 +279,7 @@ _Loader.yaml_constructors = {
 
 
 def _depth(value: Any) -> int:
-    """How deep lists and dictionaries are nested: 1 for a plain value."""
+    """Return the depth of nested lists and dictionaries: 1 for a plain value."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -284,13 +289,13 @@ def _depth(value: Any) -> int:
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
-    """The nodes right below a node of YAML's tree; keys are nodes as well."""
+    """Yield the child nodes of a YAML node, including keys."""
     for child in node.value if isinstance(node, yaml.CollectionNode) else ():
         yield from child if isinstance(child, tuple) else (child,)
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | None:
-    """The value of a key or an index, and its line."""
+    """Return the value node of a key or an index and its line, or None."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == part:
@@ -302,7 +307,7 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | N
 
 
 def _repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    """Keys that one mapping holds twice, and the line of the second."""
+    """Yield repeated keys of mappings, and the line of the repetition."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()

@@ -34,50 +34,50 @@ from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
 from bodyposenet.specs.spec_file import SpecFile
 
 DEFAULT_WEIGHTS = "default"
-"""Name of the package's own model in `pretrained_weights` and `checkpoint_path`."""
+"""Name of the default model in `pretrained_weights` and `checkpoint_path`."""
 
 
 class FinetuningConfig(Block):
-    """Start from a checkpoint or from any other model file (TAO reference, section 10.3)."""
+    """Fine-tuning from a checkpoint or any other model file (TAO reference, section 10.3)."""
 
     is_finetune_exp: bool = False
     """Start from checkpoint_path."""
     checkpoint_path: str | None = None
-    """A `model.epoch-N.tlt`: its weights, and the optimizer's state of the `.state` beside it where
-    that fits; or whatever pretrained_weights takes."""
+    """Checkpoint `model.epoch-N.tlt`, whose weights are loaded, with the optimizer state of its
+    `.state` file if it matches; or any value of pretrained_weights."""
     ckpt_epoch_num: NonNegativeInt = 0
-    """Epochs count from here; the schedule runs over the epochs that remain."""
+    """Number of the first epoch; the learning rate schedule covers the remaining epochs."""
 
     @model_validator(mode="after")
     def _checkpoint_named(self) -> FinetuningConfig:
         if self.is_finetune_exp and not self.checkpoint_path:
-            raise ValueError("is_finetune_exp needs a checkpoint_path")
+            raise ValueError("is_finetune_exp requires checkpoint_path")
         return self
 
 
 class Distillation(Block):
-    """Learn from a trained network as well: from a `teacher`, or from `maps` (ours)."""
+    """Knowledge distillation from a `teacher` network, or from its precomputed `maps` (ours)."""
 
     teacher: str | None = None
-    """A trained model of ours, `.tlt` or exported, or a Python file, which is executed and whose
-    function `open_teacher()` opens any other, run on every sample; joints and limbs that it lacks
-    are learned from the labels. `-k` opens it where it is sealed."""
+    """Trained model (`.tlt` or exported; `-k` is the key if it is encrypted), which runs on each
+    sample; or a Python file, which is executed and whose function `open_teacher()` returns another
+    model. Joints and limbs that it does not have are learned from the labels only."""
     maps: str | None = None
-    """A folder of maps that a teacher made of whole photos beforehand; they are moved into each
-    sample. Exactly one of teacher and maps must be given."""
+    """Folder of precomputed maps of a teacher for whole photos, which are warped into each sample.
+    Exactly one of teacher and maps is required."""
     weight: Probability = 0.5
-    """Share of the loss that compares with the teacher's maps, for joints and limbs that it knows;
-    the labels have the rest."""
+    """Weight of the loss against the teacher's maps, for the joints and limbs that it has; the
+    labels have the remaining weight."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Distillation:
         if (self.teacher is None) == (self.maps is None):
-            raise ValueError("needs exactly one of teacher and maps")
+            raise ValueError("exactly one of teacher and maps is required")
         return self
 
 
 class TrainSpec(Spec):
-    """The whole training."""
+    """Settings of a training."""
 
     also_top_level: ClassVar = {
         "augmentation_config": "dataloader",
@@ -85,9 +85,9 @@ class TrainSpec(Spec):
     }
 
     class_name: Literal["BpNetTrainer"] = Field(default="BpNetTrainer", alias="__class_name__")
-    """The only class."""
+    """Class name."""
     checkpoint_dir: str | None = None
-    """Results folder where `-r` is not given."""
+    """Results folder, if `-r` is not given."""
     log_every_n_secs: PositiveFloat = 30
     """Seconds between log lines."""
     checkpoint_n_epoch: PositiveInt = Field(
@@ -95,88 +95,91 @@ class TrainSpec(Spec):
     )
     """Epochs between checkpoints."""
     checkpoint_every_n_secs: PositiveFloat | None = None
-    """Seconds between saves of the exact position within an epoch (ours), for machines that may be
-    taken away; null: at the end of epochs only."""
+    """Seconds between saves of the training state within an epoch (ours), for preemptible machines;
+    null: only at the end of epochs."""
     num_epoch: PositiveInt = 100
-    """Epochs to train."""
+    """Number of epochs."""
     summary_every_n_steps: PositiveInt = 20
     """Steps between TensorBoard scalars."""
     infrequent_summary_every_n_steps: NonNegativeInt = 0
-    """Read, without effect: TensorBoard pictures are written at every validation."""
+    """No effect: TensorBoard images are written at each validation."""
     validation_every_n_epoch: PositiveInt = 5
     """Epochs between validations."""
     max_ckpt_to_keep: PositiveInt = 100
-    """The oldest checkpoints are removed."""
+    """Number of checkpoints that are kept; older ones are removed."""
     random_seed: Seed = 42
-    """Of initial weights, order and augmentation."""
+    """Random seed of initial weights, order of samples and augmentation."""
     pretrained_weights: str | None = None
-    """default: the package's own model; .tlt or .onnx of ours; TAO 5's .hdf5; lightweight OpenPose
-    as the Open Model Zoo's .xml or Osokin's .pth; VGG19 as Keras' .h5 or .safetensors; MoveNet's
-    trunk as .safetensors. Joints and limbs match by name."""
+    """Initial weights. default: the default model; or a file: .tlt or .onnx of ours; .hdf5 of TAO
+    5; lightweight OpenPose of the Open Model Zoo (.xml) or Osokin (.pth); VGG19 of Keras (.h5) or
+    as .safetensors; MoveNet's backbone as .safetensors. Joints and limbs are matched by name."""
     load_graph: bool = False
-    """Take the network's architecture and widths from pretrained_weights too (pruned networks, the
-    default model); regularization is off then."""
+    """Also use the architecture of pretrained_weights (required for pruned networks and the default
+    model); disables regularization."""
     finetuning_config: Annotated[FinetuningConfig, NullIsDefault()] = FinetuningConfig()
-    """Start from the weights, and where it fits the optimizer, of a checkpoint or another model."""
+    """Fine-tuning from a checkpoint or another model."""
     use_stagewise_lr_multipliers: bool = False
-    """Learning rate x 4 in the refinement stages, and x 2 for biases."""
+    """Multiply the learning rate by 4 in refinement stages, and by 2 for biases."""
     lr_scaling: Literal["none", "linear"] = "none"
-    """linear: the learning rate times the number of GPUs (ours); none: as it stands, as in TAO."""
+    """linear: multiply the learning rate by the number of GPUs (ours); none: do not scale, as
+    TAO."""
     accumulate_steps: PositiveInt = 1
-    """Batches whose gradients are averaged before each step of the optimizer (ours)."""
+    """Number of batches over which gradients are averaged before an optimizer step (ours)."""
     clip_grad_norm: PositiveFloat | None = None
-    """Largest norm of all gradients together; longer ones are scaled down to it (ours)."""
+    """Clip the total norm of the gradients to this value (ours)."""
     ema_decay: DecayRate | None = None
-    """Keep a moving average of the weights, with this share of the old ones per step, save it as
-    the model and evaluate it (ours); over the first steps the share is smaller."""
+    """Decay per step of an exponential moving average of the weights, which is evaluated and saved
+    as the model (ours); smaller during the first steps."""
     torch_compile: bool = False
-    """Compile the network with torch.compile: slower to start, faster steps (ours)."""
+    """Compile the network with torch.compile (ours): slower start, faster steps."""
     sync_batch_norm: bool = False
-    """Share the statistics of batch normalization between GPUs (ours); CUDA only."""
+    """Synchronize the statistics of batch normalization between GPUs (ours); CUDA only."""
     distillation: Distillation | None = None
-    """Learn from a trained network as well (ours)."""
+    """Knowledge distillation (ours)."""
     final_model_name: str = "bpnet_model"
-    """Name of the trained model's file, without `.tlt`; not that of a checkpoint."""
+    """File name of the trained model, without `.tlt`."""
     validation_max_images: PositiveInt | None = None
-    """At most so many test images per dataset for the AP while training (ours); null: all."""
+    """Largest number of test images per dataset for the AP during training (ours); null: all."""
     inference_spec: str | None = None
-    """Settings of the AP while training; by default the training size, padded."""
+    """Inference spec for the AP during training. Default: input size of the training, padded
+    images."""
     dataloader: Dataloader
-    """Where training samples come from."""
+    """Training data."""
     model: ModelConfig = ModelConfig()
-    """The network."""
+    """Network."""
     loss: LossConfig = LossConfig()
-    """The loss."""
+    """Loss."""
     optimizer: Optimizer
-    """The optimizer and its learning rate."""
-    key: Any = ignored_key("give the key with -k; it is never stored")
-    evaluator: Any = ignored_key("the original reads it and does nothing with it")
-    hooks: Any = ignored_key("there are no hooks")
+    """Optimizer and learning rate schedule."""
+    key: Any = ignored_key("set the key with -k; it is never stored")
+    evaluator: Any = ignored_key("TAO reads it, but does not use it")
+    hooks: Any = ignored_key("hooks are not supported")
 
     @field_validator("final_model_name")
     @classmethod
     def _plain_file_name(cls, name: str) -> str:
         if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in (".", ".."):
-            raise ValueError("must be the name of a file, without a folder")
+            raise ValueError("must be a file name without a folder")
         if re.fullmatch(r"model\.epoch-\d+", name):
-            raise ValueError("is the name of a checkpoint")
+            raise ValueError("must not be the name of a checkpoint")
         return name
 
     def ignored_keys(self) -> dict[str, str]:
-        """Pictures at 0 steps, as in the guide, are no wish; a checkpoint holds the weights."""
+        """Return keys without effect; 0 steps between images, as in the guide, do not count."""
         reasons = {}
         if self.infrequent_summary_every_n_steps:
-            why = "pictures are written at every validation"
-            reasons["infrequent_summary_every_n_steps"] = why
+            reason = "images are written at each validation"
+            reasons["infrequent_summary_every_n_steps"] = reason
         if self.pretrained_weights and self.finetuning_config.is_finetune_exp:
-            reasons["pretrained_weights"] = "finetuning_config.checkpoint_path holds the weights"
+            reasons["pretrained_weights"] = "finetuning_config.checkpoint_path overrides it"
         return reasons
 
     @classmethod
     def parse(cls, text: str) -> TrainSpec | None:
-        """A spec from its text, as a checkpoint keeps it; None where this version cannot read it.
+        """Parse the text of a spec, as saved in checkpoints, without checking its paths.
 
-        Files that it names are not looked for.
+        Returns:
+            The spec, or None if this version does not support it.
         """
         try:
             content = cls.normalized_content(SpecFile(Path("spec.yaml"), text))
@@ -185,10 +188,10 @@ class TrainSpec(Spec):
             return None
 
     def check(self) -> None:
-        """Maps, channels, datasets and the start fit one another.
+        """Check that map sizes, channels, datasets and initial weights are consistent.
 
         Raises:
-            BodyPoseNetError: They do not, or the pose configuration is missing or wrong.
+            BodyPoseNetError: They are not, or the pose configuration is missing or invalid.
         """
         self._check_maps()
         self._check_datasets()
@@ -200,19 +203,23 @@ class TrainSpec(Spec):
         if pose.target_shape is not None and pose.target_shape != cells:
             self.fail(
                 "dataloader.pose_config.target_shape",
-                f"{list(pose.target_shape)} does not fit an input of {dims.height} x {dims.width} "
-                f"at stride {STRIDE}",
-                f"Write [{cells[0]}, {cells[1]}], or leave it out.",
+                f"expected [{cells[0]}, {cells[1]}] for an input of {dims.height} x {dims.width} "
+                f"with stride {STRIDE}, got {list(pose.target_shape)}",
+                f"Set it to [{cells[0]}, {cells[1]}], or remove it.",
             )
         skeleton = self.skeleton
-        wanted = {"heat_channels": skeleton.heatmap_channels, "paf_channels": skeleton.paf_channels}
-        for key, channels in wanted.items():
+        expected = {
+            "heat_channels": skeleton.heatmap_channels,
+            "paf_channels": skeleton.paf_channels,
+        }
+        for key, channels in expected.items():
             if getattr(self.model, key) not in (None, channels):
                 self.fail(
                     f"model.{key}",
-                    f"{getattr(self.model, key)} does not fit the skeleton {skeleton.name}, with "
-                    f"{len(skeleton.joints)} joints and {len(skeleton.limbs)} limbs",
-                    f"Write {key}: {channels}, or leave it out.",
+                    f"expected {channels} for {len(skeleton.joints)} joints and "
+                    f"{len(skeleton.limbs)} limbs of {skeleton.name}, got "
+                    f"{getattr(self.model, key)}",
+                    f"Set {key}: {channels}, or remove it.",
                 )
 
     def _check_datasets(self) -> None:
@@ -221,7 +228,7 @@ class TrainSpec(Spec):
             if name not in datasets.dataset_specs:
                 self.fail(
                     ("dataloader", "dataset_config", "root_data_paths", name),
-                    "no such name in dataset_specs" + suggestion(name, datasets.dataset_specs),
+                    "not in dataset_specs" + suggestion(name, datasets.dataset_specs),
                 )
 
     def _check_start(self) -> None:
@@ -229,48 +236,50 @@ class TrainSpec(Spec):
         if self.load_graph and not (self.pretrained_weights or tuning.is_finetune_exp):
             self.fail(
                 "load_graph",
-                "needs pretrained_weights",
-                "Name the model whose graph is to be loaded.",
+                "requires pretrained_weights",
+                "Set pretrained_weights to the model whose architecture is loaded.",
             )
         if tuning.is_finetune_exp and tuning.ckpt_epoch_num >= self.num_epoch:
             self.fail(
                 "finetuning_config.ckpt_epoch_num",
-                f"{tuning.ckpt_epoch_num} of {self.num_epoch} epochs (num_epoch) count as done: "
-                "nothing is left to train",
-                "Raise num_epoch.",
+                f"{tuning.ckpt_epoch_num} of {self.num_epoch} epochs (num_epoch): no epoch is left",
+                "Increase num_epoch.",
             )
 
     @property
     def text(self) -> str:
-        """The file as it was written, but for the key: that is never stored."""
+        """Text of the file without the key, which is never stored."""
         return self._file.without("key")
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """The skeleton of the pose configuration.
+        """Skeleton of the pose configuration.
 
-        A path of another machine that ends in the name of a configuration of ours (as in TAO's
-        samples) means that one; the log says so.
+        If the path does not exist, but has the file name of a pose configuration in the package (as
+        in TAO's samples), that one is used and logged.
 
         Raises:
-            BodyPoseNetError: The file is missing or wrong.
+            BodyPoseNetError: The file is missing or invalid.
         """
         path = self.dataloader.pose_config.pose_config_path
-        shipped = bundled_pose_configuration(Path(path).name)
+        bundled = bundled_pose_configuration(Path(path).name)
         beside = self._file.path.parent / path
-        if shipped is None or exists(path) or exists(beside):
+        if bundled is None or exists(path) or exists(beside):
             return load_skeleton(
                 self.existing_path("dataloader.pose_config.pose_config_path", path)
             )
-        if path != shipped.name:
-            logger.warning("%s is not there: taking the %s of bodyposenet", path, shipped.name)
-        return load_skeleton(shipped)
+        if path != bundled.name:
+            logger.warning("%s does not exist; using %s of the package", path, bundled.name)
+        return load_skeleton(bundled)
 
     def dataset_specs(self) -> dict[str, DatasetSpec]:
-        """The dataset specs by dataset name.
+        """Load the dataset specs.
+
+        Returns:
+            Dataset specs by dataset name.
 
         Raises:
-            BodyPoseNetError: A file is missing or wrong, or belongs to another dataset.
+            BodyPoseNetError: A file is missing or invalid, or is the spec of another dataset.
         """
         specs = {}
         for name, path in self.dataloader.dataset_config.dataset_specs.items():
@@ -279,8 +288,8 @@ class TrainSpec(Spec):
             if spec.dataset != name:
                 self.fail(
                     place,
-                    f"{path} is the spec of the dataset {spec.dataset}",
-                    f"Name the key {spec.dataset}.",
+                    f"{path} is the spec of another dataset, {spec.dataset}",
+                    f"Rename the key to {spec.dataset}.",
                 )
             specs[name] = spec
         return specs
