@@ -367,6 +367,6 @@ def _load_results(work: Any, path: Path) -> None:
     results.mkdir()
     (results / "manifest.json").write_text('{"a": 1}')
     shutil.move(path, results / "part-00000.jsonl")
-    for stored in ResultStore(results, {"a": 1}).found.values():
+    for stored in ResultStore(results, {"a": 1}).results.values():
         if work.is_done(stored):
             work.restore(stored)

@@ -18,8 +18,8 @@ def engine(exported, tmp_path_factory):
     ("flags", "message"),
     [
         (("-k", "other"), "wrong key"),
-        (("-k", "key", "--engine", "pytorch"), "pytorch runs no .engine files"),
-        (("-k", "key", "--engine", "tensorrt"), "built by openvino, which alone runs it"),
+        (("-k", "key", "--engine", "pytorch"), r"pytorch .*\.engine"),
+        (("-k", "key", "--engine", "tensorrt"), "built by openvino"),
     ],
 )
 def test_mistakes_are_told(run_bpnet, engine, drawn_dataset, tmp_path, flags, message):

@@ -1,4 +1,4 @@
-"""A small ONNX file with the tensors of NVIDIA's models, whose maps are easy to expected_maps."""
+"""A small ONNX file with the signature of NVIDIA's models and easily computed maps."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from bodyposenet.specs.pose import load_skeleton
 
 HEATMAPS, PAFS = 19, 38
 RANDOM = np.random.default_rng(0)
-WEIGHTS = {"heat": RANDOM.normal(size=(HEATMAPS, 3)), "paf": RANDOM.normal(size=(PAFS, 3))}
+WEIGHTS = {"heatmap": RANDOM.normal(size=(HEATMAPS, 3)), "paf": RANDOM.normal(size=(PAFS, 3))}
 
 HEADER = {
     "skeleton": load_skeleton("bpnet_18joints.json").to_pose_configuration(),
@@ -34,18 +34,18 @@ def write_model(
     dtype: int = TensorProto.FLOAT,
     works_at: tuple[int, int] | None = None,
 ) -> Path:
-    """Maps are the mean colors of the cells times `WEIGHTS`; every PAF cell stands there often.
+    """Write a model whose maps are the mean colors of the cells times `WEIGHTS`.
 
     Args:
-        path: The file.
-        repeats: PAFs are enlarged by this factor, as in a model for DeepStream.
-        size: Images, height and width; numbers where they are fixed.
-        channels_last: NVIDIA's layout; else channels first.
+        path: Path of the file.
+        repeats: Upsampling factor of the PAFs, as in a model for DeepStream.
+        size: Batch size, height and width: names of dynamic dimensions or fixed numbers.
+        channels_last: Use NVIDIA's layout, else channels first.
         heatmaps: Name of the output.
         pafs: Name of the output.
-        metadata: Of the file.
-        dtype: Of the input; any but float32: the model normalizes the images.
-        works_at: The height and width that it can run at, whatever `size` says.
+        metadata: Metadata of the file.
+        dtype: Type of the input; except for float32, the model contains the normalization.
+        works_at: The only height and width at which the model can run, despite `size`.
     """
     count, height, width = size
     kernel = np.einsum("oi,hw->oihw", np.eye(PAFS), np.ones((repeats, repeats)))
@@ -54,7 +54,7 @@ def write_model(
         helper.make_node("Add", ["image", "tiny"], ["sum"]),
         helper.make_node("Reshape", ["sum", "same shape"], ["whole"]),
         helper.make_node("AveragePool", ["whole"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("Conv", ["cells", "heat"], ["heatmaps"], name="heat"),
+        helper.make_node("Conv", ["cells", "heatmap"], ["heatmaps"], name="heat"),
         helper.make_node("Conv", ["cells", "paf"], ["fields"], name="paf"),
         helper.make_node("ConvTranspose", ["fields", "all"], ["pafs"], strides=[repeats, repeats]),
     ]
@@ -84,7 +84,7 @@ def write_model(
 
     graph = helper.make_graph(
         outer,
-        "contract",
+        "model",
         [tensor("input_1:0", 3, height, width, dtype=dtype)],
         [tensor(heatmaps, HEATMAPS, None, None), tensor(pafs, PAFS, None, None)],
         [
@@ -100,11 +100,11 @@ def write_model(
 
 
 def expected_maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heatmaps and PAFs of an image of whole cells, normalized as (x - 128) / 256."""
+    """Compute the maps of an image of whole cells, normalized as (x - 128) / 256."""
     height, width = image.shape[:2]
     pixels = (image.astype(np.float64) - 128) / 256
     cells = pixels.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
-    heatmaps, pafs = (np.einsum("hwi,oi->ohw", cells, WEIGHTS[name]) for name in ("heat", "paf"))
+    heatmaps, pafs = (np.einsum("hwi,oi->ohw", cells, WEIGHTS[name]) for name in ("heatmap", "paf"))
     return heatmaps, pafs
 
 
@@ -113,7 +113,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def check_maps(engine: Engine, pixels: np.ndarray):
-    """The engine's maps are those that are foreseen."""
+    """Check that an engine returns the expected maps."""
     found = engine.infer(pixels)
     assert len(found) == len(pixels)
     for maps, image in zip(found, pixels, strict=True):

@@ -21,7 +21,7 @@ from bodyposenet.specs.inference import InferenceSpec
         ("model.onnx", "openvino", ExportedEngine),
     ],
 )
-def test_the_file_and_the_wish_decide(exported, file, engine, kind):
+def test_the_engine_depends_on_file_and_option(exported, file, engine, kind):
     opened = open_engine(InferenceSpec(), str(exported / file), "key", engine, threads=1)
     assert isinstance(opened, kind)
     assert (opened.stages, opened.stride, opened.fixed_shape) == (2, 8, None)
@@ -31,10 +31,10 @@ def test_the_file_and_the_wish_decide(exported, file, engine, kind):
 @pytest.mark.parametrize(
     ("file", "engine", "message", "remedy"),
     [
-        ("model.tlt", "onnx", "onnx runs no .tlt files", "bpnet export"),
-        ("model.onnx", "pytorch", "pytorch runs no .onnx files", ".tlt file"),
+        ("model.tlt", "onnx", r"onnx .*\.tlt", "bpnet export"),
+        ("model.onnx", "pytorch", r"pytorch .*\.onnx", ".tlt file"),
         ("model.onnx", "tensorflow", "engine: tensorflow", "openvino"),
-        ("model.onnx", "tensorrt", "tensorrt runs no .onnx files", "bpnet export --engine_file"),
+        ("model.onnx", "tensorrt", r"tensorrt .*\.onnx", "bpnet export --engine_file"),
         ("infer.yaml", "auto", "not a model file", "bpnet export"),
     ],
 )
@@ -52,10 +52,10 @@ def test_a_file_that_the_engine_does_not_run(exported, file, engine, message, re
         ({"threads": 2.0}, "threads: 2.0"),
         ({"threads": True}, "threads: True"),
         ({"precision": "int4"}, "precision: int4"),
-        ({"precision": "bf16"}, "computes in that of the file"),
+        ({"precision": "bf16"}, "bf16"),
     ],
 )
-def test_options_that_are_none(exported, options, message):
+def test_invalid_options(exported, options, message):
     with pytest.raises(BodyPoseNetError, match=message):
         open_engine(InferenceSpec(), str(exported / "model.onnx"), **options)
 
@@ -77,26 +77,24 @@ def test_threads_are_limited_to_the_usable_cores(exported, monkeypatch, caplog):
     assert "100" in record.getMessage() and "3" in record.getMessage()
 
 
-def test_a_model_that_is_not_there():
+def test_a_missing_model_file():
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx: no such model file") as error:
         open_engine(InferenceSpec(), "m.onnx")
     assert "relative to the working directory" in error.value.remedy
 
 
-def test_a_folder_or_nothing_is_no_model(tmp_path):
-    with pytest.raises(BodyPoseNetError, match="is a folder\nName the model file in it"):
+def test_a_folder_or_an_empty_path_is_an_error(tmp_path):
+    with pytest.raises(BodyPoseNetError, match="is a folder"):
         open_engine(InferenceSpec(), str(tmp_path))
     (tmp_path / "infer.yaml").write_text('model_path: ""\n')
-    with pytest.raises(
-        BodyPoseNetError, match=r"infer\.yaml:1: model_path: is empty\nName a model"
-    ):
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path"):
         open_predictor(str(tmp_path / "infer.yaml"), None, "")
 
 
-def test_an_exported_model_lacks_the_early_stages(exported, tmp_path):
+def test_an_exported_model_has_only_the_last_stage(exported, tmp_path):
     (tmp_path / "infer.yaml").write_text("output_stage_to_use: 1\n")
     arguments = str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), ""
-    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: .*holds the last one only"):
+    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: .*stage 1"):
         open_predictor(*arguments)
     (tmp_path / "infer.yaml").write_text("output_stage_to_use: 2\n")
     assert open_predictor(*arguments).engine.stages == 2
@@ -109,7 +107,7 @@ def test_a_train_spec_must_agree_with_the_header(exported, write_train_spec, tmp
         open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
 
 
-def test_a_spec_with_load_graph_does_not_state_the_stages(exported, write_train_spec, tmp_path):
+def test_stages_of_a_spec_with_load_graph_are_not_compared(exported, write_train_spec, tmp_path):
     """Those of the file count: what the spec's model block has is of no effect."""
     start = {"pretrained_weights": str(exported / "model.onnx"), "load_graph": True}
     spec = write_train_spec(**start, **{"model.stages": 1})
@@ -118,7 +116,7 @@ def test_a_spec_with_load_graph_does_not_state_the_stages(exported, write_train_
     assert open_engine(inference, str(exported / "model.onnx"), threads=1).stages == 2
 
 
-def test_a_train_spec_that_is_gone_is_no_error(exported, tmp_path, caplog):
+def test_a_missing_train_spec_is_only_a_warning(exported, tmp_path, caplog):
     (tmp_path / "infer.yaml").write_text("train_spec: /elsewhere/train.yaml\n")
     open_predictor(str(tmp_path / "infer.yaml"), str(exported / "model.onnx"), "")
     assert "train_spec /elsewhere/train.yaml does not exist" in caplog.text
@@ -130,20 +128,20 @@ MOST_BYTES = 14_000_000
 @pytest.mark.parametrize(
     ("name", "data_type"), [(models.INT8_FILE, "int8-cpu"), (models.FLOAT16_FILE, "fp16")]
 )
-def test_both_files_run(name, data_type):
+def test_both_files_of_the_default_model_run(name, data_type):
     engine = open_engine(InferenceSpec(), str(models.DEFAULT_MODEL_FOLDER / name), threads=1)
     assert engine.description.data_type == data_type
     assert len(engine.skeleton.limbs) == 19
 
 
-def test_they_are_small_and_described():
+def test_the_default_model_is_small_and_has_a_model_card():
     files = {file.name: file.stat().st_size for file in models.DEFAULT_MODEL_FOLDER.iterdir()}
     weights = {models.INT8_FILE, models.FLOAT16_FILE}
     assert set(files) == weights | {"MODEL_CARD.md", models.DEFAULT_INFERENCE_SPEC.name}
     assert sum(files.values()) < MOST_BYTES
 
 
-def test_its_own_spec_holds_where_nothing_else_is_said(tmp_path):
+def test_the_default_spec_applies_without_model_and_spec(tmp_path):
     own = InferenceSpec.load(models.DEFAULT_INFERENCE_SPEC)
     assert own.complete_pose
     assert settings(open_predictor(None, None, "").spec) == settings(own)
@@ -159,13 +157,13 @@ def settings(spec):
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "tensorrt"])
-def test_engines_that_do_not_run_it_are_told_where_its_tlt_file_is(engine):
-    with pytest.raises(BodyPoseNetError, match=f"the default model: {engine} runs no") as error:
+def test_other_engines_get_a_remedy_for_the_default_model(engine):
+    with pytest.raises(BodyPoseNetError, match=f"the default model: {engine}") as error:
         open_engine(InferenceSpec(), engine=engine)
     assert "convert_weights" in error.value.remedy
 
 
-def test_a_model_that_is_named_goes_first(tmp_path):
+def test_the_models_path_precedes_the_default_model(tmp_path):
     (tmp_path / "own.onnx").touch()
     spec = InferenceSpec(model_path=str(tmp_path / "own.onnx"))
     assert find_model(spec, None) == tmp_path / "own.onnx"

@@ -477,7 +477,7 @@ def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], 
     spec, expected = options.experiment_spec, None
     if spec is not None:
         expected = ModelDescription.from_train_spec(TrainSpec.load(spec))
-    header, network = read_model(plan.model, plan.key, expected and expected.training())
+    header, network = read_model(plan.model, plan.key, expected and expected.training_entries())
     engine = pytorch.PyTorchEngine(network, pytorch.CPU)
     if plan.quantization is not None:
         plan.quantization.check(network.out_channels())

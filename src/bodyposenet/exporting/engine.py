@@ -246,7 +246,7 @@ def _load(runtime: Runtime) -> None:
         if runtime == "tensorrt":
             from bodyposenet.inference.engines import tensorrt
 
-            tensorrt.find_device()
+            tensorrt.device_name()
         else:
             with without_telemetry():
                 import openvino  # noqa: F401

@@ -1,11 +1,12 @@
-"""Writing and reading `detections.json`: TAO's schema with a few more keys.
+"""Detection on image files: `detections.json`, and the job that fills it.
 
-Top level: the pose configuration (`pose_config_type`, `categories`), `keypoint_names`, the
-`inference_spec`, the input JSON's own keys, and `images`. Each of these has `full_image_path`, its
-own fields from the input, `keypoints` (a list of [x, y] per person, [0, 0] where a joint is
-missing), `scores` (one per person) and `keypoint_scores` (a list per person, 0 where a joint is
-missing). If the image was drawn, it also has `viz_id`, its place in the input, and `viz_name`, the
-file name of its picture. An image that could not be read has `error` instead.
+`detections.json` has TAO's schema with a few more keys. The top level has the pose configuration
+(`pose_config_type`, `categories`), `keypoint_names`, `inference_spec`, the input JSON's own keys,
+and `images`. Each image has `full_image_path`, its own fields from the input, `keypoints` (a list
+of [x, y] per person, [0, 0] for missing joints), `scores` (one per person) and `keypoint_scores` (a
+list per person, 0 for missing joints). If poses were drawn, it has `viz_id` (its index in the
+input) and `viz_name` (file name of the annotated picture). An image that could not be read has
+`error` instead.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from pydantic import BaseModel, ConfigDict
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
 from bodyposenet.files import atomic_write, read_json, write_json
-from bodyposenet.inference import detections
 from bodyposenet.inference.parallel.result_store import StoredResult, file_fingerprint
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
@@ -41,11 +41,11 @@ _RESULT_KEYS = {
     "keypoints", "scores", "keypoint_scores", "inferred", "track_ids", "viz_id", "viz_name",
     "error",
 }  # fmt: skip
-"""Keys of an entry that the input JSON cannot set."""
+"""Keys of an entry that fields of the input JSON cannot override."""
 
 
 class DetectionsEntry(BaseModel):
-    """One entry of `images`, to check what was written before; the input's own fields are free."""
+    """Schema of an entry of `images`; fields of the input JSON are allowed in addition."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -62,12 +62,12 @@ class DetectionsEntry(BaseModel):
 def describe_image(
     path: Path | str, found: Poses | str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One entry of `images`.
+    """Create an entry of `images`.
 
     Args:
-        path: The image file, or its address.
-        found: The people in it, or why it could not be read.
-        fields: What the input says of the image.
+        path: Path or URL of the image.
+        found: Poses in the image, or the reason why it could not be read.
+        fields: The image's own fields in the input JSON.
     """
     own = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
     result = found.to_dict() if isinstance(found, Poses) else {"error": found}
@@ -81,14 +81,14 @@ def write_detections(
     images: Sequence[Mapping[str, Any]],
     fields: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the file at once.
+    """Write `detections.json`.
 
     Args:
-        path: Where to.
-        skeleton: The joints and limbs of all poses.
-        spec: How the poses were found.
-        images: Entries of `describe_image`.
-        fields: The input JSON's own keys; those of this schema are replaced.
+        path: Path of the file.
+        skeleton: Joints and limbs of all poses.
+        spec: Inference spec of the poses.
+        images: Entries from `describe_image`.
+        fields: The input JSON's own keys at the top level. Keys of this schema are replaced.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -104,14 +104,14 @@ def write_detections(
 
 
 def pictures_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
-    """File names of the pictures of `images` entries."""
+    """Return the file names of the annotated pictures of entries."""
     return {picture for entry in entries if (picture := picture_of(entry))}
 
 
 def picture_of(entry: Mapping[str, Any]) -> str:
-    """File name of an entry's picture, empty if there is none.
+    """Return the file name of an entry's annotated picture, or an empty text if there is none.
 
-    Files of versions before 0.2 name pictures by `viz_id` alone.
+    Before version 0.2, pictures were named after `viz_id`.
     """
     if "viz_name" in entry:
         return str(entry["viz_name"])
@@ -119,37 +119,37 @@ def picture_of(entry: Mapping[str, Any]) -> str:
 
 
 def read_pictures(path: Path) -> set[str]:
-    """File names of the pictures that a former run listed; empty if there is no such file.
+    """Return the file names of the annotated pictures in a `detections.json` of an earlier run.
 
     Args:
-        path: The `detections.json` of that run.
+        path: Path of the `detections.json`. If it is missing or invalid, the result is empty.
     """
     try:
         return pictures_of(read_json(path)["images"])
-    except (BodyPoseNetError, KeyError, TypeError):  # none, or not one of ours
+    except (BodyPoseNetError, KeyError, TypeError):  # missing, or another schema
         return set()
 
 
 ImageFormat = Literal["png", "jpg", "webp"]
 
 _ENCODING: dict[str, Sequence[int]] = {
-    # Without compression: photos become 1.7 times as large, and are encoded 5 times as fast.
+    # Uncompressed: 1.7 times the size for photos, but 5 times as fast.
     ".png": (
         cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
     ),
     ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 92),
     ".webp": (cv2.IMWRITE_WEBP_QUALITY, 85),
 }  # fmt: skip
-"""Extension of a picture -> parameters of its encoder."""
+"""Parameters of the encoder by extension of the picture."""
 
 
 class ImageItem(NamedTuple):
-    """One image to work on.
+    """An image and the name of its annotated picture.
 
     Args:
-        number: Its place in the input, from 0.
-        image: The file and what the input says of it.
-        picture: File name of its annotated picture; the extension sets the format.
+        number: Index in the input.
+        image: The image.
+        picture: File name of the annotated picture; the extension determines the format.
     """
 
     number: int
@@ -162,14 +162,14 @@ def image_items(
 ) -> list[ImageItem]:
     """Number the images and name their pictures.
 
-    A picture is named after its image: `a.jpg` gives `a.png`. If several images share a name
-    (`a.jpg` and `a.png`, or images of several folders; upper and lower case count as equal), the
-    second one gives `a_2.png`, and so on.
+    A picture is named after its image: `a.jpg` becomes `a.png`. If several images have the same
+    name (`a.jpg` and `a.png`, or images of several folders; ignoring case), the second one becomes
+    `a_2.png`, and so on.
 
     Args:
-        images: In the order of the input.
+        images: Images in the order of the input.
         image_format: Extension of the pictures.
-        numbered: Name the pictures by the images' numbers, as TAO does: `0.png`.
+        numbered: Name the pictures by the index of the image as in TAO (`0.png`).
     """
     if numbered:
         return [ImageItem(k, image, f"{k}.{image_format}") for k, image in enumerate(images)]
@@ -192,30 +192,30 @@ def image_items(
 
 
 class _KeptEntry(StoredResult):
-    """An entry of detections.json, and what its picture is known by."""
+    """Stored result of an image: its entry, and the fingerprint of its annotated picture."""
 
-    entry: detections.DetectionsEntry
+    entry: DetectionsEntry
     picture: list[int] | None
 
 
 @dataclass(frozen=True)
 class DetectionJob:
-    """Detects the people in images, and draws them; see `scale.executor.ResumableJob`.
+    """Job that detects and draws the people in images; see `parallel.executor.ResumableJob`.
 
     Args:
-        drawings: Folder that receives the pictures; it must exist. None: nothing is drawn.
-        batch: Images that the network gets at once.
+        drawings: Existing folder for the annotated pictures, or None to draw nothing.
+        batch: Batch size.
     """
 
     drawings: Path | None = None
     batch: int = 1
 
     def pipeline(self, predictor: Predictor) -> Pipeline[ImageItem, dict[str, Any]]:
-        """The pipeline from images to their entries in detections.json."""
+        """Create the pipeline from images to their entries in `detections.json`."""
         threshold = predictor.spec.display_score_threshold
 
         def finish(item: ImageItem, pixels: NDArray[np.uint8], poses: Poses) -> dict[str, Any]:
-            entry = detections.describe_image(item.image.name, poses, item.image.fields)
+            entry = describe_image(item.image.name, poses, item.image.fields)
             if self.drawings is None:
                 return entry
             picture = draw(pixels, poses, score_threshold=threshold)
@@ -225,52 +225,52 @@ class DetectionJob:
         return Pipeline(predictor, _read, finish, _skip, batch=self.batch)
 
     def describe(self) -> dict[str, Any]:
-        """That people are found, and whether they are drawn."""
+        """Return whether pictures are drawn, for the manifest."""
         return {"finds": "people in images", "draws": self.drawings is not None}
 
     def key(self, item: ImageItem) -> str:
-        """The file, and what else stands in the entry."""
+        """Return the name and fingerprint of the file, and all else that the entry depends on."""
         image = item.image
         more = [item.number, item.picture] if self.drawings else []
         return json.dumps([image.name, file_fingerprint(image.path), dict(image.fields), *more])
 
     def store(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The entry, and what its picture is known by."""
+        """Return the entry and the fingerprint of its picture."""
         return {"entry": result, "picture": self._picture(result)}
 
     def restore(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """The entry."""
+        """Return the entry of a stored result."""
         _KeptEntry.check(stored)
         return stored["entry"]
 
     def is_done(self, stored: dict[str, Any]) -> bool:
-        """Whether the image could be worked on, and the picture that was drawn is still there."""
+        """Return whether the image could be read and its picture is unchanged."""
         _KeptEntry.check(stored)
         entry = stored["entry"]
         return "error" not in entry and stored["picture"] == self._picture(entry)
 
     def _picture(self, entry: dict[str, Any]) -> list[int] | None:
-        picture = detections.picture_of(entry)
+        picture = picture_of(entry)
         return file_fingerprint(self.drawings / picture) if self.drawings and picture else None
 
 
 def clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former: Set[str]) -> None:
-    """Remove the pictures that the former detections.json listed and this one does not.
+    """Remove annotated pictures of an earlier run that the current run did not write.
 
     Args:
-        drawings: Their folder.
-        entries: Of the present detections.json.
-        former: File names that the former one listed.
+        drawings: Folder of the pictures.
+        entries: Entries of the current `detections.json`.
+        former: File names in the earlier `detections.json`.
     """
-    ours = detections.pictures_of(entries)
+    ours = pictures_of(entries)
     present = {file.name: file for file in drawings.glob("*")}
     stale = [present[name] for name in sorted(former - ours) if name in present]
     for file in stale:
         file.unlink(missing_ok=True)
     if stale:
-        logger.info("%s: removed %d pictures of the former run", drawings, len(stale))
+        logger.info("%s: removed %d pictures of an earlier run", drawings, len(stale))
     if unknown := len(present) - len(stale) - len(ours & present.keys()):
-        logger.info("%s: %d other files are left as they are", drawings, unknown)
+        logger.info("%s: kept %d other files", drawings, unknown)
 
 
 def _read(item: ImageItem) -> NDArray[np.uint8]:
@@ -280,7 +280,7 @@ def _read(item: ImageItem) -> NDArray[np.uint8]:
 def _skip(item: ImageItem, error: BodyPoseNetError) -> dict[str, Any]:
     logger.warning("skipped: %s", mask_passwords(str(error)))
     problem = mask_passwords(error.what)
-    return detections.describe_image(item.image.name, problem, item.image.fields)
+    return describe_image(item.image.name, problem, item.image.fields)
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

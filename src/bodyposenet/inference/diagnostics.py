@@ -1,4 +1,8 @@
-"""Description of the installation: packages, engines and their devices, processor, threads."""
+"""Description and self-test of the installation, for `bpnet doctor`.
+
+Describes the system, packages, engines with their devices, and threads. The self-test runs the
+decoder on synthetic maps and each engine on a drawn image.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +43,79 @@ from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps, Poses
 
 _EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
-"""Extras that bring packages of their own; `""` is what every installation has."""
+"""Extras with their own packages; `""` stands for the packages of every installation."""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"](\w+)['\"])?")
+
+_HEIGHT, _WIDTH, _STRIDE = 320, 448, 8
+_PEOPLE = 4
+
+_SIGMA = 7.0
+"""Standard deviation of a joint's Gaussian, in network pixels, as in training."""
+
+_LARGEST_ERROR = 2.0
+"""Maximum error of a keypoint in network pixels: a quarter of a cell, because TAO rounds."""
+
+_REPETITIONS = 5
+"""Number of runs of which the median time is reported."""
+
+_SEED = 3
+"""Seed of a drawn image with two people that the default model detects."""
+
+_MIN_SCORE = 0.5
+"""Minimum score of people that are compared between engines; rounding affects faint ones."""
+
+_MIN_OKS = 0.5
+"""Minimum OKS of a detection with a drawn person: COCO's lowest threshold."""
+
+_MIN_SIMILARITY = 0.9
+"""Minimum OKS of detections by two engines, which may use INT8 and floating-point weights."""
+
+
+def describe_system() -> dict[str, str]:
+    """Return the versions of this package and Python, the system and the processor."""
+    return {
+        "bodyposenet": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """Return the name of the processor, or its architecture if the name is unknown."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def count_threads() -> dict[str, int]:
+    """Return the number of cores, of usable cores, and of threads of each loaded library."""
+    import cv2
+
+    quota = quota_cores()
+    threads = {
+        "cores": os.cpu_count() or 1,
+        "allowed": usable_cores(),
+        **({} if quota is None else {"quota": quota}),
+        "opencv": cv2.getNumThreads(),
+    }
+    if torch := sys.modules.get("torch"):
+        threads["torch"] = torch.get_num_threads()
+    return threads
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that we use.
+    """A dependency.
 
     Args:
-        name: As pip knows it.
-        version: The one that is installed; None: it is not.
-        extra: The extra that brings it; empty: every installation has it.
+        name: Name of the distribution.
+        version: Installed version, or None if it is not installed.
+        extra: Extra that requires it, or empty if every installation does.
     """
 
     name: str
@@ -61,12 +125,12 @@ class Package:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """An engine, and what it can run on.
+    """An engine and its devices.
 
     Args:
-        name: As `--engine` takes it.
-        devices: What it can run on; empty if it does not run.
-        problem: Why it does not run, or not on the GPU that it was built for; else empty.
+        name: Name of the engine, as for `--engine`.
+        devices: Devices that it can use; empty if it cannot be loaded.
+        problem: Reason why it cannot be loaded or cannot use a GPU that it was built for, or empty.
     """
 
     name: str
@@ -74,15 +138,18 @@ class EngineInfo:
     problem: str = ""
 
     def describe(self) -> str:
-        """Its devices and problem in one line."""
+        """Format devices and problem in one line."""
         return "; ".join(filter(None, (", ".join(self.devices), self.problem)))
 
 
 def list_packages() -> list[Package]:
-    """The packages that we use, those of every installation first; none if we are not installed."""
+    """List the dependencies, those of every installation first.
+
+    The list is empty if the package itself is not installed.
+    """
     try:
         requirements = requires("bodyposenet") or []
-    except PackageNotFoundError:  # run from its source
+    except PackageNotFoundError:  # run from the source tree
         return []
     found: dict[str, str] = {}
     for extra in _EXTRAS:
@@ -101,16 +168,16 @@ def _version(package: str) -> str | None:
 
 
 def find_engines() -> list[EngineInfo]:
-    """Load the runtime of every engine and ask it for its devices."""
+    """Load the runtime of each engine and list its devices."""
     return [
-        _find("onnx", "", _find_onnx),
-        _find("openvino", "openvino", _find_openvino),
-        _find("pytorch", "train", _find_pytorch),
-        _find("tensorrt", "tensorrt", _find_tensorrt),
+        _try_engine("onnx", "", _onnx),
+        _try_engine("openvino", "openvino", _openvino),
+        _try_engine("pytorch", "train", _pytorch),
+        _try_engine("tensorrt", "tensorrt", _tensorrt),
     ]
 
 
-def _find(name: str, extra: str, find: Callable[[], EngineInfo]) -> EngineInfo:
+def _try_engine(name: str, extra: str, find: Callable[[], EngineInfo]) -> EngineInfo:
     ours = f"bodyposenet[{extra}]" if extra else "bodyposenet"
     try:
         return find()
@@ -120,7 +187,7 @@ def _find(name: str, extra: str, find: Callable[[], EngineInfo]) -> EngineInfo:
         return EngineInfo(name, (), f"cannot be loaded: {error}")
 
 
-def _find_onnx() -> EngineInfo:
+def _onnx() -> EngineInfo:
     import onnxruntime
 
     from bodyposenet.inference.engines import onnx
@@ -128,18 +195,18 @@ def _find_onnx() -> EngineInfo:
     problem = ""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         reason = onnx.cuda_problem()
-        problem = f"not on a GPU, although this build is for GPUs: {reason}" if reason else ""
+        problem = f"cannot use a GPU, although this build supports it: {reason}" if reason else ""
     return EngineInfo("onnx", tuple(onnx.available_devices()), problem)
 
 
-def _find_openvino() -> EngineInfo:
+def _openvino() -> EngineInfo:
     with without_telemetry():
         import openvino
 
     return EngineInfo("openvino", tuple(openvino.Core().available_devices))
 
 
-def _find_pytorch() -> EngineInfo:
+def _pytorch() -> EngineInfo:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -147,75 +214,21 @@ def _find_pytorch() -> EngineInfo:
     return EngineInfo("pytorch", (*gpus, *mps, "cpu"))
 
 
-def _find_tensorrt() -> EngineInfo:
+def _tensorrt() -> EngineInfo:
     from bodyposenet.inference.engines import tensorrt
 
-    return EngineInfo("tensorrt", (tensorrt.find_device(),))
-
-
-def describe_system() -> dict[str, str]:
-    """Versions of ours and of Python, the system, the processor."""
-    return {
-        "bodyposenet": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-    }
-
-
-def _processor() -> str:
-    """The processor's name; the architecture where the system does not tell it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def count_threads() -> dict[str, int]:
-    """Cores, those that this process may use, and the threads of each library that is loaded."""
-    import cv2
-
-    quota = quota_cores()
-    threads = {
-        "cores": os.cpu_count() or 1,
-        "allowed": usable_cores(),
-        **({} if quota is None else {"quota": quota}),
-        "opencv": cv2.getNumThreads(),
-    }
-    if torch := sys.modules.get("torch"):
-        threads["torch"] = torch.get_num_threads()
-    return threads
-
-
-_HEIGHT, _WIDTH, _STRIDE = 320, 448, 8
-_PEOPLE = 4
-_SIGMA = 7.0
-"""Of a joint's peak, in network pixels: that of the training's targets."""
-_LARGEST_ERROR = 2.0
-"""Network pixels, a quarter of a cell; the original's decoder rounds to whole ones."""
-_TURNS = 5
-
-_SEED = 3
-"""Of a drawn image with two people whom the default model finds."""
-_MIN_SCORE = 0.5
-"""Of the people that are compared; engines round differently, which decides on the faintest."""
-_MIN_OKS = 0.5
-"""Between a drawn person and the pose of them: COCO's loosest threshold."""
-_MIN_SIMILARITY = 0.9
-"""OKS between the poses of two engines: the model differs too, in INT8 or float."""
+    return EngineInfo("tensorrt", (tensorrt.device_name(),))
 
 
 @dataclass(frozen=True)
 class DecoderCheck:
-    """How one mode of the decoder did.
+    """Result of the self-test of a decoder.
 
     Args:
-        mode: Of the inference spec.
-        people: In the maps.
-        found: People whose joints were all found, near their places.
-        error: Largest distance of a joint of these from its place, in network pixels.
+        mode: Mode of the decoder.
+        people: Number of people in the maps.
+        found: Number of people whose joints were all found near their true positions.
+        error: Largest error of a joint of these people, in network pixels.
         milliseconds: Median time of decoding.
     """
 
@@ -227,18 +240,18 @@ class DecoderCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether everybody was found."""
+        """Whether all people were found."""
         return self.found == self.people
 
 
 def compile_kernels() -> tuple[float, int]:
-    """Make the decoder ready.
+    """Compile the decoders, or load them from the cache.
 
     Returns:
-        Seconds that it took, and how many functions were compiled; the others lay on disk.
+        Seconds, and the number of functions that were compiled instead of loaded.
 
     Raises:
-        BodyPoseNetError: What compiles them is missing or broken.
+        BodyPoseNetError: numba is missing or damaged.
     """
     start = time.perf_counter()
     try:
@@ -256,7 +269,7 @@ def compile_kernels() -> tuple[float, int]:
 
 
 def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
-    """Decode the maps of some people and compare."""
+    """Decode synthetic maps of people and compare with their true positions."""
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     people = _posed_people(skeleton)
     maps = _perfect_maps(people, skeleton)
@@ -271,16 +284,16 @@ def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """How an engine did with the default model on a drawn image.
+    """Result of the self-test of an engine: the default model on a drawn image.
 
     Args:
-        engine: Its name.
-        people: People in the image.
-        found: People whose poses lie near the drawn ones.
-        similarity: Lowest OKS of a person's pose with that of the first engine that ran.
+        engine: Name of the engine.
+        people: Number of people in the image.
+        found: Number of detected people.
+        similarity: Lowest OKS of a person's pose with that of the first engine.
         milliseconds: Median time of an image.
-        problem: Why it failed; empty if it did not.
-        skipped: Why it was not checked; empty if it was.
+        problem: Reason of a failure, or empty.
+        skipped: Reason why the engine was not tested, or empty.
     """
 
     engine: str
@@ -293,16 +306,16 @@ class EngineCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether its poses are right, or it was skipped."""
+        """Whether the poses are correct or the engine was skipped."""
         right = self.found == self.people and self.similarity >= _MIN_SIMILARITY
         return bool(self.skipped) or (not self.problem and right)
 
 
 def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
-    """Run a drawn image through every engine that is installed, and compare the poses.
+    """Run a drawn image on each installed engine and compare the poses.
 
     Args:
-        engines: From `installation.find_engines`.
+        engines: Engines from `find_engines`.
     """
     checks: list[EngineCheck] = []
     reference: Poses | None = None
@@ -313,7 +326,7 @@ def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
             check, poses = _check_engine(engine.name, reference)
             reference = poses if reference is None else reference
         except ModuleNotFoundError as error:
-            check = EngineCheck(engine.name, skipped=f"it takes {error.name} to open the model")
+            check = EngineCheck(engine.name, skipped=f"opening the model requires {error.name}")
         except Exception as error:  # a broken installation may fail in any way
             check = EngineCheck(engine.name, problem=str(error))
         checks.append(check)
@@ -321,9 +334,9 @@ def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
 
 
 def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Poses | None]:
-    """Run a drawn image through an engine; the poses are its own reference if there is none."""
+    """Run a drawn image on an engine. Its poses are the reference if there is none."""
     if engine == "tensorrt":
-        skipped = "it runs engine files only (bpnet export --engine_file)"
+        skipped = "it only runs engine files (bpnet export --engine_file)"
         return EngineCheck(engine, skipped=skipped), None
     predictor = _open_default_model(engine)
     joints = predictor.engine.skeleton.joints
@@ -339,7 +352,7 @@ def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Po
 
 
 def _open_default_model(engine: str) -> Predictor:
-    """The default model on an engine; PyTorch has to build its network from the float weights."""
+    """Open the default model on an engine; PyTorch builds its network from the float weights."""
     spec = InferenceSpec.load(DEFAULT_INFERENCE_SPEC)
     if engine != "pytorch":
         return build_predictor(spec, default_model(engine), "", engine, None, None)
@@ -351,20 +364,20 @@ def _open_default_model(engine: str) -> Predictor:
 
 
 def _best_oks(people: NDArray[np.floating], poses: Poses) -> NDArray[np.float64]:
-    """(P,) the highest OKS of each of (P, K, 2) people with one of the poses; 0 without any."""
+    """Return the (P,) highest OKS of each of (P, K, 2) people with the poses; 0 without poses."""
     points = np.asarray(people, np.float64)
     areas = np.broadcast_to(pose_areas(points)[:, None], (len(points), len(poses)))
     sigmas = np.asarray(poses.skeleton.sigmas)
     total, _ = compare_poses(points, poses.keypoints.astype(np.float64), areas, sigmas)
-    # A joint that only the person has counts as missed.
+    # A joint that only the person has is a missed joint.
     joints = (~np.isnan(points[..., 0])).sum(axis=1, keepdims=True)
     return (total / joints).max(axis=1, initial=0.0)
 
 
 def _time(function: Callable[[], Poses]) -> tuple[Poses, float]:
-    """What a function gives, and its median seconds; the first call is not counted."""
+    """Return the result and the median seconds of a function after one warm-up call."""
     result, seconds = function(), []
-    for _ in range(_TURNS):
+    for _ in range(_REPETITIONS):
         start = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - start)
@@ -372,7 +385,7 @@ def _time(function: Callable[[], Poses]) -> tuple[Poses, float]:
 
 
 def _posed_people(skeleton: Skeleton) -> NDArray[np.float64]:
-    """(P, K, 2) people side by side from left to right, each in another pose."""
+    """Return (P, K, 2) people side by side in different poses."""
     people = []
     for person in range(_PEOPLE):
         turn = 15.0 * (person - (_PEOPLE - 1) / 2)
@@ -386,11 +399,11 @@ def _posed_people(skeleton: Skeleton) -> NDArray[np.float64]:
 
 
 def _perfect_maps(people: NDArray[np.float64], skeleton: Skeleton) -> Maps:
-    """What a perfect network would answer (TAO reference, section 6), drawn without torch."""
+    """Draw the maps of a perfect network (TAO reference, section 6) without torch."""
     rows, columns = np.mgrid[: _HEIGHT // _STRIDE, : _WIDTH // _STRIDE] * _STRIDE
     cells = np.stack([columns, rows], axis=-1) + (_STRIDE - 1) / 2
     squares = ((cells - people[:, :, None, None]) ** 2).sum(axis=-1)
-    heat = np.exp(-squares / (2 * _SIGMA**2)).max(axis=0)
+    gaussians = np.exp(-squares / (2 * _SIGMA**2)).max(axis=0)
     pafs = np.zeros((len(skeleton.limbs), 2, *cells.shape[:2]))
     for field, (start, end) in zip(pafs, skeleton.limbs, strict=True):
         for person in people:
@@ -400,7 +413,7 @@ def _perfect_maps(people: NDArray[np.float64], skeleton: Skeleton) -> Maps:
             offsets = cells - person[start]
             ahead, aside = offsets @ unit, offsets @ np.array((-unit[1], unit[0]))
             field[:, (np.abs(aside) <= _STRIDE) & (ahead >= 0) & (ahead <= length)] = unit[:, None]
-    heatmaps = np.concatenate([heat, 1 - heat.max(axis=0, keepdims=True)])
+    heatmaps = np.concatenate([gaussians, 1 - gaussians.max(axis=0, keepdims=True)])
     return Maps(
         heatmaps.astype(np.float32),
         pafs.reshape(-1, *cells.shape[:2]).astype(np.float32),

@@ -1,4 +1,9 @@
-"""The model that comes with the package: which of its files runs here, and how."""
+"""Selection of the model file and of the engine that runs it.
+
+Used by `bodyposenet.load` and by the commands: `find_model` selects the file (the given one, that
+of the inference spec, or the default model), `open_engine` its runtime, and `build_predictor`
+returns a `Predictor` with both.
+"""
 
 from __future__ import annotations
 
@@ -32,22 +37,22 @@ if TYPE_CHECKING:
 
 
 DEFAULT_MODEL_FOLDER = Path(str(files("bodyposenet") / "resources" / "default_model"))
-"""Its files and MODEL_CARD.md."""
+"""Folder of the default model, with its files and MODEL_CARD.md."""
 
 INT8_FILE, FLOAT16_FILE = "default-int8.onnx", "default-fp16.onnx"
 DEFAULT_MODEL_WEIGHTS = DEFAULT_MODEL_FOLDER / FLOAT16_FILE
-"""The file in float, which a training can start from."""
+"""Floating-point weights of the default model, from which training can start."""
 
 DEFAULT_INFERENCE_SPEC = DEFAULT_MODEL_FOLDER / "infer_spec.yaml"
-"""What holds where the user gives neither a model nor an inference spec."""
+"""Inference spec that is used if neither a model nor an inference spec is given."""
 
 
 def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
-    """The file for this machine: INT8, or float16 where ONNX Runtime can use a GPU.
+    """Return the default model's file for a device: float16 on a GPU of ONNX Runtime, else INT8.
 
     Args:
-        engine: What will run it, one of `choices.ENGINES`.
-        device: Where it will run.
+        engine: One of `ENGINES`.
+        device: Device that runs the model.
     """
     from bodyposenet.inference.engines.onnx import has_cuda
 
@@ -58,26 +63,27 @@ def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
 _REMEDIES = {
     ".tlt": "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx",
     ".hdf5": "Export the model first: bpnet export -m MODEL.hdf5 -o MODEL.onnx",
-    ".onnx": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
-    "bpnet export --engine_file.",
-    ".etlt": "PyTorch runs the .tlt file that it was exported from, TensorRT an engine made of it: "
-    "bpnet export --engine_file.",
-    ".engine": "Leave the engine out: the runtime that built an .engine file runs it.",
+    ".onnx": "PyTorch runs the .tlt file of the model; TensorRT runs an engine file (bpnet export "
+    "--engine_file).",
+    ".etlt": "PyTorch runs the .tlt file of the model; TensorRT runs an engine file (bpnet export "
+    "--engine_file).",
+    ".engine": "Omit the engine: the runtime that built an .engine file runs it.",
 }
-"""Extension -> what to do where another runtime is asked for."""
+"""Remedy by extension, for engines that cannot run such a file."""
 
 _REMEDY_OF_DEFAULT = (
-    "Make its .tlt file in a checkout of the repository (python -m "
+    "Create its .tlt file in a checkout of the repository (python -m "
     f"examples.default_model.convert_weights --weights {DEFAULT_MODEL_WEIGHTS} -o default.tlt): "
-    "PyTorch runs that, and bpnet export --engine_file builds TensorRT's engine of it."
+    "PyTorch runs that file, and bpnet export --engine_file builds a TensorRT engine from it."
 )
-"""The same for the default model, beside which no .tlt file lies."""
+"""Remedy for the default model, which has no .tlt file in the package."""
 
 _OWN_FILES = (
-    "Give a .tlt file of `bpnet train`, TAO 5's .hdf5, or what `bpnet export` wrote (.onnx, .etlt, "
-    ".engine): models of other libraries are not supported."
+    "Use a .tlt file of `bpnet train`, an .hdf5 file of TAO 5, or a file of `bpnet export` (.onnx, "
+    ".etlt, .engine); models of other libraries are not supported."
 )
-_NAME_THE_FILE = "Name the model file in it."
+_DEFAULT_MODEL_RUNS = "Without a path, the default model is used."
+_NAME_THE_FILE = "Give the path of the model file in it."
 
 
 def open_predictor(
@@ -92,12 +98,12 @@ def open_predictor(
     score_threshold: float | None = None,
     max_people: int | None = None,
 ) -> Predictor:
-    """The predictor that a command line asks for.
+    """Open a predictor from the paths of an inference spec and a model.
 
     Args:
-        inference_spec: An inference spec; None: the defaults, or those of the default model.
-        model: A model file; None: the spec's `model_path`, else the default model.
-        key: Key of a sealed file.
+        inference_spec: Path of an inference spec, or None for the default options.
+        model: Path of a model file, or None for the spec's `model_path` or the default model.
+        key: Key of an encrypted file.
         engine: See `open_engine`.
         threads: See `open_engine`.
         precision: See `open_engine`.
@@ -130,11 +136,11 @@ def build_predictor(
     max_people: int | None = None,
     concurrency: int | None = None,
 ) -> Predictor:
-    """The predictor of a model file, whose spec names that file.
+    """Open the predictor of a model file.
 
     Args:
-        spec: See `open_engine`.
-        path: The model file.
+        spec: Inference spec. The predictor's copy has the model's path as `model_path`.
+        path: Path of the model file.
         key: See `open_engine`.
         engine: See `open_engine`.
         threads: See `open_engine`.
@@ -142,8 +148,8 @@ def build_predictor(
         device: See `open_engine`.
         score_threshold: See `Predictor`.
         max_people: See `Predictor`.
-        concurrency: See `Predictor`; None: 2, or as many as have their `threads` on the usable
-            cores.
+        concurrency: See `Predictor`; None for 2, or for the usable cores divided by `threads` if
+            that is more.
 
     Raises:
         BodyPoseNetError: See `open_engine` and `Predictor`.
@@ -152,7 +158,7 @@ def build_predictor(
     _check_runtime(path, engine)
     if path.suffix.lower() == ".onnx":
         check_onnx(path)
-    # After the checks that take no time: the end of the process waits for it.
+    # After the quick checks, because the end of the process waits for this thread.
     warm_up_in_background(spec.mode)
     opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
     named = spec.model_copy(update={"model_path": path.as_posix()})
@@ -174,25 +180,25 @@ def open_engine(
     *,
     device: str = "auto",
 ) -> ModelEngine:
-    """Load the model that the user means.
+    """Open the engine of a model file.
 
     Args:
-        spec: Its `model_path` counts where `model` is not given. Its `train_spec`, where it is
-            given and exists, must agree with the model; it describes one that has no header, such
-            as NVIDIA's own ONNX files.
-        model: A model file (`-m`); see `find_model`.
-        key: Key of a sealed file.
+        spec: Inference spec. Its `model_path` is used if `model` is None. Its `train_spec`, if that
+            exists, must match the model; it describes models without a header, such as NVIDIA's own
+            ONNX files.
+        model: Path of a model file, or None; see `find_model`.
+        key: Key of an encrypted file.
         engine: One of `ENGINES`.
-        threads: Of the network, at most, and no more than there are usable cores; None: the runtime
-            chooses, or a quota of CPU time does.
-        precision: One of `PRECISIONS`; None: the first, or what an engine file was built for.
-        device: `auto` (a GPU where the runtime can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
+        threads: Maximum number of threads of the network, limited to the usable cores. None for the
+            default of the runtime or, if there is one, the quota of CPU time.
+        precision: One of `PRECISIONS`, or None for fp32 or the precision of an engine file.
+        device: `auto` (a GPU if the runtime can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
             or `mps` (PyTorch on a Mac).
 
     Raises:
-        BodyPoseNetError: The file is missing, broken, sealed with another key, built on another
-            machine or of a kind that does not run there; the train spec describes another model;
-            the model lacks the stage of the spec; the device is missing; or an option is wrong.
+        BodyPoseNetError: The file is missing, damaged, encrypted with another key, built on another
+            machine or not supported by the engine; the train spec describes another model; the
+            model does not have the stage of the spec; the device is missing; or an option is wrong.
     """
     place = Device.parse(device)
     _check_options(engine, threads, precision)
@@ -208,7 +214,7 @@ def open_engine(
         spec.fail(
             "train_spec",
             f"{spec.train_spec} and the model {path} differ in {', '.join(differing)}",
-            "Name the spec that the model was trained with, or leave train_spec out.",
+            "Use the spec that the model was trained with, or omit train_spec.",
         )
     if "pytorch" not in RUNTIMES[path.suffix.lower()]:
         _check_stage(spec, opened.stages)
@@ -218,16 +224,16 @@ def open_engine(
 def find_model(
     spec: InferenceSpec, model: str | None, engine: str = "auto", device: str = "auto"
 ) -> Path:
-    """The file that the user means: `model`, else the spec's `model_path`, else the default model.
+    """Return the path of `model`, else of the spec's `model_path`, else of the default model.
 
     Args:
-        spec: May name it.
-        model: The file; None: the spec counts.
-        engine: What will run it, which decides on the file of the default model.
-        device: Where it will run, which does so too.
+        spec: Inference spec, which may have a `model_path`.
+        model: Path of a model file, or None.
+        engine: Engine that runs the model, which determines the file of the default model.
+        device: Device that runs the model, which determines the file of the default model.
 
     Raises:
-        BodyPoseNetError: The file that is named is missing.
+        BodyPoseNetError: The file does not exist.
     """
     if model is not None:
         path = model_file(Path(model))
@@ -238,17 +244,17 @@ def find_model(
             foreign = path.suffix and path.suffix.lower() not in RUNTIMES
             raise BodyPoseNetError(
                 f"{model or 'an empty name'}: no such model file",
-                f"{_OWN_FILES} Without a name the default model runs."
+                f"{_OWN_FILES} {_DEFAULT_MODEL_RUNS}"
                 if foreign
-                else "Check the path; it is relative to the working directory. Without a name the "
-                "default model runs.",
+                else "Check the path, which is relative to the working directory. "
+                f"{_DEFAULT_MODEL_RUNS}",
             )
         return path
     if spec.model_path is None:
         logger.info("no model given: using the default model")
         return default_model(engine, Device.parse(device))
     if not spec.model_path:
-        spec.fail("model_path", "is empty", "Name a model, or leave it out for the default model.")
+        spec.fail("model_path", "is empty", "Give a path, or omit it for the default model.")
     path = spec.existing_model_path("model_path", spec.model_path)
     if not is_file(path):
         spec.fail("model_path", f"{path} is a folder", _NAME_THE_FILE)
@@ -267,7 +273,7 @@ def _check_options(engine: str, threads: int | None, precision: str | None) -> N
 
 
 def _usable(threads: int) -> int:
-    """Limit a number of threads to the usable cores: more would wait for each other."""
+    """Limit a number of threads to the usable cores, because more would wait for each other."""
     cores = usable_cores()
     if threads > cores:
         logger.warning("threads=%d: limited to the %d usable cores", threads, cores)
@@ -275,19 +281,21 @@ def _usable(threads: int) -> int:
 
 
 def _check_runtime(path: Path, engine: str) -> None:
-    """Refuse files that nothing runs, or not what the user wishes; by their extension."""
+    """Check by the extension that an engine can run a file."""
     extension = path.suffix.lower()
     runtimes = RUNTIMES.get(extension)
     if runtimes is None:
         raise BodyPoseNetError(
             f"{path}: not a model file",
-            f"{_OWN_FILES} Without a name the default model runs.",
+            f"{_OWN_FILES} {_DEFAULT_MODEL_RUNS}",
         )
     if engine not in ("auto", *runtimes):
         if path.parent == DEFAULT_MODEL_FOLDER:
-            what = f"the default model: {engine} runs no {extension} files"
+            what = f"the default model: {engine} cannot run {extension} files"
             raise BodyPoseNetError(what, _REMEDY_OF_DEFAULT)
-        raise BodyPoseNetError(f"{path}: {engine} runs no {extension} files", _REMEDIES[extension])
+        raise BodyPoseNetError(
+            f"{path}: {engine} cannot run {extension} files", _REMEDIES[extension]
+        )
 
 
 def _open(
@@ -299,14 +307,14 @@ def _open(
     precision: str,
     device: Device,
 ) -> PyTorchEngine | ExportedEngine:
-    """Load a model or an export; a runtime is imported only where it is used."""
+    """Open a model file; only the runtime that is used is imported."""
     extension = path.suffix.lower()
     runtime = RUNTIMES[extension][0] if engine == "auto" else engine
     if runtime == "pytorch":
         from bodyposenet.inference.engines import pytorch
 
         return pytorch.load(
-            path, key, pytorch.find_device(device),
+            path, key, pytorch.to_torch_device(device),
             threads=threads, precision=precision, expected=expected,
         )  # fmt: skip
     content = None
@@ -325,8 +333,8 @@ def _open(
 
     if precision != PRECISIONS[0]:
         raise BodyPoseNetError(
-            f"precision {precision}: ONNX Runtime computes in that of the file",
-            "Choose the engine openvino, or pytorch with the .tlt file.",
+            f"precision {precision}: ONNX Runtime always uses the precision of the file",
+            "Use the engine openvino, or pytorch with the .tlt file.",
         )
     return onnx.load(path, expected, threads=threads, content=content, device=device)
 
@@ -334,19 +342,19 @@ def _open(
 def _open_built(
     path: Path, key: str, engine: str, threads: int | None, precision: str | None, device: Device
 ) -> ExportedEngine:
-    """Load an engine file on the runtime that built it."""
+    """Open an engine file with the runtime that built it."""
     from bodyposenet.inference.engines.engine_file import BUILD_HERE, read_engine
 
     header, body = read_engine(path, key)
     if engine not in ("auto", header.runtime):
         raise BodyPoseNetError(
-            f"{path}: built by {header.runtime}, which alone runs it",
-            f"Leave the engine out, or choose {header.runtime}.",
+            f"{path}: built by {header.runtime}, so {engine} cannot run it",
+            f"Omit the engine, or choose {header.runtime}.",
         )
     if header.runtime == "tensorrt" and precision not in (None, header.precision):
         raise BodyPoseNetError(
             f"precision {precision}: {path} was built for {header.precision}",
-            "Leave the precision out, or build another engine.",
+            "Omit the precision, or build another engine.",
         )
     try:
         if header.runtime == "openvino":
@@ -361,26 +369,26 @@ def _open_built(
         raise BodyPoseNetError(
             f"{path}: built by {header.runtime} {header.version} for {header.device}, but "
             f"{header.runtime} cannot be loaded here: {error}",
-            f"{BUILD_HERE}; on the one that it is for: pip install 'bodyposenet[{header.runtime}]'",
+            f"{BUILD_HERE}; on a {header.device}: pip install 'bodyposenet[{header.runtime}]'",
         ) from error
 
 
 def _train_description(spec: InferenceSpec) -> ModelDescription | None:
-    """What the train spec says of the model; None where there is none."""
+    """Describe the model of the train spec, or return None if there is none."""
     if not spec.train_spec:
         return None
     path = spec.find_path(spec.train_spec)
     if path is None:
-        logger.warning("train_spec %s does not exist; the model file alone counts", spec.train_spec)
+        logger.warning("train_spec %s does not exist and is ignored", spec.train_spec)
         return None
     return ModelDescription.from_train_spec(TrainSpec.load(path))
 
 
 def _check_stage(spec: InferenceSpec, stages: int) -> None:
-    """Exported models hold the last stage only; say so before any image is read."""
+    """Check before any image is read that an exported model has the stage of the spec."""
     if spec.output_stage_to_use not in (None, stages):
         spec.fail(
             "output_stage_to_use",
-            f"stage {spec.output_stage_to_use}, but an exported model holds the last one only",
-            f"Write null or {stages}, or run the .tlt file.",
+            f"stage {spec.output_stage_to_use}, but an exported model has only the last one",
+            f"Write null or {stages}, or use the .tlt file of the model.",
         )

@@ -1,12 +1,12 @@
-"""Prediction on a sequence of items (images, frames of a video) with overlapping steps.
+"""Pipeline that predicts on a sequence of items (images or video frames) with overlapping steps.
 
 The network runs in the caller's thread. Other threads read and resize the next items, and decode
 and finish the previous ones:
 
     read -> prepare    |    network    |    find_poses -> finish
 
-Results come in the order of the items. NumPy, OpenCV and the decoder's kernels release Python's
-lock while they compute.
+Results are returned in the order of the items. NumPy, OpenCV and the decoder's kernels release the
+GIL while they compute.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Value = TypeVar("Value")
 
-_MOST_THREADS = 16
-"""Beside the network; a thread reads some 150 photos a second."""
+_MAX_THREADS = 16
+"""Maximum number of threads beside the network; one reads about 150 photos per second."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready(Generic[Item]):
-    """An item that was read and resized: the network may have it."""
+    """An item that is ready for the network."""
 
     item: Item
     pixels: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class _Ready(Generic[Item]):
 
 @dataclass(frozen=True, eq=False)
 class _Unreadable(Generic[Item]):
-    """An item that cannot be given to the network."""
+    """An item that could not be read or prepared."""
 
     item: Item
     error: BodyPoseNetError
@@ -60,7 +60,7 @@ class _Unreadable(Generic[Item]):
 
 @dataclass(frozen=True, eq=False)
 class _Bypassed(Generic[Result]):
-    """The result of an item that needs no network."""
+    """The result of an item that does not need the network."""
 
     result: Result
 
@@ -69,23 +69,27 @@ _Prepared = _Ready[Item] | _Unreadable[Item] | _Bypassed[Result]
 
 
 class Pipeline(Generic[Item, Result]):
-    """Finds the people in one item after the other.
+    """Predicts on a sequence of items with overlapping steps.
+
+    All functions are called in threads, several at a time.
 
     Args:
-        predictor: The network and how it is used.
-        read: Item -> (H, W, 3) uint8 RGB. Called in threads, several at a time, like the next two.
-        finish: Item, its pixels and the poses in them -> result; draws them, for example.
-        skip: Item that cannot be read or prepared, and why -> result. The others go on.
-        batch: Items that the network is given at once, where they follow one another and become
-            inputs of the same shape.
-        bypass: Item -> its result if it needs no network, else None. Called in threads.
-        in_flight: Items that are under way at most, taken from the source and without a result
-            that was handed out; at least `batch`. None: two batches, and two items per thread.
+        predictor: The predictor.
+        read: Returns the pixels of an item, (H, W, 3) uint8 RGB.
+        finish: Returns the result of an item, given the item, its pixels and its poses; it may
+            draw the poses, for example.
+        skip: Returns the result of an item that cannot be read or prepared, given the item and the
+            error. The pipeline continues.
+        batch: Maximum batch size. A batch consists of consecutive items with inputs of the same
+            shape.
+        bypass: Returns the result of an item that does not need the network, else None.
+        in_flight: Maximum number of items that were taken and whose results were not yet returned,
+            at least `batch`. None for two batches plus two items per thread.
 
     Attributes:
         in_flight: See above.
         stopwatch: Seconds of `read`, `resize`, `network`, `decode`, `finish`, and of `waiting`,
-            when the network had nothing to do.
+            while the network had no input.
     """
 
     def __init__(
@@ -105,20 +109,21 @@ class Pipeline(Generic[Item, Result]):
         self._finish = finish
         self._skip = skip
         self._batch = batch
-        self._threads = min(max(usable_cores(), 2), _MOST_THREADS)
+        self._threads = min(max(usable_cores(), 2), _MAX_THREADS)
         self._bypass = bypass
         self.in_flight = in_flight or 2 * (self._batch + self._threads)
 
     def run(self, items: Iterable[Item | None]) -> Generator[Result, None, None]:
         """Yield the results in the order of the items.
 
-        Whatever ends the run early (an error of the items' own iterator, of the network or of a
-        step, or Ctrl-C) is raised after the results of all earlier items that the network has seen;
-        an error of the items' iterator, after those of all items before it.
+        An error of the network or of a step, or Ctrl-C, is raised after the results of all earlier
+        items that the network has processed. An error of the iterator of items is raised after the
+        results of all items before it.
 
         Args:
-            items: Are taken in the caller's thread, `in_flight` ahead of the results at most. None
-                means that more will come, but that items under way need not wait for them.
+            items: Iterated over in the caller's thread, at most `in_flight` items ahead of the
+                results. An item None means that no item is available at present, so an incomplete
+                batch is run without waiting.
         """
         coming = iter(items)
         ahead: deque[Future[_Prepared[Item, Result]]] = deque()
@@ -130,7 +135,7 @@ class Pipeline(Generic[Item, Result]):
                 try:
                     try:
                         self._take(coming, ahead, len(behind), pool)
-                    except Exception as error:  # whatever the caller's iterator may fail with
+                    except Exception as error:  # any error of the caller's iterator
                         coming, failure = iter(()), error
                     if self._has_batch(len(ahead), len(behind)):
                         behind.extend(self._submit(self._next_batch(ahead), pool))
@@ -150,7 +155,7 @@ class Pipeline(Generic[Item, Result]):
                         ahead.clear()
                         continue
                     behind.popleft()
-                    waits = False  # there is room for another item
+                    waits = False  # another item can be taken
                     yield result
             if failure is not None:
                 raise failure
@@ -161,21 +166,21 @@ class Pipeline(Generic[Item, Result]):
         self, coming: Iterator[Item | None], ahead: deque[Future[_Prepared[Item, Result]]],
         behind: int, pool: ThreadPoolExecutor,
     ) -> None:  # fmt: skip
-        """Have the next items prepared, as far as there is room."""
+        """Submit the next items for preparation, up to `in_flight`."""
         for item in islice(coming, self.in_flight - len(ahead) - behind):
             if item is None:
                 break
             ahead.append(pool.submit(self._prepare, item))
 
     def _has_batch(self, ahead: int, behind: int) -> bool:
-        """Whether the network should run now.
+        """Return whether the network should run now.
 
-        An incomplete batch runs if nothing more comes at present. It waits where only `in_flight`
-        keeps others from coming: there is room for them as soon as a result is handed out.
+        An incomplete batch is run if no more items are available. If more are available but
+        `in_flight` is reached, it waits, because items can be taken after the next result.
 
         Args:
-            ahead: Items that are ready for the network, or about to be.
-            behind: Items that the network has seen.
+            ahead: Number of items before the network.
+            behind: Number of items behind the network.
         """
         held_back = behind > 0 and ahead + behind >= self.in_flight
         return ahead >= (self._batch if held_back else 1)
@@ -194,13 +199,13 @@ class Pipeline(Generic[Item, Result]):
     def _next_batch(
         self, ahead: deque[Future[_Prepared[Item, Result]]]
     ) -> list[_Prepared[Item, Result]]:
-        """The next items whose inputs have one shape, and other items between them."""
+        """Take the next items with inputs of the same shape, and bypassed items between them."""
         batch, room, shapes = [], self._batch, None
         while ahead and room:
             with self.stopwatch.time("waiting"):
                 error = ahead[0].exception()
             if error is not None and batch:
-                break  # it is raised after the results of this batch
+                break  # raised after the results of this batch
             one = ahead[0].result()
             if isinstance(one, _Ready):
                 if shapes not in (None, one.shapes):
@@ -214,7 +219,7 @@ class Pipeline(Generic[Item, Result]):
     def _submit(
         self, batch: Sequence[_Prepared[Item, Result]], pool: ThreadPoolExecutor
     ) -> Iterator[Future[Result]]:
-        """Run the network, and leave what follows to the threads."""
+        """Run the network, and submit decoding and finishing to the threads."""
         maps = self._infer([one for one in batch if isinstance(one, _Ready)])
         for one in batch:
             if isinstance(one, _Ready):
@@ -243,19 +248,19 @@ class Pipeline(Generic[Item, Result]):
             return future.result()
 
 
-_PARTS = {
+_STEPS = {
     "network": "network",
-    "waiting": "waiting for other parts",
-    "read": "beside it: read",
-    "resize": "beside it: resize",
-    "decode": "beside it: decode",
-    "finish": "beside it: draw and write",
+    "waiting": "waiting for other steps",
+    "read": "in threads: read",
+    "resize": "in threads: resize",
+    "decode": "in threads: decode",
+    "finish": "in threads: draw and write",
 }
-"""Part of the pipeline -> its name in the table."""
+"""Names of the steps in the table of times."""
 
 
 class Stopwatch:
-    """Adds up the seconds that parts of the work take; threads may share it."""
+    """Sums the seconds of each step; thread-safe."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -263,37 +268,40 @@ class Stopwatch:
         self._lock = Lock()
 
     @contextmanager
-    def time(self, part: str) -> Iterator[None]:
-        """Add the time until the context ends, also by an error, to a part."""
+    def time(self, step: str) -> Iterator[None]:
+        """Add the time of a context to a step, also if the context raises an error."""
         start = time.perf_counter()
         try:
             yield
         finally:
             taken = time.perf_counter() - start
             with self._lock:
-                self.seconds[part] = self.seconds.get(part, 0.0) + taken
+                self.seconds[step] = self.seconds.get(step, 0.0) + taken
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the stopwatch was made."""
+        """Seconds since the stopwatch was created."""
         return time.perf_counter() - self._start
 
     def table(self, images: int) -> list[str]:
-        """Lines of a table: images per second, and the time of each part per image and in percent.
+        """Format a table: images per second, and the time of each step per image and in percent.
 
-        Parts in other processes are not measured.
+        Steps in other processes are not measured.
 
         Args:
-            images: How many there were.
+            images: Number of images.
+
+        Returns:
+            Lines of the table.
         """
         whole = self.elapsed
         rows = [
             (meaning, 1000 * seconds / images, 100 * seconds / whole)
-            for part, meaning in _PARTS.items()
-            if (seconds := self.seconds.get(part, 0.0))
+            for step, meaning in _STEPS.items()
+            if (seconds := self.seconds.get(step, 0.0))
         ]
         return [
             f"{images / whole:.2f} images/s"
-            + ("; parts beside the network overlap with it:" if rows else ""),
+            + ("; steps in threads overlap with the network:" if rows else ""),
             *(f"  {meaning:<28}{ms:>9.2f} ms/image{share:>8.1f} %" for meaning, ms, share in rows),
         ]

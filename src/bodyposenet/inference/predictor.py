@@ -1,7 +1,7 @@
-"""Prediction on one image of any size: its people, in the image's own pixels.
+"""Prediction on one image: from pixels to poses in the coordinates of the image.
 
-One affine map takes the image to the network's input, and its inverse takes the poses back. The
-steps prepare, infer and find_poses can be called one by one, as `inference.pipeline` does.
+One affine map transforms the image to the network input, its inverse transforms the poses back. The
+steps `prepare`, `infer` and `find_poses` can be called separately, as `inference.pipeline` does.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError, check_count, check_score
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.test_time_augmentation import TURNS, FlipTest, merge_rotations
+from bodyposenet.inference.test_time_augmentation import QUARTER_TURNS, FlipTest, merge_rotations
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Maps, Poses
 
 CONCURRENCY = 2
-"""Runs of the network at the same time: while one waits for its last layer's slowest thread, or
-converts pixels and maps in Python, the other keeps the cores busy. More share the same cores."""
+"""Default number of concurrent runs of the network.
+
+While one waits for the slowest thread of a layer, or converts pixels and maps in Python, the other
+keeps the cores busy. More than two would only share the same cores.
+"""
 
 _LONGEST_ADJUSTMENT = 16
-"""adjust_network_input lengthens a side by this factor at most."""
+"""Maximum factor by which adjust_network_input lengthens a side."""
 
 
 class NetworkInput(NamedTuple):
-    """An image as the network takes it.
+    """An image prepared for the network.
 
     Args:
-        pixels: (h, w, 3) uint8, RGB; whole cells, the rest at the right and the bottom is gray.
-        to_network: The map from the image's pixels to these; with `rotation_test` it may turn.
+        pixels: (h, w, 3) uint8 RGB, padded with gray to whole cells at the bottom and on the right.
+        to_network: Map from image pixels to network pixels, which contains the rotation with
+            `rotation_test`.
     """
 
     pixels: NDArray[np.uint8]
@@ -47,11 +51,11 @@ class NetworkInput(NamedTuple):
 
 @dataclass(frozen=True)
 class PoseFilter:
-    """Which of the detected people are kept.
+    """Filter of detected people by score and number.
 
     Args:
-        score_threshold: Least score of a person, 0 to 1; None: all are kept.
-        max_people: How many are kept at most, those of the highest scores; None: all.
+        score_threshold: Minimum score of a person, 0 to 1, or None for no minimum.
+        max_people: Maximum number of people, those with the highest scores, or None for no maximum.
 
     Raises:
         BodyPoseNetError: A value is out of range.
@@ -68,7 +72,7 @@ class PoseFilter:
             check_count("max_people", people, 1)
 
     def __call__(self, poses: Poses) -> Poses:
-        """The people that are kept, the highest score first."""
+        """Return the people that pass, best first; without limits, all in their order."""
         if self.score_threshold is None and self.max_people is None:
             return poses
         order = np.argsort(-poses.scores, kind="stable")
@@ -78,17 +82,18 @@ class PoseFilter:
 
 
 class Predictor:
-    """Finds people in images.
+    """Detects the people in images.
 
     Args:
-        engine: The network. A shape that it is bound to goes before the spec's.
-        spec: Input shape, stage, scales and thresholds.
-        score_threshold: Least score of the people who are returned; None: all of them.
-        max_people: How many people are returned at most, the best first; None: all of them.
-        concurrency: How many threads may run the network at the same time; others wait.
+        engine: The network. Its fixed input shape, if it has one, overrides that of the spec.
+        spec: Inference spec with input shape, stage, scales and thresholds.
+        score_threshold: Minimum score of the returned people, or None for no minimum.
+        max_people: Maximum number of returned people, best first, or None for no maximum.
+        concurrency: Maximum number of threads that run the network at the same time; others wait.
 
     Raises:
-        BodyPoseNetError: The network lacks `output_stage_to_use`, or a limit is out of range.
+        BodyPoseNetError: The network does not have `output_stage_to_use`, or a limit is out of
+            range.
     """
 
     def __init__(
@@ -107,14 +112,14 @@ class Predictor:
             spec.fail(
                 "output_stage_to_use",
                 f"there is no stage {stage}, the model has {engine.stages}",
-                "Choose one of its stages, counted from 1, or null for the last.",
+                "Use one of its stages, counted from 1, or null for the last.",
             )
         self.engine = engine
         self.spec = spec
         if engine.fixed_shape is not None:
             self.spec = _bind(spec, engine.fixed_shape)
         self._flip_test = FlipTest(engine.skeleton) if spec.flip_test else None
-        self._turns = TURNS if spec.rotation_test else (0,)
+        self._turns = QUARTER_TURNS if spec.rotation_test else (0,)
         self._scales = [1.0]
         if self.spec.multi_scale_inference:
             self._scales = sorted(set(self.spec.scales), reverse=True)
@@ -123,7 +128,11 @@ class Predictor:
     def with_limits(
         self, score_threshold: float | None = None, max_people: int | None = None
     ) -> Predictor:
-        """The same network with other limits; None keeps that of this predictor.
+        """Return a predictor with the same network and other limits.
+
+        Args:
+            score_threshold: See `Predictor`; None for that of this predictor.
+            max_people: See `Predictor`; None for that of this predictor.
 
         Raises:
             BodyPoseNetError: A limit is out of range.
@@ -143,18 +152,18 @@ class Predictor:
         score_threshold: float | None = None,
         max_people: int | None = None,
     ) -> Poses:
-        """Find the people.
+        """Detect the people in an image.
 
         Args:
-            image: (H, W, 3) uint8, RGB.
-            score_threshold: For this image; None: that of the predictor.
-            max_people: For this image; None: that of the predictor.
+            image: (H, W, 3) uint8 RGB.
+            score_threshold: See `Predictor`; None for that of this predictor.
+            max_people: See `Predictor`; None for that of this predictor.
 
         Returns:
-            Poses in image pixels: floats, not clipped to the image.
+            Poses in image pixels, not rounded and not clipped to the image.
 
         Raises:
-            BodyPoseNetError: The image is too narrow (see `prepare`), or a limit out of range.
+            BodyPoseNetError: The image is too narrow (see `prepare`), or a limit is out of range.
         """
         predictor = self.with_limits(score_threshold, max_people)
         inputs = predictor.prepare(image)
@@ -162,43 +171,46 @@ class Predictor:
         return predictor.find_poses(inputs, maps)
 
     def maps(self, image: NDArray[np.uint8]) -> tuple[Maps, Affine]:
-        """The network's maps, and the map from image pixels to the input that they belong to.
-
-        They are of the image as it is, whatever `rotation_test` says.
+        """Compute the maps of an image, averaged over scales and `flip_test`, never rotated.
 
         Args:
-            image: (H, W, 3) uint8, RGB.
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The maps, and the affine map from image pixels to the network pixels of these maps.
         """
         inputs = [self._prepare_at(image, 0, scale) for scale in self._scales]
         (maps,) = self.infer([inputs])
         return _average(inputs, maps), inputs[0].to_network
 
     def prepare(self, image: NDArray[np.uint8]) -> list[NetworkInput]:
-        """Warp an image to the network's input.
-
-        With `multi_scale_inference` there are several inputs, the largest first; with
-        `rotation_test` those of the image are followed by those of each turned image.
+        """Warp an image to the network inputs.
 
         Args:
-            image: (H, W, 3) uint8, RGB.
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            One input, or one per scale with `multi_scale_inference`, the largest first. With
+            `rotation_test`, those of each rotated image follow.
 
         Raises:
-            BodyPoseNetError: The image is so narrow that an adjusted input would be absurdly long.
+            BodyPoseNetError: With `adjust_network_input`, the image is so narrow that the network
+                input would be too long.
         """
         return [
             self._prepare_at(image, turns, scale) for turns in self._turns for scale in self._scales
         ]
 
     def infer(self, batch: Sequence[Sequence[NetworkInput]]) -> list[list[Maps]]:
-        """Run the network, with `flip_test` on the mirrored inputs too.
+        """Run the network on a batch, with `flip_test` also on the mirrored inputs.
 
-        Any number of threads may call this; `concurrency` of them run at the same time.
+        Can be called from any number of threads; `concurrency` of them run at the same time.
 
         Args:
-            batch: What `prepare` made of some images; as many inputs of the same shapes of each.
+            batch: Results of `prepare` for several images, all with the same shapes.
 
         Returns:
-            The maps of each image's inputs.
+            Maps of each input of each image.
         """
         batches = [
             np.stack([network_input.pixels for network_input in images])
@@ -209,14 +221,14 @@ class Predictor:
         return [list(maps) for maps in zip(*by_input, strict=True)]
 
     def find_poses(self, inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Poses:
-        """Decode the maps of one image; with `rotation_test`, merge what its turns show.
+        """Decode the maps of one image and, with `rotation_test`, merge those of its rotations.
 
         Args:
-            inputs: What `prepare` made of it.
-            maps: What `infer` made of these.
+            inputs: Result of `prepare` for the image.
+            maps: Result of `infer` for these inputs.
 
         Returns:
-            Poses in image pixels; those that the limits leave.
+            Poses in image pixels, filtered by the limits.
         """
         by_turn = []
         for first in range(0, len(inputs), len(self._scales)):
@@ -251,7 +263,7 @@ class Predictor:
 
 
 def _bind(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:
-    """The spec as a network of one input shape can follow it."""
+    """Adapt a spec to a network with a fixed input shape, with a warning."""
     bound = {
         "input_shape": shape,
         "keep_aspect_ratio_mode": "pad_image_input",
@@ -259,16 +271,18 @@ def _bind(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:
     }
     changed = [f"{key}: {value}" for key, value in bound.items() if getattr(spec, key) != value]
     if changed:
-        logger.warning("the model takes inputs of one shape only, so %s", ", ".join(changed))
+        logger.warning(
+            "the model has a fixed input shape, which overrides the spec: %s", ", ".join(changed)
+        )
     return spec.model_copy(update=bound)
 
 
 def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
-    """The mean over the scales, on the cells of the first input.
+    """Average maps over the scales, on the cells of the first input.
 
-    The original enlarges the maps of every scale to the pixels of the largest input before it
-    averages (TAO reference, section 11.4); here they are averaged on its cells and enlarged, if at
-    all, while decoding: the same up to interpolation, with 1/64 of the memory.
+    TAO first upsamples the maps of all scales to the pixels of the largest input (TAO reference,
+    section 11.4). Averaging on its cells, and upsampling only while decoding, is the same up to
+    interpolation and needs 1/64 of the memory.
     """
     if len(maps) == 1:
         return maps[0]
@@ -287,23 +301,25 @@ def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
 def network_affine(
     height: int, width: int, spec: InferenceSpec, *, scale: float = 1.0
 ) -> tuple[Affine, tuple[int, int]]:
-    """How an image becomes a network input (TAO reference, section 11.2).
+    """Compute the map from an image to a network input (TAO reference, section 11.2).
 
-    `pad_image_input` fits the image into the input shape, in its middle; `adjust_network_input`
-    keeps one side of the shape and lengthens the other until the image fills it; null stretches
-    the image. Sides are whole pixels; `Predictor` pads them to whole cells.
+    `pad_image_input` fits the image into the input shape and centers it. `adjust_network_input`
+    keeps one side of the input shape and lengthens the other one to the aspect ratio of the image.
+    null stretches the image to the input shape.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        spec: Input shape and keep_aspect_ratio_mode.
-        scale: Of the input shape, for multi-scale inference.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        spec: Inference spec with `input_shape` and `keep_aspect_ratio_mode`.
+        scale: Scale of the input shape, for multi-scale inference.
 
     Returns:
-        The map from image pixels to network pixels, and the network's (height, width).
+        The map from image pixels to network pixels, and the (height, width) of the network input
+        in whole pixels, not yet padded to whole cells.
 
     Raises:
-        BodyPoseNetError: The image is so narrow that an adjusted input would be absurdly long.
+        BodyPoseNetError: With `adjust_network_input`, the image is so narrow that the network input
+            would be too long.
     """
     rows, columns = (max(round(side * scale), 1) for side in spec.input_shape)
     if spec.keep_aspect_ratio_mode is None:
@@ -315,7 +331,7 @@ def network_affine(
             raise BodyPoseNetError(
                 f"an image of {width} x {height} pixels would need a network input of "
                 f"{shape[1]} x {shape[0]}",
-                "Use keep_aspect_ratio_mode: pad_image_input for images so narrow.",
+                "Use keep_aspect_ratio_mode: pad_image_input for such narrow images.",
             )
         return Affine.resize(factor), shape
     factor = min(rows / height, columns / width)
@@ -324,5 +340,5 @@ def network_affine(
 
 
 def _cells_to_network(stride: int) -> Affine:
-    """From cells of the maps to network pixels: cell i has its center at stride x (i + .5) - .5."""
+    """Map cells to network pixels: the center of cell i lies at stride x (i + 0.5) - 0.5."""
     return Affine.resize(stride)

@@ -1,8 +1,8 @@
-"""Recording the results of a video: lines of JSON and an annotated video.
+"""Recording of the results of a video as JSON lines and as an annotated video.
 
-Each line is an object: `frame` (its index), `time` (seconds), `keypoint_names`, then `keypoints`,
-`scores`, `keypoint_scores` and, where people are tracked, `track_ids`, as in detections.json; and
-`poses_of_frame` where the poses were detected in an earlier frame.
+Each line has the keys `frame` (index), `time` (seconds), `keypoint_names`, `keypoints`, `scores`,
+`keypoint_scores` and, with tracking, `track_ids`, as in detections.json. If the poses were detected
+in an earlier frame, `poses_of_frame` is the index of that frame.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from bodyposenet.media.video import Video
 from bodyposenet.media.video_writer import Mp4Writer
 
 _SECONDS_BETWEEN_LINES = 10.0
-"""Of the log of the progress."""
+"""Interval of the log lines on the progress."""
 
 _DRAWING_THREADS = 2
-"""A frame is drawn while the one before is still encoded, or drawn."""
+"""Number of threads that draw; a frame is drawn while the previous one is drawn or encoded."""
 
 
 def record(
@@ -45,27 +45,27 @@ def record(
     shows: bool = False,
     score_threshold: float,
 ) -> Exception | KeyboardInterrupt | None:
-    """Work through a video and leave complete files, however it ends.
+    """Process a video and write complete files, even if it ends early.
 
     Args:
-        stream: The frames and the people in them; it is closed.
-        take: Called with every result; returns whether to go on.
-        lines: File of the lines of JSON; None: none is written.
-        movie: File of the annotated video; None: none is written.
-        shows: Show the annotated frames in a window, which ends the work when it is closed.
-        score_threshold: Least score of the people who are drawn.
+        stream: The frames and their poses. It is closed at the end.
+        take: Function that is called with each result and returns whether to continue.
+        lines: Path of the JSON lines, or None to write none.
+        movie: Path of the annotated video, or None to write none.
+        shows: Show the annotated frames in a window. Closing the window ends the recording.
+        score_threshold: Minimum score of people that are drawn.
 
     Returns:
-        What ended the work before the end of the video, if anything did; the files are complete up
-        to there.
+        The error or interrupt that ended the recording early, or None. The files are complete up to
+        there.
 
     Raises:
-        Exception: The same, before the first frame was done: earlier files stay as they are.
+        Exception: An error occurred before the first frame. Existing files are not changed.
     """
     taken = 0
     with ExitStack() as stack:
         stack.enter_context(stream)
-        # The lines are complete before the video is, which may not fit on the disk.
+        # The lines are completed before the video, which may not fit on the disk.
         writer = stack.enter_context(Mp4Writer(movie, stream.video.fps)) if movie else None
         file = stack.enter_context(atomic_write(lines, durable=True)) if lines else None
         window = stack.enter_context(PreviewWindow()) if shows else None
@@ -75,7 +75,7 @@ def record(
         try:
             for result in progress(stream.results(), "video", stream.video.total, lines=False):
                 taken += 1
-                goes_on = take(result)  # before a wait in which Ctrl-C could leave it uncounted
+                goes_on = take(result)  # before waiting, so that Ctrl-C cannot leave it uncounted
                 picture = recorder.add(result)
                 if window is not None and picture is not None:
                     goes_on = window.show(picture) and goes_on
@@ -85,22 +85,22 @@ def record(
         except (Exception, KeyboardInterrupt) as error:
             if not taken:
                 raise
-            with suppress(Exception):  # the first error is the one to report
+            with suppress(Exception):  # the first error is reported
                 recorder.finish()
             return error
     return None
 
 
 class FrameCounts:
-    """Counts frames and people, and logs the progress from time to time.
+    """Counts frames and people, and logs the progress every ten seconds.
 
     Args:
-        total: Frames of the video, if that is known.
+        total: Number of frames of the video, or None if unknown.
 
     Attributes:
-        frames: Number of frames.
-        people: Number of people in all of them.
-        video_seconds: Time of the last frame.
+        frames: Number of frames so far.
+        people: Number of people in all frames.
+        video_seconds: Time of the last frame in seconds.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -128,7 +128,7 @@ class FrameCounts:
             )
 
     def figures(self, video: Video) -> dict[str, float]:
-        """The counts by their names."""
+        """Return the counts by name."""
         figures: dict[str, float] = {
             "frames": self.frames,
             "people per frame": round(self.people / max(self.frames, 1), 2),
@@ -144,14 +144,14 @@ class FrameCounts:
 
 
 class Recorder:
-    """Draws and writes frames in threads; a context manager that ends them.
+    """Draws and writes frames in threads. A context manager that ends the threads.
 
     Args:
-        lines: Receives the lines of JSON; None: none are written.
-        movie: Receives the annotated frames; None: no video is written.
-        draws: Whether to draw: for `movie`, or for a window that shows what `add` returns.
-        score_threshold: Least score of the people who are drawn. Tracked people are drawn as long
-            as they have an id.
+        lines: File for the JSON lines, or None to write none.
+        movie: Writer of the annotated frames, or None to write none.
+        draws: Whether to draw, for `movie` or for a window that shows what `add` returns.
+        score_threshold: Minimum score of people that are drawn. With tracking, all people with an
+            id are drawn instead.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class Recorder:
         self._drawers.shutdown(cancel_futures=True)
 
     def add(self, result: FrameResult) -> NDArray[np.uint8] | None:
-        """Take the next frame; waits if several are not written yet.
+        """Add the next frame. Waits if several frames are not written yet.
 
         Returns:
-            The annotated picture of an earlier frame, (H, W, 3) uint8 RGB, if there is one.
+            The annotated pixels of an earlier frame, (H, W, 3) uint8 RGB, or None.
 
         Raises:
             BodyPoseNetError: An earlier frame cannot be written.
@@ -187,10 +187,10 @@ class Recorder:
         return self._waiting.popleft().result() if len(self._waiting) > _DRAWING_THREADS else None
 
     def finish(self) -> None:
-        """Wait until everything is written.
+        """Wait until all frames are written.
 
         Raises:
-            BodyPoseNetError: A frame cannot be written; those after it were tried all the same.
+            BodyPoseNetError: A frame cannot be written. Later frames were tried nevertheless.
         """
         failures = [error for future in self._waiting if (error := future.exception())]
         self._waiting.clear()
@@ -218,7 +218,7 @@ class Recorder:
 
 
 def describe_frame(result: FrameResult) -> Mapping[str, Any]:
-    """The object of a frame's line of JSON."""
+    """Return the content of the JSON line of a frame."""
     frame, poses = result.frame, result.poses
     line = {
         "frame": frame.index,
@@ -232,12 +232,12 @@ def describe_frame(result: FrameResult) -> Mapping[str, Any]:
 
 
 _TITLE = "bodyposenet (q: end)"
-_ENDING_KEYS = (ord("q"), 27)
+_QUIT_KEYS = (ord("q"), 27)
 """q and Escape."""
 
 
 class PreviewWindow:
-    """A window, as a context manager; if none can be opened, it logs why and shows nothing."""
+    """Preview window, as a context manager. If it cannot be opened, logs the reason once."""
 
     def __init__(self) -> None:
         self._problem = _missing_display()
@@ -247,7 +247,7 @@ class PreviewWindow:
             except cv2.error:
                 self._problem = "this OpenCV is built without windows (opencv-python has them)"
         if self._problem:
-            logger.warning("no window is shown: %s", self._problem)
+            logger.warning("cannot show a window: %s", self._problem)
 
     def __enter__(self) -> PreviewWindow:
         return self
@@ -257,22 +257,22 @@ class PreviewWindow:
             cv2.destroyWindow(_TITLE)
 
     def show(self, pixels: NDArray[np.uint8]) -> bool:
-        """Show a frame; to be called in the main thread.
+        """Show a frame. Must be called in the main thread.
 
         Args:
-            pixels: (H, W, 3) uint8, RGB.
+            pixels: (H, W, 3) uint8 RGB.
 
         Returns:
-            Whether to go on: the user has not pressed q or Escape.
+            Whether to continue, that is, neither q nor Escape was pressed.
         """
         if self._problem:
             return True
         cv2.imshow(_TITLE, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        return cv2.waitKey(1) & 0xFF not in _ENDING_KEYS
+        return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
 
 
 def _missing_display() -> str:
-    """Why there is no screen, on which OpenCV would end the process; empty if there may be one."""
+    """Return why there is no display, or an empty text; without one, OpenCV ends the process."""
     unix = not sys.platform.startswith(("win", "darwin"))
     if unix and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"

@@ -1,7 +1,8 @@
-"""Flip test: average the maps of an image and of its mirror image.
+"""Test-time augmentation: the flip test and the rotation test.
 
-In a mirror image left and right joints have changed places, so their channels are swapped back; the
-horizontal component of every part affinity field changes its sign.
+The flip test (`FlipTest`) averages the maps of an image and of its mirror image. The rotation test
+(`merge_rotations`) merges the people detected in an image and in its quarter turns, which finds
+people who lie.
 """
 
 from __future__ import annotations
@@ -16,20 +17,33 @@ from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps, Poses
 
+QUARTER_TURNS = (0, 1, -1)
+"""Counterclockwise quarter turns of the rotation test."""
+
+DUPLICATE_OKS = 0.4
+"""Minimum OKS of detections of the same person in two orientations.
+
+Lower than COCO's 0.5 for a match with an annotation, because both detections are inexact. Of 1,614
+pairs of people annotated in the same COCO photo, 11 have this OKS.
+"""
+
+_MIN_JOINTS = 3
+"""Minimum number of common joints; if there are fewer, the missing ones have an OKS of 0."""
+
 _NONE = -1
-"""In place of the counterpart of a joint of one side that has none on the other."""
+"""Mirrored joint of a left or right joint without a counterpart."""
 
 
 class FlipTest:
-    """Which channels of a skeleton's maps become which in a mirror image, and their average.
+    """Averages the maps of an image and of its mirror image.
 
-    A limb may become one that the skeleton lists from end to start: that field is turned round. A
-    joint of one side without a counterpart on the other, and a limb whose mirrored limb the
-    skeleton lacks, cannot be found in a mirror image: their channels stay as the plain image gave
-    them.
+    Channels of left and right joints are swapped back, and the horizontal component of each part
+    affinity field changes its sign. If the skeleton lists a mirrored limb from end to start, the
+    whole field changes its sign. Channels of left or right joints without a counterpart, and of
+    limbs without a mirrored limb, are not averaged.
 
     Args:
-        skeleton: The joints and limbs that the maps are of.
+        skeleton: Joints and limbs of the maps.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -41,11 +55,14 @@ class FlipTest:
         self._limbs, self._mirrored_limbs, self._directions = _mirrored_limbs(skeleton, joints)
 
     def average(self, plain: Maps, mirrored: Maps) -> Maps:
-        """The mean of both on the plain image's cells.
+        """Average two maps.
 
         Args:
-            plain: Maps of an image whose width is whole cells.
-            mirrored: Maps of that image with its columns in reverse order.
+            plain: Maps of an image whose width is a multiple of the stride.
+            mirrored: Maps of the same image with its columns in reverse order.
+
+        Returns:
+            The mean, on the cells of `plain`.
         """
         heatmaps = plain.heatmaps.copy()
         heatmaps[self._joints] += mirrored.heatmaps[self._mirrored_joints, :, ::-1]
@@ -59,7 +76,7 @@ class FlipTest:
 
 
 def _mirrored_joints(skeleton: Skeleton) -> list[int]:
-    """What each joint becomes."""
+    """Return the mirrored joint of each joint."""
     return [
         _NONE if joint in skeleton.unpaired else other
         for joint, other in zip(skeleton.joints, skeleton.mirrored, strict=True)
@@ -69,7 +86,7 @@ def _mirrored_joints(skeleton: Skeleton) -> list[int]:
 def _mirrored_limbs(
     skeleton: Skeleton, joints: list[int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Limbs that have a mirrored limb, that limb, and the signs (x, y) of its field."""
+    """Return limbs with a mirrored limb, the mirrored limbs, and the signs (x, y) of the fields."""
     places = {limb: place for place, limb in enumerate(skeleton.limbs)}
     found: list[tuple[int, int, int]] = []
     for place, (start, end) in enumerate(skeleton.limbs):
@@ -82,32 +99,19 @@ def _mirrored_limbs(
     return limbs, mirrored, np.stack([-direction, direction], axis=1).astype(np.float32)
 
 
-TURNS = (0, 1, -1)
-"""Counterclockwise quarter turns of the image."""
-
-DUPLICATE_OKS = 0.4
-"""OKS from which detections in two orientations are the same person: less than COCO's .5 for a
-match with the annotation, since both err. Of 1,614 pairs of people annotated in one photo of COCO,
-11 resemble each other as much."""
-
-_MIN_JOINTS = 3
-"""With fewer joints in common, the missing ones count as an OKS of 0."""
-
-
 def merge_rotations(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICATE_OKS) -> Poses:
-    """Merge the people found in several orientations of one image.
+    """Merge the detections in several orientations of one image.
 
-    Of two detections of the same person the one of the higher score is kept. Detections of the same
-    orientation never suppress each other: the decoder gives a joint to one person only, so they are
-    different people, however close they are.
+    Of two detections of the same person, the one with the higher score is kept. Detections in the
+    same orientation never suppress each other, because the decoder assigns each joint to only one
+    person.
 
     Args:
-        by_turn: The detections in each orientation, all in image pixels; at least one `Poses`.
-        duplicate_oks: Detections of different orientations are the same person from this object
-            keypoint similarity on.
+        by_turn: Detections in each orientation, all in image pixels; at least one `Poses`.
+        duplicate_oks: Minimum object keypoint similarity of detections of the same person.
 
     Returns:
-        The people, the highest score first.
+        The people, best first.
     """
     turns = np.repeat(np.arange(len(by_turn)), [len(poses) for poses in by_turn])
     poses = Poses.concat(by_turn)
@@ -123,10 +127,11 @@ def merge_rotations(by_turn: Sequence[Poses], *, duplicate_oks: float = DUPLICAT
 
 
 def _similarities(poses: Poses) -> NDArray[np.float64]:
-    """(N, N) OKS of every two people, over the joints that the network found of both.
+    """Compute the (N, N) OKS of all pairs of people over the joints detected in both.
 
-    Its scale is the larger one of both people: a detection of some joints only is a duplicate of
-    that of the whole person. Inferred joints would hide duplicates: they vary with what was found.
+    The scale is that of the larger person, so that a detection of some joints is a duplicate of
+    that of the whole person. Inferred joints are ignored: they depend on the detected ones and
+    would hide duplicates.
     """
     points = poses.keypoints.astype(np.float64)
     if poses.inferred is not None:

@@ -1,8 +1,7 @@
 """Prediction on videos, cameras and network streams, with tracking and smoothing over time.
 
-Frames take the same pipeline as images (`inference.pipeline`): reading, resizing, the network and
-the decoder overlap. Tracking and smoothing need the frames in their order, and run where the
-results come out of it.
+Frames go through the same pipeline as images (`inference.pipeline`), where reading, resizing, the
+network and decoding overlap. Tracking and smoothing run on its results, in the order of the frames.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from bodyposenet.media.tracking import Tracker
 from bodyposenet.media.video import Frame, Video, open_camera, open_video
 from bodyposenet.poses import Poses
 
-_AHEAD = 4
-"""Frames of a file beside a batch that wait before the network, and as many behind it."""
+_READ_AHEAD = 4
+"""Number of frames of a file before the network and behind it, in addition to a batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """The people in one frame.
+    """Result of one frame.
 
     Args:
         frame: The frame.
-        poses: In its pixels; with tracking, they have `track_ids`.
-        detected_in: Index of the frame that the people were detected in: an earlier one for
-            frames that were not searched (`stride`).
+        poses: Poses in pixels of the frame; with tracking, they have `track_ids`.
+        detected_in: Index of the frame in which the people were detected, an earlier one if this
+            frame was not searched (`stride`).
     """
 
     frame: Frame
@@ -50,46 +49,56 @@ class FrameResult:
     detected_in: int
 
 
-class _Found(NamedTuple):
-    """A frame after the pipeline; no poses where the network did not get it."""
+class _Detected(NamedTuple):
+    """A frame after the pipeline; `poses` is None if it was not searched."""
 
     frame: Frame
     poses: Poses | None
 
 
 class VideoPredictor:
-    """Detects the people in the frames of a video, and follows them from frame to frame.
+    """Iterator over the frames of a video and the poses in them; returned by `model.video(source)`.
 
-    An iterator of (frame, poses), usable once, and a context manager. At most 14 frames of a file
-    are held at a time (12 + 2 `batch`: before, within and behind the pipeline); none is skipped. A
-    live source (camera, network stream) is never late: the next frame is the latest one there is;
-    older ones are dropped and counted.
+    It yields (frame, poses) once, and it is a context manager. At most 12 + 2 `batch` frames of a
+    file are in memory at a time, and none is skipped. For a live source (camera or network stream),
+    the next frame is always the latest one; older frames are dropped and counted.
 
-    An error in the middle (of the source, the network or a frame) is raised after the results of
-    all frames before it.
+    An error (of the source, the network or a frame) is raised after the results of all frames
+    before it.
 
-    The source is released at the end of the video, by `close`, or when nothing refers to the
-    iterator any more, as after `for frame, poses in model.video(source)` was left early. Threads
-    may share the iterator, each gets other frames; any thread may close it.
+    The source is released at the end of the video, by `close`, or when the iterator is garbage
+    collected, for example after leaving `for frame, poses in model.video(source)` early. Several
+    threads may share the iterator; each frame goes to one of them. Any thread may close it.
 
     Args:
-        predictor: Detects the people in one image.
-        video: Its frames, see `open_source`.
-        stride: Only every N-th frame is searched. Frames between keep the poses of the last one
-            that was; with `track`, each person moves on with their velocity. `frame.is_searched`
-            tells them apart.
-        track: Give people ids over time. A person who was not seen for a second gets a new one.
-        smooth: Filter the joints over time (One-Euro filter); implies `track`.
-        batch: Frames of a file that the network gets at once.
+        predictor: Predictor for single images.
+        video: The source, see `open_source`.
+        stride: Detect people only in every N-th frame. Frames between keep the poses of the last
+            searched frame; with `track`, each person moves on with their velocity. Their
+            `frame.is_searched` is False.
+        track: Assign `track_ids` to people. A person who was not detected for a second gets a new
+            id.
+        smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
+        batch: Batch size for files.
         color: Order of the channels of `frame.pixels`.
 
     Attributes:
-        video: The source: its `name`, frames per second (`fps`), number of frames (`total`, None if
-            it is not known), and whether it `is_live`.
+        video: The source, with `name`, frames per second (`fps`), number of frames (`total`, None
+            if unknown) and `is_live`.
 
     Raises:
-        BodyPoseNetError: `stride` is not a whole number of at least 1, or `track` or `smooth` is
-            not a bool.
+        BodyPoseNetError: `stride` is not an integer of at least 1, or `track` or `smooth` is not a
+            bool.
+
+    Examples:
+        ```python
+        import bodyposenet
+
+        model = bodyposenet.load()
+        with model.video("dance.mp4", track=True) as stream:
+            for frame, poses in stream:
+                print(frame.index, frame.time, poses.track_ids)
+        ```
     """
 
     def __init__(
@@ -112,29 +121,29 @@ class VideoPredictor:
             raise
         self.video = video
         self._color: Color = color
-        pipeline: Pipeline[Frame, _Found] = Pipeline(
+        pipeline: Pipeline[Frame, _Detected] = Pipeline(
             predictor,
             read=lambda frame: frame.pixels,
-            finish=lambda frame, pixels, poses: _Found(frame, poses),
+            finish=lambda frame, pixels, poses: _Detected(frame, poses),
             skip=_fail,
             batch=1 if video.is_live else batch,
-            bypass=lambda frame: None if frame.is_searched else _Found(frame, None),
-            in_flight=1 if video.is_live else 2 * (batch + _AHEAD),
+            bypass=lambda frame: None if frame.is_searched else _Detected(frame, None),
+            in_flight=1 if video.is_live else 2 * (batch + _READ_AHEAD),
         )
         tracker = None
         if track or smooth:
             tracker = Tracker(
                 predictor.engine.skeleton, new_track_score=predictor.spec.display_score_threshold
             )
-        # Neither refers to this object: without a cycle, the source is released with it.
-        follower = _Follower(tracker, OneEuroFilter() if smooth else None)
-        self._results = _predict(video, pipeline, follower, stride)
+        # Neither may refer to this object: a cycle would delay the release of the source.
+        frame_tracker = _FrameTracker(tracker, OneEuroFilter() if smooth else None)
+        self._results = _predict(video, pipeline, frame_tracker, stride)
         self._is_closed = Event()
         self._running = Lock()
 
     @property
     def dropped(self) -> int:
-        """Frames of a live source that were dropped so far."""
+        """Number of dropped frames of a live source so far."""
         return self.video.dropped
 
     def __iter__(self) -> Iterator[tuple[Frame, Poses]]:
@@ -151,15 +160,15 @@ class VideoPredictor:
         return frame, result.poses
 
     def results(self) -> Iterator[FrameResult]:
-        """The same frames and poses, and in which frame the people were detected."""
+        """Iterate over the same frames, as `FrameResult` instead of (frame, poses)."""
         while (result := self._next()) is not None:
             yield result
 
     def close(self) -> None:
-        """Stop, and release the source; a loop that runs to its end need not call it.
+        """Stop and release the source. Not necessary after a loop to the end.
 
-        While another thread waits for the next frame, this returns at once: that thread's loop ends
-        with this frame or without it, and the source is released then.
+        If another thread is waiting for the next frame, this returns immediately; that thread's
+        loop ends after at most this frame, and the source is released then.
         """
         self._is_closed.set()
         self.video.close()
@@ -181,21 +190,44 @@ class VideoPredictor:
         self.close()
 
     def _next(self) -> FrameResult | None:
-        """The next result, or None at the end."""
+        """Return the next result, or None at the end."""
         try:
             with self._running:
                 return None if self._is_closed.is_set() else next(self._results, None)
         finally:
-            if self._is_closed.is_set():  # meanwhile, so `close` had to leave the rest
+            if self._is_closed.is_set():  # closed meanwhile by another thread
                 self.close()
 
 
-class _Follower:
-    """Tracks and smooths people; moves those of the last searched frame on.
+def open_source(source: str | os.PathLike[str] | int) -> Video:
+    """Open a video file, a camera or a network stream.
 
     Args:
-        tracker: Gives ids; None: nobody is tracked.
-        smoother: Filters the joints; None: they stay as detected.
+        source: Path of a file, index of a camera, or URL of a stream (`rtsp://...`).
+
+    Raises:
+        BodyPoseNetError: The source does not exist or is not a video.
+    """
+    if isinstance(source, int) and not isinstance(source, bool):
+        return open_camera(str(source))
+    if not isinstance(source, str | os.PathLike):
+        raise BodyPoseNetError(
+            f"Unsupported video source: {type(source).__name__}",
+            "Give the path of a file, the index of a camera, or the URL of a stream.",
+        )
+    name = os.fspath(source)
+    is_camera = name.isdecimal() or "://" in name
+    if is_camera and not exists(Path(name)):
+        return open_camera(name)
+    return open_video(name)
+
+
+class _FrameTracker:
+    """Tracks and smooths people, and predicts their poses in frames that were not searched.
+
+    Args:
+        tracker: Tracker that assigns ids, or None for no tracking.
+        smoother: Filter of the keypoints, or None for no smoothing.
     """
 
     def __init__(self, tracker: Tracker | None, smoother: OneEuroFilter | None) -> None:
@@ -203,12 +235,12 @@ class _Follower:
         self._smoother = smoother
         self._latest: FrameResult | None = None
 
-    def follow(self, frame: Frame, poses: Poses | None) -> FrameResult:
-        """The result of the next frame.
+    def update(self, frame: Frame, poses: Poses | None) -> FrameResult:
+        """Process the next frame.
 
         Args:
             frame: The frame.
-            poses: Detected in it; None if it was not searched, which the first one must be.
+            poses: Poses detected in it, or None if it was not searched. The first frame must be.
         """
         if poses is None:
             latest = self._latest
@@ -226,45 +258,22 @@ class _Follower:
 
 
 def _predict(
-    video: Video, pipeline: Pipeline[Frame, _Found], follower: _Follower, stride: int
+    video: Video, pipeline: Pipeline[Frame, _Detected], tracker: _FrameTracker, stride: int
 ) -> Generator[FrameResult, None, None]:
     with (
         closing(video.frames()) as frames,
-        closing(pipeline.run(_mark(frames, stride))) as found,
+        closing(pipeline.run(_mark_skipped(frames, stride))) as found,
     ):
         for frame, poses in found:
-            yield follower.follow(frame, poses)
+            yield tracker.update(frame, poses)
 
 
-def _mark(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
-    """Mark the frames between as not searched."""
+def _mark_skipped(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
+    """Mark all frames but every N-th as not searched."""
     for count, frame in enumerate(frames):
         yield replace(frame, is_searched=False) if count % stride else frame
 
 
-def open_source(source: str | os.PathLike[str] | int) -> Video:
-    """Open a video file, a camera or a network stream.
-
-    Args:
-        source: A path; the number of a camera, from 0; or the address of a stream (`rtsp://...`).
-
-    Raises:
-        BodyPoseNetError: There is no such source, or it is not a video.
-    """
-    if isinstance(source, int) and not isinstance(source, bool):
-        return open_camera(str(source))
-    if not isinstance(source, str | os.PathLike):
-        raise BodyPoseNetError(
-            f"Unsupported video source: {type(source).__name__}",
-            "Give a path, the number of a camera, or the address of a stream.",
-        )
-    name = os.fspath(source)
-    is_camera = name.isdecimal() or "://" in name
-    if is_camera and not exists(Path(name)):
-        return open_camera(name)
-    return open_video(name)
-
-
 def _fail(frame: Frame, error: BodyPoseNetError) -> NoReturn:
-    """Raise what is wrong with a frame."""
+    """Raise the error of a frame."""
     raise BodyPoseNetError(f"frame {frame.index}: {error.what}", error.remedy) from error

@@ -1,6 +1,6 @@
-"""Stands for the packages tensorrt and cuda.bindings: the part of their interfaces that we use.
+"""Fakes of the packages tensorrt and cuda.bindings, as far as the engine uses them.
 
-A plan is the ONNX file with its profile; ONNX Runtime runs it, on memory of this process.
+A plan is the ONNX file with its profile. ONNX Runtime runs it in the memory of this process.
 """
 
 # The names are CUDA's and TensorRT's.

@@ -1,4 +1,4 @@
-"""Exported models on their runtimes: NVIDIA's tensors, layouts, sizes, and files that are none."""
+"""Tests of exported models on ONNX Runtime and OpenVINO: layouts, sizes, headers, bad files."""
 
 import json
 import time
@@ -47,10 +47,10 @@ RUNTIMES = pytest.mark.parametrize("runtime", [onnx, openvino], ids=["onnx", "op
         "two at once",
         "pixels",
         "pixels channels first",
-        "enlarged by 3",
+        "upsampled by 3",
     ],
 )
-def test_nvidias_tensors_become_maps(runtime, form, tmp_path):
+def test_models_with_nvidias_signatures_give_the_expected_maps(runtime, form, tmp_path):
     engine = runtime.load(write_model(tmp_path / "m.onnx", **form), KNOWN, threads=1)
     assert (engine.stages, engine.stride, engine.fixed_shape) == (3, 8, None)
     check_maps(engine, images(3, 24, 40))
@@ -58,16 +58,16 @@ def test_nvidias_tensors_become_maps(runtime, form, tmp_path):
 
 
 @RUNTIMES
-def test_a_model_of_one_size_says_so(runtime, tmp_path):
+def test_a_fixed_input_size_is_required(runtime, tmp_path):
     path = write_model(tmp_path / "m.onnx", size=(1, 24, 40))
     engine = runtime.load(path, KNOWN, threads=1)
     assert engine.fixed_shape == (24, 40)
     check_maps(engine, images(2, 24, 40))
-    with pytest.raises(BodyPoseNetError, match="takes 24 x 40 only"):
+    with pytest.raises(BodyPoseNetError, match="24 x 40"):
         engine.infer(images(1, 24, 48))
 
 
-def test_inputs_of_no_whole_cells_are_padded_with_gray(tmp_path):
+def test_partial_cells_are_padded_with_gray(tmp_path):
     engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
     small = images(1, 13, 21)
     padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
@@ -82,9 +82,9 @@ def test_mirrored_views_work(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["auto", "openvino"])
-def test_a_train_spec_stands_for_a_missing_header(engine, tmp_path):
+def test_a_train_spec_replaces_a_missing_header(engine, tmp_path):
     path = write_model(tmp_path / "m.onnx")
-    with pytest.raises(BodyPoseNetError, match="does not say what its joints") as error:
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .*joints") as error:
         open_engine(InferenceSpec(), str(path), engine=engine)
     assert "train_spec" in error.value.remedy
     spec = InferenceSpec(train_spec=TRAIN_SPEC)
@@ -101,7 +101,7 @@ def test_a_skeleton_that_does_not_fit_is_an_error(tmp_path):
 def test_only_the_last_stage_is_there(tmp_path):
     engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
     assert len(engine.infer(images(1, 16, 16), stage=3)) == 1
-    with pytest.raises(BodyPoseNetError, match="last of its 3 stages only"):
+    with pytest.raises(BodyPoseNetError, match="last of its 3 stages"):
         engine.infer(images(1, 16, 16), stage=1)
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_header_is_an_error(header, message, tmp_path):
         onnx.load(path, KNOWN)
 
 
-def test_the_header_says_what_the_model_is(tmp_path):
+def test_the_header_describes_the_model(tmp_path):
     path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(HEADER)})
     assert onnx.load(path).description == KNOWN
 
@@ -146,13 +146,11 @@ def test_a_header_without_sigma_and_stride_means_7_and_8(tmp_path):
         ("dataloader: [1]\n", 14.0),
     ],
 )
-def test_a_header_without_sigma_means_that_of_its_own_spec_else_of_the_given_one(
-    tmp_path, spec, sigma
-):
+def test_sigma_comes_from_the_headers_spec_or_the_given_one(tmp_path, spec, sigma):
     header = json.dumps(HEADER | {"spec": spec})
-    claimed = replace(KNOWN, heatmap_sigma=14.0)
+    expected = replace(KNOWN, heatmap_sigma=14.0)
     path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": header})
-    assert onnx.load(path, claimed).description.heatmap_sigma == sigma
+    assert onnx.load(path, expected).description.heatmap_sigma == sigma
 
 
 def test_keys_of_a_later_version_are_ignored(tmp_path, caplog):
@@ -195,7 +193,7 @@ def test_a_header_with_a_wrong_value_is_an_error(place, value, tmp_path):
 @RUNTIMES
 def test_other_networks_are_refused(runtime, tmp_path):
     path = write_model(tmp_path / "m.onnx", heatmaps="classes:0")
-    message = r"no body pose network: it takes input_1:0 float32 \[\?"
+    message = r"body pose network: .*input_1:0 float32 \[\?"
     with pytest.raises(BodyPoseNetError, match=message):
         runtime.load(path, KNOWN)
 
@@ -204,23 +202,23 @@ def test_other_networks_are_refused(runtime, tmp_path):
 @pytest.mark.parametrize(
     ("form", "missing"),
     [
-        ({"size": (1, 24, "width")}, "height and width are both free or both fixed"),
+        ({"size": (1, 24, "width")}, "height and width dynamic or both fixed"),
         (
             {"size": (1, "height", 40), "channels_last": False},
-            "height and width are both free or both fixed",
+            "height and width dynamic or both fixed",
         ),
-        ({"dtype": TensorProto.FLOAT16}, "an input of normalized float32 images, or of uint8"),
+        ({"dtype": TensorProto.FLOAT16}, "float32 .*uint8"),
         ({"heatmaps": "h:0"}, "an output heatmap_out/BiasAdd:0, one heatmap for each joint"),
     ],
     ids=["one height", "one width", "float16", "another name"],
 )
-def test_what_a_foreign_model_lacks_is_told(runtime, form, missing, tmp_path):
+def test_the_error_names_what_a_foreign_model_lacks(runtime, form, missing, tmp_path):
     path = write_model(tmp_path / "m.onnx", **form)
-    with pytest.raises(BodyPoseNetError, match=rf"m\.onnx: no body pose .*missing: .*{missing}"):
+    with pytest.raises(BodyPoseNetError, match=rf"m\.onnx: .*missing: .*{missing}"):
         runtime.load(path, KNOWN)
 
 
-def test_all_that_a_foreign_model_lacks_is_told_at_once():
+def test_the_error_lists_all_that_a_foreign_model_lacks():
     inputs = {"data": TensorSpec("float16", (None, 224, None, 4)), "mask": TensorSpec("bool", (1,))}
     outputs = {"classes": TensorSpec("float32", (None, 1000))}
     with pytest.raises(BodyPoseNetError) as error:
@@ -244,15 +242,15 @@ def test_openvino_warns_of_a_file_that_is_quantized_for_tensorrt(tmp_path, caplo
 
 
 @RUNTIMES
-def test_a_size_of_no_whole_cells_is_refused(runtime, tmp_path):
+def test_a_fixed_size_with_partial_cells_is_refused(runtime, tmp_path):
     path = write_model(tmp_path / "m.onnx", size=(1, 100, 96))
-    with pytest.raises(BodyPoseNetError, match=r"100, 96, 3\] only: no whole cells of 8") as error:
+    with pytest.raises(BodyPoseNetError, match=r"100, 96, 3\].*stride.* 8") as error:
         runtime.load(path, KNOWN)
     assert "multiples of 8" in error.value.remedy
 
 
 @RUNTIMES
-def test_a_model_that_fails_at_a_size_says_so(runtime, tmp_path):
+def test_the_error_names_the_size_at_which_a_model_fails(runtime, tmp_path):
     engine = runtime.load(write_model(tmp_path / "m.onnx", works_at=(16, 24)), KNOWN)
     check_maps(engine, images(2, 16, 24))
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot run it on \(1, 16, 32, 3\): ."):
@@ -292,7 +290,7 @@ def test_graphs_on_which_openvinos_reader_crashes_or_hangs_are_refused(runtime, 
 
 @RUNTIMES
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a" * 99])
-def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
+def test_files_that_are_not_onnx_are_refused(runtime, content, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx: .* cannot read it: ."):
@@ -303,7 +301,7 @@ def test_files_that_are_no_onnx_are_refused(runtime, content, tmp_path):
 @pytest.mark.parametrize(
     "size", [(2**31 - 1, "height", "width"), (4096, 16, 16), ("batch", 2**20, 2**20)]
 )
-def test_a_model_bound_to_absurd_sizes_is_refused(runtime, size, tmp_path):
+def test_huge_fixed_sizes_are_refused(runtime, size, tmp_path):
     metadata = {"bodyposenet": json.dumps(HEADER)}
     path = write_model(tmp_path / "m.onnx", size=size, metadata=metadata)
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx"):
@@ -312,7 +310,7 @@ def test_a_model_bound_to_absurd_sizes_is_refused(runtime, size, tmp_path):
 
 @RUNTIMES
 @pytest.mark.parametrize("text", [b"bodyposenet", b"input_1:0", b"heatmap_out/BiasAdd:0", b"Conv"])
-def test_names_that_are_no_text_are_an_error(runtime, text, tmp_path):
+def test_names_that_are_not_utf8_are_an_error(runtime, text, tmp_path):
     path = write_model(tmp_path / "m.onnx", metadata={"bodyposenet": json.dumps(HEADER)})
     content = path.read_bytes()
     assert text in content
@@ -321,7 +319,7 @@ def test_names_that_are_no_text_are_an_error(runtime, text, tmp_path):
         runtime.load(path)
 
 
-def test_a_number_without_end_is_no_metadata():
+def test_an_endless_varint_is_refused_quickly():
     begin = time.monotonic()
     with pytest.raises(BodyPoseNetError, match=r"m\.onnx: not an ONNX file"):
         read_header("m.onnx", b"\xff" * 2_000_000)

@@ -1,6 +1,6 @@
-"""Our side of TensorRT, on a stand-in: profiles, batches, memory, the header and the errors.
+"""Tests of the TensorRT engine on fakes of TensorRT and CUDA.
 
-That TensorRT itself does what the stand-in does has not been tried.
+The fakes have not been compared with the real packages.
 """
 
 import importlib
@@ -33,7 +33,7 @@ OPTIONS = EngineOptions("tensorrt", DeviceOptions((24, 40), opt_batch_size=2, ma
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A TensorRT and a GPU that are there for one test."""
+    """A fake TensorRT and GPU for one test."""
     modules = fake.make_modules()
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -70,14 +70,14 @@ def test_a_built_plan_gives_the_maps(cuda, form, tmp_path):
     assert engine.fixed_shape == (24, 40)
     for count in (1, 3, 9):  # more than it takes at once, too
         check_maps(engine, images(count, 24, 40))
-    with pytest.raises(BodyPoseNetError, match="takes 24 x 40 only"):
+    with pytest.raises(BodyPoseNetError, match="24 x 40"):
         engine.infer(images(1, 24, 48))
     assert len(cuda.memory) == 3  # one piece for every tensor
     del engine
     assert not cuda.memory
 
 
-def test_threads_that_share_a_plan_take_turns(cuda, tmp_path):
+def test_threads_share_a_plan(cuda, tmp_path):
     build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)
     engine = run(tmp_path / "m.engine")
     batches = [np.roll(images(2, 24, 40), number, axis=2) for number in range(4)]
@@ -86,7 +86,7 @@ def test_threads_that_share_a_plan_take_turns(cuda, tmp_path):
             pass
 
 
-def test_the_file_says_what_it_was_built_for(cuda, tmp_path):
+def test_the_header_names_runtime_device_and_precision(cuda, tmp_path):
     path = tmp_path / "m.engine"
     build_engine_file(write_onnx(tmp_path, data_type="fp16"), path, OPTIONS)
     header, _ = read_engine(path)
@@ -108,7 +108,7 @@ def test_a_timing_cache_is_read_and_written(cuda, tmp_path, caplog):
     assert fake.Builder.last_config.cache.content == cache.read_bytes()
     cache.write_bytes(b"times of another GPU")
     build_engine_file(content, tmp_path / "m.engine", options)
-    assert "times is of another GPU" in caplog.text
+    assert "times is from another GPU" in caplog.text
     assert cache.read_bytes() == b"times of " + fake.GPU.encode()
 
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_built_leaves_no_file(cuda, options, header, message, tmp
     assert not (tmp_path / "m.engine").exists()
 
 
-def test_batches_that_it_refuses_are_told(cuda, tmp_path):
+def test_invalid_batch_sizes_are_an_error(cuda, tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*\(1, 5, 1\)"):
         engines.tensorrt.build(
             tmp_path / "m.engine", write_onnx(tmp_path), HEADER,
@@ -135,7 +135,7 @@ def test_batches_that_it_refuses_are_told(cuda, tmp_path):
         )  # fmt: skip
 
 
-def test_the_usual_batch_is_at_most_the_largest():
+def test_the_optimal_batch_size_is_at_most_the_maximum():
     with pytest.raises(BodyPoseNetError, match=r"5.*4"):
         DeviceOptions(opt_batch_size=5, max_batch_size=4)
 
@@ -182,14 +182,14 @@ def test_a_damaged_plan_is_refused(cuda, tmp_path):
         run(path)
 
 
-def test_it_is_chosen_where_there_is_a_gpu(cuda):
+def test_tensorrt_is_chosen_if_there_is_a_gpu(cuda):
     assert choose_runtime() == "tensorrt"
     assert choose_runtime(data_type="int8-cpu") == "openvino"
     cuda.gpu = None
     assert choose_runtime() == "openvino"
 
 
-def test_an_engine_file_where_there_is_no_tensorrt(monkeypatch, tmp_path):
+def test_an_engine_file_without_tensorrt_installed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     header = EngineHeader(
         runtime="tensorrt", version="11.0", device="Orin", precision="fp16", model=HEADER
@@ -202,7 +202,7 @@ def test_an_engine_file_where_there_is_no_tensorrt(monkeypatch, tmp_path):
     assert "bodyposenet[tensorrt]" in error.value.remedy
 
 
-def test_without_the_package(monkeypatch, tmp_path):
+def test_building_without_tensorrt_installed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ModuleNotFoundError, match="tensorrt"):
         build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)

@@ -1,4 +1,4 @@
-"""Work that other processes can be given: images of one color, and items that go wrong."""
+"""Picklable job for tests: images of one color, and items that fail."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ UNREADABLE, DEFECT, DEATH, SLOW = 250, 251, 252, 253
 
 
 class StubPredictor:
-    """Stands for a predictor: an image's one person stands where its color says."""
+    """Fake predictor: an image's one person stands at the coordinate of its color."""
 
     def __init__(self, threads):
         self.threads = threads
@@ -40,7 +40,7 @@ class StubPredictor:
 
 @dataclass(frozen=True)
 class ColorJob:
-    """Colors in; color, process, its cores and threads and the time out."""
+    """Job that returns the color, process, cores, threads and time of each item."""
 
     batch: int = 1
 

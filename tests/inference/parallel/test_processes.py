@@ -1,4 +1,4 @@
-"""Several processes: order, equal results, what they log, and how they end."""
+"""Tests of several processes: order, results, logs, errors and shutdown."""
 
 import logging
 import multiprocessing
@@ -9,7 +9,7 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.parallel import processes
-from bodyposenet.inference.parallel.processes import Opened, ProcessExecutor, serve, share_cores
+from bodyposenet.inference.parallel.processes import ProcessExecutor, Ready, assign_cores, serve
 
 from .color_job import (
     DEATH,
@@ -44,7 +44,7 @@ def test_results_come_in_order_from_processes_on_cores_of_their_own(caplog):
     cores = {one["process"]: one["cores"] for one in found if "cores" in one}
     assert os.getpid() not in cores
     if hasattr(os, "sched_getaffinity"):
-        assert all(mine in share_cores(2) for mine in cores.values())
+        assert all(mine in assign_cores(2) for mine in cores.values())
         assert all(one["threads"] == len(one["cores"]) for one in found if "cores" in one)
     assert not multiprocessing.active_children()
 
@@ -53,39 +53,39 @@ def test_no_items_give_no_results():
     assert list(run([], count=1)) == []
 
 
-def test_a_slow_item_does_not_make_the_others_run_far_ahead(monkeypatch):
-    monkeypatch.setattr(processes, "_MOST_WAITING", 10)
+def test_a_slow_item_limits_how_far_the_others_run_ahead(monkeypatch):
+    monkeypatch.setattr(processes, "_MAX_WAITING", 10)
     found = list(run([SLOW, *range(100)], count=2))
     assert [one["color"] for one in found] == [SLOW, *range(100)]
     before = sum(one["time"] < found[0]["time"] for one in found)
     assert before < 10
 
 
-def test_a_dead_process_is_one_error():
+def test_a_dead_process_is_an_error():
     with pytest.raises(BodyPoseNetError, match=r"a predictor process died \(exit code 3\)"):
         list(run([1, 2, DEATH, 3, 4], count=2))
     assert not multiprocessing.active_children()
 
 
-def test_what_is_wrong_with_the_model_is_told():
+def test_the_error_of_the_model_is_raised():
     with pytest.raises(BodyPoseNetError, match="the model is gone") as caught:
         list(run([1, 2], opener=refuse))
     assert caught.value.remedy == "Look for it."
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch):
+def test_the_traceback_of_a_bug_is_kept(monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)  # `serve` is run in this process here
     ours, theirs = multiprocessing.Pipe()
     for item in (1, DEFECT):
         ours.send(item)
     serve(theirs, lambda: open_stub(1), ColorJob(), (), logging.WARNING)
     opened, found, defect = (ours.recv() for _ in range(3))
-    assert isinstance(opened, Opened) and found.result["color"] == 1
+    assert isinstance(opened, Ready) and found.result["color"] == 1
     assert re.search(r"in _finish\n(.*\n)*ZeroDivisionError: a defect", str(defect))
     ours.close()
 
 
-def test_who_stops_early_ends_the_processes():
+def test_stopping_early_ends_the_processes():
     found = run(range(200), count=2)
     assert next(found)["color"] == 0
     assert len(multiprocessing.active_children()) == 2
@@ -106,4 +106,4 @@ def test_who_stops_early_ends_the_processes():
 )
 def test_cores_are_shared_equally(monkeypatch, cores, count, shares):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
-    assert share_cores(count) == shares
+    assert assign_cores(count) == shares

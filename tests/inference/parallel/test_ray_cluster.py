@@ -1,4 +1,4 @@
-"""The Ray cluster: its shares, what its processes do, and going on with a former run."""
+"""Tests of the Ray cluster: resources, worker processes, and resuming."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from bodyposenet.inference.parallel.ray_cluster import (
     ClusterExecutor,
     ClusterOptions,
     ClusterWorker,
-    Share,
-    share_resources,
+    Resources,
+    allocate_resources,
 )
 
 from .color_job import DOT, SPEC, UNREADABLE, ColorJob, open_stub, refuse
@@ -27,21 +27,21 @@ from .color_job import DOT, SPEC, UNREADABLE, ColorJob, open_stub, refuse
 @pytest.mark.parametrize(
     "there, options, share",
     [
-        ({"CPU": 8.0}, ClusterOptions("local"), Share(8, 1, None)),
-        ({"CPU": 8.0}, ClusterOptions("local", threads=3), Share(2, 3, None)),
-        ({"CPU": 8.0}, ClusterOptions("local", 2, 4), Share(2, 4, None)),
-        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto"), Share(2, 1, 1.0)),
-        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto", 3), Share(3, 1, 0.5)),
+        ({"CPU": 8.0}, ClusterOptions("local"), Resources(8, 1, None)),
+        ({"CPU": 8.0}, ClusterOptions("local", threads=3), Resources(2, 3, None)),
+        ({"CPU": 8.0}, ClusterOptions("local", 2, 4), Resources(2, 4, None)),
+        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto"), Resources(2, 1, 1.0)),
+        ({"CPU": 16.0, "GPU": 2.0}, ClusterOptions("auto", 3), Resources(3, 1, 0.5)),
     ],
 )
-def test_a_cluster_is_shared(there, options, share):
-    assert share_resources(there, options) == share
+def test_resources_of_the_processes(there, options, share):
+    assert allocate_resources(there, options) == share
 
 
-def test_a_cluster_that_is_too_small_is_told(caplog):
+def test_a_warning_if_the_cluster_is_too_small(caplog):
     with caplog.at_level(logging.WARNING, logger="bodyposenet"):
-        assert share_resources({"CPU": 2.0}, ClusterOptions("auto", 4)) == Share(4, 1, None)
-    assert "it waits until it has grown" in caplog.text
+        assert allocate_resources({"CPU": 2.0}, ClusterOptions("auto", 4)) == Resources(4, 1, None)
+    assert "cluster has 2 cores" in caplog.text
 
 
 def serve(tmp_path, opener, items):
@@ -54,7 +54,7 @@ def serve(tmp_path, opener, items):
         os.chdir(before)
 
 
-def test_a_process_gives_results_by_number(tmp_path):
+def test_a_worker_returns_numbered_results(tmp_path):
     given = serve(tmp_path, open_stub, [7, UNREADABLE, 9])
     assert given["number"] == [5, 6, 7]
     results = [json.loads(text) for text in given["result"]]
@@ -62,12 +62,12 @@ def test_a_process_gives_results_by_number(tmp_path):
     assert results[1]["error"] == "no color"
 
 
-def test_a_process_tells_what_is_wrong_with_the_model(tmp_path):
+def test_a_worker_returns_the_error_of_the_model(tmp_path):
     given = serve(tmp_path, refuse, [1, 2])
     assert given["number"] == [-1]
     assert json.loads(given["result"][0]) == ["the model is gone", "Look for it."]
     elsewhere = serve(tmp_path / "none", open_stub, [1])
-    assert "no such folder" in json.loads(elsewhere["result"][0])[0]
+    assert "none" in json.loads(elsewhere["result"][0])[0]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def run(folder, items, manifest="a", overwrite=False, batch=1):
     return list(executor.run(ColorJob(batch), items))
 
 
-def test_a_second_run_does_what_is_left_and_what_failed(pretend, tmp_path):
+def test_a_second_run_processes_missing_and_failed_items(pretend, tmp_path):
     asked = pretend(dies_after=4)
     items = [1, 2, 3, UNREADABLE, 4, 5]
     with pytest.raises(BodyPoseNetError, match="the cluster failed"):
@@ -116,7 +116,7 @@ def test_a_second_run_does_what_is_left_and_what_failed(pretend, tmp_path):
     assert len(asked) == 3
 
 
-def test_another_model_begins_again_only_if_told_to(pretend, tmp_path):
+def test_another_model_needs_overwrite(pretend, tmp_path):
     asked = pretend()
     run(tmp_path, [1, 2])
     with pytest.raises(BodyPoseNetError, match="another model"):
@@ -125,7 +125,7 @@ def test_another_model_begins_again_only_if_told_to(pretend, tmp_path):
     assert asked == [[1, 2], [1, 2]]
 
 
-def test_other_work_begins_again_only_if_told_to(pretend, tmp_path):
+def test_another_job_needs_overwrite(pretend, tmp_path):
     pretend()
     run(tmp_path, [1, 2])
     with pytest.raises(BodyPoseNetError, match="another work"):

@@ -1,4 +1,4 @@
-"""ResultStore of a long run: written, read again, refused."""
+"""Tests of stored results: writing, reading, refusing."""
 
 import json
 from pathlib import Path
@@ -8,36 +8,36 @@ import pytest
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.evaluator import EvaluationJob
 from bodyposenet.inference.detections import DetectionJob
-from bodyposenet.inference.parallel import result_store as kept_results
+from bodyposenet.inference.parallel import result_store
 from bodyposenet.inference.parallel.result_store import ResultStore, file_fingerprint
 
 MANIFEST = {"model": "abc", "inference spec": {"scales": (0.5, 1.0)}}
 
 
-def test_what_one_run_wrote_the_next_one_finds(tmp_path):
+def test_results_are_available_to_the_next_run(tmp_path):
     first = ResultStore(tmp_path, MANIFEST)
-    assert first.found == {}
+    assert first.results == {}
     first.add("a/ä.jpg", '{"scores": [0.1]}')
     first.add("b.jpg", '{"error": "gone"}')
     first.flush()
     second = ResultStore(tmp_path, MANIFEST)
-    assert second.found == {"a/ä.jpg": {"scores": [0.1]}, "b.jpg": {"error": "gone"}}
+    assert second.results == {"a/ä.jpg": {"scores": [0.1]}, "b.jpg": {"error": "gone"}}
     second.add("b.jpg", '{"scores": []}')
     second.flush()
-    assert ResultStore(tmp_path, MANIFEST).found["b.jpg"] == {"scores": []}
+    assert ResultStore(tmp_path, MANIFEST).results["b.jpg"] == {"scores": []}
     assert [path.name for path in sorted(tmp_path.glob("*.jsonl"))] == [
         "part-00000.jsonl", "part-00001.jsonl",
     ]  # fmt: skip
 
 
-def test_a_part_is_written_when_it_is_full_or_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_results, "_RESULTS_OF_A_PART", 2)
+def test_a_part_is_written_when_it_is_full_or_after_some_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(result_store, "_MAX_RESULTS", 2)
     run = ResultStore(tmp_path, MANIFEST)
     run.add("a", "{}")
     assert not list(tmp_path.glob("*.jsonl"))
     run.add("b", "{}")
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
-    monkeypatch.setattr(kept_results, "_SECONDS_OF_A_PART", 0.0)
+    monkeypatch.setattr(result_store, "_MAX_SECONDS", 0.0)
     run.add("c", "{}")
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
 
@@ -47,12 +47,12 @@ def test_parts_of_another_model_are_refused_or_overwritten(tmp_path):
     run.add("a", "{}")
     run.flush()
     other = MANIFEST | {"model": "def"}
-    with pytest.raises(BodyPoseNetError, match="the results of a run with another model") as caught:
+    with pytest.raises(BodyPoseNetError, match="another model") as caught:
         ResultStore(tmp_path, other)
     assert "--overwrite" in caught.value.remedy
-    assert ResultStore(tmp_path, MANIFEST).found == {"a": {}}
-    assert ResultStore(tmp_path, other, overwrite=True).found == {}
-    assert ResultStore(tmp_path, other).found == {}
+    assert ResultStore(tmp_path, MANIFEST).results == {"a": {}}
+    assert ResultStore(tmp_path, other, overwrite=True).results == {}
+    assert ResultStore(tmp_path, other).results == {}
 
 
 @pytest.mark.parametrize("content", [b'{"key": "a", "res', b"[1]", b'{"key": "a"}', b"\xff"])
@@ -68,7 +68,7 @@ def test_damaged_parts_are_refused(tmp_path, content):
         ResultStore(tmp_path, MANIFEST)
 
 
-def test_a_file_that_is_no_part_is_named(tmp_path):
+def test_a_file_that_is_not_a_part_is_named_in_the_error(tmp_path):
     ResultStore(tmp_path, MANIFEST)
     (tmp_path / "part-x.jsonl").write_text("")
     with pytest.raises(BodyPoseNetError, match=r"part-x\.jsonl"):
@@ -84,14 +84,14 @@ TEST_IMAGES = (
 )
 
 
-@pytest.mark.parametrize(("work", "stored"), [IMAGES, TEST_IMAGES])
-def test_a_whole_result_is_taken_over(work, stored):
-    assert work.is_done(stored)
-    assert work.store(work.restore(stored)) == stored
+@pytest.mark.parametrize(("job", "stored"), [IMAGES, TEST_IMAGES])
+def test_a_valid_result_is_reused(job, stored):
+    assert job.is_done(stored)
+    assert job.store(job.restore(stored)) == stored
 
 
 @pytest.mark.parametrize(
-    ("work", "stored"),
+    ("job", "stored"),
     [
         (IMAGES[0], {}),
         (IMAGES[0], IMAGES[1] | {"entry": 1}),
@@ -108,14 +108,14 @@ def test_a_whole_result_is_taken_over(work, stored):
         (TEST_IMAGES[0], TEST_IMAGES[1] | {"more": 1}),
     ],
 )
-def test_a_damaged_result_is_an_error(work, stored):
-    for take_over in (work.is_done, work.restore):
+def test_a_damaged_result_is_an_error(job, stored):
+    for reuse in (job.is_done, job.restore):
         with pytest.raises(BodyPoseNetError) as caught:
-            take_over(stored)
+            reuse(stored)
         assert "--overwrite" in caught.value.remedy
 
 
-def test_another_file_of_the_same_name_has_another_stamp(tmp_path):
+def test_the_fingerprint_changes_with_the_file(tmp_path):
     file = tmp_path / "a.jpg"
     assert file_fingerprint(file) is file_fingerprint(tmp_path / "a\0b.jpg") is None
     file.write_text("one")

@@ -1,4 +1,9 @@
-"""Interface of the engines, which run a network on uint8 images of one size."""
+"""Interface of the inference engines, and the types that they share.
+
+An `Engine` runs a network on uint8 images of one size and returns `Maps`. There is one module per
+runtime (`pytorch`, `onnx`, `openvino`, `tensorrt`); `inference.models` chooses the runtime of a
+model file.
+"""
 
 from __future__ import annotations
 
@@ -18,97 +23,6 @@ from bodyposenet.specs.network import STRIDE
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.types import HEATMAP_SIGMA, Maps
 
-
-class Engine(Protocol):
-    """A loaded model on some runtime and device.
-
-    Args:
-        skeleton: What its maps are of.
-        stride: Pixels per cell of the maps.
-        stages: How many the model has.
-        fixed_shape: The only height and width that it takes; None: it takes any.
-    """
-
-    skeleton: Skeleton
-    stride: int
-    stages: int
-    fixed_shape: tuple[int, int] | None
-
-    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
-        """Run the network; any number of threads may call this at once.
-
-        Args:
-            images: (N, H, W, 3) uint8 RGB, of any height and width but for `fixed_shape`.
-            stage: Counted from 1; None: the last.
-
-        Returns:
-            N maps of ceil(H / stride) x ceil(W / stride) cells.
-
-        Raises:
-            BodyPoseNetError: The model has no such stage, or takes no images of this size.
-        """
-        ...
-
-
-class ModelEngine(Engine, Protocol):
-    """The engine of a model file.
-
-    Args:
-        name: What runs it, as `--engine` takes it, and what that computes in where there is a
-            choice: `onnx`, `openvino bf16`.
-        description: What the model is.
-    """
-
-    name: str
-    description: ModelDescription
-
-
-def crop(
-    heatmaps: NDArray[np.float32],
-    pafs: NDArray[np.float32],
-    height: int,
-    width: int,
-    stride: int,
-    heatmap_sigma: float = HEATMAP_SIGMA,
-) -> list[Maps]:
-    """Cut a batch of maps to the cells that images of height x width reach into.
-
-    Args:
-        heatmaps: (N, K + 1, h, w).
-        pafs: (N, 2 L, h, w).
-        height: Of the images before they were padded.
-        width: Of the images before they were padded.
-        stride: Pixels per cell.
-        heatmap_sigma: Standard deviation of a joint's Gaussian, in pixels.
-    """
-    rows, columns = -(-height // stride), -(-width // stride)
-    return [
-        Maps(
-            np.ascontiguousarray(heatmap[:, :rows, :columns], dtype=np.float32),
-            np.ascontiguousarray(paf[:, :rows, :columns], dtype=np.float32),
-            stride,
-            heatmap_sigma,
-        )
-        for heatmap, paf in zip(heatmaps, pafs, strict=True)
-    ]
-
-
-def stage_index(stage: int | None, stages: int) -> int:
-    """Index, from 0, of a stage that is counted from 1; the last where it is None.
-
-    Raises:
-        BodyPoseNetError: The model has no such stage.
-    """
-    if stage is None:
-        return stages - 1
-    if not 1 <= stage <= stages:
-        raise BodyPoseNetError(
-            f"output_stage_to_use: there is no stage {stage}, the model has stages 1 to {stages}",
-            "Write one of these in the inference spec, or null for the last.",
-        )
-    return stage - 1
-
-
 RUNTIMES = {
     ".tlt": ("pytorch",),
     ".hdf5": ("pytorch",),
@@ -116,27 +30,27 @@ RUNTIMES = {
     ".etlt": ("onnx", "openvino"),
     ".engine": ("openvino", "tensorrt"),
 }
-"""Extension of a model file -> the runtimes that run it, the usual one first.
+"""Runtimes by extension of the model file, the default one first.
 
-An `.engine` file is run by the one that built it; its header says which.
+Only the runtime that built an `.engine` file can run it; the header of the file names it.
 """
 
 ENGINES = (
     "auto",
     *dict.fromkeys(runtime for runtimes in RUNTIMES.values() for runtime in runtimes),
 )
-"""What may be asked for; `auto` is the usual runtime of the file."""
+"""Values of the option `engine`; `auto` is the default runtime of the file."""
 
 PRECISIONS = ("fp32", "bf16")
-"""What engines that can choose compute in; the first is the default."""
+"""Values of the option `precision`, the default one first."""
 
 
 class Device(NamedTuple):
-    """A processor to run a network on.
+    """A processor that runs a network.
 
     Args:
-        kind: `auto` (a GPU where the runtime can use one, else the CPU), `cpu`, `cuda` or `mps`.
-        index: Which GPU, counted from 0; None: the first one.
+        kind: `auto` (a GPU if the runtime can use one, else the CPU), `cpu`, `cuda` or `mps`.
+        index: Index of the GPU, or None for the first one.
     """
 
     kind: str
@@ -144,13 +58,13 @@ class Device(NamedTuple):
 
     @classmethod
     def parse(cls, name: object) -> Device:
-        """Read a name such as `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        """Parse a name such as `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
         Args:
-            name: The name, or an object whose text is one, such as a `torch.device`.
+            name: The name, or an object whose `str()` is a name, such as a `torch.device`.
 
         Raises:
-            BodyPoseNetError: It is not the name of a device.
+            BodyPoseNetError: The name is unknown.
         """
         match = re.fullmatch(r"(auto|cpu|cuda|mps)(?::(\d{1,3}))?", str(name))
         if match is None or (match[2] and match[1] == "auto"):
@@ -166,12 +80,12 @@ class Device(NamedTuple):
         return self.kind if self.index is None else f"{self.kind}:{self.index}"
 
     def missing(self, runtime: str, available: Sequence[str], reason: str = "") -> BodyPoseNetError:
-        """The error that a runtime raises which cannot use this device.
+        """Return the error that a runtime raises if it cannot use this device.
 
         Args:
-            runtime: Its name, for people.
-            available: Devices that it can use.
-            reason: Why it cannot use this one, where that is known.
+            runtime: Display name of the runtime.
+            available: Devices that the runtime can use.
+            reason: The reason, if known.
         """
         return BodyPoseNetError(
             f"device {self}: {runtime} cannot use it" + (f": {reason}" if reason else ""),
@@ -181,23 +95,24 @@ class Device(NamedTuple):
 
 AUTO = Device("auto")
 
-
 Triple = tuple[float, float, float]
+"""One value each for red, green and blue."""
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model without its weights.
+    """Description of a model: everything except its weights.
 
     Args:
-        skeleton: What its maps are of.
-        image_scale: Divides red, green and blue (0 to 255).
-        image_offset: Is taken off afterwards.
-        stages: How many it has; the last one's maps are the best.
+        skeleton: Joints and limbs of the maps.
+        image_scale: Divisors of red, green and blue (0 to 255).
+        image_offset: Values that are subtracted afterwards.
+        stages: Number of stages; the last one has the best maps.
         stride: Pixels per cell of the maps.
         heatmap_sigma: Standard deviation of a joint's Gaussian in the heatmaps, in pixels.
-        data_type: What an exported file computes in: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
-        knows_stages: False for a train spec with load_graph, whose network is another file's.
+        data_type: Data type of an exported file: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
+        has_stages: Whether `stages` is known. False for a train spec with `load_graph`, whose
+            network comes from another file.
     """
 
     skeleton: Skeleton
@@ -207,7 +122,7 @@ class ModelDescription:
     stride: int = STRIDE
     heatmap_sigma: float = HEATMAP_SIGMA
     data_type: str = "fp32"
-    knows_stages: bool = True
+    has_stages: bool = True
 
     @classmethod
     def from_header(
@@ -216,12 +131,12 @@ class ModelDescription:
         """Read the header of a model file (see `model.checkpoint.model_header`).
 
         Args:
-            path: The file, for errors.
-            text: Its header, as JSON.
-            expected: From a train spec: its sigma counts for headers that have none.
+            path: Path of the file, for error messages.
+            text: The header as JSON.
+            expected: Description from a train spec, whose sigma is used if the header has none.
 
         Raises:
-            BodyPoseNetError: The header is broken, or not one of this version.
+            BodyPoseNetError: The header is damaged or was written by an incompatible version.
         """
         header = ExportedHeader.read(path, text)
         sigma = header.heatmap_sigma
@@ -239,7 +154,7 @@ class ModelDescription:
 
     @classmethod
     def from_train_spec(cls, spec: TrainSpec) -> ModelDescription:
-        """What a network trained with this spec is.
+        """Describe the network that a train spec trains.
 
         Raises:
             BodyPoseNetError: The pose configuration is missing or wrong.
@@ -248,16 +163,19 @@ class ModelDescription:
         return cls(
             spec.skeleton, pixels.image_scale, pixels.image_offset, spec.model.stages,
             heatmap_sigma=spec.dataloader.label_processor_config.heatmap_gaussian_sigma,
-            knows_stages=not spec.load_graph,
+            has_stages=not spec.load_graph,
         )  # fmt: skip
 
-    def training(self) -> dict[str, Any]:
-        """The header's entries on how a model was trained, for files that lack them."""
+    def training_entries(self) -> dict[str, Any]:
+        """Return the entries of a model header that TAO's own files lack."""
         pixels = {"image_scale": self.image_scale, "image_offset": self.image_offset}
         return {"normalization": pixels, "heatmap_sigma": self.heatmap_sigma}
 
     def differences(self, other: ModelDescription) -> list[str]:
-        """In what two models differ; names, sigmas and data types do not count."""
+        """Name the properties in which two models differ.
+
+        Names of skeletons, OKS sigmas and data types are not compared.
+        """
         pairs = {
             "joints": (self.skeleton.joints, other.skeleton.joints),
             "limbs": (self.skeleton.limbs, other.skeleton.limbs),
@@ -269,5 +187,98 @@ class ModelDescription:
         return [
             name
             for name, (ours, theirs) in pairs.items()
-            if ours != theirs and (name != "stages" or (self.knows_stages and other.knows_stages))
+            if ours != theirs and (name != "stages" or (self.has_stages and other.has_stages))
         ]
+
+
+class Engine(Protocol):
+    """A loaded network on a runtime and a device.
+
+    Attributes:
+        skeleton: Joints and limbs of the maps.
+        stride: Pixels per cell of the maps.
+        stages: Number of stages of the network.
+        fixed_shape: The only supported height and width of images, or None for any.
+    """
+
+    skeleton: Skeleton
+    stride: int
+    stages: int
+    fixed_shape: tuple[int, int] | None
+
+    def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
+        """Run the network. Must support concurrent calls from any number of threads.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB images of any size, or of `fixed_shape`.
+            stage: Stage of the maps, counted from 1, or None for the last.
+
+        Returns:
+            N maps of ceil(H / stride) x ceil(W / stride) cells.
+
+        Raises:
+            BodyPoseNetError: The network does not have this stage or does not support the size.
+        """
+        ...
+
+
+class ModelEngine(Engine, Protocol):
+    """An engine opened from a model file.
+
+    Attributes:
+        name: Name of the runtime as in the option `engine`, followed by the precision if it can be
+            chosen: `onnx`, `openvino bf16`.
+        description: Description of the model.
+    """
+
+    name: str
+    description: ModelDescription
+
+
+def crop(
+    heatmaps: NDArray[np.float32],
+    pafs: NDArray[np.float32],
+    height: int,
+    width: int,
+    stride: int,
+    heatmap_sigma: float = HEATMAP_SIGMA,
+) -> list[Maps]:
+    """Split a batch of maps and crop them to the cells that the images cover.
+
+    Args:
+        heatmaps: (N, K + 1, h, w).
+        pafs: (N, 2 L, h, w).
+        height: Height of the images before they were padded, in pixels.
+        width: Width of the images before they were padded, in pixels.
+        stride: Pixels per cell.
+        heatmap_sigma: Standard deviation of a joint's Gaussian, in pixels.
+
+    Returns:
+        N maps of ceil(height / stride) x ceil(width / stride) cells.
+    """
+    rows, columns = -(-height // stride), -(-width // stride)
+    return [
+        Maps(
+            np.ascontiguousarray(heatmap[:, :rows, :columns], dtype=np.float32),
+            np.ascontiguousarray(paf[:, :rows, :columns], dtype=np.float32),
+            stride,
+            heatmap_sigma,
+        )
+        for heatmap, paf in zip(heatmaps, pafs, strict=True)
+    ]
+
+
+def stage_index(stage: int | None, stages: int) -> int:
+    """Convert a stage counted from 1 (None for the last) to an index.
+
+    Raises:
+        BodyPoseNetError: The network does not have this stage.
+    """
+    if stage is None:
+        return stages - 1
+    if not 1 <= stage <= stages:
+        raise BodyPoseNetError(
+            f"output_stage_to_use: there is no stage {stage}, the model has stages 1 to {stages}",
+            "Write one of these in the inference spec, or null for the last.",
+        )
+    return stage - 1

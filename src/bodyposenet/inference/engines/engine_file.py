@@ -1,6 +1,7 @@
-"""Engine files: what a runtime has built of a model for one machine, and a header that says which.
+"""Engine files (`.engine`): a model compiled by TensorRT or OpenVINO for one machine.
 
-TensorRT's plan, or OpenVINO's compiled model; in our container, closed with a key if one is given.
+The file is a container (see `encryption`), optionally encrypted with a key. Its header names the
+runtime and the device; its body is TensorRT's plan or OpenVINO's compiled model.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ BUILD_HERE = "Build it on this machine: bpnet export -m MODEL.tlt --engine_file 
 
 
 class EngineHeader(Block):
-    """What an engine was built with, and for.
+    """Header of an engine file.
 
     Args:
-        runtime: What runs it.
-        version: Of the runtime; another version may not run it.
-        device: The GPU's or the processor's name; another one may not run it.
-        precision: What it computes in: OpenVINO forgets it, and must be told again.
+        runtime: Runtime that built the engine and can run it.
+        version: Version of the runtime. Other versions may be unable to run the engine.
+        device: Name of the GPU or processor. Others may be unable to run the engine.
+        precision: Precision of the computation. It is stored because OpenVINO's compiled model does
+            not contain it.
         model: Header of the model, as in its ONNX file.
     """
 
@@ -48,19 +50,19 @@ class EngineHeader(Block):
 
     @property
     def model_text(self) -> str:
-        """The model's header as JSON."""
+        """Header of the model as JSON."""
         return json.dumps(self.model)
 
     def check_machine(self, path: str | Path, version: str, device: str) -> None:
-        """Refuse an engine that was built elsewhere.
+        """Check that the engine was built for this machine.
 
         Args:
-            path: The file, for errors.
-            version: Of the runtime that is installed here.
-            device: What it would run on here.
+            path: Path of the file, for error messages.
+            version: Installed version of the runtime.
+            device: Name of the device of this machine.
 
         Raises:
-            BodyPoseNetError: One of them is another.
+            BodyPoseNetError: The version or the device differs.
         """
         if (self.version, self.device) != (version, device):
             raise BodyPoseNetError(
@@ -74,10 +76,10 @@ def write_engine(path: str | Path, header: EngineHeader, body: bytes, key: str =
     """Write an engine file.
 
     Args:
-        path: The file.
-        header: Readable without the key.
-        body: The plan, or the compiled model.
-        key: Any text; empty: a plain file.
+        path: Path of the file.
+        header: Header, which is not encrypted.
+        body: TensorRT's plan or OpenVINO's compiled model.
+        key: Encryption key, or empty for an unencrypted file.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -86,17 +88,24 @@ def write_engine(path: str | Path, header: EngineHeader, body: bytes, key: str =
 
 
 def read_engine(path: str | Path, key: str = "") -> tuple[EngineHeader, bytes]:
-    """Read what `write_engine` wrote.
+    """Read an engine file.
+
+    Args:
+        path: Path of the file.
+        key: Encryption key, or empty for an unencrypted file.
+
+    Returns:
+        The header and the body.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `encryption`), holds something else, or
-            comes from a version that builds other engines.
+        BodyPoseNetError: The file cannot be opened (see `encryption`), is not an engine file, or
+            was written by an incompatible version.
     """
     header, body = read_container(path, key)
     if header.get("kind") != _KIND:
         raise BodyPoseNetError(
-            f"{path}: holds no engine, but {header.get('kind', 'something else')}",
-            "Give an .engine file as `bpnet export --engine_file` wrote it.",
+            f"{path}: not an engine file; its content: {header.get('kind', 'unknown')}",
+            "Use an .engine file written by `bpnet export --engine_file`.",
         )
     try:
         return EngineHeader.model_validate(header), body

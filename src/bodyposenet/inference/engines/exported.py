@@ -1,9 +1,10 @@
-"""The tensors of exported models on any runtime, and images as they take them.
+"""Engine of exported models, independent of the runtime.
 
-They are TAO's (TAO reference, sections 14.2 and 14.6): one input of images, and two float32
-outputs, the heatmaps under `HEATMAPS` and the part affinity fields under any other name; channels
-last or first. The input is float32 and normalized, or uint8 where the normalization is in the
-model. In a model for DeepStream the fields are enlarged, every cell to r x r equal ones.
+Exported models have TAO's inputs and outputs (TAO reference, sections 14.2 and 14.6): one input for
+images and two float32 outputs, the heatmaps (named `HEATMAPS`) and the part affinity fields (any
+other name), with channels last or first. The input is normalized float32, or uint8 if the model
+contains the normalization. In models for DeepStream, the part affinity fields are upsampled: each
+cell is repeated r x r times.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ INPUT = "input_1:0"
 HEATMAPS = "heatmap_out/BiasAdd:0"
 PAFS = "paf_out/BiasAdd:0"
 UPSAMPLED_PAFS = "conv2d_transpose_1/BiasAdd:0"
-"""In a model for DeepStream: every cell stands there r x r times."""
+"""Name of the part affinity fields in a model for DeepStream."""
 
 _MAX_BATCH = 1024
-"""Images that a model may be bound to take at once: where there are fewer, they are filled up."""
+"""Maximum fixed batch size of a model; smaller batches are padded to the fixed size."""
 
 
 class TensorSpec(NamedTuple):
-    """An input or an output of a model.
+    """Data type and shape of an input or output of a model.
 
     Args:
-        dtype: As numpy calls it; one that numpy lacks is shown as the runtime calls it.
-        shape: Sizes; None: any.
+        dtype: Name of the data type in NumPy, or in the runtime if NumPy does not have it.
+        shape: Size of each dimension, or None for a dynamic one.
     """
 
     dtype: str
@@ -45,15 +46,15 @@ class TensorSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """The tensors of an exported model.
+    """Input and outputs of an exported model.
 
     Args:
-        pafs: Name of the output beside `HEATMAPS`.
-        channels_last: (N, H, W, C), else (N, C, H, W); input and outputs alike.
-        normalizes_input: It takes uint8 pixels as they are.
-        batch: The only number of images that it takes at once; None: any.
-        fixed_shape: The only height and width that it takes; None: any.
-        channels: Of the heatmaps and of the PAFs; None: not told.
+        pafs: Name of the output with the part affinity fields.
+        channels_last: Whether input and outputs have the layout (N, H, W, C), else (N, C, H, W).
+        normalizes_input: Whether the model contains the normalization and its input is uint8.
+        batch: Fixed batch size, or None for a dynamic one.
+        fixed_shape: Fixed height and width of the input, or None for dynamic ones.
+        channels: Number of channels of heatmaps and PAFs, or None where unknown.
     """
 
     pafs: str
@@ -67,21 +68,22 @@ class Signature:
     def read(
         cls, path: str | Path, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
     ) -> Signature:
-        """Recognize the tensors.
+        """Derive the signature from the inputs and outputs of a model.
 
         Args:
-            path: The file, for errors.
-            inputs: By name.
-            outputs: By name.
+            path: Path of the file, for error messages.
+            inputs: Inputs by name.
+            outputs: Outputs by name.
 
         Raises:
-            BodyPoseNetError: They are not those of a body pose network; it lists what is missing.
+            BodyPoseNetError: They are not those of a body pose network. The message lists all
+                differences.
         """
         if missing := [*_missing_in(inputs), *_missing_out(outputs)]:
             raise BodyPoseNetError(
-                f"{path}: no body pose network: it takes {describe_tensors(inputs)} and "
-                f"gives {describe_tensors(outputs)}; missing: {'; '.join(missing)}",
-                "`bpnet export` writes such files.",
+                f"{path}: not a body pose network: its inputs are {describe_tensors(inputs)}, its "
+                f"outputs are {describe_tensors(outputs)}; missing: {'; '.join(missing)}",
+                "Use a file written by `bpnet export`.",
             )
         ((dtype, shape),) = inputs.values()
         channels_last = _is_channels_last(shape)
@@ -99,26 +101,26 @@ class Signature:
 
 
 def _missing_in(inputs: Mapping[str, TensorSpec]) -> list[str]:
-    """What the input of a body pose network has, and this has not."""
+    """List the required properties of the input that a model lacks."""
     if len(inputs) != 1:
         return [f"one input ({INPUT}) instead of {len(inputs)}"]
     ((dtype, shape),) = inputs.values()
     missing = []
     if dtype not in ("float32", "uint8"):
-        missing.append("an input of normalized float32 images, or of uint8 images")
+        missing.append("an input of type float32 (normalized images) or uint8")
     if len(shape) != 4 or 3 not in (shape[1], shape[3]):
         missing.append("an input of shape [N, H, W, 3] or [N, 3, H, W]")
     elif _sides(shape).count(None) == 1:
-        missing.append("an input whose height and width are both free or both fixed")
+        missing.append("an input with both height and width dynamic or both fixed")
     elif max(side or 1 for side in _sides(shape)) > MAX_SIDE or (shape[0] or 1) > _MAX_BATCH:
         missing.append(f"an input of at most {_MAX_BATCH} images of {MAX_SIDE} x {MAX_SIDE} pixels")
     elif min(side or 1 for side in shape if side is not None) < 1:
-        missing.append("an input of positive sizes")
+        missing.append("an input with positive sizes")
     return missing
 
 
 def _missing_out(outputs: Mapping[str, TensorSpec]) -> list[str]:
-    """What the outputs of a body pose network have, and these have not."""
+    """List the required properties of the outputs that a model lacks."""
     missing = []
     if HEATMAPS not in outputs:
         missing.append(f"an output {HEATMAPS}, one heatmap for each joint and the background")
@@ -137,12 +139,12 @@ def _is_channels_last(shape: tuple[int | None, ...]) -> bool:
 
 
 def _sides(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Height and width of the images that a model takes."""
+    """Return the height and width in the shape of an input."""
     return shape[1:3] if _is_channels_last(shape) else shape[2:]
 
 
 def describe_tensors(tensors: Mapping[str, TensorSpec]) -> str:
-    """Tensors for people."""
+    """Format names, data types and shapes of tensors for messages."""
     return ", ".join(
         f"{name} {dtype} [{', '.join('?' if size is None else str(size) for size in shape)}]"
         for name, (dtype, shape) in tensors.items()
@@ -152,15 +154,16 @@ def describe_tensors(tensors: Mapping[str, TensorSpec]) -> str:
 def prepare(
     images: NDArray[np.uint8], description: ModelDescription, signature: Signature
 ) -> NDArray[Any]:
-    """Images to the input of a model.
+    """Convert images to the input of a model.
 
     Args:
-        images: (N, H, W, 3) uint8 RGB, of any size.
-        description: What the model is.
-        signature: Its tensors.
+        images: (N, H, W, 3) uint8 RGB images of any size.
+        description: Description of the model.
+        signature: Signature of the model.
 
     Returns:
-        In the model's type and layout, of whole cells (see `normalize`).
+        The images in the data type and layout of the model, padded to whole cells (see
+        `normalize`).
     """
     inputs: NDArray[Any] = (
         _pad(images, description.stride)
@@ -171,15 +174,15 @@ def prepare(
 
 
 def normalize(images: NDArray[np.uint8], description: ModelDescription) -> NDArray[np.float32]:
-    """Pixels to network input, as the network itself does it in training.
+    """Normalize images as in training.
 
     Args:
-        images: (N, H, W, 3) uint8 RGB, of any size.
-        description: Its normalization and its stride.
+        images: (N, H, W, 3) uint8 RGB images of any size.
+        description: Description of the model, for normalization and stride.
 
     Returns:
         (N, H', W', 3) float32: pixel / image_scale - image_offset. H' and W' are the next multiples
-        of the stride; what is added, at the bottom and the right, is gray.
+        of the stride; the images are padded with gray at the bottom and on the right.
     """
     pixels = _pad(images, description.stride).astype(np.float32)
     pixels /= np.array(description.image_scale, np.float32)
@@ -188,7 +191,7 @@ def normalize(images: NDArray[np.uint8], description: ModelDescription) -> NDArr
 
 
 def _pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
-    """Add gray at the bottom and the right, up to whole cells."""
+    """Pad images with gray at the bottom and on the right to whole cells."""
     height, width = images.shape[1:3]
     padding = (-height % stride, -width % stride)
     if not any(padding):
@@ -198,17 +201,17 @@ def _pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
 
 
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[np.float32]]]
-"""An array for the model's input -> its outputs by name."""
+"""Function of a runtime that runs a model: input array to output arrays by name."""
 
 
 class ExportedEngine:
-    """Runs an exported model; it holds the maps of the last stage only.
+    """Engine of an exported model, which only has the maps of the last stage.
 
     Args:
-        description: What the model is.
-        signature: Its tensors.
-        run: Runs it.
-        name: What runs it; see `ModelEngine`.
+        description: Description of the model.
+        signature: Signature of the model.
+        run: Function that runs the model.
+        name: Name of the runtime; see `ModelEngine`.
     """
 
     def __init__(
@@ -228,14 +231,14 @@ class ExportedEngine:
         height, width = images.shape[1:3]
         if stage not in (None, self.stages):
             raise BodyPoseNetError(
-                f"stage {stage}: an exported model holds the last of its {self.stages} stages only",
-                "Take the last, or run the .tlt file.",
+                f"stage {stage}: an exported model has only the last of its {self.stages} stages",
+                "Use the last stage, or the .tlt file of the model.",
             )
         if self.fixed_shape not in (None, (height, width)):
             raise BodyPoseNetError(
-                f"an input of {height} x {width} pixels: the model takes "
-                f"{' x '.join(map(str, self.fixed_shape or ()))} only",
-                "Write that as input_shape, with keep_aspect_ratio_mode: pad_image_input.",
+                f"an input of {height} x {width} pixels: the model requires "
+                f"{' x '.join(map(str, self.fixed_shape or ()))}",
+                "Set input_shape to that size and keep_aspect_ratio_mode to pad_image_input.",
             )
         inputs = prepare(images, self.description, self._signature)
         size = self._signature.batch or len(inputs)
@@ -246,7 +249,7 @@ class ExportedEngine:
         ]
 
     def _maps(self, inputs: NDArray[Any], size: int, height: int, width: int) -> list[Maps]:
-        """The maps of one batch, which is filled up to the size that the model takes."""
+        """Compute the maps of one batch, which is padded to the batch size of the model."""
         count = len(inputs)
         if count < size:
             inputs = np.concatenate([inputs, np.repeat(inputs[-1:], size - count, axis=0)])
@@ -254,27 +257,26 @@ class ExportedEngine:
         heatmaps, pafs = outputs[HEATMAPS], outputs[self._signature.pafs]
         if self._signature.channels_last:
             heatmaps, pafs = heatmaps.transpose(0, 3, 1, 2), pafs.transpose(0, 3, 1, 2)
-        repeats = self._repeats(heatmaps.shape[2:], pafs.shape[2:], height, width)
+        repeats = self._paf_repeats(heatmaps.shape[2:], pafs.shape[2:], height, width)
         pafs = pafs[:, :, ::repeats, ::repeats]
         sigma = self.description.heatmap_sigma
         return crop(heatmaps[:count], pafs[:count], height, width, self.stride, sigma)
 
-    def _repeats(
+    def _paf_repeats(
         self, heatmap: tuple[int, ...], paf: tuple[int, ...], height: int, width: int
     ) -> int:
-        """How many times a cell of the PAFs stands in a row, by the sizes of the maps.
+        """Derive from the sizes of the maps how often each cell of the PAFs is repeated.
 
         Raises:
-            BodyPoseNetError: The sizes are not those of the images: OpenVINO on one thread leaves
-                its last maps, or none, where a layer does not fit.
+            BodyPoseNetError: The sizes do not match the images. OpenVINO with one thread returns
+                its previous maps or none, instead of an error, if a layer does not support a size.
         """
         cells = -(-height // self.stride), -(-width // self.stride)
         repeats = paf[0] // cells[0]
         if heatmap != cells or not repeats or paf != (repeats * cells[0], repeats * cells[1]):
             raise BodyPoseNetError(
-                f"the model gives heatmaps of {heatmap[0]} x {heatmap[1]} and PAFs of {paf[0]} x "
-                f"{paf[1]} for images of {height} x {width} pixels, which are {cells[0]} x "
-                f"{cells[1]} cells",
+                f"expected {cells[0]} x {cells[1]} cells for images of {height} x {width} pixels, "
+                f"got heatmaps of {heatmap[0]} x {heatmap[1]} and PAFs of {paf[0]} x {paf[1]}",
                 "Export the model again (bpnet export), or try another input_shape.",
             )
         return repeats
@@ -289,20 +291,21 @@ def make_engine(
     run: Run,
     name: str,
 ) -> ExportedEngine:
-    """The engine of a model that a runtime has read.
+    """Create the engine of a model that a runtime has loaded.
 
     Args:
-        path: The file, for errors.
-        inputs: By name.
-        outputs: By name.
-        header: Description of the model in the file, as JSON; None if there is none.
-        expected: From a train spec; counts for what the file does not tell.
-        run: Runs it.
-        name: What runs it; see `ModelEngine`.
+        path: Path of the file, for error messages.
+        inputs: Inputs by name.
+        outputs: Outputs by name.
+        header: Model header in the file as JSON, or None if there is none.
+        expected: Description from a train spec, for what the header does not contain, or None.
+        run: Function that runs the model.
+        name: Name of the runtime; see `ModelEngine`.
 
     Raises:
-        BodyPoseNetError: It is no body pose network, that of another skeleton, or bound to images
-            of no whole cells; or neither the file nor a train spec says what its joints are.
+        BodyPoseNetError: The model is not a body pose network, does not match the skeleton, has a
+            fixed input size that is not a multiple of the stride, or there is neither a header nor
+            a train spec.
     """
     signature = Signature.read(path, inputs, outputs)
     description = expected
@@ -310,8 +313,8 @@ def make_engine(
         description = ModelDescription.from_header(path, header, expected)
     if description is None:
         raise BodyPoseNetError(
-            f"{path}: the file does not say what its joints and its normalization are",
-            "Name the spec that the model was trained with as train_spec in the inference spec.",
+            f"{path}: the file does not contain its joints and its normalization",
+            "Set train_spec in the inference spec to the spec that the model was trained with.",
         )
     skeleton = description.skeleton
     channels = skeleton.heatmap_channels, skeleton.paf_channels
@@ -319,14 +322,14 @@ def make_engine(
         found not in (None, own) for found, own in zip(signature.channels, channels, strict=True)
     ):
         raise BodyPoseNetError(
-            f"{path}: gives {describe_tensors(outputs)}, but the skeleton {skeleton.name} needs "
+            f"{path}: has {describe_tensors(outputs)}, but the skeleton {skeleton.name} needs "
             f"{channels[0]} heatmaps and {channels[1]} PAF channels",
-            "Name the spec that the model was trained with as train_spec in the inference spec.",
+            "Set train_spec in the inference spec to the spec that the model was trained with.",
         )
     if any(side % description.stride for side in signature.fixed_shape or ()):
         raise BodyPoseNetError(
-            f"{path}: takes {describe_tensors(inputs)} only: no whole cells of "
+            f"{path}: the fixed input {describe_tensors(inputs)} is not a multiple of the stride, "
             f"{description.stride} pixels",
-            f"Export it for a height and a width that are multiples of {description.stride}.",
+            f"Export it with a height and a width that are multiples of {description.stride}.",
         )
     return ExportedEngine(description, signature, run, name)

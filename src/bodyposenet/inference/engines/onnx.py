@@ -1,4 +1,4 @@
-"""Engine that runs an ONNX file on ONNX Runtime."""
+"""Engine for ONNX files on ONNX Runtime, on the CPU or CUDA."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, m
 from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
 
 Provider = tuple[str, dict[str, str]]
-"""A device as ONNX Runtime calls it, and its options."""
+"""Name and options of an execution provider of ONNX Runtime."""
 
 _CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-"""In true float32, as on the CPU; and without trying every algorithm at every new shape."""
+"""Full float32 precision as on the CPU, and no benchmark of algorithms for every new shape."""
 _CPU: Provider = ("CPUExecutionProvider", {})
 
 _IDENTITY = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-"""The smallest ONNX file: y = x, one float32."""
+"""The smallest ONNX file: y = x for one float32."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
-"""ONNX Runtime's names -> numpy's."""
+"""NumPy's names of the data types of ONNX Runtime."""
 
 _ERRORS_ONLY = 3
 
 _IMPORT_PID = os.getpid()
-"""The process that imported this, also in processes forked off it."""
+"""Id of the process that imported this module; forked processes inherit it."""
 
-_EXACT_BYTES = "session.x64quantprecision"
-"""Option of ONNX Runtime: weights become unsigned, which x86 adds in 32 bits; slower."""
+_AVOID_SATURATION = "session.x64quantprecision"
+"""Option of ONNX Runtime: convert weights to unsigned, which x86 accumulates in 32 bits; slower."""
 
 
 def load(
@@ -57,15 +57,15 @@ def load(
     """Open an ONNX file.
 
     Args:
-        path: The file.
-        expected: What a train spec says of the model; counts where the file has no header.
-        threads: At most so many; None: ONNX Runtime chooses.
-        content: What the file would hold, where it is not written yet or is sealed.
-        device: Where to run it, or the name of that (`Device.parse`).
+        path: Path of the file.
+        expected: Description from a train spec, for files without a header, or None.
+        threads: Maximum number of threads, or None for the default of ONNX Runtime.
+        content: Content of the file if it is encrypted or not written yet, or None to read it.
+        device: Device, or its name (see `Device.parse`).
 
     Raises:
-        BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
-            joints are and no train spec does; or the device is missing.
+        BodyPoseNetError: The file cannot be read, is not a body pose network, or has no header and
+            there is no train spec; or the device is missing.
     """
     session = open_session(path, threads=threads, content=content, device=device)
     inputs, outputs = read_tensors(session.get_inputs()), read_tensors(session.get_outputs())
@@ -90,7 +90,7 @@ def open_session(
     content: bytes | None = None,
     device: Device | str = AUTO,
 ) -> onnxruntime.InferenceSession:
-    """Open any ONNX file; the arguments are those of `load`.
+    """Open any ONNX file as a session; see `load` for the arguments.
 
     Raises:
         BodyPoseNetError: The file cannot be read, or the device is missing.
@@ -100,21 +100,21 @@ def open_session(
     options.log_severity_level = _ERRORS_ONLY
     providers = _providers(Device.parse(device))
     session = _read(path, content, options, providers)
-    if _overflows(path, session):
-        options.add_session_config_entry(_EXACT_BYTES, "1")
+    if _saturates(path, session):
+        options.add_session_config_entry(_AVOID_SATURATION, "1")
         session = _read(path, content, options, providers)
     return session
 
 
 def check_graph(path: str | Path, content: bytes | None = None) -> None:
-    """Check an ONNX file for another runtime, whose reader may crash on a graph that is not valid.
+    """Check an ONNX file before another runtime reads it, which may crash on an invalid graph.
 
     Args:
-        path: The file.
-        content: What the file would hold, where it is not written yet or is sealed.
+        path: Path of the file.
+        content: Content of the file if it is encrypted or not written yet, or None to read it.
 
     Raises:
-        BodyPoseNetError: ONNX Runtime cannot read it.
+        BodyPoseNetError: ONNX Runtime cannot read the file.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -124,7 +124,7 @@ def check_graph(path: str | Path, content: bytes | None = None) -> None:
 
 
 def has_cuda(device: Device = AUTO) -> bool:
-    """Whether a network opened for a device runs on a GPU."""
+    """Return whether a network that is opened for this device runs on a GPU."""
     return device.kind in ("auto", "cuda") and cuda_problem(device.index or 0) is None
 
 
@@ -132,14 +132,14 @@ def has_cuda(device: Device = AUTO) -> bool:
 def cuda_problem(index: int = 0) -> str | None:
     """Find out why ONNX Runtime cannot use a GPU.
 
-    A build for GPUs may lack the GPU, its driver or a library of CUDA, which shows only where a
-    network is opened: this opens the smallest one.
+    A build for GPUs reports CUDA as available even without a GPU, a driver or the libraries of
+    CUDA. This only shows when a network is opened, so a minimal one is opened here.
 
     Args:
-        index: Which GPU, counted from 0.
+        index: Index of the GPU.
 
     Returns:
-        The reason; None if it can use the GPU.
+        The reason, or None if ONNX Runtime can use the GPU.
     """
     if _CUDA not in onnxruntime.get_available_providers():
         return "this build of ONNX Runtime has no CUDA (pip install onnxruntime-gpu)"
@@ -152,7 +152,7 @@ def cuda_problem(index: int = 0) -> str | None:
         )
         if _CUDA not in session.get_providers():
             problem = "the GPU, its driver or a library of CUDA or cuDNN is missing"
-    except Exception as error:  # ONNX Runtime's have no type in common
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         problem = _reason(error)
     if problem is not None and not index:
         logger.info("ONNX Runtime has CUDA, but cannot use it: %s", problem)
@@ -160,13 +160,13 @@ def cuda_problem(index: int = 0) -> str | None:
 
 
 def available_devices() -> list[str]:
-    """Names of the devices that ONNX Runtime can use, the CPU first."""
+    """List the names of the devices that ONNX Runtime can use, the CPU first."""
     gpus = itertools.takewhile(lambda index: cuda_problem(index) is None, itertools.count())
     return ["cpu", *(f"cuda:{index}" for index in gpus)]
 
 
 def _providers(device: Device) -> list[Provider]:
-    """Where a network is run, what comes first being tried first.
+    """Return the execution providers for a device, in order of priority.
 
     Raises:
         BodyPoseNetError: The device is missing.
@@ -187,17 +187,17 @@ def _cuda(index: int) -> Provider:
 
 
 def session_header(session: onnxruntime.InferenceSession) -> str | None:
-    """What the file says of its model, as JSON; None: nothing."""
+    """Read the model header of a session's file as JSON, or None if there is none."""
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
 
 
 def read_tensors(declared: Iterable[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
-    """Inputs or outputs of a session, by name."""
+    """Describe inputs or outputs of a session by name."""
     return {argument.name: _tensor(argument) for argument in declared}
 
 
-def _overflows(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
-    """Whether this processor would cut off sums that the model needs whole."""
+def _saturates(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
+    """Return whether INT8 sums of this model can saturate on this processor."""
     header = session_header(session)
     if header is None or ModelDescription.from_header(path, header).data_type != "int8-cpu":
         return False
@@ -215,13 +215,13 @@ def _read(
             str(path) if content is None else content,
             options,
             providers=providers,
-            enable_fallback=False,  # which prints, and goes on without the GPU
+            enable_fallback=False,  # the fallback prints and continues without the GPU
         )
-        # Names and metadata that are not UTF-8 fail when they are first asked for.
+        # Names and metadata that are not UTF-8 raise an error at their first access.
         _ = session_header(session), [(part.name, part.shape) for part in _tensors_of(session)]
         never_destroy_in_forks(session)
         return session
-    except Exception as error:  # ONNX Runtime's have no type in common
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         raise BodyPoseNetError(
             f"{path}: ONNX Runtime cannot read it: {_reason(error)}",
             "Export the model again (bpnet export), or update onnxruntime.",
@@ -233,7 +233,7 @@ def _tensors_of(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeA
 
 
 def _tensor(declared: onnxruntime.NodeArg) -> TensorSpec:
-    """Names in its shape stand for dimensions of any size."""
+    """Convert a declaration; names in its shape are dynamic dimensions."""
     kind = str(declared.type)
     return TensorSpec(
         _DTYPES.get(kind, kind),
@@ -242,24 +242,25 @@ def _tensor(declared: onnxruntime.NodeArg) -> TensorSpec:
 
 
 def _reason(error: Exception) -> str:
-    """What ONNX Runtime says first."""
+    """Return the first line of an error message of ONNX Runtime."""
     return str(error).partition("\n")[0]
 
 
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
 _FUSED = ("avx512vnni", "avxvnni")
-"""Instructions that add four products of bytes in 32 bits, as LLVM calls them."""
+"""LLVM's names of instructions that accumulate products of bytes in 32 bits (VNNI)."""
 
 
 @cache
 def int8_sums_saturate() -> bool:
-    """Whether products of bytes are added in 16 bits, where large ones are cut off.
+    """Return whether sums of INT8 products saturate at 16 bits on this processor.
 
-    So do x86 processors without VNNI (`vpmaddubsw`: unsigned activations by signed weights).
+    This is the case on x86 processors without VNNI (`vpmaddubsw`, unsigned activations by signed
+    weights).
     """
     if platform.machine().lower() not in _X86:
         return False
-    from llvmlite import binding  # numba's, which the decoder needs anyway
+    from llvmlite import binding  # a dependency of numba, which the decoder needs anyway
 
     features = binding.get_host_cpu_features()
     return not any(features.get(name) for name in _FUSED)

@@ -1,7 +1,8 @@
-"""The metadata of an ONNX file; the network in it is skipped unread.
+"""Metadata of ONNX files, and encrypted ONNX files (`.etlt`), without the `onnx` package.
 
-An ONNX file is a protocol buffers message, `ModelProto`: fields one after the other, each a tag,
-which holds its number and its kind, and a value (protobuf.dev, "Encoding").
+An ONNX file is a protocol buffers message, `ModelProto`: a sequence of fields, each a tag (number
+and wire type of the field) and a value (protobuf.dev, "Encoding"). Only the metadata is parsed; the
+network is skipped.
 """
 
 from __future__ import annotations
@@ -16,23 +17,28 @@ from bodyposenet.errors import BodyPoseNetError
 
 _GRAPH = 7
 _METADATA_PROPS = 14
-"""`ModelProto.metadata_props`; its entries have a key, field 1, and a value, field 2."""
+"""`ModelProto.metadata_props`; each entry has a key (field 1) and a value (field 2)."""
 
 _VARINT, _BYTES = 0, 2
 _MOST_VARINT_BYTES = 10
 _SIZES = {1: 8, 5: 4}
-"""Kind of a field -> bytes of its value, where that is always the same."""
+"""Bytes of a value by wire type, for wire types of fixed size."""
+_KIND = "onnx"
+"""Kind of content in the header of an `.etlt` file."""
 
 
 def read_header(path: str | Path, content: bytes) -> str | None:
-    """What an ONNX file says of its model, as JSON; None: nothing.
+    """Read the model header from the metadata of an ONNX file.
 
     Args:
-        path: The file, for errors.
-        content: What it holds.
+        path: Path of the file, for error messages.
+        content: Content of the file.
+
+    Returns:
+        The header as JSON, or None if there is none, as in NVIDIA's own files.
 
     Raises:
-        BodyPoseNetError: It is no ONNX.
+        BodyPoseNetError: The content is not an ONNX model.
     """
     try:
         for number, field in _fields(memoryview(content)):
@@ -46,19 +52,19 @@ def read_header(path: str | Path, content: bytes) -> str | None:
 
 
 def check_onnx(path: Path) -> None:
-    """Check that a file has the outline of an ONNX model, in little time: its network stays unread.
+    """Check quickly that a file is an ONNX model, without reading its network.
 
     Raises:
-        BodyPoseNetError: It has not.
+        BodyPoseNetError: The file is not an ONNX model.
     """
     try:
         with open(path, "rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if any(number == _GRAPH for number, _ in _fields(content)):
             return
-    except OSError:  # it cannot be mapped; the runtime reads it by other means, or reports why not
+    except OSError:  # cannot be mapped: the runtime reads it by other means or raises an error
         return
-    except (ValueError, IndexError):  # ValueError: of an empty file, too
+    except (ValueError, IndexError):  # mmap of an empty file is a ValueError, too
         pass
     raise _broken(path)
 
@@ -70,11 +76,11 @@ def _broken(path: str | Path) -> BodyPoseNetError:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers of the fields and their values; those that are whole numbers stay encoded.
+    """Yield the numbers and values of the fields of a message; varints stay encoded.
 
     Raises:
-        ValueError: It is no message.
-        IndexError: The message is cut short.
+        ValueError: This is not a message.
+        IndexError: The message is truncated.
     """
     place = 0
     while place < len(message):
@@ -88,7 +94,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         elif kind in _SIZES:
             end = place + _SIZES[kind]
         else:
-            raise ValueError(f"a field of kind {kind}")
+            raise ValueError(f"unknown wire type {kind}")
         if end > len(message):
             raise IndexError(end)
         yield number, message[place:end]
@@ -96,11 +102,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits to the byte, the lowest first, and the place behind it.
+    """Decode a varint. Returns its value and the position after it.
 
     Raises:
-        ValueError: It is too long.
-        IndexError: The message is cut short.
+        ValueError: The varint is too long.
+        IndexError: The message is truncated.
     """
     value = 0
     for shift in range(0, 7 * _MOST_VARINT_BYTES, 7):
@@ -109,37 +115,41 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place
-    raise ValueError("a number of more than 64 bits")
-
-
-_KIND = "onnx"
+    raise ValueError("a varint of more than 64 bits")
 
 
 def write_etlt(path: str | Path, content: bytes, key: str = "") -> None:
-    """Write a sealed export.
+    """Write an `.etlt` file: an encrypted ONNX file.
 
     Args:
-        path: The file.
-        content: Of an ONNX file; its header stays readable without the key.
-        key: Any text; empty: a plain container.
+        path: Path of the file.
+        content: Content of the ONNX file. Its model header is copied unencrypted.
+        key: Encryption key, or empty for an unencrypted container.
 
     Raises:
-        BodyPoseNetError: The content is no ONNX, or the file cannot be written.
+        BodyPoseNetError: The content is not an ONNX model, or the file cannot be written.
     """
     header = json.loads(read_header(path, content) or "{}")
     write_container(path, header | {"kind": _KIND}, content, key)
 
 
 def read_etlt(path: str | Path, key: str = "") -> bytes:
-    """The content of the ONNX file that `write_etlt` closed.
+    """Read the ONNX file in an `.etlt` file.
+
+    Args:
+        path: Path of the file.
+        key: Encryption key, or empty for an unencrypted container.
+
+    Returns:
+        Content of the ONNX file.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `encryption`), or holds something else.
+        BodyPoseNetError: The file cannot be opened (see `encryption`) or is not an `.etlt` file.
     """
     header, content = read_container(path, key)
     if header.get("kind") != _KIND:
         raise BodyPoseNetError(
-            f"{path}: holds no sealed ONNX file, but {header.get('kind', 'something else')}",
-            "Give an .etlt file as `bpnet export` wrote it.",
+            f"{path}: not an encrypted ONNX file; its content: {header.get('kind', 'unknown')}",
+            "Use an .etlt file written by `bpnet export`.",
         )
     return content

@@ -1,6 +1,6 @@
-"""Engine that runs an ONNX file, or what OpenVINO compiled of one, on OpenVINO.
+"""Engine for ONNX files and compiled models on OpenVINO, on the CPU.
 
-On the CPU. A compiled model is OpenVINO's own file format of the model, ready for one processor.
+A compiled model is OpenVINO's own format of a model, compiled for one processor.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _DEVICE = "CPU"
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 _IMPORT_PID = os.getpid()
-"""The process that imported this, also in processes forked off it."""
+"""Id of the process that imported this module; forked processes inherit it."""
 
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
 
 
 def check_device(device: Device) -> None:
-    """Refuse devices other than the CPU.
+    """Check that a device is the CPU.
 
     Raises:
-        BodyPoseNetError: It is another one.
+        BodyPoseNetError: The device is not the CPU.
     """
     if device.kind not in ("auto", "cpu"):
         raise device.missing("OpenVINO", ["cpu"])
@@ -62,19 +62,19 @@ def load(
     """Open an ONNX file.
 
     Args:
-        path: The file.
-        expected: What a train spec says of the model; counts where the file has no header.
-        threads: At most so many; None: OpenVINO chooses.
-        precision: `fp32`, or `bf16`: twice as fast on processors that have it, a little less exact.
-            OpenVINO itself would choose bf16 there, unasked.
-        content: What the file would hold, where it is not written yet or is sealed.
+        path: Path of the file.
+        expected: Description from a train spec, for files without a header, or None.
+        threads: Maximum number of threads, or None for the default of OpenVINO.
+        precision: `fp32`, or `bf16`: twice as fast on processors with bf16 and slightly less
+            accurate. It is always set, because OpenVINO's own default there is bf16.
+        content: Content of the file if it is encrypted or not written yet, or None to read it.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, is no body pose network, or does not say what its
-            joints are and no train spec does.
+        BodyPoseNetError: The file cannot be read, is not a body pose network, or has no header and
+            there is no train spec.
     """
     check_graph(path, content)
-    with _explaining(path, "read it", _EXPORT_AGAIN):
+    with _convert_errors(path, "read it", _EXPORT_AGAIN):
         header = read_header(path, Path(path).read_bytes() if content is None else content)
         model = openvino.Core().read_model(str(path) if content is None else content)
     compiled = _compile(path, model, _options(threads, precision))
@@ -87,24 +87,25 @@ def build(
     """Compile an ONNX file for this processor.
 
     Args:
-        path: The engine file, for errors.
-        content: Of the ONNX file.
-        model_header: What it says of the model.
+        path: Path of the engine file, for error messages.
+        content: Content of the ONNX file.
+        model_header: Header of the model.
 
     Returns:
-        What the engine file says of the engine, and OpenVINO's compiled model.
+        Header of the engine file, and OpenVINO's compiled model.
 
     Raises:
-        BodyPoseNetError: OpenVINO cannot read or compile it, or it is no body pose network.
+        BodyPoseNetError: OpenVINO cannot read or compile the file, or it is not a body pose
+            network.
     """
     version, device = _machine()
     header = EngineHeader(
         runtime="openvino", version=version, device=device, precision="fp32", model=model_header
     )
-    with _explaining(path, "read it", _EXPORT_AGAIN):
+    with _convert_errors(path, "read it", _EXPORT_AGAIN):
         model = openvino.Core().read_model(content)
     compiled = _compile(path, model, _options(None, header.precision))
-    _engine(path, compiled, header.model_text, None, header.precision)  # which checks it
+    _engine(path, compiled, header.model_text, None, header.precision)  # checks the model
     return header, compiled.export_model().getvalue()
 
 
@@ -116,27 +117,28 @@ def load_built(
     threads: int | None = None,
     precision: str | None = None,
 ) -> ExportedEngine:
-    """Open what `build` made.
+    """Open a compiled model.
 
     Args:
-        path: The engine file, for errors.
-        header: What it says of the engine.
+        path: Path of the engine file, for error messages.
+        header: Header of the engine file.
         body: The compiled model.
-        threads: At most so many; None: OpenVINO chooses.
-        precision: See `load`; None: the header's.
+        threads: Maximum number of threads, or None for the default of OpenVINO.
+        precision: See `load`; None for the precision in the header.
 
     Raises:
-        BodyPoseNetError: It was compiled by another version or for another processor, or is broken.
+        BodyPoseNetError: The model was compiled by another version or for another processor, or is
+            damaged.
     """
     header.check_machine(path, *_machine())
     precision = precision or header.precision
-    with _explaining(path, "open it", BUILD_HERE), preserve_signal_stack():
+    with _convert_errors(path, "open it", BUILD_HERE), preserve_signal_stack():
         compiled = openvino.Core().import_model(body, _DEVICE, _options(threads, precision))
     return _engine(path, compiled, header.model_text, None, precision)
 
 
 def _machine() -> tuple[str, str]:
-    """OpenVINO's version, and the processor's name."""
+    """Return the version of OpenVINO and the name of the processor."""
     device = openvino.Core().get_property(_DEVICE, "FULL_DEVICE_NAME")
     return openvino.get_version(), str(device).strip()
 
@@ -155,7 +157,7 @@ def _options(threads: int | None, precision: str) -> dict[str, Any]:
 def _compile(
     path: str | Path, model: openvino.Model, options: dict[str, Any]
 ) -> openvino.CompiledModel:
-    with _explaining(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
+    with _convert_errors(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
         return openvino.Core().compile_model(model, _DEVICE, options)
 
 
@@ -166,14 +168,14 @@ def _engine(
     expected: ModelDescription | None,
     precision: str,
 ) -> ExportedEngine:
-    with _explaining(path, "name its inputs and outputs", _EXPORT_AGAIN):
+    with _convert_errors(path, "name its inputs and outputs", _EXPORT_AGAIN):
         inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
         outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
     requests = _RequestPool(compiled)
 
     def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         with (
-            _explaining(
+            _convert_errors(
                 path,
                 f"run it on {images.shape}",
                 "Export the model again (bpnet export), or try another input_shape.",
@@ -187,20 +189,20 @@ def _engine(
     engine = make_engine(path, inputs, outputs, header, expected, run, name)
     if engine.description.data_type == "int8-tensorrt":
         logger.warning(
-            "%s is quantized for TensorRT: OpenVINO may compute it less exactly than ONNX Runtime; "
-            "for CPUs, export it with --int8_target cpu",
+            "%s is quantized for TensorRT; OpenVINO may be less accurate on it than ONNX Runtime. "
+            "For CPUs, export it with --int8_target cpu.",
             path,
         )
     return engine
 
 
 class _RequestPool:
-    """Infer requests of a compiled model, for any number of threads.
+    """Pool of the inference requests of a compiled model, for any number of threads.
 
-    A request holds the tensors of one inference: threads that share one get each other's outputs.
+    A request contains the tensors of one inference, so threads must not share one.
 
     Args:
-        compiled: The model.
+        compiled: The compiled model.
     """
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
@@ -210,10 +212,10 @@ class _RequestPool:
 
     @contextmanager
     def borrow(self) -> Iterator[openvino.InferRequest]:
-        """Lend a request to one call; a new one is created where all are in use.
+        """Use a request, which is created if all are in use.
 
         Raises:
-            BodyPoseNetError: This process was forked off the one that opened the model.
+            BodyPoseNetError: This process was forked from the one that opened the model.
         """
         check_not_forked("OpenVINO", _IMPORT_PID)
         try:
@@ -227,17 +229,17 @@ class _RequestPool:
 
 
 @contextmanager
-def _explaining(path: str | Path, deed: str, remedy: str) -> Iterator[None]:
-    """Raise OpenVINO's errors as ours, with the last line of its message.
+def _convert_errors(path: str | Path, action: str, remedy: str) -> Iterator[None]:
+    """Convert errors of OpenVINO, keeping the last line of the message.
 
-    In the place of an error whose text is not UTF-8, as it names a part of a damaged file, Python
-    has a UnicodeDecodeError; of types that NumPy lacks, a TypeError.
+    Python raises a UnicodeDecodeError for messages that are not UTF-8, which name a part of a
+    damaged file, and a TypeError for data types that NumPy does not have.
     """
     try:
         yield
     except (OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
         reason = str(error).strip().rpartition("\n")[2]
-        raise BodyPoseNetError(f"{path}: OpenVINO cannot {deed}: {reason}", remedy) from error
+        raise BodyPoseNetError(f"{path}: OpenVINO cannot {action}: {reason}", remedy) from error
 
 
 def _tensor(port: openvino.ConstOutput) -> TensorSpec:
@@ -246,7 +248,7 @@ def _tensor(port: openvino.ConstOutput) -> TensorSpec:
 
 
 class _Stack(ctypes.Structure):
-    """`stack_t` of Linux (signal.h)."""
+    """C type `stack_t` of Linux (signal.h)."""
 
     _fields_ = (
         ("pointer", ctypes.c_void_p),
@@ -257,7 +259,7 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def preserve_signal_stack() -> Iterator[None]:
-    """What is set on entering is set again on leaving; does nothing where it is not Linux."""
+    """Restore the alternate signal stack on exit, which OpenVINO replaces; Linux only."""
     exchange = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform == "linux" else None
     before = _Stack()
     if exchange is None or exchange(None, ctypes.byref(before)):

@@ -1,4 +1,4 @@
-"""Engine that runs a model file, or a network that is being trained, on PyTorch."""
+"""Engine for model files, and for networks in training, on PyTorch."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ Result = TypeVar("Result")
 CPU = torch.device("cpu")
 
 _IMPORT_PID = os.getpid()
-"""The process that imported this, also in processes forked off it.
+"""Id of the process that imported this module; forked processes inherit it.
 
-That it has run PyTorch cannot be seen: its own code may have, without an engine of ours.
+That process is assumed to have run PyTorch, because code outside this module may have done so.
 """
 
 
 class PyTorchEngine:
-    """Runs a network in evaluation mode.
+    """Engine of a PyTorch network in evaluation mode.
 
     Args:
-        network: Is moved to the device and set to evaluation mode.
-        device: Where to run; None: `choose_device()`.
-        precision: `fp32`, or `bf16`: faster on processors and GPUs that have it, less exact.
-        threads: Of each run on the CPU; None: PyTorch's own number for the calling thread.
+        network: The network. Moved to the device and set to evaluation mode in place.
+        device: Device, or None for `choose_device()`.
+        precision: `fp32`, or `bf16`: faster on devices with bf16, but less accurate.
+        threads: Number of threads of each run on the CPU, or None for PyTorch's setting of the
+            calling thread.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class PyTorchEngine:
             _WITHOUT_TF32,
             torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed),
         ):
-            # A copy, as torch takes neither read-only arrays nor mirrored views.
+            # A copy, because torch supports neither read-only arrays nor negative strides.
             pixels = torch.from_numpy(np.array(images, order="C")).to(self.device)
             maps = self.network(self.network.normalize(pixels))
             heatmaps = maps.heatmaps[index].float().cpu().numpy()
@@ -98,10 +99,10 @@ class PyTorchEngine:
 
 
 class _WithoutTf32:
-    """Turns TF32 off: on a GPU, convolutions would round float32 to 10 bits.
+    """Context manager without TF32, which rounds float32 to 10 bits in convolutions on a GPU.
 
-    The setting is the whole process's. Threads that run at the same time share the context: the
-    first one in turns it off, the last one out restores what was set before.
+    The setting applies to the whole process. Threads share the context: the first one that enters
+    it disables TF32, the last one that leaves it restores the previous setting.
     """
 
     def __init__(self) -> None:
@@ -127,13 +128,13 @@ _WITHOUT_TF32 = _WithoutTf32()
 
 
 class _Workers:
-    """Threads that compute on a number of PyTorch's threads which holds for them alone.
+    """Worker threads that run PyTorch with their own number of threads.
 
-    `torch.set_num_threads` counts for the calling thread, and for each thread that uses PyTorch for
-    the first time afterwards. So every worker sets a number of its own once, see `_set_threads`.
+    `torch.set_num_threads` applies to the calling thread and to each thread that later uses PyTorch
+    for the first time. So each worker sets its own number once, see `_set_threads`.
 
     Args:
-        number: Threads of each run.
+        number: Number of threads of each run.
     """
 
     def __init__(self, number: int) -> None:
@@ -141,19 +142,19 @@ class _Workers:
         self._start()
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """Call a function in a worker and wait for its result; callers need not wait for others."""
-        if os.getpid() != self._process:  # the workers are not in a forked process
+        """Call a function in a worker and return its result; callers do not wait for each other."""
+        if os.getpid() != self._process:  # a forked process does not have the workers
             self._start()
         return self._pool.submit(function).result()
 
     def _start(self) -> None:
-        # As many as there are callers at the same time, which `Predictor` bounds.
+        # One worker per concurrent caller; `Predictor` limits their number.
         self._pool = ThreadPoolExecutor(1024, "pytorch", _set_threads, (self._number,))
         self._process = os.getpid()
 
 
 _SETTING = threading.Lock()
-"""Held while the number of the process is another one, also by who forks."""
+"""Held while the number of threads of the process is changed, and during a fork."""
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(
         before=_SETTING.acquire,
@@ -163,24 +164,24 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _set_threads(number: int) -> None:
-    """Set PyTorch's number of threads for the calling thread, which is a new one, only."""
+    """Set PyTorch's number of threads only for the calling thread, which must be a new one."""
     with _SETTING:
-        before = torch.get_num_threads()  # the process's, which a thread takes at its first call
+        before = torch.get_num_threads()  # a thread takes that of the process at its first call
         if (set_openmp := _openmp_setter()) is not None:
             set_openmp(number)
         if torch.get_num_threads() == number:
             return
-        with ThreadPoolExecutor(1) as another:  # meanwhile, the number is that of the process too
+        with ThreadPoolExecutor(1) as another:  # restores the number of the process
             torch.set_num_threads(number)
             another.submit(torch.set_num_threads, before).result()
 
 
 @cache
 def _openmp_setter() -> Callable[[int], None] | None:
-    """`omp_set_num_threads` of PyTorch's OpenMP, which is for the calling thread alone.
+    """Load `omp_set_num_threads` of PyTorch's OpenMP, which applies only to the calling thread.
 
     Returns:
-        None where PyTorch is built without OpenMP, or the system does not find it (Windows).
+        The function, or None if PyTorch is built without OpenMP or it cannot be found (Windows).
     """
     for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
         with suppress(AttributeError, OSError):
@@ -191,28 +192,28 @@ def _openmp_setter() -> Callable[[int], None] | None:
 
 
 def _check_process(device: torch.device, threads: int | None) -> None:
-    """Refuse to run where PyTorch would wait forever for threads that a fork did not copy.
+    """Raise an error where PyTorch would wait forever for threads that do not exist after a fork.
 
     Raises:
-        BodyPoseNetError: This process was forked off one that may have run PyTorch, and would use
-            more than one thread, or a GPU.
+        BodyPoseNetError: This process was forked from one that may have run PyTorch, and the run
+            would use a GPU or more than one thread.
     """
     if device.type != "cpu" or (threads or torch.get_num_threads()) > 1:
-        check_not_forked("PyTorch", _IMPORT_PID, "on the CPU, give load(..., threads=1)")
+        check_not_forked("PyTorch", _IMPORT_PID, "on the CPU, use load(..., threads=1)")
 
 
 def choose_device() -> torch.device:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    """Return CUDA if available, else Apple's MPS if available, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def find_device(device: Device) -> torch.device:
-    """The device of a name; for `auto`, `choose_device()`.
+def to_torch_device(device: Device) -> torch.device:
+    """Convert a device; `auto` becomes `choose_device()`.
 
     Raises:
-        BodyPoseNetError: It is missing here.
+        BodyPoseNetError: This machine does not have the device.
     """
     if device.kind == "auto":
         return choose_device()
@@ -237,22 +238,22 @@ def load(
     """Open a model file (`.tlt`, or TAO 5's `.hdf5`).
 
     Args:
-        path: The file.
-        key: Its key, if it is sealed.
-        device: Where to run; None: `choose_device()`.
-        threads: Of each run on the CPU, at most; None: PyTorch chooses.
+        path: Path of the file.
+        key: Key of an encrypted file.
+        device: Device, or None for `choose_device()`.
+        threads: Maximum number of threads of each run on the CPU, or None for PyTorch's default.
         precision: See `PyTorchEngine`.
-        expected: What a train spec tells of the model, for a file of TAO's, which does not tell how
-            it was trained.
+        expected: Description from a train spec, for TAO's own files, which do not contain it, or
+            None.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened or holds no model.
+        BodyPoseNetError: The file cannot be opened or is not a model.
     """
     device = device or choose_device()
     _check_process(device, threads)  # building the network runs PyTorch already
 
     def build() -> BodyPoseNetwork:
-        return load_model(path, key, None if expected is None else expected.training())
+        return load_model(path, key, None if expected is None else expected.training_entries())
 
     network = build() if threads is None else _Workers(threads).run(build)
     return PyTorchEngine(network, device, precision, threads=threads)

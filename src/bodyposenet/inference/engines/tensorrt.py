@@ -1,10 +1,10 @@
-"""The engine on TensorRT: a plan that it built of an ONNX file for this GPU, behind `Engine`.
+"""Engine for plans on TensorRT, and the build of plans from ONNX files for the GPU of this machine.
 
-Written against the documented interfaces of TensorRT 10 and 11 and of CUDA's Python bindings. It
-has NOT been run on a GPU: the tests run it on stand-ins for both packages.
+Written against the documentation of TensorRT 10 and 11 and of CUDA's Python bindings. It has NOT
+been run on a GPU: the tests use fakes of both packages.
 """
 
-# Neither package is there where types are checked.
+# Neither package is installed where types are checked.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, m
 _UPDATE = "Export the model again (bpnet export), or update tensorrt."
 
 
-def find_device(index: int = 0) -> str:
-    """The name of a GPU; engines are built for CUDA's first.
+def device_name(index: int = 0) -> str:
+    """Return the name of a GPU. Engines are built for CUDA's first GPU.
 
     Args:
-        index: Which, counted from 0.
+        index: Index of the GPU.
 
     Raises:
-        BodyPoseNetError: There is none, or its driver does not fit.
+        BodyPoseNetError: There is no such GPU, or its driver is incompatible.
     """
     return _checked(cuda.cudaGetDeviceProperties(index)).name.decode().rstrip("\0")
 
@@ -53,34 +53,34 @@ def build(
     workspace: int,
     timing_cache: Path | None,
 ) -> tuple[EngineHeader, bytes]:
-    """Build a plan for this GPU; the arguments below the header are `EngineOptions`' own.
+    """Build a plan for the GPU of this machine.
 
-    The network is strongly typed: it computes in the types of the ONNX file, float16 and INT8 (by
-    Q/DQ nodes) too. float32 is true float32, not TF32, as on the other engines.
+    The network is strongly typed: it uses the data types of the ONNX file, including float16 and
+    INT8 (by Q/DQ nodes). float32 is full float32, not TF32, as on the other engines.
 
     Args:
-        path: The engine file, for errors.
-        content: Of the ONNX file.
-        model_header: What it says of the model.
-        shape: Height and width; a file of one size keeps its own.
-        opt_batch_size: How many images at once it is made fast for.
-        max_batch_size: How many at once it takes at most; a file of one number keeps its own.
-        workspace: Bytes that a layer may use while it works.
-        timing_cache: File of the kernels' times; None: none.
+        path: Path of the engine file, for error messages.
+        content: Content of the ONNX file.
+        model_header: Header of the model.
+        shape: Height and width of the input, unless they are fixed in the file.
+        opt_batch_size: Batch size to optimize for.
+        max_batch_size: Maximum batch size, unless it is fixed in the file.
+        workspace: Maximum bytes of scratch memory of a layer.
+        timing_cache: File of the timing cache, which is read and updated, or None for none.
 
     Returns:
-        What the engine file says of the engine, and the plan.
+        Header of the engine file, and the plan.
 
     Raises:
-        BodyPoseNetError: TensorRT cannot build it, or it is quantized for CPUs.
+        BodyPoseNetError: TensorRT cannot build the plan, or the model is quantized for CPUs.
     """
     header = EngineHeader(
-        runtime="tensorrt", version=trt.__version__, device=find_device(),
+        runtime="tensorrt", version=trt.__version__, device=device_name(),
         precision=model_header.get("data_type", "fp32"), model=model_header,
     )  # fmt: skip
     if header.precision == "int8-cpu":
         raise BodyPoseNetError(
-            f"{path}: quantized for CPUs, with zero points that TensorRT does not take",
+            f"{path}: quantized for CPUs, with zero points that TensorRT does not support",
             "Export with --int8_target tensorrt.",
         )
     log = _Log()
@@ -92,7 +92,7 @@ def build(
     sizes = (1, opt_batch_size, max_batch_size)
     profile = _profile(builder, network.get_input(0), sizes, shape)
     if config.add_optimization_profile(profile) < 0:
-        raise log.error(f"{path}: TensorRT refuses batches of {sizes} images", _UPDATE)
+        raise log.error(f"{path}: TensorRT does not accept the batch sizes {sizes}", _UPDATE)
     if timing_cache is not None:
         _use_timing_cache(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
@@ -106,49 +106,49 @@ def build(
 def load_built(
     path: str | Path, header: EngineHeader, body: bytes, *, device: Device = AUTO
 ) -> ExportedEngine:
-    """Open what `build` made.
+    """Open a plan.
 
     Args:
-        path: The engine file, for errors.
-        header: What it says of the engine.
+        path: Path of the engine file, for error messages.
+        header: Header of the engine file.
         body: The plan.
-        device: Where to run it: a GPU.
+        device: A GPU, or `auto` for the first one.
 
     Raises:
-        BodyPoseNetError: It was built by another version or for another GPU, or is broken; or the
-            device is missing.
+        BodyPoseNetError: The plan was built by another version or for another GPU, or is damaged;
+            or the device is missing.
     """
     index = device.index or 0
     gpus = _checked(cuda.cudaGetDeviceCount())
     if device.kind not in ("auto", "cuda") or index >= gpus:
         raise device.missing("TensorRT", [f"cuda:{index}" for index in range(gpus)])
-    header.check_machine(path, trt.__version__, find_device(index))
+    header.check_machine(path, trt.__version__, device_name(index))
     plan = _Plan(path, body, index)
     text = header.model_text
     return make_engine(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
 
 
 class _Log(trt.ILogger):
-    """Keeps TensorRT's errors: its functions say only that something went wrong."""
+    """Collects the error messages of TensorRT, whose functions only return that they failed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._errors: list[str] = []
 
     def log(self, severity: Any, msg: str) -> None:
-        """Called by TensorRT."""
+        """Receive a message from TensorRT."""
         if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
             self._errors.append(msg)
         else:
             logger.debug("TensorRT: %s", msg)
 
     def error(self, what: str, remedy: str) -> BodyPoseNetError:
-        """An error with the first reason that TensorRT gave."""
+        """Return an error with the first message of TensorRT."""
         return BodyPoseNetError(": ".join([what, *self._errors[:1]]), remedy)
 
 
 def _parse(path: str | Path, builder: Any, content: bytes, log: _Log) -> Any:
-    """The network of an ONNX file; TensorRT 11 knows no other than strongly typed ones."""
+    """Parse an ONNX file; TensorRT 11 only supports strongly typed networks."""
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, log)
@@ -161,20 +161,20 @@ def _parse(path: str | Path, builder: Any, content: bytes, log: _Log) -> Any:
 
 
 def _profile(builder: Any, images: Any, sizes: Sequence[int], shape: tuple[int, int]) -> Any:
-    """Of the input: the least number of images, the usual one and the most, of one shape."""
+    """Create the profile of the input: minimum, optimum and maximum batch size of one shape."""
     profile = builder.create_optimization_profile()
     profile.set_shape(images.name, *(_fill(images.shape, size, shape) for size in sizes))
     return profile
 
 
 def _fill(declared: Sequence[int], count: int, shape: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of an input, with sizes where it has -1, any size."""
-    wanted = (count, *shape, 3) if declared[3] == 3 else (count, 3, *shape)
-    return tuple(size if side == -1 else side for side, size in zip(declared, wanted, strict=True))
+    """Fill in the dynamic dimensions (-1) of the shape of an input."""
+    sizes = (count, *shape, 3) if declared[3] == 3 else (count, 3, *shape)
+    return tuple(size if side == -1 else side for side, size in zip(declared, sizes, strict=True))
 
 
 def _use_timing_cache(config: Any, file: Path) -> None:
-    """Let the builder know what it measured in earlier builds."""
+    """Give the builder the measurements of earlier builds."""
     try:
         saved = file.read_bytes() if exists(file) else b""
     except OSError as error:
@@ -183,21 +183,21 @@ def _use_timing_cache(config: Any, file: Path) -> None:
         ) from error
     cache = config.create_timing_cache(saved)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        logger.warning("%s is of another GPU or version of TensorRT: it is made anew", file)
+        logger.warning("%s is from another GPU or version of TensorRT and is replaced", file)
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _save_timing_cache(config: Any, file: Path) -> None:
-    """Keep what was measured for the next build."""
+    """Save the measurements for the next build."""
     with atomic_write(file) as cache:
         cache.write(bytes(config.get_timing_cache().serialize()))
 
 
 class _Plan:
-    """Runs a plan, for one thread at a time: the others wait for its context and its memory.
+    """Plan with its execution context and memory, which run one call at a time.
 
     Args:
-        path: The engine file, for errors.
+        path: Path of the engine file, for error messages.
         body: The plan.
         device: Index of the GPU.
     """
@@ -205,31 +205,29 @@ class _Plan:
     def __init__(self, path: str | Path, body: bytes, device: int) -> None:
         self._path, self._log, self._device = path, _Log(), device
         _checked(cuda.cudaSetDevice(device))
-        self._runtime = trt.Runtime(self._log)  # lives as long as its engine
+        self._runtime = trt.Runtime(self._log)  # must outlive its engine
         self._engine = self._runtime.deserialize_cuda_engine(body)
         if self._engine is None:
             raise self._log.error(f"{path}: TensorRT cannot open it", BUILD_HERE)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise self._log.error(
-                f"{path}: TensorRT cannot run it", "Free some of the GPU's memory."
-            )
+            raise self._log.error(f"{path}: TensorRT cannot run it", "Free GPU memory.")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
-        takes = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
-        self.inputs = {name: self._input(name) for name in takes}
-        self.outputs = {name: self._output(name) for name in names if name not in takes}
+        inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        self.inputs = {name: self._input(name) for name in inputs}
+        self.outputs = {name: self._output(name) for name in names if name not in inputs}
         self._memory = {name: _Memory() for name in names}
         self._lock = threading.Lock()
         self._stream = _checked(cuda.cudaStreamCreate())
         weakref.finalize(self, cuda.cudaStreamDestroy, self._stream)
 
     def run(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """An array for the input, of any number of images -> the outputs by name."""
+        """Run the plan on a batch of any size. Returns the outputs by name."""
         (name,) = self.inputs
         most = self._engine.get_tensor_profile_shape(name, 0)[2][0]
         with self._lock:
-            _checked(cuda.cudaSetDevice(self._device))  # of this thread
+            _checked(cuda.cudaSetDevice(self._device))  # a setting of the thread
             parts = [
                 self._run(name, images[start : start + most])
                 for start in range(0, len(images), most)
@@ -237,7 +235,7 @@ class _Plan:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
     def _run(self, name: str, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """As many images as the plan takes at once."""
+        """Run the plan on a batch of at most its maximum size."""
         images = np.ascontiguousarray(images)
         if not self._context.set_input_shape(name, images.shape):
             raise self._failed(images)
@@ -257,7 +255,7 @@ class _Plan:
         return found
 
     def _bind(self, name: str, array: NDArray[Any]) -> int:
-        """Memory of the GPU for a tensor of the size of an array."""
+        """Reserve GPU memory for a tensor with the size of an array. Returns its address."""
         address = self._memory[name].reserve(array.nbytes)
         self._context.set_tensor_address(name, address)
         return address
@@ -271,7 +269,7 @@ class _Plan:
         )
 
     def _input(self, name: str) -> TensorSpec:
-        """Sizes that the plan's only profile leaves open are any."""
+        """Describe an input; dimensions with a range in the plan's profile are dynamic."""
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
         sizes = zip(smallest, largest, strict=True)
         return self._tensor(name, tuple(low if low == high else None for low, high in sizes))
@@ -285,13 +283,13 @@ class _Plan:
 
 
 class _Memory:
-    """Memory of the GPU that grows with what is asked of it."""
+    """Block of GPU memory that grows when necessary."""
 
     def __init__(self) -> None:
         self._size = self._address = 0
 
     def reserve(self, size: int) -> int:
-        """The address of so many bytes."""
+        """Return the address of a block of at least `size` bytes."""
         if size > self._size:
             if self._size:
                 self._free()
@@ -302,10 +300,10 @@ class _Memory:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a function of CUDA gives beside its error code.
+    """Return the result of a CUDA function without its error code.
 
     Raises:
-        BodyPoseNetError: It failed.
+        BodyPoseNetError: The function failed.
     """
     error, *values = result
     if error != cuda.cudaError_t.cudaSuccess:

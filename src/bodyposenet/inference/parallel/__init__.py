@@ -1,1 +1,1 @@
-"""Many images, on several processes of one machine or on a cluster."""
+"""Inference on many images with several processes on one machine or on a Ray cluster."""

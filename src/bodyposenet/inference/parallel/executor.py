@@ -1,7 +1,8 @@
-"""Work on many images: what is done with each (`Work`), and who does it (`Executor`).
+"""Interfaces of jobs on many images and of their executors.
 
-`LocalExecutor` is this process; `scale.processes` starts several, `scale.cluster` uses Ray and
-keeps the results, which takes more than doing the work (`ResumableJob`).
+A `Job` defines what is done with each item. An `Executor` runs it: `LocalExecutor` in this process,
+`parallel.processes` in several processes, `parallel.ray_cluster` on a Ray cluster, where results
+are stored so that a later run can resume (`ResumableJob`).
 """
 
 from __future__ import annotations
@@ -18,52 +19,52 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OpenPredictor = Callable[[int | None], Predictor]
-"""Opens the model where it is called, for so many threads at most; can be pickled."""
+"""Function that opens the model, given the maximum number of threads; can be pickled."""
 
 
-class Work(Protocol[Item, Result]):
-    """What is done with every item; other processes and machines get pickled copies of it."""
+class Job(Protocol[Item, Result]):
+    """What is done with each item. Jobs are pickled for other processes and machines."""
 
     def pipeline(self, predictor: Predictor) -> Pipeline[Item, Result]:
-        """The way of the items through a network."""
+        """Create the pipeline that processes the items."""
         ...
 
 
-class ResumableJob(Work[Item, Result], Protocol[Item, Result]):
-    """Work whose results a later run takes over, where they are still what it would find."""
+class ResumableJob(Job[Item, Result], Protocol[Item, Result]):
+    """A job whose stored results a later run can reuse."""
 
     def describe(self) -> Mapping[str, Any]:
-        """What all results depend on beside the model, as JSON can hold it."""
+        """Return what all results depend on in addition to the model, as JSON values."""
         ...
 
     def key(self, item: Item) -> str:
-        """What one result depends on beside all that; a later run knows by it what is done."""
+        """Return the key of an item's result: what it depends on in addition to that."""
         ...
 
     def store(self, result: Result) -> dict[str, Any]:
-        """A result as JSON can hold it."""
+        """Convert a result to JSON values."""
         ...
 
     def restore(self, stored: dict[str, Any]) -> Result:
-        """The result that `store` was given."""
+        """Convert the output of `store` back to the result."""
         ...
 
     def is_done(self, stored: dict[str, Any]) -> bool:
-        """Whether a result need not be found again: it is none of a failure, and still whole.
+        """Return whether a stored result can be reused: it is not a failure and its files exist.
 
         Raises:
-            BodyPoseNetError: It is not what `store` gives: its file is damaged.
+            BodyPoseNetError: The stored result is damaged.
         """
         ...
 
 
 class Executor(Protocol):
-    """Has work done by a model.
+    """Runs jobs with a model.
 
-    Args:
-        skeleton: Of the model.
-        spec: How the poses are found.
-        stopwatch: The time of the parts, where they are done in this process.
+    Attributes:
+        skeleton: Skeleton of the model.
+        spec: Inference spec.
+        stopwatch: Time of each step, if the steps run in this process.
     """
 
     skeleton: Skeleton
@@ -71,17 +72,17 @@ class Executor(Protocol):
     stopwatch: Stopwatch
 
     def run(
-        self, work: ResumableJob[Item, Result], items: Sequence[Item]
+        self, job: ResumableJob[Item, Result], items: Sequence[Item]
     ) -> Generator[Result, None, None]:
         """Yield the results in the order of the items."""
         ...
 
 
 class LocalExecutor:
-    """This process does the work.
+    """Runs jobs in this process.
 
     Args:
-        predictor: The model.
+        predictor: Predictor of the model.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -90,15 +91,15 @@ class LocalExecutor:
         self.stopwatch = Stopwatch()
         self._predictor = predictor
 
-    def run(self, work: Work[Item, Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+    def run(self, job: Job[Item, Result], items: Sequence[Item]) -> Generator[Result, None, None]:
         """Yield the results in the order of the items."""
-        pipeline = work.pipeline(self._predictor)
+        pipeline = job.pipeline(self._predictor)
         self.stopwatch = pipeline.stopwatch
         yield from pipeline.run(items)
 
 
 def in_order(numbered: Iterable[tuple[int, Result]]) -> Iterator[Result]:
-    """Yield results by their numbers, 0 first, each as soon as those before it are there."""
+    """Yield numbered results in the order of their numbers, each as soon as possible."""
     waiting: dict[int, Result] = {}
     number = 0
     for place, result in numbered:

@@ -1,7 +1,8 @@
-"""Items in, their results out in the same order: several processes of this machine share the work.
+"""Executor with several processes on this machine.
 
-Each opens the model itself and is bound to its share of the cores, where the system can do that.
-Whoever has room gets the next item. The processes end when this one closes their pipes, or dies.
+Each process opens the model and is bound to its share of the cores, if the system supports that.
+The next item goes to the process with the most free capacity. The processes end when this process
+closes their pipes or dies.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from bodyposenet.console import logger
 from bodyposenet.cpu import usable_cores
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.parallel.executor import OpenPredictor, Work, in_order
+from bodyposenet.inference.parallel.executor import Job, OpenPredictor, in_order
 from bodyposenet.inference.pipeline import Stopwatch
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.skeleton import Skeleton
@@ -34,21 +35,40 @@ from bodyposenet.specs.inference import InferenceSpec
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST_WAITING = 1000
-"""Results that may wait for an earlier one, in all."""
-_SECONDS_TO_LEAVE = 10.0
-"""What a process is given to end what it has begun."""
+_MAX_WAITING = 1000
+"""Maximum number of results that wait for an earlier one."""
+_JOIN_TIMEOUT = 10.0
+"""Seconds that a process has to finish its current items."""
+
+INTERRUPTS = signal.SIGINT, signal.SIGTERM
+"""Signals that end a run. They may be sent to all of its processes."""
+
+
+class Ready(NamedTuple):
+    """Message of a process whose model is open.
+
+    Args:
+        capacity: Number of items to send to the process in advance.
+    """
+
+    capacity: int
+
+
+class ItemResult(NamedTuple):
+    """Message with the result of the oldest item of a process."""
+
+    result: Any
 
 
 class ProcessExecutor:
-    """Several processes do the work.
+    """Runs jobs in several processes.
 
     Args:
-        open_predictor: Opens the model, in each of them.
-        skeleton: Of the model.
-        spec: How the poses are found.
-        processes: How many.
-        threads: Of each one's network; None: as many as it has cores.
+        open_predictor: Function that opens the model in each process.
+        skeleton: Skeleton of the model.
+        spec: Inference spec.
+        processes: Number of processes.
+        threads: Threads of the network in each process, or None for its number of cores.
     """
 
     def __init__(
@@ -66,8 +86,8 @@ class ProcessExecutor:
         self._processes = processes
         self._threads = threads
 
-    def run(self, work: Work[Item, Result], items: Sequence[Item]) -> Generator[Result, None, None]:
-        """Yield the results in the order of the items; the processes live as long as this runs.
+    def run(self, job: Job[Item, Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+        """Yield the results in the order of the items. The processes end with this generator.
 
         Raises:
             BodyPoseNetError: A process cannot open the model, or has died.
@@ -76,14 +96,14 @@ class ProcessExecutor:
 
         workers: list[_Worker[Item, Result]] = []
         try:
-            # Else each process would compile the decoder when it is first used.
+            # Otherwise each process would compile the decoder at its first use.
             warm_up(self.spec.mode)
             share = -(-usable_cores() // self._processes)  # rounded up
-            with _ignoring_interrupts():
-                for cores in share_cores(self._processes):
+            with _ignore_interrupts():
+                for cores in assign_cores(self._processes):
                     own = min(len(cores) or share, share)
                     opener = partial(self._open_predictor, self._threads or own)
-                    workers.append(_Worker(opener, work, cores))
+                    workers.append(_Worker(opener, job, cores))
             yield from in_order(_distribute(items, workers))
         finally:
             for worker in workers:
@@ -92,11 +112,13 @@ class ProcessExecutor:
                 worker.end()
 
 
-def share_cores(processes: int) -> list[list[int]]:
-    """The cores of each process, at most one more than another has; too few are had in turn.
+def assign_cores(processes: int) -> list[list[int]]:
+    """Assign the cores to processes as equally as possible.
+
+    If there are more processes than cores, several processes get the same core.
 
     Returns:
-        Numbers of cores; empty lists where the system cannot bind a process to cores.
+        Core numbers of each process; empty lists if the system cannot bind processes to cores.
     """
     if not hasattr(os, "sched_getaffinity"):  # on Linux
         return [[] for _ in range(processes)]
@@ -108,34 +130,34 @@ def share_cores(processes: int) -> list[list[int]]:
 
 
 class _Worker(Generic[Item, Result]):
-    """This process's view of another one.
+    """Handle of a worker process.
 
     Args:
-        open_predictor: Opens the model.
-        work: What it does.
-        cores: Which it is bound to; empty: to none.
+        open_predictor: Function that opens the model.
+        job: The job.
+        cores: Cores that the process is bound to, or empty for no binding.
 
     Attributes:
-        connection: To it; closed, it ends.
-        numbers: Of the items that it has, the oldest first.
-        room: For so many items; 0 until it is ready.
+        connection: Connection to the process. Closing it ends the process.
+        numbers: Numbers of the items of the process, the oldest first.
+        capacity: Maximum number of its items; 0 until it is ready.
     """
 
     def __init__(
         self,
         open_predictor: Callable[[], Predictor],
-        work: Work[Item, Result],
+        job: Job[Item, Result],
         cores: Sequence[int],
     ) -> None:
         self.numbers: deque[int] = deque()
-        self.room = 0
+        self.capacity = 0
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, open_predictor, work, cores, logger.level), daemon=True
+            target=serve, args=(theirs, open_predictor, job, cores, logger.level), daemon=True
         )
         self._process.start()
-        theirs.close()  # so that its end is seen
+        theirs.close()  # so that the end of the process closes the connection
 
     def give(self, number: int, item: Item) -> None:
         """Send an item."""
@@ -146,10 +168,10 @@ class _Worker(Generic[Item, Result]):
         self.numbers.append(number)
 
     def receive(self) -> tuple[int, Result] | None:
-        """Take in one message.
+        """Process one message.
 
         Returns:
-            A number and its result, if that is what came.
+            Number and result of an item, or None for other messages.
 
         Raises:
             BodyPoseNetError: The process cannot open the model, or has died.
@@ -158,10 +180,10 @@ class _Worker(Generic[Item, Result]):
             message = self.connection.recv()
         except (EOFError, ConnectionError) as error:
             raise self._death() from error
-        if isinstance(message, Found):
+        if isinstance(message, ItemResult):
             return self.numbers.popleft(), message.result
-        if isinstance(message, Opened):
-            self.room = message.room
+        if isinstance(message, Ready):
+            self.capacity = message.capacity
         elif isinstance(message, logging.LogRecord):
             logger.handle(message)
         else:
@@ -169,24 +191,24 @@ class _Worker(Generic[Item, Result]):
         return None
 
     def end(self) -> None:
-        """Wait until it is gone; its connection must be closed."""
-        self._process.join(_SECONDS_TO_LEAVE)
+        """Wait until the process has ended; its connection must be closed."""
+        self._process.join(_JOIN_TIMEOUT)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
     def _death(self) -> BodyPoseNetError:
-        self._process.join(_SECONDS_TO_LEAVE)
+        self._process.join(_JOIN_TIMEOUT)
         return BodyPoseNetError(
             f"a predictor process died (exit code {self._process.exitcode})",
-            "-9 is what the system sends where memory is short: use fewer --processes.",
+            "If the code is -9, the system probably ran out of memory: use fewer --processes.",
         )
 
 
 def _distribute(
     items: Sequence[Item], workers: Sequence[_Worker[Item, Result]]
 ) -> Iterator[tuple[int, Result]]:
-    """Hand out the items; yield their numbers and results as they come in."""
+    """Distribute the items; yield numbers and results in the order of completion."""
     by_connection = {worker.connection: worker for worker in workers}
     sent = returned = 0
     while returned < len(items):
@@ -203,18 +225,20 @@ def _distribute(
 def _next_free(
     workers: Sequence[_Worker[Item, Result]], number: int
 ) -> _Worker[Item, Result] | None:
-    """Who gets the item of this number; nobody, while an early one keeps too many waiting."""
+    """Choose the worker for an item, or None if all are busy or too many results are waiting."""
     oldest = min((worker.numbers[0] for worker in workers if worker.numbers), default=number)
-    if number - oldest >= _MOST_WAITING:
+    if number - oldest >= _MAX_WAITING:
         return None
-    worker = max(workers, key=lambda worker: worker.room - len(worker.numbers))
-    return worker if len(worker.numbers) < worker.room else None
+    worker = max(workers, key=lambda worker: worker.capacity - len(worker.numbers))
+    return worker if len(worker.numbers) < worker.capacity else None
 
 
 @contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Processes that start meanwhile hear of no Ctrl-C or SIGTERM: this one tells them to end."""
-    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+def _ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM in processes that are started within; this process ends them."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread can set handlers
         yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
@@ -225,65 +249,45 @@ def _ignoring_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-INTERRUPTS = signal.SIGINT, signal.SIGTERM
-"""Ask for the end of a run; they may come to all of its processes."""
-
-
-class Opened(NamedTuple):
-    """A process tells that its model is open.
-
-    Args:
-        room: Items that it wants to have at hand.
-    """
-
-    room: int
-
-
-class Found(NamedTuple):
-    """A process hands back its oldest item's result."""
-
-    result: Any
-
-
 def serve(
-    connection: Connection, open_predictor: Callable[[], Predictor], work: Work[Any, Any],
+    connection: Connection, open_predictor: Callable[[], Predictor], job: Job[Any, Any],
     cores: Sequence[int], log_level: int,
 ) -> None:  # fmt: skip
-    """Give results for items until the connection is closed.
+    """Run a worker process: process items until the connection is closed.
 
     Args:
-        connection: Brings the items; takes the messages.
-        open_predictor: Opens the model.
-        work: What is done with every item.
-        cores: Which the process is bound to; empty: to none.
-        log_level: Least level of the log records that are sent.
+        connection: Connection for items and messages.
+        open_predictor: Function that opens the model.
+        job: The job.
+        cores: Cores to bind the process to, or empty for no binding.
+        log_level: Minimum level of the log records that are sent.
     """
-    for number in INTERRUPTS:  # who sends the items hears them
+    for number in INTERRUPTS:  # handled by the process that sends the items
         signal.signal(number, signal.SIG_IGN)
     outbox = _Outbox(connection)
-    with suppress(ConnectionError):  # nobody waits for results any more
+    with suppress(ConnectionError):  # the receiver of the results has ended
         try:
             if cores:
                 _bind(cores)
-            logger.setLevel(logging.ERROR)  # the first process has said what there is to say
-            pipeline = work.pipeline(open_predictor())
+            logger.setLevel(logging.ERROR)  # the main process has logged it already
+            pipeline = job.pipeline(open_predictor())
             _forward_log(outbox, log_level)
             inbox = _Inbox(connection)
-            outbox.send(Opened(pipeline.in_flight))
+            outbox.send(Ready(pipeline.in_flight))
             for result in pipeline.run(inbox.items()):
-                inbox.under_way -= 1
-                outbox.send(Found(result))
+                inbox.in_progress -= 1
+                outbox.send(ItemResult(result))
         except ConnectionError:
             raise
         except BodyPoseNetError as error:
             outbox.send(error)
-        except Exception:  # a defect: what the process says of it would be lost with it
+        except Exception:  # a bug: send its traceback
             outbox.send(RuntimeError(f"in a predictor process:\n{traceback.format_exc()}"))
 
 
 def _forward_log(outbox: _Outbox, level: int) -> None:
     logger.setLevel(level)
-    logger.addHandler(_Forwarding(outbox))
+    logger.addHandler(_LogForwarder(outbox))
     logger.propagate = False
 
 
@@ -291,28 +295,28 @@ def _bind(cores: Sequence[int]) -> None:
     import cv2
 
     os.sched_setaffinity(0, cores)
-    cv2.setNumThreads(usable_cores())  # it looked at the cores when it was loaded
+    cv2.setNumThreads(usable_cores())  # OpenCV reads the number of cores at import
 
 
 class _Outbox:
-    """Sends messages; threads may share it."""
+    """Sends messages; thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, message: object) -> None:
-        """Send one.
+        """Send a message.
 
         Raises:
-            ConnectionError: The other side is gone.
+            ConnectionError: The receiver has ended.
         """
         with self._lock:
             self._connection.send(message)
 
 
-class _Forwarding(QueueHandler):
-    """Sends log records to the process that writes the log."""
+class _LogForwarder(QueueHandler):
+    """Sends log records to the main process."""
 
     def __init__(self, outbox: _Outbox) -> None:
         super().__init__(outbox)  # type: ignore[arg-type]
@@ -322,34 +326,34 @@ class _Forwarding(QueueHandler):
         self._outbox.send(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Say nothing: nobody reads the log any more."""
+        """Ignore errors: the main process has ended."""
 
 
 class _Inbox(Generic[Item]):
-    """Takes in items in a thread, so that who sends them never waits.
+    """Receives items in a thread, so that the sender never waits.
 
     Attributes:
-        under_way: Items that were taken out and have no result yet; the owner counts down.
+        in_progress: Number of items without a result; decremented by the owner.
     """
 
     _END = object()
 
     def __init__(self, connection: Connection) -> None:
-        self.under_way = 0
+        self.in_progress = 0
         self._items: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=self._receive, args=(connection,), daemon=True).start()
 
     def items(self) -> Iterator[Item | None]:
-        """What comes in, until the other side ends; None where a pipeline should not wait."""
+        """Yield the items until the sender ends, and None while none is available."""
         while True:
             try:
-                item = self._items.get(block=not self.under_way)
+                item = self._items.get(block=not self.in_progress)
             except Empty:
                 yield None
                 continue
             if item is self._END:
                 return
-            self.under_way += 1
+            self.in_progress += 1
             yield item
 
     def _receive(self, connection: Connection) -> None:

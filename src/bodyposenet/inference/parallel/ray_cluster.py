@@ -1,7 +1,7 @@
-"""Items in, their results out in the same order: the processes of a Ray cluster share the work.
+"""Executor on a Ray cluster.
 
-What comes back is written to parts as it comes, so that a run that was cut off can be gone on with.
-All machines of the cluster must see the model and the images under the same paths.
+Results are stored as they arrive, so that an interrupted run can be resumed. All machines of the
+cluster must have the model and the images under the same paths.
 """
 
 from __future__ import annotations
@@ -37,24 +37,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOCAL = "local"
-"""In place of an address: a cluster of this machine alone, for as long as the work takes."""
+"""Address of a temporary cluster on this machine only."""
 
-_MOST_ITEMS = 64
-"""That a process is sent at once."""
-_TURNS = 4
-"""Every process gets its share in at least so many pieces, so that all end at the same time."""
+_MAX_ITEMS = 64
+"""Maximum number of items that are sent to a process at once."""
+_MIN_PIECES = 4
+"""Minimum number of pieces per process, so that all processes end at about the same time."""
 _OBJECT_STORE = 256 * 2**20
-"""Bytes of a local cluster's shared memory; items and results are small."""
+"""Bytes of shared memory of a local cluster; items and results are small."""
+
+NO_ITEM = -1
+"""Number of an error that a process returns instead of results."""
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Which cluster, and how it is used.
+    """Options of a cluster.
 
     Args:
-        address: `LOCAL`; `auto` for the cluster that this machine belongs to; or host:port.
-        processes: Predictor processes, in all; None: as many as there are GPUs or, without any, as
-            cores allow.
+        address: `LOCAL`, `auto` for the cluster that this machine belongs to, or host:port.
+        processes: Total number of predictor processes, or None for the number of GPUs or, without
+            GPUs, the number that fits the cores.
         threads: Cores of each process.
     """
 
@@ -63,17 +66,49 @@ class ClusterOptions:
     threads: int = 1
 
 
-class ClusterExecutor:
-    """The processes of a Ray cluster do the work.
+class Resources(NamedTuple):
+    """Resources of the predictor processes of a cluster.
 
     Args:
-        open_predictor: Opens the model, in each of them.
-        skeleton: Of the model.
-        spec: How the poses are found.
-        options: Which cluster.
-        folder: Receives the results so far; what earlier runs have left there is taken over.
-        manifest: What they depend on beside the work, as JSON can hold it.
-        overwrite: Begin again, whatever is there.
+        processes: Number of processes.
+        num_cpus: Cores per process.
+        num_gpus: GPUs per process, less than 1 if processes share a GPU, or None for no GPU.
+    """
+
+    processes: int
+    num_cpus: int
+    num_gpus: float | None
+
+
+def allocate_resources(available: Mapping[str, float], options: ClusterOptions) -> Resources:
+    """Choose the number of processes and the resources of each.
+
+    Args:
+        available: Numbers of `CPU` and `GPU` in the cluster, as reported by Ray.
+        options: Options of the cluster.
+    """
+    cores, gpus = int(available.get("CPU", 0)), int(available.get("GPU", 0))
+    processes = options.processes or gpus or max(cores // options.threads, 1)
+    if processes * options.threads > cores:
+        logger.warning(
+            "the cluster has %d cores, but %d processes with %d each need more: waiting until the "
+            "cluster has grown; use fewer --processes or --threads to avoid this",
+            cores, processes, options.threads,
+        )  # fmt: skip
+    return Resources(processes, options.threads, 1 / math.ceil(processes / gpus) if gpus else None)
+
+
+class ClusterExecutor:
+    """Runs jobs in the processes of a Ray cluster, resuming from stored results.
+
+    Args:
+        open_predictor: Function that opens the model in each process.
+        skeleton: Skeleton of the model.
+        spec: Inference spec.
+        options: Options of the cluster.
+        folder: Folder of the result store, from which results of earlier runs are reused.
+        manifest: What the results depend on in addition to the job, as JSON values.
+        overwrite: Discard the results of earlier runs.
     """
 
     def __init__(
@@ -97,61 +132,61 @@ class ClusterExecutor:
         self._overwrite = overwrite
 
     def run(
-        self, work: ResumableJob[Item, Result], items: Sequence[Item]
+        self, job: ResumableJob[Item, Result], items: Sequence[Item]
     ) -> Generator[Result, None, None]:
-        """Yield the results in the order of the items; what earlier runs have found is taken over.
+        """Yield the results in the order of the items, reusing results of earlier runs.
 
-        Items that failed are tried again.
+        Failed items are retried.
 
         Raises:
-            BodyPoseNetError: There is no such cluster, a process cannot open the model, or the
-                parts are of another run.
+            BodyPoseNetError: The cluster cannot be joined or fails, a process cannot open the
+                model, or the folder has results of another run.
         """
-        import ray.data  # noqa: F401 (say at once that it is missing)
+        import ray.data  # noqa: F401 (fails early if it is not installed)
 
         with directory_lock(make_directory(self._folder)):
-            manifest = {**self._manifest, "work": work.describe()}
-            parts = ResultStore(self._folder, manifest, overwrite=self._overwrite)
+            manifest = {**self._manifest, "work": job.describe()}
+            store = ResultStore(self._folder, manifest, overwrite=self._overwrite)
             try:
-                yield from in_order(self._run_numbered(work, items, parts))
+                yield from in_order(self._run_numbered(job, items, store))
             finally:
-                parts.flush()
+                store.flush()
 
     def _run_numbered(
-        self, work: ResumableJob[Item, Result], items: Sequence[Item], parts: ResultStore
+        self, job: ResumableJob[Item, Result], items: Sequence[Item], store: ResultStore
     ) -> Iterator[tuple[int, Result]]:
         missing: list[tuple[int, Item]] = []
-        keys = [work.key(item) for item in items]
+        keys = [job.key(item) for item in items]
         for number, item in enumerate(items):
-            stored = parts.found.get(keys[number])
-            if stored is None or not self._is_done(work, stored):
+            stored = store.results.get(keys[number])
+            if stored is None or not self._is_done(job, stored):
                 missing.append((number, item))
             else:
-                yield number, work.restore(stored)
+                yield number, job.restore(stored)
         if len(missing) < len(items):
             logger.info(
-                "%s: %d of %d are done already", self._folder, len(items) - len(missing), len(items)
+                "%s: reusing %d of %d results", self._folder, len(items) - len(missing), len(items)
             )
         if not missing:
             return
         with _connection(self._options):
-            for number, text in _map(self._open_predictor, work, missing, self._options):
-                parts.add(keys[number], text)
-                yield number, work.restore(json.loads(text))
+            for number, text in _map(self._open_predictor, job, missing, self._options):
+                store.add(keys[number], text)
+                yield number, job.restore(json.loads(text))
 
-    def _is_done(self, work: ResumableJob[Item, Result], stored: dict[str, Any]) -> bool:
+    def _is_done(self, job: ResumableJob[Item, Result], stored: dict[str, Any]) -> bool:
         try:
-            return work.is_done(stored)
+            return job.is_done(stored)
         except BodyPoseNetError as error:
             raise BodyPoseNetError(f"{self._folder}: {error.what}", error.remedy) from error
 
 
 @contextmanager
 def _connection(options: ClusterOptions) -> Iterator[None]:
-    """Belong to the cluster meanwhile; a local one lasts as long.
+    """Join the cluster within a context; a local cluster ends with it.
 
     Raises:
-        BodyPoseNetError: There is none, or it failed.
+        BodyPoseNetError: The cluster cannot be joined or fails.
     """
     import ray
     from ray.exceptions import RayError
@@ -164,41 +199,43 @@ def _connection(options: ClusterOptions) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE,
         }
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run here
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     _silence_ray()
     try:
-        with _keeping_sigterm():
+        with _preserve_sigterm():
             ray.init(**settings, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BodyPoseNetError(
-            f"--ray {options.address}: cannot join that cluster: {error}",
-            "Give host:port of a cluster's head, auto on one of its machines, or local; where it "
-            "runs but refuses, Ray's lines above tell why.",
+            f"--ray {options.address}: cannot join the cluster: {error}",
+            "Use host:port of the cluster's head node, auto on one of its machines, or local. See "
+            "Ray's messages above for the reason.",
         ) from error
     try:
         yield
     except RayError as error:
         raise BodyPoseNetError(
             f"--ray {options.address}: the cluster failed: {_reason(error)}",
-            "The same command goes on from what is done; Ray's logs tell more.",
+            "Run the same command again to resume; see Ray's logs for details.",
         ) from error
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _keeping_sigterm() -> Iterator[None]:
-    """Leave what SIGTERM does as it was: Ray would have it end the process."""
+def _preserve_sigterm() -> Iterator[None]:
+    """Restore the handler of SIGTERM on exit, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # only the main thread can set handlers
             signal.signal(signal.SIGTERM, before)
 
 
 def _silence_ray() -> None:
-    """What it would say and show beside our own lines."""
+    """Disable log lines and progress bars of Ray."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -206,32 +243,34 @@ def _silence_ray() -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What Ray says last: the traces of several machines stand before it."""
+    """Return the last line of an error message of Ray, which follows tracebacks."""
     return str(error).strip().rpartition("\n")[2]
 
 
 def _map(
     open_predictor: OpenPredictor,
-    work: ResumableJob[Item, Result],
+    job: ResumableJob[Item, Result],
     numbered: Sequence[tuple[int, Item]],
     options: ClusterOptions,
 ) -> Iterator[tuple[int, str]]:
-    """Yield the numbers of the items and their results as JSON, in the order they come in."""
+    """Yield numbers and results (JSON) of the items in the order of completion."""
     import ray
     import ray.data
 
-    share = share_resources(ray.cluster_resources(), options)
-    logger.info("Ray: %d predictor processes, %d cores each", share.processes, share.num_cpus)
-    pieces = math.ceil(len(numbered) / _MOST_ITEMS)
-    pieces = min(max(pieces, share.processes * _TURNS), len(numbered))
+    resources = allocate_resources(ray.cluster_resources(), options)
+    logger.info(
+        "Ray: %d predictor processes, %d cores each", resources.processes, resources.num_cpus
+    )
+    pieces = math.ceil(len(numbered) / _MAX_ITEMS)
+    pieces = min(max(pieces, resources.processes * _MIN_PIECES), len(numbered))
     rows = [{"number": number, "item": pickle.dumps(item)} for number, item in numbered]
     found = ray.data.from_items(rows, override_num_blocks=pieces).map_batches(
         ClusterWorker,  # type: ignore[arg-type]
         batch_size=None,
-        fn_constructor_args=(open_predictor, work, Path.cwd(), options.threads),
-        compute=ray.data.ActorPoolStrategy(size=min(share.processes, pieces)),
-        num_cpus=share.num_cpus,
-        num_gpus=share.num_gpus,
+        fn_constructor_args=(open_predictor, job, Path.cwd(), options.threads),
+        compute=ray.data.ActorPoolStrategy(size=min(resources.processes, pieces)),
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
     )
     for row in found.iter_rows():
         if row["number"] == NO_ITEM:
@@ -239,77 +278,44 @@ def _map(
         yield int(row["number"]), row["result"]
 
 
-class Share(NamedTuple):
-    """What the processes of a cluster are given.
-
-    Args:
-        processes: How many there are.
-        num_cpus: Cores of each.
-        num_gpus: GPUs of each; several may share one; None: none.
-    """
-
-    processes: int
-    num_cpus: int
-    num_gpus: float | None
-
-
-def share_resources(there: Mapping[str, float], options: ClusterOptions) -> Share:
-    """Share a cluster.
-
-    Args:
-        there: Its `CPU` and `GPU`, as Ray counts them.
-        options: What the user wants.
-    """
-    cores, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    processes = options.processes or gpus or max(cores // options.threads, 1)
-    if processes * options.threads > cores:
-        logger.warning(
-            "the cluster has %d cores, %d processes of %d would use more: it waits until it has "
-            "grown; fewer --processes or --threads need not wait",
-            cores, processes, options.threads,
-        )  # fmt: skip
-    return Share(processes, options.threads, 1 / math.ceil(processes / gpus) if gpus else None)
-
-
-NO_ITEM = -1
-"""Number that a process gives with an error instead of a result."""
-
-
 class ClusterWorker(Generic[Item, Result]):
-    """What a process of the cluster does.
+    """Worker in a process of the cluster.
 
     Args:
-        open_predictor: Opens the model.
-        work: What is done with every item.
-        folder: That relative paths start from.
-        threads: At most so many, of the network and of all else.
+        open_predictor: Function that opens the model.
+        job: The job.
+        folder: Working directory, for relative paths.
+        threads: Maximum number of threads of the network and of OpenCV.
     """
 
     def __init__(
         self,
         open_predictor: OpenPredictor,
-        work: ResumableJob[Item, Result],
+        job: ResumableJob[Item, Result],
         folder: Path,
         threads: int,
     ) -> None:
         import cv2
 
-        logger.setLevel(logging.ERROR)  # what failed stands in the results
+        logger.setLevel(logging.ERROR)  # errors are part of the results
         cv2.setNumThreads(threads)
-        self._work = work
+        self._job = job
         self._problem: tuple[str, str] | None = None
         try:
             os.chdir(folder)
-            self._pipeline = work.pipeline(open_predictor(threads))
+            self._pipeline = job.pipeline(open_predictor(threads))
         except OSError as error:
-            self._problem = f"{folder}: a machine of the cluster has no such folder: {error}", ""
+            self._problem = (
+                f"{folder}: a machine of the cluster does not have this folder: {error}",
+                "",
+            )
         except BodyPoseNetError as error:
             self._problem = error.what, error.remedy
 
     def __call__(self, rows: Mapping[str, NDArray[np.generic]]) -> dict[str, list[Any]]:
-        """Results for items, both as columns."""
+        """Process a batch of items; items and results are columns of Ray Data."""
         if self._problem:
             return {"number": [NO_ITEM], "result": [json.dumps(self._problem)]}
         items = [pickle.loads(item) for item in rows["item"]]
-        results = [json.dumps(self._work.store(one)) for one in self._pipeline.run(items)]
+        results = [json.dumps(self._job.store(one)) for one in self._pipeline.run(items)]
         return {"number": rows["number"].tolist(), "result": results}

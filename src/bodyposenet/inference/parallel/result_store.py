@@ -1,7 +1,8 @@
-"""Results of a long run in, files of them out, so that the next run need not begin again.
+"""Store of the results of a long run, from which a later run can resume.
 
-The folder holds `manifest.json`, what all results depend on, and `part-00000.jsonl` and so on, with
-an object per line: `key`, what was worked on, and `result`. Of lines with one key the last counts.
+The folder contains `manifest.json` with what all results depend on, and the parts
+`part-00000.jsonl` and so on. Each line of a part is an object with the `key` of an item and its
+`result`. If a key occurs more than once, its last line is used.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.files import atomic_write, read_json, write_json
 
-_SECONDS_OF_A_PART = 30.0
-_RESULTS_OF_A_PART = 1000
-BEGIN_AGAIN = "Add --overwrite to begin again, or choose another results folder (-r)."
+_MAX_SECONDS = 30.0
+_MAX_RESULTS = 1000
+BEGIN_AGAIN = "Add --overwrite to start over, or choose another results folder (-r)."
 
 
 class _Line(BaseModel):
@@ -30,13 +31,13 @@ class _Line(BaseModel):
 
 
 class StoredResult(BaseModel):
-    """What a work keeps of one item; a later run checks it before it takes it over."""
+    """Schema of the stored result of an item, which is checked before it is reused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def check(cls, stored: dict[str, Any]) -> Self:
-        """Check what was read from a part.
+        """Validate a stored result.
 
         Raises:
             BodyPoseNetError: A value is missing or wrong.
@@ -45,24 +46,24 @@ class StoredResult(BaseModel):
             return cls.model_validate(stored)
         except ValidationError as error:
             raise BodyPoseNetError(
-                f"a kept result is damaged: {first_problem(error)}", BEGIN_AGAIN
+                f"a stored result is damaged: {first_problem(error)}", BEGIN_AGAIN
             ) from error
 
 
 class ResultStore:
-    """The results so far.
+    """Folder of stored results.
 
     Args:
-        folder: Holds the files; it is made.
-        manifest: What all results depend on: what JSON can hold.
-        overwrite: Begin again, whatever there is.
+        folder: Folder of the files, created if missing.
+        manifest: What all results depend on, as JSON values.
+        overwrite: Delete the results of earlier runs.
 
     Attributes:
-        found: Results of earlier runs by key.
+        results: Results of earlier runs by key.
 
     Raises:
-        BodyPoseNetError: The folder holds results that depend on something else, or is broken, or
-            cannot be written.
+        BodyPoseNetError: The folder has results with another manifest, is damaged, or cannot be
+            written.
     """
 
     def __init__(
@@ -77,24 +78,24 @@ class ResultStore:
             for file in (place, *files):
                 file.unlink(missing_ok=True)
             files = []
-        self.found = _read_parts(place, files, json.loads(json.dumps(manifest)))
+        self.results = _read_parts(place, files, json.loads(json.dumps(manifest)))
         self._next = 1 + max((_number(file) for file in files), default=-1)
         write_json(place, manifest)
 
     def add(self, key: str, result: str) -> None:
-        """Take in a result; it is written with others, after half a minute at the latest.
+        """Add a result. A part is written every 30 s or 1,000 results.
 
         Args:
-            key: What was worked on.
-            result: A JSON object.
+            key: Key of the item.
+            result: Result as the text of a JSON object.
         """
         self._lines.append(f'{{"key": {json.dumps(key)}, "result": {result}}}\n')
-        late = time.monotonic() - self._written > _SECONDS_OF_A_PART
-        if late or len(self._lines) >= _RESULTS_OF_A_PART:
+        late = time.monotonic() - self._written > _MAX_SECONDS
+        if late or len(self._lines) >= _MAX_RESULTS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has come in since the last part.
+        """Write the results since the last part.
 
         Raises:
             BodyPoseNetError: The folder cannot be written.
@@ -108,13 +109,10 @@ class ResultStore:
 
 
 def file_fingerprint(path: Path) -> list[int] | None:
-    """What another file of this name would differ in: bytes and time of the last change.
-
-    None where there is no such file.
-    """
+    """Return the size and the modification time (ns) of a file, or None if it does not exist."""
     try:
         found = path.stat()
-    except (OSError, ValueError):  # ValueError: what no file can be called
+    except (OSError, ValueError):  # ValueError: not a valid file name
         return None
     return [found.st_size, found.st_mtime_ns]
 
@@ -122,15 +120,15 @@ def file_fingerprint(path: Path) -> list[int] | None:
 def _read_parts(
     place: Path, files: list[Path], manifest: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The results of earlier runs with this manifest, by key."""
+    """Read the results of earlier runs with this manifest by key."""
     if not files:
         return {}
     former = read_json(place, BEGIN_AGAIN)
     if former != manifest:
-        claims = former if isinstance(former, dict) else {}
-        differing = [key for key in manifest if claims.get(key) != manifest[key]]
+        values = former if isinstance(former, dict) else {}
+        differing = [key for key in manifest if values.get(key) != manifest[key]]
         raise BodyPoseNetError(
-            f"{place.parent}: holds the results of a run with another {', '.join(differing)}",
+            f"{place.parent}: has the results of a run with another {', '.join(differing)}",
             BEGIN_AGAIN,
         )
     return {key: result for file in files for key, result in _read_lines(file)}
@@ -152,14 +150,14 @@ def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _number(file: Path) -> int:
-    """The number in the name of a part.
+    """Return the number in the file name of a part.
 
     Raises:
-        BodyPoseNetError: There is none.
+        BodyPoseNetError: The file name has no number.
     """
     digits = file.stem.removeprefix("part-")
     if not digits.isdecimal():
         raise BodyPoseNetError(
-            f"{file}: not a file of results: its name has no number", "Remove that file."
+            f"{file}: not a part of stored results, its name has no number", "Remove that file."
         )
     return int(digits)
