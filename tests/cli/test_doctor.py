@@ -8,8 +8,7 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
-from bodyposenet.inference import diagnostics as installation
-from bodyposenet.inference import diagnostics as self_test
+from bodyposenet.inference import diagnostics
 from bodyposenet.inference.diagnostics import EngineCheck, EngineInfo, check_engines
 from bodyposenet.inference.engines import onnx
 from bodyposenet.types import Poses
@@ -18,7 +17,7 @@ from bodyposenet.types import Poses
 @pytest.fixture
 def no_engine_checks(monkeypatch):
     """Engines are opened where it is tested what comes of it."""
-    monkeypatch.setattr(self_test, "check_engines", lambda engines: [])
+    monkeypatch.setattr(diagnostics, "check_engines", lambda engines: [])
 
 
 def test_all_is_well(run_bpnet, tmp_path):
@@ -52,7 +51,7 @@ def test_optional_packages_may_be_missing_or_broken(monkeypatch, run_bpnet, no_e
         raise OSError("libtorch.so: cannot open shared object file")
 
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(installation, "_find_pytorch", broken)
+    monkeypatch.setattr(diagnostics, "_inspect_pytorch", broken)
     result = run_bpnet("doctor")
     assert result.code == 0, result.err
     assert "openvino is not installed: pip install 'bodyposenet[openvino]'" in result.out
@@ -78,14 +77,16 @@ def test_a_missing_package_is_an_error(monkeypatch, run_bpnet, no_engine_checks)
             raise PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr(installation, "version", version)
+    monkeypatch.setattr(diagnostics, "version", version)
     result = run_bpnet("doctor")
     assert result.code == 2 and "not installed: numba" in result.err
     assert "not installed: pip install 'bodyposenet[export]'" in result.out
 
 
 def test_a_decoder_that_finds_nobody_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
-    monkeypatch.setattr(self_test, "decode", lambda maps, skeleton, options: Poses.empty(skeleton))
+    monkeypatch.setattr(
+        diagnostics, "decode", lambda maps, skeleton, options: Poses.empty(skeleton)
+    )
     result = run_bpnet("doctor")
     assert result.code == 2 and "does not find people" in result.err
     assert "0 of 4 people" in result.out
@@ -97,7 +98,7 @@ def test_a_build_for_gpus_without_a_gpu_is_reported(monkeypatch):
         lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
     monkeypatch.setattr(onnx, "cuda_problem", lambda index=0: "libcudart.so: not found")
-    found = installation.find_engines()[0]
+    found = diagnostics.find_engines()[0]
     assert found.devices == ("cpu",)
     assert "libcudart.so: not found" in found.describe()
 
@@ -115,14 +116,14 @@ class Shifted:
 
 
 def test_an_engine_that_fails_or_gives_other_poses_fails_the_check(monkeypatch):
-    right = self_test._open_default_model("onnx")
+    right = diagnostics._open_default_model("onnx")
 
     def open_default_model(engine):
         if engine == "pytorch":
             raise RuntimeError("no kernel image is available")
         return Shifted(right) if engine == "openvino" else right
 
-    monkeypatch.setattr(self_test, "_open_default_model", open_default_model)
+    monkeypatch.setattr(diagnostics, "_open_default_model", open_default_model)
     names = ("onnx", "openvino", "pytorch", "tensorrt")
     checks = check_engines([EngineInfo(name, ("cpu",)) for name in names])
     assert [check.passed for check in checks] == [True, False, False, True]
@@ -133,7 +134,7 @@ def test_an_engine_that_fails_or_gives_other_poses_fails_the_check(monkeypatch):
 
 def test_a_failed_check_of_an_engine_is_an_error(monkeypatch, run_bpnet):
     check = EngineCheck("openvino", people=2, found=2, similarity=0.4)
-    monkeypatch.setattr(self_test, "check_engines", lambda engines: [check])
+    monkeypatch.setattr(diagnostics, "check_engines", lambda engines: [check])
     result = run_bpnet("doctor")
     assert result.code == 2 and "openvino" in result.err
 
@@ -142,5 +143,5 @@ def test_run_from_its_source(monkeypatch):
     def requires(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(installation, "requires", requires)
-    assert installation.list_packages() == []
+    monkeypatch.setattr(diagnostics, "requires", requires)
+    assert diagnostics.list_packages() == []

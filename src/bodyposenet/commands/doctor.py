@@ -98,27 +98,26 @@ class DoctorResult:
 
 @command(DoctorOptions)
 def doctor(options: DoctorOptions) -> DoctorResult:
-    """Examine the installation.
+    """Examine the diagnostics.
 
     Raises:
         BodyPoseNetError: Inference does not work here, or a result cannot be written.
     """
     from bodyposenet.files import write_json
-    from bodyposenet.inference import diagnostics as installation
-    from bodyposenet.inference import diagnostics as self_test
+    from bodyposenet.inference import diagnostics
 
     status = StatusFile(options.results_dir) if options.results_dir else nullcontext()
     with status:
-        seconds, compiled = self_test.compile_kernels()
-        engines = installation.find_engines()
+        seconds, compiled = diagnostics.compile_kernels()
+        engines = diagnostics.find_engines()
         result = DoctorResult(
-            system=installation.describe_system(),
-            threads=installation.count_threads(),
-            packages=installation.list_packages(),
+            system=diagnostics.describe_system(),
+            threads=diagnostics.count_threads(),
+            packages=diagnostics.list_packages(),
             engines=engines,
             kernels={"seconds": seconds, "compiled": compiled},
-            decoder=[self_test.check_decoder(mode) for mode in ("accurate", "tao")],
-            inference=self_test.check_engines(engines),
+            decoder=[diagnostics.check_decoder(mode) for mode in ("accurate", "tao")],
+            inference=diagnostics.check_engines(engines),
         )
         if options.json:
             write_json(options.json, asdict(result))

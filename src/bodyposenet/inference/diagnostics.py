@@ -170,10 +170,10 @@ def _version(package: str) -> str | None:
 def find_engines() -> list[EngineInfo]:
     """Load the runtime of each engine and list its devices."""
     return [
-        _try_engine("onnx", "", _onnx),
-        _try_engine("openvino", "openvino", _openvino),
-        _try_engine("pytorch", "train", _pytorch),
-        _try_engine("tensorrt", "tensorrt", _tensorrt),
+        _try_engine("onnx", "", _inspect_onnx),
+        _try_engine("openvino", "openvino", _inspect_openvino),
+        _try_engine("pytorch", "train", _inspect_pytorch),
+        _try_engine("tensorrt", "tensorrt", _inspect_tensorrt),
     ]
 
 
@@ -187,7 +187,7 @@ def _try_engine(name: str, extra: str, find: Callable[[], EngineInfo]) -> Engine
         return EngineInfo(name, (), f"cannot be loaded: {error}")
 
 
-def _onnx() -> EngineInfo:
+def _inspect_onnx() -> EngineInfo:
     import onnxruntime
 
     from bodyposenet.inference.engines import onnx
@@ -199,14 +199,14 @@ def _onnx() -> EngineInfo:
     return EngineInfo("onnx", tuple(onnx.available_devices()), problem)
 
 
-def _openvino() -> EngineInfo:
+def _inspect_openvino() -> EngineInfo:
     with without_telemetry():
         import openvino
 
     return EngineInfo("openvino", tuple(openvino.Core().available_devices))
 
 
-def _pytorch() -> EngineInfo:
+def _inspect_pytorch() -> EngineInfo:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -214,7 +214,7 @@ def _pytorch() -> EngineInfo:
     return EngineInfo("pytorch", (*gpus, *mps, "cpu"))
 
 
-def _tensorrt() -> EngineInfo:
+def _inspect_tensorrt() -> EngineInfo:
     from bodyposenet.inference.engines import tensorrt
 
     return EngineInfo("tensorrt", (tensorrt.device_name(),))
