@@ -1,4 +1,4 @@
-"""Drawn people: a small synthetic dataset for the demo and the tests, made in seconds."""
+"""Synthetic images of drawn people with annotations, for the demo, tests and self-checks."""
 
 from bodyposenet.demo.dataset import DATASET_NAME, write_drawn_dataset
 from bodyposenet.demo.scene import draw_scene

@@ -1,4 +1,4 @@
-"""What stands around drawn people: a size in, textured backgrounds and objects out."""
+"""Backgrounds, occluding objects and camera effects of synthetic images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from bodyposenet.demo.figure import random_cloth, random_color
 Image = NDArray[np.uint8]
 
 _MUTED = (0.0, 0.4)
-"""Saturation of what is behind people, whose clothes are more colorful."""
+"""Range of the saturation of backgrounds, lower than that of clothes."""
 
 
 def random_background(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Draw a wall or a sky, often a floor, and shapes that could distract.
+    """Draw a wall or sky, often a floor, and distracting shapes.
+
+    Args:
+        rng: Random number generator.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -31,7 +36,7 @@ def random_background(rng: np.random.Generator, height: int, width: int) -> Imag
 
 
 def paint_occluders(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Paint things that stand before the people: a post, a rail, a box, a ball or a bush."""
+    """Paint one or two objects in front of the people: posts, rails, rods or balls."""
     height, width = (int(length) for length in canvas.part_ids.shape)
     for _ in range(rng.integers(1, 3)):
         x, y = rng.uniform(0, width), rng.uniform(0.35, 1.0) * height
@@ -53,7 +58,15 @@ def paint_occluders(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def apply_camera_effects(rng: np.random.Generator, image: Image) -> Image:
-    """What a camera adds: exposure, contrast, a little blur and noise."""
+    """Change exposure and contrast, and add blur and noise.
+
+    Args:
+        rng: Random number generator.
+        image: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     if rng.random() < 0.25:
         image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.3, 0.8))  # type: ignore[assignment]
     gain, offset = rng.uniform(0.85, 1.15), rng.uniform(-10, 20)
@@ -63,7 +76,7 @@ def apply_camera_effects(rng: np.random.Generator, image: Image) -> Image:
 
 
 def _textured(rng: np.random.Generator, height: int, width: int) -> Image:
-    """One color running into another, with a texture on it."""
+    """Draw two colors with a gradient, smooth noise, stripes or bricks."""
     first, second = random_color(rng, _MUTED), random_color(rng, _MUTED)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     share = x * (rng.uniform(0, 1) / width) + y * (rng.uniform(0, 1) / height)
@@ -85,7 +98,7 @@ def _textured(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def _draw_distraction(rng: np.random.Generator, image: Image) -> None:
-    """A box, a disc, a line as thick as a limb or a triangle."""
+    """Draw a box, a disc, a line as thick as a limb, or a triangle."""
     height, width = image.shape[:2]
     color = random_color(rng, _MUTED).tolist()
     x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))

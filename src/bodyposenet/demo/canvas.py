@@ -1,4 +1,4 @@
-"""A canvas that knows what each pixel shows: shaded strips with an part_id in, an image out."""
+"""Paint shaded body parts on an image, and record the part id of each pixel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 Texture = Callable[[Floats, Floats], Floats]
-"""Colors from the place on a strip: distance along its axis in pixels from the start, and place
-across it from -1 to 1, both (h, w); the answer is (h, w, 3) or (3,), 0..255."""
+"""Maps positions on a strip to colors: distance along the axis in pixels and position across it
+from -1 to 1, both (h, w), to (h, w, 3) or (3,) in 0..255."""
 
 BACKGROUND, OBJECT = 0, -1
-"""Owners of pixels that show no person."""
+"""Part ids of pixels that do not show a person."""
 
 _CAP = np.array([1.0, 0.92, 0.71, 0.38], np.float32)
 _CAP_WIDTHS = np.sqrt(1 - _CAP**2)
@@ -24,13 +24,13 @@ _CAP_WIDTHS = np.sqrt(1 - _CAP**2)
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """A round body around an axis, seen from the side: an arm, a torso, a head.
+    """Projection of a solid of revolution, such as an arm, a torso or a head.
 
     Args:
-        start: (2,) where the axis begins, in pixels.
-        end: (2,) where it ends.
-        stations: (S,) rising distances along the axis from its start, in pixels.
-        half_widths: (S,) half the width of the body there, in pixels.
+        start: (2,) start of the axis in pixels.
+        end: (2,) end of the axis in pixels.
+        stations: (S,) increasing distances along the axis from its start, in pixels.
+        half_widths: (S,) half width of the strip at each station, in pixels.
     """
 
     start: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Strip:
 
     @property
     def direction(self) -> tuple[float, float]:
-        """Unit vector of the axis; straight down if it has no length."""
+        """Unit vector of the axis; (0, 1) if it has no length."""
         dx, dy = self.end - self.start
         length = math.hypot(dx, dy)
         return (dx / length, dy / length) if length > 1e-6 else (0.0, 1.0)
@@ -49,7 +49,17 @@ class Strip:
 def capsule(
     start: NDArray[np.float64], end: NDArray[np.float64], radius: float, end_radius: float
 ) -> Strip:
-    """A tapered strip with round ends."""
+    """Create a tapered strip with round ends.
+
+    Args:
+        start: (2,) start of the axis in pixels.
+        end: (2,) end of the axis in pixels.
+        radius: Half width at the start, in pixels.
+        end_radius: Half width at the end, in pixels.
+
+    Returns:
+        The strip.
+    """
     length = math.hypot(*(end - start))
     stations = np.concatenate(
         [-radius * _CAP, [0.0, max(length, 1e-3)], length + end_radius * _CAP[::-1]]
@@ -61,11 +71,11 @@ def capsule(
 
 
 class Canvas:
-    """An image being painted.
+    """An image to paint on, and the part id of each of its pixels.
 
     Args:
         background: (H, W, 3) uint8 RGB.
-        light: (3,) unit vector towards the light: right, down and towards the viewer.
+        light: (3,) unit vector towards the light: right, down, and towards the viewer.
     """
 
     def __init__(self, background: NDArray[np.uint8], light: NDArray[np.float64]) -> None:
@@ -74,7 +84,13 @@ class Canvas:
         self._light = light
 
     def paint(self, strip: Strip, texture: Texture, part_id: int) -> None:
-        """Paint a strip over what is there and note whose pixels it covers."""
+        """Paint a strip over the image and set the part id of the pixels that it covers.
+
+        Args:
+            strip: The strip.
+            texture: Colors of the strip before shading.
+            part_id: Part id of its pixels.
+        """
         region = self._region(strip)
         if region is None:
             return
@@ -87,7 +103,7 @@ class Canvas:
         half = np.interp(along, strip.stations, strip.half_widths, 0.0, 0.0).astype(np.float32)
         cover = np.clip(half - np.abs(across) + np.float32(0.5), 0, 1) * (half > 0)
         across = np.clip(across / np.maximum(half, np.float32(0.5)), -1, 1)
-        # Lambert's law for a surface whose normal turns from the viewer to the side.
+        # Lambertian shading of a cylinder: the normal rotates from the viewer to the side.
         right, down, near = self._light
         shade = across * np.float32(right * -dy + down * dx)
         shade += np.sqrt(1 - across * across) * np.float32(near)
@@ -98,11 +114,11 @@ class Canvas:
         self.part_ids[rows, columns][cover > 0.5] = part_id
 
     def image(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB."""
+        """Return the image, (H, W, 3) uint8 RGB."""
         return np.clip(self.pixels, 0, 255).astype(np.uint8)
 
     def _region(self, strip: Strip) -> tuple[slice, slice] | None:
-        """Rows and columns that the strip may touch, or None outside of the canvas."""
+        """Return the rows and columns that the strip can cover, or None outside of the image."""
         (dx, dy), (x0, y0) = strip.direction, strip.start
         reach = float(strip.half_widths.max()) + 1
         ends = strip.stations[[0, -1]]

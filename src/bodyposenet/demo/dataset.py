@@ -1,4 +1,4 @@
-"""A drawn dataset in COCO's format: sizes and a seed in, images, annotations and a spec out."""
+"""Write a synthetic dataset in COCO's format: images, annotations and a dataset spec."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def write_drawn_dataset(
     """Write images of drawn people, their annotations and a dataset spec.
 
     Args:
-        folder: Receives train/, test/, annotations/ and dataset.json.
-        train_images: Number of images to train on.
-        test_images: Number of images to evaluate on; they are drawn from another seed.
-        size: Height and width of the images in pixels, or both in one number.
-        seed: The same seed gives the same bytes.
-        joints: Keypoints to annotate.
+        folder: Output folder for train/, test/, annotations/ and dataset.json.
+        train_images: Number of training images.
+        test_images: Number of test images, which have another seed.
+        size: (height, width) of the images in pixels, or one number for square images.
+        seed: Random seed; the same seed gives identical files.
+        joints: Names of the keypoints to annotate.
 
     Returns:
         Path of the dataset spec.
@@ -61,7 +61,7 @@ def _draw_split(
     seed: tuple[int, int],
     joints: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Write the images of one split; the content of its annotation file."""
+    """Write the images of one split and return the content of its annotation file."""
     images, annotations = [], []
     for index in progress(range(count), f"drawing {folder.name} images"):
         pixels, people = draw_scene(np.random.default_rng((*seed, index)), height, width, joints)
@@ -78,7 +78,7 @@ def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
         ".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )
     if not encoded:
-        raise BodyPoseNetError(f"{path}: the image cannot be encoded")
+        raise BodyPoseNetError(f"{path}: JPEG encoding failed")
     with atomic_write(path) as file:
         file.write(content.tobytes())
 

@@ -1,4 +1,4 @@
-"""A drawn person: a posed body and an outfit in, painted strips and places in the image out."""
+"""A drawn person: projection of a posed body to the image, clothes and painting order."""
 
 from __future__ import annotations
 
@@ -18,19 +18,115 @@ PARTS = (
     "left_forearm", "right_forearm", "left_thigh", "right_thigh", "left_shin", "right_shin",
 )  # fmt: skip
 PARTS_PER_PERSON = 16
-"""Part p of person i (both from 0) owns the pixels marked `PARTS_PER_PERSON * (i + 1) + p`."""
+"""Part p of person i (both from 0) has the part id `PARTS_PER_PERSON * (i + 1) + p`."""
 
 _TORSO_STATIONS = np.array((-0.045, -0.04, -0.015, 0.03, 0.14, 0.2, 0.27, 0.31, 0.335, 0.35))
 _TORSO_FRONT = np.array((0.0, 0.045, 0.1, 0.122, 0.108, 0.096, 0.104, 0.106, 0.09, 0.0))
 _TORSO_SIDE = np.array((0.0, 0.04, 0.055, 0.07, 0.078, 0.068, 0.076, 0.078, 0.065, 0.0))
-"""Half widths of the torso from above the shoulders to below the hips, by view."""
+"""Half widths of the torso from above the shoulders to below the hips, in front and side view."""
 _WAIST = 0.23
 _NEAR_SIDE = 0.012
-"""A point of the face is seen if it lies so much nearer than the middle of the head."""
+"""Visible points of the face are closer to the viewer than the head's center by this distance."""
+_SKINS = ((244, 208, 180), (226, 180, 146), (198, 146, 110), (150, 104, 74), (104, 70, 50))
+_HAIRS = ((38, 30, 28), (74, 48, 32), (120, 80, 44), (196, 160, 96), (140, 60, 36), (170, 168, 166))
+PATTERNS = ("plain", "rings", "lengthwise", "checks")
+
+
+@dataclass(frozen=True, eq=False)
+class Cloth:
+    """A fabric: plain, or with a pattern in a second color.
+
+    Args:
+        color: (3,) RGB.
+        trim: (3,) RGB of the pattern.
+        pattern: One of PATTERNS.
+        period: Period of rings, relative to the stature.
+    """
+
+    color: Floats
+    trim: Floats
+    pattern: str = "plain"
+    period: float = 0.06
+
+    def texture(self, stature: float) -> Texture:
+        """Return the texture on a person with a stature in pixels."""
+        period = max(self.period * stature, 3.0)
+
+        def paint(along: Floats, across: Floats) -> Floats:
+            if self.pattern == "plain":
+                return self.color
+            rings = (along % period) < period / 2
+            lines = (across * 2 + 8) % 1.0 < 0.4
+            stripe = {"rings": rings, "lengthwise": lines, "checks": rings ^ lines}[self.pattern]
+            return np.where(stripe[..., None], self.trim, self.color)
+
+        return paint
+
+
+@dataclass(frozen=True, eq=False)
+class Outfit:
+    """Clothes, colors and build of a person.
+
+    Args:
+        skin: (3,) RGB.
+        hair: (3,) RGB.
+        shirt: Fabric of torso and upper arms.
+        trousers: Fabric of hips and thighs.
+        shoes: (3,) RGB.
+        hair_line: Height of the hair line on the head, from -1 (chin) to 1 (crown).
+        short_sleeves: Whether the forearms are bare.
+        shorts: Whether the shins are bare.
+        build: Factor for the widths of torso and limbs.
+    """
+
+    skin: Floats
+    hair: Floats
+    shirt: Cloth
+    trousers: Cloth
+    shoes: Floats
+    hair_line: float
+    short_sleeves: bool
+    shorts: bool
+    build: float
+
+
+def random_outfit(rng: np.random.Generator) -> Outfit:
+    """Sample clothes, colors and build."""
+    return Outfit(
+        skin=rgb(*_SKINS[rng.choice(len(_SKINS))]) * np.float32(rng.uniform(0.92, 1.05)),
+        hair=rgb(*_HAIRS[rng.choice(len(_HAIRS))]),
+        shirt=random_cloth(rng, plain=0.55),
+        trousers=random_cloth(rng, plain=0.8),
+        shoes=random_color(rng) * np.float32(0.6),
+        hair_line=rng.uniform(0.35, 0.65),
+        short_sleeves=bool(rng.random() < 0.5),
+        shorts=bool(rng.random() < 0.3),
+        build=rng.uniform(0.95, 1.35),
+    )
+
+
+def random_cloth(rng: np.random.Generator, plain: float) -> Cloth:
+    """Sample a fabric that is plain with a given probability."""
+    rest = (1 - plain) / 3
+    pattern = PATTERNS[rng.choice(4, p=(plain, rest, rest, rest))]
+    return Cloth(random_color(rng), random_color(rng), pattern, rng.uniform(0.04, 0.1))
+
+
+def random_color(
+    rng: np.random.Generator, saturation: tuple[float, float] = (0.25, 0.85)
+) -> Floats:
+    """Sample an RGB color, (3,), with a saturation in a range, neither black nor white."""
+    color = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(0.25, 0.95))
+    return rgb(*color) * np.float32(255)
+
+
+def rgb(red: float, green: float, blue: float) -> Floats:
+    """Return a color as an array, (3,) float32."""
+    return np.array((red, green, blue), np.float32)
 
 
 class Part(NamedTuple):
-    """A strip to paint; `depth` is nearer to the viewer where it is greater."""
+    """A strip to paint; parts with larger `depth` are closer to the viewer."""
 
     depth: float
     strip: Strip
@@ -40,13 +136,13 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A person at a place in the image.
+    """A person at a position in the image.
 
     Args:
-        body: Its posed body.
-        outfit: Its looks.
-        stature: Pixels per unit of the body.
-        origin: (2,) where the body's origin, the pelvis, lies in the image.
+        body: Posed body.
+        outfit: Clothes, colors and build.
+        stature: Height of the body in pixels; scale of its points.
+        origin: (2,) position of the pelvis, the body's origin, in the image.
     """
 
     body: Body
@@ -55,19 +151,19 @@ class Figure:
     origin: Vector
 
     def at(self, name: str) -> Vector:
-        """(2,) a point of the body by its name, in image pixels."""
+        """Return (2,), the position of a point of the body in image pixels."""
         return self._project(self.body.points[name])
 
     def depth(self, *names: str) -> float:
-        """Mean nearness of points to the viewer, as a share of the stature."""
+        """Return the mean z of points of the body, relative to the stature; larger is closer."""
         return sum(float(self.body.points[name][2]) for name in names) / len(names)
 
     def faces_camera(self, name: str) -> bool:
-        """Whether a point of the face is on the near side of the head."""
+        """Return whether a point of the face is on the side of the head towards the viewer."""
         return self.depth(name) - self.depth("chin", "crown") > _NEAR_SIDE
 
     def paint(self, canvas: Canvas, person: int) -> None:
-        """Paint all parts, the far ones first."""
+        """Paint all parts in the order of their depth, farthest first."""
         for part in sorted(self._parts(), key=lambda part: part.depth):
             part_id = PARTS_PER_PERSON * (person + 1) + PARTS.index(part.name)
             canvas.paint(part.strip, part.texture, part_id)
@@ -90,9 +186,9 @@ class Figure:
     def _torso(self) -> Iterator[Part]:
         shoulders = (self.at("left_shoulder") + self.at("right_shoulder")) / 2
         end = self.at("pelvis")
-        # A torso that leans towards us looks shorter, but never flat: it is round.
+        # Foreshortened if it leans towards the viewer, but limited, as the torso is round.
         length = max(float(np.hypot(*(end - shoulders))) / self.stature / TORSO_LENGTH, 0.4)
-        sideways = self.body.torso[2, 0]  # how far the left-right axis points at the viewer
+        sideways = self.body.torso[2, 0]  # component of the left-right axis towards the viewer
         widths = np.hypot(_TORSO_FRONT * np.sqrt(1 - sideways**2), _TORSO_SIDE * sideways)
         strip = Strip(
             shoulders,
@@ -106,7 +202,7 @@ class Figure:
         yield Part(self.depth("neck", "chin") - 0.02, neck, _plain(self.outfit.skin * 0.9), "torso")
 
     def _clothes(self, waist: float) -> Texture:
-        """Shirt above the waist, trousers below; buttons tell the front from the back."""
+        """Texture with shirt, trousers and, in front, buttons."""
         outfit, forward = self.outfit, self.body.torso[:, 2]
         shirt = outfit.shirt.texture(self.stature)
         front = forward[0] / np.hypot(forward[0], forward[2]) if forward[2] > 0.15 else np.nan
@@ -129,11 +225,11 @@ class Figure:
         yield Part(self.depth("chin", "crown"), strip, self._face_and_hair(up, height), "head")
 
     def _face_and_hair(self, up: Vector, height: float) -> Texture:
-        """Skin in front, hair above the hair line and behind, for any turn of the head."""
+        """Texture with skin in front, and hair above the hair line and behind."""
         frame, outfit = self.body.head, self.outfit
 
         def paint(along: Floats, across: Floats) -> Floats:
-            # The normal of the ellipsoid, to the right, up and to us, then in the head's axes.
+            # Normal of the ellipsoid in camera axes (right, above, near), then in the head's axes.
             rise = np.clip(-along / height, -1, 1)
             flat = np.sqrt(1 - rise**2)
             right = rise * up[0] - flat * across * up[1]
@@ -205,107 +301,9 @@ class Figure:
         yield Part(depth + 0.01, shoe, _plain(outfit.shoes), f"{side}_shin")
 
     def _capsule(self, start: Vector, end: Vector, radius: float, end_radius: float) -> Strip:
-        """A capsule whose radii are shares of the stature."""
+        """Create a capsule with radii relative to the stature."""
         return capsule(start, end, radius * self.stature, end_radius * self.stature)
 
 
 def _plain(color: NDArray[np.floating]) -> Texture:
     return lambda along, across: color.astype(np.float32)
-
-
-_SKINS = ((244, 208, 180), (226, 180, 146), (198, 146, 110), (150, 104, 74), (104, 70, 50))
-_HAIRS = ((38, 30, 28), (74, 48, 32), (120, 80, 44), (196, 160, 96), (140, 60, 36), (170, 168, 166))
-PATTERNS = ("plain", "rings", "lengthwise", "checks")
-
-
-@dataclass(frozen=True, eq=False)
-class Cloth:
-    """A fabric: plain, or with a pattern in a second color.
-
-    Args:
-        color: (3,) RGB.
-        trim: (3,) RGB of the pattern.
-        pattern: One of PATTERNS.
-        period: Of the rings, as a share of the stature.
-    """
-
-    color: Floats
-    trim: Floats
-    pattern: str = "plain"
-    period: float = 0.06
-
-    def texture(self, stature: float) -> Texture:
-        """The fabric on a person of that many pixels."""
-        period = max(self.period * stature, 3.0)
-
-        def paint(along: Floats, across: Floats) -> Floats:
-            if self.pattern == "plain":
-                return self.color
-            rings = (along % period) < period / 2
-            lines = (across * 2 + 8) % 1.0 < 0.4
-            stripe = {"rings": rings, "lengthwise": lines, "checks": rings ^ lines}[self.pattern]
-            return np.where(stripe[..., None], self.trim, self.color)
-
-        return paint
-
-
-@dataclass(frozen=True, eq=False)
-class Outfit:
-    """What a person looks like.
-
-    Args:
-        skin: (3,) RGB.
-        hair: (3,) RGB.
-        shirt: Also of the upper arms.
-        trousers: Also of the thighs.
-        shoes: (3,) RGB.
-        hair_line: Height on the head above which hair grows, -1 (chin) to 1 (crown).
-        short_sleeves: The forearms are bare.
-        shorts: The shins are bare.
-        build: Factor of the widths of body and limbs.
-    """
-
-    skin: Floats
-    hair: Floats
-    shirt: Cloth
-    trousers: Cloth
-    shoes: Floats
-    hair_line: float
-    short_sleeves: bool
-    shorts: bool
-    build: float
-
-
-def random_outfit(rng: np.random.Generator) -> Outfit:
-    """Draw clothes, colors and build."""
-    return Outfit(
-        skin=rgb(*_SKINS[rng.choice(len(_SKINS))]) * np.float32(rng.uniform(0.92, 1.05)),
-        hair=rgb(*_HAIRS[rng.choice(len(_HAIRS))]),
-        shirt=random_cloth(rng, plain=0.55),
-        trousers=random_cloth(rng, plain=0.8),
-        shoes=random_color(rng) * np.float32(0.6),
-        hair_line=rng.uniform(0.35, 0.65),
-        short_sleeves=bool(rng.random() < 0.5),
-        shorts=bool(rng.random() < 0.3),
-        build=rng.uniform(0.95, 1.35),
-    )
-
-
-def random_cloth(rng: np.random.Generator, plain: float) -> Cloth:
-    """Draw a fabric that is plain with the given probability."""
-    rest = (1 - plain) / 3
-    pattern = PATTERNS[rng.choice(4, p=(plain, rest, rest, rest))]
-    return Cloth(random_color(rng), random_color(rng), pattern, rng.uniform(0.04, 0.1))
-
-
-def random_color(
-    rng: np.random.Generator, saturation: tuple[float, float] = (0.25, 0.85)
-) -> Floats:
-    """(3,) any RGB color that is neither black nor white, of a saturation in that range."""
-    color = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(0.25, 0.95))
-    return rgb(*color) * np.float32(255)
-
-
-def rgb(red: float, green: float, blue: float) -> Floats:
-    """(3,) a color."""
-    return np.array((red, green, blue), np.float32)

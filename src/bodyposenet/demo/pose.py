@@ -1,7 +1,8 @@
-"""How a drawn person stands: a random pose in, the points of the body in space out.
+"""Poses of drawn people: random joint angles, and forward kinematics to points in space.
 
-Lengths are shares of the stature. Camera axes: x to the right of the image, y up, z towards the
-viewer. Body axes: x to the person's left, y up, z forward; without a turn the person faces us.
+Lengths are relative to the stature. Camera axes: x to the right of the image, y up, z towards the
+viewer. Body axes: x to the person's left, y up, z forward; both agree for a person without a turn,
+who faces the viewer.
 """
 
 from __future__ import annotations
@@ -17,25 +18,32 @@ Vector = NDArray[np.float64]
 SIDES = {"left": 1.0, "right": -1.0}
 
 TORSO_LENGTH = 0.295
-"""From the shoulders to the hips."""
+"""Distance from the shoulders to the hips."""
 _SHOULDER_WIDTH, _HIP_WIDTH = 0.120, 0.066
-"""Half of each."""
+"""Half of the shoulder width, and half of the hip width."""
 _UPPER_ARM, _FOREARM, _HAND = 0.165, 0.150, 0.045
 _THIGH, _SHIN, _FOOT = 0.245, 0.235, 0.095
 HEAD_RADII = (0.080, 0.108)
-"""Half the width (and depth) and half the height of the head."""
+"""Half of the width (and depth), and half of the height of the head."""
 _HEAD_CENTER = (0.0, 0.437, 0.012)
 _FACE = {
     "nose": (0.0, -0.018, 0.090), "chin": (0.0, -0.102, 0.022), "crown": (0.0, 0.108, 0.0),
     "left_eye": (0.034, 0.021, 0.070), "right_eye": (-0.034, 0.021, 0.070),
     "left_ear": (0.079, 0.002, 0.0), "right_ear": (-0.079, 0.002, 0.0),
 }  # fmt: skip
-"""Points of the head, from its center."""
+"""Points of the head relative to its center."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Angles of one arm in degrees: swing forward, lift to the side, turn and bend of the elbow."""
+    """Joint angles of an arm in degrees.
+
+    Args:
+        swing: Swing of the upper arm forward.
+        lift: Lift of the upper arm to the side.
+        turn: Rotation of the forearm about the upper arm.
+        bend: Bend of the elbow.
+    """
 
     swing: float = 0.0
     lift: float = 8.0
@@ -45,7 +53,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leg:
-    """Angles of one leg in degrees: swing forward, spread to the side, bend of the knee."""
+    """Joint angles of a leg in degrees.
+
+    Args:
+        swing: Swing of the thigh forward.
+        spread: Spread of the thigh to the side.
+        bend: Bend of the knee.
+    """
 
     swing: float = 0.0
     spread: float = 4.0
@@ -54,7 +68,17 @@ class Leg:
 
 @dataclass(frozen=True)
 class Pose:
-    """All angles of a body, in degrees; arms and legs by side."""
+    """Joint angles of a body in degrees.
+
+    Args:
+        turn: Rotation about the vertical axis.
+        lean: Bend of the torso forward.
+        tilt: Bend of the torso to the side.
+        head: Turn, nod and tilt of the head.
+        arms: Arms by side, "left" and "right".
+        legs: Legs by side.
+        seated: Whether the person is sitting.
+    """
 
     turn: float
     lean: float
@@ -70,10 +94,10 @@ class Body:
     """The points of a posed body, in camera axes.
 
     Args:
-        points: Name -> (3,) position; COCO's joints and neck, pelvis, chin, crown, hands, toes.
-        torso: (3, 3) axes of the torso as columns: its left, up and forward.
-        head: (3, 3) axes of the head.
-        seated: It needs a seat.
+        points: Positions, (3,), by name: COCO's joints and neck, pelvis, chin, crown, hands, toes.
+        torso: (3, 3) axes of the torso as columns: left, up, forward.
+        head: (3, 3) axes of the head as columns.
+        seated: Whether the person is sitting.
     """
 
     points: dict[str, Vector]
@@ -83,11 +107,11 @@ class Body:
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
-    """Draw one of several everyday poses, facing us, away from us or sideways."""
+    """Sample an everyday pose, seen from the front, the back or the side."""
     kinds = (_standing, _walking, _arms_up, _gesturing, _sitting, _bending, _striding)
     arms, legs, lean = kinds[rng.choice(7, p=(0.24, 0.2, 0.16, 0.14, 0.1, 0.08, 0.08))](rng)
     if rng.random() < 0.5:
-        arms, legs = (_exchanged(arms), _exchanged(legs))
+        arms, legs = (_swapped_sides(arms), _swapped_sides(legs))
     view = rng.choice(3, p=(0.66, 0.17, 0.17))
     turn = (rng.normal(0, 30), rng.normal(180, 25), rng.choice((-90, 90)) + rng.normal(0, 20))[view]
     head = (rng.normal(0, 18), rng.normal(4, 8), rng.normal(0, 6))
@@ -97,11 +121,14 @@ def random_pose(rng: np.random.Generator) -> Pose:
 
 
 def posed_body(pose: Pose, camera_tilt: float) -> Body:
-    """Follow the joints from the pelvis outwards.
+    """Compute the points of a body from its joint angles, starting at the pelvis.
 
     Args:
-        pose: The angles.
-        camera_tilt: Degrees by which the camera looks down.
+        pose: Joint angles.
+        camera_tilt: Downward tilt of the camera in degrees.
+
+    Returns:
+        The posed body.
     """
     base = _about_x(camera_tilt) @ _about_y(pose.turn)
     torso = base @ _about_z(pose.tilt) @ _about_x(pose.lean)
@@ -170,7 +197,7 @@ def _arms_up(rng: np.random.Generator) -> Limbs:
 
 
 def _gesturing(rng: np.random.Generator) -> Limbs:
-    """Hands on the hips, before the chest, or pointing."""
+    """Hands on the hips, in front of the chest, or pointing."""
     gestures = (
         lambda: Arm(rng.uniform(-20, 0), rng.uniform(35, 55), -75, rng.uniform(80, 110)),
         lambda: Arm(rng.uniform(15, 45), rng.uniform(5, 20), -35, rng.uniform(70, 120)),
@@ -227,7 +254,7 @@ def _straight_legs(rng: np.random.Generator) -> dict[str, Leg]:
     }
 
 
-def _exchanged(limbs: dict[str, Arm] | dict[str, Leg]) -> dict:
+def _swapped_sides(limbs: dict[str, Arm] | dict[str, Leg]) -> dict:
     return {"left": limbs["right"], "right": limbs["left"]}
 
 

@@ -1,4 +1,4 @@
-"""A drawn scene: a size in, an image and its people, annotated as COCO does, out."""
+"""Draw scenes with people and annotate them as in COCO."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def draw_scene(
     """Draw a scene with people.
 
     Args:
-        rng: Decides on everything; the same state gives the same scene.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        joints: Keypoints to annotate: COCO's, or any other point of the body (see `pose.Body`).
-        people: Probabilities of 1, 2, 3 ... people, crowds aside.
+        rng: Random number generator; the same state gives the same scene.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        joints: Names of the keypoints to annotate: COCO's, or other points of `pose.Body`.
+        people: Probabilities of 1, 2, 3 ... people, not counting crowds.
 
     Returns:
-        (height, width, 3) uint8 RGB, and the people with COCO's flags: 2 seen, 1 hidden, and 0
-        outside of the image, or in a face that is turned away. Crowds come last.
+        (height, width, 3) uint8 RGB, and the people with COCO's flags: 2 visible, 1 occluded, 0
+        outside of the image or on a face that is turned away. Crowds are last.
 
     Raises:
-        KeyError: A joint that no body has.
+        KeyError: A joint is not a point of the body.
     """
     light = np.array((rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.1), rng.uniform(0.6, 1.0)))
     canvas = Canvas(random_background(rng, height, width), light / np.linalg.norm(light))
@@ -64,12 +64,12 @@ def draw_scene(
 
 
 def _without_keypoints(person: Person) -> Person:
-    """The person without labels, as COCO has many."""
+    """Return the person without keypoints, as many in COCO."""
     return replace(person, keypoints=np.zeros_like(person.keypoints), num_keypoints=0)
 
 
 def _figures(rng: np.random.Generator, height: int, width: int, count: int) -> list[Figure]:
-    """People side by side in random order of depth, most of them nearly as high as the image."""
+    """Create people side by side in random depth order, most almost as tall as the image."""
     figures = []
     for slot in rng.permutation(count):
         share = rng.uniform(0.55, 0.95) if rng.random() < 0.9 else rng.uniform(0.4, 0.55)
@@ -82,7 +82,7 @@ def _figures(rng: np.random.Generator, height: int, width: int, count: int) -> l
 
 
 def _crowd(rng: np.random.Generator, height: int, width: int) -> list[Figure]:
-    """A row of small people far behind."""
+    """Create a row of small people in the background."""
     size, count = rng.uniform(0.2, 0.3) * height, int(rng.integers(4, 8))
     left, bottom = rng.uniform(0, 0.5) * width, rng.uniform(0.5, 0.75) * height
     return [
@@ -92,7 +92,7 @@ def _crowd(rng: np.random.Generator, height: int, width: int) -> list[Figure]:
 
 
 def _placed(rng: np.random.Generator, x: float, bottom: float, size: float, width: int) -> Figure:
-    """A person `size` pixels high with the middle at x and the lowest point at `bottom`."""
+    """Create a person `size` pixels tall, centered at x, with the lowest point at `bottom`."""
     body = posed_body(random_pose(rng), camera_tilt=rng.uniform(-4, 12))
     points = np.array([point[:2] for point in body.points.values()])
     low, high = points.min(axis=0) - 0.03, points.max(axis=0) + 0.03
@@ -110,25 +110,25 @@ def _paint_seat(rng: np.random.Generator, canvas: Canvas, figure: Figure) -> Non
     canvas.paint(capsule(top, end, size, size), lambda along, across: color, OBJECT)
 
 
-_LEAST_PIXELS, _LEAST_SEEN = 60, 0.4
+_MIN_PIXELS, _MIN_VISIBLE = 60, 0.4
 _BODY_AREA = 0.16
-"""Area of a standing person, in squares of the stature."""
+"""Area of a standing person, relative to the squared stature."""
 _FACE = ("nose", "left_eye", "right_eye")
 
 
 def annotate_person(
     part_ids: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
 ) -> Person | None:
-    """Annotate a person; one of whom little is seen is left unlabelled, as in COCO.
+    """Annotate a person; mostly occluded people have no keypoints, as in COCO.
 
     Args:
-        part_ids: (H, W) who is seen in each pixel.
-        number: The person's number among the painted.
+        part_ids: (H, W) part id of each pixel.
+        number: Index of the person in the order of painting.
         figure: The person.
         joints: Names of the D keypoints.
 
     Returns:
-        The person, or None if nothing of it is seen.
+        The annotation, or None if the person is not visible.
     """
     silhouette = part_ids // PARTS_PER_PERSON == number + 1
     polygons = _polygons(silhouette)
@@ -136,7 +136,7 @@ def annotate_person(
         return None
     area = int(silhouette.sum())
     keypoints = _keypoints(part_ids, number, figure, joints)
-    if area < max(_LEAST_PIXELS, _LEAST_SEEN * _BODY_AREA * figure.stature**2):
+    if area < max(_MIN_PIXELS, _MIN_VISIBLE * _BODY_AREA * figure.stature**2):
         keypoints[:] = 0
     labelled = int((keypoints[:, 2] > 0).sum())
     return Person(keypoints, _box(silhouette), float(area), False, polygons, labelled, 0)
@@ -145,7 +145,7 @@ def annotate_person(
 def annotate_crowd(
     part_ids: NDArray[np.int16], count: int, joints: tuple[str, ...]
 ) -> Person | None:
-    """Annotate the first `count` painted people as one crowd; None if nothing of it is seen."""
+    """Annotate the first `count` painted people as one crowd, or return None if not visible."""
     region = (part_ids >= PARTS_PER_PERSON) & (part_ids < PARTS_PER_PERSON * (count + 1))
     if not region.any():
         return None
@@ -156,7 +156,7 @@ def annotate_crowd(
 def _keypoints(
     part_ids: NDArray[np.int16], number: int, figure: Figure, joints: tuple[str, ...]
 ) -> NDArray[np.float64]:
-    """(D, 3): x, y and COCO's flag."""
+    """Return (D, 3): x, y and COCO's visibility flag."""
     height, width = part_ids.shape
     keypoints = np.zeros((len(joints), 3))
     for row, joint in enumerate(joints):
@@ -165,12 +165,12 @@ def _keypoints(
         inside = 0 <= column < width and 0 <= line < height
         if inside and (joint not in _FACE or figure.faces_camera(joint)):
             part = int(part_ids[line, column]) - PARTS_PER_PERSON * (number + 1)
-            keypoints[row] = (x, y, 2 if _is_seen(joint, part, figure) else 1)
+            keypoints[row] = (x, y, 2 if _is_visible(joint, part, figure) else 1)
     return keypoints
 
 
-def _is_seen(joint: str, part: int, figure: Figure) -> bool:
-    """Whether the part that is seen at a joint's place shows the joint, or hides it."""
+def _is_visible(joint: str, part: int, figure: Figure) -> bool:
+    """Return whether the part that is visible at the position of a joint contains the joint."""
     if not 0 <= part < len(PARTS) or PARTS[part] not in _parts_at(joint):
         return False
     behind = figure.depth(joint) < figure.depth("pelvis", "neck") - 0.06
@@ -178,7 +178,7 @@ def _is_seen(joint: str, part: int, figure: Figure) -> bool:
 
 
 def _parts_at(joint: str) -> tuple[str, ...]:
-    """The parts of the body that show a joint."""
+    """Return the parts of the body that contain a joint."""
     side = side_of(joint)
     parts = {
         "nose": ("head",), "eye": ("head",), "chin": ("head", "torso"), "crown": ("head",),
@@ -198,7 +198,7 @@ def _box(region: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 
 def _polygons(region: NDArray[np.bool_]) -> list[list[float]]:
-    """COCO's polygons, which count from the pixels' edges; a contour runs through centers."""
+    """Return COCO polygons; contours are relative to pixel centers, polygons to pixel edges."""
     contours, _ = cv2.findContours(
         region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
@@ -206,7 +206,7 @@ def _polygons(region: NDArray[np.bool_]) -> list[list[float]]:
 
 
 def _run_lengths(region: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's uncompressed run lengths: column by column, background first."""
+    """Return COCO's uncompressed RLE: column by column, starting with background."""
     flat = region.T.reshape(-1)
     changes = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
     counts = [end - start for start, end in pairwise([0, *changes, flat.size])]

@@ -62,7 +62,7 @@ class PoseConfig(Block):
     class_name: Literal["BpNetPoseConfig"] = Field(
         default="BpNetPoseConfig", alias="__class_name__"
     )
-    """The only class."""
+    """Class name."""
     target_shape: tuple[PositiveInt, PositiveInt] | None = None
     """Rows and columns of the maps. Default, and only valid value: image_dims / 8, rounded up."""
     pose_config_path: str = DEFAULT_POSE_CONFIGURATION
@@ -193,7 +193,7 @@ class AugmentationConfig(Block):
     class_name: Literal["AugmentationConfig"] = Field(
         default="AugmentationConfig", alias="__class_name__"
     )
-    """The only class."""
+    """Class name."""
     spatial_augmentation_mode: Annotated[
         Literal["person_centric", "standard", "standard_with_fixed_aspect_ratio"], NullIsDefault()
     ] = "person_centric"
@@ -233,7 +233,7 @@ class Dataloader(Block):
     class_name: Literal["BpNetDataloader"] = Field(
         default="BpNetDataloader", alias="__class_name__"
     )
-    """The only class."""
+    """Class name."""
     batch_size: BatchSize = 10
     """Samples per step."""
     shuffle_buffer_size: Any = ignored_key("each epoch is shuffled as a whole")

@@ -187,6 +187,6 @@ class LossConfig(Block):
     """The loss (TAO reference, section 8)."""
 
     class_name: Literal["BpNetLoss"] = Field(default="BpNetLoss", alias="__class_name__")
-    """The only class."""
+    """Class name."""
     focal_loss_params: FocalLossParams | None = None
     """Focal weighting; null: off."""

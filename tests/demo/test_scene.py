@@ -1,17 +1,12 @@
-"""The drawn people: annotated where they are drawn, the same for the same seed."""
-
-import json
-from pathlib import Path
+"""Synthetic scenes: annotations match the pixels, the seed determines the result."""
 
 import cv2
 import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco_mask
 
-from bodyposenet.demo import draw_scene, write_drawn_dataset
+from bodyposenet.demo import draw_scene
 from bodyposenet.demo.pose import posed_body, random_pose
-from bodyposenet.skeleton import COCO_JOINTS
-from bodyposenet.specs.dataset import DatasetSpec
 
 
 def scenes(count: int, size: int = 96, **options):
@@ -22,7 +17,7 @@ def people(scenes):
     return [person for _, persons in scenes for person in persons]
 
 
-def test_the_same_seed_draws_the_same_scene():
+def test_the_same_seed_gives_the_same_scene():
     (image, persons), (again, same) = (
         draw_scene(np.random.default_rng(5), 96, 128) for _ in range(2)
     )
@@ -32,7 +27,7 @@ def test_the_same_seed_draws_the_same_scene():
         np.testing.assert_array_equal(person.keypoints, twin.keypoints)
 
 
-def test_keypoints_lie_in_the_image_and_flags_agree_with_them():
+def test_keypoints_are_in_the_image_and_match_their_flags():
     drawn = people(scenes(60))
     keypoints = np.concatenate([person.keypoints for person in drawn])
     labelled = keypoints[:, 2] > 0
@@ -43,7 +38,7 @@ def test_keypoints_lie_in_the_image_and_flags_agree_with_them():
         assert person.num_keypoints == (person.keypoints[:, 2] > 0).sum()
 
 
-def test_seen_keypoints_lie_on_the_silhouette_and_box_and_area_are_its():
+def test_visible_keypoints_box_and_area_match_the_silhouette():
     hits = []
     for _, persons in scenes(30):
         for person in persons:
@@ -55,12 +50,12 @@ def test_seen_keypoints_lie_on_the_silhouette_and_box_and_area_are_its():
             lost = abs(int(silhouette.sum()) - person.area)
             assert lost <= 0.5 * (width + height) + 0.2 * person.area
             around = cv2.dilate(silhouette, np.ones((3, 3), np.uint8))
-            seen = person.keypoints[person.keypoints[:, 2] == 2, :2].round().astype(int)
-            hits += around[seen[:, 1], seen[:, 0]].tolist()
+            visible = person.keypoints[person.keypoints[:, 2] == 2, :2].round().astype(int)
+            hits += around[visible[:, 1], visible[:, 0]].tolist()
     assert np.mean(hits) > 0.98
 
 
-def test_there_are_unlabelled_people_and_crowds_for_the_masks():
+def test_there_are_unlabelled_people_and_crowds():
     drawn = people(scenes(80))
     assert any(person.is_crowd for person in drawn)
     assert any(not person.is_crowd and person.num_keypoints == 0 for person in drawn)
@@ -73,7 +68,7 @@ def test_most_people_are_tall():
     assert np.mean(heights > 0.5) > 0.6
 
 
-def test_who_faces_us_has_the_left_hand_on_the_right_of_the_image():
+def test_people_who_face_the_viewer_have_their_left_on_the_right_of_the_image():
     rng = np.random.default_rng(0)
     for _ in range(50):
         body = posed_body(random_pose(rng), camera_tilt=0)
@@ -82,33 +77,9 @@ def test_who_faces_us_has_the_left_hand_on_the_right_of_the_image():
         assert abs(facing) < 0.2 or across * facing > 0
 
 
-def test_any_points_of_the_body_may_be_the_joints():
+def test_joints_can_be_any_points_of_the_body():
     joints = ("crown", "left_hand", "right_hand", "left_ankle", "right_ankle")
     keypoints = np.concatenate([person.keypoints for person in people(scenes(10, joints=joints))])
     assert keypoints.shape[1:] == (3,) and len(keypoints) % 5 == 0
     with pytest.raises(KeyError):
         scenes(1, joints=("tail",))
-
-
-def test_the_dataset_is_cocos_and_the_same_every_time(tmp_path: Path):
-    specs = [
-        write_drawn_dataset(tmp_path / name, train_images=3, test_images=2, size=(64, 80), seed=3)
-        for name in ("one", "two")
-    ]
-    spec = DatasetSpec.load(specs[0])
-    assert spec.person.keypoints == COCO_JOINTS
-    content = json.loads(spec.annotations("test").read_text())
-    assert [image["height"] for image in content["images"]] == [64, 64]
-    for image in content["images"]:
-        assert cv2.imread(str(tmp_path / "one" / "test" / image["file_name"])).shape == (64, 80, 3)
-    for path in (tmp_path / "one").rglob("*.j*"):
-        if path.name != "dataset.json":
-            twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
-            assert path.read_bytes() == twin.read_bytes()
-
-
-def test_train_and_test_images_differ(drawn_dataset):
-    first = [
-        (drawn_dataset.folder / name / "000000.jpg").read_bytes() for name in ("train", "test")
-    ]
-    assert first[0] != first[1]
