@@ -112,7 +112,7 @@ def train(options: TrainOptions) -> TrainResult:
                 use_amp=options.use_amp,
                 status=status,
             )
-        logger.info("the trained model is %s", final)
+        logger.info("Trained model saved to %s", final)
     return _result(final, results_dir)
 
 

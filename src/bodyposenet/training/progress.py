@@ -207,8 +207,10 @@ class ProgressLogger:
             self._writer.add_image("validation/predictions", picture, step, dataformats="HWC")
             self._writer.flush()
         if kpi:
-            metrics = "  ".join(f"{name}: {value:.4g}" for name, value in kpi.items())
-            self._log(f"Validation: [{epoch}/{self._spec.num_epoch}]  {metrics}")
+            metrics = {} if result.loss is None else {"loss": result.loss}
+            metrics |= {f"AP ({dataset})": ap.ap for dataset, ap in result.ap.items()}
+            values = "  ".join(f"{name}: {value:.4g}" for name, value in metrics.items())
+            self._log(f"Validation: [{epoch}/{self._spec.num_epoch}]  {values}")
         if self._status is not None:
             accuracy = {dataset: ap.kpis() for dataset, ap in result.ap.items()}
             self._status.write(
