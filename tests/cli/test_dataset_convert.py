@@ -70,7 +70,7 @@ def test_records_masks_and_a_summary(convert, tmp_path):
     for told in (
         "3 images", "2 records", "2 masks", "3 people in records", "1 TFRecord files",
         "1 images without annotations",
-        "2 people who are not anchor persons: fewer than 2 labelled keypoints",
+        "2 people who are not anchor persons: fewer than 2 labeled keypoints",
     ):  # fmt: skip
         assert told in lines
     assert "Execution status: PASS" in result.out

@@ -77,7 +77,7 @@ def test_a_missing_box_is_derived_from_the_segmentation_or_the_labelled_keypoint
     entry = person(segmentation=[], flags=(2, 2, 0)) | {"bbox": box}
     pointed, repairs = read(entry)
     assert pointed.box == (10, 20, 20, 40)  # head and hand, not the foot
-    assert any("labelled keypoints" in kind for kind in repairs)
+    assert any("labeled keypoints" in kind for kind in repairs)
 
 
 @pytest.mark.parametrize("flags", [(2, 0, 0), (2, 1, 0)])

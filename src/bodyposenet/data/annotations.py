@@ -229,7 +229,7 @@ class PersonReader:
         if extent is not None:
             box, source = extent.box, "the segmentation"
         elif not _is_empty(around):
-            box, source = around, "the labelled keypoints"
+            box, source = around, "the labeled keypoints"
         elif not problem:
             return box
         elif len(points):  # one keypoint, or several in a line: an empty box at their position

@@ -97,7 +97,7 @@ def choose_anchor_persons(
         if person.is_crowd:
             reason = "a crowd"
         elif person.num_keypoints < params.min_acceptable_kpts:
-            reason = f"fewer than {params.min_acceptable_kpts:g} labelled keypoints"
+            reason = f"fewer than {params.min_acceptable_kpts:g} labeled keypoints"
         elif person.area < least_area:
             reason = (
                 f"smaller than {least_area:g} pixels (min_acceptable_height x min_acceptable_width)"

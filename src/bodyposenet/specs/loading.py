@@ -93,7 +93,7 @@ class Spec(Block):
             text = json.dumps(content, ensure_ascii=False)
             text.encode()
         except UnicodeEncodeError as error:
-            raise file.not_text(error.object[error.start]) from error
+            raise file.surrogate_error(error.object[error.start]) from error
         except (TypeError, ValueError) as error:
             raise BodyPoseNetError(f"{file.path}: {error}") from error
         try:
@@ -126,7 +126,7 @@ class Spec(Block):
         """Check that values are consistent with each other; to be overridden.
 
         Raises:
-            BodyPoseNetError: Values contradict one another.
+            BodyPoseNetError: Values are inconsistent.
         """
 
     def fail(self, location: str | Location, message: str, remedy: str = "") -> NoReturn:
@@ -214,7 +214,7 @@ def _explain(file: SpecFile, model: type[Block], error: ValidationError) -> Body
     for problem in problems:
         if any(_is_within(other["loc"], problem["loc"]) for other in problems):
             continue  # pydantic also reports a list with invalid values as too short
-        location, message = file.written(problem["loc"]), _message(model, problem)
+        location, message = file.strip_inserted_parts(problem["loc"]), _message(model, problem)
         if problem["type"].startswith("union_tag"):
             location = (*location, "__class_name__")
         lines.append(str(file.error(location, message)))
@@ -229,7 +229,7 @@ def _message(model: type[Block], problem: ErrorDetails) -> str:
     """Return a short message about one problem."""
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        return "unknown key" + suggestion(problem["loc"][-1], _keys_beside(model, problem["loc"]))
+        return "unknown key" + suggestion(problem["loc"][-1], _sibling_keys(model, problem["loc"]))
     if kind in ("missing", "union_tag_not_found"):
         return "is missing"
     if kind == "union_tag_invalid":
@@ -259,7 +259,7 @@ def _example(model: type[Block], location: Location) -> str:
     return ""
 
 
-def _keys_beside(model: type[Block], location: Location) -> list[str]:
+def _sibling_keys(model: type[Block], location: Location) -> list[str]:
     """Return the keys of all blocks in which the location can be."""
     blocks = _blocks_around(model, location)
     return [info.alias or name for block in blocks for name, info in block.model_fields.items()]

@@ -42,7 +42,13 @@ class SpecFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file.
+        """Read a spec file.
+
+        Args:
+            path: Path of the file.
+
+        Returns:
+            The file with its text, which is not parsed yet.
 
         Raises:
             BodyPoseNetError: The file is missing, not a text file or larger than 256 kB.
@@ -102,7 +108,7 @@ class SpecFile:
         path = ".".join(str(part) for part in self._in_file(location))
         return f"{self.path}:{self.line(location)}: {path}"
 
-    def not_text(self, character: str) -> BodyPoseNetError:
+    def surrogate_error(self, character: str) -> BodyPoseNetError:
         """Create an error for an unpaired surrogate, which is not a character."""
         escape = f"\\u{ord(character):04x}"
         line = self.text.lower().partition(escape)[0].count("\n") + 1
@@ -120,7 +126,7 @@ class SpecFile:
             node, line = found
         return line
 
-    def written(self, location: Location) -> Location:
+    def strip_inserted_parts(self, location: Location) -> Location:
         """Return a location without the parts that pydantic inserts, which are not in the file."""
         location = self._in_file(location)
         node, parts = self._node, list(location[-1:])
@@ -131,7 +137,7 @@ class SpecFile:
                 parts.insert(-1, part)
         return tuple(parts)
 
-    def without(self, key: str) -> str:
+    def text_without(self, key: str) -> str:
         """Return the text without a top-level key, its value and the comments after it.
 
         If the key is not on separate lines (JSON, flow mappings, merge keys), the rest is
@@ -152,12 +158,13 @@ class SpecFile:
 
     def _in_file(self, location: Location) -> Location:
         """Return the location in the file of a block that was moved."""
-        for place, written in self.moved.items():
-            if location[: len(place)] == place:
-                return (*written, *location[len(place) :])
+        for moved_to, moved_from in self.moved.items():
+            if location[: len(moved_to)] == moved_to:
+                return (*moved_from, *location[len(moved_to) :])
         return location
 
     def _parse(self) -> Any:
+        """Parse JSON or YAML by the extension of the file."""
         if self.path.suffix.lower() == ".json":
             content = json.loads(self.text, object_pairs_hook=self._object)
             if _depth(content) > _MAX_DEPTH:
@@ -189,6 +196,7 @@ class SpecFile:
         return content
 
     def _check_repeated_keys(self, root: yaml.Node | None) -> None:
+        """Raise an error about the first repeated key of a YAML tree, if there is one."""
         for key, line in _repeated_keys(root):
             raise BodyPoseNetError(f"{self.path}:{line}: repeated key {key!r}")
 
@@ -200,12 +208,12 @@ class SpecFile:
         """
         sizes: dict[int, int] = {}  # number of values by node id; 0 while it is being counted
 
-        def size(node: yaml.Node, depth: int) -> int:
+        def _count(node: yaml.Node, depth: int) -> int:
             if depth > _MAX_DEPTH:
                 raise self._too_deep(node.start_mark.line + 1)
             if id(node) not in sizes:
                 sizes[id(node)] = 0
-                sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
+                sizes[id(node)] = 1 + sum(_count(child, depth + 1) for child in _children(node))
             elif not sizes[id(node)]:
                 raise self._syntax_error(
                     "YAML", node.start_mark.line + 1, "an alias contains itself"
@@ -218,7 +226,7 @@ class SpecFile:
                 )
             return sizes[id(node)]
 
-        size(root, 1)
+        _count(root, 1)
 
     def _too_deep(self, line: int = 1) -> BodyPoseNetError:
         return BodyPoseNetError(
@@ -248,6 +256,7 @@ class _Loader(yaml.SafeLoader):
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct the value of a node; a value that does not match its tag is a YAML error."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError) as error:  # of PyYAML for `!!int x` and `!!bool 1`
@@ -308,14 +317,14 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | N
 
 def _repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
     """Yield repeated keys of mappings, and the line of the repetition."""
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
         if node is None or id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
+            pending.extend(node.value)
         elif isinstance(node, yaml.MappingNode):
             keys: set[str] = set()
             for key, value in node.value:
@@ -323,4 +332,4 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[tuple[str, int]]:
                     yield key.value, key.start_mark.line + 1
                 if isinstance(key, yaml.ScalarNode):
                     keys.add(key.value)
-                waiting.append(value)
+                pending.append(value)

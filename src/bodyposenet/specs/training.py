@@ -249,7 +249,7 @@ class TrainSpec(Spec):
     @property
     def text(self) -> str:
         """Text of the file without the key, which is never stored."""
-        return self._file.without("key")
+        return self._file.text_without("key")
 
     @cached_property
     def skeleton(self) -> Skeleton:
