@@ -333,7 +333,7 @@ def test_wrong_flags_are_errors(convert, flags, message):
 def test_nothing_to_convert_is_an_error_that_says_why(convert):
     result, _ = convert([], [])
     assert result.code == 2
-    assert "there is no record to write" in result.err
+    assert "no records to write" in result.err
     result, _ = convert(IMAGES, [unlabelled(1), unlabelled(2, 2)])
     assert result.code == 2
     assert "2 images without an anchor person" in " ".join(result.err.split())

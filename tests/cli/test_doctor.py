@@ -23,7 +23,7 @@ def no_engine_checks(monkeypatch):
 def test_all_is_well(run_bpnet, tmp_path):
     result = run_bpnet("doctor", "--json", tmp_path / "doctor.json", "-r", tmp_path / "run")
     assert result.code == 0, result.out + result.err
-    assert "everything that inference needs is there" in result.out
+    assert "no problems found" in result.out
     told = json.loads((tmp_path / "doctor.json").read_text())
     assert told["system"]["python"] == sys.version.split()[0]
     versions = {package["name"]: package["version"] for package in told["packages"]}
@@ -62,7 +62,7 @@ def test_no_engine_is_an_error(monkeypatch, run_bpnet):
     for package in ("onnxruntime", "openvino", "torch"):
         monkeypatch.setitem(sys.modules, package, None)
     result = run_bpnet("doctor")
-    assert result.code == 2 and "no engine runs" in result.err
+    assert result.code == 2 and "onnxruntime" in result.err
 
 
 def test_without_a_compiler(monkeypatch, run_bpnet):
@@ -88,7 +88,7 @@ def test_a_decoder_that_finds_nobody_is_an_error(monkeypatch, run_bpnet, no_engi
         diagnostics, "decode", lambda maps, skeleton, options: Poses.empty(skeleton)
     )
     result = run_bpnet("doctor")
-    assert result.code == 2 and "does not find people" in result.err
+    assert result.code == 2 and "decoder" in result.err
     assert "0 of 4 people" in result.out
 
 

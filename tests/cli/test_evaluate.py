@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):
     )  # fmt: skip
     assert done.code == 0
     assert "Average Precision" in done.out
-    assert "images that could not be read and count as images without detections: 1" in done.out
+    assert re.search(r"could not be read.*: 1", done.out)
     assert {"detections.json", "detections_coco_format.json", "results.csv", "results.json"} <= {
         file.name for file in results.iterdir()
     }
@@ -306,4 +307,4 @@ def test_nothing_to_evaluate_is_an_error(run_bpnet, write_dataset, tmp_path, see
         (tmp_path / "images" / name).unlink()
     done = run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", tmp_path / "results")
     assert done.code == 2
-    assert ("no image could be read" if sizes else "lists no images") in done.err
+    assert ("no image could be read" if sizes else "no images") in done.err

@@ -128,7 +128,7 @@ def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, 
     assert run_bpnet(*arguments, "-r", tmp_path / "batch", "--batch", 3).code == 0
     assert read_detections(tmp_path / "single") == read_detections(tmp_path / "batch")
     wrong = run_bpnet(*arguments, "-r", tmp_path / "none", "--batch", 0)
-    assert wrong.code == 2 and "--batch 0: at least 1" in wrong.err
+    assert wrong.code == 2 and "--batch 0" in wrong.err
 
 
 def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
@@ -326,7 +326,7 @@ def test_the_benchmark_leaves_the_warm_up_out(
     assert len(read_detections(tmp_path / "r")["images"]) == 5
     runs.clear()
     one = run_bpnet(*arguments, "--input", photos / "b.png")
-    assert " images/s" in one.out and "first run" in one.err
+    assert " images/s" in one.out and "--benchmark" in one.err
 
 
 def test_people_below_the_display_threshold_are_written_but_not_drawn(
@@ -367,9 +367,9 @@ def test_the_score_of_the_display_threshold_is_told(
     run_bpnet, fixed_engine, spec, photos, tmp_path
 ):
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", tmp_path)
-    assert "people: 2 (2 scored 0.6 or more)" in run_bpnet(*arguments).out
+    assert "people: 2 (2 with" in run_bpnet(*arguments).out
     spec.write_text(spec.read_text() + "display_score_threshold: 0.99\n")
-    assert "people: 2 (0 scored 0.99 or more)" in run_bpnet(*arguments).out
+    assert "people: 2 (0 with" in run_bpnet(*arguments).out
 
 
 def test_pictures_of_a_former_run_are_removed_and_others_stay(
@@ -429,7 +429,7 @@ def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, pho
         "--dump_visualizations",
     )  # fmt: skip
     assert done.code == 2
-    assert "is where pictures of the results are drawn" in done.err
+    assert "images_annotated" in done.err
     one = run_bpnet("inference", "-i", spec, "--input", drawings / "b.png", "-r", tmp_path)
     assert one.code == 0, one.err  # nobody has asked for a drawing of it
     assert "viz_id" not in read_detections(tmp_path)["images"][0]
@@ -459,7 +459,7 @@ def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_
     assert done.code == 130
     entries = read_detections(results)["images"]
     assert 0 < len(entries) < 10
-    assert f"the results end after {len(entries)} of 10 images" in done.err
+    assert f"after {len(entries)} of 10 images" in done.err
     assert statuses(results)[-1] == "FAILURE"
     press_ctrl_c(after=0)
     assert run_bpnet(*arguments, "-r", tmp_path / "none").code == 130
@@ -480,7 +480,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(
     done = run_bpnet(*arguments, "-r", tmp_path / "results")
     assert done.code == 130
     assert len(read_detections(tmp_path / "results")["images"]) == 1
-    assert "the results end after 1 of 2 images" in done.err
+    assert "after 1 of 2 images" in done.err
     assert statuses(tmp_path / "results")[-1] == "FAILURE"
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -566,7 +566,7 @@ def test_unreadable_images_are_named_and_skipped(run_bpnet, fixed_engine, spec, 
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     done = run_bpnet(*arguments, "-r", tmp_path / "results", "--dump_visualizations")
     assert done.code == 0
-    assert "could not be worked on and were skipped: 3" in done.out
+    assert "were skipped: 3" in done.out
     assert all(name in done.out for name in ("empty.jpg", "half.jpg", "text.png"))
     entries = read_detections(tmp_path / "results")["images"]
     assert ["error" in entry for entry in entries] == [False, False, True, True, True]
@@ -582,7 +582,7 @@ def test_a_json_may_name_what_no_file_can_be_called(
         "--image_root_path", photos, "-r", tmp_path / "results",
     )  # fmt: skip
     assert done.code == 0
-    assert "could not be worked on and were skipped: 2" in done.out
+    assert "were skipped: 2" in done.out
     entries = read_detections(tmp_path / "results")["images"]
     assert ["file name" in entry.get("error", "") for entry in entries] == [1, 1, 0]
 

@@ -113,7 +113,7 @@ def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_pa
     assert "a predictor process died (exit code" in done.err
     entries = read(tmp_path / "r", "detections.json")["images"]
     assert 3 < len(entries) < len(paths)
-    assert f"the results end after {len(entries)} of {len(paths)} images" in done.err
+    assert f"after {len(entries)} of {len(paths)} images" in done.err
     last = (tmp_path / "r" / "status.json").read_text().splitlines()[-1]
     assert json.loads(last)["status"] == "FAILURE"
 

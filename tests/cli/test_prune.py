@@ -42,7 +42,7 @@ def test_the_table_tells_filters_parameters_and_compute(prune, exported):
         large, small, share = row(result.out, total)
         assert float(share.rstrip("%")) < 100
         assert float(small) <= float(large)
-    assert f"written: {path}, pruned at the threshold 0.9" in result.out
+    assert f"written: {path}" in result.out
 
 
 def test_the_file_says_what_it_is(prune, exported, tmp_path):
@@ -196,7 +196,7 @@ def test_the_output_is_a_tlt_file(prune, tmp_path):
     assert (tmp_path / "bare.tlt").exists()
     refused, _ = prune("-pth", 0.9, name="x.onnx")
     assert refused.code == 2
-    assert "only .tlt and .hdf5 files are written" in refused.err
+    assert ".tlt or .hdf5" in refused.err
 
 
 def test_the_old_name_of_out_channels_is_deprecated():

@@ -301,14 +301,14 @@ def test_a_video_that_cannot_be_written_leaves_the_poses(run, movie, tmp_path, m
 
 
 def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
-    with pytest.raises(BodyPoseNetError, match="--vid_stride 0: at least 1"):
+    with pytest.raises(BodyPoseNetError, match="--vid_stride 0"):
         run(movie, tmp_path / "results", "--every", "0")
     with pytest.raises(BodyPoseNetError, match="no such video file"):
         run(tmp_path / "none.mp4", tmp_path / "results")
-    with pytest.raises(BodyPoseNetError, match="--dump_visualizations: for images"):
+    with pytest.raises(BodyPoseNetError, match=r"--dump_visualizations.*images"):
         run(movie, tmp_path / "results", "--dump_visualizations")
     movie = movie.rename(tmp_path / "annotated.mp4")
-    with pytest.raises(BodyPoseNetError, match="is where the annotated video is written"):
+    with pytest.raises(BodyPoseNetError, match="annotated video"):
         run(movie, tmp_path)
 
 

@@ -30,7 +30,12 @@ def test_an_index_is_a_place_in_the_list(monkeypatch, visible, indices, expected
 
 @pytest.mark.parametrize(
     ("visible", "index", "remedy"),
-    [("2,5", 2, "0 to 1"), ("3,-1,4", 1, "0 to 0"), ("", 0, "Leave"), ("NoDevFiles", 0, "Leave")],
+    [
+        ("2,5", 2, "0 to 1"),
+        ("3,-1,4", 1, "0 to 0"),
+        ("", 0, "--gpu_index"),
+        ("NoDevFiles", 0, "--gpu_index"),
+    ],
 )
 def test_an_index_outside_the_list_is_an_error(monkeypatch, visible, index, remedy):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

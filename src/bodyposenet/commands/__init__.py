@@ -1,1 +1,1 @@
-"""The sub-tasks, a module each: its flags, and its work from top to bottom."""
+"""The commands of `bpnet`, one module each, and the framework of their options."""

@@ -1,9 +1,9 @@
-"""Convert a dataset in COCO's keypoint format to TFRecords, and draw masks of unlabelled people.
+"""Convert a dataset in COCO's keypoint format to TFRecords, and draw masks of unlabeled people.
 
-bpnet dataset_convert -d SPEC -o PREFIX -m train --generate_masks
+Example: bpnet dataset_convert -d SPEC -o PREFIX -m train --generate_masks
 
-People that a model found but nobody annotated can become labels, or masked where it is not sure:
---pseudo_labels detections.json
+Detections of people who are not annotated can be added as pseudo labels or, if their score is low,
+as masked regions: --pseudo_labels detections.json
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from bodyposenet.data.pseudo_labels import PseudoLabels
     from bodyposenet.specs.dataset import DatasetSpec
 
-# Scores of the decoder are 1 - 1 / (sum of a person's joints and limbs), 0.375 at least: 0.9 is a
-# sum of 10, half a body or more. Of what an earlier default model found in COCO's photos, 93 in 100
-# people of at least 0.9 were right (OKS 0.5 with an annotated one), from there down to 0.5 44.
+# The decoder's score is 1 - 1 / (sum of the scores of a person's joints and limbs), at least 0.375;
+# 0.9 is a sum of 10, half a body or more. Precision of an earlier default model on COCO's photos
+# (OKS 0.5 with an annotated person): 93 % of the detections from 0.9 on, 44 % from 0.5 to 0.9.
 _PSEUDO_SCORE_HIGH, _PSEUDO_SCORE_LOW = 0.9, 0.5
 _MAX_FILES = 10_000
-_DETECTED = "people that a model found"
+_PSEUDO_LABELS = "pseudo labels"
 
 
 @options_class
 class ConvertOptions(CommandOptions):
-    """Options of `dataset_convert` (TAO reference, section 1.2), and pseudo labels."""
+    """Options of `dataset_convert`: those of TAO (TAO reference, 1.2), and pseudo labels."""
 
     dataset_spec: Annotated[
         StrPath, Option("-d", help="Dataset spec (JSON or YAML).", metavar="FILE")
@@ -47,17 +47,17 @@ class ConvertOptions(CommandOptions):
         StrPath,
         Option(
             "-o",
-            help="How the names of the TFRecord files begin; -fold-000-of-001 is added.",
+            help="Prefix of the TFRecord files, to which -fold-000-of-001 and so on is added.",
             metavar="PREFIX",
         ),
     ]
     results_dir: Annotated[
         StrPath | None,
-        Option("-r", help="Folder of status.json; default: that of the records.", metavar="DIR"),
+        Option("-r", help="Folder of status.json. Default: that of the TFRecords.", metavar="DIR"),
     ] = None
     mode: Annotated[
         Literal["train", "test"],
-        Option("-m", help="Convert the train or the test data of the spec. Default: train."),
+        Option("-m", help="Which data of the spec to convert. Default: train."),
     ] = "train"
     num_partitions: Annotated[
         int, Field(ge=0, le=_MAX_FILES), Option("-p", help="Number of folds.", metavar="N")
@@ -67,48 +67,52 @@ class ConvertOptions(CommandOptions):
         Field(ge=0, le=_MAX_FILES),
         Option(
             "-s",
-            help="Files per fold; 0, the default, is one file without a shard's number.",
+            help="Number of files per fold. Default: 0, one file without a shard number.",
             metavar="N",
         ),
     ] = 0
-    generate_masks: Annotated[bool, Option(help="Draw masks of crowds and unlabelled people.")] = (
+    generate_masks: Annotated[bool, Option(help="Draw masks of crowds and unlabeled people.")] = (
         False
     )
     check_files: Annotated[
         bool,
         Option(
-            help="Skip images whose file is missing, unreadable or of another size, or whose mask "
-            "is missing."
+            help="Skip images whose file is missing, unreadable or not of the annotated size, or "
+            "whose mask is missing."
         ),
     ] = False
     num_processes: Annotated[
         int,
-        Option("-np", help="Processes that draw masks; -1, the default: all cores.", metavar="N"),
+        Option(
+            "-np",
+            help="Number of processes that draw masks. Default: -1, one per core.",
+            metavar="N",
+        ),
     ] = -1
     pseudo_labels: Annotated[
         StrPath | None,
         Option(
-            help="detections.json of inference or evaluate, or results in COCO's format: people "
-            "in it that no annotation overlaps become labels or masked regions.",
+            help="Detections of a model: detections.json of inference or evaluate, or COCO "
+            "results. People that overlap no annotation become pseudo labels or masked regions.",
             metavar="FILE",
-            group=_DETECTED,
+            group=_PSEUDO_LABELS,
         ),
     ] = None
     pseudo_score_high: Annotated[
         float | None,
         Option(
-            help=f"Least score of a person that becomes labels. Default: {_PSEUDO_SCORE_HIGH}.",
+            help=f"Minimum score of pseudo labels. Default: {_PSEUDO_SCORE_HIGH}.",
             metavar="A",
-            group=_DETECTED,
+            group=_PSEUDO_LABELS,
         ),
     ] = None
     pseudo_score_low: Annotated[
         float | None,
         Option(
-            help="Least score of a person that becomes a masked region, the other score for none. "
+            help="Minimum score of people who are masked. If both scores are equal, none are. "
             f"Default: {_PSEUDO_SCORE_LOW}.",
             metavar="B",
-            group=_DETECTED,
+            group=_PSEUDO_LABELS,
         ),
     ] = None
 
@@ -132,10 +136,10 @@ class ConvertResult:
     """Counts of a conversion.
 
     Args:
-        records: What the names of the files begin with.
-        done: What was made -> how often: images, records, masks, files.
-        skipped: Reason -> how many images or people were skipped.
-        repaired: Fault in the annotations -> how often it was repaired.
+        records: Prefix of the TFRecord files.
+        done: Kind (images, records, masks, files) -> count.
+        skipped: Reason -> number of images or people that were skipped.
+        repaired: Error in the annotations -> how often it was repaired.
     """
 
     records: Path
@@ -144,12 +148,12 @@ class ConvertResult:
     repaired: Counter[str]
 
     def summary(self) -> str:
-        """What was made, how much was skipped and why, and what was repaired."""
+        """Return the counts of what was written, skipped and repaired."""
         done, skipped, repaired = (
             [f"{count:>9,} {kind}" for kind, count in counts.items() if count]
             for counts in (self.done, self.skipped, self.repaired)
         )
-        lines = [*done, "left out:", *(skipped or ["  nothing"])]
+        lines = [*done, "skipped:", *(skipped or ["  nothing"])]
         return "\n".join([*lines, "repaired:", *repaired] if repaired else lines)
 
 
@@ -163,8 +167,8 @@ def convert_dataset(options: ConvertOptions) -> ConvertResult:
         ... )
 
     Raises:
-        BodyPoseNetError: The spec or the annotations are wrong, nothing is left to convert, or the
-            results cannot be written.
+        BodyPoseNetError: The spec or the annotations are invalid, there is nothing to convert, or
+            the results cannot be written.
     """
     from bodyposenet.specs.dataset import DatasetSpec
 
@@ -200,7 +204,7 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
     done["records"] = len(anchors)
     if not anchors:
         raise BodyPoseNetError(
-            f"{spec.annotations(options.mode)}: there is no record to write\n{result.summary()}",
+            f"{spec.annotations(options.mode)}: no records to write\n{result.summary()}",
             "Check the file, or lower data_filtering_params of the dataset spec.",
         )
     if options.generate_masks:
@@ -215,7 +219,7 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
 def _read_images(
     options: ConvertOptions, spec: DatasetSpec, output: Path
 ) -> tuple[list[CocoImage], ConvertResult]:
-    """Read the images with people, annotated or detected, and count them."""
+    """Read the images with annotated people or pseudo labels, and count them."""
     from bodyposenet.data.coco import CocoDataset, read_dataset
     from bodyposenet.data.image_checks import correct_image_sizes
 
@@ -248,10 +252,10 @@ def _add_detected_people(
 
 
 def _check_options(options: ConvertOptions) -> Path:
-    """The prefix of the output, whose folder is made."""
+    """Check the options, create the output folder, and return the prefix of the output."""
     if options.num_processes < 1 and options.num_processes != -1:
         raise BodyPoseNetError(
-            f"--num_processes {options.num_processes}: at least 1", "-1 uses all cores."
+            f"--num_processes {options.num_processes}: must be at least 1, or -1 for all cores",
         )
     _check_pseudo_options(options)
     named = str(options.output_filename)
@@ -259,7 +263,7 @@ def _check_options(options: ConvertOptions) -> Path:
     if not output.name or named.endswith(("/", os.sep)):
         raise BodyPoseNetError(
             f"-o {named}: is a folder",
-            "Say how the file names begin as well, for example folder/train.",
+            "Add a prefix for the file names, such as folder/train.",
         )
     make_directory(output.parent)
     return output
@@ -270,19 +274,19 @@ def _check_pseudo_options(options: ConvertOptions) -> None:
         for flag in ("pseudo_score_high", "pseudo_score_low"):
             if getattr(options, flag) is not None:
                 raise BodyPoseNetError(
-                    f"--{flag} {getattr(options, flag):g}: there is no --pseudo_labels",
-                    "Name the file of the people that a model found, or leave it out.",
+                    f"--{flag} {getattr(options, flag):g}: only works with --pseudo_labels",
+                    "Give --pseudo_labels a file of detections, or omit the score.",
                 )
         return
     high, low = options.pseudo_scores
     if not 0 <= low <= high:
         raise BodyPoseNetError(
             f"--pseudo_score_low {low:g} --pseudo_score_high {high:g}: not 0 <= low <= high",
-            f"They are {_PSEUDO_SCORE_LOW} and {_PSEUDO_SCORE_HIGH} where they are not given.",
+            f"Defaults: {_PSEUDO_SCORE_LOW} and {_PSEUDO_SCORE_HIGH}.",
         )
     if low < high and not options.generate_masks:
         raise BodyPoseNetError(
-            f"--pseudo_labels: people of a score from {low:g} to {high:g} are to be masked, but "
+            f"--pseudo_labels: people with scores from {low:g} to {high:g} must be masked, but "
             "no masks are drawn",
-            f"Add --generate_masks; or, for labels only, --pseudo_score_low {high:g}.",
+            f"Add --generate_masks or, for labels only, --pseudo_score_low {high:g}.",
         )

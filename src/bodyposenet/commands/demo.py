@@ -1,7 +1,7 @@
-"""Find the person in a photo; then draw a dataset, convert, train, evaluate and infer on it.
+"""Run inference on a photo; then draw a dataset, convert it, train, evaluate and run inference.
 
-`bpnet demo -r demo` takes minutes on two cores. It prints every command that it runs: the same
-commands work on real data.
+`bpnet demo -r demo` takes minutes on two CPU cores. It prints the commands that it runs, which can
+be used in the same way on real data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SIZE = 192
 """Height and width of the drawn images."""
 _SPECS = ("train.yaml", "inference.yaml")
 _EXTRAS = ("eval", "train")
-"""Those that `bodyposenet[demo]` brings."""
+"""Extras that `bodyposenet[demo]` installs."""
 
 
 @options_class
@@ -48,14 +48,16 @@ class DemoOptions(CommandOptions):
     """Options of `demo`."""
 
     results_dir: Annotated[
-        StrPath, Option("-r", help="Folder of everything that the demo writes.", metavar="DIR")
+        StrPath, Option("-r", help="Output folder of the demo.", metavar="DIR")
     ] = "demo"
     seed: Annotated[int, Option(help="Seed of the drawn images.", metavar="N")] = 0
-    images: Annotated[int, Field(ge=1), Option(help="Images to train on.", metavar="N")] = 3000
-    test_images: Annotated[int, Field(ge=1), Option(help="Images to evaluate on.", metavar="N")] = (
+    images: Annotated[int, Field(ge=1), Option(help="Number of training images.", metavar="N")] = (
+        3000
+    )
+    test_images: Annotated[int, Field(ge=1), Option(help="Number of test images.", metavar="N")] = (
         200
     )
-    epochs: Annotated[int, Field(ge=1), Option(help="Epochs to train for.", metavar="N")] = 1
+    epochs: Annotated[int, Field(ge=1), Option(help="Number of training epochs.", metavar="N")] = 1
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class DemoResult:
     """Results of the demo.
 
     Args:
-        folder: Folder of everything that was written.
+        folder: Output folder.
         images: Number of test images.
-        ap: Keypoint AP on these.
-        ap_of_perfect_maps: What the decoder reaches with the images' training targets.
+        ap: Keypoint AP on them.
+        ap_of_perfect_maps: Keypoint AP of the decoder on the training targets of these images.
     """
 
     folder: Path
@@ -75,23 +77,23 @@ class DemoResult:
     ap_of_perfect_maps: float
 
     def summary(self) -> str:
-        """Where the pictures are, and the figures."""
+        """Return the folders of the pictures, and the keypoint AP."""
         photo, unseen = (self.folder / name / "images_annotated" for name in ("photo", "inference"))
         return (
-            f"\nthe photo, with whom the default model found: {photo}\n"
-            f"unseen images with the people that were found: {unseen}\n"
+            f"\nphoto with the detections of the default model: {photo}\n"
+            f"test images with the detections of the trained model: {unseen}\n"
             f"keypoint AP on these {self.images} images: {self.ap:.3f} "
-            f"(perfect maps of them reach {self.ap_of_perfect_maps:.3f})"
+            f"(with ideal maps: {self.ap_of_perfect_maps:.3f})"
         )
 
 
 @command(DemoOptions)
 def demo(options: DemoOptions) -> DemoResult:
-    """Find the person in a photo; then draw a dataset, convert, train, evaluate and infer on it.
+    """Run inference on a photo; then draw a dataset, convert it, train, evaluate and run inference.
 
     Raises:
-        BodyPoseNetError: A package is missing, the folder holds another demo, or it cannot be
-            written.
+        BodyPoseNetError: A package is missing, the folder contains a demo with other options, or it
+            cannot be written.
     """
     from bodyposenet.demo import write_drawn_dataset
 
@@ -101,7 +103,7 @@ def demo(options: DemoOptions) -> DemoResult:
     with results_folder(folder) as status:
         _write_specs(folder, options)
         _run_on_photo(run, folder)
-        run.show(f"\ndrawing {options.images} images to train on, {options.test_images} to test on")
+        run.show(f"\ndrawing {options.images} training and {options.test_images} test images")
         write_drawn_dataset(
             folder / "data", options.images, options.test_images, _SIZE, options.seed
         )
@@ -112,7 +114,7 @@ def demo(options: DemoOptions) -> DemoResult:
 
 
 class _Run:
-    """Runs commands, and prints each as one would type it, with its summary.
+    """Runs commands, and prints their command lines and summaries.
 
     Args:
         shows: Whether anything is printed.
@@ -130,16 +132,16 @@ class _Run:
         return result
 
     def show(self, text: str) -> None:
-        """Print text, if it is not empty."""
+        """Print a text that is not empty."""
         if self._shows and text:
             print_result(text)
 
 
 def _check_packages() -> None:
-    """Make sure that the last of the sub-tasks will find its packages too.
+    """Check that all packages are installed that the commands need, before the first one runs.
 
     Raises:
-        BodyPoseNetError: Some are missing.
+        BodyPoseNetError: Packages are missing.
     """
     needed = [package for package in list_packages() if package.extra in _EXTRAS]
     missing = [package.name for package in needed if not package.version]
@@ -151,10 +153,10 @@ def _check_packages() -> None:
 
 
 def _write_specs(folder: Path, options: DemoOptions) -> None:
-    """Write the specs of training and inference.
+    """Write the train spec and the inference spec.
 
     Raises:
-        BodyPoseNetError: There is a train spec already, and it is another one.
+        BodyPoseNetError: A different train spec exists already.
     """
     data = folder / "data"
     paths = {"data": data, "records": data / "records", "dataset": data / "dataset.json"}
@@ -166,7 +168,7 @@ def _write_specs(folder: Path, options: DemoOptions) -> None:
         path = folder / name
         if path.exists() and path.read_text() != text:
             raise BodyPoseNetError(
-                f"{path}: belongs to a demo with other settings",
+                f"{path}: exists, from a demo with other options",
                 "Remove the folder, or choose another with -r.",
             )
         with atomic_write(path) as file:
@@ -174,10 +176,10 @@ def _write_specs(folder: Path, options: DemoOptions) -> None:
 
 
 def _run_on_photo(run: _Run, folder: Path) -> None:
-    """Find the person in a photo of the US Navy that comes with matplotlib."""
-    from matplotlib.cbook import get_sample_data
+    """Run inference on a photo of the US Navy that is included in matplotlib."""
+    from matplotlib.cbook import get_sample_data  # pyright: ignore[reportUnknownVariableType]
 
-    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)  # pyright: ignore[reportUnknownVariableType]
+    photo = get_sample_data("grace_hopper.jpg", asfileobj=False)
     run("inference", predict, input=str(photo), results_dir=f"{folder}/photo")
 
 
@@ -209,7 +211,7 @@ def _run_commands(run: _Run, folder: Path) -> float:
 
 
 def _perfect_ap(folder: Path) -> float:
-    """What the decoder makes of the test images' targets."""
+    """Return the keypoint AP of the decoder on the test images' training targets."""
     from bodyposenet.evaluation.evaluator import load_test_images
     from bodyposenet.specs.dataset import DatasetSpec
     from bodyposenet.specs.inference import InferenceSpec

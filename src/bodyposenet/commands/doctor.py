@@ -1,6 +1,6 @@
-"""Show what is installed, which engines and devices there are, and whether inference works.
+"""Check the installation: packages, engines, devices, the decoder and the default model.
 
-Nothing optional is needed for it; only what keeps inference from working is an error.
+Missing optional packages are reported, but only problems that prevent inference are errors.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ class DoctorOptions(CommandOptions):
     """Options of `doctor`."""
 
     json: Annotated[
-        StrPath | None, Option(help="Also write all findings to this file.", metavar="FILE")
+        StrPath | None, Option(help="Also write the results to this JSON file.", metavar="FILE")
     ] = None
     results_dir: Annotated[
         StrPath | None,
-        Option("-r", help="Folder of status.json; by default none is written.", metavar="DIR"),
+        Option("-r", help="Folder of status.json. Default: none is written.", metavar="DIR"),
     ] = None
 
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """What was found; the fields of the JSON file.
+    """Results of the checks; the fields of the JSON file.
 
     Args:
         system: Versions, operating system and processor.
-        threads: Cores, and the threads of each library.
-        packages: Packages that we use.
-        engines: Engines, and the devices that they can run on.
+        threads: CPU cores, and the number of threads of each library.
+        packages: Required and optional packages.
+        engines: Engines, and the devices that they support here.
         kernels: Seconds until the decoder was ready, and how many functions were compiled.
-        decoder: How each mode of the decoder did.
-        inference: How each engine did with the default model on a drawn image.
+        decoder: Check of each decoder mode.
+        inference: Check of each engine with the default model on a drawn image.
     """
 
     system: dict[str, str]
@@ -53,9 +53,9 @@ class DoctorResult:
     inference: list[EngineCheck]
 
     def summary(self) -> str:
-        """All findings as tables."""
+        """Return all results as tables."""
         seconds, compiled = self.kernels["seconds"], self.kernels["compiled"]
-        origin = f"{compiled} functions were compiled" if compiled else "all of them were on disk"
+        origin = f"{compiled} functions compiled" if compiled else "all from the cache on disk"
         kernels = {"kernels": f"ready after {seconds:.1f} s, {origin}"}
         lines = [
             *_table("system", self.system),
@@ -66,12 +66,12 @@ class DoctorResult:
             *_table("default model", {c.engine: _describe_engine(c) for c in self.inference}),
         ]
         if self.error is None:
-            lines.append("everything that inference needs is there")
+            lines.append("no problems found: inference works")
         return "\n".join(lines)
 
     @property
     def error(self) -> BodyPoseNetError | None:
-        """What keeps inference from working; None if nothing does."""
+        """The problem that prevents inference, or None."""
         missing = [p.name for p in self.packages if not p.extra and not p.version]
         wrong = [check.mode for check in self.decoder if not check.passed]
         if missing:
@@ -80,28 +80,29 @@ class DoctorResult:
             )
         if not any(engine.devices for engine in self.engines):
             return BodyPoseNetError(
-                "no engine runs, so no model does", "pip install --force-reinstall onnxruntime"
+                "no engine works, so no model can be run",
+                "pip install --force-reinstall onnxruntime",
             )
         if wrong:
             return BodyPoseNetError(
-                f"the decoder does not find people in perfect maps (mode {', '.join(wrong)})",
-                "pip install --force-reinstall numba numpy, and run it again.",
+                f"the decoder does not detect people in ideal maps (mode {', '.join(wrong)})",
+                "pip install --force-reinstall numba numpy, then run bpnet doctor again.",
             )
         failed = [check.engine for check in self.inference if not check.passed]
         if failed:
             return BodyPoseNetError(
-                f"the default model does not give the right poses on {', '.join(failed)}",
-                "Install that runtime again, or choose another one (--engine).",
+                f"the default model returns wrong poses with {', '.join(failed)}",
+                "Reinstall that runtime, or choose another one with --engine.",
             )
         return None
 
 
 @command(DoctorOptions)
 def doctor(options: DoctorOptions) -> DoctorResult:
-    """Examine the diagnostics.
+    """Check the installation.
 
     Raises:
-        BodyPoseNetError: Inference does not work here, or a result cannot be written.
+        BodyPoseNetError: Inference does not work, or a result cannot be written.
     """
     from bodyposenet.files import write_json
     from bodyposenet.inference import diagnostics

@@ -22,12 +22,12 @@ class EvaluateOptions(ManyImagesOptions):
 
     dataset_spec: Annotated[
         StrPath,
-        Option("-d", help="Dataset spec (JSON) whose test_data are evaluated.", metavar="FILE"),
+        Option("-d", help="Dataset spec (JSON); its test_data are evaluated.", metavar="FILE"),
     ]
-    dataset: Annotated[Literal["coco"], Option(help="Format of the annotations.")] = "coco"
+    dataset: Annotated[Literal["coco"], Option(help="Annotation format.")] = "coco"
     results_dir: Annotated[
         StrPath,
-        Option("-r", help="Folder of the results; default: the working directory.", metavar="DIR"),
+        Option("-r", help="Folder of the results. Default: the working directory.", metavar="DIR"),
     ] = "."
 
 
@@ -37,9 +37,9 @@ class EvaluationResult:
 
     Args:
         ap: Average precision over OKS thresholds .50 to .95, in 0..1; -1 without annotated people.
-        metrics: All figures by the names of results.json, such as `AP_0.50:0.95_all`.
+        metrics: All metrics, named as in results.json, such as `AP_0.50:0.95_all`.
         files: The files that were written, the HTML page last.
-        lines: Table of the figures, and what they must be read with.
+        lines: Table of the metrics, and images that could not be evaluated as annotated.
     """
 
     ap: float
@@ -48,7 +48,7 @@ class EvaluationResult:
     lines: tuple[str, ...]
 
     def summary(self) -> str:
-        """The table, and the files."""
+        """Return the table and the files."""
         return "\n".join([*self.lines, f"written: {', '.join(map(str, self.files))}"])
 
 
@@ -61,7 +61,7 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         >>> result.ap
 
     Raises:
-        BodyPoseNetError: A spec, the model or the data are wrong, or no image can be read.
+        BodyPoseNetError: A spec, the model or the data are invalid, or no image can be read.
     """
     from bodyposenet.evaluation.evaluator import (
         load_test_images,
@@ -102,22 +102,22 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
 
 
 def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:
-    """Refuse to report on nothing."""
+    """Raise an error if there are no images, or none can be read."""
     if not result.images:
-        spec.fail("test_data.annotation_root_dir_path", "the file lists no images")
+        spec.fail("test_data.annotation_root_dir_path", "the file contains no images")
     if len(result.unreadable) == len(result.images):
         spec.fail(
             "test_data.images_root_dir_path",
-            f"no image could be read; the first: {result.unreadable[0]}",
+            f"no image could be read; first error: {result.unreadable[0]}",
             "Check the folder; it is relative to root_directory_path.",
         )
 
 
 def _lines(result: DatasetResult) -> list[str]:
-    """The table, and what the figures must be read with."""
+    """Return the table of metrics, and the images with problems."""
     lines = [*result.accuracy.table()]
     for problems, meaning in (
-        (result.unreadable, "could not be read and count as images without detections"),
+        (result.unreadable, "could not be read, and count as images without detections"),
         (
             result.resized,
             "differ from their annotated size; each line shows whether poses are scaled",

@@ -1,9 +1,9 @@
-"""Export a trained model as ONNX for ONNX Runtime, OpenVINO, TensorRT and others; needs no GPU.
+"""Export a trained model to ONNX, for ONNX Runtime, OpenVINO, TensorRT and others.
 
-The file takes images whose height and width are multiples of 8, and returns the maps of the last
-stage. Before it is written it is compared with the network, as inference runs it. --engine_file
-also builds an engine; if that fails, the model is written nevertheless, and the exit code is 2.
---deployment_bundle also writes what other programs need to run the model.
+The model's input are images whose height and width are multiples of 8, its output the maps of the
+last stage. Before the file is written, its output is compared with that of the network. No GPU is
+needed. --engine_file also builds an engine; if that fails, the ONNX file is kept and the exit code
+is 2. --deployment_bundle also writes the files that other programs need to run the model.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from bodyposenet.inference.engines.pytorch import PyTorchEngine
 
 _DEFAULT_BATCHES = 10
-"""Calibration batches, as in TAO."""
+"""Number of calibration batches, as in TAO."""
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -79,7 +79,7 @@ _EngineOption = partial(Option, group="engine and deployment", needs=_BUILD)
 
 
 def _parse_dimensions(value: object) -> object:
-    """Split text such as 288,384,3."""
+    """Split a string such as 288,384,3."""
     if not isinstance(value, str):
         return value
     sizes = value.split(",")
@@ -90,38 +90,41 @@ def _parse_dimensions(value: object) -> object:
 
 @options_class
 class ExportOptions(KeyOptions):
-    """Options of `export`: TAO's, and our own."""
+    """Options of `export`: those of TAO, and more."""
 
     model: Annotated[
         StrPath, Option("-m", help="Model to export (.tlt, or .hdf5 of TAO 5).", metavar="FILE")
     ]
     output_file: Annotated[
         StrPath | None,
-        Option("-o", help="NAME.onnx, or NAME.etlt (sealed). Default: MODEL.onnx.", metavar="FILE"),
+        Option(
+            "-o", help="NAME.onnx, or NAME.etlt (encrypted). Default: MODEL.onnx.", metavar="FILE"
+        ),
     ] = None
     results_dir: Annotated[
         StrPath | None,
         Option("-r", help="Folder of status.json. Default: that of the output.", metavar="DIR"),
     ] = None
-    overwrite: Annotated[bool, Option(help="Replace files that exist.")] = False
+    overwrite: Annotated[bool, Option(help="Replace existing files.")] = False
     experiment_spec: Annotated[
         StrPath | None,
-        Option("-e", help="Train spec of the model; only TAO's .hdf5 needs it.", metavar="FILE"),
+        Option("-e", help="Train spec of the model; only needed for TAO's .hdf5.", metavar="FILE"),
     ] = None
     backend: Annotated[
         Literal["onnx", "tfonnx", "uff"],
-        Option("-t", help="onnx or tfonnx, which are the same here; uff is no longer supported."),
+        Option("-t", help="onnx or tfonnx, with the same result; uff is no longer supported."),
     ] = "onnx"
     verify_images: Annotated[
         StrPath | None,
         Option(
-            help="Photos to compare on. Default: drawn people; with INT8 the photos of "
-            "--cal_image_dir or --cal_source_dir that calibration leaves, if they are 4 or more.",
+            help="Folder of photos for the comparison with the network. Default: drawn people; "
+            "for INT8, photos of --cal_image_dir or --cal_source_dir that calibration does not "
+            "use, if there are at least 4.",
             metavar="DIR",
         ),
     ] = None
     allow_inaccurate: Annotated[
-        bool, Option(help="Write the file even if it differs too much from the network.")
+        bool, Option(help="Write the file even if its output differs too much from the network's.")
     ] = False
     verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.", cli_only=True)] = False
 
@@ -130,36 +133,36 @@ class ExportOptions(KeyOptions):
         BeforeValidator(_parse_dimensions),
         _FileOption(
             "-d",
-            help="Size in pixels to compare, calibrate and build for; the file takes any. C,H,W "
-            "with channels_first. Default: 256,256,3.",
+            help="Image size in pixels for comparison, calibration and engine; the ONNX file "
+            "supports any size. C,H,W with channels_first. Default: 256,256,3.",
             metavar="H,W,C",
         ),
     ] = None
     data_format: Annotated[
         Literal["channels_last", "channels_first"],
-        _FileOption("-i", help="Layout of input and outputs."),
+        _FileOption("-i", help="Layout of the input and the outputs."),
     ] = "channels_last"
     data_type: Annotated[
         Literal["fp32", "fp16", "int8"],
-        _FileOption(help="Type of the weights and the calculation; input and outputs are fp32."),
+        _FileOption(help="Data type of weights and computation; input and outputs are fp32."),
     ] = "fp32"
     sdk_compatible_model: Annotated[
         bool,
-        _FileOption(help="Enlarge and rename the PAFs, as DeepStream's application expects."),
+        _FileOption(help="Upsample and rename the PAFs, as DeepStream's application expects."),
     ] = False
     upsample_ratio: Annotated[
         int,
         Field(ge=2),
-        _FileOption("-u", help="Factor by which the PAFs are enlarged.", metavar="N", needs=_SDK),
+        _FileOption("-u", help="Upsampling factor of the PAFs.", metavar="N", needs=_SDK),
     ] = 4
     static_batch_size: Annotated[
-        int, _FileOption(help="Fixed number of images per batch; -1: dynamic.", metavar="N")
+        int, _FileOption(help="Fixed batch size; -1: dynamic.", metavar="N")
     ] = -1
     static_input_dims: Annotated[
-        bool, _FileOption(help="Fix height and width to those of --input_dims.")
+        bool, _FileOption(help="Fix height and width of the input to --input_dims.")
     ] = False
     bake_normalization: Annotated[
-        bool, _FileOption(help="Take uint8 RGB pixels, which the model normalizes itself.")
+        bool, _FileOption(help="Include the normalization: the input is uint8 RGB pixels.")
     ] = False
 
     int8_target: Annotated[
@@ -167,63 +170,72 @@ class ExportOptions(KeyOptions):
         _Int8Option(
             "--int8_target",
             "--int8_flavour",
-            help="Backend that the file is for. Default: tensorrt with --sdk_compatible_model or "
-            "TensorRT's --engine_file, else cpu.",
+            help="Target backend of the INT8 model. Default: tensorrt with --sdk_compatible_model "
+            "or an --engine_file of TensorRT, else cpu.",
         ),
     ] = None
     float_outputs: Annotated[
-        bool, _Int8Option(help="Keep the output layers of all stages in float.")
+        bool, _Int8Option(help="Keep the output layers of all stages in floating point.")
     ] = True
     nodes_to_exclude: Annotated[
         tuple[str, ...],
         _Int8Option(
             "--nodes_to_exclude",
             "--float_layers",
-            help="More layers to keep in float, as in stage1/conv1 or 'stage2/*'.",
+            help="Other layers to keep in floating point, such as stage1/conv1 or 'stage2/*'.",
             metavar="NAME",
             nargs="+",
         ),
     ] = ()
     strict_type_constraints: Annotated[
-        bool, _Int8Option("-s", help="Keep no layers but the outputs in float.")
+        bool, _Int8Option("-s", help="Quantize all layers except the outputs.")
     ] = False
     force_ptq: Annotated[
-        bool, _Int8Option(help="Quantize after training, which is always done here.")
+        bool, _Int8Option(help="Post-training quantization, which is always used here.")
     ] = False
     cal_image_dir: Annotated[
         StrPath | None,
-        _Int8Option(help="Calibration images; subfolders are not searched.", metavar="DIR"),
+        _Int8Option(
+            help="Folder of calibration images; subfolders are not searched.", metavar="DIR"
+        ),
     ] = None
     cal_data_file: Annotated[
         StrPath | None,
-        _Int8Option(help="Tensorfile of the images; written unless it exists.", metavar="FILE"),
+        _Int8Option(
+            help="Tensorfile of the calibration images; created if it does not exist.",
+            metavar="FILE",
+        ),
     ] = None
     cal_cache_file: Annotated[
         StrPath | None,
         _Int8Option(
-            help="Calibration cache in TensorRT's format; written unless it exists.", metavar="FILE"
+            help="Calibration cache in TensorRT's format; created if it does not exist.",
+            metavar="FILE",
         ),
     ] = None
     batches: Annotated[
         _Count | None,
-        _Int8Option(help=f"Calibration batches. Default: {_DEFAULT_BATCHES}.", metavar="N"),
+        _Int8Option(
+            help=f"Number of calibration batches. Default: {_DEFAULT_BATCHES}.", metavar="N"
+        ),
     ] = None
     batch_size: Annotated[
         _Count,
         _Int8Option(
-            help="Images per calibration batch, and least --max_batch_size.",
+            help="Images per calibration batch, and lower limit of --max_batch_size.",
             metavar="N",
             needs=_BATCH,
         ),
     ] = 1
     cal_method: Annotated[
         Literal["percentile", "entropy", "minmax"] | None,
-        _Int8Option(help="How ranges follow from the measured values. Default: percentile."),
+        _Int8Option(help="Method to derive ranges from measured values. Default: percentile."),
     ] = None
     cal_select: Annotated[
         StrPath | None,
         _Int8Option(
-            help="COCO annotations; images that represent them are copied to --cal_image_dir.",
+            help="COCO annotations; representative images are selected and copied to "
+            "--cal_image_dir.",
             metavar="FILE",
         ),
     ] = None
@@ -239,36 +251,41 @@ class ExportOptions(KeyOptions):
         ),
     ] = None
     seal_engine: Annotated[
-        bool, _EngineOption(help="Seal the engine with the key; TAO's engines are plain files.")
+        bool, _EngineOption(help="Encrypt the engine with the key; TAO's engines are plain files.")
     ] = False
     engine_runtime: Annotated[
         Literal["tensorrt", "openvino", "auto"] | None,
         _EngineOption(
-            help="Runtime that builds the engine, an error if it does not work here; auto: "
-            "TensorRT if it works, else OpenVINO. Default: TensorRT; if it does not work, only "
-            "the model is written, and the exit code is 2."
+            help="Runtime that builds the engine; an error if it is not available. auto: "
+            "TensorRT if available, else OpenVINO. Default: TensorRT; if it is not available, "
+            "only the model is written, and the exit code is 2."
         ),
     ] = None
     max_batch_size: Annotated[
         _Count,
-        _EngineOption(help="Largest batch, at least --batch_size.", metavar="N", needs=_DEVICE),
+        _EngineOption(
+            help="Maximum batch size, at least --batch_size.", metavar="N", needs=_DEVICE
+        ),
     ] = 1
     opt_batch_size: Annotated[
         _Count, _EngineOption(help="Batch size to optimize for.", metavar="N", needs=_DEVICE)
     ] = 1
     max_workspace_size: Annotated[
         _Count,
-        _EngineOption(help="Bytes that TensorRT may use per layer.", metavar="N", needs=_DEVICE),
+        _EngineOption(
+            help="Workspace of TensorRT per layer, in bytes.", metavar="N", needs=_DEVICE
+        ),
     ] = DeviceOptions.workspace
     timing_cache: Annotated[
-        StrPath | None, _EngineOption(help="TensorRT's timing cache, updated.", metavar="FILE")
+        StrPath | None,
+        _EngineOption(help="Timing cache of TensorRT; created or updated.", metavar="FILE"),
     ] = None
     deployment_bundle: Annotated[
         StrPath | None,
         _EngineOption(
             "--deployment_bundle",
             "--deployment_kit",
-            help="Folder that receives what DeepStream, Triton, trtexec and Python need.",
+            help="Folder to write files for DeepStream, Triton, trtexec and Python to.",
             metavar="DIR",
             needs=None,
         ),
@@ -276,7 +293,7 @@ class ExportOptions(KeyOptions):
 
     @property
     def exported_type(self) -> DataType:
-        """Data type of the file; INT8 is for TensorRT if the options ask for what runs on it."""
+        """Data type of the file; INT8 is for TensorRT if other options need TensorRT."""
         if self.data_type != "int8":
             return self.data_type
         for_engine = self.engine_file and self.engine_runtime in (None, "tensorrt")
@@ -290,14 +307,13 @@ class ExportResult:
 
     Args:
         model: The .onnx or .etlt file.
-        data_type: Type of its weights and calculation.
+        data_type: Data type of its weights and computation.
         size: Size of the ONNX file in bytes.
-        verification: Its comparison with the network; `matched_share` is the share of keypoints
-            that are the same.
+        verification: Comparison with the network; `matched_share` is the share of equal keypoints.
         engine: The .engine file, if one was built.
         engine_header: Runtime, version and device of the engine.
         bundle: Folder of the deployment bundle, if one was written.
-        error: Reason why the engine could not be built.
+        error: Error of the engine build, or None.
     """
 
     model: Path
@@ -310,12 +326,12 @@ class ExportResult:
     error: BodyPoseNetError | None = None
 
     def summary(self) -> str:
-        """The files that were written, and how many keypoints are the same."""
+        """Return the files that were written, and the share of equal keypoints."""
         lines = [f"written: {self.model}, {self.size / 2**20:.1f} MiB, {self.data_type}"]
         if (share := self.verification.matched_share) is not None:
-            lines.append(f"{share:.1%} of the keypoints are the same as the network's")
+            lines.append(f"{share:.1%} of the keypoints equal those of the network")
         if self.bundle is not None:
-            lines.append(f"written: {self.bundle}, its README.md explains the files")
+            lines.append(f"written: {self.bundle}, see its README.md")
         if self.engine is not None and (header := self.engine_header) is not None:
             lines.append(
                 f"written: {self.engine}, {header.runtime} {header.version}, for {header.device}"
@@ -325,14 +341,14 @@ class ExportResult:
 
 @command(ExportOptions)
 def export(options: ExportOptions) -> ExportResult:
-    """Export a trained model as ONNX, compared with the network before it is written.
+    """Export a trained model to ONNX, after a comparison with the network.
 
     Example:
         >>> bodyposenet.export(model="model.tlt", output_file="model.onnx", data_type="fp16")
 
     Raises:
-        BodyPoseNetError: An option or the model is wrong, the exported model differs too much from
-            the network, or the engine cannot be built: then the model has been written.
+        BodyPoseNetError: An option or the model is invalid, the exported model differs too much
+            from the network, or the engine cannot be built; in that case the model was written.
     """
     from bodyposenet.exporting.int8.calibration import prepare_images
     from bodyposenet.exporting.onnx import export_onnx
@@ -365,7 +381,7 @@ def export(options: ExportOptions) -> ExportResult:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written, after all options have been checked."""
+    """The files to write and their options, after all checks."""
 
     model: Path
     output: Path
@@ -374,14 +390,14 @@ class _Plan:
     calibration: CalibrationSource | None  # for INT8, as the next one
     quantization: QuantizationOptions | None
     engine: Path | None
-    runtime: Runtime | None  # None if only TensorRT may build the engine, and it does not work
+    runtime: Runtime | None  # None if TensorRT is required and not available
     bundle: Path | None
     results_dir: Path
     key: str
 
 
 def _make_plan(options: ExportOptions) -> _Plan:
-    """Check, before any work, the options and that everything can be built and written."""
+    """Check the options, and that everything can be built and written, before the export."""
     if options.backend == "uff":
         raise BodyPoseNetError("--backend uff: the format is no longer supported", "Use onnx.")
     if options.verify_images and not is_folder(options.verify_images):
@@ -408,7 +424,7 @@ def _make_plan(options: ExportOptions) -> _Plan:
     )
     check_outputs(output, engine, plan.bundle, plan.results_dir, overwrite=options.overwrite)
     for field, need in ignored_options(options):
-        logger.warning("%s has no effect: it needs %s", field.flag, need.words)
+        logger.warning("%s has no effect without %s", field.flag, need.words)
     warn_of_plain_files(output, engine, plan.key, seals_engine=options.seal_engine)
     return plan
 
@@ -426,7 +442,7 @@ def _device_options(options: ExportOptions) -> DeviceOptions:
 
 
 def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSource:
-    """Describe what INT8 is calibrated with, and check that it can be."""
+    """Create the source of the INT8 calibration, and check that it can be used."""
     from bodyposenet.exporting.int8 import calibration
 
     annotations, dataset_dir = options.cal_select, options.cal_source_dir
@@ -468,7 +484,7 @@ def _quantization(options: ExportOptions, data_type: DataType) -> QuantizationOp
 
 
 def _read_network(options: ExportOptions, plan: _Plan) -> tuple[dict[str, Any], PyTorchEngine]:
-    """Read the model; a Keras file of TAO has no header and is described by the train spec."""
+    """Read the model; a Keras file of TAO has no header and needs the train spec."""
     from bodyposenet.inference.engines import pytorch
     from bodyposenet.inference.engines.base import ModelDescription
     from bodyposenet.model.checkpoint import read_model
@@ -521,7 +537,7 @@ def _verify(
     plan: _Plan,
     held_out: Sequence[Path] | None,
 ) -> Verification:
-    """Compare the file with the network, on the photos given, held-out photos or drawn people."""
+    """Compare the file with the network: on given photos, held-out photos or drawn people."""
     from bodyposenet.exporting.photos import read_folder, read_held_out
     from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
     from bodyposenet.inference.engines import onnx
@@ -555,7 +571,7 @@ def _write(content: bytes, plan: _Plan) -> None:
 
 
 def _build_engine(content: bytes, options: ExportOptions, plan: _Plan, path: Path) -> EngineHeader:
-    """Build an engine of the file that has been written."""
+    """Build an engine of the ONNX file."""
     if plan.runtime is None:
         raise tensorrt_missing(plan.output, path)
     engine_options = EngineOptions(plan.runtime, plan.device, _path(options.timing_cache))

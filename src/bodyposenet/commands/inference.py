@@ -1,4 +1,4 @@
-"""Find the people in images or a video; write their poses (detections.json) and draw them."""
+"""Detect the people in images or a video; write their poses (detections.json) and draw them."""
 
 from __future__ import annotations
 
@@ -39,73 +39,75 @@ POSES_FILE = "detections.jsonl"
 VIDEO_FILE = "annotated.mp4"
 DRAWINGS = "images_annotated"
 
-_PICTURES, _TIME = "annotated pictures", "videos, cameras and streams"
-_WORDS = {
+_DRAWING, _VIDEO = "annotated images", "videos, cameras and streams"
+_DESCRIPTIONS = {
     "image": "an image", "dir": "a folder of images", "json": "a list of images",
     "video": "a video", "webcam": "a camera or stream",
 }  # fmt: skip
-_VIDEOS = Need(_TIME, lambda options: options.is_video)
+_VIDEOS = Need(_VIDEO, lambda options: options.is_video)
 
 
 @options_class
 class InferenceOptions(ManyImagesOptions):
-    """Options of `inference` (guide; TAO reference, section 1.5)."""
+    """Options of `inference`: those of TAO (TAO reference, section 1.5), and more."""
 
     input: Annotated[
         StrPath | int,
         Option(
-            help="An image, a folder of images, a JSON file that lists images, a video, the number "
-            "of a camera, or the address of an image, a video or a stream (https://..., "
-            "rtsp://...).",
+            help="Image, folder of images, JSON file that lists images, video, number of a camera, "
+            "or address of an image, a video or a stream (https://..., rtsp://...).",
             metavar="PATH",
         ),
     ]
     input_type: Annotated[
         Literal["image", "dir", "json", "video", "webcam", "auto"],
         Option(
-            help="Kind of the input; webcam: a camera or an address of a video or stream; auto: by "
-            "its extension or content."
+            help="Type of the input. webcam: a camera, or the address of a video or stream; auto: "
+            "detected by extension or content."
         ),
     ] = "auto"
     image_root_path: Annotated[
         StrPath,
         Option(
-            help="Folder that the paths of the image or of the JSON are relative to.", metavar="DIR"
+            help="Folder to which the paths of an image or in a JSON file are relative.",
+            metavar="DIR",
         ),
     ] = ""
     results_dir: Annotated[
         StrPath | None,
         Option(
             "-r",
-            help="Folder of the results, where those of an earlier run are replaced, as in TAO. By "
-            "default they go to the working directory, without status.json; with --output json no "
-            "files are written.",
+            help="Folder of the results; those of an earlier run are replaced, as in TAO. "
+            "Default: the working directory, without status.json; with --output json, no files "
+            "are written.",
             metavar="DIR",
         ),
     ] = None
     output: Annotated[
         Literal["json"] | None,
         Option(
-            help="json: write the poses to standard output, one line of JSON per image or frame, "
-            "with the names of the joints, and everything else to standard error.",
+            help="json: print the poses on standard output, one line of JSON per image or frame, "
+            "with joint names; all other output goes to standard error.",
             cli_only=True,
         ),
     ] = None
     score_threshold: Annotated[
         float | None,
         Field(ge=0, le=1),
-        Option(help="Least score of the people who are reported; all by default.", metavar="X"),
+        Option(help="Minimum score of reported people. Default: all are reported.", metavar="X"),
     ] = None
     max_people: Annotated[
         int | None,
         Field(ge=1),
-        Option(help="Report at most N people per image, the best first.", metavar="N"),
+        Option(
+            help="Maximum number of reported people per image, highest scores first.", metavar="N"
+        ),
     ] = None
     batch: Annotated[
         int,
         Field(ge=1),
         Option(
-            help="Images that the network gets at once, if they have one size.",
+            help="Batch size; images of different sizes are not batched.",
             metavar="N",
             needs=IMAGES,
         ),
@@ -113,53 +115,53 @@ class InferenceOptions(ManyImagesOptions):
     benchmark: Annotated[
         bool,
         Option(
-            help="Also report images/s and the time of each part, without the first batch, which "
-            "warms the model up.",
+            help="Also report images/s and the time of each stage, after a first batch for "
+            "warm-up.",
             needs=IMAGES,
         ),
     ] = False
     dump_visualizations: Annotated[
         bool,
         Option(
-            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. A single image is drawn wherever -r "
-            "is given.",
-            group=_PICTURES,
+            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. With -r, a single image is always "
+            "drawn.",
+            group=_DRAWING,
             needs=IMAGES,
         ),
     ] = False
     image_format: Annotated[
         Literal["png", "jpg", "webp"],
         Option(
-            help="File format of the pictures; jpg takes the least time and space.",
-            group=_PICTURES,
+            help="File format of annotated images; jpg is the fastest and smallest.",
+            group=_DRAWING,
             needs=IMAGES,
         ),
     ] = "png"
     viz_names: Annotated[
         Literal["image", "index"],
         Option(
-            help="Name pictures after their images (a.jpg gives a.png, a second a.jpg a_2.png), or "
-            "by their index in the input, as TAO does (0.png).",
-            group=_PICTURES,
+            help="Names of annotated images. image: that of the input image (a.jpg gives a.png, a "
+            "second a.jpg a_2.png); index: its index in the input, as in TAO (0.png).",
+            group=_DRAWING,
             needs=IMAGES,
         ),
     ] = "image"
     track: Annotated[
-        bool, Option(help="Give every person an id over time.", group=_TIME, needs=_VIDEOS)
+        bool, Option(help="Assign track ids to people.", group=_VIDEO, needs=_VIDEOS)
     ] = False
     smooth: Annotated[
         bool,
-        Option(help="Smooth the joints over time; implies --track.", group=_TIME, needs=_VIDEOS),
+        Option(help="Smooth the joints over time; implies --track.", group=_VIDEO, needs=_VIDEOS),
     ] = False
     vid_stride: Annotated[
         int,
         Field(ge=1),
         Option(
             "--vid_stride", "--every",
-            help="Search every N-th frame; the frames between keep its poses, moved along with "
-            "--track.",
+            help="Run the model on every N-th frame. The frames in between get its poses, "
+            "extrapolated with --track.",
             metavar="N",
-            group=_TIME,
+            group=_VIDEO,
             needs=_VIDEOS,
         ),
     ] = 1  # fmt: skip
@@ -167,28 +169,28 @@ class InferenceOptions(ManyImagesOptions):
         bool,
         Option(
             "--no_video", "--poses_only",
-            help="Write poses only, no annotated video.",
-            group=_TIME,
+            help="Do not write the annotated video.",
+            group=_VIDEO,
             needs=_VIDEOS,
         ),
     ] = False  # fmt: skip
     show: Annotated[
         bool,
-        Option(help="Show the annotated video in a window.", group=_TIME, needs=_VIDEOS),
+        Option(help="Show the annotated video in a window.", group=_VIDEO, needs=_VIDEOS),
     ] = False
 
     @functools.cached_property
-    def kind(self) -> InputType:
-        """What the input is.
+    def detected_type(self) -> InputType:
+        """The type of the input, detected if `input_type` is auto.
 
         Raises:
-            BodyPoseNetError: There is no such input.
+            BodyPoseNetError: The input does not exist, or its type is unknown.
         """
         from bodyposenet.media.inputs import detect_input_type
 
         if self.input == "":
             raise BodyPoseNetError(
-                "--input is empty", "Name an image, a folder, a JSON or a video."
+                "--input is empty", "Give an image, a folder, a JSON file or a video."
             )
         if self.input_type != "auto":
             return self.input_type
@@ -196,8 +198,8 @@ class InferenceOptions(ManyImagesOptions):
 
     @property
     def is_video(self) -> bool:
-        """Whether the input has frames: a video, a camera or a stream."""
-        return self.kind in ("video", "webcam")
+        """Whether the input is a video, a camera or a stream."""
+        return self.detected_type in ("video", "webcam")
 
     @property
     def prints_results(self) -> bool:
@@ -211,28 +213,28 @@ class InferenceOptions(ManyImagesOptions):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Limits of the people who are reported, as far as they are given."""
+        """The given limits on the reported people, as keyword arguments of the predictor."""
         limits = {"score_threshold": self.score_threshold, "max_people": self.max_people}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def opener(self) -> OpenPredictor:
-        """A function that opens the predictor, here or in another process."""
+        """Return a function that opens the predictor, in this process or another one."""
         return partial(ManyImagesOptions.opener(self), **self.limits)
 
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """The people that were found.
+    """Detections in images or a video.
 
     Args:
-        searched: Number of images or frames.
+        searched: Number of images or frames that were processed.
         people: Number of people in all of them.
         entries: The poses in each image as in detections.json; empty for videos.
-        skipped: Why images were skipped, one reason each.
+        skipped: For each skipped image, the reason.
         files: The files and folders that were written.
-        lines: Description for people.
-        counts: The figures of status.json.
-        error: What ended the run early; the results are complete up to there.
+        lines: Lines of the summary.
+        counts: Counts for status.json.
+        error: Error that ended the run early, or None; the results are complete up to there.
     """
 
     searched: int
@@ -245,28 +247,28 @@ class InferenceResult:
     error: Exception | KeyboardInterrupt | None = None
 
     def summary(self) -> str:
-        """What was found, and where it was written."""
+        """Return the number of detections, and the files."""
         return "\n".join(self.lines)
 
 
 @command(InferenceOptions)
 def predict(options: InferenceOptions) -> InferenceResult:
-    """Find the people in images or a video; write their poses and draw them.
+    """Detect the people in images or a video; write their poses and draw them.
 
     Example:
         >>> result = bodyposenet.predict(input="photos", results_dir="out")
         >>> result.entries[0]["scores"]
 
     Raises:
-        BodyPoseNetError: An option, a spec, the model or the input is wrong, no image can be read,
-            or the results cannot be written.
+        BodyPoseNetError: An option, a spec, the model or the input is invalid, no image can be
+            read, or the results cannot be written.
         KeyboardInterrupt: Ctrl-C ended a run on images or on a video file. The results up to there
             are written, as after an error.
     """
     result = None
     try:
-        with _results(options) as status:
-            _refuse_ignored(options)
+        with _lock_results(options) as status:
+            _reject_ignored(options)
             result = (_predict_video if options.is_video else _predict_images)(options)
             if status is not None:
                 status.write("RUNNING", result.lines[0], **result.counts)
@@ -279,8 +281,8 @@ def predict(options: InferenceOptions) -> InferenceResult:
 
 
 @contextmanager
-def _results(options: InferenceOptions) -> Generator[StatusFile | None, None, None]:
-    """Keep the folder of the results to this run; its status.json where the folder was named."""
+def _lock_results(options: InferenceOptions) -> Generator[StatusFile | None, None, None]:
+    """Lock the results folder; yield its status.json if the folder was given."""
     if options.results_dir is not None:
         with results_folder(make_directory(options.results_dir)) as status:
             yield status
@@ -292,20 +294,21 @@ def _results(options: InferenceOptions) -> Generator[StatusFile | None, None, No
         yield None
 
 
-def _refuse_ignored(options: InferenceOptions) -> None:
-    """Refuse options that would have no effect."""
+def _reject_ignored(options: InferenceOptions) -> None:
+    """Raise an error for options that would have no effect."""
     ignored = list(ignored_options(options))
     if ignored:
         need = ignored[0][1]
         flags = ", ".join(field.flag for field, other in ignored if other is need)
+        given = _DESCRIPTIONS[options.detected_type]
         raise BodyPoseNetError(
-            f"{flags}: for {need.words} only, but the input is {_WORDS[options.kind]}",
-            "Leave it out, or choose another --input_type.",
+            f"{flags}: only works with {need.words}, but the input is {given}",
+            "Omit it, or choose another --input_type.",
         )
     if options.dump_visualizations and not options.writes_files:
         raise BodyPoseNetError(
-            "--dump_visualizations: with --output json no files are written",
-            "Give -r, the folder of the pictures.",
+            "--dump_visualizations: no files are written with --output json",
+            "Give a folder for the annotated images with -r.",
         )
 
 
@@ -318,18 +321,18 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     from bodyposenet.media.inputs import check_image, list_images
 
     results_dir = Path(options.results_dir or ".")
-    images = list_images(options.kind, str(options.input), options.image_root_path)  # type: ignore[arg-type]
-    if options.kind == "image" and not images.entries[0].address:
+    images = list_images(options.detected_type, str(options.input), options.image_root_path)  # type: ignore[arg-type]
+    if options.detected_type == "image" and not images.entries[0].address:
         check_image(images.entries[0].path)
     executor = options.open_executor(results_dir)
     drawings = results_dir / DRAWINGS
-    draws = _draws(options, images, drawings)
+    draws = _should_draw(options, images, drawings)
     if draws:
         make_directory(drawings)
     work = DetectionJob(drawings if draws else None, options.batch)
     items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
     first = _warm_up(executor, items, options)
-    entries, end = _find(executor, work, [items[:first], items[first:]], options)
+    entries, end = _process(executor, work, [items[:first], items[first:]], options)
     files = []
     if options.writes_files:
         files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
@@ -343,48 +346,48 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     elif end is None:
         _check_entries(entries)
     if end is not None:
-        logger.warning("the results end after %d of %d images", len(entries), len(items))
+        logger.warning("the run ended after %d of %d images", len(entries), len(items))
     elif not draws and options.writes_files:
-        logger.info("the people are not drawn: --dump_visualizations draws them")
+        logger.info("add --dump_visualizations to draw the people")
     times = []
     if options.benchmark and len(entries) > first:
         times = executor.stopwatch.table(len(entries) - first)
-    return _sum_up(entries, executor.spec.display_score_threshold, files, times, end)
+    return _image_result(entries, executor.spec.display_score_threshold, files, times, end)
 
 
-def _sum_up(
+def _image_result(
     entries: Sequence[dict[str, Any]], threshold: float, files: Sequence[Path],
     times: Sequence[str], end: KeyboardInterrupt | BodyPoseNetError | None,
 ) -> InferenceResult:  # fmt: skip
-    """The result of images."""
+    """Create the result of a run on images."""
     skipped = tuple(entry["error"] for entry in entries if "error" in entry)
     scores = [score for entry in entries for score in entry.get("scores", [])]
     counts = {
         "images": len(entries) - len(skipped), "people": len(scores),
         "skipped_images": len(skipped),
     }  # fmt: skip
-    found = (
+    summary = (
         f"images: {counts['images']}, people: {len(scores)} "
-        f"({sum(score >= threshold for score in scores)} scored {threshold:g} or more)"
+        f"({sum(score >= threshold for score in scores)} with a score of at least {threshold:g})"
     )
     if files:
-        found += f"; poses in {files[0]}"
+        summary += f"; poses in {files[0]}"
     if files[1:]:
-        found += f", people from that score on drawn in {files[1]}"
-    lines = [found, *times]
+        summary += f", people with that score drawn in {files[1]}"
+    lines = [summary, *times]
     if skipped:
-        lines.append(f"images that could not be worked on and were skipped: {len(skipped)}")
+        lines.append(f"images that could not be processed and were skipped: {len(skipped)}")
         lines += [f"  {reason}" for reason in skipped]
     return InferenceResult(
         len(entries), len(scores), tuple(entries), skipped, tuple(files), tuple(lines), counts, end
     )
 
 
-def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
-    """Whether the people are drawn: where that is asked for, and of a single image with -r.
+def _should_draw(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
+    """Return whether people are drawn: with --dump_visualizations, and for one image with -r.
 
     Raises:
-        BodyPoseNetError: What is to be read would be drawn over.
+        BodyPoseNetError: The input images would be overwritten.
     """
     if not options.writes_files:
         return False
@@ -392,38 +395,45 @@ def _draws(options: InferenceOptions, images: ImageList, drawings: Path) -> bool
         image.path.parent.resolve() == drawings.resolve() for image in images.entries
     )
     if not options.dump_visualizations:
-        return options.kind == "image" and options.results_dir is not None and not reads_drawings
+        return (
+            options.detected_type == "image"
+            and options.results_dir is not None
+            and not reads_drawings
+        )
     if reads_drawings:
         raise BodyPoseNetError(
-            f"{drawings}: is where pictures of the results are drawn",
+            f"{drawings}: the input images are in the folder of the annotated images",
             "Choose another results folder (-r), or other images.",
         )
     return True
 
 
 def _warm_up(executor: Executor, items: Sequence[ImageItem], options: InferenceOptions) -> int:
-    """How many images are worked on before `--benchmark` measures the others."""
+    """Return the number of images that are processed before `--benchmark` starts to measure."""
     from bodyposenet.inference.parallel.executor import LocalExecutor
 
     if not options.benchmark or not isinstance(executor, LocalExecutor):
         return 0
     if len(items) <= options.batch:
-        logger.info("--benchmark: so few images include the first run of the model, which is slow")
+        logger.info("--benchmark: too few images to exclude the first, slower run of the model")
         return 0
     return options.batch
 
 
-def _find(
+def _process(
     executor: Executor, work: DetectionJob, parts: Sequence[Sequence[ImageItem]],
     options: InferenceOptions,
 ) -> tuple[list[dict[str, Any]], KeyboardInterrupt | BodyPoseNetError | None]:  # fmt: skip
-    """The entries of the images, and what ended the run before the last one, if anything did.
+    """Run the model on images.
 
     Args:
-        executor: Runs the model.
-        work: What is done with the images.
-        parts: The images; a part begins when the one before is done.
-        options: Of the command.
+        executor: Executor of the model.
+        work: Processing of each image.
+        parts: The images, in parts that run one after the other.
+        options: Options of the command.
+
+    Returns:
+        The entries of the images, and the error or interruption that ended the run early, or None.
     """
     entries: list[dict[str, Any]] = []
     names = {"keypoint_names": list(executor.skeleton.joints)}
@@ -433,31 +443,33 @@ def _find(
             if part:
                 yield from executor.run(work, part)
 
-    with closing(run()) as found:
+    with closing(run()) as results:
         try:
-            for entry in progress(found, "inference", sum(map(len, parts))):
+            for entry in progress(results, "inference", sum(map(len, parts))):
                 entries.append(entry)
                 if not _print_poses(entry | names if "keypoints" in entry else entry, options):
                     break
         except (KeyboardInterrupt, BodyPoseNetError) as end:
             if not entries:
-                raise  # there is nothing to keep
+                raise  # there are no results to write
             return entries, end
     return entries, None
 
 
 def _print_poses(poses: Mapping[str, Any], options: InferenceOptions) -> bool:
-    """Print a line of `--output json`; whether to go on: somebody reads it, or there are files."""
+    """Print a line of `--output json`; return False if the output is closed and unused."""
     return not options.prints_results or print_line(json.dumps(poses)) or options.writes_files
 
 
 def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to report on nothing."""
+    """Raise an error if all images failed."""
     if all("error" in entry for entry in entries):
         problem = entries[0]["error"]
         if len(entries) > 1:
-            problem = f"none of the {len(entries)} images could be worked on; the first: {problem}"
-        raise BodyPoseNetError(problem, "The warnings above say what to do.")
+            problem = (
+                f"none of the {len(entries)} images could be processed; first error: {problem}"
+            )
+        raise BodyPoseNetError(problem, "See the warnings above.")
 
 
 # Videos and cameras
@@ -507,9 +519,9 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             {"video": about},
         )  # fmt: skip
     if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
-        end = None  # the usual end of a camera
+        end = None  # the normal end of a camera
     elif end is not None:
-        logger.warning("the results end after %.2f s of the video", counts.video_seconds)
+        logger.warning("the run ended after %.2f s of the video", counts.video_seconds)
     figures = counts.figures(video)
     line = ", ".join(f"{name}: {number}" for name, number in figures.items())
     if files:
@@ -521,8 +533,8 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
 
 
 def _name_of(options: InferenceOptions) -> str:
-    """The input as detections.json names it."""
-    if options.kind == "webcam":
+    """Return the name of the input in detections.json."""
+    if options.detected_type == "webcam":
         return str(options.input)
     return Path(str(options.input)).as_posix()
 
@@ -530,13 +542,13 @@ def _name_of(options: InferenceOptions) -> str:
 def _open_video(options: InferenceOptions, results_dir: Path) -> Video:
     from bodyposenet.media.video import open_camera, open_video
 
-    if options.kind == "webcam":
+    if options.detected_type == "webcam":
         return open_camera(str(options.input))
     path = Path(str(options.input))
     video = open_video(path)
     if path.resolve() == (results_dir / VIDEO_FILE).resolve():
         raise BodyPoseNetError(
-            f"{path}: is where the annotated video is written",
+            f"{path}: would be overwritten by the annotated video",
             "Choose another results folder (-r).",
         )
     return video

@@ -1,4 +1,4 @@
-"""Flags that TAO's launcher takes for every sub-task, and what they do to the process."""
+"""Options of TAO's launcher, which all commands accept: logging, GPUs and processes."""
 
 from __future__ import annotations
 
@@ -21,52 +21,55 @@ REFUSALS = {
     "num_processes": "runs as one process",
     "use_amp": "has no mixed precision",
 }
-"""Flag of TAO's launcher -> why a sub-task that has no such option refuses it."""
+"""Option of TAO's launcher -> why a command without this option rejects it."""
 
-_GROUP = "flags of every sub-task"
+_GROUP = "common options"
 
 
 @options_class
 class LauncherOptions(CommandOptions):
-    """Options of the command line beside those of the sub-task."""
+    """Options of the command line in addition to those of the command."""
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        Option("-l", "-ll", help="Least level of the log lines.", group=_GROUP),
+        Option("-l", "-ll", help="Minimum level of log messages.", group=_GROUP),
     ] = "INFO"
     log_file: Annotated[
         StrPath | None,
-        Option(help="Append log lines and the summary to this file.", metavar="FILE", group=_GROUP),
+        Option(
+            help="Append log messages and the summary to this file.", metavar="FILE", group=_GROUP
+        ),
     ] = None
     quiet: Annotated[
         bool,
-        Option("-q", help="Print errors only: no log lines, progress or summary.", group=_GROUP),
+        Option("-q", help="Print errors only.", group=_GROUP),
     ] = False
     gpus: Annotated[int, Option(help="Number of GPUs.", metavar="N", group=_GROUP)] = 1
     gpu_index: Annotated[
         tuple[int, ...],
-        Option(help="Indices of the GPUs to use.", metavar="I", nargs="+", group=_GROUP),
+        Option(help="Indices of the GPUs to use, from 0.", metavar="I", nargs="+", group=_GROUP),
     ] = ()
     num_processes: Annotated[
         int, Option("-np", help="Number of processes.", metavar="N", group=_GROUP)
     ] = -1
-    use_amp: Annotated[bool, Option(help="Train in mixed precision.", group=_GROUP)] = False
+    use_amp: Annotated[bool, Option(help="Use automatic mixed precision.", group=_GROUP)] = False
 
 
 def check_flags(name: str, launcher: LauncherOptions, kind: type[Any]) -> None:
-    """Refuse flags of TAO's launcher that a sub-task cannot follow.
+    """Reject options of TAO's launcher that a command does not support.
 
     Args:
-        name: Name of the sub-task.
-        launcher: The flags.
-        kind: Class of the sub-task's options.
+        name: Name of the command.
+        launcher: Values of the options.
+        kind: Class of the command's options.
 
     Raises:
-        BodyPoseNetError: A flag has another value than its default, or makes no sense.
+        BodyPoseNetError: An unsupported option differs from its default, or a value is invalid.
     """
     if launcher.gpus < 1:
         raise BodyPoseNetError(
-            f"--gpus {launcher.gpus}: at least 1", "Without a GPU, --gpus 1 runs on the CPU."
+            f"--gpus {launcher.gpus}: must be at least 1",
+            "Without a GPU, --gpus 1 runs on the CPU.",
         )
     if launcher.gpu_index:
         _check_gpu_index(launcher)
@@ -76,13 +79,13 @@ def check_flags(name: str, launcher: LauncherOptions, kind: type[Any]) -> None:
         changes = value is True or value not in (field.default, 1)
         if reason and field.name not in taken and changes:
             shown = "" if value is True else f" {value}"
-            raise BodyPoseNetError(f"{field.flag}{shown}: {name} {reason}", "Leave it out.")
+            raise BodyPoseNetError(f"{field.flag}{shown}: {name} {reason}", "Omit it.")
 
 
 def prepare_process(launcher: LauncherOptions) -> None:
-    """Choose the GPUs and the waiting time of threads, before any library reads them."""
-    # How long torch's threads spin for one another: by default so long that a busy machine does
-    # little else; without any spinning an idle one loses a third of its speed.
+    """Set environment variables of threads and GPUs, before libraries read them."""
+    # How long PyTorch's threads spin while they wait for each other. The default slows a busy
+    # machine down considerably; without spinning, an idle machine loses a third of its speed.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     limit_threads()
     if launcher.gpu_index:
@@ -93,29 +96,29 @@ def _check_gpu_index(launcher: LauncherOptions) -> None:
     indices = launcher.gpu_index
     written = f"--gpu_index {' '.join(map(str, indices))}"
     if min(indices) < 0:
-        raise BodyPoseNetError(f"{written}: at least 0", "GPUs are counted from 0.")
+        raise BodyPoseNetError(f"{written}: must be at least 0", "GPUs are counted from 0.")
     if len(set(indices)) < len(indices):
-        raise BodyPoseNetError(f"{written}: a GPU is named twice", "Name each of them once.")
+        raise BodyPoseNetError(f"{written}: a GPU is given twice", "Give each index once.")
     if len(indices) != launcher.gpus:
         raise BodyPoseNetError(
-            f"{written}: --gpus is {launcher.gpus}", "Name as many GPUs as --gpus says."
+            f"{written}: --gpus is {launcher.gpus}", "Give as many indices as --gpus."
         )
 
 
 def select_gpus(indices: Sequence[int]) -> str:
-    """Choose among the GPUs that this process may use.
+    """Select GPUs among those that this process may use.
 
-    A scheduler hands out GPUs by setting `CUDA_VISIBLE_DEVICES`, to indices or UUIDs; an index then
-    means a place in that list.
+    A scheduler assigns GPUs with `CUDA_VISIBLE_DEVICES`, a list of indices or UUIDs. If it is set,
+    the indices refer to this list.
 
     Args:
-        indices: Which GPUs, counted from 0.
+        indices: Indices of the GPUs, from 0.
 
     Returns:
         The new value of `CUDA_VISIBLE_DEVICES`.
 
     Raises:
-        BodyPoseNetError: An index lies outside the list.
+        BodyPoseNetError: An index is outside of the list.
     """
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
@@ -125,17 +128,17 @@ def select_gpus(indices: Sequence[int]) -> str:
         if not 0 <= index < len(visible):
             names = "GPU" if len(visible) == 1 else "GPUs"
             raise BodyPoseNetError(
-                f"--gpu_index {index}: CUDA_VISIBLE_DEVICES={value} leaves {len(visible)} {names}",
-                f"Choose from 0 to {len(visible) - 1}: indices are places in that list."
+                f"--gpu_index {index}: CUDA_VISIBLE_DEVICES={value} has {len(visible)} {names}",
+                f"Give indices of that list, from 0 to {len(visible) - 1}."
                 if visible
-                else "Leave --gpu_index out, or set CUDA_VISIBLE_DEVICES to the GPUs to use.",
+                else "Omit --gpu_index, or set CUDA_VISIBLE_DEVICES to the GPUs to use.",
             )
     return ",".join(visible[index] for index in indices)
 
 
 def _read_list(value: str) -> list[str]:
-    """The GPUs of a value of `CUDA_VISIBLE_DEVICES`; as in CUDA, an invalid one ends the list."""
-    visible = []
+    """Parse a value of `CUDA_VISIBLE_DEVICES`; as in CUDA, an invalid entry ends the list."""
+    visible: list[str] = []
     for name in map(str.strip, value.split(",")):
         if not (name.isdecimal() or name.startswith(("GPU-", "MIG-"))):
             break

@@ -1,4 +1,4 @@
-"""Options that several commands share: the key, the model and what runs it, many images."""
+"""Options shared by several commands: encryption key, model and engine, parallel processing."""
 
 from __future__ import annotations
 
@@ -20,52 +20,56 @@ if TYPE_CHECKING:
     from bodyposenet.inference.predictor import Predictor
 
 KEY_VARIABLE = "BPNET_KEY"
-_MOST_KEY_CHARACTERS = 2**16
+_MAX_KEY_CHARACTERS = 2**16
 
-IMAGES = Need("images", lambda options: not options.is_video)
+IMAGES = Need("image inputs", lambda options: not options.is_video)
 
-_KEYS, _MANY = "sealed model files", "very many images"
+_ENCRYPTION, _PARALLEL = "encryption", "parallel processing of images"
 
 
 @options_class
 class KeyOptions(CommandOptions):
-    """How sealed model files are opened and written."""
+    """Options for the encryption of model files."""
 
     key: Annotated[
         str | None,
         Option(
             "-k",
-            help="Key of sealed model files; empty: model files are plain. Other users see it in "
-            f"the list of processes: --key_file hides it, and so does the environment variable "
-            f"{KEY_VARIABLE}, which is read where neither is given.",
+            help="Key that encrypts (seals) model files; empty for plain files. Other users can "
+            "read it in the process list: use --key_file or, if neither flag is given, the "
+            f"environment variable {KEY_VARIABLE}.",
             empty="",
-            group=_KEYS,
+            group=_ENCRYPTION,
         ),
     ] = None
     key_file: Annotated[
         StrPath | None,
-        Option(help="File that holds the key, instead of -k.", metavar="FILE", group=_KEYS),
+        Option(
+            help="File that contains the key, instead of -k.", metavar="FILE", group=_ENCRYPTION
+        ),
     ] = None
     require_sealed: Annotated[
         bool,
         Option(
-            help="Refuse model files that are not sealed, and plain files of weights: anybody "
-            "could have put them there.",
-            group=_KEYS,
+            help="Reject model files and weights that are not encrypted, as anybody could have "
+            "replaced them.",
+            group=_ENCRYPTION,
         ),
     ] = False
 
     def read_key(self) -> str:
-        """Read the key: of `key` or `key_file`, else of the environment variable `KEY_VARIABLE`.
+        """Return the key of `key`, `key_file` or the environment variable `KEY_VARIABLE`.
 
-        An empty `key` is no key, whatever the variable holds.
+        If `key` is an empty string, there is no key, even if the variable is set.
 
         Raises:
-            BodyPoseNetError: It is given twice, the file cannot be read or is empty, or a key is
-                required and there is none.
+            BodyPoseNetError: The key is given twice, the file cannot be read or is empty, or a key
+                is required and missing.
         """
         if self.key is not None and self.key_file:
-            raise BodyPoseNetError("-k and --key_file: both give a key", "Leave one of them out.")
+            raise BodyPoseNetError(
+                "-k and --key_file: only one of them is allowed", "Omit one of them."
+            )
         key = self.key
         if self.key_file:
             key = _read_key_file(Path(self.key_file))
@@ -75,7 +79,7 @@ class KeyOptions(CommandOptions):
             return key
         if not key:
             raise BodyPoseNetError(
-                "--require_sealed: there is no key",
+                "--require_sealed: the key is missing",
                 f"Give it with -k, --key_file or {KEY_VARIABLE}.",
             )
         from bodyposenet.encryption import SealedKey
@@ -84,27 +88,27 @@ class KeyOptions(CommandOptions):
 
 
 def _read_key_file(file: Path) -> str:
-    """The text of a key file, without the line end behind it."""
-    remedy = "Name a text file that holds nothing but the key."
+    """Return the content of a key file, without a final line end."""
+    remedy = "Give a text file that contains only the key."
     try:
         with open(file, encoding="utf-8") as text:
-            key = text.read(_MOST_KEY_CHARACTERS + 1).removesuffix("\n")
+            key = text.read(_MAX_KEY_CHARACTERS + 1).removesuffix("\n")
     except (OSError, ValueError) as error:
-        raise BodyPoseNetError(f"{file}: cannot be read as a key: {error}", remedy) from error
-    if not key or len(key) > _MOST_KEY_CHARACTERS:
-        raise BodyPoseNetError(f"{file}: is empty, or too long for a key", remedy)
+        raise BodyPoseNetError(f"{file}: the key cannot be read: {error}", remedy) from error
+    if not key or len(key) > _MAX_KEY_CHARACTERS:
+        raise BodyPoseNetError(f"{file}: empty, or too long for a key", remedy)
     return key
 
 
 @options_class
 class ModelOptions(KeyOptions):
-    """The model and what runs it."""
+    """Options for the model and the engine that runs it."""
 
     inference_spec: Annotated[
         StrPath | None,
         Option(
             "-i",
-            help="Inference spec (YAML); without it, the defaults, or those of the default model.",
+            help="Inference spec (YAML). Without it, default values are used.",
             metavar="FILE",
         ),
     ] = None
@@ -112,41 +116,41 @@ class ModelOptions(KeyOptions):
         StrPath | None,
         Option(
             "-m",
-            help="Model to run. Overrides model_path of the inference spec; without both, the "
-            "default model that comes with the package runs.",
+            help="Model file. Overrides model_path of the inference spec; without both, the "
+            "default model of the package is used.",
             metavar="FILE",
         ),
     ] = None
     engine: Annotated[
         Literal["auto", "pytorch", "onnx", "openvino", "tensorrt"],
         Option(
-            help="What runs the model; auto: pytorch for .tlt and .hdf5, onnx (ONNX Runtime) for "
-            ".onnx and .etlt, for .engine what built it."
+            help="Runtime that runs the model. auto: pytorch for .tlt and .hdf5, onnx (ONNX "
+            "Runtime) for .onnx and .etlt, and for .engine the runtime that built it."
         ),
     ] = "auto"
     device: Annotated[
         str,
         Option(
-            help="Where the model runs: auto, cpu, cuda or cuda:N. auto: a GPU if the engine can "
-            "use one.",
+            help="Device of the model: auto, cpu, cuda or cuda:N. auto: a GPU if the engine "
+            "supports one.",
             metavar="DEVICE",
         ),
     ] = "auto"
     threads: Annotated[
         int | None,
         Field(ge=1),
-        Option(help="Threads of the network, at most; all by default.", metavar="N"),
+        Option(help="Maximum number of CPU threads of the model. Default: all cores.", metavar="N"),
     ] = None
     precision: Annotated[
         Literal["fp32", "bf16"] | None,
         Option(
-            help="Precision that pytorch and openvino compute in, fp32 by default; an .engine "
-            "file has its own."
+            help="Compute precision of pytorch and openvino. Default: fp32. That of an .engine "
+            "file is fixed."
         ),
     ] = None
 
     def opener(self) -> OpenPredictor:
-        """A function that opens the predictor, here or in another process."""
+        """Return a function that opens the predictor, in this process or another one."""
         from bodyposenet.inference.models import open_predictor
 
         def text(path: StrPath | None) -> str | None:
@@ -161,70 +165,70 @@ class ModelOptions(KeyOptions):
         """Open the model.
 
         Raises:
-            BodyPoseNetError: The spec, the model or an option is wrong.
+            BodyPoseNetError: The spec, the model or an option is invalid.
         """
         return self.opener()(self.threads)
 
 
 @options_class
 class ManyImagesOptions(ModelOptions):
-    """How the work on a large number of images is shared."""
+    """Options for the distribution of images over processes and machines."""
 
     processes: Annotated[
         int | None,
         Field(ge=1),
         Option(
-            help="Processes that share the images, each with its share of the cores; 1 by "
-            "default, with --ray as many as the cluster has room for.",
+            help="Number of processes that share the images and the CPU cores. Default: 1; with "
+            "--ray, as many as the cluster can run.",
             metavar="N",
-            group=_MANY,
+            group=_PARALLEL,
             needs=IMAGES,
         ),
     ] = None
     ray: Annotated[
         str | None,
         Option(
-            help="Share the images among the machines of a Ray cluster, from one of them: auto or "
-            "host:port joins it, local starts one here. Results are kept in RESULTS_DIR/parts; a "
-            "run that was stopped continues there.",
+            help="Distribute the images over a Ray cluster: auto or host:port connects to a "
+            "running one, local starts one on this machine. Results are stored in "
+            "RESULTS_DIR/parts, from where the same command resumes an interrupted run.",
             metavar="ADDRESS",
-            group=_MANY,
+            group=_PARALLEL,
             needs=IMAGES,
         ),
     ] = None
     overwrite: Annotated[
         bool,
         Option(
-            help="With --ray: start again, whatever earlier runs have left in RESULTS_DIR/parts.",
-            group=_MANY,
+            help="With --ray: discard results of earlier runs in RESULTS_DIR/parts.",
+            group=_PARALLEL,
             needs=IMAGES,
         ),
     ] = False
 
     @property
     def is_video(self) -> bool:
-        """Whether the input has frames: a video, a camera or a stream."""
+        """Whether the input is a video, a camera or a stream."""
         return False
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Limits of what is reported, as far as they are given."""
+        """The given limits on the reported people, as keyword arguments of the predictor."""
         return {}
 
     def open_executor(self, results_dir: Path) -> Executor:
-        """Open what runs the model over images.
+        """Open the executor that runs the model on images.
 
-        The model is opened here in any case: what is wrong with it is reported before other
+        The model is always opened in this process too, so that errors are reported before other
         processes start.
 
         Args:
             results_dir: Folder of the results.
 
         Raises:
-            BodyPoseNetError: The spec, the model or an option is wrong.
+            BodyPoseNetError: The spec, the model or an option is invalid.
         """
         if self.overwrite and not self.ray:
-            raise BodyPoseNetError("--overwrite: is for --ray", "Leave it out.")
+            raise BodyPoseNetError("--overwrite: only works with --ray", "Omit it.")
         predictor = self.open_predictor()
         if self.ray:
             return self._open_cluster(self.ray, predictor, results_dir / "parts")
@@ -249,7 +253,7 @@ class ManyImagesOptions(ModelOptions):
 
 
 def _manifest(predictor: Predictor) -> dict[str, Any]:
-    """What the poses in an image depend on, beside the image and what is done with it."""
+    """Return everything that the poses in an image depend on, except for the image."""
     from bodyposenet.inference.models import find_model
 
     spec, engine = predictor.spec, cast("ModelEngine", predictor.engine)
@@ -257,7 +261,7 @@ def _manifest(predictor: Predictor) -> dict[str, Any]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": digest,
-        "description": asdict(engine.description),  # by the train spec, where the file has none
+        "description": asdict(engine.description),  # from the train spec if the file has none
         "inference spec": spec.model_dump(mode="json", exclude={"model_path", "train_spec"}),
         "engine": engine.name,
     }

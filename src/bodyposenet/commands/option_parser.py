@@ -1,4 +1,4 @@
-"""Command-line parser built from the options class of a command."""
+"""Command-line parser that is built from the options class of a command."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class OptionParser(argparse.ArgumentParser):
     Args:
         program: Name of the command, as in `bpnet train`.
         description: Text above the flags in `--help`.
-        *kinds: Options classes whose fields are flags; of fields with the same name the first
-            counts.
-        unlisted: Names of fields that `--help` leaves out.
+        *kinds: Options classes whose fields become flags; the first of two fields with the same
+            name is used.
+        unlisted: Names of fields that `--help` omits.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class OptionParser(argparse.ArgumentParser):
                     self._add(field, listed=field.name not in unlisted)
 
     def parse(self, argv: Sequence[str]) -> Mapping[str, Any]:
-        """Parse arguments; a mistyped flag is reported before one that is therefore missing.
+        """Parse arguments. A mistyped flag is reported before a missing one.
 
         Args:
             argv: Arguments of the command.
 
         Returns:
-            Field name -> text, list of texts or truth value, of the flags that are given.
+            Field name -> string, list of strings or bool, of the flags that are given.
 
         Raises:
             BodyPoseNetError: A flag is unknown or missing, or a value is not one of its choices.
@@ -58,15 +58,15 @@ class OptionParser(argparse.ArgumentParser):
         values, rest = self.parse_known_args(argv)
         self._check_flags(word for word in rest if word.startswith("-"))
         if rest:
-            more = f", like {len(rest) - 1} more" if rest[1:] else ""
+            more = f" (and {len(rest) - 1} more)" if rest[1:] else ""
             raise BodyPoseNetError(
-                f"{rest[0]}: belongs to no flag{more}",
-                f"Give the folder in place of many files; see {self.prog} --help.",
+                f"unexpected argument: {rest[0]}{more}",
+                f"To process many files, give their folder; see {self.prog} --help.",
             )
         return vars(values)
 
     def error(self, message: str) -> NoReturn:
-        """Report a mistake that argparse has found.
+        """Raise an error that argparse reports.
 
         Raises:
             BodyPoseNetError: Always.
@@ -98,16 +98,16 @@ class OptionParser(argparse.ArgumentParser):
         target.add_argument(*field.flags, **settings)
 
     def _check_flags(self, words: Iterable[str]) -> None:
-        known = self._option_string_actions  # argparse tells its flags nowhere else
+        known = self._option_string_actions  # argparse has no public list of its flags
         for flag in (word.partition("=")[0] for word in words):
             if flag not in known and flag != "--":
                 close = closest(flag, known)
                 hint = f"Did you mean {close[0]}? " if close else ""
-                raise BodyPoseNetError(f"there is no flag {flag}", f"{hint}See {self.prog} --help.")
+                raise BodyPoseNetError(f"unknown flag: {flag}", f"{hint}See {self.prog} --help.")
 
 
 def _help(field: OptionField) -> str:
-    """The option's sentence, with its default and its condition where the text lacks them."""
+    """Return the help text of an option, with its default and the condition of its use."""
     option, default = field.option, field.default
     text = option.help.replace("%", "%%")
     if not (field.is_required or default in (None, False, True, "", ()) or "efault" in text):

@@ -1,7 +1,8 @@
-"""Options of the commands: one frozen dataclass per command, for the command line and for Python.
+"""Framework of the commands' options: one frozen dataclass per command.
 
-A field's type, default and `Option` are all that is said about an option: argparse
-(`option_parser`), the Python functions (`command`) and the reference in the docs follow from them.
+Each option is defined once, by the type, the default and the `Option` of a field. The command-line
+parser (`option_parser`), the Python functions (`command`) and the reference in the documentation
+are derived from it.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Need:
-    """Condition under which options have an effect.
+    """Condition under which an option has an effect.
 
     Args:
-        words: The condition in words, as in `--data_type int8`.
-        is_met: Whether the options of a command meet it.
+        words: Description of the condition, such as `--data_type int8`.
+        is_met: Function that tests the options of a command.
     """
 
     words: str
@@ -61,18 +62,19 @@ class Need:
 
 
 class Option:
-    """Documentation of a field, and its form on the command line.
+    """Help text of an options field, and its flags.
 
     Args:
-        *flags: Flags; by default `--` and the field's name, which also follows short flags.
-        help: One sentence.
+        *flags: Flags of the command line. If none starts with `--`, `--` and the field's name is
+            added.
+        help: Help text, one sentence or two.
         metavar: Placeholder of the value in `--help`.
         group: Heading under which `--help` lists the option.
         needs: Condition under which the option has an effect; see `ignored_options`.
-        empty: Value of the flag without a value, as in `-k` before an unset variable.
-        nargs: Number of values behind the flag as in argparse, `+` or `*`; None: one.
-        hidden: Python only: there is no flag.
-        cli_only: Command line only: the Python function does not take it.
+        empty: Value if the flag is given without one, as in `-k $KEY` with an unset variable.
+        nargs: Number of values as in argparse, `+` or `*`; or None for one value.
+        hidden: Whether the option is for Python only, without a flag.
+        cli_only: Whether the option is for the command line only, without a keyword argument.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Option:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def options_class(cls: type[Kind]) -> type[Kind]:
-    """Make a class a frozen dataclass with keyword-only, validated fields."""
+    """Turn a class into a frozen dataclass with keyword-only, validated fields (decorator)."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     make = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=config)
     return cast("type[Kind]", make(cls))
@@ -116,7 +118,7 @@ class CommandOptions:
 
     @property
     def prints_results(self) -> bool:
-        """Whether the results themselves go to standard output, and all else elsewhere."""
+        """Whether results go to standard output, and the summary to standard error."""
         return False
 
 
@@ -124,7 +126,7 @@ class CommandResult(Protocol):
     """Result of a command."""
 
     def summary(self) -> str:
-        """Describe the result for people, in lines of text; empty if there is nothing to say."""
+        """Return a summary as lines of text, possibly empty."""
         ...
 
 
@@ -133,7 +135,8 @@ class Command(Protocol, Generic[Parameters, Result]):
 
     Attributes:
         options: Class of its options.
-        run: Runs it with its options as one value, and leaves a result's `error` to the caller.
+        run: Function that runs the command with an instance of `options`. An `error` of its result
+            is not raised.
     """
 
     options: type[CommandOptions]
@@ -143,9 +146,8 @@ class Command(Protocol, Generic[Parameters, Result]):
         """Run the command with its options as keyword arguments.
 
         Raises:
-            BodyPoseNetError: An option is unknown, missing or wrong; what the command's own
-                function raises; a missing package, a file that cannot be used, or too little
-                memory.
+            BodyPoseNetError: An option is unknown, missing or invalid; the command fails; a
+                package is missing, a file cannot be used, or there is not enough memory.
         """
         ...
 
@@ -153,10 +155,11 @@ class Command(Protocol, Generic[Parameters, Result]):
 def command(
     options: Callable[Parameters, Options],
 ) -> Callable[[Callable[[Options], Result]], Command[Parameters, Result]]:
-    """Make a function of options a Python function with these options as keyword arguments.
+    """Turn a function of an options object into one with keyword arguments (decorator).
 
     Args:
-        options: Class of the options. Its fields become the signature, their help the docstring.
+        options: Class of the options. Its fields define the signature, their help texts the
+            docstring.
     """
     kind = cast("type[Options]", options)
 
@@ -193,9 +196,9 @@ class OptionField:
     Args:
         name: Keyword argument in Python.
         option: Its `Option`.
-        hint: Its type without metadata, as in `int | None`.
-        type: The same without None; `str` in place of a union of types.
-        default: Its default value; `MISSING` if it is required.
+        hint: Type without metadata, such as `int | None`.
+        type: The same without None; `str` for a union of types.
+        default: Default value, or `MISSING` if the option is required.
     """
 
     name: str
@@ -206,7 +209,7 @@ class OptionField:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Flags on the command line, short ones first."""
+        """All flags, short ones first."""
         flags = self.option.flags
         if any(flag.startswith("--") for flag in flags):
             return flags
@@ -219,18 +222,18 @@ class OptionField:
 
     @property
     def is_required(self) -> bool:
-        """Whether there is no default."""
+        """Whether the option has no default."""
         return self.default is MISSING
 
     @property
     def choices(self) -> tuple[Any, ...] | None:
-        """Values that may be given; None if these are not listed."""
+        """The allowed values, or None if the type does not list them."""
         return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else None
 
 
 @functools.cache
 def option_fields(kind: type[Any]) -> tuple[OptionField, ...]:
-    """List the options of a class: its own in their order, then those of its bases."""
+    """Return the options of a class: its own in their order, then those of its bases."""
     hints, plain = typing.get_type_hints(kind, include_extras=True), typing.get_type_hints(kind)
     by_name = {field.name: field for field in fields(kind)}
     order = dict.fromkeys(
@@ -244,15 +247,15 @@ def build(
     values: Mapping[str, Any],
     name_of: Callable[[OptionField], str] = lambda field: field.name,
 ) -> Options:
-    """Check values and make options of them.
+    """Create an options object from values.
 
     Args:
         kind: Class of the options.
-        values: Field name -> value; text is converted to numbers.
-        name_of: Name of an option in errors.
+        values: Field name -> value; strings are converted to numbers.
+        name_of: Function that returns the name of an option for error messages.
 
     Raises:
-        BodyPoseNetError: An option is missing, or a value is wrong.
+        BodyPoseNetError: An option is missing, or a value is invalid.
     """
     by_name = {field.name: field for field in option_fields(kind)}
     try:
@@ -264,7 +267,7 @@ def build(
 
 
 def ignored_options(options: CommandOptions) -> Iterator[tuple[OptionField, Need]]:
-    """Find options that differ from their defaults but have no effect, with what they need."""
+    """Yield options that differ from their defaults but have no effect, with their conditions."""
     for field in option_fields(type(options)):
         need = field.option.needs
         if need is None or need.is_met(options):
@@ -274,7 +277,7 @@ def ignored_options(options: CommandOptions) -> Iterator[tuple[OptionField, Need
 
 
 def to_argv(options: CommandOptions) -> list[str]:
-    """Write options as arguments of the command line; those with their defaults are left out."""
+    """Convert options to command-line arguments; those with default values are omitted."""
     argv: list[str] = []
     for field in option_fields(type(options)):
         value = getattr(options, field.name)
@@ -293,7 +296,7 @@ def to_argv(options: CommandOptions) -> list[str]:
 
 
 def command_line(name: str, options: CommandOptions) -> str:
-    """Write a command as one would type it in a shell."""
+    """Return the command line of a command with options, quoted for a shell."""
     return shlex.join(["bpnet", name, *to_argv(options)])
 
 
@@ -305,7 +308,7 @@ def _option_field(field: Field[Any], hint: Any, plain: Any) -> OptionField:
 
 
 def _without_none(hint: Any) -> Any:
-    """`int` of `int | None`; unions of more types, such as `StrPath`, become `str`."""
+    """Return `int` for `int | None`, and `str` for unions of more types, such as `StrPath`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         rest = [_without_none(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         return rest[0] if len(rest) == 1 else str
@@ -313,7 +316,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """Pydantic keeps the default in a field of its own where one is used."""
+    """Return the default of a field, which is nested if pydantic's Field is used."""
     default = field.default
     if isinstance(default, FieldInfo):
         return MISSING if default.is_required() else default.get_default()
@@ -321,21 +324,21 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Describe what is wrong with a value, after the option's name."""
+    """Describe a validation error; the text follows the option's name."""
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "missing" | "missing_keyword_only_argument" if len(error["loc"]) == 1:
             return " is missing"
         case "greater_than_equal":
-            expected = f"at least {context['ge']:g}"
+            expected = f"must be at least {context['ge']:g}"
         case "greater_than":
             expected = f"must be greater than {context['gt']:g}"
         case "less_than_equal":
-            expected = f"at most {context['le']:g}"
+            expected = f"must be at most {context['le']:g}"
         case "less_than":
             expected = f"must be less than {context['lt']:g}"
         case "literal_error":
-            expected = f"choose from {context['expected']}"
+            expected = f"must be {context['expected']}"
         case _:
             expected = error["msg"].removeprefix("Value error, ")
     shown = f" {value}" if isinstance(value, str | int | float | Path) else f" {value!r}"
@@ -345,10 +348,10 @@ def _problem(error: ErrorDetails) -> str:
 def _check_keywords(
     name: str, kind: type[Any], positional: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that a command's Python function does not take.
+    """Reject arguments that a command's Python function does not accept.
 
     Raises:
-        BodyPoseNetError: An argument is positional, or no option has its name.
+        BodyPoseNetError: An argument is positional, or there is no option of its name.
     """
     known = [field.name for field in option_fields(kind) if not field.option.cli_only]
     if positional:
@@ -365,7 +368,7 @@ def _check_keywords(
 def _name_keywords(kind: type[Any], text: str) -> str:
     """Replace the flags of a command in a text by the names of its keyword arguments.
 
-    A text that tells what to type in a shell stays as it is: its flags are of that command.
+    Texts that contain a shell command are returned unchanged.
     """
     if _COMMAND.search(text):
         return text
@@ -374,7 +377,7 @@ def _name_keywords(kind: type[Any], text: str) -> str:
 
 
 def _signature(kind: type[Any], work: Callable[..., Any]) -> inspect.Signature:
-    """Signature of a command's Python function."""
+    """Return the signature of a command's Python function."""
     parameters = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, annotation=field.hint,
@@ -388,7 +391,7 @@ def _signature(kind: type[Any], work: Callable[..., Any]) -> inspect.Signature:
 
 
 def _docstring(text: str, kind: type[Any]) -> str:
-    """The function's docstring with an `Args` section made of the options' help."""
+    """Return the function's docstring with an `Args` section of the options' help texts."""
     summary, raises, rest = inspect.cleandoc(text).partition("\nRaises:")
     lines = [summary.rstrip(), "", "Args:"]
     lines += [

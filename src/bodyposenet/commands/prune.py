@@ -1,7 +1,7 @@
 """Remove the filters with the smallest norms from a trained model: `bpnet prune -m IN -o OUT`.
 
-The pruned model is smaller and less accurate; train it again, with its path as
-pretrained_weights and load_graph: true.
+The pruned model is smaller and less accurate. Retrain it: set pretrained_weights in the train spec
+to its path, and load_graph to true.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from bodyposenet.pruning.threshold_rule import Ranking
 
 _EXTENSIONS = (".tlt", ".hdf5")
-"""Of the pruned model: ours, and the one that TAO's specs for retraining name."""
+"""Extensions of the pruned model; TAO's specs for retraining use the second one."""
 
 _THRESHOLD = 0.1
-_REMOVED = "what is removed"
+_PRUNING = "pruning"
 
 
 @options_class
 class PruneOptions(KeyOptions):
-    """Options of `prune` (TAO reference, section 1.6), and a wanted share of the compute."""
+    """Options of `prune`: those of TAO (TAO reference, section 1.6), and a compute budget."""
 
     model: Annotated[
         StrPath, Option("-m", help="Model to prune (.tlt, or .hdf5 of TAO 5).", metavar="FILE")
@@ -44,69 +44,71 @@ class PruneOptions(KeyOptions):
         StrPath,
         Option(
             "-o",
-            help="Pruned model (.tlt; also under a name in .hdf5, as in TAO's specs).",
+            help="Pruned model (.tlt). A name in .hdf5, as in TAO's specs, is accepted.",
             metavar="FILE",
         ),
     ]
     results_dir: Annotated[
         StrPath | None,
-        Option("-r", help="Folder of status.json; default: that of the output.", metavar="DIR"),
+        Option("-r", help="Folder of status.json. Default: that of the output.", metavar="DIR"),
     ] = None
     overwrite: Annotated[bool, Option(help="Replace the output file if it exists.")] = False
-    verbose: Annotated[bool, Option("-v", help="Show the norms of every layer's filters.")] = False
+    verbose: Annotated[bool, Option("-v", help="Print the filter norms of every layer.")] = False
     normalizer: Annotated[
         Normalizer,
         Option(
             "-n",
-            help="What a filter's norm is divided by: the largest of its layer, or all of them "
-            "together.",
-            group=_REMOVED,
+            help="Normalization of the filter norms of a layer: divided by the largest one (max) "
+            "or by their L2 norm (L2).",
+            group=_PRUNING,
         ),
     ] = "max"
     equalization_criterion: Annotated[
         Equalization,
         Option(
-            "-eq", help="How layers that must keep the same filters agree on them.", group=_REMOVED
+            "-eq",
+            help="How to combine the norms of layers that must keep the same filters.",
+            group=_PRUNING,
         ),
     ] = "union"
     pruning_granularity: Annotated[
         int,
         Field(ge=1),
-        Option("-pg", help="Layers keep multiples of N filters.", metavar="N", group=_REMOVED),
+        Option("-pg", help="Keep a multiple of N filters per layer.", metavar="N", group=_PRUNING),
     ] = 8
     pruning_threshold: Annotated[
         float | None,
         Field(ge=0),
         Option(
             "-pth",
-            help=f"Filters with a larger norm stay. Default: {_THRESHOLD}, as in TAO.",
+            help=f"Keep filters whose norm is above X. Default: {_THRESHOLD}, as in TAO.",
             metavar="X",
-            group=_REMOVED,
+            group=_PRUNING,
         ),
     ] = None
     min_num_filters: Annotated[
         int,
         Field(ge=1),
-        Option("-nf", help="Layers keep at least N filters.", metavar="N", group=_REMOVED),
+        Option("-nf", help="Keep at least N filters per layer.", metavar="N", group=_PRUNING),
     ] = 16
     excluded_layers: Annotated[
         tuple[str, ...],
         Option(
             "-el",
-            help="Layers that keep all filters; the outputs always do.",
+            help="Layers that are not pruned, in addition to the output layers.",
             metavar="LAYER",
             nargs="*",
-            group=_REMOVED,
+            group=_PRUNING,
         ),
     ] = ()
     target_macs: Annotated[
         float | None,
         Field(gt=0, lt=1),
         Option(
-            help="In place of a threshold: share of the multiply-accumulates that may be left; "
-            "0.3 leaves 30 %.",
+            help="Share of the multiply-accumulate operations to keep, instead of a threshold: "
+            "0.3 keeps 30 %.",
             metavar="SHARE",
-            group=_REMOVED,
+            group=_PRUNING,
         ),
     ] = None
 
@@ -116,10 +118,10 @@ class PruneResult:
     """A pruned model.
 
     Args:
-        model: The file that was written.
-        threshold: Filters with a larger norm have stayed.
+        model: The pruned model.
+        threshold: Filters with a norm above it were kept.
         out_channels: Number of filters of each convolution after pruning, by layer name.
-        table: Lines of a table of the layers, before and after.
+        table: Lines of a table of the layers, before and after pruning.
     """
 
     model: Path
@@ -138,7 +140,7 @@ class PruneResult:
         return self.out_channels
 
     def summary(self) -> str:
-        """The table, and what was written."""
+        """Return the table, the model file and the threshold."""
         written = f"written: {self.model}, pruned at the threshold {self.threshold!r}"
         return "\n".join([*self.table, written])
 
@@ -151,7 +153,7 @@ def prune(options: PruneOptions) -> PruneResult:
         >>> bodyposenet.prune(model="model.tlt", output_file="pruned.tlt", target_macs=0.3)
 
     Raises:
-        BodyPoseNetError: An option or the model is wrong, the output file exists, or no filter
+        BodyPoseNetError: An option or the model is invalid, the output file exists, or no filter
             would be removed.
     """
     from bodyposenet.model.checkpoint import model_header, named_tensors, read_model, write_tensors
@@ -161,7 +163,8 @@ def prune(options: PruneOptions) -> PruneResult:
 
     if options.pruning_threshold is not None and options.target_macs is not None:
         raise BodyPoseNetError(
-            "--pruning_threshold and --target_macs: one of them sets the other", "Give only one."
+            "--pruning_threshold and --target_macs: only one of them is allowed",
+            "Omit one of them.",
         )
     key, output = options.read_key(), _output_file(options)
     with StatusFile(options.results_dir or output.parent) as status:
@@ -178,28 +181,28 @@ def prune(options: PruneOptions) -> PruneResult:
             logger.info("%s", "\n".join(lines))
             raise BodyPoseNetError(
                 f"no filter would be pruned at the threshold {threshold:g}, so nothing is written: "
-                f"the least norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
+                f"the smallest norm is {ranking.norms()[0]:.3g}, and layers keep multiples of "
                 f"{pruning_options.granularity}",
-                "Give a larger --pruning_threshold (-v shows the norms), or --target_macs, the "
-                "share of the compute that may be left.",
+                "Give a larger --pruning_threshold (-v prints the norms), or --target_macs, the "
+                "share of the compute to keep.",
             )
         narrowed = model_header(pruned, epoch=header["epoch"], spec=header["spec"])
         narrowed["pruned"] = asdict(pruning_options) | {"threshold": threshold}
         write_tensors(output, narrowed, named_tensors(pruned), key=key)
         if output.suffix.lower() == ".hdf5":
-            logger.info("%s has the format of .tlt files: Keras and TAO cannot read it", output)
+            logger.info("%s has the format of .tlt files, which Keras and TAO cannot read", output)
         status.write("RUNNING", f"pruned {output}")
     return PruneResult(output, threshold, pruned.out_channels(), tuple(lines))
 
 
 def _output_file(options: PruneOptions) -> Path:
-    """The file to write, with the extension that its name lacks."""
+    """Return the path of the output file, with the default extension if it has none."""
     output = Path(options.output_file)
     if not output.suffix:
         output = output.with_suffix(_EXTENSIONS[0])
     if output.suffix.lower() not in _EXTENSIONS:
         raise BodyPoseNetError(
-            f"{output}: only {' and '.join(_EXTENSIONS)} files are written",
+            f"{output}: the extension must be {' or '.join(_EXTENSIONS)}",
             f"Give -o a name that ends in {_EXTENSIONS[0]}.",
         )
     refuse_existing(output, overwrite=options.overwrite)

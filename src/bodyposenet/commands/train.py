@@ -1,7 +1,7 @@
 """Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY --gpus N`.
 
-Run again with the same arguments, it continues where it was saved last. Under torchrun, on one
-machine or several, the same command joins the processes that it finds.
+The same command resumes an interrupted training from the state that was saved last. It can also
+be started with torchrun, on one machine or several.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ class TrainOptions(KeyOptions):
         StrPath | None,
         Option(
             "-r",
-            help="Folder of checkpoints and results; default: checkpoint_dir of the spec.",
+            help="Folder of checkpoints and results. Default: checkpoint_dir of the spec.",
             metavar="DIR",
         ),
     ] = None
     gpus: Annotated[
         int,
         Field(ge=1),
-        Option(help="GPUs to train on; 1 runs on the CPU without one.", metavar="N"),
+        Option(help="Number of GPUs. With 1, the CPU is used if there is none.", metavar="N"),
     ] = 1
-    use_amp: Annotated[bool, Option(help="Train in mixed precision.")] = False
+    use_amp: Annotated[bool, Option(help="Train with automatic mixed precision.")] = False
     multi_node: Annotated[
         bool,
         Option(
             "--multi-node",
-            help="One of several machines: torchrun must have started this command on each.",
+            help="Train on several machines; the command must be started with torchrun on each.",
         ),
     ] = False
 
@@ -59,7 +59,7 @@ class TrainResult:
     Args:
         model: The final model's file.
         results_dir: Folder with the checkpoints, TensorBoard events and the report.
-        metrics: Figures of the last validation by name; empty without one.
+        metrics: Metrics of the last validation by name; empty if there was none.
     """
 
     model: Path
@@ -67,20 +67,20 @@ class TrainResult:
     metrics: dict[str, float]
 
     def summary(self) -> str:
-        """Nothing: the log has told of the run, and of the final model."""
+        """Return an empty text: the log contains the results."""
         return ""
 
 
 @command(TrainOptions)
 def train(options: TrainOptions) -> TrainResult:
-    """Train a network; with the same arguments, continue where the training was saved last.
+    """Train a network, or resume an interrupted training with the same arguments.
 
     Example:
         >>> bodyposenet.train(experiment_spec_file="train.yaml", results_dir="results")
 
     Raises:
-        BodyPoseNetError: The spec, the data, the results folder or a GPU is at fault.
-        Stopped: A signal asked for the end; the exact position is saved.
+        BodyPoseNetError: The spec, the data, the results folder or a GPU cannot be used.
+        Stopped: A signal stopped the training; its exact state is saved.
     """
     from bodyposenet.specs.training import TrainSpec
 
@@ -88,7 +88,7 @@ def train(options: TrainOptions) -> TrainResult:
     chosen = options.results_dir or spec.checkpoint_dir
     if chosen is None:
         spec.fail(
-            "checkpoint_dir", "is missing", "Give a results folder with -r, or write it here."
+            "checkpoint_dir", "is missing", "Give a results folder with -r, or set it in the spec."
         )
     results_dir = make_directory(chosen)
     from bodyposenet.training import loop
@@ -121,14 +121,14 @@ def _launch(options: TrainOptions) -> None:
 
     if options.multi_node:
         raise BodyPoseNetError(
-            "--multi-node: no launcher has started this command",
+            "--multi-node: the command was not started with torchrun",
             "Start it on every machine with torchrun --nnodes N --nproc_per_node GPUS "
             "--rdzv_backend c10d --rdzv_endpoint HOST:29500 -m bodyposenet.cli train ...",
         )
     if not options.key:
         launch_processes(options.gpus, to_argv(options))
         return
-    # In the environment, as other users see the arguments in the list of processes.
+    # In the environment: other users can read the arguments in the process list.
     before = os.environ.get(KEY_VARIABLE)
     os.environ[KEY_VARIABLE] = options.key
     try:
