@@ -1,4 +1,4 @@
-"""Every array of the records of real photos equals an independent calculation from the JSON."""
+"""Records of COCO photos equal an independent computation from the annotation file."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from bodyposenet.skeleton import COCO_JOINTS
 
 pytestmark = pytest.mark.shared_data
 
-LEAST_KEYPOINTS, LEAST_AREA, LEAST_DISTANCE = 5, 32 * 32, 0.3
+MIN_KEYPOINTS, MIN_AREA, MIN_DISTANCE = 5, 32 * 32, 0.3
 
 
 def write_spec(shared, tmp_path):
@@ -32,21 +32,20 @@ def write_spec(shared, tmp_path):
     return path
 
 
-def main_persons(people):
+def anchor_persons(people):
     chosen = []
     for index, person in enumerate(people):
         x, y, w, h = person["bbox"]
         far = all(
-            math.hypot(x + w / 2 - (a + c / 2), y + h / 2 - (b + d / 2))
-            >= LEAST_DISTANCE * max(c, d)
+            math.hypot(x + w / 2 - (a + c / 2), y + h / 2 - (b + d / 2)) >= MIN_DISTANCE * max(c, d)
             for a, b, c, d in (people[other]["bbox"] for other in chosen)
         )
-        if person["num_keypoints"] >= LEAST_KEYPOINTS and person["area"] >= LEAST_AREA and far:
+        if person["num_keypoints"] >= MIN_KEYPOINTS and person["area"] >= MIN_AREA and far:
             chosen.append(index)
     return chosen
 
 
-def test_records_of_real_photos(shared, tmp_path, run_bpnet):
+def test_records_of_coco_photos(shared, tmp_path, run_bpnet):
     spec = write_spec(shared, tmp_path)
     result = run_bpnet("dataset_convert", "-d", spec, "-o", tmp_path / "out" / "smoke")
     assert result.code == 0, result.err
@@ -59,11 +58,11 @@ def test_records_of_real_photos(shared, tmp_path, run_bpnet):
     expected = set()
     for image in content["images"]:
         people = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-        for main in main_persons(people):
-            expected.add((image["id"], main))
-            others = [p for i, p in enumerate(people) if i != main and p["num_keypoints"]]
-            order = [people[main], *others]
-            record = records[image["id"], main]
+        for anchor in anchor_persons(people):
+            expected.add((image["id"], anchor))
+            others = [p for i, p in enumerate(people) if i != anchor and p["num_keypoints"]]
+            order = [people[anchor], *others]
+            record = records[image["id"], anchor]
             boxes = np.array([person["bbox"] for person in order])
             joints = np.array([person["keypoints"] for person in order], float).reshape(-1, 17, 3)
             np.testing.assert_array_equal(record.joints, joints)

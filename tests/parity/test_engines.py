@@ -1,4 +1,4 @@
-"""One model on PyTorch, ONNX Runtime and OpenVINO: the same maps, poses and AP."""
+"""PyTorch, ONNX Runtime and OpenVINO give the same maps, poses and AP."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from bodyposenet.specs.inference import InferenceSpec
 
 @pytest.fixture(scope="module")
 def engines(exported):
-    """The model on every engine, also in float16 and bfloat16."""
+    """The model on each engine, also in float16 and bfloat16."""
     half = exported / "half.onnx"
     half.write_bytes(to_float16((exported / "model.onnx").read_bytes()))
     names = {
@@ -31,11 +31,11 @@ def engines(exported):
     }
 
 
-def largest_gap(ours, theirs):
+def max_relative_difference(found, expected):
     return max(
         np.abs(a - b).max() / np.abs(b).max()
-        for mine, other in zip(ours, theirs, strict=True)
-        for a, b in ((mine.heatmaps, other.heatmaps), (mine.pafs, other.pafs))
+        for one, other in zip(found, expected, strict=True)
+        for a, b in ((one.heatmaps, other.heatmaps), (one.pafs, other.pafs))
     )
 
 
@@ -51,28 +51,28 @@ def noise(*shape):
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize("shape", [(1, 64, 96), (3, 48, 40), (2, 61, 131), (1, 1, 1)])
-def test_the_same_maps_at_any_size(engines, engine, shape):
+def test_maps_are_the_same_at_any_size(engines, engine, shape):
     pixels = noise(*shape)
     expected = engines["pytorch"].infer(pixels)
-    assert largest_gap(engines[engine].infer(pixels), expected) < 1e-4
+    assert max_relative_difference(engines[engine].infer(pixels), expected) < 1e-4
 
 
-def test_the_same_poses_and_ap(engines, drawn_dataset):
+def test_poses_and_ap_are_the_same(engines, drawn_dataset):
     expected = evaluate(engines["pytorch"], drawn_dataset)
-    assert expected.accuracy.ap > 0.3  # it has learned these images
+    assert expected.accuracy.ap > 0.3  # the model is trained on these images
     for engine in ("onnx", "openvino"):
         found = evaluate(engines[engine], drawn_dataset)
         assert found.accuracy.ap == pytest.approx(expected.accuracy.ap, abs=1e-6)
-        for ours, theirs in zip(found.results, expected.results, strict=True):
-            np.testing.assert_allclose(ours["keypoints"], theirs["keypoints"], atol=0.1)
-            assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+        for one, other in zip(found.results, expected.results, strict=True):
+            np.testing.assert_allclose(one["keypoints"], other["keypoints"], atol=0.1)
+            assert one["score"] == pytest.approx(other["score"], abs=1e-3)
 
 
 @pytest.mark.parametrize("engine", ["onnx half", "openvino half"])
 def test_float16_is_close(engines, engine, drawn_dataset):
     pixels = noise(2, 61, 131)
     expected, found = engines["pytorch"], engines[engine]
-    assert 0 < largest_gap(found.infer(pixels), expected.infer(pixels)) < 0.02
+    assert 0 < max_relative_difference(found.infer(pixels), expected.infer(pixels)) < 0.02
     ap = evaluate(found, drawn_dataset).accuracy.ap
     assert ap == pytest.approx(evaluate(expected, drawn_dataset).accuracy.ap, abs=0.05)
 
@@ -86,4 +86,4 @@ def test_float16_is_half_the_size(engines, exported):
 def test_bfloat16_is_close(engines, engine):
     pixels = noise(1, 64, 96)
     expected = engines["pytorch"].infer(pixels)
-    assert largest_gap(engines[engine].infer(pixels), expected) < 0.1
+    assert max_relative_difference(engines[engine].infer(pixels), expected) < 0.1

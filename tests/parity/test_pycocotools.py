@@ -1,4 +1,4 @@
-"""Our keypoint AP is pycocotools' to nine digits."""
+"""Keypoint AP equals that of pycocotools to nine digits."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ from bodyposenet.specs.pose import load_skeleton
 from ..evaluation.scenes import COCO, random_scene, read
 
 
-def reference_figures(annotations, results, image_ids=None):
+def reference_evaluation(annotations, results, image_ids=None):
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco.COCO()
         truth.dataset = copy.deepcopy(annotations)
@@ -33,29 +33,29 @@ def reference_figures(annotations, results, image_ids=None):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_figures_and_curves_are_the_same(seed):
+def test_metrics_and_curves_are_the_same(seed):
     annotations, results = random_scene(np.random.default_rng(seed), 40)
     assert any(one["iscrowd"] for one in annotations["annotations"])
     assert any(one["num_keypoints"] == 0 for one in annotations["annotations"])
     outcome = evaluate_poses(results, read(annotations), COCO_JOINTS, COCO)
-    expected = reference_figures(annotations, results)
+    expected = reference_evaluation(annotations, results)
     np.testing.assert_allclose(outcome.values, expected.stats, rtol=0, atol=1e-9)
     precision = expected.eval["precision"][:, :, 0, 0, 0]
     np.testing.assert_allclose(outcome.precision, precision, rtol=0, atol=1e-9)
     assert 0.05 < outcome.ap < 0.95
 
 
-def test_the_figures_of_some_images_are_the_same():
+def test_metrics_of_a_subset_are_the_same():
     annotations, results = random_scene(np.random.default_rng(9), 40)
     chosen = list(range(1, 19))
     results = [one for one in results if one["image_id"] in chosen]
     outcome = evaluate_poses(results, read(annotations)[:18], COCO_JOINTS, COCO)
-    expected = reference_figures(annotations, results, chosen).stats
+    expected = reference_evaluation(annotations, results, chosen).stats
     np.testing.assert_allclose(outcome.values, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.shared_data
-def test_the_figures_on_real_annotations_are_the_same(shared):
+def test_metrics_on_coco_annotations_are_the_same(shared):
     path = shared / "data/coco-person/annotations/person_keypoints_val.json"
     annotations = json.loads(path.read_text())
     rng = np.random.default_rng(0)
@@ -68,5 +68,5 @@ def test_the_figures_on_real_annotations_are_the_same(shared):
         results.append(one | {"keypoints": keypoints.ravel().tolist()})
     skeleton = load_skeleton("bpnet_18joints.json")
     outcome = evaluate_poses(results, load_coco(path, COCO_JOINTS), COCO_JOINTS, skeleton)
-    expected = reference_figures(annotations, results).stats
+    expected = reference_evaluation(annotations, results).stats
     np.testing.assert_allclose(outcome.values, expected, rtol=0, atol=1e-9)

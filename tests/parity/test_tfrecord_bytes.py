@@ -1,4 +1,4 @@
-"""A file of records, byte by byte: frames, checksums and messages, calculated independently."""
+"""TFRecord files equal an independent encoding of frames, checksums and messages."""
 
 import struct
 
@@ -81,7 +81,7 @@ def expected_example():
     return message(1, entries)
 
 
-def test_a_file_is_what_the_formats_say_byte_by_byte(tmp_path):
+def test_a_file_equals_the_expected_bytes(tmp_path):
     path = tmp_path / "records"
     write_records(path, [RECORD, RECORD])
     example = expected_example()
@@ -90,7 +90,7 @@ def test_a_file_is_what_the_formats_say_byte_by_byte(tmp_path):
     assert path.read_bytes() == frame + frame
 
 
-def test_the_independent_calculation_knows_published_values():
+def test_the_independent_encoding_equals_published_values():
     # RFC 3720, B.4: CRC-32C of 32 bytes of zeros; protobuf.dev, "Encoding": 150 and the key 08.
     crc = 0x8A9136AA
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
@@ -121,7 +121,7 @@ def test_the_tfrecord_package_reads_the_file(tmp_path):
     assert bytes(rows[2]["frame/image_path"]).decode() == RECORD.image_path
 
 
-def test_tensorflow_reads_the_file_and_we_read_tensorflows(tmp_path):
+def test_tensorflow_reads_our_files_and_we_read_its_messages(tmp_path):
     tensorflow = pytest.importorskip("tensorflow")
     path = tmp_path / "records"
     write_records(path, [RECORD, RECORD])

@@ -1,1 +1,1 @@
-"""Data: COCO annotations, masks, TFRecords, training samples and drawn people."""
+"""Datasets: COCO annotations, masks, TFRecords, augmentation and training samples."""

@@ -1,4 +1,4 @@
-"""`mode: tao` = the original's way with numpy and OpenCV, keypoint by keypoint."""
+"""`mode: tao` gives the keypoints of a direct implementation of TAO with NumPy and OpenCV."""
 
 import numpy as np
 import pytest
@@ -25,16 +25,16 @@ FACTORS = [(1, 1), (2, 2), (4, 4), (8, 8), (8, 4)]
 NOISE = [0.0, 0.02, 0.05, 0.1]
 
 
-# OpenCV adds in single precision, in another order on each machine. Where two pixels differ by less
-# than that, in one of some 200,000 keypoints, its rounding decides which of them is the peak.
-MOST_TIES = 1
+# OpenCV adds float32 numbers, in an order that depends on the machine. If two pixels differ by less
+# than the rounding error, as in one of about 200,000 keypoints, either can be the peak.
+MAX_TIES = 1
 
 
 def assert_equal(maps: Maps, skeleton, factors=(8, 8), thresholds=(0.1, 0.05)):
     poses = decode(maps, skeleton, DecodingOptions("tao", *thresholds, factors))
     expected = decode_like_original(maps, skeleton, *thresholds, factors)
     ties = count_differing_keypoints(poses, expected)
-    assert ties <= MOST_TIES
+    assert ties <= MAX_TIES
     if ties:
         return poses
     np.testing.assert_allclose(poses.keypoint_scores, expected.keypoint_scores, atol=1e-5)
@@ -44,7 +44,7 @@ def assert_equal(maps: Maps, skeleton, factors=(8, 8), thresholds=(0.1, 0.05)):
 
 @pytest.mark.parametrize("factors", FACTORS)
 @pytest.mark.parametrize("noise", NOISE)
-def test_people_among_noise(factors, noise):
+def test_people_in_noise(factors, noise):
     rng = np.random.default_rng(round(noise * 100))
     for people, cells in zip((0, 2, 9, 30), CELLS, strict=True):
         poses = assert_equal(make_synthetic_maps(rng, TAO, people, cells, noise), TAO, factors)
@@ -71,7 +71,7 @@ def test_other_thresholds(thresholds):
 
 @pytest.mark.parametrize("factors", FACTORS)
 @pytest.mark.parametrize("cells", [(2, 3), (5, 4), (40, 37)])
-def test_peaks_of_noise_to_the_border_and_beyond_the_cap(factors, cells):
+def test_peaks_at_the_border_and_above_the_maximum_number(factors, cells):
     heatmaps = np.random.default_rng(0).random((3, *cells), np.float32)
     axes = map(upsampled_axis, cells, factors)
     points, scores, first = find_peaks(heatmaps, 0.1, *axes)
@@ -82,7 +82,7 @@ def test_peaks_of_noise_to_the_border_and_beyond_the_cap(factors, cells):
 
 
 @pytest.mark.parametrize("cells", [(1, 1), (3, 1), (1, 4)])
-def test_maps_of_a_single_line_are_decoded(cells):
+def test_maps_of_a_single_row_or_column_are_decoded(cells):
     rng = np.random.default_rng(0)
     maps = Maps(rng.random((19, *cells), np.float32), rng.random((38, *cells), np.float32))
     assert np.isfinite(decode(maps, TAO, DecodingOptions("tao")).scores).all()
@@ -99,22 +99,22 @@ def test_a_plateau_without_upsampling_keeps_the_first_of_equal_peaks():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_assembly_of_random_connections(seed):
-    """Peaks that several bodies claim, joined and replaced parts."""
+    """With peaks shared by several people, merged people and replaced joints."""
     rng = np.random.default_rng(seed)
     skeleton = TAO if seed % 2 else random_skeleton(rng, 12)
     people, joints = 5, len(skeleton.joints)
     scores = rng.uniform(0.1, 1, joints * people).astype(np.float32)
-    connections, rows, strengths = [], [], []
+    connections, rows, connection_scores = [], [], []
     for limb, (start, end) in enumerate(skeleton.limbs):
         ends = rng.permutation(people) if rng.random() < 0.5 else np.arange(people)
         connections.append([])
         for a in np.flatnonzero(rng.random(people) < 0.7):
-            strengths.append(float(rng.random()))
+            connection_scores.append(float(rng.random()))
             rows.append((limb, start * people + a, end * people + ends[a]))
-            connections[-1].append(Connection(*map(int, rows[-1][1:]), strengths[-1]))
+            connections[-1].append(Connection(*map(int, rows[-1][1:]), connection_scores[-1]))
         connections[-1].sort(key=lambda connection: -connection.score)
     peaks = Peaks(np.repeat(np.arange(joints), people), np.zeros((len(scores), 2), int), scores)
-    bodies = connect_parts(connections, peaks, skeleton)
-    parts, totals = assemble(np.array(rows), np.array(strengths), scores, skeleton)
-    assert parts.tolist() == [body.parts for body in bodies]
-    np.testing.assert_allclose(totals, [body.total for body in bodies])
+    people_parts = connect_parts(connections, peaks, skeleton)
+    parts, totals = assemble(np.array(rows), np.array(connection_scores), scores, skeleton)
+    assert parts.tolist() == [person.parts for person in people_parts]
+    np.testing.assert_allclose(totals, [person.total for person in people_parts])

@@ -1,4 +1,4 @@
-"""One trained model as files of several forms: the same poses, whoever runs them."""
+"""Exported models give the same poses as the trained one, in every format and runtime."""
 
 import numpy as np
 import onnxruntime
@@ -17,14 +17,14 @@ from bodyposenet.specs.inference import InferenceSpec
 
 @pytest.fixture(scope="module")
 def files(exported, tmp_path_factory):
-    """The plain model, the deployable one, and both in float16."""
+    """Folder with the plain and the deployable ONNX file, each also in float16."""
     header, network = read_model(exported / "model.tlt", "key")
     contents = {
         "plain": (exported / "model.onnx").read_bytes(),
         "deployable": export_onnx(network, header, OnnxExportOptions(upsample_ratio=4)),
     }
     contents |= {f"{name} half": to_float16(content) for name, content in contents.items()}
-    folder = tmp_path_factory.mktemp("forms")
+    folder = tmp_path_factory.mktemp("models")
     for name, content in contents.items():
         (folder / f"{name}.onnx").write_bytes(content)
     return folder
@@ -40,31 +40,31 @@ def poses(engine, images):
     return [decode(maps, engine.skeleton) for maps in engine.infer(images)]
 
 
-def opened(path, engine="auto"):
+def load(path, engine="auto"):
     return open_engine(InferenceSpec(), str(path), "key", engine, 1)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize("name", ["plain", "deployable"])
-def test_the_same_poses(files, exported, images, name, engine):
-    expected = poses(opened(exported / "model.tlt"), images)
+def test_poses_are_the_same(files, exported, images, name, engine):
+    expected = poses(load(exported / "model.tlt"), images)
     assert sum(map(len, expected)) >= len(images)
-    found = poses(opened(files / f"{name}.onnx", engine), images)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert len(ours) == len(theirs)
-        np.testing.assert_allclose(ours.keypoints, theirs.keypoints, atol=0.01)
+    found = poses(load(files / f"{name}.onnx", engine), images)
+    for exported_poses, trained_poses in zip(found, expected, strict=True):
+        assert len(exported_poses) == len(trained_poses)
+        np.testing.assert_allclose(exported_poses.keypoints, trained_poses.keypoints, atol=0.01)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize("name", ["plain half", "deployable half"])
 def test_float16_moves_keypoints_by_less_than_half_a_pixel(files, exported, images, name, engine):
-    network, half = opened(exported / "model.tlt"), opened(files / f"{name}.onnx", engine)
+    network, half = load(exported / "model.tlt"), load(files / f"{name}.onnx", engine)
     found = compare(network, half, images, TOLERANCES["fp16"].pixels)
-    # A network that has seen six images for sixty steps is unsure of a few.
+    # The network was trained for sixty steps only; a few keypoints are close to the threshold.
     assert found.matched >= 0.95 * found.keypoints > 50
 
 
-def test_deployable_pafs_are_the_plain_ones_four_times_over(files):
+def test_deployable_pafs_are_upsampled_by_repetition(files):
     random = np.random.default_rng(0)
     inputs = random.uniform(-0.5, 0.5, (2, 64, 96, 3)).astype(np.float32)
     found = {}
