@@ -1,4 +1,4 @@
-"""Tests of examples/default_model/pseudo_labels.py, with fakes for both networks."""
+"""Tests of examples/default_model/detect_people.py, with fakes for both networks."""
 
 import runpy
 import sys
@@ -19,7 +19,7 @@ from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
-from examples.default_model import pseudo_labels
+from examples.default_model import detect_people
 
 SKELETON = load_skeleton("bpnet_18joints.json")
 OURS = [SKELETON.joints.index(joint) for joint in COCO_JOINTS]
@@ -60,13 +60,13 @@ class SecondNetwork:
     def __init__(self, monkeypatch, *poses):
         self.poses = list(poses)
         self.calls = 0
-        crop_affine = pseudo_labels.crop_affine
+        crop_affine = detect_people.crop_affine
 
         def watch(points):
             self.to_crop = crop_affine(points)
             return self.to_crop
 
-        monkeypatch.setattr(pseudo_labels, "crop_affine", watch)
+        monkeypatch.setattr(detect_people, "crop_affine", watch)
 
     def __call__(self, crop):
         assert crop.shape == (256, 256, 3)
@@ -87,7 +87,7 @@ def test_a_confirmed_person_gets_confident_keypoints(monkeypatch):
     second = body_at((102, 100))
     second[unsure, 2] = 0.3
     second[far, :2] += 60
-    refined = pseudo_labels.refine(poses, IMAGE, SecondNetwork(monkeypatch, second))
+    refined = detect_people.refine(poses, IMAGE, SecondNetwork(monkeypatch, second))
     assert HIGH < refined.scores[0] <= poses.scores[0]
     expected = points_at((101, 100))
     expected[unsure] = points_at((100, 100))[unsure]
@@ -101,7 +101,7 @@ def test_a_confirmed_person_gets_confident_keypoints(monkeypatch):
 def test_a_person_with_two_different_estimates_is_masked(monkeypatch):
     poses = people_at((100, 100))
     neighbor = SecondNetwork(monkeypatch, body_at((190, 100)))
-    refined = pseudo_labels.refine(poses, IMAGE, neighbor)
+    refined = detect_people.refine(poses, IMAGE, neighbor)
     assert LOW < refined.scores[0] < HIGH
     np.testing.assert_array_equal(refined.keypoints, poses.keypoints)
 
@@ -110,33 +110,33 @@ def test_crowds_are_masked_without_a_second_estimate(monkeypatch):
     crowd = (100, 100), (110, 102), (118, 98)
     poses = people_at(*crowd, (300, 100))
     second = SecondNetwork(monkeypatch, body_at((300, 100)))
-    refined = pseudo_labels.refine(poses, IMAGE, second)
+    refined = detect_people.refine(poses, IMAGE, second)
     assert second.calls == 1
     assert ((refined.scores > LOW) & (refined.scores < HIGH)).tolist() == [True] * 3 + [False]
     assert refined.scores[3] > HIGH
     np.testing.assert_array_equal(refined.keypoints[:3], poses.keypoints[:3])
-    np.testing.assert_array_equal(pseudo_labels.lower_crowds(poses).scores[:3], refined.scores[:3])
-    assert pseudo_labels.lower_crowds(poses).scores[3] == poses.scores[3]
+    np.testing.assert_array_equal(detect_people.lower_crowds(poses).scores[:3], refined.scores[:3])
+    assert detect_people.lower_crowds(poses).scores[3] == poses.scores[3]
 
 
 def test_two_people_side_by_side_are_no_crowd(monkeypatch):
     pair = (100, 100), (115, 100)
     second = SecondNetwork(monkeypatch, *map(body_at, pair))
-    assert (pseudo_labels.refine(people_at(*pair), IMAGE, second).scores > HIGH).all()
+    assert (detect_people.refine(people_at(*pair), IMAGE, second).scores > HIGH).all()
 
 
 def test_nobody_and_people_without_a_pose(monkeypatch):
     second = SecondNetwork(monkeypatch)
-    assert len(pseudo_labels.refine(Poses.empty(SKELETON), IMAGE, second)) == 0
+    assert len(detect_people.refine(Poses.empty(SKELETON), IMAGE, second)) == 0
     poses = people_at((100, 100))
     poses.keypoints[0, OURS[2:]] = np.nan
-    assert pseudo_labels.refine(poses, IMAGE, second).scores[0] < HIGH
+    assert detect_people.refine(poses, IMAGE, second).scores[0] < HIGH
     assert second.calls == 0
 
 
 def test_the_crop_is_a_square_around_the_person():
     points = points_at((100, 80))
-    to_crop = pseudo_labels.crop_affine(points)
+    to_crop = detect_people.crop_affine(points)
     middle = (points.min(0) + points.max(0)) / 2
     np.testing.assert_allclose(to_crop.apply(middle), [127.5, 127.5])
     longer = np.ptp(points, axis=0).max()
@@ -160,20 +160,20 @@ def write_thunder(path, poses):
 def test_thunder_returns_pixels_of_the_crop(tmp_path):
     answer = np.tile(np.float32([0.25, 0.5, 0.9]), (17, 1))
     write_thunder(tmp_path / "thunder.onnx", answer)
-    found = pseudo_labels.Thunder(tmp_path / "thunder.onnx")(np.zeros((256, 256, 3), np.uint8))
+    found = detect_people.Thunder(tmp_path / "thunder.onnx")(np.zeros((256, 256, 3), np.uint8))
     np.testing.assert_allclose(found, np.tile([127.5, 63.5, 0.9], (17, 1)), rtol=1e-6)
 
 
 def test_another_network_is_not_accepted_as_thunder():
     with pytest.raises(BodyPoseNetError, match=INT8_FILE):
-        pseudo_labels.Thunder(DEFAULT_MODEL_FOLDER / INT8_FILE)
+        detect_people.Thunder(DEFAULT_MODEL_FOLDER / INT8_FILE)
 
 
 def test_a_wrong_file_of_thunder_is_named(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     for name in ("missing.onnx", "broken.onnx"):
         with pytest.raises(BodyPoseNetError, match=name):
-            pseudo_labels.Thunder(tmp_path / name)
+            detect_people.Thunder(tmp_path / name)
 
 
 @pytest.mark.parametrize("refine", [True, False])
@@ -199,18 +199,18 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
         StandIn.spec = spec
         return StandIn()
 
-    monkeypatch.setattr(pseudo_labels, "open_engine", open_engine)
-    monkeypatch.setattr(pseudo_labels, "Predictor", make_predictor)
+    monkeypatch.setattr(detect_people, "open_engine", open_engine)
+    monkeypatch.setattr(detect_people, "Predictor", make_predictor)
     output = tmp_path / "people.json"
     flags = ["--images", str(photos), "-o", str(output), "-m", "model.onnx"]
     if refine:
-        to_crop = pseudo_labels.crop_affine(points_at((100, 100)))
+        to_crop = detect_people.crop_affine(points_at((100, 100)))
         answer = body_at((100, 100))
         answer[:, :2] = (to_crop.apply(answer[:, :2]) + 0.5)[:, ::-1] / 256
         write_thunder(tmp_path / "thunder.onnx", answer.astype(np.float32))
         flags += ["--refine", str(tmp_path / "thunder.onnx")]
-    monkeypatch.setattr(sys, "argv", ["pseudo_labels.py", *flags])
-    pseudo_labels.main()
+    monkeypatch.setattr(sys, "argv", ["detect_people.py", *flags])
+    detect_people.main()
     assert opened == ["model.onnx"]
     assert "4 people in 3 photos" in capsys.readouterr().out
 
@@ -238,9 +238,9 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
 def test_missing_files_end_with_an_error(flags, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("photo.png", IMAGE)
-    argv = ["pseudo_labels.py", "--images", ".", "-o", "people.json", *flags.split()]
+    argv = ["detect_people.py", "--images", ".", "-o", "people.json", *flags.split()]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(Path(pseudo_labels.__file__)), run_name="__main__")
+        runpy.run_path(str(Path(detect_people.__file__)), run_name="__main__")
     assert ended.value.code == 2
     assert message in capsys.readouterr().err

@@ -1,6 +1,6 @@
 r"""Detect the people in a folder of photos, for `bpnet dataset_convert --pseudo_labels`.
 
-python -m examples.default_model.pseudo_labels --images data/coco-train-more/images \
+python -m examples.default_model.detect_people --images data/coco-train-more/images \
     --refine movenet_thunder.onnx -o data/more_people.json
 
 A network detects the people in the whole photo, at two scales with the flip test. With --refine,
@@ -253,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of("pseudo_labels.py", main))
+    sys.exit(exit_code_of("detect_people.py", main))
