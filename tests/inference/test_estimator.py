@@ -1,4 +1,4 @@
-"""`bodyposenet.load`: images of all forms in, poses out; and the examples of docs/python.md."""
+"""Tests of `bodyposenet.load`, of its model, and of the examples in docs and docstrings."""
 
 import copy
 import inspect
@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -21,12 +22,12 @@ from PIL import Image, ImageSequence
 import bodyposenet
 from bodyposenet import BodyPoseNetError, PoseEstimator, Poses
 from bodyposenet.demo import write_drawn_dataset
-from bodyposenet.inference import engines
-from bodyposenet.inference import estimator as api
+from bodyposenet.inference import engines, estimator
 from bodyposenet.inference.engines.base import ENGINES, PRECISIONS
 from bodyposenet.inference.estimator import ImageError
 from bodyposenet.inference.models import default_model
 from bodyposenet.inference.predictor import Predictor
+from bodyposenet.inference.video import VideoPredictor
 from bodyposenet.media.images import read_image
 from bodyposenet.media.video_writer import Mp4Writer
 from bodyposenet.model.checkpoint import read_tensors, save_model, write_tensors
@@ -103,7 +104,7 @@ def assert_found(poses, x=30, y=40):
     np.testing.assert_allclose(poses.keypoints[0], expected, atol=2)
 
 
-def test_one_image_in_every_form(model, tmp_path):
+def test_all_types_of_images(model, tmp_path):
     pixels = row_of_dots()
     path = tmp_path / "row.png"
     Image.fromarray(pixels).save(path)
@@ -114,7 +115,7 @@ def test_one_image_in_every_form(model, tmp_path):
     assert model.skeleton is ROW
 
 
-def test_pil_images_are_turned_as_their_exif_data_say(model, tmp_path):
+def test_exif_orientation_of_pil_images_is_applied(model, tmp_path):
     turned = Image.fromarray(np.rot90(row_of_dots()))
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -155,7 +156,7 @@ def test_the_frames_of_a_gif(model, tmp_path):
         assert_found(poses, x)
 
 
-def test_one_array_that_is_filled_again_and_again(model):
+def test_an_array_can_be_reused_for_all_images(model):
     places = range(24, 44, 2)
     images = [row_of_dots(x) for x in places]
 
@@ -169,14 +170,14 @@ def test_one_array_that_is_filled_again_and_again(model):
         assert_found(poses, x)
 
 
-def test_one_opened_file_several_times(model, tmp_path):
+def test_an_opened_file_several_times(model, tmp_path):
     Image.fromarray(row_of_dots()).save(tmp_path / "row.png")
     with Image.open(tmp_path / "row.png") as image:
         for poses in model([image] * 4):
             assert_found(poses)
 
 
-def test_a_broken_file_that_pil_opened(model, tmp_path):
+def test_a_damaged_file_opened_by_pil(model, tmp_path):
     Image.fromarray(row_of_dots()).save(tmp_path / "whole.png")
     content = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
@@ -188,7 +189,7 @@ def test_a_broken_file_that_pil_opened(model, tmp_path):
 
 
 @pytest.mark.parametrize("image", [None, "", np.zeros((8, 8, 3), np.int64), b"bytes"])
-def test_what_is_no_image(model, image):
+def test_values_that_are_not_images(model, image):
     with pytest.raises(BodyPoseNetError) as caught:
         model(image)
     assert caught.value.remedy
@@ -199,13 +200,13 @@ def test_what_is_no_image(model, image):
     [
         (({"a.jpg": 1},), "dict", "values()"),
         (({},), "dict", "values()"),
-        ((row_of_dots(), row_of_dots()), "one argument", "list"),
+        ((row_of_dots(), row_of_dots()), "one positional argument", "list"),
         (("photos/*.jpg",), "*", "glob"),
         (("a.jpg,b.jpg",), "a.jpg,b.jpg", "list"),
         (("data:image/png;base64,iVBORw0",), "data:", "b64decode"),
     ],
 )
-def test_other_things_than_images(model, arguments, facts, remedy):
+def test_arguments_that_are_not_images(model, arguments, facts, remedy):
     with pytest.raises(BodyPoseNetError) as caught:
         model(*arguments)
     assert facts in caught.value.what
@@ -246,7 +247,7 @@ def test_a_folder_is_the_list_of_its_images(model, tmp_path):
 
 @pytest.mark.parametrize("bad", [0, 1, 4])
 @pytest.mark.parametrize("wrong", ["lost.jpg", None, b"bytes"])
-def test_an_error_in_the_middle_loses_nothing(model, wrong, bad):
+def test_an_error_in_the_middle_keeps_earlier_results(model, wrong, bad):
     places = [24, 30, 36, 42, 28, 34]
     images = [row_of_dots(x) for x in places]
     images[bad] = wrong
@@ -265,7 +266,7 @@ def test_an_error_in_the_middle_loses_nothing(model, wrong, bad):
     assert (again.what, again.index, len(again.results)) == (caught.value.what, bad, bad)
 
 
-def test_an_error_of_the_network_loses_nothing_either():
+def test_an_error_of_the_network_keeps_earlier_results():
     class FailingEngine(ColorEngine):
         def infer(self, images, stage=None):
             if (images[0] == 77).all():
@@ -281,7 +282,7 @@ def test_an_error_of_the_network_loses_nothing_either():
 
 
 @pytest.mark.parametrize(("batch_size", "read_ahead"), [(1, 4), (1, 0), (4, 4), (8, 2)])
-def test_an_iterator_is_a_few_images_ahead(batch_size, read_ahead):
+def test_an_iterator_reads_a_few_images_ahead(batch_size, read_ahead):
     engine = CountingEngine()
     spec = InferenceSpec(input_shape=(96, 128), keep_aspect_ratio_mode=None)
     model = PoseEstimator(Predictor(engine, spec), batch_size=batch_size, read_ahead=read_ahead)
@@ -301,7 +302,7 @@ def test_an_iterator_is_a_few_images_ahead(batch_size, read_ahead):
     assert engine.batches == [batch_size] * (32 // batch_size)
 
 
-def test_a_list_reaches_the_network_in_batches():
+def test_a_list_is_processed_in_batches():
     engine = CountingEngine()
     spec = InferenceSpec(input_shape=(96, 128), keep_aspect_ratio_mode="adjust_network_input")
     model = PoseEstimator(Predictor(engine, spec), batch_size=8)
@@ -382,7 +383,7 @@ def test_closed_models_leave_no_threads(engine, tlt):
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_an_empty_home_stays_empty_but_for_what_numba_compiled(tmp_path, engine):
+def test_nothing_but_numbas_cache_is_written_to_the_home_folder(tmp_path, engine):
     """No telemetry: neither a device id nor a queue of events is left behind."""
     code = (
         "import sys, numpy, bodyposenet\n"
@@ -399,7 +400,7 @@ def test_an_empty_home_stays_empty_but_for_what_numba_compiled(tmp_path, engine)
     assert left == []
 
 
-def test_only_sealed_files_may_be_required(tlt, tmp_path):
+def test_require_sealed(tlt, tmp_path):
     header, tensors = read_tensors(tlt)
     write_tensors(tmp_path / "sealed.tlt", header, tensors, key="key")
     sealed = bodyposenet.load(tmp_path / "sealed.tlt", "key", require_sealed=True)
@@ -458,10 +459,10 @@ def test_options_of_numpy(tlt):
     assert len(model([row_of_dots()] * 3)) == 3
 
 
-def test_without_a_model_the_default_model_is_opened():
-    find_poses = bodyposenet.load(input_shape=(64, 96))
-    assert find_poses.skeleton.name == "bpnet_18_joints"
-    assert len(find_poses(np.full((64, 96, 3), 128, np.uint8))) == 0  # nobody in plain gray
+def test_the_default_model_is_opened_without_arguments():
+    model = bodyposenet.load(input_shape=(64, 96))
+    assert model.skeleton.name == "bpnet_18_joints"
+    assert len(model(np.full((64, 96, 3), 128, np.uint8))) == 0  # nobody in plain gray
 
 
 def test_wrong_models(tmp_path):
@@ -474,12 +475,12 @@ def test_wrong_models(tmp_path):
 
 
 @pytest.mark.parametrize("model", [3, b"model.onnx", ["model.onnx"], True])
-def test_a_model_is_named_by_its_path(model):
+def test_the_model_must_be_a_path(model):
     with pytest.raises(BodyPoseNetError, match=rf"model: .*{type(model).__name__}"):
         bodyposenet.load(model)
 
 
-def test_no_decoder_is_compiled_for_a_file_that_is_no_model(tmp_path, monkeypatch):
+def test_no_decoder_is_compiled_for_invalid_models(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr("bodyposenet.inference.models.warm_up_in_background", started.append)
     (tmp_path / "empty.onnx").touch()
@@ -504,18 +505,18 @@ def test_a_model_without_its_runtime(tlt, monkeypatch):
     assert "bpnet doctor" in caught.value.remedy
 
 
-def test_the_options_are_those_of_load_and_of_the_inference_spec():
+def test_option_types_match_load_and_the_inference_spec():
     keys = get_type_hints(InferenceSpec)
-    assert get_type_hints(api.SpecOptions) == {
+    assert get_type_hints(estimator.SpecOptions) == {
         key: keys[key] for key in InferenceSpec.model_fields if key != "model_path"
     }
-    own = get_type_hints(bodyposenet.load, vars(api))
+    own = get_type_hints(bodyposenet.load, vars(estimator))
     del own["options"], own["return"]
-    assert get_type_hints(api.Options) == get_type_hints(api.SpecOptions) | own
+    assert get_type_hints(estimator.Options) == get_type_hints(estimator.SpecOptions) | own
     parameters = list(inspect.signature(bodyposenet.load).parameters)
-    assert list(api.OPTIONS)[: len(parameters) - 1] == parameters[:-1]
-    assert get_args(api.EngineName) == ENGINES
-    assert get_args(api.Precision) == PRECISIONS
+    assert list(estimator.OPTIONS)[: len(parameters) - 1] == parameters[:-1]
+    assert get_args(estimator.EngineName) == ENGINES
+    assert get_args(estimator.Precision) == PRECISIONS
     assert parameters[:3] == ["model", "key", "engine"]
 
 
@@ -533,7 +534,7 @@ def test_the_options_are_those_of_load_and_of_the_inference_spec():
 def test_an_input_shape_without_scales_means_one_scale(monkeypatch, tmp_path, options, scales):
     own = tmp_path / "infer_spec.yaml"  # of a default model that runs at two scales
     own.write_text("input_shape: [96, 96]\nmulti_scale_inference: true\nscales: [0.5, 1.0]\n")
-    monkeypatch.setattr(api, "DEFAULT_INFERENCE_SPEC", own)
+    monkeypatch.setattr(estimator, "DEFAULT_INFERENCE_SPEC", own)
     predictor = bodyposenet.load(**options)._open()
     assert len(predictor.prepare(row_of_dots())) == scales
 
@@ -580,7 +581,7 @@ def test_loading_the_interface_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
-def test_the_examples_run(tlt, tmp_path, monkeypatch, capsys):
+def test_the_examples_of_the_python_page_run(tlt, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_drawn_dataset(tmp_path, train_images=3, test_images=1, size=96, seed=1)
     (tmp_path / "train").rename("photos")
@@ -594,3 +595,27 @@ def test_the_examples_run(tlt, tmp_path, monkeypatch, capsys):
     assert names["again"].skeleton == names["model"].skeleton
     assert len(names["same"]) == len(names["results"]) == len(names["again"])
     assert names["poses"].track_ids is not None
+
+
+def test_the_examples_of_the_docstrings_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_drawn_dataset(tmp_path, train_images=3, test_images=1, size=96, seed=1)
+    (tmp_path / "train").rename("photos")
+    next(Path("photos").iterdir()).rename("people.jpg")
+    with Mp4Writer(Path("dance.mp4"), 30) as movie:
+        for index in range(3):
+            movie.write(read_image(Path("people.jpg")), index / 30)
+    small = bodyposenet.load(input_shape=(96, 96), threads=1)
+    monkeypatch.setattr(bodyposenet, "load", lambda **options: small, raising=False)
+    names = {"bodyposenet": bodyposenet, "model": small}
+    documented = (estimator.load, ImageError, PoseEstimator, VideoPredictor)
+    documented += (PoseEstimator.__call__, PoseEstimator.video)
+    for item in documented:
+        examples = re.findall(r"```python\n(.*?)```", inspect.getdoc(item), re.DOTALL)
+        assert examples, item
+        for example in examples:
+            code = textwrap.dedent(example)
+            exec(compile(code, f"docstring of {item.__qualname__}", "exec"), names)
+    assert len(names["results"]) == 2
+    assert names["annotated"].shape == (96, 96, 3)
+    assert "1 images[1]: " in capsys.readouterr().out

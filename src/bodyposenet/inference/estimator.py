@@ -1,4 +1,4 @@
-"""Pose estimation from Python: `load` opens a model, `PoseEstimator` finds people in images."""
+"""Pose estimation from Python: `load` opens a model and returns a `PoseEstimator`."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ Precision = Literal["fp32", "bf16"]
 AnyImage = TypeVar("AnyImage", bound=Image)
 
 READ_AHEAD = 4
-"""Default of `read_ahead`."""
+"""Default of the option `read_ahead`."""
 
 
 class SpecOptions(TypedDict, total=False):
-    """Options of `load` that are keys of the inference spec, where they are documented."""
+    """Options of `load` that are keys of the inference spec, which documents them."""
 
     train_spec: str | None
     input_shape: tuple[int, int]
@@ -74,7 +74,11 @@ class SpecOptions(TypedDict, total=False):
 
 
 class Options(SpecOptions, total=False):
-    """All options of `load`, for programs that keep them: `load(**options)`."""
+    """All options of `load`, for type-checked `load(**options)`.
+
+    Repeats the signature of `load`, because type checkers cannot derive a TypedDict from it; a test
+    compares the two.
+    """
 
     model: str | os.PathLike[str] | None
     key: str | None
@@ -91,15 +95,37 @@ class Options(SpecOptions, total=False):
     require_sealed: bool
 
 
-class ImageError(BodyPoseNetError):
-    """One of several images could not be worked on.
+OPTIONS = tuple(sorted(Options.__annotations__, key=SpecOptions.__annotations__.__contains__))
+"""Names of all options of `load`, its own parameters first."""
 
-    Args:
-        what: What went wrong, with the image's index.
+CALL_OPTIONS = ("score_threshold", "max_people")
+"""Options of a call, which `load` has as well."""
+
+VIDEO_OPTIONS = ("track", "smooth", "stride", *CALL_OPTIONS)
+"""Names of the options of `PoseEstimator.video`."""
+
+
+class ImageError(BodyPoseNetError):
+    """One of several images could not be processed.
+
+    Attributes:
+        what: Description of the error, with the index of the image.
         remedy: What to do about it.
-        index: Of the image, from 0.
-        results: Where the images were a list or a folder: the poses of those before it. An
-            iterator has handed them out.
+        index: Index of the image.
+        results: Poses of the images before it, for a list or a folder. Empty for an iterator, which
+            has already returned them.
+
+    Examples:
+        ```python
+        import bodyposenet
+
+        model = bodyposenet.load()
+        try:
+            results = model(["people.jpg", "missing.jpg"])
+        except bodyposenet.ImageError as error:
+            print(error.index, error.what)
+            results = error.results
+        ```
     """
 
     def __init__(
@@ -127,49 +153,64 @@ def load(
     require_sealed: bool = False,
     **options: Unpack[SpecOptions],
 ) -> PoseEstimator:
-    """Open a model.
+    """Open a model for pose estimation.
 
     Args:
-        model: A model file: `.tlt` or TAO 5's `.hdf5` (which need torch), `.onnx`, `.etlt`, or an
-            `.engine` file that was built on this machine. None: the default model, which comes with
-            the package.
-        key: Key of a sealed file.
-        engine: What runs it; None or `auto`: what suits the file.
-        device: `auto` (a GPU where the engine can use one, else the CPU), `cpu`, `cuda`, `cuda:1`,
-            or `mps` (PyTorch on a Mac).
-        batch_size: How many images of a list or an iterator the network gets at once, where they
-            follow one another and have the same input shape.
-        score_threshold: Least score of the people who are returned, 0 to 1; None: all of them.
-        max_people: How many people are returned per image at most, the highest score first; None:
-            all of them.
-        color: Order of the channels in arrays, and in the frames of `model.video(...)`: `rgb`, or
-            `bgr` for OpenCV's. Images of other kinds tell theirs.
-        threads: Of each run of the network on the CPU, at most, and no more than there are usable
-            cores; None: as many as the engine chooses. It does not change the number of threads of
-            other models, or of PyTorch in the program.
-        precision: What the engine computes in; None: fp32, or what an engine file was built for.
-        concurrency: How many threads of the program may run the network at the same time, while
-            others wait; None: 2, or as many as have their `threads` on the usable cores.
-        read_ahead: How many images beside a batch are taken from an iterator before their results
-            are: it is never more than `batch_size + read_ahead` images ahead.
-        require_sealed: Refuse a model file that is not sealed with the key.
-        **options: How images become network inputs and maps become poses: keys of the inference
-            spec, with its defaults, or with those of the default model. An `input_shape` without
-            `scales` means one scale, and `scales` mean several.
+        model: Path of a model file: `.tlt` or TAO 5's `.hdf5` (both require torch), `.onnx`,
+            `.etlt`, or an `.engine` file built on this machine. None for the default model, which
+            is part of the package.
+        key: Key of an encrypted model file.
+        engine: Runtime of the model: `pytorch`, `onnx`, `openvino` or `tensorrt`. `auto` or None
+            for the default runtime of the file.
+        device: `auto` (a GPU if the engine can use one, else the CPU), `cpu`, `cuda`, `cuda:1`, or
+            `mps` (PyTorch on a Mac).
+        batch_size: Maximum batch size for a list or an iterator. A batch consists of consecutive
+            images with the same network input shape.
+        score_threshold: Minimum score of returned people, 0 to 1, or None for no minimum.
+        max_people: Maximum number of returned people per image, best first, or None for no maximum.
+        color: Order of the channels in arrays and in frames of `model.video(...)`: `rgb`, or `bgr`
+            as in OpenCV. Other types of images define their own order.
+        threads: Maximum number of threads of each run of the network on the CPU, limited to the
+            usable cores, or None for the default of the engine. Does not affect other models or
+            PyTorch's own number of threads.
+        precision: `fp32` or `bf16`, or None for fp32 or the precision of an engine file.
+        concurrency: Maximum number of threads of the program that run the network at the same time,
+            while others wait. None for 2, or for the usable cores divided by `threads` if that is
+            more.
+        read_ahead: Number of images that are read ahead from an iterator in addition to a batch.
+        require_sealed: Raise an error if the model file is not encrypted with the key.
+        **options: Keys of the inference spec, such as `input_shape`, `flip_test` or
+            `heatmap_threshold`. Their defaults are those of the inference spec or, without `model`,
+            of the default model. `input_shape` without `scales` disables multi-scale inference, and
+            `scales` enable it.
 
     Returns:
-        A function from images to poses.
+        The opened model, which is called with images.
 
     Raises:
         BodyPoseNetError: The model cannot be opened or run, the device is missing, or an option is
             unknown or wrong.
+
+    Examples:
+        ```python
+        import bodyposenet
+
+        model = bodyposenet.load()  # the default model
+        poses = model("people.jpg")
+        ```
+
+        Smaller network input for speed, and only the best five people with a score of at least 0.5:
+
+        ```python
+        model = bodyposenet.load(input_shape=(256, 256), score_threshold=0.5, max_people=5)
+        ```
     """
     if unknown := sorted(set(options) - set(SpecOptions.__annotations__)):
         raise unknown_keywords("load", unknown, OPTIONS, {"model.video": VIDEO_OPTIONS})
     if not isinstance(cast(object, model), str | os.PathLike | None):
         raise BodyPoseNetError(
             f"model: expected the path of a model file, got {type(model).__name__}",
-            "Give it as text or as a Path, or leave it out for the default model.",
+            "Use a str or a Path, or omit it for the default model.",
         )
     check_count("batch_size", batch_size, 1)
     check_count("read_ahead", read_ahead, 0)
@@ -178,7 +219,7 @@ def load(
     check_color(color)
     if require_sealed:
         if not key:
-            raise BodyPoseNetError("require_sealed: there is no key", "Give the model's key.")
+            raise BodyPoseNetError("require_sealed: no key is given", "Give the key of the model.")
         key = SealedKey(key)
     spec = _inference_spec(options, is_default=model is None)
     engine = engine or "auto"
@@ -191,8 +232,8 @@ def load(
         )  # fmt: skip
     except ModuleNotFoundError as error:
         raise BodyPoseNetError(
-            f"{path}: this kind of model needs {error.name}, which is not installed",
-            "`bpnet doctor` shows how to install it; an .onnx file needs nothing more.",
+            f"{path}: a model of this type needs {error.name}, which is not installed",
+            "`bpnet doctor` shows how to install it; .onnx files need no further packages.",
         ) from error
     again = partial(
         load, None if model is None else path.absolute(), key, engine,
@@ -205,33 +246,34 @@ def load(
     )
 
 
-OPTIONS = tuple(sorted(Options.__annotations__, key=SpecOptions.__annotations__.__contains__))
-"""Names of all options of `load`, its own before those of the spec."""
-
-LIMITS = ("score_threshold", "max_people")
-"""Options of a call, which `load` has too."""
-
-VIDEO_OPTIONS = ("track", "smooth", "stride", *LIMITS)
-"""Options of `PoseEstimator.video`."""
-
-
 class PoseEstimator:
-    """Finds the people in images; `load` makes it.
+    """A model that detects the poses of people in images and videos; returned by `load`.
 
-    Any number of threads may share one: `concurrency` of them run the network at the same time, and
-    the poses are those of sequential calls, bit by bit. Pickled, it is the model's path, its key
-    and the options, and the model is opened again where it arrives. In a forked process it is
-    opened again by the first call, or that is an error, as PyTorch (on several threads) and
-    OpenVINO do not run there.
+    Call it with images, or use `video` for videos. It is a context manager that calls `close`.
 
-    A context manager: `close` gives the memory and the threads back.
+    Any number of threads may share a model. `concurrency` of them run the network at the same time,
+    and results are bit-identical to those of sequential calls. A pickled model contains the path,
+    the key and the options, and is opened again when it is unpickled. In a forked process, the
+    first call opens it again, or raises an error if the engine cannot run there (OpenVINO, and
+    PyTorch with several threads).
 
     Args:
-        predictor: Network and decoder.
-        reopen: Opens the same model in another process; None: it cannot be pickled.
+        predictor: Predictor with network and decoder.
+        reopen: Function that opens the same model in another process, or None if it cannot be
+            pickled.
         batch_size: See `load`.
         color: See `load`.
         read_ahead: See `load`.
+
+    Examples:
+        ```python
+        import bodyposenet
+
+        model = bodyposenet.load()
+        poses = model("people.jpg")
+        for person in poses:
+            print(person.score, person["nose"])
+        ```
     """
 
     def __init__(
@@ -276,20 +318,20 @@ class PoseEstimator:
     ) -> None:
         self.close()
 
-    if not TYPE_CHECKING:  # for which any attribute would be there
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
             raise no_method(name)
 
     @property
     def skeleton(self) -> Skeleton:
-        """Joints and limbs of the poses."""
+        """Skeleton of the poses: joints and limbs."""
         return self._skeleton
 
     def close(self) -> None:
-        """Give the network's memory and threads back; calls from now on are errors.
+        """Release the network's memory and threads. Later calls raise an error.
 
-        Calls, iterators and videos that are under way run to their end, which then does so.
+        Running calls, iterators and videos continue to their end, and the network is released then.
         """
         with self._lock:
             self._predictor = None
@@ -302,7 +344,7 @@ class PoseEstimator:
         score_threshold: float | None = None,
         max_people: int | None = None,
     ) -> Poses: ...
-    # A list whose type is that of an iterable gives a list, which can do all but `next`.
+    # A list that is typed as Iterable returns a list, which supports all but `next`.
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
         self,
@@ -328,38 +370,52 @@ class PoseEstimator:
         max_people: int | None = None,
         **unknown: Any,
     ) -> Poses | list[Poses] | Iterator[Poses]:
-        """Find the people.
+        """Detect the poses of people in one or several images.
+
+        Several images take less time than one by one, because reading, network and decoding
+        overlap.
 
         Args:
-            images: One image, a list of them, a folder, or any other iterable, which may be
-                endless. An image is a path, an http(s) address, the bytes of an image file, a file
-                that is open for reading bytes, a PIL image, a frame of a video, or an array or CPU
-                tensor: (H, W) or (H, W, 1) gray, (H, W, 3) or (H, W, 4), or channels first; uint8,
-                or floats of 0 to 1; RGB, or BGR with `load(color="bgr")`.
-            *more: More images, which is an error: several images are a list.
-            score_threshold: Least score of the people; None: that given to `load`.
-            max_people: How many people per image at most; None: that given to `load`.
-            **unknown: Options that the model does not have: the error tells what to write instead.
+            images: One image, a list of images, a folder, or any other iterable of images, which
+                may be endless. An image is a path, a URL (http or https), the bytes of an image
+                file, a file opened for reading bytes, a PIL image, a frame of a video, or an array
+                or CPU tensor of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or with channels
+                first, of type uint8 or float (0 to 1), in RGB or with `load(color="bgr")` in BGR.
+            *more: Not supported; raises an error that explains how to give several images.
+            score_threshold: Minimum score of returned people, or None for that of `load`.
+            max_people: Maximum number of returned people per image, or None for that of `load`.
+            **unknown: Not supported; raises an error with the correct option.
 
         Returns:
-            The poses in one image, in its pixels. For a list, a list of them, as for a folder,
-            which stands for the list of its images, sorted by name. For any other iterable, an
-            iterator: at most `batch_size + read_ahead` images are taken that it has not given the
-            poses of, and the program may fill the same array anew for the next image. Several
-            images take less time than one by one, as reading, network and decoding overlap.
+            Poses in pixels of the image. For a list, a list of them. For a folder, a list for its
+            images sorted by name. For any other iterable, an iterator, which is at most
+            `batch_size + read_ahead` images ahead; arrays are copied, so the program can reuse one
+            array for all images.
 
         Raises:
             BodyPoseNetError: The model is closed, an option is unknown or wrong, or the image
-                cannot be read or is of a form that could mean several things.
-            ImageError: The same, of one of several images. A list's error holds the `results` of
-                those before it; an iterator has handed them out.
+                cannot be read or has an ambiguous type or shape.
+            ImageError: One of several images cannot be processed.
+
+        Examples:
+            ```python
+            poses = model("people.jpg")
+            print(len(poses), poses.keypoints.shape)  # N people, (N, K, 2)
+
+            first, second = model(["people.jpg", "people.jpg"])
+            results = model("photos")  # all images of a folder
+
+            images = (image for image in ["people.jpg"] * 100)
+            for poses in model(images, max_people=1):  # one after the other
+                print(poses.scores)
+            ```
         """
         if unknown:
             others = {"load": OPTIONS, "model.video": VIDEO_OPTIONS}
-            raise unknown_keywords("the model", sorted(unknown), LIMITS, others)
+            raise unknown_keywords("the model", sorted(unknown), CALL_OPTIONS, others)
         if more:
             raise BodyPoseNetError(
-                "The model takes one argument and options by name",
+                "The model has one positional argument",
                 "Give several images as a list: model([first, second]).",
             )
         predictor = self._open().with_limits(score_threshold, max_people)
@@ -369,8 +425,8 @@ class PoseEstimator:
             return self._find_all(predictor, cast("Sequence[Image]", images))
         if isinstance(images, VideoPredictor):
             raise BodyPoseNetError(
-                "model.video(source) gives frames with their poses",
-                "Loop over it: for frame, poses in model.video(source).",
+                "model.video(source) already contains the poses",
+                "Iterate over it: for frame, poses in model.video(source).",
             )
         if isinstance(images, Mapping):
             kind = type(cast(object, images)).__name__
@@ -395,34 +451,39 @@ class PoseEstimator:
         max_people: int | None = None,
         **unknown: Any,
     ) -> VideoPredictor:
-        """Find the people in a video, before a camera or in a network stream.
+        """Detect the poses of people in a video, a camera or a network stream.
 
-            for frame, poses in model.video("dance.mp4", track=True):
-                picture = bodyposenet.draw(frame.pixels, poses)
+        Reading, network and decoding overlap. For a file, a few frames are read ahead and none is
+        skipped. For a live source, the next frame is always the latest one, and older frames are
+        counted as `dropped`.
 
         Args:
-            source: A video file; the number of a camera, from 0; or the address of a stream
-                (`rtsp://...`).
-            track: Give every person an id over time: `poses.track_ids`.
-            smooth: Filter the joints over time (One-Euro filter); implies `track`.
-            stride: Search every N-th frame only. Frames between keep the poses of the last one that
-                was searched; with `track`, each person moves on with their velocity.
-            score_threshold: Least score of the people; None: that given to `load`.
-            max_people: How many people per frame at most; None: that given to `load`.
-            **unknown: Options that there are not: the error tells what to write instead.
+            source: Path of a video file, index of a camera, or URL of a stream (`rtsp://...`).
+            track: Assign an id to each person over time: `poses.track_ids`.
+            smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
+            stride: Detect people only in every N-th frame. Frames between keep the poses of the
+                last searched frame; with `track`, each person moves on with their velocity. Their
+                `frame.is_searched` is False.
+            score_threshold: Minimum score of returned people, or None for that of `load`.
+            max_people: Maximum number of returned people per frame, or None for that of `load`.
+            **unknown: Not supported; raises an error with the correct option.
 
         Returns:
-            An iterator over every frame: `frame.pixels`, (H, W, 3) uint8, RGB or as the model's
-            `color` states, `frame.index`, `frame.time` in seconds, and the poses in its pixels.
-            Reading, network and decoding overlap. Of a file a few frames are read ahead and none is
-            skipped; from a live source it gives the latest frame and counts those that were
-            `dropped`. `frame.is_searched` is False where the poses are those of an earlier frame
-            (`stride`). The source is released at the end of the loop, also of one that is left
-            early, if no variable holds the iterator; else `close()` it, or use `with`.
+            An iterator over (frame, poses). A frame has `pixels` ((H, W, 3) uint8 in the channel
+            order of the option `color`), `index` and `time` (in seconds). The source is released
+            after the last frame, or when the iterator is garbage collected; to release it earlier,
+            call `close()` or use `with`.
 
         Raises:
-            BodyPoseNetError: There is no such source, or an option is unknown or wrong. While
-                iterating, an error is raised after the results of all frames before it.
+            BodyPoseNetError: The source does not exist, or an option is unknown or wrong. Errors
+                during iteration are raised after the results of all frames before them.
+
+        Examples:
+            ```python
+            for frame, poses in model.video("dance.mp4", track=True):
+                print(frame.time, poses.track_ids)
+                annotated = bodyposenet.draw(frame.pixels, poses)
+            ```
         """
         if unknown:
             others = {"load": OPTIONS}
@@ -433,13 +494,13 @@ class PoseEstimator:
         )  # fmt: skip
 
     def _open(self) -> Predictor:
-        """The predictor, for one call.
+        """Return the predictor for one call.
 
-        A fork copies sessions without their threads, and locks as other threads held them, so a
-        forked process opens a model of its own.
+        A forked process opens the model again, because it inherits sessions without their threads,
+        and locks in the state in which other threads held them.
 
         Raises:
-            BodyPoseNetError: The model is closed, or its engine does not run in forked processes.
+            BodyPoseNetError: The model is closed, or its engine cannot run in forked processes.
         """
         if self._reopen is not None and os.getpid() != self._process:
             with self._lock:
@@ -487,16 +548,16 @@ class PoseEstimator:
             for poses in pipeline.run(deferred):
                 yield poses
                 index += 1
-        except BodyPoseNetError as error:  # in the place of the next result
+        except BodyPoseNetError as error:  # instead of the next result
             raise ImageError(f"images[{index}]: {error.what}", error.remedy, index) from error
 
 
 def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> InferenceSpec:
-    """The inference spec of some options.
+    """Create an inference spec from options.
 
     Args:
-        options: Its keys.
-        is_default: Of the default model, which has a spec of its own.
+        options: Keys of the inference spec.
+        is_default: Use the defaults of the default model.
     """
     given = dict(options)
     if "scales" in given or "input_shape" in given:
@@ -507,7 +568,7 @@ def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> Inferenc
 
 
 def _describe(predictor: Predictor) -> str:
-    """The model, what runs it, and the size of its input."""
+    """Describe model, engine and input size, for `repr` and error messages."""
     engine, spec = predictor.engine, predictor.spec
     model = Path(spec.model_path or "").name
     runtime = getattr(engine, "name", type(engine).__name__)
@@ -516,24 +577,24 @@ def _describe(predictor: Predictor) -> str:
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a folder; an empty text is not the working directory."""
+    """Return whether a path is a folder. An empty text is not the working directory."""
     name = os.fspath(path)
     return name != "" and not is_address(name) and is_folder(name)
 
 
 def _refuse(image: object, error: BodyPoseNetError) -> NoReturn:
-    """Raise what is wrong with one of several images."""
+    """Raise the error of one of several images."""
     raise error
 
 
 class _Arguments(SpecFile):
-    """Keyword arguments in place of a spec file: errors name the argument only.
+    """Keyword arguments instead of a spec file; errors name only the argument.
 
     Args:
-        arguments: Values that JSON can hold, or numpy's form of them.
+        arguments: Values that can be converted to JSON, including NumPy's.
 
     Raises:
-        BodyPoseNetError: JSON cannot hold a value.
+        BodyPoseNetError: A value cannot be converted to JSON.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -544,12 +605,12 @@ class _Arguments(SpecFile):
         super().__init__(Path("options.json"), text)
 
     def place(self, location: Location) -> str:
-        """The argument, and the place in its value."""
+        """Return the name of the argument and the location in its value."""
         return ".".join(str(part) for part in location)
 
 
 def _plain(value: Any) -> Any:
-    """A path as its text, a number or array of numpy as Python's."""
+    """Convert a path to text, and NumPy's numbers and arrays to Python's."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return os.fspath(cast("os.PathLike[str]", value))
