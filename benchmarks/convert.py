@@ -102,7 +102,7 @@ def _write_images(folder: Path, images: list[dict[str, Any]]) -> None:
 
 
 def _random_annotations(images: int = 200) -> dict[str, Any]:
-    """Return random annotations: 4 people per image, half of them labelled, few crowds."""
+    """Return random annotations: 4 people per image, half of them labeled, few crowds."""
     random = np.random.default_rng(0)
     result: dict[str, Any] = {"images": [], "annotations": []}
     for image_id in range(images):
@@ -112,9 +112,9 @@ def _random_annotations(images: int = 200) -> dict[str, Any]:
             x, y = random.uniform(0, 640 - width), random.uniform(0, 480 - height)
             angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             outline = np.stack([np.cos(angles) * width, np.sin(angles) * height], axis=1) / 2
-            labelled = place < 2
+            labeled = place < 2
             points = random.uniform((x, y), (x + width, y + height), (17, 2)).round(2)
-            keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1) * labelled
+            keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1) * labeled
             center = np.array([x + width / 2, y + height / 2])
             result["annotations"].append(
                 {
@@ -124,7 +124,7 @@ def _random_annotations(images: int = 200) -> dict[str, Any]:
                     "area": width * height * 0.6,
                     "iscrowd": int(place == 3 and image_id % 20 == 0),
                     "keypoints": keypoints.ravel().tolist(),
-                    "num_keypoints": 17 * labelled,
+                    "num_keypoints": 17 * labeled,
                     "segmentation": [(outline + center).round(2).ravel().tolist()],
                 }
             )

@@ -136,9 +136,9 @@ def _target_maps(people: Sequence[Person], skeleton: Skeleton, seed: int) -> Map
     to_network, shape = network_affine(*_PHOTO, _SPEC)
     triples = np.stack([person.keypoints for person in people if not person.is_crowd])
     joint_map = skeleton.joints_from(COCO_JOINTS)
-    points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+    points, labeled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
     keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
-    exact = render_targets(keypoints, torch.tensor(labelled)[None], skeleton, *shape)
+    exact = render_targets(keypoints, torch.tensor(labeled)[None], skeleton, *shape)
     random = np.random.default_rng(seed)
     heatmaps, pafs = (
         (maps[0].numpy() + random.normal(0, _NOISE, maps.shape[1:])).astype(np.float32)

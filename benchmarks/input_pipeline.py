@@ -55,8 +55,8 @@ _QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 _RECORDS_BY_PEOPLE = np.array([692, 499, 418, 295, 289, 155, 129, 179, 163, 128, 63, 77, 92])
 """Records of COCO with 1, 2, 3 ... people; 4.5 on average, as crowded photos have many records."""
 
-_LABELLED_SHARE = 0.67
-"""Share of labelled keypoints of the people in COCO's records."""
+_LABELED_SHARE = 0.67
+"""Share of labeled keypoints of the people in COCO's records."""
 
 _MASKED_SHARE = 0.4
 """Share of COCO's records whose photo shows people without keypoints, or a crowd."""
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         written = _make_dataset(folder, arguments.images, count)
         records = RecordSet([folder / "records"])
         skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
-        source = DatasetSource(folder, skeleton.joints_from(COCO_JOINTS), labelled_flags=(1, 2))
+        source = DatasetSource(folder, skeleton.joints_from(COCO_JOINTS), labeled_flags=(1, 2))
         sets = [
             SampleSet(records, {_DATASET: source}, _GUIDE, _SIZE, _SIZE, 0, cache)
             for cache in (None, ImageCache(folder / "cache"))
@@ -149,7 +149,7 @@ def _make_record(photo: Path, number: int) -> Record:
     heights = np.minimum(heights, height)
     centers = random.uniform(0.2, 0.8, (people, 2)) * (width, height)
     around = random.normal(0, 0.25, (people, len(COCO_JOINTS), 2)) * heights[:, None, None]
-    flags = 2 * (random.random((people, len(COCO_JOINTS), 1)) < _LABELLED_SHARE)
+    flags = 2 * (random.random((people, len(COCO_JOINTS), 1)) < _LABELED_SHARE)
     joints = np.concatenate([centers[:, None] + around, flags.astype(float)], axis=2)
     mask = np.full(size, MASK_VALID, np.uint8)
     if random.random() < _MASKED_SHARE:
@@ -191,10 +191,10 @@ def _make_all_like_original(
 ) -> None:
     for record, to_input in zip(records, maps, strict=True):
         _original_pixels(record, source.root, to_input)
-        labelled = np.isin(record.joints[..., 2], source.labelled_flags)
-        keypoints, labelled = source.joint_map.keypoints(record.joints[..., :2], labelled)
+        labeled = np.isin(record.joints[..., 2], source.labeled_flags)
+        keypoints, labeled = source.joint_map.keypoints(record.joints[..., :2], labeled)
         keypoints = to_input.apply(keypoints)
-        loop_targets(keypoints, labelled, source.joint_map.skeleton, _SIZE, _SIZE)
+        loop_targets(keypoints, labeled, source.joint_map.skeleton, _SIZE, _SIZE)
 
 
 def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floats, Floats]:

@@ -108,5 +108,5 @@ def evaluate_rotated(
         joints,
         predictor.engine.skeleton,
         sigmas=spec.person.sigmas,
-        labeled_flags=spec.visibility_flags.labelled(),
+        labeled_flags=spec.visibility_flags.labeled(),
     )

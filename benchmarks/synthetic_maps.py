@@ -12,7 +12,7 @@ from bodyposenet.model.targets import render_targets
 
 _STRIDE = 8
 
-_LABELLED_SHARE = 0.85
+_LABELED_SHARE = 0.85
 
 
 def make_synthetic_maps(
@@ -36,9 +36,9 @@ def make_synthetic_maps(
     for person in keypoints:
         person[:] = _random_person(rng, skeleton, height * min(0.8, 2 / (people + 1) ** 0.5))
         person += rng.uniform(0.15, 0.85, 2) * (width, height)
-    labelled = rng.random(keypoints.shape[:2]) < _LABELLED_SHARE
+    labeled = rng.random(keypoints.shape[:2]) < _LABELED_SHARE
     heatmaps, pafs = render_targets(
-        torch.from_numpy(keypoints)[None], torch.from_numpy(labelled)[None], skeleton, height, width
+        torch.from_numpy(keypoints)[None], torch.from_numpy(labeled)[None], skeleton, height, width
     )
     return Maps(_add_noise(rng, heatmaps[0], noise), _add_noise(rng, pafs[0], noise), _STRIDE)
 

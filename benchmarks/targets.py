@@ -35,7 +35,7 @@ _BATCHES = 5
 _HEIGHTS = (0.15, 0.9)
 """Heights of people, as shares of the image."""
 
-_LABELLED_SHARE = 0.7
+_LABELED_SHARE = 0.7
 
 People = list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 """Keypoints (P, K, 2) and labels (P, K) of each image."""
@@ -88,8 +88,8 @@ def _random_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> Peop
         heights = random.uniform(*_HEIGHTS, (count, 1, 1)) * _SIZE
         centers = random.uniform(0, _SIZE, (count, 1, 2))
         keypoints = centers + random.normal(0, 0.25, (count, joints, 2)) * heights
-        labelled = random.random((count, joints)) < _LABELLED_SHARE
-        images.append((keypoints.astype(np.float32), labelled))
+        labeled = random.random((count, joints)) < _LABELED_SHARE
+        images.append((keypoints.astype(np.float32), labeled))
     return images
 
 
@@ -99,8 +99,8 @@ def _batched(
     filled = [[tensor.to(device) for tensor in _fill_up(images)] for images in batches]
 
     def draw() -> None:
-        for keypoints, labelled in filled:
-            render_targets(keypoints, labelled, skeleton, _SIZE, _SIZE)
+        for keypoints, labeled in filled:
+            render_targets(keypoints, labeled, skeleton, _SIZE, _SIZE)
         if device != "cpu":
             torch.cuda.synchronize()
 
@@ -109,13 +109,13 @@ def _batched(
 
 def _fill_up(images: People) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad images to the largest number of people; return (B, P, K, 2) and (B, P, K)."""
-    people, joints = max(len(labelled) for _, labelled in images), images[0][1].shape[1]
+    people, joints = max(len(labeled) for _, labeled in images), images[0][1].shape[1]
     keypoints = torch.zeros(len(images), people, joints, 2)
-    labelled = torch.zeros(len(images), people, joints, dtype=torch.bool)
+    labeled = torch.zeros(len(images), people, joints, dtype=torch.bool)
     for row, (points, named) in enumerate(images):
         keypoints[row, : len(points)] = torch.from_numpy(points)
-        labelled[row, : len(named)] = torch.from_numpy(named)
-    return keypoints, labelled
+        labeled[row, : len(named)] = torch.from_numpy(named)
+    return keypoints, labeled
 
 
 def _original(batches: Sequence[People], skeleton: Skeleton) -> Callable[[], object]:

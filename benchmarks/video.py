@@ -113,7 +113,7 @@ def _write_video(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
     scene, people = draw_scene(np.random.default_rng(3), *_SCENE, people=(0.0, 0.0, 1.0))
     triples = np.stack([person.keypoints for person in people if not person.is_crowd])
     joint_map = skeleton.joints_from(COCO_JOINTS)
-    points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+    points, labeled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
     views = [_view(frame) for frame in range(_ROUND)]
     pictures = [view.warp(scene, *_FRAME, outside=PAD_VALUE) for view in views]
     with Mp4Writer(path, _FPS) as film:
@@ -123,7 +123,7 @@ def _write_video(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
     maps = []
     for view in views:
         seen = torch.tensor(view.then(to_network).apply(points), dtype=torch.float32)
-        heatmaps, pafs = render_targets(seen[None], torch.tensor(labelled)[None], skeleton, *shape)
+        heatmaps, pafs = render_targets(seen[None], torch.tensor(labeled)[None], skeleton, *shape)
         maps.append(Maps(heatmaps[0].numpy(), pafs[0].numpy()))
     return maps
 

@@ -45,8 +45,8 @@ def batch(network: BodyPoseNetwork, spec: DatasetSpec) -> tuple[torch.Tensor, ..
     targets = []
     for entry in entries:
         triples = np.stack([person.keypoints for person in entry.persons])
-        points, labelled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
-        people = torch.tensor(points, dtype=torch.float32)[None], torch.tensor(labelled)[None]
+        points, labeled = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
+        people = torch.tensor(points, dtype=torch.float32)[None], torch.tensor(labeled)[None]
         targets.append(render_targets(*people, network.skeleton, *images.shape[1:3]))
     heatmaps, pafs = (torch.cat(maps) for maps in zip(*targets, strict=True))
     return network.normalize(torch.from_numpy(images)), heatmaps, pafs

@@ -262,27 +262,27 @@ def test_impossible_skeletons(arguments, message):
         Skeleton("bad", *arguments)
 
 
-def people(*labelled_shoulders: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
-    """COCO people whose joint d lies at (d, 10 d), all labelled but perhaps the shoulders."""
+def people(*labeled_shoulders: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
+    """COCO people whose joint d lies at (d, 10 d), all labeled but perhaps the shoulders."""
     d = np.arange(17.0)
-    points = np.tile(np.stack([d, 10 * d], axis=1), (len(labelled_shoulders), 1, 1))
-    labelled = np.ones((len(labelled_shoulders), 17), bool)
-    labelled[:, 5:7] = labelled_shoulders
-    return points, labelled
+    points = np.tile(np.stack([d, 10 * d], axis=1), (len(labeled_shoulders), 1, 1))
+    labeled = np.ones((len(labeled_shoulders), 17), bool)
+    labeled[:, 5:7] = labeled_shoulders
+    return points, labeled
 
 
 def test_a_neck_needs_both_shoulders():
     mapping = TAO.joints_from(COCO_JOINTS)
-    points, labelled = people((True, True), (True, False), (False, True), (False, False))
-    mapped, found = mapping.keypoints(points, labelled)
+    points, labeled = people((True, True), (True, False), (False, True), (False, False))
+    mapped, found = mapping.keypoints(points, labeled)
     np.testing.assert_array_equal(found[:, 1], [True, False, False, False])
     np.testing.assert_array_equal(mapped[0, 1], (5.5, 55))
     np.testing.assert_array_equal(mapped[1:, 1], np.zeros((3, 2)))
 
 
 def test_joints_go_by_name():
-    points, labelled = people((True, True))
-    mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(points, labelled)
+    points, labeled = people((True, True))
+    mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(points, labeled)
     assert found.all()
     for joint, place in zip(TAO.joints, mapped[0], strict=True):
         if joint != "neck":

@@ -5,8 +5,8 @@ import numpy as np
 from bodyposenet.types import Person, Visibility
 
 
-def test_labelled_classes():
-    assert [v.name for v in Visibility if v.is_labelled] == ["VISIBLE", "ANNOTATABLE", "OCCLUDED"]
+def test_labeled_classes():
+    assert [v.name for v in Visibility if v.is_labeled] == ["VISIBLE", "ANNOTATABLE", "OCCLUDED"]
 
 
 def test_center_of_a_person():

@@ -17,7 +17,7 @@ _MIN_HEATMAP_VALUE = 0.001
 
 def loop_targets(
     keypoints: NDArray[np.floating],
-    labelled: NDArray[np.bool_],
+    labeled: NDArray[np.bool_],
     skeleton: Skeleton,
     height: int,
     width: int,
@@ -27,7 +27,7 @@ def loop_targets(
 
     Args:
         keypoints: (P, K, 2) float, x and y in network pixels.
-        labelled: (P, K) bool, the keypoints to draw.
+        labeled: (P, K) bool, the keypoints to draw.
         skeleton: Joints and limbs.
         height: Height of the network input in pixels.
         width: Width of the network input in pixels.
@@ -38,19 +38,19 @@ def loop_targets(
     """
     shape = -(-height // options.stride), -(-width // options.stride)
     return (
-        _loop_heatmaps(keypoints, labelled, *shape, options),
-        _loop_pafs(keypoints, labelled, skeleton, *shape, options),
+        _loop_heatmaps(keypoints, labeled, *shape, options),
+        _loop_pafs(keypoints, labeled, skeleton, *shape, options),
     )
 
 
 def _loop_heatmaps(
     keypoints: NDArray[np.floating],
-    labelled: NDArray[np.bool_],
+    labeled: NDArray[np.bool_],
     rows: int,
     columns: int,
     options: TargetOptions,
 ) -> NDArray[np.float32]:
-    people, joints = labelled.shape
+    people, joints = labeled.shape
     heatmaps = np.zeros((joints + 1, rows, columns), np.float32)
     middle = (options.stride - 1) / 2
     grid_x, grid_y = np.meshgrid(
@@ -58,7 +58,7 @@ def _loop_heatmaps(
     )
     for joint in range(joints):
         for person in range(people):
-            if labelled[person, joint]:
+            if labeled[person, joint]:
                 x, y = keypoints[person, joint]
                 squared = (grid_x - x) ** 2 + (grid_y - y) ** 2
                 peak = np.exp(-squared / (2 * options.heatmap_sigma**2))
@@ -70,7 +70,7 @@ def _loop_heatmaps(
 
 def _loop_pafs(
     keypoints: NDArray[np.floating],
-    labelled: NDArray[np.bool_],
+    labeled: NDArray[np.bool_],
     skeleton: Skeleton,
     rows: int,
     columns: int,
@@ -78,8 +78,8 @@ def _loop_pafs(
 ) -> NDArray[np.float32]:
     pafs = np.zeros((skeleton.paf_channels, rows, columns), np.float32)
     for limb, (start, end) in enumerate(skeleton.limbs):
-        for person in range(len(labelled)):
-            if labelled[person, start] and labelled[person, end]:
+        for person in range(len(labeled)):
+            if labeled[person, start] and labeled[person, end]:
                 first, second = keypoints[person, start], keypoints[person, end]
                 _draw_limb(pafs[2 * limb : 2 * limb + 2], first, second, options)
     return pafs

@@ -261,21 +261,21 @@ class JointMap:
         return np.array(rows, np.intp).reshape(-1, 3).T
 
     def keypoints(
-        self, points: NDArray[np.floating], labelled: NDArray[np.bool_]
+        self, points: NDArray[np.floating], labeled: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Map people; a derived joint is labelled only if both of its parents are.
+        """Map people; a derived joint is labeled only if both of its parents are.
 
         Args:
             points: (P, D, 2) coordinates.
-            labelled: (P, D) whether each joint is labelled.
+            labeled: (P, D) whether each joint is labeled.
 
         Returns:
-            (P, K, 2) coordinates, 0 where unlabelled, and (P, K) whether they are labelled.
+            (P, K, 2) coordinates, 0 where unlabeled, and (P, K) whether they are labeled.
         """
         shape = (len(points), len(self.skeleton.joints))
         mapped, found = np.zeros((*shape, 2)), np.zeros(shape, dtype=bool)
         joints, first, second = self._columns
-        found[:, joints] = labelled[:, first] & labelled[:, second]
+        found[:, joints] = labeled[:, first] & labeled[:, second]
         mapped[:, joints] = (points[:, first] + points[:, second]) / 2
         mapped[~found] = 0.0
         return mapped, found

@@ -49,7 +49,7 @@ class Visibility(IntEnum):
     NOT_LABELED_IN_DATASET = 5
 
     @property
-    def is_labelled(self) -> bool:
+    def is_labeled(self) -> bool:
         """Whether the keypoint is trained: if it is visible, annotatable or occluded."""
         return self <= Visibility.OCCLUDED
 
@@ -64,7 +64,7 @@ class Person:
         area: Area of the segmentation, in pixels; of the box, if there is no segmentation.
         is_crowd: Whether the region holds many people who are not annotated one by one.
         segmentation: COCO polygons (lists or arrays), RLE or uncompressed RLE; or None.
-        num_keypoints: How many keypoints are labelled.
+        num_keypoints: How many keypoints are labeled.
         annotation_id: Id of the annotation.
         is_pseudo: Whether this is a pseudo label: a detection of a model, not an annotation.
     """
@@ -79,8 +79,8 @@ class Person:
     is_pseudo: bool = False
 
     @property
-    def is_labelled(self) -> bool:
-        """Whether this is one person, not a crowd, with labelled keypoints."""
+    def is_labeled(self) -> bool:
+        """Whether this is one person, not a crowd, with labeled keypoints."""
         return self.num_keypoints > 0 and not self.is_crowd
 
     @property

@@ -17,13 +17,13 @@ from bodyposenet.data.photo_reader import PhotoReader
 from bodyposenet.data.records import RecordSet
 from bodyposenet.directory_lock import directory_lock
 
-from ..data.coco_files import JOINTS, image, person, unlabelled, write_spec
+from ..data.coco_files import JOINTS, image, person, unlabeled, write_spec
 from ..media.jpegs import exif_segment
 
 IMAGES = [image(1), image(2), image(3)]
 PEOPLE = [
     person(1),
-    unlabelled(2, bbox=[80, 10, 30, 50]),
+    unlabeled(2, bbox=[80, 10, 30, 50]),
     person(3, 2),
     person(4, 2, flags=(2, 0, 0)),
 ]
@@ -93,7 +93,7 @@ def test_a_second_run_gives_the_same_bytes(convert, tmp_path):
     for name, processes in (("a", 1), ("b", 2)):
         flags = ("--generate_masks", "-p", 2, "-s", 2, "--num_processes", processes)
         images = [image(n) for n in range(1, 81)]
-        people = [person(n, n) for n in range(1, 81)] + [unlabelled(99, 5)]
+        people = [person(n, n) for n in range(1, 81)] + [unlabeled(99, 5)]
         convert(images, people, *flags, output=tmp_path / name / "toy")
         masks = [path.read_bytes() for path in sorted((tmp_path / "masks").iterdir())]
         shards = sorted((tmp_path / name).glob("toy-*"))
@@ -334,7 +334,7 @@ def test_nothing_to_convert_is_an_error_that_says_why(convert):
     result, _ = convert([], [])
     assert result.code == 2
     assert "no records to write" in result.err
-    result, _ = convert(IMAGES, [unlabelled(1), unlabelled(2, 2)])
+    result, _ = convert(IMAGES, [unlabeled(1), unlabeled(2, 2)])
     assert result.code == 2
     assert "2 images without an anchor person" in " ".join(result.err.split())
     assert "data_filtering_params" in result.err
@@ -352,7 +352,7 @@ def test_broken_annotations_are_one_error(convert, tmp_path, run_bpnet):
 
 
 def test_a_broken_mask_leaves_no_records_behind(convert, tmp_path):
-    broken = unlabelled(9, segmentation=[[1, 2, 3, 4, 5, float("nan")]])
+    broken = unlabeled(9, segmentation=[[1, 2, 3, 4, 5, float("nan")]])
     result, _ = convert(IMAGES, [*PEOPLE, broken], "--generate_masks")
     assert result.code == 2
     assert "0001.png: annotation 9: invalid segmentation" in result.err

@@ -42,7 +42,7 @@ def points(bbox=BOX, missing=()):
     return keypoints
 
 
-def unlabelled(annotation_id, image_id=1, bbox=BOX, **changes):
+def unlabeled(annotation_id, image_id=1, bbox=BOX, **changes):
     return person(annotation_id, image_id, bbox, (0, 0, 0), **changes)
 
 

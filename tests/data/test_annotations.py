@@ -8,7 +8,7 @@ import pytest
 
 from bodyposenet.data.annotations import KeypointFormat, PersonReader, parse_integer
 
-from .coco_files import BOX, person, unlabelled
+from .coco_files import BOX, person, unlabeled
 
 OUTLINE = [[10, 20, 50, 20, 50, 100, 10, 100]]
 """A segmentation whose box is `BOX`."""
@@ -17,7 +17,7 @@ OUTLINE = [[10, 20, 50, 20, 50, 100, 10, 100]]
 def read(entry, **changes):
     """Read an annotation in an image of 160 x 120 pixels; returns the person and the repairs."""
     repairs = Counter()
-    settings = {"joints": 3, "labelled": frozenset({1, 2})} | changes
+    settings = {"joints": 3, "labeled": frozenset({1, 2})} | changes
     reader = PersonReader(KeypointFormat(**settings), repairs)
     return reader.read(entry, entry["id"], height=120, width=160), repairs
 
@@ -36,19 +36,19 @@ def test_values_that_are_not_integers(value):
 
 
 @pytest.mark.parametrize("stated", [0, 17, -1, "many", None])
-@pytest.mark.parametrize(("flags", "labelled"), [((2, 1, 0), 2), ((0, 0, 0), 0)])
-def test_labelled_keypoints_are_counted(stated, flags, labelled):
+@pytest.mark.parametrize(("flags", "labeled"), [((2, 1, 0), 2), ((0, 0, 0), 0)])
+def test_labeled_keypoints_are_counted(stated, flags, labeled):
     found, repairs = read(person(flags=flags, num_keypoints=stated))
-    assert found.num_keypoints == labelled
-    assert bool(repairs) == (stated is not None and stated != labelled)
+    assert found.num_keypoints == labeled
+    assert bool(repairs) == (stated is not None and stated != labeled)
 
 
-def test_the_dataset_defines_which_flags_mean_labelled():
-    flags = {"labelled": frozenset({0, 1}), "known": frozenset({0, 1, 2})}
+def test_the_dataset_defines_which_flags_mean_labeled():
+    flags = {"labeled": frozenset({0, 1}), "known": frozenset({0, 1, 2})}
     found, repairs = read(person(flags=(1, 2, 1), num_keypoints=3), **flags)
     assert found.num_keypoints == 2
     assert not repairs  # COCO's count (of nonzero flags) is accepted too
-    nobody, _ = read(unlabelled(1, keypoints=None), **flags)
+    nobody, _ = read(unlabeled(1, keypoints=None), **flags)
     assert nobody.num_keypoints == 0
     assert not set(nobody.keypoints[:, 2]) & {0, 1}
     with pytest.raises(ValueError, match=r"flag 3\b"):
@@ -56,7 +56,7 @@ def test_the_dataset_defines_which_flags_mean_labelled():
 
 
 @pytest.mark.parametrize("place", [None, math.nan, math.inf, 1e223, "7"])
-def test_the_position_of_an_unlabelled_joint_does_not_matter(place):
+def test_the_position_of_an_unlabeled_joint_does_not_matter(place):
     entry = person(flags=(0, 2, 2))
     entry["keypoints"][:3] = [place, place, None if place is None else 0]
     found, _ = read(entry)
@@ -70,7 +70,7 @@ BAD_BOXES += [[1e9, 0, 5, 5], [None] * 4]
 
 
 @pytest.mark.parametrize("box", BAD_BOXES)
-def test_a_missing_box_is_derived_from_the_segmentation_or_the_labelled_keypoints(box):
+def test_a_missing_box_is_derived_from_the_segmentation_or_the_labeled_keypoints(box):
     outlined, repairs = read(person(segmentation=OUTLINE) | {"bbox": box})
     assert outlined.box == tuple(BOX)
     assert any("segmentation" in kind for kind in repairs)
@@ -115,7 +115,7 @@ def test_a_missing_area_is_derived_from_the_segmentation_or_the_box(area):
 def test_area_and_box_of_an_rle_segmentation():
     runs = [120 * 10 + 20, 30, 120 * 160 - 120 * 10 - 50]  # 30 rows of the column 10
     rle = {"size": [120, 160], "counts": runs}
-    found, _ = read(unlabelled(1, segmentation=rle) | {"bbox": None, "area": None})
+    found, _ = read(unlabeled(1, segmentation=rle) | {"bbox": None, "area": None})
     assert (found.box, found.area) == ((10, 20, 1, 30), 30)
 
 

@@ -16,7 +16,7 @@ from .coco_files import (
     JOINTS,
     image,
     person,
-    unlabelled,
+    unlabeled,
     write_annotations,
 )
 
@@ -47,7 +47,7 @@ def test_people_come_with_their_images_in_the_order_of_the_file(read):
 def test_optional_keys(read):
     sparse = {"id": 1, "image_id": 1, "bbox": BOX}
     counted = {key: value for key, value in person(2).items() if key != "num_keypoints"}
-    emptied = unlabelled(3) | {"keypoints": []}
+    emptied = unlabeled(3) | {"keypoints": []}
     (only,) = read([image()], [sparse, counted, emptied]).images
     bare, other, empty = only.persons
     for found in (bare, empty):
@@ -78,11 +78,11 @@ def test_a_person_with_an_area_of_zero_is_read_and_counted(read):
 
 
 def test_valid_annotations_need_no_repairs(read):
-    assert not read([image()], [person(1), unlabelled(2), person(3, iscrowd=1)]).repairs
+    assert not read([image()], [person(1), unlabeled(2), person(3, iscrowd=1)]).repairs
 
 
 def test_other_categories_and_unknown_images_are_skipped_and_counted(read, caplog, tmp_path):
-    dog = unlabelled(2) | {"category_id": 18}
+    dog = unlabeled(2) | {"category_id": 18}
     dataset = read([image()], [person(1), dog, person(3, image_id=99)])
     assert list(dataset.skipped.values()) == [1, 1]
     assert [p.annotation_id for p in dataset.images[0].persons] == [1]

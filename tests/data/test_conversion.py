@@ -25,7 +25,7 @@ from bodyposenet.data.records import RecordSet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.specs.dataset import DatasetSpec, Split
 
-from .coco_files import JOINTS, image, person, unlabelled, write_spec
+from .coco_files import JOINTS, image, person, unlabeled, write_spec
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def choose(load):
 
 def test_people_need_enough_keypoints(choose):
     anchors, skipped = choose(
-        person(1, flags=(2, 0, 0)), person(2, flags=(2, 1, 0)), unlabelled(3, bbox=beside(200))
+        person(1, flags=(2, 0, 0)), person(2, flags=(2, 1, 0)), unlabeled(3, bbox=beside(200))
     )
     assert anchors == [2]
     assert list(skipped.values()) == [2]
@@ -108,13 +108,13 @@ def test_there_is_one_record_per_anchor_person(load):
     assert skipped["images without an anchor person"] == 1
 
 
-def test_without_duplication_each_image_with_a_labelled_person_has_one_record(load):
+def test_without_duplication_each_image_with_a_labeled_person_has_one_record(load):
     spec, images = load(
         [image(1, height=400, width=400), image(2), image(3)],
         [
             person(1), person(2, bbox=beside(100)),
-            unlabelled(3, 2), person(4, 2, flags=(2, 0, 0)),
-            unlabelled(5, 3),
+            unlabeled(3, 2), person(4, 2, flags=(2, 0, 0)),
+            unlabeled(5, 3),
         ],
         duplicate_data_with_each_person_as_center=False,
     )  # fmt: skip
@@ -124,12 +124,12 @@ def test_without_duplication_each_image_with_a_labelled_person_has_one_record(lo
     assert skipped["images without an anchor person"] == 1
 
 
-def test_a_record_has_the_anchor_person_first_and_then_all_other_labelled_people(load):
+def test_a_record_has_the_anchor_person_first_and_then_all_other_labeled_people(load):
     boxes = [beside(0), beside(50, 30, 60), beside(90, 20, 50), beside(110)]
     spec, images = load(
         [image(12, "a/b.c.jpeg", 300, 400)],
         [
-            person(1, 12, boxes[0], (1, 2, 0)), unlabelled(2, 12, boxes[1]),
+            person(1, 12, boxes[0], (1, 2, 0)), unlabeled(2, 12, boxes[1]),
             person(3, 12, boxes[2]), person(4, 12, boxes[3], (2, 0, 0)),
         ],
     )  # fmt: skip

@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 90, 140
 
 
 def source(root, joints=OWN_JOINTS):
-    return DatasetSource(root, ARMS.joints_from(joints), labelled_flags=(1, 2))
+    return DatasetSource(root, ARMS.joints_from(joints), labeled_flags=(1, 2))
 
 
 def record(points, image="image.png", mask="mask.png", dataset="own"):
@@ -75,7 +75,7 @@ def centroid(channel):
 def test_joints_stay_on_their_pixels(folder, mode, params):
     sample = samples(folder, [record(POINTS)], mode=mode, **params)[3, 0]
     assert sample.image.shape == (128, 160, 3)
-    assert sample.labelled.all()
+    assert sample.labeled.all()
     for joint, name in enumerate(ARMS.joints):
         seen = centroid(sample.image[:, :, OWN_JOINTS.index(name)])
         np.testing.assert_allclose(sample.keypoints[0, joint], seen, atol=0.3)
@@ -124,12 +124,12 @@ def test_without_a_mask_file_the_whole_image_counts(folder):
     assert sample.without_mask == 1
 
 
-def test_unlabelled_joints_differ_from_joints_that_the_dataset_does_not_have(folder):
+def test_unlabeled_joints_differ_from_joints_that_the_dataset_does_not_have(folder):
     points = [[[100, 30, 0], [40, 60, 2]]]
     sources = {"own": source(folder, ("left_hand", "right_hand"))}
     sample = samples(folder, [record(points)], sources=sources)[0, 0]
     assert sample.known.tolist() == [False, True, True]
-    assert sample.labelled.tolist() == [[False, False, True]]
+    assert sample.labeled.tolist() == [[False, False, True]]
 
 
 def test_samples_depend_on_seed_epoch_and_index_only(folder):
@@ -144,12 +144,12 @@ def test_samples_depend_on_seed_epoch_and_index_only(folder):
     assert not np.array_equal(first.keypoints, one[1, 1].keypoints)
 
 
-def test_a_batch_is_padded_with_unlabelled_people(folder):
+def test_a_batch_is_padded_with_unlabeled_people(folder):
     found = samples(folder, [record(POINTS), record(POINTS * 3)])
     batch = collate([found[0, 0], found[0, 1]])
     assert isinstance(batch, Sample)
     assert batch.keypoints.shape == (2, 3, 3, 2)
-    assert batch.labelled.any(axis=2).tolist() == [[True, False, False], [True] * 3]
+    assert batch.labeled.any(axis=2).tolist() == [[True, False, False], [True] * 3]
 
 
 def large_photo(folder, name):
@@ -254,14 +254,14 @@ def test_a_record_without_a_finite_center_is_replaced(folder):
 
 
 @pytest.mark.parametrize("x", [1e223, np.inf, np.nan])
-def test_labelled_joints_must_be_finite(folder, x):
+def test_labeled_joints_must_be_finite(folder, x):
     lost, free = (record([[[x, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
     found = samples(folder, [lost, free])
     assert "labeled joint" in found[0, 0].unreadable[0].what
     sample = found[0, 1]
     assert not sample.unreadable
     assert np.isfinite(sample.keypoints).all()
-    assert sample.labelled.sum() == 2
+    assert sample.labeled.sum() == 2
 
 
 def test_many_unreadable_samples_in_a_row_are_an_error(folder):

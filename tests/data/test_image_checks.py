@@ -8,7 +8,7 @@ from bodyposenet.data.coco import read_coco
 from bodyposenet.data.image_checks import correct_image_sizes
 
 from ..media.jpegs import encode, exif_segment, segment
-from .coco_files import JOINTS, image, person, unlabelled, write_annotations
+from .coco_files import JOINTS, image, person, unlabeled, write_annotations
 
 RUN_LENGTHS = {"counts": [120 * 160]}
 
@@ -38,7 +38,7 @@ def size_of(dataset):
         [person(bbox=[10, 20, 40, 80])],  # fits into both
         [person(bbox=[10, 20, 110.4, 140.4])],  # rounded beyond the border
         [person(1, bbox=[110, 20, 40, 80]), *(person(n, bbox=[9, 60, 40, 90]) for n in (2, 3))],
-        [unlabelled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [160, 120]})],
+        [unlabeled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [160, 120]})],
     ],
 )
 def test_swapped_height_and_width_are_corrected_if_people_fit(match, people):
@@ -51,8 +51,8 @@ def test_swapped_height_and_width_are_corrected_if_people_fit(match, people):
     "people",
     [
         [person(bbox=[110, 20, 40, 80])],
-        [unlabelled(1, bbox=[110, 20, 40, 80])],
-        [unlabelled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [120, 160]})],
+        [unlabeled(1, bbox=[110, 20, 40, 80])],
+        [unlabeled(1, iscrowd=1, segmentation=RUN_LENGTHS | {"size": [120, 160]})],
     ],
 )
 def test_the_size_stays_if_the_image_was_rotated_after_the_annotation(match, people, caplog):

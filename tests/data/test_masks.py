@@ -20,7 +20,7 @@ from bodyposenet.data.masks import (
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import COCO_JOINTS
 
-from .coco_files import JOINTS, image, person, unlabelled, write_annotations
+from .coco_files import JOINTS, image, person, unlabeled, write_annotations
 
 LEFT, RIGHT, MIDDLE = [0, 0, 10, 20], [20, 0, 10, 20], [5, 0, 20, 20]
 """Boxes that fill columns 0-9, 20-29 and 5-24 of an image 20 pixels high and 30 wide."""
@@ -48,30 +48,30 @@ def columns(start, stop):
     return list(range(start, stop))
 
 
-def test_labelled_people_are_not_masked(read):
+def test_labeled_people_are_not_masked(read):
     assert ignored_columns(read(person(1, bbox=LEFT))) == []
 
 
-def test_unlabelled_people_are_masked_even_if_they_overlap_labelled_ones(read):
-    found = read(unlabelled(1, bbox=LEFT), person(2, bbox=MIDDLE))
+def test_unlabeled_people_are_masked_even_if_they_overlap_labeled_ones(read):
+    found = read(unlabeled(1, bbox=LEFT), person(2, bbox=MIDDLE))
     assert ignored_columns(found) == columns(0, 10)
 
 
-def test_crowds_are_masked_except_for_labelled_people(read):
-    found = read(unlabelled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT))
+def test_crowds_are_masked_except_for_labeled_people(read):
+    found = read(unlabeled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT))
     assert ignored_columns(found) == columns(10, 25)
 
 
-def test_unlabelled_people_in_a_crowd_are_masked(read):
+def test_unlabeled_people_in_a_crowd_are_masked(read):
     found = read(
-        unlabelled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT), unlabelled(3, bbox=LEFT)
+        unlabeled(1, bbox=MIDDLE, iscrowd=1), person(2, bbox=LEFT), unlabeled(3, bbox=LEFT)
     )
     assert ignored_columns(found) == columns(0, 25)
 
 
 @pytest.mark.parametrize("segmentation", [None, [], [[1, 2, 3, 4]], [[]], {}])
 def test_people_without_a_segmentation_are_masked_by_their_box(read, segmentation):
-    found = read(unlabelled(1, bbox=RIGHT, segmentation=segmentation))
+    found = read(unlabeled(1, bbox=RIGHT, segmentation=segmentation))
     assert ignored_columns(found) == columns(20, 30)
     assert MaskRegions.from_image(found).boxes == 1
 
@@ -82,13 +82,13 @@ def test_polygons_and_both_kinds_of_rle_give_the_same_mask(read):
     compressed = {"size": [20, 30], "counts": encoded["counts"].decode()}
     plain = {"size": [20, 30], "counts": [0, 200, 400]}
     for segmentation in ([outline], compressed, plain):
-        found = read(unlabelled(1, segmentation=segmentation))
+        found = read(unlabeled(1, segmentation=segmentation))
         assert ignored_columns(found) == columns(0, 10)
 
 
 def test_a_person_with_two_polygons_is_masked_in_both(read):
     polygons = [[0, 0, 5, 0, 5, 20, 0, 20], [20, 0, 25, 0, 25, 20, 20, 20]]
-    found = read(unlabelled(1, segmentation=polygons))
+    found = read(unlabeled(1, segmentation=polygons))
     assert ignored_columns(found) == [*columns(0, 5), *columns(20, 25)]
 
 
@@ -112,13 +112,13 @@ def test_a_person_with_two_polygons_is_masked_in_both(read):
     ],
 )
 def test_an_invalid_segmentation_is_an_error_with_the_annotation_id(read, tmp_path, segmentation):
-    found = read(unlabelled(44, segmentation=segmentation))
+    found = read(unlabeled(44, segmentation=segmentation))
     with pytest.raises(BodyPoseNetError, match=r"0001\.png: annotation 44: .*segmentation"):
         write_masks(tmp_path / "masks", [found], processes=1)
 
 
 def test_a_box_far_outside_of_the_image_is_an_error(read, tmp_path):
-    found = read(unlabelled(44, segmentation=None))
+    found = read(unlabeled(44, segmentation=None))
     far = dataclasses.replace(found.persons[0], box=(9000.0, 0.0, 5.0, 5.0))
     found = dataclasses.replace(found, persons=(far,))
     with pytest.raises(BodyPoseNetError, match=r"annotation 44: .*box"):
@@ -127,7 +127,7 @@ def test_a_box_far_outside_of_the_image_is_an_error(read, tmp_path):
 
 def test_masks_are_written_as_png_by_one_process_or_several(tmp_path):
     images = [image(n, f"deep/{n:03d}.jpg", 20, 30 + n % 3) for n in range(1, 101)]
-    crowds = [unlabelled(n, n, RIGHT, iscrowd=1) for n in range(1, 101, 7)]
+    crowds = [unlabeled(n, n, RIGHT, iscrowd=1) for n in range(1, 101, 7)]
     path = write_annotations(tmp_path / "a.json", images, crowds)
     found = load_coco(path, JOINTS)
     counts = write_masks(tmp_path / "one", found, processes=1)
@@ -160,13 +160,13 @@ def test_masks_of_real_people_equal_pycocotools(shared):
     pycocotools = pytest.importorskip("pycocotools.mask")
     folder = shared / "data" / "coco-smoke" / "annotations"
     for found in load_coco(folder / "person_keypoints_smoke.json", COCO_JOINTS):
-        regions = {"crowd": 0, "unlabelled": 0, "labelled": 0}
+        regions = {"crowd": 0, "unlabeled": 0, "labeled": 0}
         for p in found.persons:
             rle = pycocotools.frPyObjects(p.segmentation, found.height, found.width)
             rle = pycocotools.merge(rle) if isinstance(rle, list) else rle
-            kind = "crowd" if p.is_crowd else "labelled" if p.num_keypoints else "unlabelled"
+            kind = "crowd" if p.is_crowd else "labeled" if p.num_keypoints else "unlabeled"
             regions[kind] = regions[kind] | pycocotools.decode(rle).astype(int)
-        ignored = regions["crowd"] & ~regions["labelled"] | regions["unlabelled"]
+        ignored = regions["crowd"] & ~regions["labeled"] | regions["unlabeled"]
         expected = np.where(ignored, 0, 255) * np.ones((found.height, found.width))
         np.testing.assert_array_equal(draw_mask(MaskRegions.from_image(found)), expected)
 

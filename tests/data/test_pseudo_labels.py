@@ -17,7 +17,7 @@ from .coco_files import (
     image,
     person,
     points,
-    unlabelled,
+    unlabeled,
     write_annotations,
     write_spec,
 )
@@ -97,10 +97,10 @@ def test_keypoints_outside_of_the_image_are_dropped(add):
             | {"bbox": [44.0, 15.0, 12.0, 12.0]},
             False,
         ),
-        (unlabelled(1, bbox=[0.0, 0.0, 100.0, 120.0]), True),
-        (unlabelled(1, bbox=[70.0, 0.0, 90.0, 120.0], **CROWD), False),
-        (unlabelled(1, bbox=[0.0, 0.0, 160.0, 120.0], **CROWD), False),  # outside of its polygon
-        (unlabelled(1, bbox=[0.0, 0.0, 90.0, 120.0], iscrowd=1, segmentation=None), True),
+        (unlabeled(1, bbox=[0.0, 0.0, 100.0, 120.0]), True),
+        (unlabeled(1, bbox=[70.0, 0.0, 90.0, 120.0], **CROWD), False),
+        (unlabeled(1, bbox=[0.0, 0.0, 160.0, 120.0], **CROWD), False),  # outside of its polygon
+        (unlabeled(1, bbox=[0.0, 0.0, 90.0, 120.0], iscrowd=1, segmentation=None), True),
     ],
 )
 def test_detections_of_annotated_people_are_skipped(add, annotation, overlaps, score):
@@ -129,24 +129,24 @@ def test_a_repeated_detection_is_skipped(add):
 
 def test_an_annotated_person_without_keypoints_gets_those_of_a_detection(add):
     outline = [[10, 20, 50, 20, 50, 100]]
-    nobody = unlabelled(7, bbox=[11.0, 21.0, 42.0, 82.0], area=999.0, segmentation=outline)
+    nobody = unlabeled(7, bbox=[11.0, 21.0, 42.0, 82.0], area=999.0, segmentation=outline)
     found, added, skipped = add([nobody], (BOX, 0.95), ([14.0, 20.0, 40.0, 80.0], 0.92))
     assert count_of(added, "annotated people") == added.total() == 1
     assert skipped.total() == 1
-    (labelled,) = found.persons
-    assert (labelled.annotation_id, labelled.num_keypoints) == (7, 3)
-    assert labelled.area == 999.0
-    np.testing.assert_array_equal(labelled.segmentation, outline)
-    assert labelled.is_pseudo
-    np.testing.assert_array_equal(labelled.keypoints[:, :2], points())
+    (labeled,) = found.persons
+    assert (labeled.annotation_id, labeled.num_keypoints) == (7, 3)
+    assert labeled.area == 999.0
+    np.testing.assert_array_equal(labeled.segmentation, outline)
+    assert labeled.is_pseudo
+    np.testing.assert_array_equal(labeled.keypoints[:, :2], points())
     assert (draw_mask(MaskRegions.from_image(found)) == 255).all()
     uncertain, added, _ = add([nobody], (BOX, 0.8))
     assert uncertain.persons[0].num_keypoints == 0
     assert not added
 
 
-def test_the_neighbor_of_a_labelled_person_gets_no_keypoints(add):
-    both = [person(1), unlabelled(2, bbox=[14.0, 22.0, 40.0, 80.0])]
+def test_the_neighbor_of_a_labeled_person_gets_no_keypoints(add):
+    both = [person(1), unlabeled(2, bbox=[14.0, 22.0, 40.0, 80.0])]
     found, added, _ = add(both, (BOX, 0.95))
     assert not added
     assert found.persons[1].num_keypoints == 0

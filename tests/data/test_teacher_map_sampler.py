@@ -54,10 +54,10 @@ def perfect_maps(skeleton, scale):
     """Return the maps of a perfect teacher at a scale of the photo, and the map to its cells."""
     to_network = Affine.resize(scale)
     joint_map = skeleton.joints_from(COCO_JOINTS)
-    points, labelled = joint_map.keypoints(np.array(PEOPLE), np.ones((2, 17), bool))
+    points, labeled = joint_map.keypoints(np.array(PEOPLE), np.ones((2, 17), bool))
     keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
     size = round(HEIGHT * scale), round(WIDTH * scale)
-    heatmaps, pafs = render_targets(keypoints, torch.tensor(labelled)[None], skeleton, *size)
+    heatmaps, pafs = render_targets(keypoints, torch.tensor(labeled)[None], skeleton, *size)
     return Maps(heatmaps[0].numpy(), pafs[0].numpy()), to_network.then(Affine.resize(8).inverse())
 
 
@@ -106,7 +106,7 @@ def compare(sample):
     """Return correlations of heatmaps and PAFs, distances of peaks in cells, angles in degrees."""
     size = sample.image.shape[:2]
     targets = render_targets(
-        torch.from_numpy(sample.keypoints)[None], torch.from_numpy(sample.labelled)[None],
+        torch.from_numpy(sample.keypoints)[None], torch.from_numpy(sample.labeled)[None],
         SKELETON, *size,
     )  # fmt: skip
     heatmaps, pafs = (target[0].numpy() for target in targets)
@@ -199,7 +199,7 @@ def test_teacher_maps_do_not_change_the_rest_of_a_sample(make_samples, photo, tm
     with_maps, without = make_samples(**varied), make_samples(maps=False, **varied)
     for place in ((0, 0), (1, 0), (2, 0)):
         sample, plain = with_maps[place], without[place]
-        for name in ("image", "mask", "keypoints", "labelled", "known"):
+        for name in ("image", "mask", "keypoints", "labeled", "known"):
             np.testing.assert_array_equal(getattr(sample, name), getattr(plain, name))
         assert plain.teacher_heatmaps is None
         again = with_maps[place]

@@ -40,15 +40,15 @@ def random_people(rng: np.random.Generator, joints: int, count: int) -> np.ndarr
 def perfect_maps(
     people: np.ndarray,
     skeleton: Skeleton,
-    labelled=None,
+    labeled=None,
     size: tuple[int, int] | None = None,
     options: TargetOptions = TargetOptions(),
 ) -> Maps:
     """Return the maps of a perfect network for (P, K, 2) people in an input of the given size."""
-    labelled = np.ones(people.shape[:2], bool) if labelled is None else labelled
+    labeled = np.ones(people.shape[:2], bool) if labeled is None else labeled
     heatmaps, pafs = render_targets(
         torch.tensor(people, dtype=torch.float32)[None],
-        torch.tensor(labelled)[None],
+        torch.tensor(labeled)[None],
         skeleton,
         *(size or (PERSON_SIZE, len(people) * (PERSON_SIZE + 24))),
         options,

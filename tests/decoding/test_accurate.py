@@ -136,13 +136,13 @@ def test_an_auxiliary_limb_comes_last_and_starts_no_person():
 
 def test_three_parts_make_a_person_and_missing_joints_are_nan():
     people = random_people(np.random.default_rng(0), 5, 1)
-    labelled = np.array([[True, False, True, True, False]])
-    poses = decode(perfect_maps(people, TOY, labelled), TOY)
+    labeled = np.array([[True, False, True, True, False]])
+    poses = decode(perfect_maps(people, TOY, labeled), TOY)
     assert np.isnan(poses.keypoints[0, :, 0]).tolist() == [False, True, False, False, True]
     assert poses.keypoint_scores[0, [1, 4]].tolist() == [0, 0]
     assert poses.inferred is None
-    labelled[0, 3] = False
-    assert len(decode(perfect_maps(people, TOY, labelled), TOY)) == 0
+    labeled[0, 3] = False
+    assert len(decode(perfect_maps(people, TOY, labeled), TOY)) == 0
 
 
 def test_the_best_person_comes_first():

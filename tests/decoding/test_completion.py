@@ -131,9 +131,9 @@ def test_no_joint_is_inferred_at_a_joint_of_another_person(prior, sigma, reach):
 def test_inferred_joints_are_marked():
     people = typical_person(40, 80, 80)[None]
     (wrist,) = joints("left_wrist")
-    labelled = np.ones((1, 18), bool)
-    labelled[0, wrist] = False
-    maps = perfect_maps(people, TAO, labelled)
+    labeled = np.ones((1, 18), bool)
+    labeled[0, wrist] = False
+    maps = perfect_maps(people, TAO, labeled)
     plain, complete = decode(maps, TAO), decode(maps, TAO, COMPLETE)
     assert plain.inferred is None
     assert complete.inferred is not None
@@ -147,8 +147,8 @@ def test_a_skeleton_outside_the_prior_is_not_completed_and_warned_about_once(cap
     caplog.set_level(logging.WARNING, logger="bodyposenet")
     chain = Skeleton("chain", tuple("abcd"), ((0, 1), (1, 2), (2, 3)))
     people = np.array([[[20.0, 20], [60, 20], [100, 20], [140, 20]]])
-    labelled = np.array([[True, True, True, False]])
-    maps = perfect_maps(people, chain, labelled)
+    labeled = np.array([[True, True, True, False]])
+    maps = perfect_maps(people, chain, labeled)
     for _ in range(2):
         poses = decode(maps, chain, COMPLETE)
         assert poses.inferred is None

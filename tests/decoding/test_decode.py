@@ -51,9 +51,9 @@ def test_people_of_the_packaged_skeletons_are_recovered(mode, name):
 @either_mode
 def test_a_missing_joint_is_nan_with_score_0(mode):
     people = random_people(np.random.default_rng(0), 5, 1)
-    labelled = np.ones((1, 5), bool)
-    labelled[0, 1] = False
-    poses = decode(perfect_maps(people, TOY, labelled), TOY, DecodingOptions(mode))
+    labeled = np.ones((1, 5), bool)
+    labeled[0, 1] = False
+    poses = decode(perfect_maps(people, TOY, labeled), TOY, DecodingOptions(mode))
     assert np.isnan(poses.keypoints[0]).all(axis=1).tolist() == [False, True, False, False, False]
     assert poses.keypoint_scores[0, 1] == 0
 

@@ -30,9 +30,9 @@ def test_the_same_seed_gives_the_same_scene():
 def test_keypoints_are_in_the_image_and_match_their_flags():
     drawn = people(scenes(60))
     keypoints = np.concatenate([person.keypoints for person in drawn])
-    labelled = keypoints[:, 2] > 0
+    labeled = keypoints[:, 2] > 0
     assert set(keypoints[:, 2]) == {0, 1, 2}
-    assert (keypoints[~labelled] == 0).all()
+    assert (keypoints[~labeled] == 0).all()
     assert keypoints[:, :2].min() >= -0.5 and keypoints[:, :2].max() <= 95.5
     for person in drawn:
         assert person.num_keypoints == (person.keypoints[:, 2] > 0).sum()
@@ -55,7 +55,7 @@ def test_visible_keypoints_box_and_area_match_the_silhouette():
     assert np.mean(hits) > 0.98
 
 
-def test_there_are_unlabelled_people_and_crowds():
+def test_there_are_unlabeled_people_and_crowds():
     drawn = people(scenes(80))
     assert any(person.is_crowd for person in drawn)
     assert any(not person.is_crowd and person.num_keypoints == 0 for person in drawn)

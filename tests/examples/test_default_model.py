@@ -283,7 +283,7 @@ def test_gates_compare_a_checkpoint_with_its_start(drawn_dataset, exported, monk
 
 
 def test_offsets_are_those_of_matched_people():
-    """Offsets are in network pixels, of joints that are labelled and detected."""
+    """Offsets are in network pixels, of joints that are labeled and detected."""
     joints = np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 2.0)])
     joints[3, 2] = 0
     people = tuple(

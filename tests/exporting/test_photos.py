@@ -113,11 +113,11 @@ def test_batches():
     assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
 
 
-def person(number, image_id, labelled):
-    keypoints = [10.0, 10.0, 2] * labelled + [0, 0, 0] * (JOINTS - labelled)
+def person(number, image_id, labeled):
+    keypoints = [10.0, 10.0, 2] * labeled + [0, 0, 0] * (JOINTS - labeled)
     return {
         "id": number, "image_id": image_id, "category_id": 1, "bbox": [1, 1, 20, 20], "iscrowd": 0,
-        "keypoints": keypoints, "num_keypoints": labelled, "area": 400,
+        "keypoints": keypoints, "num_keypoints": labeled, "area": 400,
     }  # fmt: skip
 
 
@@ -130,8 +130,8 @@ def dataset(tmp_path):
         name = f"sub/{image_id}.jpg"
         (tmp_path / "images" / name).write_bytes(str(image_id).encode())
         images.append({"id": image_id, "file_name": name, "height": 50, "width": 50})
-        number, labelled = (1, JOINTS) if image_id < 60 else (3, 4) if image_id < 80 else (0, 0)
-        people += [person(100 * image_id + k, image_id, labelled) for k in range(number)]
+        number, labeled = (1, JOINTS) if image_id < 60 else (3, 4) if image_id < 80 else (0, 0)
+        people += [person(100 * image_id + k, image_id, labeled) for k in range(number)]
     (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": people}))
     return tmp_path
 

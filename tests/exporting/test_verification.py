@@ -39,9 +39,9 @@ class FixedEngine:
         count, height, width = images.shape[:3]
         places = torch.full((1, 1, 18, 2), -100.0)
         places[0, 0, FACE] = torch.tensor(POINTS) + torch.tensor((self.shift, 0.0))
-        labelled = torch.zeros(1, 1, 18, dtype=torch.bool)
-        labelled[0, 0, FACE] = True
-        heatmaps, pafs = render_targets(places, labelled, self.skeleton, height, width)
+        labeled = torch.zeros(1, 1, 18, dtype=torch.bool)
+        labeled[0, 0, FACE] = True
+        heatmaps, pafs = render_targets(places, labeled, self.skeleton, height, width)
         maps = Maps(heatmaps[0].numpy() + np.float32(self.added), pafs[0].numpy(), 8)
         return [maps] * count
 

@@ -14,12 +14,12 @@ from bodyposenet.specs.pose import load_skeleton
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), ((0, 1), (1, 2)))
 
 
-def looped_heatmap(points, labelled, joint, height, width, sigma=7.0, stride=8):
+def looped_heatmap(points, labeled, joint, height, width, sigma=7.0, stride=8):
     heat = np.zeros((height // stride, width // stride))
     for row, column in np.ndindex(*heat.shape):
         y, x = stride * row + 3.5, stride * column + 3.5
         for person in range(len(points)):
-            if labelled[person, joint]:
+            if labeled[person, joint]:
                 px, py = points[person, joint]
                 heat[row, column] = max(
                     heat[row, column], np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2))
@@ -28,7 +28,7 @@ def looped_heatmap(points, labelled, joint, height, width, sigma=7.0, stride=8):
     return heat
 
 
-def looped_paf(points, labelled, limb, height, width, half_width=8.0, stride=8):
+def looped_paf(points, labeled, limb, height, width, half_width=8.0, stride=8):
     start, end = limb
     field = np.zeros((2, height // stride, width // stride))
     for row, column in np.ndindex(*field.shape[1:]):
@@ -37,7 +37,7 @@ def looped_paf(points, labelled, limb, height, width, half_width=8.0, stride=8):
         for person in range(len(points)):
             a, b = points[person, start], points[person, end]
             length = np.hypot(*(b - a))
-            if not (labelled[person, start] and labelled[person, end]) or length == 0:
+            if not (labeled[person, start] and labeled[person, end]) or length == 0:
                 continue
             low, high = np.minimum(a, b) - half_width, np.maximum(a, b) + half_width
             u = (b - a) / length
@@ -53,28 +53,28 @@ def looped_paf(points, labelled, limb, height, width, half_width=8.0, stride=8):
 def crowd():
     random = np.random.default_rng(3)
     points = random.uniform(-20, 150, (2, 4, 18, 2)).astype(np.float32)
-    labelled = random.random((2, 4, 18)) < 0.7
+    labeled = random.random((2, 4, 18)) < 0.7
     points[0, 1] = points[0, 0] + 5  # overlapping people
     points[1, 2, 3] = points[1, 2, 2]  # a limb without length
-    return points, labelled
+    return points, labeled
 
 
 def test_maps_equal_the_looped_calculation(crowd):
-    points, labelled = crowd
+    points, labeled = crowd
     skeleton = load_skeleton("bpnet_18joints.json")
     heat, paf = render_targets(
-        torch.from_numpy(points), torch.from_numpy(labelled), skeleton, 96, 136
+        torch.from_numpy(points), torch.from_numpy(labeled), skeleton, 96, 136
     )
     assert heat.shape == (2, 19, 12, 17)
     assert paf.shape == (2, 38, 12, 17)
     for image in range(2):
         for joint in range(18):
-            expected = looped_heatmap(points[image], labelled[image], joint, 96, 136)
+            expected = looped_heatmap(points[image], labeled[image], joint, 96, 136)
             np.testing.assert_allclose(heat[image, joint], expected, atol=1e-5)
         background = 1 - heat[image, :18].amax(0)
         torch.testing.assert_close(heat[image, 18], background)
         for k, limb in enumerate(skeleton.limbs):
-            expected = looped_paf(points[image], labelled[image], limb, 96, 136)
+            expected = looped_paf(points[image], labeled[image], limb, 96, 136)
             np.testing.assert_allclose(paf[image, 2 * k : 2 * k + 2], expected, atol=1e-5)
 
 
@@ -82,26 +82,26 @@ def test_images_of_a_batch_do_not_depend_on_one_another():
     random = np.random.default_rng(4)
     skeleton = load_skeleton("bpnet_18joints.json")
     points = torch.tensor(random.uniform(0, 160, (7, 9, 18, 2)), dtype=torch.float32)
-    labelled = torch.tensor(random.random((7, 9, 18)) < 0.6)
+    labeled = torch.tensor(random.random((7, 9, 18)) < 0.6)
     for image, people in enumerate((3, 0, 9, 1, 1, 5, 2)):
-        labelled[image, people:] = False
-    labelled[5, 1:3] = False  # people without any label, before labelled ones
-    heat, paf = render_targets(points, labelled, skeleton, 160, 160)
+        labeled[image, people:] = False
+    labeled[5, 1:3] = False  # people without any label, before labeled ones
+    heat, paf = render_targets(points, labeled, skeleton, 160, 160)
     for image in range(7):
-        somebody = labelled[image].any(dim=1)
-        alone = points[image, somebody][None], labelled[image, somebody][None]
+        somebody = labeled[image].any(dim=1)
+        alone = points[image, somebody][None], labeled[image, somebody][None]
         expected = render_targets(*alone, skeleton, 160, 160)
         torch.testing.assert_close(heat[image], expected[0][0])
         torch.testing.assert_close(paf[image], expected[1][0])
 
 
-def test_an_unlabelled_joint_may_lie_anywhere(crowd):
-    points, labelled = (torch.from_numpy(array) for array in crowd)
+def test_an_unlabeled_joint_may_lie_anywhere(crowd):
+    points, labeled = (torch.from_numpy(array) for array in crowd)
     skeleton = load_skeleton("bpnet_18joints.json")
-    expected = render_targets(points, labelled, skeleton, 96, 136)
-    points[~labelled] = torch.nan
+    expected = render_targets(points, labeled, skeleton, 96, 136)
+    points[~labeled] = torch.nan
     for found, maps in zip(
-        render_targets(points, labelled, skeleton, 96, 136), expected, strict=True
+        render_targets(points, labeled, skeleton, 96, 136), expected, strict=True
     ):
         torch.testing.assert_close(found, maps)
 
@@ -110,11 +110,11 @@ def test_an_accelerator_need_never_be_waited_for():
     # Tensors on `meta` have no values: whatever asks for one, or for a number of them, fails.
     skeleton = load_skeleton("bpnet_18joints.json")
     points = torch.empty(64, 20, 18, 2, device="meta")
-    labelled = torch.empty(64, 20, 18, dtype=torch.bool, device="meta")
-    heat, paf = render_targets(points, labelled, skeleton, 256, 256)
+    labeled = torch.empty(64, 20, 18, dtype=torch.bool, device="meta")
+    heat, paf = render_targets(points, labeled, skeleton, 256, 256)
     assert heat.shape == (64, 19, 32, 32)
     assert paf.shape == (64, 38, 32, 32)
-    channel_weights(labelled[:, 0], skeleton)
+    channel_weights(labeled[:, 0], skeleton)
 
 
 @pytest.mark.gpu
@@ -134,9 +134,9 @@ def test_a_gpu_draws_the_same_maps_without_being_waited_for(crowd):
 
 def test_a_gaussian_paf_falls_off_across_the_limb_and_the_default_does_not():
     points = torch.tensor([[[[11.5, 27.5], [83.5, 27.5], [0.0, 0.0]]]])
-    labelled = torch.tensor([[[True, True, False]]])
-    _, hard = render_targets(points, labelled, ARM, 64, 96)
-    _, soft = render_targets(points, labelled, ARM, 64, 96, TargetOptions(paf_sigma=6.0))
+    labeled = torch.tensor([[[True, True, False]]])
+    _, hard = render_targets(points, labeled, ARM, 64, 96)
+    _, soft = render_targets(points, labeled, ARM, 64, 96, TargetOptions(paf_sigma=6.0))
     assert hard[0, 0, 2:5, 5].tolist() == [1.0, 1.0, 1.0]
     assert soft[0, 0, 3, 5] == 1.0
     assert soft[0, 0, 2, 5] == pytest.approx(np.exp(-(8**2) / (2 * 36)), rel=1e-4)

@@ -132,7 +132,7 @@ def test_color_augmentation_changes_only_the_images(make_step):
     place = "dataloader.augmentation_config.color_aug_params"
     _, _, gray = make_step(**{place: {"gray_prob": 1.0}})
     assert jittered_images(plain) is plain.image
-    for name in ("image", "mask", "keypoints", "labelled", "known"):
+    for name in ("image", "mask", "keypoints", "labeled", "known"):
         assert torch.equal(getattr(plain, name), getattr(gray, name))
     red, green, blue = jittered_images(gray).unbind(-1)
     assert torch.equal(red, green) and torch.equal(green, blue)

@@ -80,21 +80,21 @@ class KeypointFormat:
 
     Args:
         joints: Number of keypoints.
-        labelled: Visibility flags that mean "labeled".
+        labeled: Visibility flags that mean "labeled".
         known: All valid visibility flags, or None to accept any.
         order: Index of each joint in the annotations, or None if the order is the same.
     """
 
     joints: int
-    labelled: frozenset[int]
+    labeled: frozenset[int]
     known: frozenset[int] | None = None
     order: tuple[int, ...] | None = None
 
     @property
-    def unlabelled(self) -> NDArray[np.float64]:
+    def unlabeled(self) -> NDArray[np.float64]:
         """(joints, 3) float64, keypoints of a person of whom none is labeled."""
         keypoints = np.zeros((self.joints, 3))
-        keypoints[:, 2] = min(0, *(flag - 1 for flag in self.labelled)) if self.labelled else 0
+        keypoints[:, 2] = min(0, *(flag - 1 for flag in self.labeled)) if self.labeled else 0
         return keypoints
 
 
@@ -109,8 +109,8 @@ class PersonReader:
     def __init__(self, keypoint_format: KeypointFormat, repairs: Counter[str]) -> None:
         self._format = keypoint_format
         self._repairs = repairs
-        self._unlabelled = keypoint_format.unlabelled
-        self._unlabelled.setflags(write=False)  # shared by all people without keypoints
+        self._unlabeled = keypoint_format.unlabeled
+        self._unlabeled.setflags(write=False)  # shared by all people without keypoints
 
     def read(self, entry: Mapping[str, Any], annotation_id: int, height: int, width: int) -> Person:
         """Parse the annotation of a person.
@@ -128,7 +128,7 @@ class PersonReader:
             ValueError: The annotation is invalid and cannot be repaired.
         """
         farthest = MAX_DISTANCE * max(height, width)
-        keypoints, labelled = self._keypoints(entry, farthest)
+        keypoints, labeled = self._keypoints(entry, farthest)
         segmentation = _compact(entry.get("segmentation"))
         box, problem = self._annotated_box(entry, farthest)
         area = self._annotated_area(entry)
@@ -136,16 +136,16 @@ class PersonReader:
             region = Region.from_segmentation(annotation_id, segmentation)
             extent = None if region is None else _measure(region, height, width)
             if _is_empty(box):
-                box = self._derived_box(box, problem, extent, keypoints[labelled, :2])
+                box = self._derived_box(box, problem, extent, keypoints[labeled, :2])
             if not area:
-                area = self._derived_area(area, box, extent, is_labelled=bool(labelled.any()))
+                area = self._derived_area(area, box, extent, is_labeled=bool(labeled.any()))
         return Person(
             keypoints=keypoints,
             box=box,
             area=area,
             is_crowd=_is_crowd(entry),
             segmentation=segmentation,
-            num_keypoints=int(np.count_nonzero(labelled)),
+            num_keypoints=int(np.count_nonzero(labeled)),
             annotation_id=annotation_id,
         )
 
@@ -156,7 +156,7 @@ class PersonReader:
         values, joints = entry.get("keypoints"), self._format.joints
         if not values and (values is None or isinstance(values, list)):
             self._check_count(entry, 0, 0)
-            return self._unlabelled, np.zeros(joints, bool)
+            return self._unlabeled, np.zeros(joints, bool)
         explained = f"3 for each of the {joints} keypoints of the dataset spec"
         triples = _floats("keypoints", values, 3 * joints, explained, self._repairs)
         triples = triples.reshape(joints, 3)
@@ -167,15 +167,15 @@ class PersonReader:
         if not is_near:
             flags = [0 if math.isnan(flag) else flag for flag in flags]
         self._check_flags(flags)
-        states = [flag in self._format.labelled for flag in flags]
+        states = [flag in self._format.labeled for flag in flags]
         self._check_count(entry, states.count(True), len(flags) - flags.count(0))
-        labelled = np.array(states)
+        labeled = np.array(states)
         if True not in states:
-            return self._unlabelled, labelled
+            return self._unlabeled, labeled
         if not is_near:
             triples[:, 2] = flags
-            _move_unlabelled(triples, labelled, farthest)
-        return triples, labelled
+            _move_unlabeled(triples, labeled, farthest)
+        return triples, labeled
 
     def _check_flags(self, flags: Iterable[float]) -> None:
         known = self._format.known
@@ -186,10 +186,10 @@ class PersonReader:
                 "visibility_flags of the dataset spec"
             )
 
-    def _check_count(self, entry: Mapping[str, Any], labelled: int, flagged: int) -> None:
+    def _check_count(self, entry: Mapping[str, Any], labeled: int, flagged: int) -> None:
         """Count a `num_keypoints` that is neither the number of labeled nor of nonzero flags."""
         annotated = entry.get("num_keypoints")
-        if annotated is not None and to_integer(annotated) not in (labelled, flagged):
+        if annotated is not None and to_integer(annotated) not in (labeled, flagged):
             self._repairs["wrong values of num_keypoints, replaced by the count of flags"] += 1
 
     def _annotated_box(self, entry: Mapping[str, Any], farthest: float) -> tuple[Box, str]:
@@ -240,7 +240,7 @@ class PersonReader:
         return box
 
     def _derived_area(
-        self, area: float | None, box: Box, extent: Extent | None, *, is_labelled: bool
+        self, area: float | None, box: Box, extent: Extent | None, *, is_labeled: bool
     ) -> float:
         """Derive an area from the segmentation, or else from the box."""
         state = "missing areas" if area is None else "areas of 0"
@@ -250,13 +250,13 @@ class PersonReader:
             area, source = max(box[2], 0) * max(box[3], 0), "box"
         if area:
             self._repairs[f"{state}, replaced by the area of the {source}"] += 1
-        elif is_labelled:
+        elif is_labeled:
             self._repairs["people with an area of 0, which no pose can match (OKS 0)"] += 1
         return area
 
 
-def _move_unlabelled(
-    triples: NDArray[np.float64], labelled: NDArray[np.bool_], farthest: float
+def _move_unlabeled(
+    triples: NDArray[np.float64], labeled: NDArray[np.bool_], farthest: float
 ) -> None:
     """Move keypoints that are far outside of the image or not finite to (0, 0), in place.
 
@@ -264,7 +264,7 @@ def _move_unlabelled(
         ValueError: One of them is labeled.
     """
     is_near = np.abs(triples[:, :2]).max(axis=1) <= farthest
-    if not is_near[labelled].all():
+    if not is_near[labeled].all():
         raise ValueError("keypoints: a labeled one is far outside of the image or not finite")
     triples[~is_near, :2] = 0
 

@@ -172,7 +172,7 @@ def read_coco(
         chosen = select_category(path, file, CategoryQuery(category, category_id, joints))
         keypoint_format = KeypointFormat(
             len(joints),
-            labelled=(flags or COCO_FLAGS).labelled(),
+            labeled=(flags or COCO_FLAGS).labeled(),
             known=None if flags is None else frozenset(flags.classes()),
             order=keypoint_order(path, chosen.keypoints, joints),
         )

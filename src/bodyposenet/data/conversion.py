@@ -68,7 +68,7 @@ def find_anchors(
         skipped.update(filtered)
         if not spec.duplicate_data_with_each_person_as_center:
             skipped["anchor persons after the first one of their image"] += len(indices[1:])
-            indices = indices[:1] or _labelled(image.persons)[:1]
+            indices = indices[:1] or _labeled(image.persons)[:1]
         if not indices:
             skipped["images without an anchor person"] += 1
         anchors.extend(Anchor(image, index) for index in indices)
@@ -118,9 +118,9 @@ def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool
     return math.dist(person.center, accepted.center) < reach
 
 
-def _labelled(persons: Sequence[Person]) -> list[int]:
+def _labeled(persons: Sequence[Person]) -> list[int]:
     """Return the indices of labeled people with a non-empty box."""
-    return [i for i, p in enumerate(persons) if p.is_labelled and min(p.box[2:]) > 0]
+    return [i for i, p in enumerate(persons) if p.is_labeled and min(p.box[2:]) > 0]
 
 
 def make_record(anchor: Anchor, dataset: str, split: Split) -> Record:
@@ -135,7 +135,7 @@ def make_record(anchor: Anchor, dataset: str, split: Split) -> Record:
         The record.
     """
     image = anchor.image
-    others = [p for i, p in enumerate(image.persons) if i != anchor.person_index and p.is_labelled]
+    others = [p for i, p in enumerate(image.persons) if i != anchor.person_index and p.is_labeled]
     persons = [image.persons[anchor.person_index], *others]
     return Record(
         image_id=image.image_id,
@@ -242,7 +242,7 @@ def write_shards(
             logger.info("%s: %d records", path, written)
             files += 1
     images = {anchor.image.image_id: anchor.image for anchor in anchors}
-    people = sum(person.is_labelled for image in images.values() for person in image.persons)
+    people = sum(person.is_labeled for image in images.values() for person in image.persons)
     return {"people in records": people, "TFRecord files": files}
 
 

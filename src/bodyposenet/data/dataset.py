@@ -47,13 +47,13 @@ class DatasetSource:
     Args:
         root: Folder to which the paths in records are relative.
         joint_map: Mapping from the dataset's joints to the skeleton's.
-        labelled_flags: The dataset's visibility flags that mean "labeled".
+        labeled_flags: The dataset's visibility flags that mean "labeled".
         folders: More folders in which the files of records can be.
     """
 
     root: Path
     joint_map: JointMap
-    labelled_flags: tuple[int, ...]
+    labeled_flags: tuple[int, ...]
     folders: tuple[Path, ...] = ()
 
     @classmethod
@@ -68,8 +68,8 @@ class DatasetSource:
         Returns:
             The source.
         """
-        labelled = tuple(spec.visibility_flags.labelled())
-        return cls(root, skeleton.joints_from(spec.person.keypoints), labelled, spec.folders(root))
+        labeled = tuple(spec.visibility_flags.labeled())
+        return cls(root, skeleton.joints_from(spec.person.keypoints), labeled, spec.folders(root))
 
     @cached_property
     def _allowed(self) -> tuple[Path, ...]:
@@ -108,7 +108,7 @@ class Sample:
         image: (H, W, 3) uint8 RGB.
         mask: (H, W) uint8, 255 where the loss counts, 0 at people without labels.
         keypoints: (P, K, 2) float32 in network pixels.
-        labelled: (P, K) bool, whether a keypoint is labeled.
+        labeled: (P, K) bool, whether a keypoint is labeled.
         known: (K,) bool, whether the dataset labels a joint at all.
         without_mask: Number of records without a mask file.
         color: (3, 4) float32 color matrix, maps RGB in 0..255 to color @ (R, G, B, 1); None
@@ -127,7 +127,7 @@ class Sample:
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
-    labelled: NDArray[np.bool_]
+    labeled: NDArray[np.bool_]
     known: NDArray[np.bool_]
     without_mask: int
     color: NDArray[np.float32] | None = None
@@ -251,17 +251,17 @@ class SampleSet:
         to_input = augmentation_affine(self.augmentation, parameters, record, *self._size)
         image = self._warped_image(source.path(record.image_path), record, to_input)
         mask, without_mask = self._warped_mask(source.path(record.mask_path), record, to_input)
-        keypoints, labelled = _warped_keypoints(record, source, to_input)
+        keypoints, labeled = _warped_keypoints(record, source, to_input)
         known = source.joint_map.known
         if to_input.mirrors:
             mirrored = list(source.joint_map.skeleton.mirrored)
-            keypoints, labelled, known = (
+            keypoints, labeled, known = (
                 keypoints[:, mirrored],
-                labelled[:, mirrored],
+                labeled[:, mirrored],
                 known[mirrored],
             )
         color, blur = self._color_and_blur(random)
-        sample = Sample(image, mask, keypoints, labelled, known, without_mask, color, blur)
+        sample = Sample(image, mask, keypoints, labeled, known, without_mask, color, blur)
         if self._teacher_maps is None:
             return sample
         maps = self._teacher_maps.sample(
@@ -317,15 +317,15 @@ def collate(samples: Sequence[Sample | BodyPoseNetError]) -> Sample | BodyPoseNe
     people = max(len(sample.keypoints) for sample in good)
     joints = len(good[0].known)
     keypoints = np.zeros((len(good), people, joints, 2), np.float32)
-    labelled = np.zeros((len(good), people, joints), bool)
+    labeled = np.zeros((len(good), people, joints), bool)
     for row, sample in enumerate(good):
         keypoints[row, : len(sample.keypoints)] = sample.keypoints
-        labelled[row, : len(sample.labelled)] = sample.labelled
+        labeled[row, : len(sample.labeled)] = sample.labeled
     return Sample(
         np.stack([sample.image for sample in good]),
         np.stack([sample.mask for sample in good]),
         keypoints,
-        labelled,
+        labeled,
         np.stack([sample.known for sample in good]),
         sum(sample.without_mask for sample in good),
         _stacked([sample.color for sample in good]),
@@ -349,14 +349,14 @@ def _warped_keypoints(
     record: Record, source: DatasetSource, to_input: Affine
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return keypoints in network pixels, (P, K, 2) float32, and which are labeled, (P, K) bool."""
-    labelled = np.isin(record.joints[..., 2], source.labelled_flags)
+    labeled = np.isin(record.joints[..., 2], source.labeled_flags)
     # Unlabeled joints have a weight of 0 in the loss, but they must still be finite.
-    points = np.where(labelled[..., None], record.joints[..., :2], 0)
+    points = np.where(labeled[..., None], record.joints[..., :2], 0)
     if not (np.abs(points) <= MAX_DISTANCE * max(record.height, record.width)).all():
         raise BodyPoseNetError(
             f"record of image {record.image_id} of {record.dataset}: a labeled joint is far "
             "outside of the image or not finite",
             "Correct the annotation and convert the dataset again.",
         )
-    keypoints, labelled = source.joint_map.keypoints(points, labelled)
-    return to_input.apply(keypoints).astype(np.float32), labelled
+    keypoints, labeled = source.joint_map.keypoints(points, labeled)
+    return to_input.apply(keypoints).astype(np.float32), labeled

@@ -42,38 +42,38 @@ class MaskRegions:
         file_name: Path of the mask, relative to the mask folder.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        unlabelled: People without labeled keypoints: masked.
+        unlabeled: People without labeled keypoints: masked.
         crowds: Crowds and uncertain detections: masked, except for the labeled people in them.
-        labelled: People with annotated keypoints; empty if there are no crowds. Pseudo labels are
+        labeled: People with annotated keypoints; empty if there are no crowds. Pseudo labels are
             not included, because their boxes also contain background.
     """
 
     file_name: str
     height: int
     width: int
-    unlabelled: tuple[Region, ...]
+    unlabeled: tuple[Region, ...]
     crowds: tuple[Region, ...]
-    labelled: tuple[Region, ...]
+    labeled: tuple[Region, ...]
 
     @classmethod
     def from_image(cls, image: CocoImage) -> MaskRegions:
         """Collect the mask regions of an annotated image."""
         crowds = [person for person in image.persons if person.is_crowd]
         others = [person for person in image.persons if not person.is_crowd]
-        labelled = [p for p in others if p.is_labelled and not p.is_pseudo]
+        labeled = [p for p in others if p.is_labeled and not p.is_pseudo]
         return cls(
             image.mask_name,
             image.height,
             image.width,
-            unlabelled=tuple(Region.from_person(p) for p in others if not p.is_labelled),
+            unlabeled=tuple(Region.from_person(p) for p in others if not p.is_labeled),
             crowds=tuple(map(Region.from_person, crowds)),
-            labelled=tuple(map(Region.from_person, labelled)) if crowds else (),
+            labeled=tuple(map(Region.from_person, labeled)) if crowds else (),
         )
 
     @property
     def boxes(self) -> int:
         """Number of people who are masked by their box, because they have no segmentation."""
-        return sum(region.is_box for region in (*self.unlabelled, *self.crowds))
+        return sum(region.is_box for region in (*self.unlabeled, *self.crowds))
 
 
 def draw_mask(regions: MaskRegions) -> NDArray[np.uint8]:
@@ -89,10 +89,10 @@ def draw_mask(regions: MaskRegions) -> NDArray[np.uint8]:
         BodyPoseNetError: A segmentation is invalid, or a box is far outside of the image.
     """
     size = regions.height, regions.width
-    ignored = rasterize_regions(regions.unlabelled, *size)
+    ignored = rasterize_regions(regions.unlabeled, *size)
     if regions.crowds:
-        labelled = rasterize_regions(regions.labelled, *size)
-        ignored |= rasterize_regions(regions.crowds, *size) & ~labelled
+        labeled = rasterize_regions(regions.labeled, *size)
+        ignored |= rasterize_regions(regions.crowds, *size) & ~labeled
     return np.where(ignored, np.uint8(0), np.uint8(MASK_VALID))
 
 
@@ -158,7 +158,7 @@ def _end_with_parent() -> None:
 
 
 def _write_mask(folder: Path, regions: MaskRegions) -> None:
-    if regions.unlabelled or regions.crowds:
+    if regions.unlabeled or regions.crowds:
         try:
             png = encode_png(draw_mask(regions))
         except BodyPoseNetError as error:

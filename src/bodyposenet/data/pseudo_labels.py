@@ -79,14 +79,14 @@ class PseudoLabelOptions:
             BodyPoseNetError: The dataset has no flag for labeled keypoints.
         """
         flags = spec.visibility_flags.classes()
-        labelled = sorted((kind, flag) for flag, kind in flags.items() if kind.is_labelled)
-        if not labelled:
+        labeled = sorted((kind, flag) for flag, kind in flags.items() if kind.is_labeled)
+        if not labeled:
             spec.fail(
                 "visibility_flags",
                 "no flag is mapped to visible",
                 "Pseudo labels need such a flag.",
             )
-        return cls(min_label_score, min_mask_score, visibility_flag=labelled[0][1])
+        return cls(min_label_score, min_mask_score, visibility_flag=labeled[0][1])
 
 
 class PseudoLabels(NamedTuple):
@@ -236,11 +236,11 @@ def _masked_region(box: NDArray[np.float64], joints: int, annotation_id: int) ->
 def _label(person: Person, points: NDArray[np.float64], flag: int) -> Person:
     """Return the person with detected keypoints."""
     detected = ~np.isnan(points[:, 0])
-    labelled = int(detected.sum())
+    labeled = int(detected.sum())
     keypoints = np.zeros((len(points), 3))
-    keypoints[detected] = np.column_stack([points[detected], np.full(labelled, flag)])
+    keypoints[detected] = np.column_stack([points[detected], np.full(labeled, flag)])
     return replace(
-        person, keypoints=keypoints, num_keypoints=labelled, is_crowd=False, is_pseudo=True
+        person, keypoints=keypoints, num_keypoints=labeled, is_crowd=False, is_pseudo=True
     )
 
 

@@ -17,7 +17,7 @@ from bodyposenet.demo.pose import posed_body, random_pose
 from bodyposenet.skeleton import COCO_JOINTS, side_of
 from bodyposenet.types import Person
 
-_CROWD_SHARE, _OBJECTS_SHARE, _UNLABELLED_SHARE = 0.06, 0.18, 0.06
+_CROWD_SHARE, _OBJECTS_SHARE, _UNLABELED_SHARE = 0.06, 0.18, 0.06
 
 
 def draw_scene(
@@ -54,7 +54,7 @@ def draw_scene(
     if rng.random() < _OBJECTS_SHARE:
         paint_occluders(rng, canvas)
     persons = [
-        _without_keypoints(person) if rng.random() < _UNLABELLED_SHARE else person
+        _without_keypoints(person) if rng.random() < _UNLABELED_SHARE else person
         for number, figure in enumerate(figures, start=len(crowd))
         if (person := annotate_person(canvas.part_ids, number, figure, joints))
     ]
@@ -138,8 +138,8 @@ def annotate_person(
     keypoints = _keypoints(part_ids, number, figure, joints)
     if area < max(_MIN_PIXELS, _MIN_VISIBLE * _BODY_AREA * figure.stature**2):
         keypoints[:] = 0
-    labelled = int((keypoints[:, 2] > 0).sum())
-    return Person(keypoints, _box(silhouette), float(area), False, polygons, labelled, 0)
+    labeled = int((keypoints[:, 2] > 0).sum())
+    return Person(keypoints, _box(silhouette), float(area), False, polygons, labeled, 0)
 
 
 def annotate_crowd(

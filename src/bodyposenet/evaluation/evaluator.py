@@ -148,7 +148,7 @@ def score_results(
         spec.person.keypoints,
         skeleton,
         sigmas=spec.person.sigmas,
-        labeled_flags=spec.visibility_flags.labelled(),
+        labeled_flags=spec.visibility_flags.labeled(),
     )
     return DatasetResult(
         accuracy,

@@ -126,7 +126,7 @@ def evaluate_poses(
     skeleton: Skeleton,
     *,
     sigmas: Sequence[float] = (),
-    labeled_flags: Collection[int] = COCO_FLAGS.labelled(),
+    labeled_flags: Collection[int] = COCO_FLAGS.labeled(),
 ) -> KeypointAP:
     """Evaluate poses against the annotated people of images.
 

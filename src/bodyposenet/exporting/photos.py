@@ -34,7 +34,7 @@ _MIN_HELD_OUT = 4
 _PEOPLE = (2, 3, 5, 9)
 """Bounds between kinds of images: 1, 2, 3-4, 5-8 and more people."""
 _SEEN = (1 / 3, 2 / 3)
-"""Bounds between kinds of images: few, some and most keypoints labelled, on average."""
+"""Bounds between kinds of images: few, some and most keypoints labeled, on average."""
 
 Kind = tuple[int, int]
 
@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Selection:
-    """A subset of a dataset's images with labelled people.
+    """A subset of a dataset's images with labeled people.
 
     Args:
         copies: Of the selected images.
@@ -178,7 +178,7 @@ def select_images(
     seed: int = 0,
     joints: tuple[str, ...] = COCO_JOINTS,
 ) -> Selection:
-    """Copy a representative subset of a dataset's images with labelled people.
+    """Copy a representative subset of a dataset's images with labeled people.
 
     Args:
         annotations: In COCO's keypoint format.
@@ -189,7 +189,7 @@ def select_images(
         joints: That the dataset labels.
 
     Raises:
-        BodyPoseNetError: There are fewer images with labelled people, the folder is not empty, or a
+        BodyPoseNetError: There are fewer images with labeled people, the folder is not empty, or a
             file cannot be read or written.
     """
     folder, target = Path(image_dir), make_directory(output_dir)
@@ -198,13 +198,13 @@ def select_images(
             f"{target}: the folder for the selected images is not empty",
             "Name a new folder (--cal_image_dir): all of its images are used for calibration.",
         )
-    images = [image for image in load_coco(Path(annotations), joints) if _labelled(image)]
+    images = [image for image in load_coco(Path(annotations), joints) if _labeled(image)]
     there = [image for image in images if is_file(folder / image.file_name)]
     if len(there) < len(images):
         logger.warning("%s: %d images are missing", folder, len(images) - len(there))
     if len(there) < count:
         raise BodyPoseNetError(
-            f"{annotations}: found {len(there)} images with labelled people in {folder}, but "
+            f"{annotations}: found {len(there)} images with labeled people in {folder}, but "
             f"{count} are to be selected",
             "Lower --batches or --batch_size, or take a larger dataset.",
         )
@@ -282,17 +282,17 @@ def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray
             yield image
 
 
-def _labelled(image: CocoImage) -> list[int]:
-    """Count the labelled keypoints of each person; crowds and people without any are skipped."""
-    return [person.num_keypoints for person in image.persons if person.is_labelled]
+def _labeled(image: CocoImage) -> list[int]:
+    """Count the labeled keypoints of each person; crowds and people without any are skipped."""
+    return [person.num_keypoints for person in image.persons if person.is_labeled]
 
 
 def _by_kind(images: Sequence[CocoImage], joints: int) -> dict[Kind, list[CocoImage]]:
     kinds: dict[Kind, list[CocoImage]] = {}
     for image in images:
-        labelled = _labelled(image)
-        seen = sum(labelled) / (len(labelled) * joints)
-        kind = bisect_right(_PEOPLE, len(labelled)), bisect_right(_SEEN, seen)
+        labeled = _labeled(image)
+        seen = sum(labeled) / (len(labeled) * joints)
+        kind = bisect_right(_PEOPLE, len(labeled)), bisect_right(_SEEN, seen)
         kinds.setdefault(kind, []).append(image)
     return kinds
 

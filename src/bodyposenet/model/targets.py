@@ -57,7 +57,7 @@ class TargetOptions:
 
 def render_targets(
     keypoints: Tensor,
-    labelled: Tensor,
+    labeled: Tensor,
     skeleton: Skeleton,
     height: int,
     width: int,
@@ -73,7 +73,7 @@ def render_targets(
 
     Args:
         keypoints: (B, P, K, 2) float, x and y in network pixels.
-        labelled: (B, P, K) bool, which of them to draw; False for people who fill up a batch.
+        labeled: (B, P, K) bool, which of them to draw; False for people who fill up a batch.
         skeleton: Joints and limbs.
         height: Of the network input, in pixels.
         width: Of the network input, in pixels.
@@ -86,14 +86,14 @@ def render_targets(
     stride = options.stride
     rows = _centers(-(-height // stride), stride, keypoints.device)
     columns = _centers(-(-width // stride), stride, keypoints.device)
-    shape = len(labelled), skeleton.heatmap_channels, len(rows), len(columns)
+    shape = len(labeled), skeleton.heatmap_channels, len(rows), len(columns)
     heatmaps = torch.zeros(shape, device=keypoints.device)
     heatmaps[:, -1] = 1  # where there are no people
     pafs = heatmaps.new_zeros(shape[0], skeleton.paf_channels, *shape[2:])
     channels = max(len(skeleton.joints), len(skeleton.limbs))
     # Joints before people: the maps that are put together then lie side by side.
-    points, drawn = keypoints.transpose(1, 2), labelled.transpose(1, 2)
-    for images, people in _pieces(labelled, channels * len(rows) * len(columns)):
+    points, drawn = keypoints.transpose(1, 2), labeled.transpose(1, 2)
+    for images, people in _pieces(labeled, channels * len(rows) * len(columns)):
         piece = points[images, :, :people], drawn[images, :, :people]
         heatmaps.index_copy_(0, images, _heatmaps(*piece, rows, columns, options))
         pafs.index_copy_(0, images, _pafs(*piece, skeleton, rows, columns, options))
@@ -142,7 +142,7 @@ def _limb_ends(limbs: tuple[tuple[int, int], ...], device: torch.device) -> tupl
     return starts, ends
 
 
-def _pieces(labelled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
+def _pieces(labeled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
     """What to draw at once: numbers of images, and how many of their people to look at.
 
     On the CPU images with equally many people go together, so that those who only fill up the
@@ -150,14 +150,14 @@ def _pieces(labelled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
     launches counts, and to ask how many people there are would wait for it: all of them.
 
     Args:
-        labelled: (B, P, K) bool.
+        labeled: (B, P, K) bool.
         floats: Of the largest map of one person.
     """
-    batch, people, _ = labelled.shape
-    order, counts = torch.arange(batch, device=labelled.device), [people] * batch
+    batch, people, _ = labeled.shape
+    order, counts = torch.arange(batch, device=labeled.device), [people] * batch
     most = _MOST_FLOATS
-    if labelled.device.type == "cpu" and people:
-        last = (labelled.any(dim=2) * torch.arange(1, people + 1)).amax(dim=1)
+    if labeled.device.type == "cpu" and people:
+        last = (labeled.any(dim=2) * torch.arange(1, people + 1)).amax(dim=1)
         sorted_counts, order = last.sort(descending=True, stable=True)
         counts, most = sorted_counts.tolist(), _MOST_FLOATS_ON_CPU
     first = 0
@@ -168,10 +168,10 @@ def _pieces(labelled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def _heatmaps(
-    points: Tensor, labelled: Tensor, rows: Tensor, columns: Tensor, options: TargetOptions
+    points: Tensor, labeled: Tensor, rows: Tensor, columns: Tensor, options: TargetOptions
 ) -> Tensor:
     """(b, K, P, 2) and (b, K, P) in, (b, K + 1, h, w) out."""
-    points = points.masked_fill(~labelled[..., None], math.inf)
+    points = points.masked_fill(~labeled[..., None], math.inf)
     down = (rows - points[..., 1:]).square()
     across = (columns - points[..., :1]).square()
     nearest = (down[..., None] + across[..., None, :]).amin(dim=2)
@@ -184,7 +184,7 @@ def _heatmaps(
 
 def _pafs(
     points: Tensor,
-    labelled: Tensor,
+    labeled: Tensor,
     skeleton: Skeleton,
     rows: Tensor,
     columns: Tensor,
@@ -195,7 +195,7 @@ def _pafs(
     start, end = points.index_select(1, starts), points.index_select(1, ends)
     vector = end - start
     length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    drawn = (labelled.index_select(1, starts) & labelled.index_select(1, ends))[..., None]
+    drawn = (labeled.index_select(1, starts) & labeled.index_select(1, ends))[..., None]
     drawn = drawn & (length > 0)
     unit = torch.where(drawn, vector / length, 0.0)
     reach = options.paf_half_width * options.stride

@@ -60,9 +60,9 @@ class VisibilityFlags(Block):
             number: VISIBILITY_CLASSES[self.mapping[name]] for name, number in self.value.items()
         }
 
-    def labelled(self) -> frozenset[int]:
+    def labeled(self) -> frozenset[int]:
         """Return the numbers in the annotations that mean "labeled"."""
-        return frozenset(number for number, kind in self.classes().items() if kind.is_labelled)
+        return frozenset(number for number, kind in self.classes().items() if kind.is_labeled)
 
 
 COCO_FLAGS = VisibilityFlags(

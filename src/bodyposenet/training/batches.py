@@ -39,7 +39,7 @@ class Batch:
         image: (B, H, W, 3) uint8 RGB.
         mask: (B, H, W) uint8.
         keypoints: (B, P, K, 2) float32, in pixels of the network input.
-        labelled: (B, P, K) bool.
+        labeled: (B, P, K) bool.
         known: (B, K) bool.
         color: (B, 3, 4) float32, color matrix of each image, or None without color augmentation.
         blur: (B,) float32, sigma of each image's blur in pixels, or None like `color`.
@@ -56,7 +56,7 @@ class Batch:
     image: Tensor
     mask: Tensor
     keypoints: Tensor
-    labelled: Tensor
+    labeled: Tensor
     known: Tensor
     color: Tensor | None = None
     blur: Tensor | None = None

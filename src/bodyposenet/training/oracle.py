@@ -67,7 +67,7 @@ def decode_perfect_maps(
         return Poses.empty(skeleton)
     to_network, (height, width) = network_affine(image.height, image.width, spec)
     triples = np.stack(people)
-    is_labeled = np.isin(triples[..., 2], list(COCO_FLAGS.labelled()))
+    is_labeled = np.isin(triples[..., 2], list(COCO_FLAGS.labeled()))
     points, labeled = joint_map.keypoints(triples[..., :2], is_labeled)
     keypoints = torch.tensor(to_network.apply(points), dtype=torch.float32)[None]
     heatmaps, pafs = render_targets(

@@ -171,7 +171,7 @@ class TargetGenerator:
         """Return the targets of a batch, on the batch's device."""
         height, width = batch.mask.shape[1:]
         heatmaps, pafs = render_targets(
-            batch.keypoints, batch.labelled, self._skeleton, height, width, self._options
+            batch.keypoints, batch.labeled, self._skeleton, height, width, self._options
         )
         heatmap_weights, paf_weights = channel_weights(batch.known, self._skeleton)
         mask = cell_mask(batch.mask, self._options.stride) / self._mask_scale - self._mask_offset
