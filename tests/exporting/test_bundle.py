@@ -1,4 +1,4 @@
-"""The deployment bundle: what it tells other programs is what the file says; its example runs."""
+"""Deployment bundles: their values are those of the model, and their example runs."""
 
 import importlib.util
 import json
@@ -95,77 +95,80 @@ def test_every_file_is_named_in_the_readme(tmp_path):
     assert (bundle / "triton/my_net/1/model.onnx").read_bytes() == content
 
 
-def test_nvinfer_is_told_what_the_model_is(tmp_path):
-    told = nvinfer(make_bundle(tmp_path, data_type="fp16"))
-    assert told["infer-dims"] == "3;96;128"
-    assert told["network-input-order"] == "1"
-    assert told["model-color-format"] == "0"
-    assert told["net-scale-factor"] == "0.00390625"
-    assert told["offsets"] == "128;128;128"
-    assert told["batch-size"] == "16"
-    assert told["network-mode"] == "2"
-    assert told["output-blob-names"] == "conv2d_transpose_1/BiasAdd:0;heatmap_out/BiasAdd:0"
-    assert (told["maintain-aspect-ratio"], told["symmetric-padding"]) == ("1", "1")
-    assert (told["network-type"], told["output-tensor-meta"]) == ("100", "1")
-    assert "int8-calib-file" not in told
+def test_nvinfer_configuration_matches_the_model(tmp_path):
+    config = nvinfer(make_bundle(tmp_path, data_type="fp16"))
+    assert config["infer-dims"] == "3;96;128"
+    assert config["network-input-order"] == "1"
+    assert config["model-color-format"] == "0"
+    assert config["net-scale-factor"] == "0.00390625"
+    assert config["offsets"] == "128;128;128"
+    assert config["batch-size"] == "16"
+    assert config["network-mode"] == "2"
+    assert config["output-blob-names"] == "conv2d_transpose_1/BiasAdd:0;heatmap_out/BiasAdd:0"
+    assert (config["maintain-aspect-ratio"], config["symmetric-padding"]) == ("1", "1")
+    assert (config["network-type"], config["output-tensor-meta"]) == ("100", "1")
+    assert "int8-calib-file" not in config
 
 
 def test_nvinfer_normalizes_as_the_network_does(tmp_path):
     scale, offset = (255.0,) * 3, (0.485, 0.456, 0.406)
-    told = nvinfer(make_bundle(tmp_path, scale=scale, offset=offset))
+    config = nvinfer(make_bundle(tmp_path, scale=scale, offset=offset))
     pixels = np.arange(256)[:, None]
-    offsets = np.array([float(value) for value in told["offsets"].split(";")])
-    given = float(told["net-scale-factor"]) * (pixels - offsets)
+    offsets = np.array([float(value) for value in config["offsets"].split(";")])
+    given = float(config["net-scale-factor"]) * (pixels - offsets)
     np.testing.assert_allclose(given, pixels / np.array(scale) - np.array(offset), atol=1e-6)
 
 
-def test_nvinfer_takes_the_calibration_cache(tmp_path):
+def test_nvinfer_configuration_names_the_calibration_cache(tmp_path):
     cache = tmp_path / "cal.bin"
     cache.write_text("TRT-1001-EntropyCalibration2\n")
     bundle = make_bundle(
         tmp_path, replace(OPTIONS, calibration_cache=cache), data_type="int8-tensorrt"
     )
-    told = nvinfer(bundle)
-    assert told["network-mode"] == "1"
-    assert (bundle / "deepstream" / told["int8-calib-file"]).read_bytes() == cache.read_bytes()
+    config = nvinfer(bundle)
+    assert config["network-mode"] == "1"
+    assert (bundle / "deepstream" / config["int8-calib-file"]).read_bytes() == cache.read_bytes()
     assert "`calibration.cache`" in (bundle / "README.md").read_text()
 
 
-def test_without_a_cache_nvinfer_needs_the_engine_first(tmp_path):
+def test_nvinfer_configuration_without_a_cache_refers_to_trtexec(tmp_path):
     bundle = make_bundle(tmp_path, data_type="int8-tensorrt")
     assert "int8-calib-file" not in nvinfer(bundle)
-    assert (
-        "build the engine with ../trtexec.sh first"
-        in (bundle / "deepstream" / "nvinfer.txt").read_text()
-    )
+    assert "../trtexec.sh" in (bundle / "deepstream" / "nvinfer.txt").read_text()
 
 
 @pytest.mark.parametrize(
-    ("model", "reason", "lost"),
+    ("model", "reason", "skipped"),
     [
         ({"data_type": "int8-cpu"}, "target cpu", {"deepstream", "trtexec.sh", "triton_tensorrt"}),
         ({"dtype": TensorProto.UINT8}, "--bake_normalization", {"deepstream"}),
         ({"scale": (58.0, 57.0, 57.0)}, "image_scale", {"deepstream"}),
     ],
 )
-def test_what_cannot_run_the_model_is_left_out_and_said(tmp_path, caplog, model, reason, lost):
+def test_programs_that_cannot_run_the_model_are_skipped_with_the_reason(
+    tmp_path, caplog, model, reason, skipped
+):
     bundle = make_bundle(tmp_path, **model)
-    assert not lost & {path.name for path in bundle.iterdir()}
+    assert not skipped & {path.name for path in bundle.iterdir()}
     assert reason in (bundle / "README.md").read_text()
     assert reason in caplog.text
-    told = parse((bundle / "triton/my_net/config.pbtxt").read_text())
+    config = parse((bundle / "triton/my_net/config.pbtxt").read_text())
     on_cpu = model.get("data_type") == "int8-cpu"
-    assert told.get("instance_group") == ([{"kind": "KIND_CPU"}] if on_cpu else None)
+    assert config.get("instance_group") == ([{"kind": "KIND_CPU"}] if on_cpu else None)
 
 
 def test_postprocessing_has_the_skeletons_limbs(tmp_path):
     bundle = make_bundle(tmp_path)
-    told = yaml.safe_load((bundle / "deepstream" / "postprocess.yml").read_text())
-    edges = [tuple(map(int, edge.split(","))) for edge in told["jointEdges"]]
+    config = yaml.safe_load((bundle / "deepstream" / "postprocess.yml").read_text())
+    edges = [tuple(map(int, edge.split(","))) for edge in config["jointEdges"]]
     assert tuple(edges) == SKELETON.limbs
-    assert told["connections"] == NVIDIAS_LINES.split()
-    assert (told["threshHeat"], told["threshVectorScore"]) == (0.05, 0.05)
-    assert (told["featUpsamplingFactor"], told["numJoints"], told["threshPartCnt"]) == (4, 18, 4)
+    assert config["connections"] == NVIDIAS_LINES.split()
+    assert (config["threshHeat"], config["threshVectorScore"]) == (0.05, 0.05)
+    assert (config["featUpsamplingFactor"], config["numJoints"], config["threshPartCnt"]) == (
+        4,
+        18,
+        4,
+    )
     assert (bundle / "labels.txt").read_text().split() == list(SKELETON.joints)
 
 
@@ -177,14 +180,14 @@ def test_postprocessing_of_other_skeletons(tmp_path, joints, least, remark):
     signature = read_signature(path, path.read_bytes(), DeviceOptions(SHAPE))
     signature = replace(signature, description=replace(signature.description, skeleton=skeleton))
     text = deepstream.write_postprocessing(signature)
-    told = yaml.safe_load(text)
-    assert told["threshPartCnt"] == least
-    assert told["connections"] == told["jointEdges"]
-    assert ("compiled anew" in text) == remark
+    config = yaml.safe_load(text)
+    assert config["threshPartCnt"] == least
+    assert config["connections"] == config["jointEdges"]
+    assert ("recompiled" in text) == remark
 
 
 def declared(bundle: Path) -> dict[str, list[int]]:
-    """Tensors of the model, as ONNX Runtime sees them; -1: any size."""
+    """Sizes of the model's tensors in ONNX Runtime, with -1 for dynamic ones."""
     session = onnxruntime.InferenceSession(
         bundle / "model.onnx", providers=["CPUExecutionProvider"]
     )
@@ -197,39 +200,39 @@ def declared(bundle: Path) -> dict[str, list[int]]:
 @pytest.mark.parametrize(
     "model",
     [{}, FIXED, {"channels_last": False}, {"dtype": TensorProto.UINT8}],
-    ids=["any size", "fixed", "channels first", "pixels"],
+    ids=["dynamic", "fixed", "channels first", "pixels"],
 )
-def test_triton_is_told_what_the_model_is(tmp_path, model):
+def test_triton_configuration_matches_the_model(tmp_path, model):
     bundle = make_bundle(tmp_path, **model)
-    told = parse((bundle / "triton/my_net/config.pbtxt").read_text())
-    assert (told["name"], told["platform"]) == ("my_net", "onnxruntime_onnx")
+    config = parse((bundle / "triton/my_net/config.pbtxt").read_text())
+    assert (config["name"], config["platform"]) == ("my_net", "onnxruntime_onnx")
     batch = [] if model == FIXED else [-1]
-    tensors = {entry["name"]: entry for entry in (*told["input"], *told["output"])}
+    tensors = {entry["name"]: entry for entry in (*config["input"], *config["output"])}
     assert {name: [*batch, *entry["dims"]] for name, entry in tensors.items()} == declared(bundle)
     pixels = "dtype" in model
     assert tensors["input_1:0"]["data_type"] == ("TYPE_UINT8" if pixels else "TYPE_FP32")
-    assert told["max_batch_size"] == (0 if model == FIXED else 16)
-    assert ("dynamic_batching" in told) == (model != FIXED)
+    assert config["max_batch_size"] == (0 if model == FIXED else 16)
+    assert ("dynamic_batching" in config) == (model != FIXED)
 
 
-def test_a_plan_has_one_height_and_width(tmp_path):
+def test_tensorrt_plan_has_one_height_and_width(tmp_path):
     bundle = make_bundle(tmp_path)
-    told = parse((bundle / "triton_tensorrt/my_net/config.pbtxt").read_text())
-    dims = [entry["dims"] for entry in (*told["input"], *told["output"])]
+    config = parse((bundle / "triton_tensorrt/my_net/config.pbtxt").read_text())
+    dims = [entry["dims"] for entry in (*config["input"], *config["output"])]
     assert dims == [[96, 128, 3], [48, 64, 38], [12, 16, 19]]
-    assert told["platform"] == "tensorrt_plan"
+    assert config["platform"] == "tensorrt_plan"
 
 
-@pytest.mark.parametrize("model", [{}, FIXED], ids=["any size", "fixed"])
+@pytest.mark.parametrize("model", [{}, FIXED], ids=["dynamic", "fixed"])
 def test_triton_reads_the_configuration(tmp_path, model):
     messages = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     from google.protobuf import text_format
 
     bundle = make_bundle(tmp_path, **model)
     for path in bundle.glob("triton*/*/config.pbtxt"):
-        told = text_format.Parse(path.read_text(), messages.ModelConfig())
-        assert told.name == path.parent.name
-        assert len(told.output) == 2
+        config = text_format.Parse(path.read_text(), messages.ModelConfig())
+        assert config.name == path.parent.name
+        assert len(config.output) == 2
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ def test_triton_reads_the_configuration(tmp_path, model):
 )
 def test_trtexec_is_given_the_shapes(tmp_path, model, shapes):
     bundle = make_bundle(tmp_path, **model)
-    # What the script would start, with trtexec replaced by echo.
+    # The script runs with trtexec replaced by echo.
     script = (bundle / "trtexec.sh").read_text().replace("trtexec --onnx", "echo --onnx")
     script = script.replace("cp model.plan", "true model.plan")
     (bundle / "trtexec.sh").write_text(script)
@@ -275,7 +278,7 @@ def usual_poses(bundle: Path, picture: Path) -> Poses:
     return load(picture)
 
 
-def test_the_example_finds_the_same_people_without_torch(tmp_path, picture):
+def test_example_detects_the_same_people_without_torch(tmp_path, picture):
     bundle, annotated = make_bundle(tmp_path), tmp_path / "annotated.png"
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, bundle / "run.py", picture, annotated],
@@ -288,7 +291,7 @@ def test_the_example_finds_the_same_people_without_torch(tmp_path, picture):
     assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
 
 
-def test_the_example_names_a_photo_that_is_not_there(tmp_path):
+def test_example_names_a_missing_photo(tmp_path):
     run = subprocess.run(
         [sys.executable, make_bundle(tmp_path) / "run.py", "nope.jpg"],
         capture_output=True, text=True, check=False,
@@ -303,7 +306,7 @@ def test_the_example_names_a_photo_that_is_not_there(tmp_path):
      {"dtype": TensorProto.UINT8}],
     ids=["plain", "channels first", "fixed", "pixels"],
 )  # fmt: skip
-def test_the_example_runs_models_of_every_form(tmp_path, picture, capsys, monkeypatch, model):
+def test_example_runs_models_of_all_export_options(tmp_path, picture, capsys, monkeypatch, model):
     bundle = make_bundle(tmp_path, **model)
     spec = importlib.util.spec_from_file_location("run", bundle / "run.py")
     example = importlib.util.module_from_spec(spec)
@@ -315,14 +318,14 @@ def test_the_example_runs_models_of_every_form(tmp_path, picture, capsys, monkey
     assert json.loads(capsys.readouterr().out) == poses.to_dict()
 
 
-def test_a_real_export_tells_its_form(tmp_path):
+def test_signature_of_a_real_export(tmp_path):
     spec = ModelConfig(
         backbone_attributes=BackboneAttributes(architecture="lightweight_openpose", width=0.125),
         stages=1,
     )
     network = BodyPoseNetwork(SKELETON, spec)
-    form = OnnxExportOptions(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))
-    content = export_onnx(network, model_header(network), form)
+    options = OnnxExportOptions(upsample_ratio=2, static_batch_size=1, static_shape=(32, 48))
+    content = export_onnx(network, model_header(network), options)
     signature = read_signature(tmp_path / "m.onnx", content, DeviceOptions(SHAPE, max_batch_size=8))
     assert signature.shape == (32, 48)
     assert (signature.batch, signature.max_batch_size, signature.upsample_ratio) == (1, 1, 2)
@@ -330,7 +333,7 @@ def test_a_real_export_tells_its_form(tmp_path):
     assert [tensor.sizes for tensor in signature.outputs] == [(8, 12, 38), (4, 6, 19)]
 
 
-def test_an_older_bundle_is_replaced_and_other_files_stay(tmp_path):
+def test_older_bundle_is_replaced_and_other_files_are_kept(tmp_path):
     bundle = make_bundle(tmp_path)
     (bundle / "notes.txt").write_text("mine")
     path = write_exported(tmp_path, data_type="fp16")
@@ -339,20 +342,20 @@ def test_an_older_bundle_is_replaced_and_other_files_stay(tmp_path):
     assert (bundle / "notes.txt").read_text() == "mine"
 
 
-def test_a_shape_of_no_whole_cells_is_refused(tmp_path):
+def test_shape_that_is_not_a_multiple_of_the_stride_is_refused(tmp_path):
     with pytest.raises(BodyPoseNetError, match="100 x 128 pixels") as error:
         make_bundle(tmp_path, BundleOptions(DeviceOptions((100, 128))))
     assert "96 x 128" in error.value.remedy
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_model_without_a_header_is_refused(tmp_path):
+def test_model_without_a_header_is_refused(tmp_path):
     path = write_model(tmp_path / NAME)
     with pytest.raises(BodyPoseNetError, match=r"my net.onnx.*header"):
         write_bundle(tmp_path / "bundle", path, path.read_bytes(), OPTIONS)
 
 
-def test_who_seals_is_told_that_the_bundle_is_open(tmp_path, caplog):
+def test_plain_bundle_of_a_sealed_model_logs_a_warning(tmp_path, caplog):
     path = write_exported(tmp_path)
     write_bundle(tmp_path / "bundle", tmp_path / "model.etlt", path.read_bytes(), OPTIONS)
     assert "is sealed" in caplog.text

@@ -1,4 +1,4 @@
-"""The sample of photos that INT8 is calibrated with."""
+"""Photos for calibration: samples of a folder, and subsets of a dataset."""
 
 import json
 import re
@@ -36,18 +36,18 @@ def shades(images):
     return [int(image[0, 0, 0]) for image in images]
 
 
-def held_out(folder, drawn):
-    return shades(read_photos(held_out_photos(folder, drawn), 9))
+def held_out(folder, sampled):
+    return shades(read_photos(held_out_photos(folder, sampled), 9))
 
 
-def test_no_photo_twice_and_the_same_again(folder):
-    drawn = shades(sample_images(folder, 8))
-    assert sorted(drawn) == [0, 10, 20, 30, 40, 50, 60, 70]
-    assert shades(sample_images(folder, 5)) == drawn[:5]
-    assert shades(sample_images(folder, 8, seed=1)) != drawn
+def test_sampling_is_without_replacement_and_deterministic(folder):
+    sampled = shades(sample_images(folder, 8))
+    assert sorted(sampled) == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert shades(sample_images(folder, 5)) == sampled[:5]
+    assert shades(sample_images(folder, 8, seed=1)) != sampled
 
 
-def test_others_take_the_place_of_those_that_cannot_be_read(folder, caplog):
+def test_unreadable_photos_are_replaced(folder, caplog):
     (folder / "3.png").write_bytes(b"no image")
     assert sorted(shades(sample_images(folder, 7))) == [0, 10, 20, 40, 50, 60, 70]
     assert "3.png" in caplog.text
@@ -55,14 +55,14 @@ def test_others_take_the_place_of_those_that_cannot_be_read(folder, caplog):
         list(sample_images(folder, 8))
 
 
-def test_too_few_images_are_told_before_any_is_read(folder):
+def test_too_few_images_are_an_error_before_any_is_read(folder):
     with pytest.raises(BodyPoseNetError, match=r"8 images.* 20 "):
         sample_images(folder, 20)
 
 
-def test_held_out_photos_are_those_that_are_not_drawn(folder, caplog):
-    drawn, others = shades(sample_images(folder, 5)), held_out(folder, 5)
-    assert sorted([*drawn, *others]) == [0, 10, 20, 30, 40, 50, 60, 70]
+def test_held_out_photos_are_those_that_are_not_sampled(folder, caplog):
+    sampled, others = shades(sample_images(folder, 5)), held_out(folder, 5)
+    assert sorted([*sampled, *others]) == [0, 10, 20, 30, 40, 50, 60, 70]
     assert len(read_photos(held_out_photos(folder, 5), 2)) == 2
     assert held_out_photos(folder, 8) == []
     (folder / f"{others[0] // 10}.png").write_bytes(b"no image")
@@ -70,11 +70,11 @@ def test_held_out_photos_are_those_that_are_not_drawn(folder, caplog):
     assert f"{others[0] // 10}.png" in caplog.text
 
 
-def test_held_out_photos_come_from_the_other_end_than_those_in_place_of_unreadable_ones(folder):
+def test_held_out_photos_do_not_include_replacements_of_unreadable_ones(folder):
     first = shades(sample_images(folder, 1))[0]
     (folder / f"{first // 10}.png").write_bytes(b"no image")
-    drawn, others = shades(sample_images(folder, 3)), held_out(folder, 3)[:4]
-    assert not {*drawn} & {*others}
+    sampled, others = shades(sample_images(folder, 3)), held_out(folder, 3)[:4]
+    assert not {*sampled} & {*others}
 
 
 def test_held_out_photos_are_compared_on_if_there_are_enough(folder, caplog):
@@ -96,7 +96,7 @@ def test_a_folder_without_a_readable_photo_is_an_error(tmp_path):
     assert "--verify_images" in caught.value.remedy
 
 
-def test_the_digest_of_a_sample_tells_other_photos(folder):
+def test_digest_of_a_sample_changes_with_its_photos(folder):
     digests = {sample_digest(folder, count) for count in (4, 5)}
     (folder / "deeper" / "9.png").rename(folder / "9.png")
     assert sample_digest(folder, 4) not in digests
@@ -104,7 +104,7 @@ def test_the_digest_of_a_sample_tells_other_photos(folder):
     assert sample_digest(folder, 4) in digests
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match="photos"):
         sample_images(tmp_path / "photos", 1)
 
@@ -142,7 +142,7 @@ def select(dataset, count, name="out", seed=0):
     ).copies
 
 
-def test_every_kind_has_its_share(dataset):
+def test_selection_is_stratified(dataset):
     copies = select(dataset, 8)
     ids = [int(copy.read_text()) for copy in copies]
     assert Counter(each < 60 for each in ids) == {True: 6, False: 2}
@@ -150,7 +150,7 @@ def test_every_kind_has_its_share(dataset):
     assert sorted(copies) == sorted((dataset / "out").iterdir())
 
 
-def test_the_others_are_those_with_people_that_are_not_selected(dataset):
+def test_others_are_the_images_with_people_that_are_not_selected(dataset):
     selection = select_images(dataset / "coco.json", dataset / "images", dataset / "out", 8)
     selected, others = (
         [int(path.read_text()) for path in paths] for paths in (selection.copies, selection.others)
@@ -159,7 +159,7 @@ def test_the_others_are_those_with_people_that_are_not_selected(dataset):
     assert others != sorted(others)
 
 
-def test_the_same_seed_selects_the_same(dataset):
+def test_selection_depends_on_the_seed_only(dataset):
     names = [copy.name for copy in select(dataset, 10)]
     assert [copy.name for copy in select(dataset, 10, "again")] == names
     assert [copy.name for copy in select(dataset, 10, "other", seed=1)] != names
@@ -174,7 +174,7 @@ def test_missing_images_are_counted_and_replaced(dataset, caplog):
         select(dataset, 31, "more")
 
 
-def test_other_images_may_not_mix_in(dataset):
+def test_folder_for_the_selection_must_be_empty(dataset):
     (dataset / "out").mkdir()
     (dataset / "out" / "old.jpg").touch()
     with pytest.raises(BodyPoseNetError, match="out"):

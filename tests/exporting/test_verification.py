@@ -1,4 +1,4 @@
-"""The comparison of an export with its network: what it counts, what it refuses."""
+"""Comparison of an exported model with its network, and its limits."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
 FACE, POINTS = [0, 1, 14, 15, 16, 17], [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
-FLAWLESS = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100)
+EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100)
 
 
 class FixedEngine:
@@ -59,13 +59,13 @@ def test_equal_maps_have_no_error_and_all_keypoints():
 
 
 @pytest.mark.parametrize(("data_type", "matched"), [("fp32", 0), ("fp16", 0), ("int8", 12)])
-def test_keypoints_may_move_as_far_as_the_tolerance(data_type, matched):
+def test_keypoints_within_the_tolerance_match(data_type, matched):
     found = compare(FixedEngine(), FixedEngine(shift=1.0), images(), TOLERANCES[data_type].pixels)
     assert found.matched == matched
     assert found.keypoints == 24 - matched
 
 
-def test_error_and_ratio_are_those_of_the_definition():
+def test_error_and_signal_to_noise_ratio():
     network, exported = FixedEngine(), FixedEngine(added=0.01)
     found = compare(network, exported, images(), TOLERANCES["fp16"].pixels)
     maps = np.stack([each.heatmaps for each in network.infer(images())])
@@ -90,22 +90,22 @@ def test_error_and_ratio_are_those_of_the_definition():
         ("int8", {"signal_to_noise": (8.5, 8.5), "matched": 0}, ("0 %", "50 %")),
     ],
 )
-def test_what_is_further_away_is_a_problem_told_by_numbers_that_differ(data_type, changes, facts):
-    comparisons = [FLAWLESS, Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))]
-    comparisons.append(Comparison(**(vars(FLAWLESS) | changes)))
-    comparisons[0] = Comparison(**(vars(FLAWLESS) | {"keypoints": 0, "matched": 0}))
+def test_problem_has_distinguishable_numbers(data_type, changes, facts):
+    comparisons = [EQUAL, Comparison(**(vars(EQUAL) | {"keypoints": 0, "matched": 0}))]
+    comparisons.append(Comparison(**(vars(EQUAL) | changes)))
+    comparisons[0] = Comparison(**(vars(EQUAL) | {"keypoints": 0, "matched": 0}))
     problem = Verification(tuple(comparisons), TOLERANCES[data_type]).problem
     assert (problem is None) == (facts is None)
     assert all(fact in str(problem) for fact in facts or ())
 
 
 @pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "signal_to_noise": (5.0, 5.0)}])
-def test_without_keypoints_the_maps_count_alone(changes):
-    empty = replace(FLAWLESS, keypoints=0, matched=0, **changes)
+def test_without_keypoints_only_the_maps_are_compared(changes):
+    empty = replace(EQUAL, keypoints=0, matched=0, **changes)
     for tolerance in TOLERANCES.values():
         alone = Verification((empty,), tolerance)
         assert alone.matched_share is None
-        assert Verification((empty, FLAWLESS), tolerance).matched_share == 1.0
+        assert Verification((empty, EQUAL), tolerance).matched_share == 1.0
         assert ("maps" in str(alone.problem)) == bool(changes)
 
 

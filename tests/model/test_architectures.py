@@ -52,7 +52,7 @@ def test_vgg_pads_strided_convolutions_as_tensorflow_does():
     assert output.nonzero().tolist() == [[0, 1]]
 
 
-def test_vgg_backbone_has_the_parameters_and_constants_of_the_original():
+def test_vgg_backbone_has_the_parameters_and_constants_of_tao():
     for bias, parameters in ((False, 7_053_504), (True, 7_053_504 + 2_688)):
         backbone, _ = build_backbone(model_config(use_bias=bias), {})
         tensors = {n: t for n, t in backbone.state_dict().items() if n.startswith("block_")}
@@ -79,15 +79,15 @@ def test_channels_are_multiples_of_eight(architecture: str, width: float):
 
 
 @pytest.mark.parametrize(("factor", "size"), [(2, (5, 8)), (2, (6, 7)), (4, (9, 10)), (4, (1, 3))])
-def test_cells_stay_where_they_are_when_features_are_enlarged(factor: int, size: tuple[int, int]):
-    """What is behind the finer features is cut off, and moves nothing."""
+def test_upsampling_keeps_the_position_of_cells(factor: int, size: tuple[int, int]):
+    """Cells beyond the finer features are cropped."""
     coarse = torch.rand(2, 3, *(-(-side // factor) for side in size))
     found = UpsampleLike(factor)(coarse, torch.zeros(1, 1, *size))
     whole = functional.interpolate(coarse, scale_factor=float(factor), mode="bilinear")
     torch.testing.assert_close(found, whole[:, :, : size[0], : size[1]], rtol=0, atol=0)
 
 
-def test_movenet_takes_the_far_side_of_odd_sizes_into_account():
+def test_movenet_uses_the_last_cell_of_odd_sizes():
     """A change in the last cell of any size reaches the last features of every stride."""
     torch.manual_seed(0)
     backbone, _ = build_backbone(model_config(architecture="movenet", width=0.25), {})
@@ -103,7 +103,7 @@ def test_movenet_takes_the_far_side_of_odd_sizes_into_account():
                 assert (before != after)[..., -1, -1].any()
 
 
-def test_widths_narrow_layers_and_those_that_follow():
+def test_out_channels_change_layers_and_those_after_them():
     out_channels = {"block_1b_conv_1": 40, "channel_reduction_conv": 24}
     backbone, channels = build_backbone(model_config(), out_channels)
     layers = dict(backbone.named_children())

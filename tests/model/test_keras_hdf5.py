@@ -1,4 +1,4 @@
-"""Models of TAO 5: plain Keras files give the maps that Keras gives."""
+"""Models of TAO 5: networks read from Keras files predict the maps that Keras predicts."""
 
 import contextlib
 from pathlib import Path
@@ -42,7 +42,7 @@ def check_maps(network: BodyPoseNetwork, variables: dict[str, np.ndarray]) -> No
 @pytest.mark.parametrize(
     "options", [{}, {"stages": 1}, {"stages": 3, "use_bias": True}, {"separate": True}]
 )
-def test_a_model_gives_the_maps_that_keras_gives(tmp_path: Path, options: dict, nested: bool):
+def test_model_predicts_the_maps_that_keras_predicts(tmp_path: Path, options: dict, nested: bool):
     variables = make_model(**options)
     header, network = read_model(write_model(tmp_path / "m.hdf5", variables, nested=nested))
     check_maps(network, variables)
@@ -53,8 +53,8 @@ def test_a_model_gives_the_maps_that_keras_gives(tmp_path: Path, options: dict, 
     check_maps(load_model(tmp_path / "ours.tlt"), variables)
 
 
-def test_the_graph_is_the_files_and_the_pixels_are_the_specs(tmp_path: Path):
-    """TAO's file does not tell how pixels were normalized: the train spec does."""
+def test_architecture_is_the_files_and_normalization_the_specs(tmp_path: Path):
+    """TAO's file does not contain the normalization; it is in the train spec."""
     path = write_model(tmp_path / "m.hdf5", make_model())
     pixels = Normalization((128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
     network, report = build_pretrained(path, normalization=pixels)
@@ -83,7 +83,7 @@ def test_joints_and_limbs_match_by_name(tmp_path: Path, separate: bool):
         assert torch.equal(after[:, 16 + 2], torch.zeros_like(after[:, 0]))  # the tail
 
 
-def test_the_content_decides_not_the_name(tmp_path: Path):
+def test_format_is_detected_by_content(tmp_path: Path):
     variables = make_model(stages=1)
     check_maps(load_model(write_model(tmp_path / "m.tlt", variables)), variables)
     save_model(tmp_path / "ours.hdf5", load_model(tmp_path / "m.tlt"))
@@ -99,11 +99,11 @@ def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(opened) == 2
 
 
-def test_other_keras_files_are_no_models(tmp_path: Path):
+def test_other_keras_files_are_weights_only(tmp_path: Path):
     variables = make_model(stages=1)
     del variables["channel_reduction_conv/kernel:0"]
     path = write_model(tmp_path / "m.hdf5", variables)
-    with pytest.raises(BodyPoseNetError, match=r"m\.hdf5: a Keras file, but not a whole") as caught:
+    with pytest.raises(BodyPoseNetError, match=r"m\.hdf5") as caught:
         load_model(path)
     assert "pretrained_weights" in caught.value.remedy
     report = load_pretrained(BodyPoseNetwork(TOY, ModelConfig(stages=1)), write_other(tmp_path))
@@ -126,7 +126,7 @@ def write_other(folder: Path) -> Path:
         {"stage9/conv1/kernel:0": np.zeros((3, 3, 4, 4), np.float32)},
     ],
 )
-def test_a_model_with_other_layers_is_an_error(tmp_path: Path, damage: dict):
+def test_model_with_other_layers_is_an_error(tmp_path: Path, damage: dict):
     variables = make_model() | damage
     path = write_model(
         tmp_path / "m.hdf5", {name: value for name, value in variables.items() if value is not None}
@@ -135,7 +135,7 @@ def test_a_model_with_other_layers_is_an_error(tmp_path: Path, damage: dict):
         load_model(path)
 
 
-def test_a_file_cut_short_is_an_error(tmp_path: Path):
+def test_truncated_file_is_an_error(tmp_path: Path):
     path = write_model(tmp_path / "m.hdf5", make_model(stages=1))
     content = path.read_bytes()
     for part in (b"", content[:100], content[: len(content) // 2]):
@@ -152,8 +152,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 20_000), change=st.integers(1, 255))
-def test_a_wrong_byte_is_never_a_traceback(tmp_path: Path, content: bytes, place: int, change: int):
-    """The file has no checksum: a wrong weight passes, what tells where weights lie does not."""
+def test_changed_byte_is_never_another_exception(
+    tmp_path: Path, content: bytes, place: int, change: int
+):
+    """The file has no checksum: a wrong weight is not detected, a wrong structure is an error."""
     damaged = bytearray(content)
     damaged[place] ^= change
     (tmp_path / "m.hdf5").write_bytes(damaged)
@@ -161,8 +163,8 @@ def test_a_wrong_byte_is_never_a_traceback(tmp_path: Path, content: bytes, place
         load_model(tmp_path / "m.hdf5")
 
 
-def test_weights_beyond_all_measure_are_not_read(tmp_path: Path):
-    """Some hundred bytes of HDF5 can announce terabytes."""
+def test_huge_weights_are_not_read(tmp_path: Path):
+    """A few hundred bytes of HDF5 can declare terabytes."""
     with h5py.File(tmp_path / "m.hdf5", "w") as file:
         file.create_dataset(
             "model_weights/block_1a_conv_1/kernel:0", (2**20, 2**20), "f4", chunks=True

@@ -9,7 +9,7 @@ from bodyposenet.model.loss import Targets, regularization, stage_losses
 from bodyposenet.specs.network import FocalLossParams, ModelConfig
 
 
-def test_half_the_masked_squares_are_summed_per_stage():
+def test_half_sum_of_masked_squares_per_stage():
     random = torch.Generator().manual_seed(0)
     heat = [torch.randn(2, 4, 3, 5, generator=random) for _ in range(3)]
     paf = [torch.randn(2, 6, 3, 5, generator=random) for _ in range(3)]
@@ -55,7 +55,7 @@ def numeric_gradient(function, point, step=1e-5):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-def test_the_focal_weighting_and_its_gradient_are_the_formulas(gamma):
+def test_focal_weighting_and_its_gradient(gamma):
     focal = FocalLossParams(use_focal_loss=True, alpha=0.2, beta=0.05, bkg_thresh=0.1, gamma=gamma)
     random = np.random.default_rng(1)
     heat, paf = random.normal(size=(1, 2, 3, 4)), random.normal(size=(1, 4, 3, 4))
@@ -78,7 +78,7 @@ def test_the_focal_weighting_and_its_gradient_are_the_formulas(gamma):
         np.testing.assert_allclose(given.grad, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_field_and_its_negative_have_the_same_focal_loss():
+def test_focal_loss_of_a_field_and_its_negative_are_equal():
     focal = FocalLossParams(use_focal_loss=True)
     random = torch.Generator().manual_seed(2)
     field = torch.randn(2, 6, 3, 5, generator=random)
@@ -93,7 +93,7 @@ def test_a_field_and_its_negative_have_the_same_focal_loss():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0])
-def test_a_weight_of_nothing_has_a_finite_gradient(gamma):
+def test_focal_weight_of_0_has_a_finite_gradient(gamma):
     focal = FocalLossParams(use_focal_loss=True, beta=0.0, gamma=gamma)
     target = torch.tensor([[[[0.0, 1.0, 1.0]]]])
     prediction = torch.tensor([[[[0.0, 1.1, 1.0]]]], requires_grad=True)
@@ -103,7 +103,7 @@ def test_a_weight_of_nothing_has_a_finite_gradient(gamma):
     assert prediction.grad.isfinite().all()
 
 
-def test_focal_parameters_that_are_off_change_nothing():
+def test_focal_parameters_have_no_effect_if_off():
     off = FocalLossParams(alpha=0.5)
     maps = [torch.ones(1, 2, 2, 2)]
     targets = Targets(
@@ -118,7 +118,7 @@ def test_focal_parameters_that_are_off_change_nothing():
     ("kind", "expected"),
     [("l1", 0.1 * 6 + 0.01 * 3), ("l2", 0.1 * 14 + 0.01 * 9), ("l1_l2", 2.0 + 0.12)],
 )
-def test_the_penalty_counts_kernels_and_biases_but_no_batch_normalization(kind, expected):
+def test_regularization_of_kernels_and_biases_without_batch_normalization(kind, expected):
     conv, norm = nn.Conv2d(1, 1, (1, 3)), nn.BatchNorm2d(1)
     conv.weight.data = torch.tensor([[[[1.0, -2.0, 3.0]]]])
     conv.bias.data = torch.tensor([-3.0])
@@ -128,6 +128,6 @@ def test_the_penalty_counts_kernels_and_biases_but_no_batch_normalization(kind, 
     assert regularization([conv, norm], spec).item() == pytest.approx(expected)
 
 
-def test_no_factor_no_penalty():
+def test_no_regularization_if_the_factors_are_0():
     spec = ModelConfig(kernel_regularization_factor=0.0)
     assert regularization([nn.Conv2d(1, 1, 1)], spec) is None

@@ -48,7 +48,7 @@ def count_macs(network: BodyPoseNetwork, size: int) -> int:
         (6, 30_015_638, 64),
     ],
 )
-def test_vgg_counts_are_the_originals(stages: int, parameters: int, convolutions: int):
+def test_vgg_has_the_parameters_of_tao(stages: int, parameters: int, convolutions: int):
     with torch.device("meta"):
         network = BodyPoseNetwork(BODY, ModelConfig(stages=stages))
     layers = network.layers().values()
@@ -59,7 +59,7 @@ def test_vgg_counts_are_the_originals(stages: int, parameters: int, convolutions
 @pytest.mark.parametrize(
     ("stages", "parameters", "convolutions"), [(3, 25_965_035, 50), (6, 52_319_510, 92)]
 )
-def test_counts_of_the_network_with_separate_branches_are_the_originals(
+def test_network_with_separate_branches_has_the_parameters_of_tao(
     stages: int, parameters: int, convolutions: int
 ):
     spec = ModelConfig.model_validate({"__class_name__": "BpNetModel", "stages": stages})
@@ -72,7 +72,7 @@ def test_counts_of_the_network_with_separate_branches_are_the_originals(
     )
 
 
-def test_attention_adds_its_parameters_to_the_later_stages():
+def test_attention_adds_parameters_to_the_refinement_stages():
     with torch.device("meta"):
         plain, attentive = (
             BodyPoseNetwork(BODY, ModelConfig(use_self_attention=use)) for use in (False, True)
@@ -82,14 +82,14 @@ def test_attention_adds_its_parameters_to_the_later_stages():
     assert names == {f"stage{t}/{kind}/attention_conv" for t in (2, 3) for kind in ("paf", "cmap")}
 
 
-def test_lightweight_openpose_is_light():
+def test_lightweight_openpose_cost():
     attributes = BackboneAttributes(architecture="lightweight_openpose")
     network = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
     assert 3.5e6 < count_parameters(network) < 4.5e6
     assert count_macs(network, 256) <= 5e9
 
 
-def test_movenet_is_lighter():
+def test_movenet_cost():
     attributes = BackboneAttributes(architecture="movenet", batch_norm=False)
     network = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
     assert 4.5e6 < count_parameters(network) < 5.5e6
@@ -97,7 +97,7 @@ def test_movenet_is_lighter():
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_every_layer_of_movenet_has_a_name_of_its_own(batch_norm: bool):
+def test_layer_names_of_movenet_are_unique(batch_norm: bool):
     attributes = BackboneAttributes(architecture="movenet", width=0.125, batch_norm=batch_norm)
     network = BodyPoseNetwork(TOY, ModelConfig(stages=3, backbone_attributes=attributes))
     kinds = nn.Conv2d | nn.BatchNorm2d
@@ -105,7 +105,7 @@ def test_every_layer_of_movenet_has_a_name_of_its_own(batch_norm: bool):
     assert {"heatmap_out", "paf_out", "stage2/paf_branch/out"} <= network.layers().keys()
 
 
-def test_layers_carry_the_originals_names():
+def test_layers_have_taos_names():
     names = list(BodyPoseNetwork(TOY, ModelConfig(stages=2)).layers())
     assert names[:4] == ["block_1a_conv_1", "block_1a_bn_1", "block_1b_conv_1", "block_1b_bn_1"]
     heads = names[names.index("channel_reduction_conv") :]
@@ -129,7 +129,7 @@ def test_kernel_sizes_come_from_the_spec():
     assert layers["stage2/conv3"].kernel_size == (5, 5)
 
 
-def test_use_bias_of_the_model_is_that_of_the_heads():
+def test_use_bias_of_the_model_applies_to_the_heads():
     for bias in (False, True):
         layers = BodyPoseNetwork(TOY, ModelConfig(stages=2, use_bias=bias)).layers()
         heads = [n for n in layers if not n.startswith("block_")]
@@ -139,7 +139,7 @@ def test_use_bias_of_the_model_is_that_of_the_heads():
 
 @pytest.mark.parametrize("stages", range(1, 7))
 @pytest.mark.parametrize("skeleton", [TOY, BODY], ids=["toy", "body"])
-def test_every_stage_gives_both_maps(stages: int, skeleton: Skeleton):
+def test_every_stage_predicts_heatmaps_and_pafs(stages: int, skeleton: Skeleton):
     spec = ModelConfig(stages=stages, backbone_attributes=LIGHTWEIGHT)
     network = BodyPoseNetwork(skeleton, spec).eval()
     maps = network(torch.zeros(2, 3, 16, 24))
@@ -167,7 +167,7 @@ def test_trains_in_bfloat16(attributes: BackboneAttributes):
 @pytest.mark.parametrize(
     "attributes", [LIGHTWEIGHT, MOVENET, BackboneAttributes(mtype="pooling", use_bias=True)]
 )
-def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
+def test_other_networks_predict_background_initially(attributes: BackboneAttributes):
     torch.manual_seed(0)
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
     pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
@@ -180,7 +180,7 @@ def test_our_own_networks_begin_with_nobody(attributes: BackboneAttributes):
 
 
 @pytest.mark.parametrize("attributes", [LIGHTWEIGHT, MOVENET], ids=["lightweight", "movenet"])
-def test_our_own_networks_learn_from_their_first_steps(attributes: BackboneAttributes):
+def test_other_networks_learn_from_the_first_steps(attributes: BackboneAttributes):
     torch.manual_seed(0)
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
@@ -219,7 +219,7 @@ def test_gray_is_zero_with_the_default_normalization():
     assert not inputs.any()
 
 
-def test_vgg_starts_as_the_original_does():
+def test_vgg_is_initialized_like_tao():
     torch.manual_seed(0)
     layers = BodyPoseNetwork(BODY, ModelConfig(stages=2)).layers()
     assert layers["stage2/conv1"].weight.std().item() == pytest.approx(0.01, rel=0.01)
@@ -231,7 +231,7 @@ def test_vgg_starts_as_the_original_does():
     assert layers["stage2/conv1"].weight.abs().max().item() == pytest.approx(glorot, rel=0.01)
 
 
-def test_vgg_with_pooling_starts_with_hes_deviations():
+def test_vgg_with_pooling_has_he_initialization():
     torch.manual_seed(0)
     pooling = BackboneAttributes(mtype="pooling", use_bias=True)
     layers = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=pooling)).layers()
@@ -246,7 +246,7 @@ def test_vgg_with_pooling_starts_with_hes_deviations():
     [BackboneAttributes(), LIGHTWEIGHT, MOVENET],
     ids=["vgg", "lightweight", "movenet"],
 )
-def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttributes):
+def test_pruned_network_is_built_from_its_out_channels(attributes: BackboneAttributes):
     spec = ModelConfig(stages=3, backbone_attributes=attributes)
     out_channels = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
     if attributes is LIGHTWEIGHT:
@@ -261,7 +261,7 @@ def test_a_narrowed_network_is_built_from_its_widths(attributes: BackboneAttribu
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_an_image_alone_gives_what_it_gives_in_a_batch(size: int):
+def test_maps_do_not_depend_on_the_other_images_of_a_batch(size: int):
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=LIGHTWEIGHT)).eval()
     images = torch.rand(3, 3, size, size)
     with torch.inference_mode():

@@ -78,7 +78,7 @@ def test_maps_equal_the_looped_calculation(crowd):
             np.testing.assert_allclose(paf[image, 2 * k : 2 * k + 2], expected, atol=1e-5)
 
 
-def test_images_of_a_batch_do_not_depend_on_one_another():
+def test_images_of_a_batch_are_independent():
     random = np.random.default_rng(4)
     skeleton = load_skeleton("bpnet_18joints.json")
     points = torch.tensor(random.uniform(0, 160, (7, 9, 18, 2)), dtype=torch.float32)
@@ -95,7 +95,7 @@ def test_images_of_a_batch_do_not_depend_on_one_another():
         torch.testing.assert_close(paf[image], expected[1][0])
 
 
-def test_an_unlabeled_joint_may_lie_anywhere(crowd):
+def test_position_of_an_unlabeled_joint_has_no_effect(crowd):
     points, labeled = (torch.from_numpy(array) for array in crowd)
     skeleton = load_skeleton("bpnet_18joints.json")
     expected = render_targets(points, labeled, skeleton, 96, 136)
@@ -106,7 +106,7 @@ def test_an_unlabeled_joint_may_lie_anywhere(crowd):
         torch.testing.assert_close(found, maps)
 
 
-def test_an_accelerator_need_never_be_waited_for():
+def test_rendering_does_not_synchronize_with_the_device():
     # Tensors on `meta` have no values: whatever asks for one, or for a number of them, fails.
     skeleton = load_skeleton("bpnet_18joints.json")
     points = torch.empty(64, 20, 18, 2, device="meta")
@@ -118,7 +118,7 @@ def test_an_accelerator_need_never_be_waited_for():
 
 
 @pytest.mark.gpu
-def test_a_gpu_draws_the_same_maps_without_being_waited_for(crowd):
+def test_gpu_renders_the_same_maps_without_synchronization(crowd):
     skeleton = load_skeleton("bpnet_18joints.json")
     people = [torch.from_numpy(array) for array in crowd]
     on_gpu = [tensor.cuda() for tensor in people]
@@ -132,7 +132,7 @@ def test_a_gpu_draws_the_same_maps_without_being_waited_for(crowd):
         torch.testing.assert_close(maps.cpu(), expected, atol=1e-5, rtol=0)
 
 
-def test_a_gaussian_paf_falls_off_across_the_limb_and_the_default_does_not():
+def test_gaussian_paf_falls_off_across_the_limb():
     points = torch.tensor([[[[11.5, 27.5], [83.5, 27.5], [0.0, 0.0]]]])
     labeled = torch.tensor([[[True, True, False]]])
     _, hard = render_targets(points, labeled, ARM, 64, 96)
@@ -142,21 +142,21 @@ def test_a_gaussian_paf_falls_off_across_the_limb_and_the_default_does_not():
     assert soft[0, 0, 2, 5] == pytest.approx(np.exp(-(8**2) / (2 * 36)), rel=1e-4)
 
 
-def test_sizes_that_are_no_multiple_of_the_stride_round_up():
+def test_sizes_are_rounded_up_to_the_stride():
     heat, paf = render_targets(torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3).bool(), ARM, 100, 61)
     assert heat.shape[2:] == paf.shape[2:] == (13, 8)
     assert (heat[:, -1] == 1).all()
     assert (paf == 0).all()
 
 
-def test_a_batch_without_people_is_background():
+def test_batch_without_people_is_background():
     heat, paf = render_targets(torch.zeros(2, 0, 3, 2), torch.zeros(2, 0, 3).bool(), ARM, 64, 64)
     assert (heat[:, -1] == 1).all()
     assert not heat[:, :-1].any()
     assert not paf.any()
 
 
-def test_unknown_joints_turn_off_their_channels_their_limbs_and_the_background():
+def test_joints_that_are_not_annotated_exclude_their_channels_limbs_and_the_background():
     known = torch.tensor([[True, True, True], [True, True, False]])
     heat, paf = channel_weights(known, ARM)
     assert heat[:, :, 0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]

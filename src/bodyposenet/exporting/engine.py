@@ -1,6 +1,6 @@
 """Engine files for this machine: TensorRT plans and compiled OpenVINO models.
 
-The types of the calculation are those of the ONNX file.
+An engine computes in the data types of the ONNX file that it is built from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Runtime = Literal["openvino", "tensorrt"]
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Sizes and limits on the device: dynamic in the ONNX file, fixed in an engine.
+    """Sizes and limits on the device; they may be dynamic in the ONNX file, but not in an engine.
 
     Args:
         shape: Height and width of the network's input in pixels.
@@ -40,7 +40,7 @@ class DeviceOptions:
         """Check the batch sizes."""
         if self.opt_batch_size > self.max_batch_size:
             raise BodyPoseNetError(
-                f"--opt_batch_size {self.opt_batch_size}: exceeds the largest batch, "
+                f"--opt_batch_size {self.opt_batch_size} exceeds the maximum batch size, "
                 f"{self.max_batch_size}",
                 "Give a larger --max_batch_size.",
             )
@@ -50,13 +50,13 @@ class DeviceOptions:
 class EngineOptions:
     """Options of an engine; all but the runtime apply to TensorRT.
 
-    OpenVINO's engines take images of any number and size, as the ONNX file does.
+    The batch size and input size of OpenVINO's engines are as dynamic as those of the ONNX file.
 
     Args:
         runtime: Runtime that builds the engine; for `auto` see `choose_runtime`.
         device: Input size and batch sizes.
-        timing_cache: File with the measured times of kernels; read if it exists, and updated. It
-            makes the next build faster.
+        timing_cache: File with TensorRT's measured times of kernels, which makes the next build
+            faster. It is created if missing, and updated.
     """
 
     runtime: Literal["auto"] | Runtime = "auto"
@@ -68,8 +68,8 @@ def input_shape(dims: tuple[int, int, int], channels_last: bool) -> tuple[int, i
     """Return the height and width of TAO's `--input_dims`.
 
     Args:
-        dims: (height, width, 3), or (3, height, width), in pixels.
-        channels_last: Which of the two.
+        dims: (height, width, 3) or (3, height, width), in pixels.
+        channels_last: Whether it is the former.
 
     Raises:
         BodyPoseNetError: The number of channels is not 3, or a side is not a multiple of the
@@ -93,7 +93,7 @@ def input_shape(dims: tuple[int, int, int], channels_last: bool) -> tuple[int, i
 
 
 def _multiples(side: int) -> str:
-    """Format the multiples of the stride next to a number of pixels."""
+    """Format the multiples of the stride closest to a number of pixels."""
     below = max(side // STRIDE * STRIDE, STRIDE)
     if below >= side:
         return str(below)
@@ -115,11 +115,11 @@ def build_engine_file(
         Header of the file.
 
     Raises:
-        BodyPoseNetError: No runtime that builds engines works here, the engine cannot be built, or
-            the file cannot be written.
+        BodyPoseNetError: No runtime that builds engines works on this machine, the engine cannot be
+            built, or the file cannot be written.
         ModuleNotFoundError: The package of the requested runtime is not installed.
     """
-    model = _model_header(path, content)
+    model = _read_header(path, content)
     if choose_runtime(options.runtime, model.get("data_type", "fp32")) == "tensorrt":
         from bodyposenet.inference.engines import tensorrt
 
@@ -138,11 +138,11 @@ def build_engine_file(
     return header
 
 
-def _model_header(path: str | Path, content: bytes) -> dict[str, Any]:
+def _read_header(path: str | Path, content: bytes) -> dict[str, Any]:
     text = read_header(path, content)
     if text is None:
         raise BodyPoseNetError(
-            f"{path}: the ONNX file has no bodyposenet header, which an engine file needs",
+            f"{path}: the ONNX file has no bodyposenet header, which an engine file requires",
             "Build the engine from a file that `bpnet export` wrote.",
         )
     return json.loads(text)
@@ -159,7 +159,7 @@ def choose_runtime(
         data_type: Data type of the model; TensorRT does not support `int8-cpu`.
 
     Raises:
-        BodyPoseNetError: The requested runtime does not work here, or none does.
+        BodyPoseNetError: The requested runtime does not work on this machine, or none does.
         ModuleNotFoundError: The package of the requested runtime is not installed.
     """
     if requested != "auto":
@@ -184,19 +184,19 @@ def choose_runtime(
 def find_builder(
     engine: Path, requested: Literal["auto"] | Runtime | None, data_type: DataType
 ) -> Runtime | None:
-    """Find, before any work, the runtime that builds an engine file.
+    """Find the runtime that builds an engine file, before any work is done.
 
     Args:
         engine: The engine file.
-        requested: Runtime that must work here; None for TensorRT, if it works.
+        requested: Runtime that must work on this machine, or None for TensorRT if it works.
         data_type: Data type of the model.
 
     Returns:
-        None if none is requested by name and TensorRT does not work, see `tensorrt_problem`.
+        None if no runtime is requested and TensorRT does not work, see `tensorrt_problem`.
 
     Raises:
-        BodyPoseNetError: The file has another extension than `.engine`, TensorRT cannot read the
-            data type, or the requested runtime does not work here.
+        BodyPoseNetError: The extension of the file is not `.engine`, TensorRT cannot read the data
+            type, or the requested runtime does not work on this machine.
         ModuleNotFoundError: The package of the requested runtime is not installed.
     """
     if engine.suffix.lower() != ".engine":
@@ -225,23 +225,23 @@ def tensorrt_problem() -> str:
 
 
 def tensorrt_missing(model: Path, engine: Path) -> BodyPoseNetError:
-    """Return the error of an engine file that TensorRT should build but cannot.
+    """Return the error for an engine file that TensorRT cannot build on this machine.
 
     Args:
         model: The exported file, which has been written.
-        engine: The engine file.
+        engine: The engine file, which has not.
     """
     return BodyPoseNetError(
-        f"{model} is written, but not the engine {engine}: TensorRT builds it, and "
+        f"{model} was written, but not the engine {engine}: TensorRT cannot build it, because "
         f"{tensorrt_problem()}",
         "Export on a machine that has an NVIDIA GPU and TensorRT (pip install "
-        "'bodyposenet[tensorrt]'), or give the file to trtexec there; --engine_runtime openvino "
-        "builds an engine for this machine's processor.",
+        "'bodyposenet[tensorrt]'), or convert the file with trtexec there; --engine_runtime "
+        "openvino builds an engine for the CPU of this machine.",
     )
 
 
 def _load(runtime: Runtime) -> None:
-    """Import the runtime, and check that there is a device to build for."""
+    """Import the runtime, and check that there is a device that it can build for."""
     try:
         if runtime == "tensorrt":
             from bodyposenet.inference.engines import tensorrt
@@ -252,7 +252,7 @@ def _load(runtime: Runtime) -> None:
                 import openvino  # noqa: F401
     except ModuleNotFoundError:
         raise
-    except ImportError as error:  # a library that it needs is missing, or does not fit
+    except ImportError as error:  # a shared library is missing or incompatible
         raise BodyPoseNetError(
             f"{runtime} is installed but cannot be loaded: {error}",
             "`bpnet doctor` shows what works on this machine.",

@@ -1,6 +1,7 @@
-"""Conversion of an exported model to float16: half the size.
+"""Conversion of an exported model to float16, which halves its size.
 
-The file is converted and not the network, because batch normalization must be folded in float32.
+The ONNX file is converted rather than the network, so that batch normalization is folded in
+float32.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ def to_float16(content: bytes) -> bytes:
     """Convert the model to float16, from the first convolution to the outputs.
 
     Args:
-        content: From `export_onnx`.
+        content: Content of a float32 ONNX file from `export_onnx`.
 
     Returns:
-        The content of the file. Its input and outputs, and a normalization inside, are as before.
+        Content of the converted file. Its input, its outputs and the normalization inside keep
+        their types.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
     graph = model.graph
@@ -35,9 +37,9 @@ def to_float16(content: bytes) -> bytes:
 
 
 def _convert(nodes: Sequence[ir.Node]) -> None:
-    """Convert weights and results of the nodes."""
+    """Convert the weights and outputs of nodes."""
     for node in nodes:
-        for value in node.inputs if node.op_type != "Resize" else ():  # its scales stay as they are
+        for value in node.inputs if node.op_type != "Resize" else ():  # its scales must be float32
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
                 continue
             assert value.const_value is not None

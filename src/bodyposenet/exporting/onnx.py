@@ -1,8 +1,8 @@
-"""Export of a network as ONNX: TAO's plain or deployable model (`docs/files.md`).
+"""Export of a network as ONNX: TAO's plain or deployable model (see `docs/files.md`).
 
-The file takes images, normalized outside or inside, and returns the maps of the last stage. Number
-and size of the images are dynamic (height and width are multiples of the stride) unless the options
-fix them. The metadata holds the header of the model file.
+The exported model computes the maps of the last stage from images, which are normalized outside or
+inside the model. The number and size of the images are dynamic (height and width are multiples of
+the stride) unless the options fix them. The header of the model file is in the metadata.
 """
 
 from __future__ import annotations
@@ -31,7 +31,23 @@ from bodyposenet.model.network import BodyPoseNetwork
 OPSET = 18
 
 _EXAMPLE = (2, 64, 96)
-"""Images, height and width that the network is traced with; none may be 1, and all differ."""
+"""Batch size, height and width that the network is traced with: all different, and none is 1, so
+that torch.export keeps them apart."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Metadata key of the modules that a node lies in, from the outermost, and of its name."""
+
+_NETWORK = "network"
+"""Module whose own Concat nodes concatenate features and maps."""
+
+_SIDES = "rows", "columns"
+
+_INPUT_NAMES = {
+    "Conv": ("input", "weight", "bias"),
+    "Clip": ("input", "min", "max"),
+    "Slice": ("input", "starts", "ends", "axes", "steps"),
+}
+"""Operator -> names of its inputs; those of other operators are called `constant`."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,14 @@ class OnnxExportOptions:
 
 
 PLAIN = OnnxExportOptions()
+"""Options of TAO's plain model."""
 
 
 class _Normalization(nn.Module):
-    """Pixels to the network's input, as `BodyPoseNetwork.normalize` does it.
+    """Normalization of pixels, as in `BodyPoseNetwork.normalize`.
 
-    Numbers that are the same for all channels are written as one: ONNX Runtime takes ten times as
-    long with three along the last axis.
+    Values that are equal for all channels are exported as a scalar: ONNX Runtime is ten times as
+    slow with three values along the last axis.
     """
 
     scale: Tensor
@@ -81,13 +98,14 @@ class _Normalization(nn.Module):
             self.register_buffer(name, values.flatten()[0] if is_same else values.view(shape))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Normalize uint8 RGB pixels to float32."""
         return pixels.to(torch.float32) / self.scale - self.offset
 
 
 class _LastStage(nn.Module):
-    """The network from its input to the maps of its last stage, PAFs first.
+    """The exported part of a network: from the images to the maps of the last stage, PAFs first.
 
-    The names of its submodules become those of the nodes.
+    The names of the submodules become the names of the nodes.
     """
 
     def __init__(self, network: BodyPoseNetwork, options: OnnxExportOptions) -> None:
@@ -97,10 +115,11 @@ class _LastStage(nn.Module):
         self.normalization = self.conv2d_transpose_1 = nn.Identity()
         if options.normalizes_input:
             self.normalization = _Normalization(network, options.channels_last)
-        if options.upsample_ratio > 1:  # TAO's transposed convolution copies too, but is slower
+        if options.upsample_ratio > 1:  # equal to TAO's transposed convolution, but faster
             self.conv2d_transpose_1 = nn.Upsample(scale_factor=float(options.upsample_ratio))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the PAFs and the heatmaps of the last stage."""
         images = self.normalization(images)
         if self.channels_last:
             images = images.permute(0, 3, 1, 2)
@@ -117,13 +136,13 @@ def export_onnx(
     """Export a network as ONNX; batch normalization is folded into the convolutions.
 
     Args:
-        network: On the CPU; it is set to evaluation mode.
-        header: Its description (`model.checkpoint.model_header`).
+        network: Network on the CPU; it is set to evaluation mode.
+        header: Its header, see `model.checkpoint.model_header`.
         options: Layout, sizes and normalization of the file.
 
     Returns:
-        The content of the file. Input `INPUT`, outputs `options.pafs` and `HEATMAPS` (names of
-        `inference.engines.exported`); nodes and their outputs have TAO's layer names.
+        Content of the file. Its input is named `INPUT`, its outputs `options.pafs` and `HEATMAPS`
+        (see `inference.engines.exported`). Nodes and their outputs have TAO's layer names.
     """
     axes = (0, 1, 2) if options.channels_last else (0, 2, 3)
     with _quiet():
@@ -137,12 +156,24 @@ def export_onnx(
             output_names=[options.pafs, HEATMAPS],
             dynamic_shapes=(_dynamic_sizes(network, options, axes),),
         )
-    assert program is not None  # it is None without dynamo only
+    assert program is not None  # None is only returned without dynamo
     model = program.model
-    name_layers(model.graph)
-    name_sizes(model.graph, axes[1:])
-    write_header(model, {**header, "form": asdict(options), "data_type": "fp32"})
+    _name_layers(model.graph)
+    _name_sizes(model.graph, axes[1:])
+    _write_header(model, {**header, "form": asdict(options), "data_type": "fp32"})
     return ir.to_proto(model).SerializeToString()
+
+
+def write_data_type(model: ir.Model, data_type: str) -> None:
+    """Write the data type to the header, if there is one.
+
+    Args:
+        model: An exported model, modified in place.
+        data_type: `fp32`, `fp16`, `int8-cpu` or `int8-tensorrt`.
+    """
+    if METADATA_KEY in model.metadata_props:
+        header = json.loads(model.metadata_props[METADATA_KEY]) | {"data_type": data_type}
+        model.metadata_props[METADATA_KEY] = json.dumps(header, sort_keys=True)
 
 
 def _example(options: OnnxExportOptions) -> Tensor:
@@ -169,7 +200,7 @@ def _dynamic_sizes(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's warnings on its internals and on packages not needed here."""
+    """Suppress the exporter's warnings about its internals and about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -181,29 +212,13 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
-"""Metadata key of a node's modules, the outermost first, followed by the node's name."""
-
-_NETWORK = "network"
-"""Module whose own nodes concatenate features and maps."""
-
-_SIDES = "rows", "columns"
-
-_PARTS = {
-    "Conv": ("input", "weight", "bias"),
-    "Clip": ("input", "min", "max"),
-    "Slice": ("input", "starts", "ends", "axes", "steps"),
-}
-"""Operator -> names of its inputs; others have one constant."""
-
-
-def name_layers(graph: ir.Graph) -> None:
-    """Give every node, its output and its weights the name of the layer that they come from.
+def _name_layers(graph: ir.Graph) -> None:
+    """Rename every node, its output and its weights after the layer that they come from.
 
     Args:
-        graph: As the exporter made it; its inputs and outputs keep their names.
+        graph: Graph from the exporter, modified in place. Its inputs and outputs keep their names.
     """
-    stages = count(2)  # the maps of each stage before the last are joined to the features
+    stages = count(2)  # each stage from the second on has a concatenation as its input
     layers = [
         f"stage{next(stages)}/concat"
         if node.op_type == "Concat" and _module(node) == _NETWORK
@@ -224,7 +239,7 @@ def name_layers(graph: ir.Graph) -> None:
 
 
 def _layer(node: ir.Node) -> str:
-    if node.op_type == "Conv":  # its scope is that of the batch normalization folded into it
+    if node.op_type == "Conv":  # its scope is that of its folded batch normalization
         weight = node.inputs[1]
         assert weight is not None and weight.name is not None
         return weight.name.removesuffix(".weight").rpartition(".")[2]
@@ -233,29 +248,29 @@ def _layer(node: ir.Node) -> str:
         return "sizes"
     if module := _module(node):
         return module.rpartition(".")[2]
-    # outside of all modules: only the layout changes
+    # Nodes outside of all modules only change the layout.
     return str(output.name).removesuffix(":0") if output.is_graph_output() else "images"
 
 
 def _module(node: ir.Node) -> str:
-    """Return the innermost module of a node; empty outside of all."""
+    """Return the innermost module of a node, or an empty string if it is in none."""
     *_, module, _ = ast.literal_eval(node.metadata_props[_SCOPES])
     return str(module)
 
 
 def _name_weights(node: ir.Node, name: str) -> None:
-    parts = _PARTS.get(node.op_type, ("constant",) * len(node.inputs))
+    parts = _INPUT_NAMES.get(node.op_type, ("constant",) * len(node.inputs))
     for value, part in zip(node.inputs, parts, strict=False):
         if value is not None and value.is_initializer():
             value.name = f"{name}.{part}"
 
 
-def name_sizes(graph: ir.Graph, axes: Sequence[int]) -> None:
+def _name_sizes(graph: ir.Graph, axes: Sequence[int]) -> None:
     """Name the dynamic sizes of all tensors in terms of the heatmaps' `rows` and `columns`.
 
     Args:
-        graph: Its last output are the heatmaps.
-        axes: Of their height and width.
+        graph: Graph whose last output is the heatmaps, modified in place.
+        axes: Axes of their height and width.
     """
     shape = graph.outputs[-1].shape
     assert shape is not None
@@ -269,8 +284,13 @@ def name_sizes(graph: ir.Graph, axes: Sequence[int]) -> None:
                 )
 
 
-def write_header(model: ir.Model, header: Mapping[str, Any]) -> None:
-    """Write the header to the metadata, and remove traces of the exporting machine."""
+def _write_header(model: ir.Model, header: Mapping[str, Any]) -> None:
+    """Write the header to the metadata, and remove metadata about the exporting machine.
+
+    Args:
+        model: An exported model, modified in place.
+        header: JSON values.
+    """
     ClearMetadataAndDocStringPass()(model)
     for node in model.graph:
         for value in node.outputs:
@@ -279,15 +299,3 @@ def write_header(model: ir.Model, header: Mapping[str, Any]) -> None:
         value.metadata_props.clear()
     model.metadata_props.clear()
     model.metadata_props[METADATA_KEY] = json.dumps(header, sort_keys=True)
-
-
-def write_data_type(model: ir.Model, data_type: str) -> None:
-    """Write the data type to the header, if there is one.
-
-    Args:
-        model: An exported model.
-        data_type: fp32, fp16, int8-cpu or int8-tensorrt.
-    """
-    if METADATA_KEY in model.metadata_props:
-        header = json.loads(model.metadata_props[METADATA_KEY]) | {"data_type": data_type}
-        model.metadata_props[METADATA_KEY] = json.dumps(header, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Files of an export: their names, and whether they can be written."""
+"""Input and output files of an export: their names, and checks that they can be written."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _TRAINED, _PLAIN, _SEALED, _ENGINE = ".tlt", ".onnx", ".etlt", ".engine"
 
 
 def find_trained_model(named: Path) -> Path:
-    """Find the model to export.
+    """Find the model to export, a file of `bpnet train` or `bpnet prune`.
 
     Args:
-        named: The path given; see `model_file`.
+        named: The given path, see `model_file`.
 
     Raises:
-        BodyPoseNetError: There is no such file, or it is an exported one.
+        BodyPoseNetError: The file does not exist, or is an exported model.
     """
     model = model_file(named)
     if model.suffix.lower() in (_PLAIN, _SEALED, _ENGINE):
         raise BodyPoseNetError(
-            f"{model}: already exported", f"Give -m the {_TRAINED} file that train wrote."
+            f"{model}: already exported", f"Give -m the {_TRAINED} file that `bpnet train` wrote."
         )
     if not is_file(model):
         raise BodyPoseNetError(f"File not found: {model}", f"Give -m a model ({_TRAINED}).")
@@ -32,11 +32,11 @@ def find_trained_model(named: Path) -> Path:
 
 
 def output_file(model: Path, named: Path | None) -> Path:
-    """Return the file to write: the name given, with the extension that it lacks.
+    """Return the path of the exported file, with an extension if it has none.
 
     Args:
-        model: The model file, which gives the default name.
-        named: The path given, if any.
+        model: The model file, from which the default name is derived.
+        named: The given path, if any.
 
     Raises:
         BodyPoseNetError: The extension is neither `.onnx` nor `.etlt`.
@@ -60,12 +60,12 @@ def is_sealed(output: Path) -> bool:
 def check_outputs(
     output: Path, engine: Path | None, bundle: Path | None, results_dir: Path, *, overwrite: bool
 ) -> None:
-    """Check, before any work, that all results can be written; their folders are made.
+    """Check that all results can be written, before any work is done; create their folders.
 
     Args:
         output: The .onnx or .etlt file.
         engine: The engine file, if one is to be built.
-        bundle: Folder of the deployment bundle, if one is to be written; nothing else may be
+        bundle: Folder of the deployment bundle, if one is to be written. No other file may be
             written to it.
         results_dir: Folder of the status file.
         overwrite: Whether results that exist may be replaced.
@@ -80,7 +80,7 @@ def check_outputs(
         folders.append(bundle if is_folder(bundle) else bundle.parent)
     for path in files:
         if is_folder(path):
-            raise BodyPoseNetError(f"{path} is a folder", "Name a file.")
+            raise BodyPoseNetError(f"{path} is a folder", "Give the name of a file.")
         refuse_existing(path, overwrite=overwrite)
     for folder in folders:
         make_directory(folder, "Choose a folder that is writable, or change its permissions.")
@@ -106,15 +106,15 @@ def warn_of_plain_files(output: Path, engine: Path | None, key: str, *, seals_en
 
 
 def _check_bundle(bundle: Path, others: list[Path], *, overwrite: bool) -> None:
-    """Refuse a folder that holds, or would receive, other files than the bundle's."""
+    """Refuse a folder that holds other files than the bundle's, or that other files go to."""
     if exists(bundle) and not is_folder(bundle):
-        raise BodyPoseNetError(f"{bundle} is a file", "Name a folder for the deployment bundle.")
+        raise BodyPoseNetError(f"{bundle} is a file", "Give a folder for the deployment bundle.")
     if is_folder(bundle) and any(bundle.iterdir()):
         refuse_existing(bundle, overwrite=overwrite)
     for other in others:
         if other.resolve().is_relative_to(bundle.resolve()):
             raise BodyPoseNetError(
-                f"{other} is, or is inside of, the folder of the deployment bundle, which receives "
-                "the model as its own model.onnx",
-                "Name a folder that only the --deployment_bundle uses.",
+                f"{other} is inside the folder of the deployment bundle ({bundle}), which contains "
+                "its own copy of the model",
+                "Give --deployment_bundle a folder that no other output uses.",
             )

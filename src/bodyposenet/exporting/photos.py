@@ -1,4 +1,8 @@
-"""Photos for calibration and comparison: sampled from a folder, read, and fitted to the network."""
+"""Photos for calibration and verification of exported models.
+
+They are sampled from a folder, or selected from a dataset so that they represent it; then they are
+read, and fitted to the network's input as in inference.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +31,18 @@ from bodyposenet.specs.inference import InferenceSpec
 
 _REMEDY = "Give --cal_image_dir more photos, or lower --batches or --batch_size."
 _MAX_COMPARED = 12
-"""More photos change the result of a comparison little."""
+"""Maximum number of photos for a comparison; more hardly change its result."""
+
 _MIN_HELD_OUT = 4
-"""Fewer photos than this say little about a model."""
+"""Minimum number of photos for a meaningful comparison."""
 
-_PEOPLE = (2, 3, 5, 9)
-"""Bounds between kinds of images: 1, 2, 3-4, 5-8 and more people."""
-_SEEN = (1 / 3, 2 / 3)
-"""Bounds between kinds of images: few, some and most keypoints labeled, on average."""
+_PEOPLE_BOUNDS = (2, 3, 5, 9)
+"""Strata of images by the number of people: 1, 2, 3-4, 5-8, more."""
 
-Kind = tuple[int, int]
+_LABELED_BOUNDS = (1 / 3, 2 / 3)
+"""Strata of images by the average share of labeled keypoints: few, some, most."""
+
+Stratum = tuple[int, int]
 
 Item = TypeVar("Item")
 
@@ -46,8 +52,8 @@ class Selection:
     """A subset of a dataset's images with labeled people.
 
     Args:
-        copies: Of the selected images.
-        others: The images that are not selected, in random order.
+        copies: Copies of the selected images.
+        others: Images that were not selected, in random order.
     """
 
     copies: list[Path]
@@ -63,11 +69,11 @@ def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[n
         seed: The same seed samples the same photos.
 
     Returns:
-        (H, W, 3) uint8 RGB each, rotated as their EXIF data say.
+        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
 
     Raises:
-        BodyPoseNetError: The folder does not exist or has fewer photos. Photos that cannot be read
-            are only known after the last one has been tried.
+        BodyPoseNetError: The folder does not exist or has fewer photos. If it has too few readable
+            ones, the error is raised after the last photo was tried.
     """
     paths = _shuffled(folder, seed)
     if len(paths) < count:
@@ -80,11 +86,11 @@ def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[n
 def held_out_photos(folder: Path, sampled: int, seed: int = 0) -> list[Path]:
     """List the photos of a folder that `sample_images` does not sample.
 
-    The last ones of its order come first, because unreadable photos are replaced by the next ones.
+    They are in reverse order, because unreadable photos are replaced by those next in order.
 
     Args:
         folder: Folder of the photos; its subfolders are not searched.
-        sampled: Number of photos that `sample_images` samples; with 0, all photos are listed.
+        sampled: Number of photos that `sample_images` samples; 0 lists all photos.
         seed: As for `sample_images`.
 
     Raises:
@@ -96,6 +102,11 @@ def held_out_photos(folder: Path, sampled: int, seed: int = 0) -> list[Path]:
 def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
     """Return the SHA-256 of the names and sizes of the photos that `sample_images` samples.
 
+    Args:
+        folder: Folder of the photos; its subfolders are not searched.
+        count: Number of photos.
+        seed: As for `sample_images`.
+
     Raises:
         BodyPoseNetError: The folder does not exist.
     """
@@ -105,44 +116,44 @@ def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
     return digest.hexdigest()
 
 
-def read_photos(paths: Sequence[Path], most: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
+def read_photos(paths: Sequence[Path], max_count: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
     """Read the first photos that can be read; the others are skipped with a warning.
 
     Args:
         paths: The image files.
-        most: Maximum number of photos.
+        max_count: Maximum number of photos.
 
     Returns:
-        (H, W, 3) uint8 RGB each, rotated as their EXIF data say.
+        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
     """
-    return list(islice(_readable(paths, []), most))
+    return list(islice(_readable(paths, []), max_count))
 
 
-def read_folder(folder: str | Path, most: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
+def read_folder(folder: str | Path, max_count: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
     """Read the first photos of a folder; its subfolders are not searched.
 
     Args:
         folder: Folder of the photos.
-        most: Maximum number of photos.
+        max_count: Maximum number of photos.
 
     Returns:
-        (H, W, 3) uint8 RGB each, rotated as their EXIF data say.
+        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
 
     Raises:
         BodyPoseNetError: The folder has no images, or one of them cannot be read.
     """
-    return [read_image(entry.path) for entry in list_images("dir", folder).entries[:most]]
+    return [read_image(entry.path) for entry in list_images("dir", folder).entries[:max_count]]
 
 
 def read_held_out(held_out: Sequence[Path] | None, folder: Path) -> list[NDArray[np.uint8]]:
-    """Read photos that the model was not calibrated on, or any of the folder if they are too few.
+    """Read photos that were not used for calibration, or any of the folder if they are too few.
 
     Args:
-        held_out: Photos that were not used for calibration; None if that is unknown.
+        held_out: Photos that were not used for calibration, or None if they are unknown.
         folder: Folder of the calibration images.
 
     Returns:
-        (H, W, 3) uint8 RGB each, rotated as their EXIF data say.
+        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
 
     Raises:
         BodyPoseNetError: The folder does not exist, or none of its images can be read.
@@ -157,7 +168,7 @@ def read_held_out(held_out: Sequence[Path] | None, folder: Path) -> list[NDArray
         else f"only {len(photos)} other photos were found"
     )
     logger.warning(
-        "%s: comparing on photos that may have been used for calibration, because %s; name others "
+        "%s: comparing on photos that may have been used for calibration, because %s; give others "
         "with --verify_images",
         folder, reason,
     )  # fmt: skip
@@ -180,13 +191,15 @@ def select_images(
 ) -> Selection:
     """Copy a representative subset of a dataset's images with labeled people.
 
+    The images are sampled by stratum: the number of people, and the share of labeled keypoints.
+
     Args:
-        annotations: In COCO's keypoint format.
-        image_dir: What the file names of the annotations are relative to.
-        output_dir: Receives the copies; it is made, and must be empty.
-        count: How many images.
+        annotations: Annotations in COCO's keypoint format.
+        image_dir: Folder that the file names of the annotations are relative to.
+        output_dir: Folder for the copies, created if missing. It must be empty.
+        count: Number of images.
         seed: The same seed selects the same images.
-        joints: That the dataset labels.
+        joints: Joints of the annotations.
 
     Raises:
         BodyPoseNetError: There are fewer images with labeled people, the folder is not empty, or a
@@ -196,25 +209,27 @@ def select_images(
     if any(target.iterdir()):
         raise BodyPoseNetError(
             f"{target}: the folder for the selected images is not empty",
-            "Name a new folder (--cal_image_dir): all of its images are used for calibration.",
+            "Give a new folder (--cal_image_dir): all of its images are used for calibration.",
         )
-    images = [image for image in load_coco(Path(annotations), joints) if _labeled(image)]
-    there = [image for image in images if is_file(folder / image.file_name)]
-    if len(there) < len(images):
-        logger.warning("%s: %d images are missing", folder, len(images) - len(there))
-    if len(there) < count:
+    images = [image for image in load_coco(Path(annotations), joints) if _labeled_keypoints(image)]
+    available = [image for image in images if is_file(folder / image.file_name)]
+    if len(available) < len(images):
+        logger.warning("%s: %d images are missing", folder, len(images) - len(available))
+    if len(available) < count:
         raise BodyPoseNetError(
-            f"{annotations}: found {len(there)} images with labeled people in {folder}, but "
+            f"{annotations}: found {len(available)} images with labeled people in {folder}, but "
             f"{count} are to be selected",
-            "Lower --batches or --batch_size, or take a larger dataset.",
+            "Lower --batches or --batch_size, or use a larger dataset.",
         )
-    kinds = _by_kind(there, len(joints))
-    chosen = _choose(list(kinds.values()), count, seed)
+    strata = _stratify(available, len(joints))
+    chosen = _sample_strata(list(strata.values()), count, seed)
     selected = {image.file_name for image in chosen}
-    others = [folder / image.file_name for image in there if image.file_name not in selected]
+    others = [folder / image.file_name for image in available if image.file_name not in selected]
     np.random.default_rng(seed).shuffle(others)
     copies = [_copy(folder, image, target) for image in chosen]
-    logger.info("Selected %d of %d images of %d kinds: %s", count, len(there), len(kinds), target)
+    logger.info(
+        "Selected %d of %d images from %d strata: %s", count, len(available), len(strata), target
+    )
     return Selection(copies, others)
 
 
@@ -245,33 +260,33 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _shuffled(folder: Path, seed: int) -> list[Path]:
-    """Return the photos of a folder in the order in which they are sampled."""
+    """Return the photos of a folder in the random order of sampling."""
     if not is_folder(folder):
         raise BodyPoseNetError(
             f"Folder not found: {folder}",
-            "Give --cal_image_dir a folder of photos that represent the model's use.",
+            "Give --cal_image_dir a folder of photos that are representative of the model's use.",
         )
     paths = [entry.path for entry in list_images("dir", folder).entries]
     return [paths[index] for index in np.random.default_rng(seed).permutation(len(paths))]
 
 
 def _sample(folder: Path, paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
-    found, unreadable = 0, list[Path]()
+    count_read, unreadable = 0, list[Path]()
     for image in islice(_readable(paths, unreadable), count):
-        found += 1
+        count_read += 1
         yield image
     if unreadable:
         logger.warning("%s: replaced %d images that cannot be read", folder, len(unreadable))
-    if found < count:
+    if count_read < count:
         raise BodyPoseNetError(
             f"{folder}: {len(unreadable)} of {len(paths)} images cannot be read, which leaves "
-            f"{found} of the {count} needed for calibration",
+            f"{count_read} of the {count} needed for calibration",
             _REMEDY,
         )
 
 
 def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the photos that can be read, and append the others to `unreadable`."""
+    """Yield the photos that can be read, and append the paths of the others to `unreadable`."""
     for path in paths:
         try:
             image = read_image(path)
@@ -282,43 +297,44 @@ def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray
             yield image
 
 
-def _labeled(image: CocoImage) -> list[int]:
+def _labeled_keypoints(image: CocoImage) -> list[int]:
     """Count the labeled keypoints of each person; crowds and people without any are skipped."""
     return [person.num_keypoints for person in image.persons if person.is_labeled]
 
 
-def _by_kind(images: Sequence[CocoImage], joints: int) -> dict[Kind, list[CocoImage]]:
-    kinds: dict[Kind, list[CocoImage]] = {}
+def _stratify(images: Sequence[CocoImage], joints: int) -> dict[Stratum, list[CocoImage]]:
+    """Group images by their numbers of people and of labeled keypoints."""
+    strata: dict[Stratum, list[CocoImage]] = {}
     for image in images:
-        labeled = _labeled(image)
-        seen = sum(labeled) / (len(labeled) * joints)
-        kind = bisect_right(_PEOPLE, len(labeled)), bisect_right(_SEEN, seen)
-        kinds.setdefault(kind, []).append(image)
-    return kinds
+        counts = _labeled_keypoints(image)
+        share = sum(counts) / (len(counts) * joints)
+        stratum = bisect_right(_PEOPLE_BOUNDS, len(counts)), bisect_right(_LABELED_BOUNDS, share)
+        strata.setdefault(stratum, []).append(image)
+    return strata
 
 
-def _choose(kinds: Sequence[list[CocoImage]], count: int, seed: int) -> list[CocoImage]:
-    """Draw from every kind its share, the largest remainders rounded up."""
+def _sample_strata(strata: Sequence[list[CocoImage]], count: int, seed: int) -> list[CocoImage]:
+    """Sample from each stratum in proportion to its size, rounding by largest remainders."""
     random = np.random.default_rng(seed)
-    sizes = np.array([len(kind) for kind in kinds])
+    sizes = np.array([len(stratum) for stratum in strata])
     shares = sizes * count / sizes.sum()
-    taken = shares.astype(int)
-    taken[np.argsort(taken - shares, kind="stable")[: count - taken.sum()]] += 1
+    numbers = shares.astype(int)
+    numbers[np.argsort(numbers - shares, kind="stable")[: count - numbers.sum()]] += 1
     return [
-        kind[index]
-        for kind, number in zip(kinds, taken, strict=True)
-        for index in sorted(random.permutation(len(kind))[:number])
+        stratum[index]
+        for stratum, number in zip(strata, numbers, strict=True)
+        for index in sorted(random.permutation(len(stratum))[:number])
     ]
 
 
 def _copy(folder: Path, image: CocoImage, target: Path) -> Path:
-    """Copy an image; folders become part of its name, as calibration does not look into them."""
+    """Copy an image; its folders become part of its name, as subfolders are not searched."""
     copy = target / "_".join(PurePosixPath(image.file_name).parts)
     try:
         shutil.copyfile(folder / image.file_name, copy)
     except OSError as error:
         raise BodyPoseNetError(
             f"{copy}: cannot be copied from {folder}: {error.strerror or error}",
-            "Free some space, or check who may read and write there.",
+            "Free some space, or check the permissions of both folders.",
         ) from error
     return copy

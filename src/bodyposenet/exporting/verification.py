@@ -1,4 +1,4 @@
-"""Comparison of an exported model with its network, on drawn people or on photos."""
+"""Verification of an exported model: comparison with its network on drawn people or photos."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bodyposenet.exporting.photos import fit_photos
 from bodyposenet.inference.engines.base import Engine
 from bodyposenet.types import Maps
 
-_BATCH = 3
+_BATCH_SIZE = 3
 
 _OTHER_SHAPES = (136, 200), (96, 64)
-"""Heights and widths of further comparisons: a dynamic size must not be fixed by accident."""
+"""Further heights and widths to compare on, to verify that dynamic sizes are dynamic."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Tolerance:
     """Limits within which an exported model counts as equal to its network.
 
     Args:
-        pixels: Maximum distance of keypoints that count as the same, in pixels.
-        remedy: What to do if the model is outside of the limits.
+        pixels: Maximum distance of keypoints that count as equal, in pixels.
+        remedy: Remedy if the model exceeds a limit.
         error: Maximum difference of the maps, as a share of the network's largest value.
         signal_to_noise: Minimum ratio of the maps to their differences, in decibels.
-        matched: Minimum share of keypoints that are the same.
+        matched: Minimum share of equal keypoints.
     """
 
     pixels: float
@@ -53,23 +53,26 @@ TOLERANCES = {
     ),
     "fp16": Tolerance(
         pixels=0.5,
-        remedy="Export with --data_type fp32, or compare on photos from where the model will be "
-        "used (--verify_images).",
+        remedy="Export with --data_type fp32, or compare on photos that are representative of the "
+        "model's use (--verify_images).",
         signal_to_noise=20.0,
         matched=0.9,
     ),
     "int8": Tolerance(
         pixels=2.0,
         remedy="Calibrate (without the old cache) and compare (--verify_images) on more photos "
-        "from where the model will be used, try another --cal_method, or exclude the most "
+        "that are representative of the model's use, try another --cal_method, or exclude the most "
         "sensitive layers (--nodes_to_exclude).",
         signal_to_noise=8.0,
         matched=0.5,
     ),
 }
-"""By `--data_type`. fp16 and INT8 are limited by the noise of all cells together, because the
-largest difference of a single cell says little about poses. The limits of INT8 only refuse unusable
-files: measure its loss of accuracy on real data (`bpnet evaluate`)."""
+"""Limits by `--data_type`.
+
+Those of fp16 and INT8 limit the noise over all cells, because the largest difference of a single
+cell has little effect on poses. The limits of INT8 only detect unusable files; its loss of accuracy
+must be measured on real data (`bpnet evaluate`).
+"""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Comparison:
         errors: Maximum difference of the heatmaps and of the PAFs, as a share of the network's
             largest value.
         signal_to_noise: Ratio of the heatmaps and of the PAFs to their differences, in decibels.
-        keypoints: Number of keypoints of both together; those that are the same count once.
-        matched: Number of keypoints that are the same.
+        keypoints: Number of keypoints that either model detects; equal ones count once.
+        matched: Number of equal keypoints.
     """
 
     images: int
@@ -108,7 +111,7 @@ class Verification:
 
     @property
     def matched_share(self) -> float | None:
-        """Share of keypoints that are the same, 0 to 1; None if neither model finds any."""
+        """Share of equal keypoints, 0 to 1; None if neither model detects any."""
         keypoints = sum(each.keypoints for each in self.comparisons)
         return sum(each.matched for each in self.comparisons) / keypoints if keypoints else None
 
@@ -137,7 +140,7 @@ class Verification:
 
         Args:
             path: The file that is to be written.
-            allow_inaccurate: Log a warning instead.
+            allow_inaccurate: Whether to log a warning instead.
 
         Raises:
             BodyPoseNetError: The model exceeds a limit.
@@ -148,7 +151,7 @@ class Verification:
         if not allow_inaccurate:
             raise BodyPoseNetError(
                 f"{path}: not written, because it differs too much from the network: {problem}",
-                f"{self.tolerance.remedy} --allow_inaccurate writes it nevertheless.",
+                f"{self.tolerance.remedy} With --allow_inaccurate the file is written anyway.",
             )
         logger.warning("%s differs too much from the network: %s", path, problem)
 
@@ -189,7 +192,7 @@ def verify(
         tolerance.pixels, verification.table(),
     )  # fmt: skip
     if verification.matched_share is None:
-        logger.warning("No keypoints were found on these images: only the maps were compared")
+        logger.warning("No keypoints were detected on these images: only the maps were compared")
     return verification
 
 
@@ -205,8 +208,8 @@ def comparison_batches(
     Args:
         network: Engine that photos are prepared for.
         shape: Height and width in pixels.
-        photos: (H, W, 3) uint8 RGB each, of any size; None for drawn people.
-        more_shapes: Whether to compare on other heights and widths, too.
+        photos: (H, W, 3) uint8 RGB each, of any size, or None for drawn people.
+        more_shapes: Whether to compare on other heights and widths as well.
 
     Returns:
         (N, height, width, 3) uint8 RGB each.
@@ -227,7 +230,7 @@ def drawn_batches(shapes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint
     """
     for seed, shape in enumerate(shapes):
         random = np.random.default_rng(seed)
-        for count in (1, _BATCH):
+        for count in (1, _BATCH_SIZE):
             yield np.stack([draw_scene(random, *shape)[0] for _ in range(count)])
 
 
@@ -247,8 +250,8 @@ def photo_batches(
     for shape in shapes:
         fitted = list(fit_photos(photos, network, shape))
         yield np.stack(fitted[:1])
-        for start in range(1, len(fitted), _BATCH):
-            yield np.stack(fitted[start : start + _BATCH])
+        for start in range(1, len(fitted), _BATCH_SIZE):
+            yield np.stack(fitted[start : start + _BATCH_SIZE])
 
 
 def compare(
@@ -260,7 +263,7 @@ def compare(
         network: The network.
         exported: The exported model.
         images: (N, H, W, 3) uint8 RGB.
-        pixels: Maximum distance of keypoints that count as the same, in pixels.
+        pixels: Maximum distance of keypoints that count as equal, in pixels.
     """
     expected, found = network.infer(images), exported.infer(images)
     points = [
@@ -281,7 +284,7 @@ def compare(
 
 
 def _distinguishable(value: float, limit: float) -> tuple[str, str]:
-    """Format both with as many digits as it takes to tell them apart."""
+    """Format both numbers with as many digits as are needed to distinguish them."""
     digits = 2
     while f"{value:.{digits}g}" == f"{limit:.{digits}g}" and digits < 17:
         digits += 1
@@ -310,9 +313,9 @@ def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) 
 def _count(
     expected: NDArray[np.float32], found: NDArray[np.float32], pixels: float
 ) -> tuple[int, int]:
-    """Count the keypoints (N, K, 2) and (M, K, 2) of one image, and those that are the same."""
-    gaps = np.linalg.norm(expected[:, None] - found[None], axis=3)
-    near = gaps <= pixels  # never true of NaN, a missing joint
+    """Count the keypoints (N, K, 2) and (M, K, 2) of one image, and the equal ones."""
+    distances = np.linalg.norm(expected[:, None] - found[None], axis=3)
+    near = distances <= pixels  # False for missing joints, which are NaN
     here, there = np.isfinite(expected[..., 0]), np.isfinite(found[..., 0])
     matched = int(near.any(axis=1).sum())
     added = int((there & ~near.any(axis=0)).sum())

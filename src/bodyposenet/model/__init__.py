@@ -1,1 +1,1 @@
-"""People to target maps, the network that learns them, its loss and its files."""
+"""The network: architectures, training targets, loss, checkpoints and pretrained weights."""

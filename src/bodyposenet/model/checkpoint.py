@@ -1,7 +1,7 @@
-"""Networks and other tensors to files and back: a JSON header and safetensors in a container.
+"""Model files (`.tlt`) and other files of tensors: a JSON header and safetensors in a container.
 
-A model file describes its network in full (skeleton, architecture, output channels of the layers,
-normalization), so that nothing else is needed to run it.
+The header of a model file describes its network in full (skeleton, architecture, output channels of
+the layers, normalization), so that no spec is needed to load it. A key (`-k`) encrypts the file.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from bodyposenet.specs.network import ModelConfig
 from bodyposenet.types import HEATMAP_SIGMA
 
 _KIND = "model"
-_UPDATE = "Update bodyposenet (pip install -U bodyposenet), or use the version of the file."
+_UPDATE = "Update bodyposenet (pip install -U bodyposenet), or use the version that wrote the file."
 
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What is needed to build a network, without its weights.
+    """Arguments of `BodyPoseNetwork`, as read from the header of a file.
 
     Args:
-        skeleton: Sets the number of maps.
-        spec: The model block of the train spec.
-        normalization: How pixels become the network's input.
-        out_channels: Convolution's TAO name -> output channels.
-        heatmap_sigma: Standard deviation of a joint's Gaussian, in network pixels.
+        skeleton: Skeleton, which determines the numbers of heatmaps and PAFs.
+        spec: The `model` block of the train spec.
+        normalization: Normalization of the pixels.
+        out_channels: Output channels of convolutions by layer name.
+        heatmap_sigma: Standard deviation of the Gaussians in the heatmaps, in input pixels.
     """
 
     skeleton: Skeleton
@@ -51,13 +51,13 @@ class NetworkDescription:
 def write_tensors(
     path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor], *, key: str = ""
 ) -> None:
-    """Write named tensors, from any device.
+    """Write a file of named tensors.
 
     Args:
         path: The file.
-        header: What JSON can hold; readable without the key.
-        tensors: Tensors that share no memory.
-        key: Seals the file; empty: a plain file.
+        header: JSON values; they are not encrypted.
+        tensors: Tensors on any device; they must not share memory.
+        key: Key that encrypts the file; a plain file is written if it is empty.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -67,12 +67,18 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_tensors` wrote: the header, and the tensors on the CPU.
+    """Read a file that `write_tensors` wrote, or a model of TAO 5 (Keras, `.hdf5`).
 
-    A model of TAO 5 (Keras, `.hdf5`) reads as if it were one of ours.
+    Args:
+        path: The file.
+        key: Its key, if it is sealed.
+
+    Returns:
+        The header and the tensors, which are on the CPU. For a model of TAO 5, the header is made
+        from its layers, see `describe_tao_model`.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `encryption`), or holds something else.
+        BodyPoseNetError: The file cannot be opened (see `encryption`), or does not hold tensors.
     """
     if is_keras_file(path):
         check_plain(path, key)
@@ -83,18 +89,18 @@ def read_tensors(path: str | Path, key: str = "") -> tuple[dict[str, Any], dict[
         return header, load(body)
     except (SafetensorError, KeyError) as error:  # KeyError: a type that torch does not have
         raise BodyPoseNetError(
-            f"{path}: holds no tensors, but {header.get('kind', 'something else')}",
-            "Give a model as train wrote it (.tlt).",
+            f"{path}: does not hold tensors (kind: {header.get('kind', 'unknown')})",
+            "Give a .tlt file that `bpnet train` wrote.",
         ) from error
 
 
 def model_header(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") -> dict[str, Any]:
-    """The header of a model file: all that is needed to build the network again.
+    """Return the header of a model file, from which the network can be built again.
 
     Args:
         network: The network.
-        epoch: Epochs that it was trained for.
-        spec: Text of the train spec; without secrets, as the header is not encrypted.
+        epoch: Number of epochs that it was trained for.
+        spec: Text of the train spec. It must not contain secrets: the header is not encrypted.
     """
     return {
         "kind": _KIND,
@@ -113,9 +119,10 @@ def model_header(network: BodyPoseNetwork, *, epoch: int = 0, spec: str = "") ->
 
 
 def named_tensors(network: BodyPoseNetwork) -> dict[str, Tensor]:
-    """Weights and statistics by name, `<TAO layer name>.<weight, bias, running_mean ...>`.
+    """Return the weights and statistics of a network by name, such as `heatmap_out.bias`.
 
-    They share memory with the network: writing into them changes it.
+    A name is TAO's name of the layer and the parameter's name in PyTorch. The tensors share memory
+    with the network, so changes to them change it.
     """
     return {
         f"{name}.{part}": tensor
@@ -127,7 +134,14 @@ def named_tensors(network: BodyPoseNetwork) -> dict[str, Tensor]:
 def save_model(
     path: str | Path, network: BodyPoseNetwork, *, key: str = "", epoch: int = 0, spec: str = ""
 ) -> None:
-    """Write a model file (`.tlt`); the arguments are those of `model_header` and `write_tensors`.
+    """Write a model file (`.tlt`).
+
+    Args:
+        path: The file.
+        network: The network.
+        key: Key that encrypts the file; a plain file is written if it is empty.
+        epoch: Number of epochs that it was trained for.
+        spec: Text of the train spec, see `model_header`.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -139,17 +153,18 @@ def save_model(
 def load_model(
     path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
 ) -> BodyPoseNetwork:
-    """Build the network that a file describes, on the CPU, with its weights.
+    """Load the network of a model file on the CPU.
 
     Args:
         path: The file.
         key: Its key, if it is sealed.
-        training: Entries of the header that other files lack: `normalization` (those of TAO) and
-            `heatmap_sigma` (those of older versions too); None: as in all of TAO's specs.
+        training: Values for header entries that the file lacks: `normalization`, which models of
+            TAO 5 do not have, and `heatmap_sigma`, which files of older versions do not have
+            either. If None, they are taken to be as in TAO's specs.
 
     Raises:
-        BodyPoseNetError: The file cannot be opened (see `encryption`), holds no model, or one that
-            this version cannot build.
+        BodyPoseNetError: The file cannot be opened (see `encryption`), does not hold a model, or
+            holds one that this version cannot build.
     """
     return read_model(path, key, training)[1]
 
@@ -157,7 +172,7 @@ def load_model(
 def read_model(
     path: str | Path, key: str = "", training: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], BodyPoseNetwork]:
-    """Read a model file's header, as `model_header` makes it, and its network; see `load_model`."""
+    """Load the header of a model file (see `model_header`) and its network (see `load_model`)."""
     header, tensors = read_tensors(path, key)
     _check_kind(path, header)
     if training is not None and is_keras_file(path):
@@ -172,18 +187,18 @@ def read_model(
 def restore_network(
     path: str | Path, header: NetworkHeader, tensors: Mapping[str, Tensor]
 ) -> BodyPoseNetwork:
-    """Build the network of a header, on the CPU, and fill in its tensors.
+    """Build the network of a file on the CPU, with its tensors.
 
     Args:
-        path: Where they come from, for errors.
-        header: Of the file.
-        tensors: Named as in `named_tensors`.
+        path: The file, for errors.
+        header: Header of the file.
+        tensors: Tensors of the file, by the names of `named_tensors`.
 
     Raises:
-        BodyPoseNetError: This version cannot build the network, or the tensors are not its own.
+        BodyPoseNetError: This version cannot build the network, or the tensors do not fit it.
     """
     description = _description(header)
-    with torch.device("meta"):  # takes no memory, whatever sizes the header has
+    with torch.device("meta"):  # needs no memory, whatever sizes the header has
         _check_fit(path, build_network(path, description), tensors)
     network = build_network(path, description)
     load_tensors(path, network, tensors)
@@ -193,8 +208,13 @@ def restore_network(
 def load_tensors(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a network.
 
+    Args:
+        path: The file that they come from, for errors.
+        network: Network, modified in place.
+        tensors: All its tensors, by the names of `named_tensors`.
+
     Raises:
-        BodyPoseNetError: They are not its own.
+        BodyPoseNetError: Names, shapes or types differ from the network's.
     """
     _check_fit(path, network, tensors)
     for name, tensor in named_tensors(network).items():
@@ -211,28 +231,30 @@ def _check_fit(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str,
     ]
     if wrong:
         raise BodyPoseNetError(
-            f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
-            "The file was edited, or made by a version whose networks differ: train it again.",
+            f"{path}: {len(wrong)} tensors do not fit the network in the file's header; the first "
+            f"is {wrong[0]}",
+            "The file was edited, or written by a version whose networks differ: train the model "
+            "again.",
         )
 
 
 def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
     if header.get("kind") != _KIND:
         raise BodyPoseNetError(
-            f"{path}: holds no model, but {header.get('kind', 'something else')}",
-            "Give a model as train wrote it (.tlt).",
+            f"{path}: does not hold a model (kind: {header.get('kind', 'unknown')})",
+            "Give a .tlt file that `bpnet train` wrote.",
         )
 
 
 def read_description(path: str | Path, header: Mapping[str, Any]) -> NetworkDescription:
-    """Read what a header says of its network.
+    """Read the description of the network from a header.
 
     Args:
-        path: Where it comes from, for errors.
-        header: As `model_header` makes it.
+        path: The file, for errors.
+        header: Header of a model file, see `model_header`.
 
     Raises:
-        BodyPoseNetError: This version does not know such a network.
+        BodyPoseNetError: The header is damaged, or its network is unknown to this version.
     """
     return _description(NetworkHeader.read(path, header))
 
@@ -249,14 +271,14 @@ def _description(header: NetworkHeader) -> NetworkDescription:
 
 
 def build_network(path: str | Path, description: NetworkDescription) -> BodyPoseNetwork:
-    """Build a network with fresh weights.
+    """Build a network with newly initialized weights.
 
     Args:
-        path: Where the description comes from, for errors.
-        description: Of the network.
+        path: The file that the description comes from, for errors.
+        description: Description of the network.
 
     Raises:
-        BodyPoseNetError: There is no such network.
+        BodyPoseNetError: This version cannot build the network.
     """
     try:
         return BodyPoseNetwork(
@@ -268,5 +290,5 @@ def build_network(path: str | Path, description: NetworkDescription) -> BodyPose
         )
     except (AttributeError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BodyPoseNetError(
-            f"{path}: this version cannot build its network: {error}", _UPDATE
+            f"{path}: this version cannot build the network in its header: {error}", _UPDATE
         ) from error

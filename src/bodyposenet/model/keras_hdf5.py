@@ -1,7 +1,7 @@
-"""Keras' HDF5 files: trained and pruned models of TAO 5's BodyPoseNet, and other weights.
+"""Reader of Keras' HDF5 files (`.hdf5`): trained and pruned models of TAO 5, and other weights.
 
-TAO 5 writes plain files of `keras.models.Model.save`, which name every layer. With the names and
-the shapes of its weights a model is described in full: stages, kernel sizes, pruned out_channels.
+TAO 5 writes plain files of `keras.models.Model.save`. The names and shapes of the weights describe
+the network in full: stages, kernel sizes, and the output channels of pruned layers.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 _SUFFIXES = (".hdf5", ".h5")
 
-_LARGEST = 2**30
-"""Bytes of weights that are read: TAO's largest network has a fifth of it."""
+_MAX_BYTES = 2**30
+"""Maximum size of the weights; those of TAO's largest network are a fifth of it."""
 
-# Keras' names of a layer's variables, at last its VGG19's; kernels are (rows, columns, in, out).
+# Names of a layer's variables in Keras -> in PyTorch; the last two are those of Keras' VGG19.
 _KERAS_PARTS = {
     "kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias",
     "moving_mean": "running_mean", "moving_variance": "running_var",
@@ -38,16 +38,20 @@ _KERAS_PARTS = {
 _LAYER = re.compile(
     r"(?:^|/)(block_\w+|channel_reduction_conv|stage\d+/(?:\w+/)?\w+|paf_out|heatmap_out)$"
 )
-"""The name of a TAO layer at the end of a path."""
+"""Name of a TAO layer at the end of a path."""
 
-_FIRST, _FEATURES = "block_1a_conv_1", "channel_reduction_conv"
+_FIRST_LAYER, _LAST_LAYER = "block_1a_conv_1", "channel_reduction_conv"
+"""First and last convolution of the backbone."""
 
 
 def is_keras_file(path: str | Path) -> bool:
-    """Whether a file is Keras', by its content, or by its name where the content is damaged.
+    """Return whether a file is an HDF5 file, by its first bytes.
+
+    Files that are neither HDF5 nor a container of this package count by their extension, so that a
+    damaged HDF5 file is reported as such.
 
     Raises:
-        BodyPoseNetError: It cannot be read.
+        BodyPoseNetError: The file cannot be read.
     """
     path = Path(path)
     try:
@@ -56,26 +60,33 @@ def is_keras_file(path: str | Path) -> bool:
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be read: {error.strerror}",
-            "Check the path; it is relative to the working directory.",
+            "Check the path; relative paths start from the working directory.",
         ) from error
     return start == HDF5_MAGIC or (path.suffix.lower() in _SUFFIXES and start != MAGIC)
 
 
 def read_keras_file(path: Path) -> dict[str, Tensor]:
-    """The variables of a Keras HDF5 file, by our names, in torch's order of axes, as float32.
+    """Read the variables of a Keras HDF5 file as PyTorch tensors.
 
-    A variable's path ends in `<layer>/kernel:0`; the layer's own name may hold slashes, and groups
-    of any depth (`model_weights`, a nested model) may come before it. In the files of Keras
-    Applications the variable repeats the layer: `block1_conv1/block1_conv1_W_1:0`.
+    A variable's path ends in `<layer>/kernel:0`. The layer's name may itself contain slashes, and
+    may be nested in groups of any depth (`model_weights`, a nested model). In the files of Keras
+    Applications, the variable's name repeats the layer's: `block1_conv1/block1_conv1_W_1:0`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        float32 tensors by name (`<layer>.weight`), with their axes in PyTorch's order.
 
     Raises:
-        BodyPoseNetError: The file is damaged.
+        BodyPoseNetError: The file is damaged, or its weights are larger than 1 GiB.
     """
     import h5py
 
     found: dict[str, h5py.Dataset] = {}
 
     def collect(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        """Collect the weights, without the state of the optimizer."""
         is_weight = not place.startswith("optimizer_weights/")
         if is_weight and isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
             found[place] = item
@@ -83,12 +94,12 @@ def read_keras_file(path: Path) -> dict[str, Tensor]:
     try:
         with h5py.File(path) as file:
             file.visititems(collect)
-            if sum(4 * math.prod(item.shape) for item in found.values()) > _LARGEST:
-                raise ValueError(f"more than {_LARGEST // 2**20} MiB of weights")
+            if sum(4 * math.prod(item.shape) for item in found.values()) > _MAX_BYTES:
+                raise ValueError(f"more than {_MAX_BYTES // 2**20} MiB of weights")
             variables = {place: np.asarray(item, np.float32) for place, item in found.items()}
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
-            f"{path}: not a readable HDF5 file: {error}", "Copy it again; it may be cut short."
+            f"{path}: not a readable HDF5 file: {error}", "Copy it again; it may be truncated."
         ) from error
     tensors = {}
     for place, value in variables.items():
@@ -102,11 +113,11 @@ def read_keras_file(path: Path) -> dict[str, Tensor]:
 
 
 def is_tao_model(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of a file are a whole BodyPoseNet on vgg, with TAO's joints and limbs."""
+    """Return whether tensors are those of a complete vgg BodyPoseNet with TAO's skeleton."""
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     maps = {"heat": skeleton.heatmap_channels, "paf": skeleton.paf_channels}
     outputs = [f"stage1/{kind}_branch/out" for kind in maps]
-    weights = [tensors.get(f"{name}.weight") for name in (*outputs, _FIRST, _FEATURES)]
+    weights = [tensors.get(f"{name}.weight") for name in (*outputs, _FIRST_LAYER, _LAST_LAYER)]
     if any(weight is None or weight.ndim != 4 for weight in weights):
         return False
     return [len(weight) for weight in weights[:2] if weight is not None] == list(maps.values())
@@ -115,27 +126,27 @@ def is_tao_model(tensors: Mapping[str, Tensor]) -> bool:
 def describe_tao_model(
     path: Path, tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Describe a model of TAO 5, trained or pruned, as the header of a model file does.
+    """Make the header that a model file of this package would have for a model of TAO 5.
 
-    How its pixels are normalized and the sigma of its heatmaps stand in no such file: they are
-    taken to be as in all specs of TAO.
+    TAO's files contain neither the normalization nor the sigma of the heatmaps; they are taken to
+    be as in TAO's specs.
 
     Args:
         path: The file, for errors.
-        tensors: From `read_keras_file`.
+        tensors: Tensors from `read_keras_file`.
 
     Returns:
-        The header (see `checkpoint.model_header`), and the tensors of the network.
+        The header (see `checkpoint.model_header`), and all tensors of the network.
 
     Raises:
-        BodyPoseNetError: They are not those of such a model.
+        BodyPoseNetError: The tensors are not those of a complete BodyPoseNet.
     """
     if not is_tao_model(tensors):
         raise BodyPoseNetError(
-            f"{path}: a Keras file, but not a whole BodyPoseNet of TAO with the backbone vgg and "
-            f"the joints of {DEFAULT_POSE_CONFIGURATION}",
-            "Weights for a start are named as pretrained_weights of a training, with load_graph: "
-            "false.",
+            f"{path}: the Keras file does not hold a complete BodyPoseNet of TAO (backbone vgg, "
+            f"joints of {DEFAULT_POSE_CONFIGURATION})",
+            "To start a training from other weights, name the file in pretrained_weights of the "
+            "train spec, with load_graph: false.",
         )
     try:
         spec = _network_spec(tensors)
@@ -143,7 +154,7 @@ def describe_tao_model(
         reason = first_problem(error) if isinstance(error, ValidationError) else error
         raise BodyPoseNetError(
             f"{path}: this version cannot build its network: {reason}",
-            "The file may have been edited, or be of another program.",
+            "The file may have been edited, or written by another program.",
         ) from error
     pixels = Normalization()
     described = {
@@ -159,7 +170,7 @@ def describe_tao_model(
         "epoch": 0,
         "spec": "",
     }
-    counters = {  # of training steps, which Keras does not keep and nothing reads
+    counters = {  # training steps of batch normalization, which are unused; Keras lacks them
         name.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
         for name in tensors
         if name.endswith(".running_mean")
@@ -168,17 +179,20 @@ def describe_tao_model(
 
 
 def _network_spec(tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """The model block of the train spec that gives a network of these layers."""
+    """Return the `model` block of a train spec whose network has these layers."""
     stages = max(
         int(found[1]) for found in (re.match(r"stage(\d+)/", name) for name in tensors) if found
     )
     separate = "stage1/paf_branch/conv1.weight" in tensors
     content: dict[str, Any] = {
         "__class_name__": "BpNetModel" if separate else "BpNetLiteModel",
-        "backbone_attributes": {"architecture": "vgg", "use_bias": f"{_FIRST}.bias" in tensors},
+        "backbone_attributes": {
+            "architecture": "vgg",
+            "use_bias": f"{_FIRST_LAYER}.bias" in tensors,
+        },
         "stages": stages,
         "stage1_kernel_sizes": _kernel_sizes(tensors, 1, separate),
-        "use_bias": f"{_FEATURES}.bias" in tensors,
+        "use_bias": f"{_LAST_LAYER}.bias" in tensors,
         "use_self_attention": any("/attention_conv." in name for name in tensors),
     }
     if stages > 1:
@@ -187,12 +201,12 @@ def _network_spec(tensors: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _kernel_sizes(tensors: Mapping[str, Tensor], stage: int, separate: bool) -> tuple[int, ...]:
-    """Of a stage's row of convolutions; in separate branches a hidden 1x1 convolution ends it."""
-    row = re.compile(rf"stage{stage}{'/paf_branch' if separate else ''}/conv(\d+)\.weight")
+    """Return the kernel sizes of a stage, without the 1x1 convolution that ends each branch."""
+    pattern = re.compile(rf"stage{stage}{'/paf_branch' if separate else ''}/conv(\d+)\.weight")
     sizes = {
         int(found[1]): tensor.shape[-1]
         for name, tensor in tensors.items()
-        if (found := row.fullmatch(name)) is not None
+        if (found := pattern.fullmatch(name)) is not None
     }
     ordered = tuple(sizes[number] for number in sorted(sizes))
     return ordered[:-1] if separate else ordered

@@ -1,4 +1,4 @@
-"""Layers in a row under TAO's names, of the usual out_channels or those of a pruned model."""
+"""Builder of sequential layers under TAO's names, and modules that wrap them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 OutChannels = Mapping[str, int]
-"""Name of a convolution -> its output channels, where they are not those of the architecture."""
+"""Output channels of pruned convolutions by layer name; the others have the architecture's."""
 
 
 class SequentialBuilder:
-    """Builds an `nn.Sequential`; every layer takes the channels that the one before it gives.
+    """Builds an `nn.Sequential`; the input channels of each layer follow from the one before.
 
     Args:
-        channels: Channels that go in.
-        out_channels: Output channels of narrowed convolutions.
+        channels: Channels of the input.
+        out_channels: Output channels of pruned convolutions by layer name.
+
+    Attributes:
+        channels: Channels of the output of the layers added so far.
     """
 
     def __init__(self, channels: int, out_channels: OutChannels) -> None:
@@ -25,11 +28,11 @@ class SequentialBuilder:
         self._layers: OrderedDict[str, nn.Module] = OrderedDict()
 
     def build(self) -> nn.Sequential:
-        """The layers added so far."""
+        """Return the layers added so far as a module."""
         return nn.Sequential(self._layers)
 
     def add(self, name: str, layer: nn.Module) -> None:
-        """Add a layer that keeps the number of channels."""
+        """Add a layer that does not change the number of channels."""
         self._layers[name] = layer
 
     def conv(
@@ -43,7 +46,17 @@ class SequentialBuilder:
         padding: int | None = None,
         bias: bool = True,
     ) -> None:
-        """Add a convolution; by default it is padded alike on all sides, so as to keep the size."""
+        """Add a convolution.
+
+        Args:
+            name: TAO's name of the layer.
+            channels: Output channels, unless the layer is pruned.
+            kernel: Size of the kernel.
+            stride: Stride.
+            dilation: Dilation.
+            padding: Padding on all sides, in pixels; by default, the size is kept at stride 1.
+            bias: Whether the layer has a bias.
+        """
         channels = self.out_channels.get(name, channels)
         if padding is None:
             padding = dilation * (kernel // 2)
@@ -62,7 +75,7 @@ class SequentialBuilder:
         padding: int | None = None,
         bias: bool = False,
     ) -> None:
-        """Add a convolution of each channel by itself, padded as `conv` is."""
+        """Add a depthwise convolution; the arguments are those of `conv`."""
         channels = self.channels
         if padding is None:
             padding = dilation * (kernel // 2)
@@ -71,7 +84,7 @@ class SequentialBuilder:
         )
 
     def norm(self, name: str, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        """Add a batch normalization."""
+        """Add a batch normalization (the defaults are PyTorch's)."""
         self._layers[name] = nn.BatchNorm2d(self.channels, eps, momentum)
 
     def relu(self, name: str) -> None:
@@ -79,7 +92,7 @@ class SequentialBuilder:
         self._layers[name] = nn.ReLU(inplace=True)
 
     def relu6(self, name: str) -> None:
-        """Add a ReLU that ends at 6."""
+        """Add a ReLU6."""
         self._layers[name] = nn.ReLU6(inplace=True)
 
     def elu(self, name: str) -> None:
@@ -88,24 +101,32 @@ class SequentialBuilder:
 
 
 class Residual(nn.Module):
-    """Adds the input to the output of a body that keeps its shape."""
+    """Residual connection: adds the input to the output of a module.
+
+    Args:
+        body: Module that keeps the shape of its input.
+    """
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same shape as `features`."""
+        """Apply the module; the shape is kept."""
         return features + self.body(features)
 
 
 class Gated(nn.Module):
-    """Multiplies the input, value by value, with what a gate makes of it (TAO's self-attention)."""
+    """Gating by TAO's self-attention: multiplies the input elementwise by the output of a module.
+
+    Args:
+        gate: Module that keeps the shape of its input.
+    """
 
     def __init__(self, gate: nn.Module) -> None:
         super().__init__()
         self.gate = gate
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same shape as `features`."""
+        """Apply the module; the shape is kept."""
         return features * self.gate(features)

@@ -1,4 +1,8 @@
-"""Predicted and target maps in, the loss and its parts out (TAO reference, section 8)."""
+"""Training loss: squared errors of all stages, focal weighting, and weight regularization.
+
+The formulas are those of the TAO reference, section 8; the sum over stages is that of OpenPose
+(Cao et al. 2017), which supervises every stage.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,19 @@ from torch import Tensor, nn
 
 from bodyposenet.specs.network import FocalLossParams, ModelConfig
 
-_SMALLEST_GAP = 1e-6
+_MIN_GAP = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What a batch should look like, and where that is known.
+    """Target maps of a batch, and the weights of their cells in the loss.
 
     Args:
         heatmaps: (B, K + 1, h, w) float32.
         pafs: (B, 2 L, h, w) float32.
-        heatmap_mask: Broadcasts to the heatmaps; 1 where they count, 0 where they do not. A
-            single 1 where they count everywhere.
-        paf_mask: Broadcasts to the PAFs, alike.
+        heatmap_mask: Weights of the heatmaps, 0 for unlabeled regions and channels and 1 for all
+            others; of any shape that broadcasts to theirs.
+        paf_mask: Weights of the PAFs, likewise.
     """
 
     heatmaps: Tensor
@@ -33,12 +37,13 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The parts of a step's loss.
+    """The loss of a training step and its parts.
 
     Args:
-        total: What is minimized: all stages over the batch size, and the penalty.
-        heatmaps: One sum per stage, over the batch.
-        pafs: One sum per stage, over the batch.
+        total: The value to minimize: the sum over all stages divided by the batch size, plus the
+            regularization.
+        heatmaps: Heatmap loss per stage, summed over the batch.
+        pafs: PAF loss per stage, summed over the batch.
     """
 
     total: Tensor
@@ -52,31 +57,34 @@ def stage_losses(
     targets: Targets,
     focal: FocalLossParams | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """One half of the summed squares of (prediction - target) x mask, for each stage's outputs.
+    """Compute half the sum of squares of (prediction - target) x mask for each stage.
 
-    With the focal weighting the residual is also multiplied by |1 - a|^gamma (TAO reference,
-    section 8): a = prediction - alpha where the target is over bkg_thresh, else a = 1 - prediction
-    - beta.
+    With focal weighting, the residual is also multiplied by |1 - a|^gamma, where a = prediction -
+    alpha if the target exceeds bkg_thresh, and a = 1 - prediction - beta otherwise (TAO reference,
+    section 8).
 
     Args:
-        heatmaps: One (B, K + 1, h, w) per stage.
-        pafs: One (B, 2 L, h, w) per stage.
-        targets: The targets.
-        focal: The focal weighting; None, or with use_focal_loss off: none.
+        heatmaps: (B, K + 1, h, w) of each stage.
+        pafs: (B, 2 L, h, w) of each stage.
+        targets: Target maps and masks.
+        focal: Parameters of the focal weighting; it is off if they are None or if use_focal_loss
+            is false.
 
     Returns:
         Heatmap losses and PAF losses, one scalar per stage, summed over the batch.
     """
-    heat = [
-        _half_square(p.float(), targets.heatmaps, targets.heatmap_mask, focal) for p in heatmaps
+    heatmap_losses = [
+        _half_sum_of_squares(maps.float(), targets.heatmaps, targets.heatmap_mask, focal)
+        for maps in heatmaps
     ]
-    paf = [
-        _half_square(p.float(), targets.pafs, targets.paf_mask, focal, signed=True) for p in pafs
+    paf_losses = [
+        _half_sum_of_squares(maps.float(), targets.pafs, targets.paf_mask, focal, signed=True)
+        for maps in pafs
     ]
-    return heat, paf
+    return heatmap_losses, paf_losses
 
 
-def _half_square(
+def _half_sum_of_squares(
     prediction: Tensor,
     target: Tensor,
     mask: Tensor,
@@ -86,38 +94,40 @@ def _half_square(
     residual = (prediction - target) * mask
     if focal is not None and focal.use_focal_loss:
         if signed:
-            prediction, target = _mirror(prediction, target, focal), target.abs()
+            prediction, target = _unsigned(prediction, target, focal), target.abs()
         residual = residual * _focal_weight(prediction, target, focal)
     return 0.5 * residual.square().sum()
 
 
-def _mirror(field: Tensor, target: Tensor, focal: FocalLossParams) -> Tensor:
-    """Turn a PAF's components so that a field and its negative weigh alike.
+def _unsigned(field: Tensor, target: Tensor, focal: FocalLossParams) -> Tensor:
+    """Flip the signs of PAFs so that a field and its negative get the same focal weight.
 
-    On a limb the target's sign decides; beside it what counts is how far the field is from 0.
+    On a limb, the field is multiplied by the sign of the target; elsewhere its absolute value is
+    taken.
     """
     return torch.where(target.abs() > focal.bkg_thresh, field * target.sign(), field.abs())
 
 
 def _focal_weight(prediction: Tensor, target: Tensor, focal: FocalLossParams) -> Tensor:
-    """|1 - a|^gamma; a gap of 0 counts as a tiny one: for gamma < 1 it has no finite gradient."""
+    """Compute |1 - a|^gamma, clamped because its gradient at 0 is infinite for gamma < 1."""
     gap = torch.where(
         target > focal.bkg_thresh, 1 + focal.alpha - prediction, prediction + focal.beta
     )
-    return gap.abs().clamp(min=_SMALLEST_GAP) ** focal.gamma
+    return gap.abs().clamp(min=_MIN_GAP) ** focal.gamma
 
 
 def regularization(layers: Iterable[nn.Module], spec: ModelConfig) -> Tensor | None:
-    """The penalty on the weights of all convolutions (never of batch normalization).
+    """Compute the regularization of the convolutions' weights (not of batch normalization).
 
-    l1 is factor x sum |w|, l2 is factor x sum w^2 (no half), l1_l2 is both with the same factor.
+    `l1` is factor x sum |w|, `l2` is factor x sum w^2 (without 1/2, as in Keras), and `l1_l2` is
+    their sum with the same factor.
 
     Args:
-        layers: The layers of the network.
-        spec: Kind and factors.
+        layers: Layers of the network.
+        spec: Type and factors.
 
     Returns:
-        A scalar, or None where both factors are 0.
+        A scalar, or None if both factors are 0.
     """
     kernel, bias = spec.kernel_regularization_factor, spec.bias_regularization_factor
     if not kernel and not bias:

@@ -1,4 +1,9 @@
-"""The network: uint8 images in, heatmaps and part affinity fields of every stage out."""
+"""The network: a backbone and stages that predict heatmaps and part affinity fields.
+
+Like OpenPose (Cao et al. 2017), each stage after the first refines the maps of the one before,
+which it receives together with the backbone's features. Layers have TAO's names, which are also the
+keys of checkpoints and the node names of exported models.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +30,11 @@ from bodyposenet.types import HEATMAP_SIGMA, PAD_VALUE
 
 @dataclass(frozen=True)
 class Normalization:
-    """How pixels become the network's input: pixel / image_scale - image_offset, per RGB channel.
+    """Normalization of pixels: pixel / image_scale - image_offset, for each RGB channel.
 
     Args:
         image_scale: Divisors.
-        image_offset: What is taken off afterwards.
+        image_offset: Values that are subtracted after the division.
     """
 
     image_scale: tuple[float, float, float] = (256.0, 256.0, 256.0)
@@ -37,22 +42,26 @@ class Normalization:
 
 
 class StageMaps(NamedTuple):
-    """Raw, linear maps, one entry per stage: heatmaps (N, K + 1, h, w) and PAFs (N, 2 L, h, w)."""
+    """Maps of all stages, without activation: (N, K + 1, h, w) heatmaps and (N, 2 L, h, w) PAFs."""
 
     heatmaps: list[Tensor]
     pafs: list[Tensor]
 
 
 class BodyPoseNetwork(nn.Module):
-    """A backbone and one to six stages (TAO reference, section 7).
+    """Pose network: a backbone and one to six stages (TAO reference, section 7).
 
     Args:
-        skeleton: Sets the number of maps.
-        spec: The model block of the train spec; its channel counts give way to the skeleton's.
-        normalization: How pixels become the network's input.
-        out_channels: Convolution's TAO name -> output channels, for a network that was pruned.
-        heatmap_sigma: Standard deviation of a joint's Gaussian in the heatmaps that it is trained
-            on, in network pixels.
+        skeleton: Skeleton, which determines the numbers of heatmaps and PAFs.
+        spec: The `model` block of the train spec. Its numbers of channels are replaced by the
+            skeleton's.
+        normalization: Normalization of the pixels.
+        out_channels: Output channels of pruned convolutions by layer name.
+        heatmap_sigma: Standard deviation of the Gaussians in the heatmaps that the network is
+            trained on, in pixels of the input.
+
+    Attributes:
+        frozen: Names of the layers that stay in evaluation mode during training.
     """
 
     stride = STRIDE
@@ -74,7 +83,6 @@ class BodyPoseNetwork(nn.Module):
         }
         self.skeleton = skeleton
         self.frozen: frozenset[str] = frozenset()
-        """TAO's names of the layers that stay in evaluation mode during training."""
         self.spec = spec.model_copy(update=maps)
         self.normalization = normalization
         self.heatmap_sigma = heatmap_sigma
@@ -82,10 +90,14 @@ class BodyPoseNetwork(nn.Module):
             values = torch.tensor(getattr(normalization, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
         self.backbone, features = build_backbone(spec, out_channels or {})
-        refined = features + sum(maps.values())
+        refinement_inputs = features + sum(maps.values())
         self.stage_list = nn.ModuleList(
             build_stage(
-                number, features if number == 1 else refined, spec, skeleton, out_channels or {}
+                number,
+                features if number == 1 else refinement_inputs,
+                spec,
+                skeleton,
+                out_channels or {},
             )
             for number in range(1, spec.stages + 1)
         )
@@ -97,7 +109,7 @@ class BodyPoseNetwork(nn.Module):
         return len(self.stage_list)
 
     def layers(self) -> dict[str, nn.Conv2d | nn.modules.batchnorm._BatchNorm]:
-        """TAO's layer name -> convolution or batch normalization, in the order of the data."""
+        """Return the convolutions and batch normalizations by TAO's names, in forward order."""
         return {
             path.rpartition(".")[2]: module
             for path, module in self.named_modules()
@@ -105,12 +117,12 @@ class BodyPoseNetwork(nn.Module):
         }
 
     def out_channels(self) -> dict[str, int]:
-        """Convolution's TAO name -> output channels."""
+        """Return the number of output channels of each convolution, by layer name."""
         layers = self.layers().items()
         return {name: layer.out_channels for name, layer in layers if isinstance(layer, nn.Conv2d)}
 
     def outputs(self) -> list[str]:
-        """TAO's names of the convolutions that give the maps, of every stage."""
+        """Return the names of the convolutions that predict the maps, of all stages."""
         return [name for name in self.layers() if name.endswith("out")]
 
     def train(self, mode: bool = True) -> BodyPoseNetwork:
@@ -122,14 +134,14 @@ class BodyPoseNetwork(nn.Module):
         return self
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Pixels to network input.
+        """Pad and normalize images.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, of any size.
 
         Returns:
-            (N, 3, H', W') float32, channels last in memory; H' and W' are the next multiples of the
-            stride, padded at the right and the bottom with gray.
+            (N, 3, H', W') float32, channels last in memory. H' and W' are H and W rounded up to
+            multiples of the stride; the images are padded with gray at the right and the bottom.
         """
         height, width = images.shape[1:3]
         padding = (0, -width % self.stride, 0, -height % self.stride)
@@ -138,7 +150,7 @@ class BodyPoseNetwork(nn.Module):
         return pixels / self.image_scale - self.image_offset
 
     def forward(self, inputs: Tensor) -> StageMaps:
-        """Normalized images (N, 3, 8 h, 8 w) to the maps of every stage."""
+        """Predict the maps of all stages for (N, 3, 8 h, 8 w) normalized images."""
         features = self.backbone(inputs)
         maps = StageMaps([], [])
         inputs = features
@@ -151,11 +163,11 @@ class BodyPoseNetwork(nn.Module):
         return maps
 
     def _initialize(self) -> None:
-        """Fill in the first weights.
+        """Initialize the weights; biases are 0.
 
-        vgg as the original: Glorot uniform in the backbone; the heads as `kernel_initializer` says;
-        biases 0. All others: He, "Delving Deep into Rectifiers" (2015), and
-        outputs that begin at an empty image's maps.
+        The original vgg is initialized as in TAO: Glorot uniform (Glorot and Bengio 2010) in the
+        backbone, `kernel_initializer` in the stages. All others use He initialization (He et al.,
+        "Delving Deep into Rectifiers", 2015); their output layers predict an image without people.
         """
         attributes = self.spec.backbone_attributes
         is_original = attributes.architecture == "vgg" and attributes.mtype == "default"
@@ -166,7 +178,7 @@ class BodyPoseNetwork(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if not is_original and name in outputs:
-                _begin_at_background(layer, heatmaps="heat" in name)
+                _initialize_output(layer, is_heatmaps="heat" in name)
             elif not is_original:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             elif name.startswith("block_") or self.spec.kernel_initializer == "xavier":
@@ -175,28 +187,28 @@ class BodyPoseNetwork(nn.Module):
                 nn.init.normal_(layer.weight, std=0.01)
 
 
-def _begin_at_background(layer: nn.Conv2d, heatmaps: bool) -> None:
-    """Make an output predict nobody: the first steps need not learn what most cells hold."""
+def _initialize_output(layer: nn.Conv2d, is_heatmaps: bool) -> None:
+    """Make an output layer predict only background, which is right for most cells."""
     nn.init.normal_(layer.weight, std=0.01 / math.sqrt(layer.in_channels))
-    if heatmaps and layer.bias is not None:
+    if is_heatmaps and layer.bias is not None:
         nn.init.ones_(layer.bias[-1:])
 
 
-# Kind -> the branch's name in its output, the output's name in the last stage, and the activation
-# of the self-attention.
 _BRANCHES = {
     "cmap": ("heat_branch", "heatmap_out", nn.Sigmoid),
     "paf": ("paf_branch", "paf_out", nn.Tanh),
 }
+"""Branch -> its name in the output layer, the output layer's name in the last stage, and the
+activation of the self-attention."""
 
 
 class Stage(nn.Module):
-    """One estimate of both kinds of maps.
+    """A stage: a shared trunk, and a branch each for heatmaps and PAFs.
 
     Args:
-        trunk: What both branches share; empty in a BpNetModel.
-        cmap: Trunk -> heatmaps.
-        paf: Trunk -> part affinity fields.
+        trunk: Layers that both branches share; empty in a BpNetModel.
+        cmap: Branch that predicts the heatmaps (confidence maps).
+        paf: Branch that predicts the part affinity fields.
     """
 
     def __init__(self, trunk: nn.Module, cmap: nn.Module, paf: nn.Module) -> None:
@@ -206,7 +218,7 @@ class Stage(nn.Module):
         self.paf = paf
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, h, w) -> heatmaps (N, K + 1, h, w) and PAFs (N, 2 L, h, w), raw and linear."""
+        """Predict (N, K + 1, h, w) heatmaps and (N, 2 L, h, w) PAFs from (N, C, h, w) features."""
         shared = self.trunk(features)
         return self.cmap(shared), self.paf(shared)
 
@@ -214,14 +226,14 @@ class Stage(nn.Module):
 def build_stage(
     number: int, channels: int, spec: ModelConfig, skeleton: Skeleton, out_channels: OutChannels
 ) -> Stage:
-    """One stage.
+    """Build a stage.
 
     Args:
-        number: Counted from 1.
-        channels: Channels that go in.
-        spec: The model block of the train spec.
-        skeleton: Sets the channels of the maps.
-        out_channels: Output channels of narrowed convolutions.
+        number: Number of the stage, from 1.
+        channels: Channels of its input.
+        spec: The `model` block of the train spec.
+        skeleton: Skeleton, which determines the numbers of heatmaps and PAFs.
+        out_channels: Output channels of pruned convolutions by layer name.
     """
     trunk = SequentialBuilder(channels, out_channels)
     depth = add_trunk(trunk, number, spec) if spec.has_trunks else 0
@@ -235,17 +247,17 @@ def build_stage(
 def _build_branch(
     trunk: SequentialBuilder, kind: str, number: int, depth: int, outputs: int, spec: ModelConfig
 ) -> nn.Sequential:
-    """A hidden 1x1 convolution, TAO's self-attention from stage 2 on, and the output.
+    """Build a branch: a 1x1 convolution, TAO's self-attention from stage 2 on, and the output.
 
-    In a BpNetModel a row of convolutions comes before them.
+    In a BpNetModel, which has no trunks, the stage's other convolutions come first.
 
     Args:
-        trunk: What the branch follows.
+        trunk: Trunk of the stage.
         kind: `cmap` or `paf`.
-        number: Of the stage, from 1.
-        depth: Layers of the trunk, which TAO's names go on from.
-        outputs: Channels of the maps.
-        spec: The model block of the train spec.
+        number: Number of the stage, from 1.
+        depth: Number of the trunk's layers, from which the numbers in TAO's names continue.
+        outputs: Number of maps.
+        spec: The `model` block of the train spec.
     """
     branch_name, final_name, activation = _BRANCHES[kind]
     prefix = f"stage{number}/{kind}"

@@ -1,6 +1,8 @@
-"""People in, target maps out: what the network has to learn, drawn in batch on any device.
+"""Training targets: heatmaps and part affinity fields, rendered in batches on any device.
 
-A cell's centre lies at stride x i + (stride - 1) / 2 network pixels, for heatmaps and PAFs alike.
+The maps are those of OpenPose (Cao et al. 2017, section 3) with TAO's parameters (TAO reference,
+section 6). For heatmaps and PAFs alike, the center of cell i is at stride x i + (stride - 1) / 2
+pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -19,24 +21,25 @@ from bodyposenet.specs.dataloader import LabelProcessorConfig
 from bodyposenet.specs.network import STRIDE
 from bodyposenet.types import HEATMAP_SIGMA
 
-_SMALLEST_HEAT = 0.001
+_MIN_HEATMAP_VALUE = 0.001
+"""Smaller heatmap values become 0."""
 
-# Floats of the largest map that is drawn at once: on the CPU it stays in the cache (2 MB); on an
-# accelerator it need only fit (128 MB).
-_MOST_FLOATS_ON_CPU = 2**19
-_MOST_FLOATS = 2**25
+# Maximum number of floats of the maps rendered at once: on the CPU they should stay in the cache (2
+# MB); on an accelerator they only need to fit into its memory (128 MB).
+_MAX_FLOATS_ON_CPU = 2**19
+_MAX_FLOATS = 2**25
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """How targets are drawn (TAO reference, section 6).
+    """Parameters of the targets (TAO reference, section 6).
 
     Args:
-        stride: Network pixels per cell.
-        heatmap_sigma: Standard deviation of a joint's peak, in network pixels.
-        paf_half_width: Half width of a limb's strip, in cells.
-        paf_sigma: Standard deviation of the PAF's falloff across the limb, in network pixels;
-            None draws the original's hard strip of unit vectors.
+        stride: Pixels of the network's input per cell.
+        heatmap_sigma: Standard deviation of the Gaussians in the heatmaps, in input pixels.
+        paf_half_width: Half the width of the limbs in the PAFs, in cells.
+        paf_sigma: Standard deviation of the Gaussian falloff of PAFs across the limb, in input
+            pixels, or None for TAO's and OpenPose's limbs of unit vectors with hard edges.
     """
 
     stride: int = STRIDE
@@ -46,7 +49,12 @@ class TargetOptions:
 
     @classmethod
     def from_spec(cls, spec: LabelProcessorConfig, height: int) -> TargetOptions:
-        """The options of a train spec, for network inputs of that height."""
+        """Read the options of a train spec.
+
+        Args:
+            spec: Its `label_processor_config`.
+            height: Height of the network's input in pixels, which scales the PAFs' falloff.
+        """
         soft = spec.paf_weighting == "gaussian" and spec.paf_gaussian_sigma is not None
         return cls(
             heatmap_sigma=spec.heatmap_gaussian_sigma,
@@ -63,70 +71,70 @@ def render_targets(
     width: int,
     options: TargetOptions = TargetOptions(),
 ) -> tuple[Tensor, Tensor]:
-    """Draw heatmaps and part affinity fields.
+    """Render heatmaps and part affinity fields (TAO reference, sections 6 and 16).
 
-    See the TAO reference, section 6, with the fixes of section 16.
-
-    A joint's heat is exp(-d^2 / (2 sigma^2)), the highest of all people; the background is 1 minus
-    the highest heat. A limb's field is the unit vector from its first to its second joint on the
-    cells whose centres lie within the half width of the limb, averaged where people overlap.
+    The heatmap of a joint is the maximum over all people of exp(-d^2 / (2 sigma^2)), where d is the
+    distance to the joint; the background is 1 minus the maximum over all joints. The PAF of a limb
+    is the unit vector from its first to its second joint on the cells whose centers lie within half
+    the limb's width of it, averaged where people overlap.
 
     Args:
-        keypoints: (B, P, K, 2) float, x and y in network pixels.
-        labeled: (B, P, K) bool, which of them to draw; False for people who fill up a batch.
+        keypoints: (B, P, K, 2) float, x and y in pixels of the network's input.
+        labeled: (B, P, K) bool, the keypoints to render; False for people that pad the batch.
         skeleton: Joints and limbs.
-        height: Of the network input, in pixels.
-        width: Of the network input, in pixels.
-        options: How to draw.
+        height: Height of the network's input in pixels.
+        width: Width of the network's input in pixels.
+        options: Parameters of the targets.
 
     Returns:
-        Heatmaps (B, K + 1, h, w) in 0..1, the background last, and PAFs (B, 2 L, h, w), float32 on
-        the keypoints' device; h and w are the input's size over the stride, rounded up.
+        (B, K + 1, h, w) heatmaps in 0..1, the background last, and (B, 2 L, h, w) PAFs, float32 on
+        the device of the keypoints. h and w are height and width divided by the stride, rounded up.
     """
     stride = options.stride
     rows = _centers(-(-height // stride), stride, keypoints.device)
     columns = _centers(-(-width // stride), stride, keypoints.device)
     shape = len(labeled), skeleton.heatmap_channels, len(rows), len(columns)
     heatmaps = torch.zeros(shape, device=keypoints.device)
-    heatmaps[:, -1] = 1  # where there are no people
+    heatmaps[:, -1] = 1  # images without people are not rendered below
     pafs = heatmaps.new_zeros(shape[0], skeleton.paf_channels, *shape[2:])
     channels = max(len(skeleton.joints), len(skeleton.limbs))
-    # Joints before people: the maps that are put together then lie side by side.
-    points, drawn = keypoints.transpose(1, 2), labeled.transpose(1, 2)
-    for images, people in _pieces(labeled, channels * len(rows) * len(columns)):
-        piece = points[images, :, :people], drawn[images, :, :people]
-        heatmaps.index_copy_(0, images, _heatmaps(*piece, rows, columns, options))
-        pafs.index_copy_(0, images, _pafs(*piece, skeleton, rows, columns, options))
+    # Joints before people, so that the maps that are reduced over people are adjacent in memory.
+    points, is_labeled = keypoints.transpose(1, 2), labeled.transpose(1, 2)
+    for images, people in _chunks(labeled, channels * len(rows) * len(columns)):
+        chunk = points[images, :, :people], is_labeled[images, :, :people]
+        heatmaps.index_copy_(0, images, _heatmaps(*chunk, rows, columns, options))
+        pafs.index_copy_(0, images, _pafs(*chunk, skeleton, rows, columns, options))
     return heatmaps, pafs
 
 
 def channel_weights(known: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
-    """Which channels a sample may train: those whose joints its dataset labels at all.
+    """Compute loss weights that exclude the channels of joints that a dataset does not annotate.
 
-    The background says that no joint is there, so it needs all of them.
+    The background depends on all joints, so it is excluded if any joint is not annotated.
 
     Args:
-        known: (B, K) bool, joints that the dataset labels.
+        known: (B, K) bool, the joints that the sample's dataset annotates.
         skeleton: Joints and limbs.
 
     Returns:
-        (B, K + 1, 1, 1) and (B, 2 L, 1, 1) float32 of 0 and 1.
+        Weights of the heatmaps (B, K + 1, 1, 1) and of the PAFs (B, 2 L, 1, 1), float32, 0 or 1.
     """
-    heat = torch.cat([known, known.all(dim=1, keepdim=True)], dim=1)
+    heatmap_weights = torch.cat([known, known.all(dim=1, keepdim=True)], dim=1)
     starts, ends = _limb_ends(skeleton.limbs, known.device)
-    paf = (known[:, starts] & known[:, ends]).repeat_interleave(2, dim=1)
-    return heat[:, :, None, None].float(), paf[:, :, None, None].float()
+    paf_weights = (known[:, starts] & known[:, ends]).repeat_interleave(2, dim=1)
+    return heatmap_weights[:, :, None, None].float(), paf_weights[:, :, None, None].float()
 
 
 def cell_mask(mask: Tensor, stride: int = STRIDE) -> Tensor:
     """Average a pixel mask over each cell.
 
     Args:
-        mask: (B, H, W) uint8, 255 where pixels count and 0 where they do not.
+        mask: (B, H, W) uint8, 255 for pixels that count in the loss and 0 for all others.
         stride: Pixels per cell.
 
     Returns:
-        (B, 1, h, w) float32 in 0..255; cells beyond the border count what they hold.
+        (B, 1, h, w) float32 in 0..255. For cells that extend beyond the border, the average is
+        taken over the pixels inside.
     """
     return functional.avg_pool2d(mask[:, None].float(), stride, ceil_mode=True)
 
@@ -137,32 +145,36 @@ def _centers(cells: int, stride: int, device: torch.device) -> Tensor:
 
 @lru_cache
 def _limb_ends(limbs: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """First and second joints (L,) of the limbs; copied to a device once, not at every step."""
+    """Return the first and second joints (L,) of the limbs, cached on the device."""
     starts, ends = torch.tensor(limbs).T.contiguous().to(device)
     return starts, ends
 
 
-def _pieces(labeled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
-    """What to draw at once: numbers of images, and how many of their people to look at.
+def _chunks(labeled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
+    """Split a batch into chunks that are rendered at once.
 
-    On the CPU images with equally many people go together, so that those who only fill up the
-    batch cost nothing, and images without people are left out. On an accelerator the number of
-    launches counts, and to ask how many people there are would wait for it: all of them.
+    On the CPU, images with similar numbers of people are rendered together, so that padding costs
+    little, and images without people are skipped. On an accelerator, all people are rendered,
+    padding included: the number of kernel launches matters there, and reading the numbers of people
+    would synchronize with the device.
 
     Args:
         labeled: (B, P, K) bool.
-        floats: Of the largest map of one person.
+        floats: Size of the largest map of one person.
+
+    Returns:
+        Indices of images, and the number of people to render of each.
     """
     batch, people, _ = labeled.shape
     order, counts = torch.arange(batch, device=labeled.device), [people] * batch
-    most = _MOST_FLOATS
+    max_floats = _MAX_FLOATS
     if labeled.device.type == "cpu" and people:
         last = (labeled.any(dim=2) * torch.arange(1, people + 1)).amax(dim=1)
         sorted_counts, order = last.sort(descending=True, stable=True)
-        counts, most = sorted_counts.tolist(), _MOST_FLOATS_ON_CPU
+        counts, max_floats = sorted_counts.tolist(), _MAX_FLOATS_ON_CPU
     first = 0
     while first < batch and counts[first]:
-        images = order[first : first + max(1, most // (counts[first] * floats))]
+        images = order[first : first + max(1, max_floats // (counts[first] * floats))]
         yield images, counts[first]
         first += len(images)
 
@@ -170,16 +182,16 @@ def _pieces(labeled: Tensor, floats: int) -> Iterator[tuple[Tensor, int]]:
 def _heatmaps(
     points: Tensor, labeled: Tensor, rows: Tensor, columns: Tensor, options: TargetOptions
 ) -> Tensor:
-    """(b, K, P, 2) and (b, K, P) in, (b, K + 1, h, w) out."""
+    """Render (b, K + 1, h, w) heatmaps of (b, K, P, 2) keypoints."""
     points = points.masked_fill(~labeled[..., None], math.inf)
     down = (rows - points[..., 1:]).square()
     across = (columns - points[..., :1]).square()
     nearest = (down[..., None] + across[..., None, :]).amin(dim=2)
     exponent = nearest / (-2 * options.heatmap_sigma**2)
-    # What is far below the smallest heat is not worth the slow path of tiny numbers.
-    heat = exponent.clamp_(min=2 * math.log(_SMALLEST_HEAT)).exp_()
-    functional.threshold(heat, _SMALLEST_HEAT, 0.0, inplace=True)
-    return torch.cat([heat, 1 - heat.amax(dim=1, keepdim=True)], dim=1)
+    # Clamped to avoid denormal numbers, which are slow; such values become 0 anyway.
+    joints = exponent.clamp_(min=2 * math.log(_MIN_HEATMAP_VALUE)).exp_()
+    functional.threshold(joints, _MIN_HEATMAP_VALUE, 0.0, inplace=True)
+    return torch.cat([joints, 1 - joints.amax(dim=1, keepdim=True)], dim=1)
 
 
 def _pafs(
@@ -190,27 +202,27 @@ def _pafs(
     columns: Tensor,
     options: TargetOptions,
 ) -> Tensor:
-    """(b, K, P, 2) and (b, K, P) in, (b, 2 L, h, w) out."""
+    """Render (b, 2 L, h, w) PAFs of (b, K, P, 2) keypoints."""
     starts, ends = _limb_ends(skeleton.limbs, points.device)
     start, end = points.index_select(1, starts), points.index_select(1, ends)
     vector = end - start
     length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    drawn = (labeled.index_select(1, starts) & labeled.index_select(1, ends))[..., None]
-    drawn = drawn & (length > 0)
-    unit = torch.where(drawn, vector / length, 0.0)
+    is_rendered = (labeled.index_select(1, starts) & labeled.index_select(1, ends))[..., None]
+    is_rendered = is_rendered & (length > 0)
+    unit = torch.where(is_rendered, vector / length, 0.0)
     reach = options.paf_half_width * options.stride
     low, high = torch.minimum(start, end) - reach, torch.maximum(start, end) + reach
-    in_rows = (rows >= low[..., 1:]) & (rows <= high[..., 1:]) & drawn
+    in_rows = (rows >= low[..., 1:]) & (rows <= high[..., 1:]) & is_rendered
     in_columns = (columns >= low[..., :1]) & (columns <= high[..., :1])
-    # The distance from the limb's line is a term per row and one per column; where either lies
-    # outside the limb's rectangle, it is infinite.
+    # The distance from the limb's line is the sum of a term per row and a term per column; both
+    # are infinite outside the limb's bounding box.
     down = torch.where(in_rows, (rows - start[..., 1:]) * unit[..., :1], math.inf)
     across = torch.where(in_columns, (start[..., :1] - columns) * unit[..., 1:], math.inf)
     distance = (down[..., None] + across[..., None, :]).abs_()  # (b, L, P, h, w)
     falloff = None
     if options.paf_sigma is not None:
         falloff = torch.exp(distance.square() / (-2 * options.paf_sigma**2))
-    weight = distance.le_(reach)  # 1 on the limb's strip, else 0
+    weight = distance.le_(reach)  # 1 on the limb, 0 elsewhere
     count = weight.sum(dim=2).clamp_(min=1)
     if falloff is not None:
         weight *= falloff

@@ -40,6 +40,7 @@ def compute_cost(network: BodyPoseNetwork, out_channels: Mapping[str, int] | Non
     macs = 0
 
     def count(layer: nn.Conv2d, _: object, output: Tensor) -> None:
+        """Add the MACs of a convolution."""
         nonlocal macs
         macs += output.numel() * layer.weight[0].numel()
 

@@ -32,6 +32,7 @@ def find_threshold(network: BodyPoseNetwork, ranking: Ranking, share: float) -> 
     thresholds = [0.0, *norms[:-1]]
 
     def removed_share(threshold: float) -> float:
+        """Return the share of MACs that pruning at a threshold removes."""
         return 1 - compute_cost(network, ranking.out_channels(threshold)).macs / whole
 
     index = bisect_left(thresholds, 1 - share, key=removed_share)

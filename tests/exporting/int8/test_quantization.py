@@ -1,4 +1,4 @@
-"""INT8 of both targets: what is in the graph, what it gives, and where its ranges come from."""
+"""INT8 quantization for both targets: the graph, its accuracy, and the calibration."""
 
 import json
 import sys
@@ -31,11 +31,11 @@ from bodyposenet.specs.inference import InferenceSpec
 
 SIZE = 128, 128
 OUTPUTS = {"heatmap_out", "paf_out", "stage1/heat_branch/out", "stage1/paf_branch/out"}
-LOSE_MOST = {
+MOST_SENSITIVE = {
     "block_1a_conv_1", "block_1b_dwconv_1", "block_1b_conv_1", "block_2a_dwconv_1",
     "block_2a_conv_1", "stage2/block1/conv1",
 }  # fmt: skip
-FLOAT = {"cpu": OUTPUTS | LOSE_MOST, "tensorrt": OUTPUTS}
+FLOAT = {"cpu": OUTPUTS | MOST_SENSITIVE, "tensorrt": OUTPUTS}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def files(content, ranges):
 
 
 class Graph:
-    """What is around the nodes of a file."""
+    """Nodes of a file, their inputs and their users."""
 
     def __init__(self, content):
         graph = onnx.load_model_from_string(content).graph
@@ -114,7 +114,7 @@ def photos(drawn_dataset):
 
 
 @pytest.mark.parametrize(("target", "least"), [("cpu", 11), ("tensorrt", 6)])
-def test_the_maps_are_near_the_networks(files, content, drawn_dataset, target, least):
+def test_int8_maps_are_close_to_the_networks(files, content, drawn_dataset, target, least):
     """The network has learned for seconds only, and magnifies any noise."""
     onnx.checker.check_model(onnx.load_model_from_string(files[target]), full_check=True)
     images = photos(drawn_dataset)
@@ -123,7 +123,7 @@ def test_the_maps_are_near_the_networks(files, content, drawn_dataset, target, l
     assert signal_to_noise(run(files[target], images, plain=True), found) > least
 
 
-def test_the_header_tells_the_type(files, content):
+def test_header_has_the_data_type(files, content):
     header = json.loads(onnx.load_model_from_string(content).metadata_props[0].value)
     for target, file in files.items():
         found = json.loads(onnx.load_model_from_string(file).metadata_props[0].value)
@@ -131,7 +131,7 @@ def test_the_header_tells_the_type(files, content):
         assert len(file) < 0.45 * len(content)
 
 
-def test_tensorrt_wants_no_zero_points_and_integers_before_convolutions_only(files):
+def test_tensorrt_has_no_zero_points_and_quantizes_only_before_convolutions(files):
     graph = Graph(files["tensorrt"])
     for node in (*graph.of("QuantizeLinear"), *graph.of("DequantizeLinear")):
         zero_point = graph.numbers[node.input[2]]
@@ -154,7 +154,7 @@ def test_tensorrt_wants_no_zero_points_and_integers_before_convolutions_only(fil
             assert scales.shape == weights.shape[:1]
 
 
-def test_every_channel_of_the_weights_has_all_levels(files):
+def test_weights_have_a_scale_for_each_channel(files):
     for file in files.values():
         graph = Graph(file)
         for node in graph.of("Conv"):
@@ -165,7 +165,7 @@ def test_every_channel_of_the_weights_has_all_levels(files):
                 assert set(largest) <= {0, 127}
 
 
-def test_cpu_spends_no_level_on_what_a_relu_cuts_off(files):
+def test_ranges_after_a_relu_have_no_negative_values(files):
     graph = Graph(files["cpu"])
     behind_relu = [
         node for node in graph.of("QuantizeLinear")
@@ -176,7 +176,7 @@ def test_cpu_spends_no_level_on_what_a_relu_cuts_off(files):
 
 
 def float_convolutions(content, folder):
-    """What ONNX Runtime leaves in float, once it has fused the graph."""
+    """Convolutions that ONNX Runtime computes in float after fusing the graph."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(folder / "optimized.onnx")
@@ -187,7 +187,7 @@ def float_convolutions(content, folder):
     return {node.name for node in nodes if node.op_type in ("Conv", "FusedConv")}
 
 
-def test_onnx_runtime_computes_all_others_in_integers(files, tmp_path):
+def test_onnx_runtime_computes_all_other_layers_in_integers(files, tmp_path):
     assert float_convolutions(files["cpu"], tmp_path) == FLOAT["cpu"]
 
 
@@ -200,7 +200,7 @@ def in_integers(content):
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
-def test_which_layers_stay_in_float(content, ranges, target):
+def test_layers_kept_in_float(content, ranges, target):
     every = {node.name for node in Graph(content).of("Conv")}
 
     def floats(**options):
@@ -217,7 +217,7 @@ def test_which_layers_stay_in_float(content, ranges, target):
 
 
 def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_path):
-    """By itself it brings float weights between integers to INT8, with one scale for all."""
+    """By itself, ONNX Runtime quantizes float weights between integers, with one scale for all."""
     file = to_int8(content, ranges, QuantizationOptions(nodes_to_exclude=("block_*_dwconv_1",)))
     depthwise = {node.name for node in Graph(content).of("Conv") if "_dwconv_" in node.name}
     found = float_convolutions(file, tmp_path)
@@ -232,13 +232,13 @@ def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_pat
         ({"nodes_to_exclude": ("paf_out",), "strict": True}, "--nodes_to_exclude paf_out"),
     ],
 )
-def test_layers_that_cannot_be_float_are_told(content, ranges, options, message):
+def test_unknown_nodes_to_exclude_are_an_error(content, ranges, options, message):
     with pytest.raises(BodyPoseNetError, match=message):
         to_int8(content, ranges, QuantizationOptions(**options))
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
-def test_the_poses_stay(files, content, drawn_dataset, target):
+def test_poses_are_kept(files, content, drawn_dataset, target):
     dataset = DatasetSpec.load(drawn_dataset.spec)
     spec = InferenceSpec(input_shape=SIZE)
     expected, found = (
@@ -251,7 +251,7 @@ def test_the_poses_stay(files, content, drawn_dataset, target):
     assert found > 0.4 * expected > 0.1
 
 
-def test_the_cache_agrees_with_the_tensors_themselves(content, source, drawn_dataset, tmp_path):
+def test_cache_matches_the_tensors(content, source, drawn_dataset, tmp_path):
     whole = CalibrationSource(source.image_dir, None, tmp_path / "cal.bin", 6, 1, SIZE)
     find_ranges(content, whole, "minmax", [], fingerprint(content))
     cache = read_cache(tmp_path / "cal.bin")
@@ -263,7 +263,7 @@ def test_the_cache_agrees_with_the_tensors_themselves(content, source, drawn_dat
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
-def test_what_exists_is_used_again(content, source, ranges, caplog, target):
+def test_existing_files_are_used(content, source, ranges, caplog, target):
     caplog.set_level("INFO", "bodyposenet")
     assert source.data_file.exists()
     again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
@@ -287,7 +287,7 @@ def cached(content, drawn_dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({}, None),
         ({"image_dir": None, "batches": 9, "shape": (64, 64)}, None),
@@ -301,21 +301,21 @@ def cached(content, drawn_dataset, tmp_path_factory):
         ({"image_dir": "train"}, "--cal_image_dir: .*train"),
     ],
 )
-def test_a_cache_that_contradicts_what_is_asked_is_an_error(
-    content, cached, drawn_dataset, changes, told
+def test_cache_that_contradicts_the_options_is_an_error(
+    content, cached, drawn_dataset, changes, message
 ):
     if changes.get("image_dir"):
         changes = changes | {"image_dir": drawn_dataset.folder / changes["image_dir"]}
     source = replace(cached, **changes)
-    if told is None:
+    if message is None:
         assert quantize(content, source, QuantizationOptions())
         return
-    with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{told}") as error:
+    with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{message}") as error:
         quantize(content, source, QuantizationOptions())
     assert "delete both files" in error.value.remedy
 
 
-def test_a_cache_of_a_tensorfile_is_asked_for_in_its_batches(content, source, ranges, tmp_path):
+def test_expected_batches_of_a_tensorfile(content, source, ranges, tmp_path):
     """Its batches hold two images each, whatever size is asked for photos of a folder."""
     expected = ExpectedCalibration(batches=2, images=2)
     again = replace(
@@ -329,9 +329,7 @@ def test_a_cache_of_a_tensorfile_is_asked_for_in_its_batches(content, source, ra
         quantize(content, other, QuantizationOptions())
 
 
-def test_the_photos_calibrated_with_are_counted_where_they_are_known(
-    content, cached, source, ranges, tmp_path
-):
+def test_calibrated_photos_are_counted_if_known(content, cached, source, ranges, tmp_path):
     assert count_calibrated(replace(cached, cache_file=None, batches=5, batch_size=2)) == 10
     assert count_calibrated(replace(cached, batches=5, batch_size=2)) == 4  # the cache decides
     assert count_calibrated(replace(source, cache_file=None)) is None  # a tensorfile that exists
@@ -340,7 +338,7 @@ def test_the_photos_calibrated_with_are_counted_where_they_are_known(
     assert count_calibrated(replace(cached, cache_file=cache)) is None  # no metadata beside it
 
 
-def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
+def test_cache_without_metadata_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
     cache = tmp_path / "cal.bin"
     cache.write_bytes(source.cache_file.read_bytes())
     quantize(content, CalibrationSource(None, None, cache, 3, 2, SIZE), QuantizationOptions())
@@ -348,7 +346,7 @@ def test_a_cache_alone_is_used_with_a_warning(content, source, ranges, tmp_path,
     assert "metadata" in caplog.text
 
 
-def test_a_cache_that_lacks_tensors_is_told(content, source, ranges, tmp_path):
+def test_cache_that_lacks_tensors_is_an_error(content, source, ranges, tmp_path):
     lines = source.cache_file.read_text().splitlines()
     (tmp_path / "cal.bin").write_text("\n".join(line for line in lines if "block_" not in line))
     other = CalibrationSource(None, None, tmp_path / "cal.bin", 3, 2, SIZE)
@@ -365,7 +363,7 @@ def with_other_weights(content, change):
     return model.SerializeToString()
 
 
-def test_a_cache_of_another_model_is_told(content, source, ranges):
+def test_cache_of_another_model_is_an_error(content, source, ranges):
     """Its layers are the same, so that nothing else would show it."""
     trained_on = with_other_weights(content, lambda weights: weights * np.float32(1.01))
     again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
@@ -374,7 +372,7 @@ def test_a_cache_of_another_model_is_told(content, source, ranges):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_told(content, source, wrong):
+def test_values_that_are_not_finite_are_an_error(content, source, wrong):
     broken = with_other_weights(content, lambda weights: np.full_like(weights, wrong))
     plain = CalibrationSource(source.image_dir, None, None, 1, 1, SIZE)
     with pytest.raises(BodyPoseNetError, match=r"block_1a_conv_1.*not finite"):
@@ -389,9 +387,7 @@ def test_values_that_are_not_finite_are_told(content, source, wrong):
         (1, None, "INT8.*images"),
     ],
 )
-def test_images_that_are_not_there_are_told(
-    content, drawn_dataset, tmp_path, batches, directory, message
-):
+def test_missing_images_are_an_error(content, drawn_dataset, tmp_path, batches, directory, message):
     folder = drawn_dataset.folder / directory if directory else None
     source = CalibrationSource(folder, tmp_path / "t", tmp_path / "c", batches, 1, SIZE)
     with pytest.raises(BodyPoseNetError, match=message):
@@ -399,13 +395,13 @@ def test_images_that_are_not_there_are_told(
     assert not list(tmp_path.iterdir())
 
 
-def test_no_tensorfile_needs_no_h5py(content, source, monkeypatch):
+def test_h5py_is_not_needed_without_a_tensorfile(content, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     plain = CalibrationSource(source.image_dir, None, None, 1, 1, SIZE)
     assert find_ranges(content, plain, "minmax", [], "")
 
 
-def test_equalizing_changes_no_bit_and_evens_out_channels(content, drawn_dataset):
+def test_cross_layer_equalization_keeps_all_bits_of_the_maps(content, drawn_dataset):
     file = equalize_channels(content)
     assert file != content
     images = photos(drawn_dataset)
@@ -423,7 +419,7 @@ def pixels_first(exported):
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
-def test_other_forms(content, pixels_first, source, ranges, drawn_dataset, target):
+def test_other_export_options(content, pixels_first, source, ranges, drawn_dataset, target):
     assert fingerprint(pixels_first) == fingerprint(content)
     images = photos(drawn_dataset)[:2]
     pixels = np.ascontiguousarray((images * 256 + 128).astype(np.uint8).transpose(0, 3, 1, 2))

@@ -26,7 +26,7 @@ def test_minmax_is_exact():
     assert histogram(mixed, mixed / 2).range("minmax") == Range(-3.5, 7.125)
 
 
-def test_percentile_leaves_out_the_tails():
+def test_percentile_clips_the_tails():
     found = histogram(values() - 1).range("percentile")
     low, high = np.quantile(values() - 1, [5e-6, 1 - 5e-6], method="inverted_cdf")
     assert found.low == pytest.approx(low, abs=0.01)
@@ -55,14 +55,14 @@ def divergence_by_hand(magnitudes, bins):
     return best[1]
 
 
-def test_entropy_is_what_a_plain_loop_finds():
+def test_entropy_equals_a_plain_loop():
     found = histogram(values(count=20_000)).range("entropy")
     assert found.low == 0
     assert found.high == pytest.approx(divergence_by_hand(values(count=20_000), bins=8), rel=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_batches_do_not_matter(method):
+def test_ranges_do_not_depend_on_batches(method):
     parts = np.array_split(values(), 7)
     whole = histogram(values()).range(method)
     assert histogram(*parts).range(method) == whole

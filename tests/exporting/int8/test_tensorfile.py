@@ -1,4 +1,4 @@
-"""Tensorfiles: TAO's layout, larger than memory, and what cannot be used."""
+"""Tensorfiles: TAO's layout, streaming, and files that cannot be used."""
 
 import sys
 import weakref
@@ -18,7 +18,7 @@ def batches(count=3, dtype=np.float32):
     return [random.normal(size=(2, *SHAPE, 3)).astype(dtype) for _ in range(count)]
 
 
-def test_the_layout_is_taos(tmp_path):
+def test_layout_is_that_of_tao(tmp_path):
     write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
     with h5py.File(tmp_path / "cal.tensorfile") as file:
         assert file.attrs["count"] == 3
@@ -28,13 +28,13 @@ def test_the_layout_is_taos(tmp_path):
         np.testing.assert_array_equal(stored[:], batches()[2])
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_written_batches_are_read(tmp_path):
     write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
     found = list(read_tensorfile(tmp_path / "cal.tensorfile", 2, SHAPE))
     np.testing.assert_array_equal(found, batches()[:2])
 
 
-def test_taos_float64_is_read(tmp_path):
+def test_float64_of_tao_is_read(tmp_path):
     with h5py.File(tmp_path / "tao", "w") as file:
         file.attrs["count"], file.attrs["shape"] = 1, (2, *SHAPE, 3)
         group = file.create_group("_tensorfile_array_key__0")
@@ -60,7 +60,7 @@ def test_batches_are_written_one_by_one(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
-def test_a_truncated_file_is_told(tmp_path, keep):
+def test_truncated_file_is_an_error(tmp_path, keep):
     path = tmp_path / "cal.tensorfile"
     write_tensorfile(path, iter(batches()))
     content = path.read_bytes()
@@ -73,20 +73,20 @@ def test_a_truncated_file_is_told(tmp_path, keep):
     ("count", "shape", "message"),
     [(4, SHAPE, r"3 batches.* 4 "), (3, (24, 16), r"\(2, 16, 24, 3\).*\(N, 24, 16, 3\)")],
 )
-def test_another_size_is_told(tmp_path, count, shape, message):
+def test_another_size_is_an_error(tmp_path, count, shape, message):
     write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
     with pytest.raises(BodyPoseNetError, match=message):
         list(read_tensorfile(tmp_path / "cal.tensorfile", count, shape))
 
 
-def test_other_hdf5_is_told(tmp_path):
+def test_other_hdf5_file_is_an_error(tmp_path):
     with h5py.File(tmp_path / "other", "w") as file:
         file["_tensorfile_array_key__0"] = 1.0
     with pytest.raises(BodyPoseNetError, match="other"):
         list(read_tensorfile(tmp_path / "other", 1, SHAPE))
 
 
-def test_a_failure_leaves_no_file(tmp_path):
+def test_failure_leaves_no_file(tmp_path):
     def failing():
         yield batches(1)[0]
         raise BodyPoseNetError("a photo is missing")
@@ -96,7 +96,7 @@ def test_a_failure_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_h5py_the_package_is_named(tmp_path, monkeypatch):
+def test_missing_h5py_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ModuleNotFoundError) as error:  # the command line tells the extra
         write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))

@@ -1,4 +1,4 @@
-"""Published weights of lightweight OpenPose, in our network."""
+"""Published weights of lightweight OpenPose: conversion, normalization, inactive channels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 class TestCheckpoint:
-    def test_the_graph_is_that_of_the_file(self, checkpoint: Path):
+    def test_architecture_is_that_of_the_file(self, checkpoint: Path):
         network, report = build_pretrained(checkpoint, "", BODY, Normalization())
         check_equal(maps_of(network), torch_maps(random_tensors(False, True), PIXELS))
         assert not (report.missing or report.mismatched or report.unused or report.new_maps)
@@ -64,13 +64,13 @@ class TestCheckpoint:
         assert attributes.mtype == "default" and not attributes.batch_norm
 
     @pytest.mark.parametrize("batch_norm", [True, False])
-    def test_a_network_of_the_spec_takes_them(self, checkpoint: Path, batch_norm: bool):
+    def test_weights_fit_a_network_of_the_spec(self, checkpoint: Path, batch_norm: bool):
         network = network_of(batch_norm=batch_norm)
         report = load_pretrained(network, checkpoint)
         check_equal(maps_of(network), torch_maps(random_tensors(False, True), PIXELS))
         assert not (report.missing or report.mismatched or report.unused)
 
-    def test_code_is_never_run(self, tmp_path: Path):
+    def test_files_with_code_are_refused(self, tmp_path: Path):
         class Harmful:
             def __reduce__(self):
                 return Path.touch, (tmp_path / "harm",)
@@ -97,7 +97,7 @@ class TestCheckpoint:
             {"refinement_stages.11.trunk.0.initial.0.weight": torch.zeros(1, 1, 1, 1)},
         ],
     )
-    def test_a_part_of_a_network_is_an_error(self, tmp_path: Path, change: dict):
+    def test_incomplete_network_is_an_error(self, tmp_path: Path, change: dict):
         tensors = {**random_tensors(False, True), **change}
         whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         torch.save({"state_dict": whole}, tmp_path / "part.pth")
@@ -119,13 +119,13 @@ class TestIntels:
         save_file(random_tensors(True, False), tmp_path / "w.safetensors")
         return tmp_path / "w.safetensors"
 
-    def test_the_graph_is_that_of_the_file(self, weights: Path):
+    def test_architecture_is_that_of_the_file(self, weights: Path):
         network, _ = build_pretrained(weights, "", BODY, Normalization())
         check_equal(maps_of(network), torch_maps(random_tensors(True, False), PIXELS))
         assert network.spec.backbone_attributes.mtype == "open_model_zoo"
 
-    def test_the_first_layer_takes_our_normalization(self, weights: Path):
-        """Zeros that are padded stand for the pixel 128 in both, so the border is the same too."""
+    def test_first_layer_is_adapted_to_the_normalization(self, weights: Path):
+        """The padding stands for pixels of 128 in both, so that the border is equal, too."""
         ours = Normalization((255.0, 128.0, 64.0), (128 / 255, 1.0, 2.0))
         network, _ = build_pretrained(weights, "", BODY, ours)
         assert network.normalization == ours
@@ -166,7 +166,7 @@ def test_channels_that_are_always_0_are_removed(tmp_path: Path):
 
 
 def test_maps_match_by_the_names_of_joints_and_limbs(tmp_path: Path):
-    """Stage 1 sees no maps before it, so that what is kept must be equal there."""
+    """Stage 1 has no maps as input, so its channels that are kept must be equal."""
     save_file(random_tensors(True, False), tmp_path / "w.safetensors")
     body, _ = build_pretrained(tmp_path / "w.safetensors", "", BODY, Normalization())
     joints = ("left_wrist", "neck", "tail", "left_elbow")
@@ -201,7 +201,7 @@ def test_the_same_joints_in_another_order_give_the_same_maps(tmp_path: Path):
 
 
 @pytest.mark.shared_data
-def test_the_real_network_is_the_published_one(shared: Path):
+def test_real_network_equals_the_published_one(shared: Path):
     """A plain module that is equal to the IR's float graph gives the same maps."""
     from importlib.util import module_from_spec, spec_from_file_location
 

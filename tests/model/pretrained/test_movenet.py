@@ -23,7 +23,7 @@ BODY = load_skeleton("bpnet_18joints.json")
 PIXELS = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0)).float()
 
 
-def network_of(
+def make_network(
     normalization: Normalization = Normalization(), width: float = 0.125, batch_norm: bool = False
 ) -> BodyPoseNetwork:
     attributes = BackboneAttributes(architecture="movenet", width=width, batch_norm=batch_norm)
@@ -31,18 +31,18 @@ def network_of(
     return BodyPoseNetwork(BODY, spec, normalization).eval()
 
 
-def normalization_of(scale: float) -> Normalization:
-    """The trunk's own: pixel * scale - 1."""
+def make_normalization(scale: float) -> Normalization:
+    """Normalization of the file: pixel * scale - 1."""
     return Normalization((1 / scale,) * 3, (1.0,) * 3)
 
 
-def trunk_of(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
+def backbone_features(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
     with torch.inference_mode():
         return network.backbone.pyramid(pixels / network.image_scale - network.image_offset)
 
 
 def at_stride8(stride8: Tensor, deep16: Tensor, level32: Tensor, level8: Tensor) -> Tensor:
-    """A trunk's features as our heads read them."""
+    """Features of the published backbone, joined at stride 8."""
     deep16 = functional.interpolate(deep16, scale_factor=2.0, mode="bilinear")
     level32 = functional.interpolate(level32, scale_factor=4.0, mode="bilinear")
     return torch.cat([stride8, deep16, level32 / LEVEL32_SCALE, level8], dim=1)
@@ -56,20 +56,20 @@ def weights(tmp_path: Path) -> Path:
 
 def test_the_features_are_those_of_the_file(tmp_path: Path):
     tensors = tiny_file(tmp_path / "trunk.safetensors")
-    network = network_of(normalization_of(SCALE))
+    network = make_network(make_normalization(SCALE))
     load_pretrained(network, tmp_path / "trunk.safetensors")
     expected = at_stride8(*features(tensors, PIXELS))
-    torch.testing.assert_close(trunk_of(network, PIXELS), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(backbone_features(network, PIXELS), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "normalization", [Normalization(), Normalization((255.0, 128.0, 64.0), (0.5, 1.0, 2.0))]
 )
-def test_the_first_layer_takes_our_normalization(weights: Path, normalization: Normalization):
-    own, ours = network_of(normalization_of(SCALE)), network_of(normalization)
+def test_first_layer_is_adapted_to_the_normalization(weights: Path, normalization: Normalization):
+    own, ours = make_network(make_normalization(SCALE)), make_network(normalization)
     for network in (own, ours):
         load_pretrained(network, weights)
-    # Not at the image's border: what is padded there stands for other pixels.
+    # The input is not padded, because the padding stands for other pixels.
     with torch.inference_mode():
         theirs, found = (
             network.layers()["block_stem_conv"](PIXELS / network.image_scale - network.image_offset)
@@ -78,8 +78,8 @@ def test_the_first_layer_takes_our_normalization(weights: Path, normalization: N
     torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_loaded_missing_and_unused_is_named(weights: Path):
-    network = network_of()
+def test_loaded_missing_and_unused_tensors_are_reported(weights: Path):
+    network = make_network()
     report = load_pretrained(network, weights)
     trunk = {name for name in network.layers() if name.startswith(("block_", "fpn_"))}
     assert {name.rpartition(".")[0] for name in report.loaded} == trunk
@@ -90,24 +90,24 @@ def test_what_is_loaded_missing_and_unused_is_named(weights: Path):
     assert all(name.startswith(("lateral4.", "fuse4.", "heads.")) for name in report.unused)
 
 
-def test_another_width_is_told(weights: Path):
-    report = load_pretrained(network_of(width=0.25), weights)
+def test_another_width_is_reported(weights: Path):
+    report = load_pretrained(make_network(width=0.25), weights)
     assert "block_16_project_conv.weight" in report.mismatched
 
 
 def test_norms_are_refused(weights: Path):
     with pytest.raises(BodyPoseNetError, match="batch_norm"):
-        load_pretrained(network_of(batch_norm=True), weights)
+        load_pretrained(make_network(batch_norm=True), weights)
 
 
-def test_it_fits_no_other_architecture(weights: Path):
+def test_other_architectures_are_refused(weights: Path):
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     network = BodyPoseNetwork(BODY, ModelConfig(backbone_attributes=attributes))
     with pytest.raises(BodyPoseNetError, match="movenet"):
         load_pretrained(network, weights)
 
 
-def test_it_holds_no_whole_network(weights: Path):
+def test_file_has_no_architecture(weights: Path):
     with pytest.raises(BodyPoseNetError, match="load_graph"):
         build_pretrained(weights, "", BODY, Normalization())
 
@@ -116,21 +116,23 @@ def test_it_holds_no_whole_network(weights: Path):
 def test_an_unusable_scale_is_an_error(tmp_path: Path, scale: str):
     tiny_file(tmp_path / "trunk.safetensors", {"scale": scale})
     with pytest.raises(BodyPoseNetError, match=r"trunk\.safetensors"):
-        load_pretrained(network_of(), tmp_path / "trunk.safetensors")
+        load_pretrained(make_network(), tmp_path / "trunk.safetensors")
 
 
-def test_without_metadata_pixels_go_from_minus_1_to_1(tmp_path: Path):
+def test_default_scale(tmp_path: Path):
     tiny_file(tmp_path / "trunk.safetensors", {})
-    network = network_of(normalization_of(2 / 255))
+    network = make_network(make_normalization(2 / 255))
     load_pretrained(network, tmp_path / "trunk.safetensors")
-    told = network_of(normalization_of(2 / 255))
-    tiny_file(tmp_path / "told.safetensors", {"scale": str(2 / 255)})
-    load_pretrained(told, tmp_path / "told.safetensors")
-    torch.testing.assert_close(trunk_of(network, PIXELS), trunk_of(told, PIXELS))
+    explicit = make_network(make_normalization(2 / 255))
+    tiny_file(tmp_path / "explicit.safetensors", {"scale": str(2 / 255)})
+    load_pretrained(explicit, tmp_path / "explicit.safetensors")
+    torch.testing.assert_close(
+        backbone_features(network, PIXELS), backbone_features(explicit, PIXELS)
+    )
 
 
 @pytest.mark.shared_data
-def test_the_real_trunk_is_the_published_one(shared: Path):
+def test_real_backbone_equals_the_published_one(shared: Path):
     """Against a plain module of the same weights, which is equal to the published graph."""
     folder = shared / "weights" / "movenet"
     spec = spec_from_file_location("movenet_trunk", folder / "movenet_trunk.py")
@@ -139,7 +141,7 @@ def test_the_real_trunk_is_the_published_one(shared: Path):
     spec.loader.exec_module(module)
     path = folder / "movenet_multipose_trunk_fp16.safetensors"
     reference = module.MoveNetTrunk.load(path)
-    network = network_of(normalization_of(reference.scale), width=1.0)
+    network = make_network(make_normalization(reference.scale), width=1.0)
     report = load_pretrained(network, path)
     assert len(report.loaded) == 116 and not report.mismatched
     pixels = torch.nn.functional.interpolate(PIXELS, scale_factor=2.0)
@@ -147,4 +149,4 @@ def test_the_real_trunk_is_the_published_one(shared: Path):
         theirs = reference.features(pixels)
         block5 = reference.blocks[5](reference.blocks[4](reference.blocks[3](theirs["c4"])))
         expected = at_stride8(block5, theirs["c16b"], theirs["p32"], theirs["p8"])
-    torch.testing.assert_close(trunk_of(network, pixels), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(backbone_features(network, pixels), expected, rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Pretrained weights: of our own, of Keras, of VGG19."""
+"""Pretrained weights of model files, Keras and VGG19."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def small_network(skeleton: Skeleton = TOY, stages: int = 2, **options: object) 
     return BodyPoseNetwork(skeleton, spec)
 
 
-def reads_or_gives_maps(name: str) -> bool:
+def has_map_channels(name: str) -> bool:
     """Whether a tensor has channels of joints and limbs."""
     return "out." in name or name.startswith(("stage2/block1/conv1.", "stage3/block1/conv1."))
 
@@ -44,13 +44,13 @@ def vgg_network(**options: object) -> BodyPoseNetwork:
     return small_network(stages=1, architecture="vgg", **options)
 
 
-class TestOurModels:
-    def test_what_matches_is_copied_and_the_rest_is_named(self, tmp_path: Path):
+class TestModelFiles:
+    def test_matching_tensors_are_copied_and_the_others_reported(self, tmp_path: Path):
         source, network = small_network(OTHER, stages=2), small_network(TOY, stages=3)
         save_model(tmp_path / "m.tlt", source, key="key")
         report = load_pretrained(network, tmp_path / "m.tlt", "key")
         ours, theirs = named_tensors(network), named_tensors(source)
-        same = [name for name in report.loaded if not reads_or_gives_maps(name)]
+        same = [name for name in report.loaded if not has_map_channels(name)]
         assert all(torch.equal(ours[name], theirs[name]) for name in same)
         assert "block_1a_conv_1.weight" in report.loaded
         assert report.new_maps == (
@@ -65,7 +65,7 @@ class TestOurModels:
         assert lines[0] == f"{len(report.loaded)} tensors loaded"
         assert any("left_hand" in line for line in lines)
 
-    def test_shapes_that_differ_are_told(self, tmp_path: Path):
+    def test_shapes_that_differ_are_reported(self, tmp_path: Path):
         save_model(tmp_path / "m.tlt", small_network(width=0.25))
         report = load_pretrained(small_network(), tmp_path / "m.tlt")
         assert report.mismatched["context_conv.weight"] == ((32, 32, 3, 3), (16, 16, 3, 3))
@@ -83,8 +83,7 @@ class TestOurModels:
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m.pth", "m.ckpt", "m.safetensors", "m.tlt"])
-def test_no_format_of_weights_passes_for_sealed(tmp_path: Path, name: str):
-    """Of another's making, a file may be refused before it is read."""
+def test_plain_files_are_refused_if_sealed_ones_are_required(tmp_path: Path, name: str):
     path = tmp_path / name
     save_model(path, small_network())
     with pytest.raises(BodyPoseNetError, match=rf"(?s){name}.*--require_sealed"):
@@ -146,7 +145,7 @@ class TestKeras:
             load_pretrained(vgg_network(), tmp_path / "m.hdf5", SealedKey("key"))
         load_pretrained(vgg_network(), tmp_path / "m.hdf5", "key")
 
-    def test_the_content_decides_not_the_name(self, tmp_path: Path, variables: dict):
+    def test_format_is_detected_by_content(self, tmp_path: Path, variables: dict):
         with h5py.File(tmp_path / "m.tlt", "w") as file:
             for name, value in variables.items():
                 file[f"model_weights/{name}"] = value
@@ -180,7 +179,7 @@ def vgg19_features(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
 
 
 def network_features(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
-    """What the backbone makes of the pixels up to the third pooling."""
+    """Features of the backbone up to the third pooling."""
     front = []
     for name, layer in network.backbone.named_children():
         front.append(layer)
@@ -220,7 +219,7 @@ class TestVgg19:
             theirs = vgg19_features(weights, pixels) / FEATURE_SCALE
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3 * theirs.max().item())
 
-    def test_the_file_of_keras_applications_is_the_same(self, tmp_path: Path, weights: dict):
+    def test_keras_applications_file_gives_the_same_weights(self, tmp_path: Path, weights: dict):
         with h5py.File(tmp_path / "vgg19.h5", "w") as file:
             for name in (*VGG19, "conv5_1"):
                 block, layer = name.removeprefix("conv").split("_")
@@ -247,7 +246,7 @@ class TestVgg19:
             {"conv1_1.bias": torch.zeros(3)},
         ],
     )
-    def test_a_first_layer_that_is_none_is_an_error(self, tmp_path, weights, damage):
+    def test_damaged_first_layer_is_an_error(self, tmp_path, weights, damage):
         save_file(weights | damage, tmp_path / "vgg19.safetensors")
         with pytest.raises(BodyPoseNetError, match=r"vgg19\.safetensors"):
             load_pretrained(vgg_network(mtype="pooling"), tmp_path / "vgg19.safetensors")
@@ -263,7 +262,7 @@ class TestVgg19:
             theirs = vgg19_features(load_file(path), pixels) / FEATURE_SCALE
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.max().item())
 
-    def test_layers_without_weights_start_as_he_says(self, tmp_path: Path, weights: dict):
+    def test_layers_without_weights_have_he_initialization(self, tmp_path: Path, weights: dict):
         save_file(weights, tmp_path / "vgg19.safetensors")
         network = vgg_network(mtype="pooling")
         load_pretrained(network, tmp_path / "vgg19.safetensors")

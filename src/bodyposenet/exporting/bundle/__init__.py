@@ -1,6 +1,7 @@
-"""Deployment bundle: a folder with a model and all that is needed to run it elsewhere.
+"""Deployment bundle: a folder with a model and everything needed to run it elsewhere.
 
-Files for DeepStream, Triton and trtexec, and a small Python program; every value is the model's.
+It contains files for DeepStream, Triton and trtexec, and a small Python program, all with the
+values of the model.
 """
 
 from bodyposenet.exporting.bundle.writer import BundleOptions, write_bundle

@@ -1,7 +1,7 @@
 """Configuration files for DeepStream.
 
-The keys are those of Gst-nvinfer's documentation and of NVIDIA's bodypose2d application; not run
-here, for want of a GPU.
+The keys follow Gst-nvinfer's documentation and NVIDIA's bodypose2d application. The files have not
+been run with DeepStream.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
 
 CALIBRATION = "calibration.cache"
-"""File of a bundle that holds TensorRT's calibration cache."""
+"""Name of TensorRT's calibration cache in a bundle."""
 
 Limbs = tuple[tuple[int, int], ...]
 """Pairs of joints."""
 
 _NETWORK_MODES = {"fp32": 0, "int8-tensorrt": 1, "fp16": 2}
-_LEAST_JOINTS = 4
-_MOST_JOINTS = 18
-"""NVIDIA's post-processing library is compiled for so many."""
+"""Data type -> value of nvinfer's `network-mode`."""
+
+_MIN_JOINTS = 4
+"""Joints that a detection must have, NVIDIA's default."""
+
+_MAX_JOINTS = 18
+"""Joints that NVIDIA's post-processing library is compiled for."""
+
 _LINES: Limbs = (
     (0, 1), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10),
     (5, 11), (11, 12), (12, 13), (0, 14), (14, 16), (8, 11), (15, 17), (0, 15),
@@ -32,13 +37,13 @@ _LINES: Limbs = (
 def unsupported_reason(signature: ModelSignature) -> str:
     """Return why nvinfer cannot run the model; empty if it can."""
     if trtexec.unsupported_reason(signature):
-        return "it runs models with TensorRT"
+        return "DeepStream uses TensorRT, which cannot read the model"
     if signature.images.dtype != "float32":
-        return "nvinfer gives normalized float32: export without --bake_normalization"
+        return "the input of nvinfer is normalized float32: export without --bake_normalization"
     if len(set(signature.description.image_scale)) > 1:
         return (
-            "nvinfer divides all colors by one number, the image_scale of this model differs: put "
-            "a pre-processing of your own before it (Gst-nvdspreprocess)"
+            "nvinfer divides all colors by the same number, but the model's image_scale differs "
+            "between colors: use a preprocessing of your own (Gst-nvdspreprocess)"
         )
     return ""
 
@@ -46,7 +51,7 @@ def unsupported_reason(signature: ModelSignature) -> str:
 def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
     """Return the text of a Gst-nvinfer configuration file.
 
-    nvinfer gives net-scale-factor x (pixel - offset), the network takes pixel / image_scale -
+    nvinfer computes net-scale-factor x (pixel - offset); the network needs pixel / image_scale -
     image_offset.
 
     Args:
@@ -73,29 +78,29 @@ def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
 
 
 def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
-    """Return the lines on the cache; the file has the ranges, but nvinfer wants a cache too."""
+    """Return the lines about the cache, which nvinfer needs although the model has the ranges."""
     if signature.description.data_type != "int8-tensorrt":
         return ""
     if has_calibration:
         return (
-            "# The ONNX file has the ranges; nvinfer builds INT8 only if there is a cache, too.\n"
+            "# The ONNX file contains the ranges, but nvinfer builds INT8 only with a cache.\n"
             f"int8-calib-file=../{CALIBRATION}\n"
         )
     return (
-        "# The ONNX file has the ranges, but nvinfer builds INT8 only if int8-calib-file names a\n"
-        "# file: build the engine with ../trtexec.sh first.\n"
+        "# The ONNX file contains the ranges, but nvinfer builds INT8 only if int8-calib-file\n"
+        "# names a file: build the engine with ../trtexec.sh first.\n"
     )
 
 
 def write_postprocessing(signature: ModelSignature) -> str:
-    """Return the configuration file of NVIDIA's post-processing, with its own constants."""
+    """Return the text of the configuration of NVIDIA's post-processing, with its constants."""
     skeleton = signature.description.skeleton
     joints = len(skeleton.joints)
     remarks = ""
-    if joints > _MOST_JOINTS:
+    if joints > _MAX_JOINTS:
         remarks = (
-            f"# {joints} joints: that application is compiled for {_MOST_JOINTS} and must be "
-            "compiled anew.\n"
+            f"# {joints} joints: the application is compiled for {_MAX_JOINTS} and must be "
+            "recompiled.\n"
         )
     return render_template(
         "postprocess.yml",
@@ -103,7 +108,7 @@ def write_postprocessing(signature: ModelSignature) -> str:
             "name": signature.name,
             "remarks": remarks,
             "ratio": signature.upsample_ratio,
-            "least_joints": min(_LEAST_JOINTS, joints),
+            "least_joints": min(_MIN_JOINTS, joints),
             "batch_size": signature.max_batch_size,
             "joints": joints,
             "limbs": _pairs(skeleton.limbs),
@@ -113,7 +118,7 @@ def write_postprocessing(signature: ModelSignature) -> str:
 
 
 def _lines(skeleton: Skeleton) -> Limbs:
-    """Return the lines to draw of a person: NVIDIA's for its own joints, else the limbs."""
+    """Return the lines to draw: NVIDIA's for its own skeleton, the limbs for all others."""
     theirs = load_skeleton("bpnet_18joints.json").joints
     return _LINES if skeleton.joints == theirs else skeleton.limbs
 

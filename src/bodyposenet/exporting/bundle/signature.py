@@ -1,4 +1,4 @@
-"""Signature of an exported model: tensors, normalization and skeleton, as programs need them."""
+"""Signature of an exported model: its tensors, normalization and skeleton."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DeviceTensor(NamedTuple):
         name: Name of the tensor.
         dtype: `float32` or `uint8`.
         declared: Sizes in the file, without the batch; None for dynamic ones.
-        sizes: Sizes for one image, without the batch.
+        sizes: Sizes on the device, without the batch.
     """
 
     name: str
@@ -38,7 +38,7 @@ class DeviceTensor(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelSignature:
-    """Everything that a program must know to run an exported model.
+    """Everything that a program needs to run an exported model.
 
     Args:
         name: Name of the model: letters, digits, `_`, `.` and `-`.
@@ -72,7 +72,7 @@ class ModelSignature:
         return self.pafs, self.heatmaps
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values, so that programs need not open the model."""
+        """Convert to JSON values, for programs that do not read the model's header."""
         return {
             "model": self.name,
             "data_type": self.description.data_type,
@@ -116,7 +116,7 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
     inputs = {value.name: _tensor(value) for value in model.graph.input}
     outputs = {value.name: _tensor(value) for value in model.graph.output}
     signature = Signature.read(path, inputs, outputs)
-    header = _header(path, model)
+    header = _read_header(path, model)
     description = ModelDescription.from_header(path, header)
     skeleton, stride = description.skeleton, description.stride
     height, width = signature.fixed_shape or device.shape
@@ -161,13 +161,13 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(dtype or onnx.TensorProto.DataType.Name(declared.elem_type), tuple(sizes))
 
 
-def _header(path: Path, model: onnx.ModelProto) -> str:
+def _read_header(path: Path, model: onnx.ModelProto) -> str:
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return entry.value
     raise BodyPoseNetError(
-        f"{path}: the file has no bodyposenet header with its joints and its normalization",
-        "Deployment bundles are written for models of `bpnet export` only.",
+        f"{path}: the file has no bodyposenet header with its skeleton and normalization",
+        "Deployment bundles are only written for files of `bpnet export`.",
     )
 
 

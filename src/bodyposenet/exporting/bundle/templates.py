@@ -1,4 +1,4 @@
-"""Templates of the bundle's text files, in resources/deployment."""
+"""Templates of the bundle's text files, which lie in `resources/deployment`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from string import Template
 
 
 def read_template(name: str) -> str:
-    """Return a template of the package as it is."""
+    """Return the text of a template."""
     return (files("bodyposenet") / "resources" / "deployment" / name).read_text("utf-8")
 
 
 def render_template(name: str, values: Mapping[str, object]) -> str:
-    """Return a template with its `$names` replaced.
+    """Return the text of a template with its `$names` replaced.
 
     Args:
         name: Name of the template.
-        values: Values of all its names.
+        values: Value of each name.
     """
     return Template(read_template(name)).substitute(values)

@@ -1,4 +1,4 @@
-"""Entries of a Triton model repository, for ONNX Runtime and for TensorRT."""
+"""Configuration files of a Triton model repository, for ONNX Runtime and for TensorRT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_configuration(signature: ModelSignature, platform: Platform) -> str:
 
     Args:
         signature: Signature of the model.
-        platform: Platform that runs it. A TensorRT plan takes one height and width only.
+        platform: Platform that runs it. A TensorRT plan has a single height and width.
     """
     scheduling = "dynamic_batching { }"
     if signature.batch is not None:
@@ -30,6 +30,7 @@ def write_configuration(signature: ModelSignature, platform: Platform) -> str:
         scheduling += "\ninstance_group [ { kind: KIND_CPU } ]"
 
     def block(tensors: Sequence[DeviceTensor]) -> str:
+        """Format a list of tensors."""
         return ",\n".join(_tensor(tensor, signature.batch, platform) for tensor in tensors)
 
     return render_template(

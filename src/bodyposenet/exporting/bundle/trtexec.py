@@ -1,6 +1,6 @@
 """trtexec command lines that build a TensorRT engine.
 
-Written against NVIDIA's documentation of trtexec 10 and 11; not run here, for want of a GPU.
+They follow NVIDIA's documentation of trtexec 10 and 11, and have not been run.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _INSTEAD = {
     "fp16": "write --fp16 instead",
     "int8-tensorrt": "write --int8 --fp16 instead",
 }
-"""Replacement of --stronglyTyped for TensorRT 8, which takes types as hints only."""
+"""Replacement of --stronglyTyped for TensorRT 8, for which the types are only hints."""
 
 
 def unsupported_reason(signature: ModelSignature) -> str:
     """Return why TensorRT cannot read the model; empty if it can."""
     if signature.description.data_type == "int8-cpu":
         return (
-            "TensorRT reads no INT8 for the target cpu (its zero points are not 0): export with "
-            "--int8_target tensorrt"
+            "TensorRT cannot read INT8 for the target cpu, whose zero points are not 0: export "
+            "with --int8_target tensorrt"
         )
     return ""
 
@@ -46,7 +46,7 @@ def write_script(signature: ModelSignature, workspace: int) -> str:
 
 
 def _shape_flags(signature: ModelSignature) -> list[str]:
-    """Return flags for the smallest, usual and largest input; none for a model of one shape."""
+    """Return flags for the smallest, usual and largest input, if the model's is dynamic."""
     images = signature.images
     if signature.batch is not None and None not in images.declared:
         return []

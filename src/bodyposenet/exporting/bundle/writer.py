@@ -1,4 +1,4 @@
-"""Writing of deployment bundles."""
+"""Writer of deployment bundles, and of their README."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class BundleOptions:
 def write_bundle(folder: Path, model_file: Path, content: bytes, options: BundleOptions) -> None:
     """Write a deployment bundle.
 
-    Files for programs that cannot run this model are skipped (TensorRT reads no INT8 for the target
-    cpu, for example); the log and the bundle's README give the reason.
+    Files for programs that cannot run the model are skipped (TensorRT cannot read INT8 for the
+    target cpu, for example), with the reason in the log and in the bundle's README.
 
     Args:
-        folder: Folder of the bundle, made if it is missing. Files of an older bundle are replaced,
-            others stay.
-        model_file: The exported file; its name becomes the model's.
+        folder: Folder of the bundle, created if missing. Files of an older bundle are replaced;
+            other files are kept.
+        model_file: The exported file, which gives the model its name.
         content: Content of the ONNX file, not encrypted.
         options: Sizes on the device, and the calibration cache.
 
@@ -51,7 +51,7 @@ def write_bundle(folder: Path, model_file: Path, content: bytes, options: Bundle
     signature = read_signature(model_file, content, options.device)
     unsupported = _unsupported(signature)
     for part, reason in unsupported.items():
-        logger.warning("%s: no files for %s: %s", folder, part, reason)
+        logger.warning("%s: files for %s are skipped: %s", folder, part, reason)
     if model_file.suffix.lower() == _SEALED:
         logger.warning("%s is sealed, but the model in %s is a plain file", model_file, folder)
     cache = options.calibration_cache if _needs_calibration(signature) else None
@@ -107,25 +107,26 @@ def _texts(
     return texts
 
 
-_MEANINGS = {
+_DESCRIPTIONS = {
     "model.onnx": "the model",
-    "signature.json": "what programs must know to run it: tensors, normalization, skeleton",
+    "signature.json": "tensors, normalization and skeleton of the model, for programs",
     "labels.txt": "the joints, one per line, in the order of the heatmaps",
-    "run.py": "an example in Python, without torch",
+    "run.py": "an example in Python, without PyTorch",
     "calibration.cache": "TensorRT's calibration cache",
-    "trtexec.sh": "builds and measures a TensorRT engine",
-    "deepstream/nvinfer.txt": "Gst-nvinfer's configuration",
-    "deepstream/postprocess.yml": "post-processing, for NVIDIA's bodypose2d application",
-    "triton": "a model repository for Triton with ONNX Runtime",
-    "triton_tensorrt": "one with TensorRT, complete when trtexec.sh has run",
+    "trtexec.sh": "builds a TensorRT engine and measures its speed",
+    "deepstream/nvinfer.txt": "configuration of Gst-nvinfer",
+    "deepstream/postprocess.yml": "post-processing of NVIDIA's bodypose2d application",
+    "triton": "model repository for Triton with ONNX Runtime",
+    "triton_tensorrt": "model repository for Triton with TensorRT, completed by trtexec.sh",
 }
+"""File or folder of a bundle -> its description in the README."""
 
 _SECTIONS = {
     "trtexec.sh": "tensorrt.md",
     "deepstream/nvinfer.txt": "deepstream.md",
     "triton": "triton.md",
 }
-"""Part of a bundle -> template of the section on how it is used."""
+"""File or folder of a bundle -> template of the README's section on its use."""
 
 
 def write_readme(
@@ -135,10 +136,10 @@ def write_readme(
 
     Args:
         signature: Signature of the model.
-        files: Files of the bundle, with their folders.
-        unsupported: Program that cannot run the model -> reason.
+        files: Paths of the bundle's files, relative to its folder.
+        unsupported: Reason by the name of each program that cannot run the model.
     """
-    parts = {file if file in _MEANINGS else file.partition("/")[0] for file in files}
+    parts = {file if file in _DESCRIPTIONS else file.partition("/")[0] for file in files}
     description, (height, width) = signature.description, signature.shape
     stride = description.stride
     return render_template(
@@ -155,10 +156,13 @@ def write_readme(
             "normalization": _normalization(signature),
             "repeats": _repeats(signature),
             "files": "\n".join(
-                f"| `{part}` | {meaning} |" for part, meaning in _MEANINGS.items() if part in parts
+                f"| `{part}` | {description} |"
+                for part, description in _DESCRIPTIONS.items()
+                if part in parts
             ),
             "unsupported": "".join(
-                f"\nNo files for {part}: {reason}.\n" for part, reason in unsupported.items()
+                f"\nThere are no files for {part}: {reason}.\n"
+                for part, reason in unsupported.items()
             ),
             "sections": "\n".join(
                 read_template(name) for part, name in _SECTIONS.items() if part in parts
@@ -171,32 +175,32 @@ def _facts(signature: ModelSignature) -> dict[str, str]:
     skeleton, batch = signature.description.skeleton, signature.batch
     return {
         "data type": signature.description.data_type,
-        "images at once": "any number" if batch is None else str(batch),
-        "input": _written(signature.images, signature),
-        "part affinity fields": _written(signature.pafs, signature),
-        "heatmaps": f"{_written(signature.heatmaps, signature)}, the background last",
+        "batch size": "dynamic" if batch is None else str(batch),
+        "input": _format_tensor(signature.images, signature),
+        "part affinity fields": _format_tensor(signature.pafs, signature),
+        "heatmaps": f"{_format_tensor(signature.heatmaps, signature)}, the background last",
         "skeleton": f"{skeleton.name}, {len(skeleton.joints)} joints, {len(skeleton.limbs)} limbs",
     }
 
 
-def _written(tensor: DeviceTensor, signature: ModelSignature) -> str:
+def _format_tensor(tensor: DeviceTensor, signature: ModelSignature) -> str:
     """Format a tensor."""
     batch = "N" if signature.batch is None else signature.batch
     sizes = " × ".join(map(str, (batch, *tensor.sizes)))
-    free = " (any height and width)" if None in tensor.declared else ""
-    return f"`{tensor.name}`, {tensor.dtype}, {sizes}{free}"
+    dynamic = " (dynamic height and width)" if None in tensor.declared else ""
+    return f"`{tensor.name}`, {tensor.dtype}, {sizes}{dynamic}"
 
 
 def _normalization(signature: ModelSignature) -> str:
     if signature.images.dtype == "uint8":
-        return "Leave the pixels as they are, red, green, blue: the model normalizes them."
+        return "RGB pixels as uint8, without normalization: the model normalizes them."
     description = signature.description
     scale, offset = map(_numbers, (description.image_scale, description.image_offset))
-    return f"Red, green, blue as float32: pixel / {scale} − {offset}."
+    return f"RGB as float32: pixel / {scale} − {offset}."
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    """One number where all are the same."""
+    """Format numbers as one if all are equal."""
     numbers = [f"{value:g}" for value in values]
     return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"
 
@@ -204,5 +208,8 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _repeats(signature: ModelSignature) -> str:
     ratio = signature.upsample_ratio
     if ratio == 1:
-        return "The fields have the same cells."
-    return f"Every cell of the fields is repeated {ratio} × {ratio} times: take every {ratio}th."
+        return "The part affinity fields have the same cells."
+    return (
+        f"Every cell of the part affinity fields is repeated {ratio} × {ratio} times: use every "
+        f"{ratio}th row and column."
+    )

@@ -1,7 +1,8 @@
-"""Calibration: the ranges of a model's tensors, measured on images that represent its use.
+"""INT8 calibration: images, tensorfile and calibration cache that a model's ranges come from.
 
-The images come from a folder or, already prepared, from a tensorfile; the ranges may come from a
-calibration cache. Files that exist are read, files that are named and do not exist are written.
+The images come from a folder or, already fitted and normalized, from a tensorfile. The ranges that
+`measure_ranges` finds on them are kept in a calibration cache. Files that exist are read; files
+that are given but do not exist are written.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.engines.exported import normalize
 
 _MAX_LISTED = 5
+"""Maximum number of tensors that an error lists."""
 
 
 @dataclass(frozen=True)
 class ExpectedCalibration:
-    """Properties that an existing calibration cache must have; None for any.
+    """Properties that an existing calibration cache must have; None means any.
 
     Args:
         method: Calibration method.
@@ -74,17 +76,19 @@ class DatasetImages:
 
 @dataclass(frozen=True)
 class CalibrationSource:
-    """Files and images that the ranges come from.
+    """Source of the ranges: images, and files that earlier calibrations wrote.
 
     Args:
-        image_dir: Folder of photos that represent the model's use; subfolders are not searched.
-        data_file: Tensorfile, read if it exists and written otherwise; None for no such file.
-        cache_file: Calibration cache, likewise.
-        batches: Number of batches of photos, or of the tensorfile.
+        image_dir: Folder of photos that are representative of the model's use; its subfolders are
+            not searched.
+        data_file: Tensorfile, read if it exists and written otherwise, or None.
+        cache_file: Calibration cache, read if it exists and written otherwise, or None.
+        batches: Number of batches, of photos or of the tensorfile.
         batch_size: Photos per batch.
         shape: Height and width in pixels that the photos are fitted to.
         expected: Properties that an existing cache must have.
-        dataset: Dataset whose images are selected and copied to `image_dir`, a new folder.
+        dataset: Dataset from which images are selected and copied to `image_dir`, a new folder; or
+            None to use the photos that are there.
     """
 
     image_dir: Path | None
@@ -108,7 +112,7 @@ class CalibrationSource:
 
 
 def check_source(source: CalibrationSource) -> None:
-    """Check, before any work, that a model can be calibrated from the source.
+    """Check that a model can be calibrated from a source, before any work is done.
 
     Raises:
         BodyPoseNetError: A folder does not exist or has too few images, or a file of an earlier
@@ -120,7 +124,7 @@ def check_source(source: CalibrationSource) -> None:
     if source.image_dir is not None and not is_folder(source.image_dir):
         raise BodyPoseNetError(
             f"Folder not found: --cal_image_dir {source.image_dir}",
-            "Give a folder of photos that represent the model's use.",
+            "Give a folder of photos that are representative of the model's use.",
         )
     if source.cache_file is not None and source.has_cache:
         read_cache(source.cache_file)
@@ -128,7 +132,7 @@ def check_source(source: CalibrationSource) -> None:
     elif source.data_file is not None and source.has_tensorfile:
         next(read_tensorfile(source.data_file, source.batches, source.shape))
     elif source.image_dir is not None:
-        sample_images(source.image_dir, source.batches * source.batch_size)  # only counts them
+        sample_images(source.image_dir, source.batches * source.batch_size)  # checks the number
     else:
         raise _no_images()
 
@@ -140,22 +144,25 @@ def find_ranges(
     needed: Sequence[str],
     model: str,
 ) -> dict[str, Range]:
-    """Read the ranges of a model's tensors, or measure and write them.
+    """Read the ranges of a model's tensors from a cache, or measure them and write the cache.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`.
-        source: Files and images that the ranges come from.
-        method: Calibration method; a cache has been made with one.
+        content: Content of a float32 ONNX file from `export_onnx`.
+        source: Images and files that the ranges come from.
+        method: Calibration method for measuring.
         needed: Names of tensors that must have a range.
-        model: Its `fingerprint`, which a cache of ours must have.
+        model: The model's `fingerprint`, which must match that in the metadata of a cache.
+
+    Returns:
+        Range by the name of the tensor.
 
     Raises:
-        BodyPoseNetError: The cache belongs to another model, lacks some of the tensors, or was made
-            otherwise than expected; there are no images; or a file or folder cannot be used.
+        BodyPoseNetError: The cache belongs to another model, lacks some of the tensors, or does not
+            have the expected properties; there are no images; or a file or folder cannot be used.
     """
     if source.cache_file is not None and source.has_cache:
         return _read_cached(source, source.cache_file, model, needed)
-    # The images of a tensorfile that exists already may come from anywhere.
+    # The origin of the images in an existing tensorfile is unknown.
     folder = None if source.has_tensorfile else source.image_dir
     images: list[int] = []
     batches = _counting(_batches(content, source), images)
@@ -174,16 +181,17 @@ def find_ranges(
 
 
 def prepare_images(source: CalibrationSource) -> list[Path] | None:
-    """Select the images of a dataset if there is one, and list photos not used for calibration.
+    """Select images if the source is a dataset, and list photos not used for calibration.
+
+    It must be called before `find_ranges` writes the files that are missing.
 
     Args:
-        source: Files and images that the ranges come from, before `find_ranges` writes the files
-            that are missing.
+        source: Images and files that the ranges come from.
 
     Returns:
-        The other photos of the dataset or of `image_dir`. None if there is no folder, or if it is
-        unknown which of its photos are used: a tensorfile or a cache without metadata may come
-        from any.
+        The photos of the dataset or of `image_dir` that are not used for calibration. None if there
+        is no folder, or if its used photos are unknown, as for an existing tensorfile or a cache
+        without metadata.
 
     Raises:
         BodyPoseNetError: The images cannot be selected; see also `read_matching_metadata`.
@@ -198,9 +206,9 @@ def prepare_images(source: CalibrationSource) -> list[Path] | None:
 
 
 def count_calibrated(source: CalibrationSource) -> int | None:
-    """Count the photos of `image_dir` that the ranges are, or will be, measured on.
+    """Count the photos of `image_dir` that the ranges are or will be measured on.
 
-    They are the first ones that `sample_images` samples.
+    These are the first photos in the order of `sample_images`.
 
     Args:
         source: As for `prepare_images`.
@@ -218,18 +226,18 @@ def count_calibrated(source: CalibrationSource) -> int | None:
 
 
 def read_matching_metadata(source: CalibrationSource, cache: Path) -> CalibrationMetadata | None:
-    """Read the metadata of a cache, and check it against what is expected.
+    """Read the metadata of a cache, and check its expected properties.
 
     Args:
-        source: Holds the expected properties.
-        cache: The calibration cache; it exists.
+        source: Source with the expected properties.
+        cache: An existing calibration cache.
 
     Returns:
-        None if the cache has no metadata, like those of TensorRT.
+        None if the cache has no metadata, like those that TensorRT writes.
 
     Raises:
-        BodyPoseNetError: The cache was made otherwise than expected or has been changed since, or
-            its metadata is damaged.
+        BodyPoseNetError: The cache does not have the expected properties, has been changed since
+            its metadata was written, or its metadata is damaged.
     """
     metadata = read_metadata(cache)
     if metadata is None:
@@ -239,21 +247,21 @@ def read_matching_metadata(source: CalibrationSource, cache: Path) -> Calibratio
         "--cal_method": (expected.method, metadata.method),
         "--input_dims": (expected.shape, metadata.input_shape),
     }
-    if source.has_tensorfile:  # its batches have their own size, whatever --batch_size is
+    if source.has_tensorfile:  # --batch_size does not apply to its batches
         pairs["--batches"] = expected.batches, metadata.batches
     else:
         pairs["--batches times --batch_size"] = expected.images, metadata.images
     contradictions = [
-        f"{flag}: {found}, not {wanted}"
-        for flag, (wanted, found) in pairs.items()
-        if None not in (wanted, found) and wanted != found
+        f"{flag}: {actual}, not {required}"
+        for flag, (required, actual) in pairs.items()
+        if None not in (required, actual) and required != actual
     ]
     folder = source.image_dir
     if folder and metadata.photos not in (None, sample_digest(folder, metadata.images)):
         contradictions.append(f"--cal_image_dir: other photos than those in {folder}")
     if contradictions:
         raise BodyPoseNetError(
-            f"{cache}: already exists, but was made with {'; '.join(contradictions)}",
+            f"{cache}: already exists, but was written for {'; '.join(contradictions)}",
             f"{CALIBRATE_AGAIN} Omit these flags to use it as it is.",
         )
     return metadata
@@ -271,8 +279,8 @@ def _read_cached(
     metadata = read_matching_metadata(source, cache)
     if metadata is None:
         logger.warning(
-            "%s: used without knowing which model and images it was made with, because there is no "
-            "metadata file beside it",
+            "%s: without a metadata file beside it, it cannot be checked that the cache belongs to "
+            "this model and these images",
             cache,
         )
         return ranges
@@ -297,18 +305,18 @@ def _check_complete(ranges: Mapping[str, Range], path: Path, needed: Sequence[st
     raise BodyPoseNetError(
         f"{path}: lacks {len(missing)} of the {len(needed)} tensors to quantize: "
         f"{', '.join(missing[:_MAX_LISTED])}{more}",
-        "It belongs to another model: name another --cal_cache_file, or delete it to calibrate "
-        "again.",
+        "It belongs to another model: give another --cal_cache_file, or delete the file to "
+        "calibrate again.",
     )
 
 
 def _batches(content: bytes, source: CalibrationSource) -> Batches:
-    """Return the calibration images; those of the folder are written to the tensorfile first."""
+    """Return the batches of images; those of a folder are written to the tensorfile first."""
     if source.data_file is not None and source.has_tensorfile:
         logger.info("Calibrating on the images of %s", source.data_file)
         if source.image_dir is not None:
             names = source.data_file, source.image_dir
-            logger.warning("%s already exists: the photos of %s are not used", *names)
+            logger.warning("%s already exists, so the photos of %s are not used", *names)
         return read_tensorfile(source.data_file, source.batches, source.shape)
     if source.image_dir is None:
         raise _no_images()
@@ -330,7 +338,7 @@ def _normalized(content: bytes, source: CalibrationSource, folder: Path) -> Batc
 
 
 def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
-    """Check that images can be selected, and that the calibration would use them."""
+    """Check that images can be selected, and that the calibration will use them."""
     if source.image_dir is None:
         raise BodyPoseNetError(
             "--cal_select needs --cal_image_dir", "Give a new folder for the selected images."
@@ -342,7 +350,7 @@ def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
         if path is not None and exists(path):
             raise BodyPoseNetError(
                 f"--cal_select: {flag} {path} already exists, so no image would be used",
-                f"Name another {flag}, delete it, or omit --cal_select.",
+                f"Give another {flag}, delete the file, or omit --cal_select.",
             )
     if not is_file(dataset.annotations):
         raise BodyPoseNetError(f"File not found: --cal_select {dataset.annotations}")
@@ -352,7 +360,7 @@ def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
 
 def _no_images() -> BodyPoseNetError:
     return BodyPoseNetError(
-        "INT8 needs calibration images that represent the model's use",
-        "Give their folder (--cal_image_dir), or an existing tensorfile (--cal_data_file) or "
+        "INT8 needs calibration images that are representative of the model's use",
+        "Give their folder (--cal_image_dir), an existing tensorfile (--cal_data_file), or a "
         "calibration cache (--cal_cache_file).",
     )

@@ -1,10 +1,11 @@
-"""Cross-layer equalization: channels of similar size before depthwise convolutions.
+"""Cross-layer equalization of the channels before depthwise convolutions.
 
-INT8 has one scale for all channels of a tensor; where one is a hundred times the others, these are
-lost. Between two layers with ReLU or sums, channels may be scaled, the weights before and behind
-making up for it; a depthwise convolution has a weight scale for every such channel, so that this
-costs nothing (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
-Correction", 2019). The factors are powers of two: not a bit of the maps changes.
+An activation has one INT8 scale for all channels; if one channel is a hundred times as large as the
+others, these lose their precision. ReLU and sums commute with positive factors, so the channels
+between two layers can be scaled if the weights of both layers compensate for it (Nagel et al.,
+"Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019). Before a
+depthwise convolution this costs no precision, as its weights have a scale for each channel. The
+factors are powers of two, so the maps do not change by a single bit.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from bodyposenet.exporting.int8.ranges import ActivationCollector
 from bodyposenet.inference.engines.exported import normalize
 
 _PASSING = ("Add", "MaxPool", "Relu")
-"""Operators that scaled channels pass unchanged."""
+"""Operators that commute with positive factors of the channels."""
 
 _SCENES = 8
 _SHAPE = 256, 256
-"""Drawn people give the sizes of channels as well as photos do, and the same in every run."""
+"""Number and size of the images of drawn people that the sizes of channels are measured on. They
+serve as well as photos, and are the same in every run."""
 
-_SMALLEST = 2.0**-5
-"""Minimum size of a channel as a share of the largest: on photos it may be larger than here."""
+_MIN_SHARE = 2.0**-5
+"""Minimum size of a channel as a share of the largest, because it may be larger on photos."""
 
 
 @dataclass
@@ -38,8 +40,8 @@ class _ScalingGroup:
     """Tensors whose channels can only be scaled together.
 
     Args:
-        names: Of the tensors.
-        producers: Convolutions that they come from.
+        names: Names of the tensors.
+        producers: Convolutions that compute them.
         consumers: Convolutions that read them.
     """
 
@@ -52,10 +54,10 @@ def equalize_channels(content: bytes) -> bytes:
     """Scale the channels before depthwise convolutions to similar sizes.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`.
+        content: Content of a float32 ONNX file from `export_onnx`.
 
     Returns:
-        The content of a file whose outputs are the same, bit by bit.
+        Content of a file whose outputs are equal, bit by bit.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
     groups = list(_groups_before_depthwise(model.graph))
@@ -146,9 +148,9 @@ def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
 def _factors(group: _ScalingGroup, sizes: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return (C,) powers of two, at most 1, to divide the channels by; 1 for the largest channel.
 
-    Values that a ReLU cuts off count, too: a channel that is zero on drawn people may not be zero
+    Values before a ReLU count, too, because a channel that is zero on drawn people may not be zero
     on photos.
     """
     largest = np.max([sizes[name] for name in group.names], axis=0)
     shares = largest / (largest.max() or 1.0)
-    return np.exp2(np.ceil(np.log2(np.maximum(shares, _SMALLEST)))).astype(np.float32)
+    return np.exp2(np.ceil(np.log2(np.maximum(shares, _MIN_SHARE)))).astype(np.float32)

@@ -1,7 +1,7 @@
-"""INT8 quantization of an exported model after training.
+"""Post-training INT8 quantization of an exported model.
 
-The file stays an ordinary ONNX file of float32 inputs and outputs: QuantizeLinear and
-DequantizeLinear mark what a runtime may compute in integers.
+The result is an ordinary ONNX file with float32 inputs and outputs, in which QuantizeLinear and
+DequantizeLinear nodes mark the layers that runtimes compute in integers.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from bodyposenet.exporting.int8.qdq import (
 from bodyposenet.exporting.int8.ranges import CalibrationMethod, Range
 from bodyposenet.exporting.onnx import write_data_type
 
-_ARRANGING = {"Concat", "Resize", "Transpose"}
-"""Operators that compute nothing."""
+_LAYOUT_OPERATORS = {"Concat", "Resize", "Transpose"}
+"""Operators that move values without computing any."""
 
 _STEM = 5
-"""Convolutions of the stem of networks with depthwise ones: the first, and two separable layers.
-
-Their channels differ most in size, and all later layers depend on them.
-"""
+"""Number of convolutions in the stem of networks with depthwise convolutions: the first one, and
+two separable layers. Their channels differ most in size, and all later layers depend on them."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,11 @@ class QuantizationOptions:
     Args:
         target: Backend that the file is for: `cpu` (ONNX Runtime, OpenVINO) or `tensorrt`.
         method: Calibration method, see `Histogram.range`.
-        float_outputs: Keep the convolutions that give maps in float: those of all stages, or with
-            `strict` only the model's outputs.
+        float_outputs: Whether to keep the convolutions that predict maps in float: those of all
+            stages or, with `strict`, only the model's outputs.
         nodes_to_exclude: Names or patterns (`stage2/*`) of further convolutions to keep in float.
-            For `cpu`, the most sensitive ones are in any case (see `_most_sensitive`).
-        strict: Keep nothing but the outputs in float (TAO's strict_type_constraints).
+            For `cpu`, the most sensitive ones are always kept in float (see `_most_sensitive`).
+        strict: Whether to keep only the outputs in float (TAO's strict_type_constraints).
     """
 
     target: Int8Target = "cpu"
@@ -58,13 +56,13 @@ class QuantizationOptions:
     strict: bool = False
 
     def check(self, convolutions: Collection[str]) -> None:
-        """Check the nodes to exclude.
+        """Check that the nodes to exclude exist.
 
         Args:
             convolutions: Names of the model's convolutions.
 
         Raises:
-            BodyPoseNetError: A name or pattern matches none of them, or `strict` excludes others.
+            BodyPoseNetError: A name or pattern matches none of them, or `strict` is set as well.
         """
         if self.nodes_to_exclude and self.strict:
             raise BodyPoseNetError(
@@ -85,24 +83,24 @@ def quantize(content: bytes, source: CalibrationSource, quantization: Quantizati
     """Calibrate a model and quantize it to INT8.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`.
-        source: Files and images that the ranges come from.
-        quantization: Target backend and layers.
+        content: Content of a float32 ONNX file from `export_onnx`.
+        source: Images and files that the ranges come from.
+        quantization: Options of the quantization.
 
     Returns:
-        The content of the quantized file, see `to_int8`.
+        Content of the quantized file, see `to_int8`.
 
     Raises:
         BodyPoseNetError: A node to exclude does not exist, there are too few images, or a file
             cannot be used.
     """
-    # The largest channels keep their size, so that ranges of the original model still fit.
-    even = equalize_channels(content)
-    graph = ir.from_proto(onnx.load_model_from_string(even)).graph
+    # The largest channels keep their size, so that ranges of the original model still apply.
+    equalized = equalize_channels(content)
+    graph = ir.from_proto(onnx.load_model_from_string(equalized)).graph
     layers = _int8_layers(graph, quantization)
     needed = [str(value.name) for value in quantized_values(layers, quantization.target)]
-    ranges = find_ranges(even, source, quantization.method, needed, fingerprint(content))
-    return to_int8(even, ranges, quantization)
+    ranges = find_ranges(equalized, source, quantization.method, needed, fingerprint(content))
+    return to_int8(equalized, ranges, quantization)
 
 
 def to_int8(
@@ -111,30 +109,30 @@ def to_int8(
     """Quantize a model to INT8.
 
     Args:
-        content: A float32 ONNX file from `export_onnx`.
-        ranges: Ranges of its tensors by name; `quantized_values` lists those that are needed.
-        quantization: Target backend and layers.
+        content: Content of a float32 ONNX file from `export_onnx`.
+        ranges: Ranges of its tensors by name; those of `quantized_values` are required.
+        quantization: Options of the quantization.
 
     Returns:
-        The content of the file; `data_type` of its header is `int8-cpu` or `int8-tensorrt`.
+        Content of the quantized file; `data_type` in its header is `int8-cpu` or `int8-tensorrt`.
 
     Raises:
         BodyPoseNetError: A node to exclude does not exist.
     """
     model = ir.from_proto(onnx.load_model_from_string(content))
     layers = _int8_layers(model.graph, quantization)
-    covered = {
-        str(value.name): _clip_impossible(ranges[str(value.name)], value)
+    value_ranges = {
+        str(value.name): _without_impossible_values(ranges[str(value.name)], value)
         for value in quantized_values(layers, quantization.target)
     }
-    insert_qdq(model.graph, layers, covered, quantization.target)
+    insert_qdq(model.graph, layers, value_ranges, quantization.target)
     write_data_type(model, f"int8-{quantization.target}")
     return ir.to_proto(model).SerializeToString()
 
 
-def _clip_impossible(covered: Range, value: ir.Value) -> Range:
-    """Cut off the negative half of a range that a cache only knows by its absolute value."""
-    return Range(0.0, covered.high) if is_never_negative(value) else covered
+def _without_impossible_values(value_range: Range, value: ir.Value) -> Range:
+    """Remove the negative half of a symmetric range from a cache if values are never negative."""
+    return Range(0.0, value_range.high) if is_never_negative(value) else value_range
 
 
 def _int8_layers(graph: ir.Graph, quantization: QuantizationOptions) -> list[ir.Node]:
@@ -144,7 +142,7 @@ def _int8_layers(graph: ir.Graph, quantization: QuantizationOptions) -> list[ir.
     convolutions = [node for node in nodes if node.op_type == "Conv"]
     in_float = _excluded(convolutions, quantization)
     if quantization.float_outputs:
-        in_float |= {node for node in convolutions if _gives_maps(node, quantization.strict)}
+        in_float |= {node for node in convolutions if _predicts_maps(node, quantization.strict)}
     if quantization.target == "cpu" and not quantization.strict:
         in_float |= _most_sensitive(convolutions)
     operators = INT8_OPERATORS[quantization.target]
@@ -156,12 +154,12 @@ def _int8_layers(graph: ir.Graph, quantization: QuantizationOptions) -> list[ir.
 
 
 def _computes_in_float(node: ir.Node) -> bool:
-    """Return False for the arithmetic of sizes."""
+    """Return False for nodes that compute sizes."""
     return node.outputs[0].dtype == ir.DataType.FLOAT
 
 
 def _excluded(convolutions: list[ir.Node], quantization: QuantizationOptions) -> set[ir.Node]:
-    """Return the convolutions that `nodes_to_exclude` names."""
+    """Return the convolutions that `nodes_to_exclude` matches."""
     quantization.check([str(node.name) for node in convolutions])
     return {
         node
@@ -171,37 +169,37 @@ def _excluded(convolutions: list[ir.Node], quantization: QuantizationOptions) ->
 
 
 def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
-    """Return the stem and the entries of stages, if the network has depthwise convolutions.
+    """Return the stem and the first layers of stages, if the network has depthwise convolutions.
 
-    The entries read maps that are a tenth as large as the features that share their scale. Kept in
-    float, 95 % of the poses of such a network are within 2 pixels, instead of 92 %, at the same
-    speed. For TensorRT, whose activations have a bit less, that does not suffice; VGG's layers of
-    this kind are too large.
+    The first layer of a stage reads maps that are a tenth as large as the features that share their
+    scale. With these layers in float, 95 % of the poses of such a network are within 2 pixels,
+    instead of 92 %, at the same speed. For TensorRT, whose activations have one bit less, this is
+    not sufficient; in vgg, these layers are too expensive.
     """
     if not any(is_depthwise(node) for node in convolutions):
         return set()
     sources = {node: node.inputs[0] for node in convolutions}
     producers = {node: source.producer() for node, source in sources.items() if source is not None}
-    entries = {
+    first_layers = {
         node
         for node, producer in producers.items()
         if producer is not None and producer.op_type == "Concat"
     }
-    return {*convolutions[:_STEM], *entries}
+    return {*convolutions[:_STEM], *first_layers}
 
 
-def _gives_maps(convolution: ir.Node, strict: bool) -> bool:
-    """Return whether no activation follows, as after the heatmaps and PAFs of every stage.
+def _predicts_maps(convolution: ir.Node, strict: bool) -> bool:
+    """Return whether a convolution predicts maps, which is to say that no activation follows it.
 
     Args:
-        convolution: The layer.
-        strict: Whether to exclude those that the next stage reads.
+        convolution: The convolution.
+        strict: Whether maps that the next stage reads do not count.
     """
-    arranging = _ARRANGING - ({"Concat"} if strict else set())
+    layout_operators = _LAYOUT_OPERATORS - ({"Concat"} if strict else set())
     waiting = [convolution]
     while waiting:
         followers = [use.node for use in waiting.pop().outputs[0].uses()]
-        if any(node.op_type not in arranging for node in followers):
+        if any(node.op_type not in layout_operators for node in followers):
             return False
         waiting += [node for node in followers if node.op_type != "Concat"]
     return True

@@ -1,9 +1,9 @@
-"""TAO's tensorfile of calibration images (HDF5).
+"""TAO's tensorfile of calibration images (HDF5, TAO reference, section 14.3).
 
-    attributes: count (of batches), shape (of a batch)
+    attributes: count (number of batches), shape (of a batch)
     _tensorfile_array_key__<i>/_tensorfile_array_key_: batch i, (B, H, W, 3), normalized RGB
 
-Batches go through one by one, so that the file may be larger than the memory.
+Batches are read and written one by one, so the file may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write
 
 _KEY = "_tensorfile_array_key_"
-_REMEDY = "Name another --cal_data_file, or delete this one to write it again."
+_REMEDY = "Give another --cal_data_file, or delete this one to write it again."
 
 
 def write_tensorfile(path: Path, batches: Iterable[NDArray[np.float32]]) -> None:
-    """Write batches.
+    """Write a tensorfile.
 
     Args:
         path: The file.
@@ -44,50 +44,50 @@ def write_tensorfile(path: Path, batches: Iterable[NDArray[np.float32]]) -> None
                 group = tensors.create_group(f"{_KEY}_{count - 1}")
                 group.create_dataset(_KEY, data=batch.astype(np.float32), compression="gzip")
             tensors.attrs["count"] = count
-    except (OSError, RuntimeError) as error:  # h5py's, of a full disk
+    except (OSError, RuntimeError) as error:  # h5py raises both if the disk is full
         raise BodyPoseNetError(
             f"{path}: cannot be written: {error}",
-            "Free some space or name another --cal_data_file.",
+            "Free some space or give another --cal_data_file.",
         ) from error
 
 
 def read_tensorfile(
     path: Path, count: int, shape: tuple[int, int]
 ) -> Iterator[NDArray[np.float32]]:
-    """Read batches.
+    """Read the first batches of a tensorfile.
 
     Args:
-        path: A tensorfile of ours (float32) or of TAO's (float64).
-        count: How many batches, from the first on.
-        shape: Height and width that the images must have.
+        path: A tensorfile of this package (float32) or of TAO (float64).
+        count: Number of batches.
+        shape: Height and width that the images must have, in pixels.
 
     Returns:
-        (B, H, W, 3) float32 each.
+        (B, H, W, 3) float32 each, normalized RGB.
 
     Raises:
-        BodyPoseNetError: It is no tensorfile or is cut off, has fewer batches, or images of another
-            size.
+        BodyPoseNetError: The file is not a tensorfile or is truncated, has fewer batches, or has
+            images of another size.
         ModuleNotFoundError: h5py is not installed.
     """
     import h5py
 
     try:
         with h5py.File(path, "r") as tensors:
-            there = sum(str(name).startswith(_KEY) for name in tensors)
-            if there < count:
+            available = sum(str(name).startswith(_KEY) for name in tensors)
+            if available < count:
                 raise BodyPoseNetError(
-                    f"{path}: found {there} batches, but {count} are needed for calibration",
+                    f"{path}: found {available} batches, but {count} are needed for calibration",
                     "Lower --batches, or delete the file to write it again.",
                 )
             for index in range(count):
-                yield _checked(path, index, tensors[f"{_KEY}_{index}/{_KEY}"], shape)
+                yield _read_batch(path, index, tensors[f"{_KEY}_{index}/{_KEY}"], shape)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        # h5py's, for whatever is not where or what it should be.
+        # h5py raises these for missing or unexpected objects.
         raise BodyPoseNetError(f"{path}: not a tensorfile, or truncated", _REMEDY) from error
 
 
-def _checked(path: Path, index: int, stored: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """One batch, as float32."""
+def _read_batch(path: Path, index: int, stored: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Read a batch as float32, and check its shape and values."""
     if len(stored.shape) != 4 or stored.shape[1:] != (*shape, 3):
         raise BodyPoseNetError(
             f"{path}: batch {index} has the shape {stored.shape}, but --input_dims requires "

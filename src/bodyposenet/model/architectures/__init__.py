@@ -1,6 +1,6 @@
-"""The network architectures, one module each: a backbone, and the trunks of its stages.
+"""Network architectures, one module each: a backbone, and the trunks of its stages.
 
-What all of them share, the branches that give the maps, is in `model.network`.
+The branches that predict the maps are the same for all architectures; see `model.network`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ def build_backbone(spec: ModelConfig, out_channels: OutChannels) -> tuple[nn.Seq
     """Build the feature extractor.
 
     Args:
-        spec: The model block of the train spec.
-        out_channels: Output channels of narrowed convolutions.
+        spec: The `model` block of the train spec.
+        out_channels: Output channels of pruned convolutions by layer name.
 
     Returns:
-        (N, 3, 8 h, 8 w) normalized images -> (N, C, h, w) features, never negative; and C.
+        A module that computes (N, C, h, w) features, which are never negative, from (N, 3, 8 h,
+        8 w) normalized images; and C.
     """
     builder = SequentialBuilder(3, out_channels)
     _MODULES[spec.backbone_attributes.architecture].add_backbone(builder, spec)
@@ -36,18 +37,18 @@ def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
     """Add the layers that both branches of a stage share.
 
     Args:
-        builder: What the trunk is appended to.
+        builder: Builder that the layers are added to.
         stage: Number of the stage, from 1.
-        spec: The model block of the train spec.
+        spec: The `model` block of the train spec.
 
     Returns:
-        The number of the trunk's last layer, which TAO's names of the branches go on from.
+        The number of the trunk's last layer; TAO's names of the branches' layers continue from it.
     """
     return _MODULES[spec.backbone_attributes.architecture].add_trunk(builder, stage, spec)
 
 
 def branch_channels(stage: int, spec: ModelConfig) -> int:
-    """Channels of the hidden convolutions of a stage's branches."""
+    """Return the channels of the hidden convolutions of a stage's branches."""
     attributes = spec.backbone_attributes
     initial, later = _MODULES[attributes.architecture].BRANCH_CHANNELS
     return attributes.scaled(initial if stage == 1 else later)

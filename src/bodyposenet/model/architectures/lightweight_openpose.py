@@ -1,10 +1,10 @@
 """Lightweight OpenPose: "Real-time 2D Multi-Person Pose Estimation on CPU" (Osokin 2018).
 
-MobileNet v1 with its last strides turned into dilation, a context module of separable convolutions,
-and residual blocks in the refinement stages. `default` is the published network
-(Daniil-Osokin/lightweight-human-pose-estimation.pytorch), `open_model_zoo` is Intel's
-human-pose-estimation-0001, whose context module has ELU throughout and one more 1x1 convolution.
-Layers carry TAO-like names: `block_*` is MobileNet, all else belongs to the heads.
+The backbone is MobileNet v1 (Howard et al. 2017) with its last strides replaced by dilation, and a
+context module of separable convolutions; the refinement stages have residual blocks. `default` is
+the published network (Daniil-Osokin/lightweight-human-pose-estimation.pytorch), `open_model_zoo` is
+Intel's human-pose-estimation-0001, whose context module has ELU throughout and one more 1x1
+convolution. Layer names follow TAO's: `block_*` is MobileNet, all others belong to the heads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from bodyposenet.model.layers import Residual, SequentialBuilder
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 
-# Block, output channels, stride, dilation.
 BLOCKS = (
     ("1b", 64, 1, 1),
     ("2a", 128, 2, 1), ("2b", 128, 1, 1),
@@ -20,7 +19,7 @@ BLOCKS = (
     ("4a", 512, 1, 1), ("4b", 512, 1, 2),
     ("4c", 512, 1, 1), ("4d", 512, 1, 1), ("4e", 512, 1, 1), ("4f", 512, 1, 1),
 )  # fmt: skip
-"""The separable blocks behind `block_1a`."""
+"""Separable blocks after `block_1a`: name, output channels, stride, dilation."""
 
 CONTEXT_BLOCKS = "abc"
 REFINEMENT_BLOCKS = 5
@@ -30,7 +29,7 @@ _FEATURES = 128
 _INITIAL_CONVOLUTIONS = 3
 
 BRANCH_CHANNELS = 512, 128
-"""Of the hidden convolutions of both branches: in stage 1, and later."""
+"""Channels of the hidden convolutions of both branches: in stage 1, and in the others."""
 
 
 def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
@@ -51,7 +50,7 @@ def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
 
 
 def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
-    """Add a row of convolutions in stage 1, residual blocks later; returns how many."""
+    """Add convolutions in stage 1 and residual blocks in the others; return their number."""
     attributes = spec.backbone_attributes
     channels = attributes.scaled(_FEATURES)
     if stage == 1:
@@ -88,7 +87,7 @@ def _add_convolution(
 
 
 def _add_context(builder: SequentialBuilder, spec: ModelConfig) -> None:
-    """Reduce the channels, and widen the receptive field by separable convolutions."""
+    """Add the channel reduction and the context module, which widens the receptive field."""
     attributes, bias = spec.backbone_attributes, spec.use_bias
     channels = attributes.scaled(_FEATURES)
     is_intel = attributes.mtype == "open_model_zoo"

@@ -1,9 +1,9 @@
-"""MoveNet's trunk with stages for part affinity fields, for a network faster than the others.
+"""MoveNet's backbone with stages for heatmaps and PAFs; the fastest of the architectures.
 
-The trunk is that of MoveNet MultiPose (Google, 2021): MobileNetV2 (Sandler et al. 2018) of 1.5
-times the usual width, and the upper levels of its feature pyramid (Lin et al. 2017). Its own heads
-are not there: light stages of separable convolutions take their place.
-Layers named `block_*` are MobileNetV2, `fpn_*` is the pyramid, all else belongs to the heads.
+The backbone is that of MoveNet MultiPose (Google, 2021): MobileNetV2 (Sandler et al. 2018) with 1.5
+times the usual width, and the finer levels of its feature pyramid (Lin et al. 2017). MoveNet's own
+heads are replaced by light stages of separable convolutions.
+Layers named `block_*` are MobileNetV2, `fpn_*` is the pyramid, all others belong to the heads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 from bodyposenet.model.layers import OutChannels, Residual, SequentialBuilder
 from bodyposenet.specs.network import ModelConfig
 
-# Expansion, output channels, blocks, stride of the first block.
+# Inverted residual blocks: expansion, output channels, number of blocks, stride of the first one.
 _GROUPS = (
     (1, 24, 1, 1), (6, 40, 2, 2), (6, 48, 3, 2),
     (6, 96, 4, 2), (6, 144, 3, 1), (6, 240, 3, 2), (6, 480, 1, 1),
@@ -24,7 +24,7 @@ _STEM, _LAST = 48, 1280
 _LEVEL32, _LEVEL16, _LEVEL8 = 64, 32, 24
 
 BRANCH_CHANNELS = 128, 128
-"""Of the hidden convolutions of both branches: in stage 1, and later."""
+"""Channels of the hidden convolutions of both branches: in stage 1, and in the others."""
 
 _FEATURES = 128
 _INITIAL_BLOCKS = 3
@@ -32,13 +32,13 @@ _REFINEMENT_BLOCKS = 3
 
 
 class UpsampleLike(nn.Module):
-    """Enlarges features to the cells of finer ones, by bilinear interpolation.
+    """Bilinear upsampling of features to the size of finer ones.
 
-    Convolutions of stride 2 round sizes up, so that what is enlarged may be up to `factor - 1`
-    cells larger at the right and the bottom; these are cut off.
+    Convolutions of stride 2 round sizes up, so the upsampled features may be up to `factor - 1`
+    cells larger at the right and the bottom; the excess is cropped.
 
     Args:
-        factor: Cells of the finer features per cell.
+        factor: Ratio of the strides.
     """
 
     def __init__(self, factor: int) -> None:
@@ -46,19 +46,22 @@ class UpsampleLike(nn.Module):
         self.factor = float(factor)
 
     def forward(self, features: Tensor, finer: Tensor) -> Tensor:
-        """(N, C, h, w) to the height and width of `finer`."""
-        large = functional.interpolate(
+        """Upsample (N, C, h, w) features to the height and width of `finer`."""
+        upsampled = functional.interpolate(
             features, scale_factor=self.factor, mode="bilinear", align_corners=False
         )
-        return large.narrow(2, 0, finer.shape[2]).narrow(3, 0, finer.shape[3])
+        return upsampled.narrow(2, 0, finer.shape[2]).narrow(3, 0, finer.shape[3])
 
 
 class FeaturePyramid(nn.Module):
-    """MobileNetV2 and its feature pyramid: features of strides 8, 16 and 32, together at stride 8.
+    """MobileNetV2 and its feature pyramid: features of strides 8, 16 and 32, joined at stride 8.
 
     Args:
-        out_channels: Output channels of narrowed convolutions.
-        spec: The model block of the train spec.
+        out_channels: Output channels of pruned convolutions by layer name.
+        spec: The `model` block of the train spec.
+
+    Attributes:
+        channels: Channels of the output.
     """
 
     def __init__(self, out_channels: OutChannels, spec: ModelConfig) -> None:
@@ -100,7 +103,7 @@ class FeaturePyramid(nn.Module):
         self.enlarge32 = UpsampleLike(4)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, 8 h, 8 w) normalized images -> (N, C, h, w); h and w may be odd."""
+        """Compute (N, C, h, w) features from (N, 3, 8 h, 8 w) images; h and w may be odd."""
         stride8 = self.stride8(images)
         stride16 = self.stride16(stride8)
         deep16 = self.deep16(stride16)
@@ -112,7 +115,7 @@ class FeaturePyramid(nn.Module):
 
 
 def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
-    """Add the trunk and the channel reduction."""
+    """Add MobileNetV2, its feature pyramid and the channel reduction."""
     pyramid = FeaturePyramid(builder.out_channels, spec)
     builder.add("pyramid", pyramid)
     builder.channels = pyramid.channels
@@ -122,7 +125,7 @@ def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
 
 
 def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
-    """Add residual separable convolutions, behind a 1x1 convolution in the refinement stages.
+    """Add residual separable convolutions, after a 1x1 convolution in the refinement stages.
 
     Returns:
         The number of the last convolution.
@@ -144,12 +147,12 @@ def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
 
 
 def _add_groups(builder: SequentialBuilder, first: int, end: int, spec: ModelConfig) -> None:
-    """Add the inverted residual blocks of some groups."""
+    """Add the inverted residual blocks of the groups `first` to `end - 1`."""
     number = sum(blocks for _, _, blocks, _ in _GROUPS[:first])
     for expansion, channels, blocks, stride in _GROUPS[first:end]:
         channels = spec.backbone_attributes.scaled(channels)
-        # TensorFlow's "same" pads even sizes by nothing before and one after. Odd ones, which begin
-        # behind stride 8, need one more for the last cell; even ones never see it.
+        # TensorFlow's "same" padding of even sizes is 0 before and 1 after. Odd sizes, which occur
+        # from stride 8 on, need one more for the last cell; it has no effect on even sizes.
         pad = 1 if first == 0 else 2
         _add_block(builder, number, expansion, channels, spec, pad if stride == 2 else None)
         for repeated in range(number + 1, number + blocks):
@@ -166,12 +169,13 @@ def _add_block(
     """Add an expansion, a depthwise convolution and a linear projection.
 
     Args:
-        builder: What the block is appended to.
-        number: Of the block, from 0.
-        expansion: Channels of the depthwise convolution per channel that goes in.
-        channels: Channels that come out.
-        spec: The model block of the train spec.
-        halving_pad: Rows and columns of zeros behind the image for a stride of 2; None: stride 1.
+        builder: Builder that the block is added to.
+        number: Number of the block, from 0.
+        expansion: Ratio of the channels of the depthwise convolution to those of the input.
+        channels: Output channels.
+        spec: The `model` block of the train spec.
+        halving_pad: Rows and columns of zeros at the bottom and the right, for a block of stride 2;
+            None for stride 1.
     """
     name, has_norms = f"block_{number}", spec.backbone_attributes.batch_norm
     if expansion > 1:

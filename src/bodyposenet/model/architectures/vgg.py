@@ -1,7 +1,7 @@
-"""TAO's network: VGG19's first blocks and rows of convolutions, under TAO's layer names.
+"""TAO's BodyPoseNet: the first blocks of VGG19, and stages of plain convolutions.
 
-`default` is the original's (strided convolutions with batch normalization), `pooling` is VGG19's
-front as published (Simonyan and Zisserman 2015), which ImageNet weights fit.
+`default` is TAO's variant, with strided convolutions and batch normalization. `pooling` has the
+first blocks of VGG19 as published (Simonyan and Zisserman 2015), which ImageNet weights fit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 from bodyposenet.model.layers import SequentialBuilder
 from bodyposenet.specs.network import ModelConfig
 
-# Block, output channels, stride. Blocks 1 to 4 are VGG19's; block 6 is TAO's, its index on purpose.
+# Block, output channels, stride. Blocks 1 to 4 are VGG19's; block 6 is TAO's, there is no block 5.
 _BLOCKS = (
     ("1a", 64, 1), ("1b", 64, 1),
     ("2a", 128, 2), ("2b", 128, 1),
@@ -23,7 +23,7 @@ _FEATURES = 128
 _TRUNK = 128
 
 BRANCH_CHANNELS = 512, 128
-"""Of the hidden convolutions of both branches: in stage 1, and later."""
+"""Channels of the hidden convolutions of both branches: in stage 1, and in the others."""
 
 
 def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
@@ -37,12 +37,22 @@ def add_backbone(builder: SequentialBuilder, spec: ModelConfig) -> None:
 
 
 def add_trunk(builder: SequentialBuilder, stage: int, spec: ModelConfig) -> int:
-    """Add a stage's row of convolutions; returns how many."""
+    """Add the convolutions of a stage; return their number."""
     return add_convolutions(builder, f"stage{stage}", stage, spec)
 
 
 def add_convolutions(builder: SequentialBuilder, prefix: str, stage: int, spec: ModelConfig) -> int:
-    """Add a row of convolutions of a stage, named `<prefix>/conv1` ...; returns how many."""
+    """Add the convolutions of a stage's trunk, or of one branch if the stage has no trunk.
+
+    Args:
+        builder: Builder that the layers are added to.
+        prefix: Prefix of their names, `<prefix>/conv1` and so on.
+        stage: Number of the stage, from 1.
+        spec: The `model` block of the train spec.
+
+    Returns:
+        The number of convolutions.
+    """
     kernels = spec.stage1_kernel_sizes if stage == 1 else spec.stageT_kernel_sizes
     for layer, kernel in enumerate(kernels, start=1):
         builder.conv(f"{prefix}/conv{layer}", _TRUNK, kernel, bias=spec.use_bias)
@@ -51,9 +61,9 @@ def add_convolutions(builder: SequentialBuilder, prefix: str, stage: int, spec: 
 
 
 def _add_strided_blocks(builder: SequentialBuilder, bias: bool) -> None:
-    """Strided convolutions with batch normalization (Keras' defaults)."""
+    """Add strided convolutions with batch normalization (Keras' epsilon and momentum)."""
     for block, channels, stride in _BLOCKS:
-        # TensorFlow's "same" pads even sizes at stride 2 by nothing before and one after.
+        # At stride 2, TensorFlow's "same" padding of even sizes is 0 before and 1 after.
         if stride == 2:
             builder.add(f"block_{block}_pad", nn.ZeroPad2d((0, 1, 0, 1)))
         padding = 0 if stride == 2 else 1
@@ -63,7 +73,7 @@ def _add_strided_blocks(builder: SequentialBuilder, bias: bool) -> None:
 
 
 def _add_pooling_blocks(builder: SequentialBuilder) -> None:
-    """2x2 max pooling, biases, no batch normalization."""
+    """Add convolutions with biases and 2x2 max pooling, without batch normalization."""
     for block, channels, stride in _BLOCKS:
         if stride == 2:
             builder.add(f"block_{block}_pool", nn.MaxPool2d(2))

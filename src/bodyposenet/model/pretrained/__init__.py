@@ -1,7 +1,7 @@
-"""Pretrained weights: read them from files of many formats, and copy them into a network.
+"""Pretrained weights: readers of several file formats, and transfer into a network.
 
-What matches by name and shape is copied; what does not is reported, never skipped silently. The
-channels of the maps match by the names of joints and limbs, whatever their order.
+Weights are matched by name and shape, and those that do not match are reported. The channels of the
+maps are matched by the names of joints and limbs, in any order.
 """
 
 from bodyposenet.model.pretrained.loading import build_pretrained, load_pretrained

@@ -1,8 +1,9 @@
-"""Published weights of lightweight OpenPose, under our layer names.
+"""Published weights of lightweight OpenPose, converted to the layer names of `BodyPoseNetwork`.
 
-Two sources have them: human-pose-estimation-0001 of the Open Model Zoo (`open_model_zoo`), and the
-checkpoints of Daniil-Osokin/lightweight-human-pose-estimation.pytorch. Both use the names of the
-latter, and both predict the joints and limbs of `bpnet_18joints.json` in its order.
+There are two sources: human-pose-estimation-0001 of the Open Model Zoo (read by `open_model_zoo`),
+and the checkpoints of Daniil-Osokin/lightweight-human-pose-estimation.pytorch. The tensors of both
+have the names of the latter. Both predict the joints and limbs of `bpnet_18joints.json`, in that
+order.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _FIRST = "block_1a_conv_1"
 _NORMALIZATION = Normalization((256.0, 256.0, 256.0), (0.5, 0.5, 0.5))
 _NORM_EPS = 1e-5
 _GRANULARITY = 8
-"""Kernels are fastest with multiples of so many channels."""
+"""Convolution kernels are fastest if the number of channels is a multiple of this."""
 
 
 def is_lightweight_openpose(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of a file are lightweight OpenPose's, by their names."""
+    """Return whether tensors are those of lightweight OpenPose, by their names."""
     first = tensors.get("model.0.0.weight")
     return "cpm.align.0.weight" in tensors and first is not None and first.ndim == 4
 
@@ -47,23 +48,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         path: A file of `torch.save` with the key `state_dict`, such as checkpoint_iter_370000.pth.
 
     Returns:
-        Its tensors under their names; the first convolution takes RGB.
+        Tensors by the names of the file; the first convolution is converted from BGR to RGB.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, holds code, or is of another network.
+        BodyPoseNetError: The file cannot be read, contains code, or is of another network.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BodyPoseNetError(
             f"{path}: not a PyTorch file of tensors only: {_first_line(error)}",
-            "Files that run code when they are opened are not read. Save the state_dict alone: "
+            "Files that may run code when they are loaded are refused. Save only the state_dict: "
             "torch.save({'state_dict': network.state_dict()}, path).",
         ) from error
-    except Exception as error:  # of many kinds, on damaged files
+    except Exception as error:  # damaged files raise many types
         raise BodyPoseNetError(
             f"{path}: not a readable PyTorch file: {_first_line(error)}",
-            "Copy it again; it may be cut short.",
+            "Copy it again; it may be truncated.",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = state if isinstance(state, dict) else {}
@@ -78,7 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "model.0.0.weight and cpm.align.0.weight",
             "Give the checkpoint of Daniil-Osokin/lightweight-human-pose-estimation.pytorch.",
         )
-    tensors["model.0.0.weight"] = tensors["model.0.0.weight"].flip(1)  # it is made for BGR
+    tensors["model.0.0.weight"] = tensors["model.0.0.weight"].flip(1)  # trained on BGR
     return tensors
 
 
@@ -89,12 +90,13 @@ def _first_line(error: Exception) -> str:
 def convert(
     tensors: Mapping[str, Tensor], *, keep_norms: bool, keep_inactive_channels: bool
 ) -> PretrainedWeights:
-    """Convert published tensors to those of our network.
+    """Convert published tensors to those of the architecture `lightweight_openpose`.
 
     Args:
-        tensors: Under the names of the published code; the first convolution takes RGB pixels
-            / 256 - 0.5.
-        keep_norms: Leave batch normalization as it is; else it is folded into the convolutions.
+        tensors: Tensors by the names of the published code; the input of the first convolution is
+            RGB, pixel / 256 - 0.5.
+        keep_norms: Whether to keep batch normalization; otherwise, it is folded into the
+            convolutions.
         keep_inactive_channels: Whether to keep channels that are always 0 (see
             `_remove_inactive_channels`).
     """
@@ -106,37 +108,41 @@ def convert(
         ),
         default=-1,
     )
-    names = _our_names(stages)
-    ours = {}
+    names = _layer_names(stages)
+    converted = {}
     for name, tensor in tensors.items():
         layer, _, part = name.rpartition(".")
-        ours[f"{names.get(layer, layer)}.{part}"] = tensor
-    for layer in [name.removesuffix(".weight") for name in ours if name.endswith("_conv_1.weight")]:
-        if layer.startswith("context_"):  # where the published context module has no biases
-            ours.setdefault(f"{layer}.bias", torch.zeros(len(ours[f"{layer}.weight"])))
+        converted[f"{names.get(layer, layer)}.{part}"] = tensor
+    for layer in [
+        name.removesuffix(".weight") for name in converted if name.endswith("_conv_1.weight")
+    ]:
+        if layer.startswith("context_"):  # the published context module has no biases
+            converted.setdefault(f"{layer}.bias", torch.zeros(len(converted[f"{layer}.weight"])))
             depthwise = layer.replace("_conv_1", "_dwconv_1")
-            ours.setdefault(f"{depthwise}.bias", torch.zeros(len(ours[f"{depthwise}.weight"])))
-    has_norms = any(name.endswith(".running_mean") for name in ours)
+            converted.setdefault(
+                f"{depthwise}.bias", torch.zeros(len(converted[f"{depthwise}.weight"]))
+            )
+    has_norms = any(name.endswith(".running_mean") for name in converted)
     notes: list[str] = []
     if has_norms and not keep_norms:
-        ours = _fold_norms(ours)
+        converted = _fold_norms(converted)
         notes.append("batch normalization was folded into the convolutions")
     if not (has_norms and keep_norms):
-        notes += _remove_inactive_channels(ours, keep_inactive_channels=keep_inactive_channels)
+        notes += _remove_inactive_channels(converted, keep_inactive_channels=keep_inactive_channels)
     attributes = BackboneAttributes(
         architecture="lightweight_openpose",
-        mtype="open_model_zoo" if "context_reduce_conv.weight" in ours else "default",
+        mtype="open_model_zoo" if "context_reduce_conv.weight" in converted else "default",
         batch_norm=has_norms and keep_norms,
     )
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     out_channels = {
         name.removesuffix(".weight"): len(tensor)
-        for name, tensor in ours.items()
+        for name, tensor in converted.items()
         if name.endswith(".weight") and tensor.ndim == 4
     }
     outputs = out_channels.get("heatmap_out", out_channels.get("stage1/heat_branch/out"))
     return PretrainedWeights(
-        ours,
+        converted,
         backbone=attributes,
         normalization=_NORMALIZATION,
         skeleton=skeleton if outputs == skeleton.heatmap_channels else None,
@@ -146,8 +152,8 @@ def convert(
     )
 
 
-def _our_names(stages: int) -> dict[str, str]:
-    """Published name of a layer -> ours."""
+def _layer_names(stages: int) -> dict[str, str]:
+    """Map the published layer names to those of the network."""
     names = {"model.0.0": _FIRST, "model.0.1": "block_1a_bn_1"}
     for index, (block, *_) in enumerate(BLOCKS, start=1):
         for place, layer in ((0, "dwconv_1"), (1, "dwbn_1"), (3, "conv_1"), (4, "bn_1")):
@@ -164,30 +170,30 @@ def _our_names(stages: int) -> dict[str, str]:
         names[f"initial_stage.trunk.{index}.0"] = f"stage1/conv{index + 1}"
     names |= _branches("initial_stage", 1, 4, is_last=False)
     for stage in range(2, stages + 1):
-        theirs, ours = f"refinement_stages.{stage - 2}", f"stage{stage}"
+        published, stage_name = f"refinement_stages.{stage - 2}", f"stage{stage}"
         for index in range(REFINEMENT_BLOCKS):
-            block = f"{ours}/block{index + 1}"
-            names[f"{theirs}.trunk.{index}.initial.0"] = f"{block}/conv1"
+            block = f"{stage_name}/block{index + 1}"
+            names[f"{published}.trunk.{index}.initial.0"] = f"{block}/conv1"
             for layer in (2, 3):
-                place = f"{theirs}.trunk.{index}.trunk.{layer - 2}"
+                place = f"{published}.trunk.{index}.trunk.{layer - 2}"
                 names |= {f"{place}.0": f"{block}/conv{layer}", f"{place}.1": f"{block}/bn{layer}"}
-        names |= _branches(theirs, stage, 1 + REFINEMENT_BLOCKS, is_last=stage == stages)
+        names |= _branches(published, stage, 1 + REFINEMENT_BLOCKS, is_last=stage == stages)
     return names
 
 
-def _branches(theirs: str, stage: int, layer: int, *, is_last: bool) -> dict[str, str]:
-    """The names of a stage's two branches."""
+def _branches(published: str, stage: int, layer: int, *, is_last: bool) -> dict[str, str]:
+    """Map the published layer names of a stage's two branches."""
     heatmaps, pafs = f"stage{stage}/heat_branch/out", f"stage{stage}/paf_branch/out"
     return {
-        f"{theirs}.heatmaps.0.0": f"stage{stage}/cmap/conv{layer}",
-        f"{theirs}.heatmaps.1.0": "heatmap_out" if is_last else heatmaps,
-        f"{theirs}.pafs.0.0": f"stage{stage}/paf/conv{layer}",
-        f"{theirs}.pafs.1.0": "paf_out" if is_last else pafs,
+        f"{published}.heatmaps.0.0": f"stage{stage}/cmap/conv{layer}",
+        f"{published}.heatmaps.1.0": "heatmap_out" if is_last else heatmaps,
+        f"{published}.pafs.0.0": f"stage{stage}/paf/conv{layer}",
+        f"{published}.pafs.1.0": "paf_out" if is_last else pafs,
     }
 
 
 def _fold_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fold every batch normalization into the convolution that it follows."""
+    """Fold every batch normalization into the convolution before it."""
     folded = dict(tensors)
     for name in tensors:
         if not name.endswith(".running_mean"):
@@ -207,15 +213,20 @@ def _fold_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _remove_inactive_channels(
     tensors: dict[str, Tensor], *, keep_inactive_channels: bool
 ) -> list[str]:
-    """Take out channels between MobileNet's blocks that are 0 for every image; all maps stay.
+    """Remove channels between MobileNet's blocks that are 0 for every image; the maps stay equal.
 
-    Such a channel has a kernel of zeros and a bias of at most 0 before its ReLU. The depthwise
-    convolution behind it gives its own bias everywhere, at the border too, which the next bias can
-    take over. As many are removed as leave a multiple of 8 channels. Of those that stay, the
-    depthwise kernels, which may be huge, become 0: they would spoil scales of INT8.
+    Such a channel has a kernel of zeros and, before its ReLU, a bias of at most 0. The output of
+    the depthwise convolution after it is then its own bias everywhere, including the border, and is
+    folded into the next bias. The number of channels of a block stays a multiple of 8. Inactive
+    channels that remain get depthwise kernels of 0, because the original ones may be so large that
+    they impair the scales of INT8.
+
+    Args:
+        tensors: Tensors by the names of the network, modified in place.
+        keep_inactive_channels: Whether to remove no channel, only set their depthwise kernels to 0.
 
     Returns:
-        A note for each block that has become narrower.
+        A note for each block from which channels were removed.
     """
     notes = []
     blocks = [block for block, *_ in BLOCKS]

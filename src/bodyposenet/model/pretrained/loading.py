@@ -1,4 +1,4 @@
-"""Loading of pretrained weights: detection of the file format, and a network built for them."""
+"""Loading of pretrained weights: detection of the file format, and checks of the architecture."""
 
 from __future__ import annotations
 
@@ -35,16 +35,18 @@ _PLAIN_SUFFIXES = (*_PYTORCH_SUFFIXES, ".onnx", ".xml", ".safetensors")
 
 
 def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> PretrainedWeights:
-    """Read a file of weights.
+    """Read a file of weights in any of the supported formats.
 
     Args:
-        path: See `load_pretrained`.
+        path: The file, see `load_pretrained`.
         key: Key of a sealed model.
-        network: What they are for: it decides whether batch normalization and channels that are
-            always 0 stay. None: for a network of the file's own architecture.
+        network: Network that the weights are for, or None for a network of the file's own
+            architecture. It determines whether batch normalization and channels that are always 0
+            are kept.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, or is damaged; or it is plain and must not be.
+        BodyPoseNetError: The file cannot be read or is damaged, or is plain although a key was
+            given.
     """
     suffix = path.suffix.lower()
     from_keras = is_keras_file(path)
@@ -53,7 +55,7 @@ def read_weights(path: Path, key: str, network: BodyPoseNetwork | None) -> Pretr
     check_plain(path, key)
     if from_keras:
         tensors = read_keras_file(path)
-        if is_tao_model(tensors):  # made for the input that the train spec describes
+        if is_tao_model(tensors):  # the normalization is in the train spec, not in the file
             model = native.describe_weights(path, *describe_tao_model(path, tensors))
             return replace(model, normalization=None)
         return _recognize(path, tensors, {}, network)
@@ -72,7 +74,7 @@ def _recognize(
     metadata: Mapping[str, str],
     network: BodyPoseNetwork | None,
 ) -> PretrainedWeights:
-    """Convert the tensors of a published network to ours; others are taken under their names."""
+    """Convert the tensors of a published network; others keep their names."""
     try:
         if vgg19.is_vgg19(tensors):
             return vgg19.convert(tensors)
@@ -85,8 +87,8 @@ def _recognize(
             return movenet.convert(tensors, metadata)
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
-            f"{path}: not a whole published network: {type(error).__name__}: {error}",
-            "Copy the file again; it may be another variant, or have lost layers.",
+            f"{path}: not a complete published network: {type(error).__name__}: {error}",
+            "Copy the file again; it may be another variant, or lack layers.",
         ) from error
     return PretrainedWeights(tensors)
 
@@ -108,13 +110,20 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
     """Copy the weights of a file that match by name and shape into the network.
 
     Args:
-        network: Is changed.
-        path: A model of ours (`.tlt`, or `.onnx` in float); lightweight OpenPose as the Open Model
-            Zoo's IR (`.xml`, with its `.bin` beside it) or as the PyTorch checkpoint of
-            Daniil-Osokin/lightweight-human-pose-estimation.pytorch (`.pth`); MoveNet's trunk
-            (`.safetensors`); a model of TAO 5, or parts of one (Keras, `.hdf5`, `.h5`); VGG19: that
-            of Keras Applications (`.h5`), or `.safetensors` with the keys `conv1_1.weight` ...
+        network: Network, modified in place.
+        path: One of the following.
+            - A model of this package: `.tlt`, or a float `.onnx` file.
+            - Lightweight OpenPose: the Open Model Zoo's IR (`.xml`, with its `.bin` beside it), or
+              the PyTorch checkpoint of Daniil-Osokin/lightweight-human-pose-estimation.pytorch
+              (`.pth`).
+            - MoveNet's backbone (`.safetensors`).
+            - A model of TAO 5, complete or in part (Keras, `.hdf5` or `.h5`).
+            - VGG19: that of Keras Applications (`.h5`), or `.safetensors` with the keys
+              `conv1_1.weight` and so on.
         key: Key of a sealed model.
+
+    Returns:
+        The tensors that were loaded, and those that were not.
 
     Raises:
         BodyPoseNetError: The file cannot be read, is of another architecture, or nothing in it
@@ -126,7 +135,7 @@ def load_pretrained(network: BodyPoseNetwork, path: str | Path, key: str = "") -
     report = copy_weights(weights, network, path)
     if not any(name.endswith(".weight") for name in report.loaded):
         raise BodyPoseNetError(
-            f"{path}: none of its {len(weights.tensors)} tensors fits a layer of the network by "
+            f"{path}: none of its {len(weights.tensors)} tensors matches a layer of the network by "
             "name and shape",
             "Check that model.backbone_attributes in the train spec describes the same network.",
         )
@@ -139,25 +148,28 @@ def build_pretrained(
     skeleton: Skeleton | None = None,
     normalization: Normalization | None = None,
 ) -> tuple[BodyPoseNetwork, WeightReport]:
-    """Build the network that a file of weights is of, and copy the weights.
+    """Build the network of a file (`load_graph: true`), and load its weights.
 
     Args:
-        path: As for `load_pretrained`, but for files that hold weights only (VGG19, MoveNet,
-            Keras files of other networks than TAO's).
+        path: The file, see `load_pretrained`. Files without an architecture are not supported:
+            VGG19, MoveNet, and Keras files of other networks than TAO's.
         key: Key of a sealed model.
-        skeleton: What the network is to predict; joints and limbs that the file does not know
-            start anew. None: what the file's network predicts.
-        normalization: The input that the network is to take. None: that of the file's network.
+        skeleton: Skeleton of the new network, or None for the file's. Channels of joints and limbs
+            that the file lacks are initialized.
+        normalization: Normalization of the new network, or None for the file's.
+
+    Returns:
+        The network, and the tensors that were loaded.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, holds weights only, or this version cannot
-            build its network.
+        BodyPoseNetError: The file cannot be read, has no architecture, or this version cannot build
+            its network.
     """
     path = Path(path)
     weights = read_weights(path, key, None)
     if weights.spec is None:
         raise BodyPoseNetError(
-            f"{path}: holds weights only, not the architecture that load_graph takes from it",
+            f"{path}: holds only weights, and not the architecture that load_graph needs",
             "Set load_graph: false, and describe the network in model of the train spec.",
         )
     maps = {"heatmap_out", "paf_out"}
@@ -169,7 +181,8 @@ def build_pretrained(
     skeleton = skeleton or weights.skeleton
     if skeleton is None:
         raise BodyPoseNetError(
-            f"{path}: of a skeleton that is not known", "Name the pose configuration of the file."
+            f"{path}: the skeleton of the model is unknown",
+            "Name its pose configuration in the train spec.",
         )
     description = NetworkDescription(
         skeleton,
@@ -182,25 +195,26 @@ def build_pretrained(
     wrong = [*report.missing, *report.mismatched, *report.unused]
     if wrong:
         raise BodyPoseNetError(
-            f"{path}: {len(wrong)} tensors do not fit the network of its header, first {wrong[0]}",
-            "The file was edited, or exported from a network with batch normalization that cannot "
-            "be taken apart again: give its .tlt file.",
+            f"{path}: {len(wrong)} tensors do not fit the network in the file's header; the first "
+            f"is {wrong[0]}",
+            "The file was edited, or exported from a network whose batch normalization cannot be "
+            "restored: give its .tlt file.",
         )
     return network, report
 
 
 def _check_backbone(weights: PretrainedWeights, network: BodyPoseNetwork, path: Path) -> None:
-    """Refuse weights that fit another kind of network only."""
-    theirs, ours = weights.backbone, network.spec.backbone_attributes
-    if theirs is None:
+    """Refuse weights that require another backbone."""
+    required, actual = weights.backbone, network.spec.backbone_attributes
+    if required is None:
         return
     keys = {"architecture", "mtype"}
-    if theirs.architecture != "vgg":
+    if required.architecture != "vgg":
         keys.add("batch_norm")
-    needed = {key: getattr(theirs, key) for key in sorted(keys)}
-    differing = {key: value for key, value in needed.items() if getattr(ours, key) != value}
+    needed = {key: getattr(required, key) for key in sorted(keys)}
+    differing = {key: value for key, value in needed.items() if getattr(actual, key) != value}
     if differing:
-        given = ", ".join(f"{key}: {getattr(ours, key)}" for key in differing)
+        given = ", ".join(f"{key}: {getattr(actual, key)}" for key in differing)
         raise BodyPoseNetError(
             f"{path}: weights for {', '.join(f'{key}: {value}' for key, value in needed.items())}; "
             f"the network has {given}",

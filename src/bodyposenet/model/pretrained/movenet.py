@@ -1,8 +1,8 @@
-"""MoveNet MultiPose's trunk under our layer names, from a file whose batch normalization is folded.
+"""Weights of MoveNet MultiPose's backbone, with batch normalization folded.
 
-The file (`.safetensors`) has MobileNetV2's convolutions as `stem`, `blocks.0` to `blocks.16` and
-`last`, those of the feature pyramid as `lateral32` ... `fuse8`, and in its metadata the `scale` of
-the pixels. What only MoveNet's own heads need stays unused.
+The file (`.safetensors`) names MobileNetV2's convolutions `stem`, `blocks.0` to `blocks.16` and
+`last`, and those of the feature pyramid `lateral32` to `fuse8`; its metadata contains the `scale`
+of the pixels. Tensors of MoveNet's own heads are not used.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.specs.network import BackboneAttributes
 
 _SCALE = 2 / 255
-"""Of pixels before 1 is subtracted, where the metadata does not tell it."""
+"""Default of the metadata's `scale`, by which pixels are multiplied before 1 is subtracted."""
 
 LEVEL32_SCALE = 16.0
-"""The pyramid's features of stride 32 are divided by this: then they are as large as the others,
-beside which they are read. A power of two: those behind them stay the same, bit by bit."""
+"""Divisor of the pyramid's features of stride 32, which makes them as large as the features that
+they are concatenated with. It is a power of two, so later features stay equal, bit by bit."""
 
-# Name of a layer in the file -> ours.
+# Name of a layer in the file -> layer of the network.
 _LAYERS = {
     r"stem\.conv": "block_stem_conv",
     r"blocks\.(\d+)\.depthwise\.conv": r"block_\1_dwconv",
@@ -36,16 +36,16 @@ _LAYERS = {
 
 
 def is_movenet(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of a file are MoveNet's, by their names."""
+    """Return whether tensors are those of MoveNet, by their names."""
     return "stem.conv.weight" in tensors and "lateral32.conv.weight" in tensors
 
 
 def convert(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> PretrainedWeights:
-    """Convert MoveNet's tensors to those of our network.
+    """Convert MoveNet's tensors to those of the architecture `movenet`.
 
     Args:
-        tensors: Under the names of the file, float32.
-        metadata: Of the file.
+        tensors: float32 tensors by the names of the file.
+        metadata: Metadata of the file.
 
     Raises:
         ValueError: The metadata's scale is not a positive number.
@@ -53,24 +53,24 @@ def convert(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Pretr
     scale = float(metadata.get("scale", _SCALE))
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be a positive number, not {scale}")
-    ours = {_our_name(name): tensor for name, tensor in tensors.items()}
-    for name in ours:
+    converted = {_layer_name(name): tensor for name, tensor in tensors.items()}
+    for name in converted:
         if name.startswith(("fpn_lateral32_conv.", "fpn_lateral16_conv.")):
-            ours[name] = ours[name] / LEVEL32_SCALE
-        elif name == "fpn_fuse16_conv.weight":  # behind their sum and a linear convolution
-            ours[name] = ours[name] * LEVEL32_SCALE
+            converted[name] = converted[name] / LEVEL32_SCALE
+        elif name == "fpn_fuse16_conv.weight":  # follows their sum and a linear convolution
+            converted[name] = converted[name] * LEVEL32_SCALE
     return PretrainedWeights(
-        ours,
+        converted,
         backbone=BackboneAttributes(architecture="movenet", batch_norm=False),
         normalization=Normalization((1 / scale, 1 / scale, 1 / scale), (1.0, 1.0, 1.0)),
     )
 
 
-def _our_name(name: str) -> str:
-    """Our name of a tensor; that of the file for what our network does not have."""
+def _layer_name(name: str) -> str:
+    """Return the network's name of a tensor, or its own name if the network lacks the layer."""
     layer, _, part = name.rpartition(".")
-    for theirs, ours in _LAYERS.items():
-        found = re.fullmatch(theirs, layer)
+    for pattern, replacement in _LAYERS.items():
+        found = re.fullmatch(pattern, layer)
         if found is not None:
-            return f"{found.expand(ours)}.{part}"
+            return f"{found.expand(replacement)}.{part}"
     return name

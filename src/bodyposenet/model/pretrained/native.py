@@ -1,4 +1,4 @@
-"""Weights of our own models: `.tlt` files, and float models that `export` wrote."""
+"""Weights of this package's own files: `.tlt`, and float ONNX files of `bpnet export`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ _EXPORT_AGAIN = "Export the model again, or give its .tlt file."
 def read_tlt(path: Path, key: str) -> PretrainedWeights:
     """Read a `.tlt` file.
 
+    Args:
+        path: The file.
+        key: Its key, if it is sealed.
+
     Raises:
-        BodyPoseNetError: The file cannot be opened, or holds something else.
+        BodyPoseNetError: The file cannot be opened, or does not hold tensors.
     """
     header, tensors = read_tensors(path, key)
-    if "network" not in header:  # tensors that describe no network
+    if "network" not in header:  # tensors without a description of a network
         return PretrainedWeights(tensors)
     return describe_weights(path, header, tensors)
 
@@ -43,7 +47,12 @@ def read_tlt(path: Path, key: str) -> PretrainedWeights:
 def describe_weights(
     path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> PretrainedWeights:
-    """Describe the weights of a model file by its header.
+    """Combine the tensors of a model file with the description in its header.
+
+    Args:
+        path: The file, for errors.
+        header: Header of the file, see `checkpoint.model_header`.
+        tensors: Tensors of the file.
 
     Raises:
         BodyPoseNetError: The header is damaged.
@@ -56,21 +65,25 @@ def describe_weights(
         skeleton=description.skeleton,
         spec=description.spec,
         out_channels=description.out_channels,
-        notes=("it was pruned",) if "pruned" in header else (),
+        notes=("the model was pruned",) if "pruned" in header else (),
     )
 
 
 def read_onnx(path: Path) -> PretrainedWeights:
-    """Read a float model that `export` wrote; batch normalization is folded in such a file.
+    """Read a float ONNX file of `bpnet export`, in which batch normalization is folded.
+
+    Args:
+        path: The file.
 
     Raises:
-        BodyPoseNetError: The file cannot be read, is not an export of ours, or is quantized.
+        BodyPoseNetError: The file cannot be read, was not written by `bpnet export`, is quantized,
+            or is a vgg, which cannot be trained without batch normalization.
     """
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError) as error:
         raise BodyPoseNetError(
-            f"{path}: not a readable ONNX file: {error}", "Copy it again; it may be cut short."
+            f"{path}: not a readable ONNX file: {error}", "Copy it again; it may be truncated."
         ) from error
     header = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
     if header is None:
@@ -86,11 +99,11 @@ def read_onnx(path: Path) -> PretrainedWeights:
         raise BodyPoseNetError(f"{path}: its header is damaged: not an object", _EXPORT_AGAIN)
     if str(content.get("data_type", "")).startswith("int8"):
         raise BodyPoseNetError(
-            f"{path}: quantized to INT8; a training cannot start from integers",
+            f"{path}: quantized to INT8, which a training cannot start from",
             "Give the fp32 or fp16 export of the model, or its .tlt file.",
         )
     description = read_description(path, content)
-    # By the nodes, which carry the layers' names: layers of equal biases share one initializer.
+    # Found by their nodes, which have the layers' names: equal biases share one initializer.
     constants = {constant.name: constant for constant in model.graph.initializer}
     try:
         tensors = {
@@ -108,7 +121,7 @@ def read_onnx(path: Path) -> PretrainedWeights:
     with torch.device("meta"):
         network = build_network(path, replace(description, spec=spec))
     for name, tensor in named_tensors(network).items():
-        if name.endswith(".bias"):  # the exporter drops biases that are all 0
+        if name.endswith(".bias"):  # the exporter omits biases that are all 0
             tensors.setdefault(name, torch.zeros(tensor.shape))
     return PretrainedWeights(
         tensors,
@@ -121,7 +134,7 @@ def read_onnx(path: Path) -> PretrainedWeights:
 
 
 def _without_norms(path: Path, spec: ModelConfig) -> ModelConfig:
-    """The spec of the network whose batch normalization is folded."""
+    """Return the spec of the network without batch normalization."""
     attributes = spec.backbone_attributes
     if attributes.architecture == "vgg":
         if attributes.mtype == "default":

@@ -1,9 +1,9 @@
 """Weights of human-pose-estimation-0001 of the Open Model Zoo, read from OpenVINO's IR.
 
 The network is lightweight OpenPose (Osokin 2018, https://arxiv.org/abs/1811.12004) with one
-refinement stage. Its IR is published in FP32, FP16 and FP16-INT8; layer names and the nodes around
-a convolution (Convert, FakeQuantize, scale, shift) differ between them. So the graph is first
-reduced to convolutions, sums and concatenations, and these are then named by their place in it.
+refinement stage. Its IR is published in FP32, FP16 and FP16-INT8, which differ in layer names and
+in the nodes around a convolution (Convert, FakeQuantize, scale, shift). Therefore the graph is
+first reduced to convolutions, sums and concatenations, which are then named by their position.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BLOCKS = (
     (1, 2), (1, 1), (1, 1), (1, 1), (1, 1),
 )  # fmt: skip
 
-# The input of the tensors that are returned is pixel / 256 - 0.5.
+# Normalization of the input that the weights are converted to: pixel / 256 - 0.5.
 _PIXEL_SCALE, _PIXEL_OFFSET = 256.0, 128.0
 
 _DOWNLOAD = (
@@ -48,19 +48,20 @@ _Activation = Literal["linear", "relu", "elu"]
 def read_ir(path: Path) -> dict[str, Tensor]:
     """Read human-pose-estimation-0001 from OpenVINO's IR, in any of its published precisions.
 
-    Quantization is undone: int8 weights become the floats that they stand for, and FakeQuantize
-    nodes of activations are skipped. Batch normalization is folded into the convolutions. The
-    channel order, scale and mean of the input (BGR, 0 to 255) are folded into the first one.
+    int8 weights are dequantized, and FakeQuantize nodes of activations are ignored. Batch
+    normalization is folded into the convolutions. The channel order, scale and mean of the input
+    (BGR, 0 to 255) are folded into the first convolution.
 
     Args:
-        path: The .xml; the .bin of the same name is beside it.
+        path: The .xml file; the .bin file of the same name must be beside it.
 
     Returns:
         float32 tensors by the names of Daniil-Osokin/lightweight-human-pose-estimation.pytorch
-        (`model.0.0.weight`, `model.0.0.bias` ...), plus `cpm.reduce.0`, which only this network
-        has. All convolutions have a bias; weights are (out, in, k, k), those of depthwise
-        convolutions (channels, 1, 3, 3). The input is RGB, pixel / 256 - 0.5; the first refinement
-        stage takes features, heatmaps, PAFs. Heatmaps and PAFs are in the order of bpnet_18joints.
+        (`model.0.0.weight`, `model.0.0.bias` and so on), plus `cpm.reduce.0`, which only this
+        network has. All convolutions have a bias; weights are (out, in, k, k), those of depthwise
+        convolutions (channels, 1, 3, 3). The input is RGB, pixel / 256 - 0.5; that of the
+        refinement stage is features, heatmaps, PAFs. Heatmaps and PAFs are in the order of
+        bpnet_18joints.json.
 
     Raises:
         BodyPoseNetError: openvino is not installed, a file is missing or damaged, or it contains
@@ -96,7 +97,7 @@ def _read_model(path: Path) -> openvino.Model:
         ) from error
     weights = path.with_suffix(".bin")
     try:
-        # Other files would go to other frontends of OpenVINO, which print to stderr.
+        # Checked first, because OpenVINO's frontends for other formats print to stderr.
         with path.open("rb") as file:
             root = next(ElementTree.iterparse(file, events=("start",)))[1].tag
         if root != "net":
@@ -127,35 +128,37 @@ class _UnexpectedGraphError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """The network's input, BGR 0 to 255, as scale * x + shift.
+    """The network's input, scale * x + shift, where x is BGR, 0 to 255.
 
     Args:
-        scale: By channel.
-        shift: By channel.
+        scale: Scale of each channel.
+        shift: Shift of each channel.
     """
 
     scale: _Array
     shift: _Array
 
     def affine(self, scale: _Array, shift: _Array) -> _Image:
+        """Return the image after an affine function of each channel."""
         return _Image(self.scale * scale, self.shift * scale + shift)
 
     @property
     def channels(self) -> int:
+        """Number of channels."""
         return len(self.shift)
 
 
 @dataclass(frozen=True, eq=False)
 class _Convolution:
-    """A convolution with everything up to its activation.
+    """A convolution with its bias and activation.
 
     Args:
-        source: What it is applied to.
-        weight: (out, in, k, k); (channels, 1, k, k) if depthwise.
+        source: Its input.
+        weight: (out, in, k, k), or (channels, 1, k, k) if depthwise.
         bias: (out,).
         geometry: Stride, dilation and padding.
-        depthwise: Whether each channel is convolved by itself.
-        activation: What follows.
+        depthwise: Whether it is depthwise.
+        activation: Activation after it.
     """
 
     source: _Value
@@ -166,24 +169,26 @@ class _Convolution:
     activation: _Activation = "linear"
 
     def affine(self, scale: _Array, shift: _Array) -> _Convolution:
+        """Fold an affine function of each channel of the output into weight and bias."""
         weight = self.weight * scale[:, None, None, None]
         return replace(self, weight=weight, bias=self.bias * scale + shift)
 
     @property
     def channels(self) -> int:
+        """Number of output channels."""
         return len(self.bias)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """Two activations added."""
+    """Sum of two activations."""
 
     terms: tuple[_Value, _Value]
 
 
 @dataclass(frozen=True, eq=False)
 class _Concatenation:
-    """Activations concatenated along the channels."""
+    """Concatenation of activations along the channels."""
 
     parts: tuple[_Value, ...]
 
@@ -235,7 +240,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 def _fold_constants(op: openvino.Node, inputs: list[_Array]) -> _Array:
     """Compute a node whose inputs are all constant, such as dequantized weights."""
     kind = op.get_type_name()
-    with np.errstate(all="ignore"):  # what is not finite is an error later
+    with np.errstate(all="ignore"):  # values that are not finite are an error later
         if kind in _ARITHMETIC:
             return _ARITHMETIC[kind](*inputs)
         if kind == "FakeQuantize":
@@ -248,9 +253,10 @@ def _fold_constants(op: openvino.Node, inputs: list[_Array]) -> _Array:
 
 
 def _fake_quantize(inputs: list[_Array], levels: int) -> _Array:
-    """FakeQuantize as OpenVINO's operation set specifies it, in float32 as OpenVINO computes it.
+    """Compute FakeQuantize as specified by OpenVINO's operation set.
 
-    In float64 a weight between two levels may be rounded to the other one.
+    It is computed in float32, as in OpenVINO: in float64, a weight halfway between two levels may
+    be rounded to the other one.
     """
     x, low, high, output_low, output_high = (values.astype(np.float32) for values in inputs)
     steps = np.rint((x - low) / (high - low) * (levels - 1))
@@ -261,7 +267,7 @@ def _fake_quantize(inputs: list[_Array], levels: int) -> _Array:
 
 
 def _apply(op: openvino.Node, inputs: list[_Value | _Array]) -> _Value | _Array:
-    """Apply a node to its inputs; one that only rounds or converts returns its input."""
+    """Apply a node to its inputs; nodes that only round or convert return their input."""
     constants = [value for value in inputs if isinstance(value, np.ndarray)]
     activations = [value for value in inputs if not isinstance(value, np.ndarray)]
     if not activations:
@@ -296,7 +302,7 @@ def _apply_to_one(op: openvino.Node, value: _Value, constants: list[_Array]) -> 
 
 
 def _keeps_range(low: _Array, high: _Array, output_low: _Array, output_high: _Array) -> bool:
-    """Whether a FakeQuantize of activations only rounds them."""
+    """Return whether a FakeQuantize of activations only rounds them."""
     tolerance = 1e-2 * np.max(high - low)  # float16 limits
     return np.allclose(low, output_low, 0, tolerance) and np.allclose(
         high, output_high, 0, tolerance
@@ -321,7 +327,7 @@ def _convolution(op: openvino.Node, source: _Value, weight: _Array) -> _Convolut
 
 
 def _scale_and_shift(op: openvino.Node, constant: _Array, channels: int) -> tuple[_Array, _Array]:
-    """Scale and shift of an arithmetic node with a constant, by channel."""
+    """Return the scale and shift of an arithmetic node with a constant, for each channel."""
     shape = (1,) * (4 - constant.ndim) + constant.shape
     if shape[0] != 1 or shape[2:] != (1, 1) or shape[1] not in (1, channels):
         raise _unexpected(op)
@@ -339,7 +345,7 @@ def _unexpected(op: openvino.Node) -> _UnexpectedGraphError:
 
 
 def _name_convolutions(outputs: list[_Value]) -> dict[str, _Convolution]:
-    """Name the convolutions by their place, walking from the outputs back to the image."""
+    """Name the convolutions by their position, from the outputs back to the image."""
     walk = _Walk()
     stage = "refinement_stages.0"
     refined = walk.heads(stage, outputs)
@@ -369,7 +375,7 @@ def _name_convolutions(outputs: list[_Value]) -> dict[str, _Convolution]:
 
 
 class _Walk:
-    """Convolutions named so far, on the way from the outputs of the network to its input."""
+    """The convolutions named so far, on the way from the outputs of the network to its input."""
 
     def __init__(self) -> None:
         self.named: dict[str, _Convolution] = {}
@@ -385,7 +391,20 @@ class _Walk:
         depthwise: bool = False,
         activation: _Activation = "relu",
     ) -> _Value:
-        """Name a convolution and return what it is applied to."""
+        """Name a convolution and return its input.
+
+        Args:
+            value: The convolution.
+            name: Its name in the published code.
+            kernel: Expected size of the kernel.
+            stride: Expected stride.
+            dilation: Expected dilation.
+            depthwise: Whether it must be depthwise.
+            activation: Expected activation.
+
+        Raises:
+            _UnexpectedGraphError: The value is not such a convolution.
+        """
         if (
             not isinstance(value, _Convolution)
             or value.weight.shape[2] != kernel
@@ -409,7 +428,7 @@ class _Walk:
         dilation: int = 1,
         activation: _Activation = "relu",
     ) -> _Value:
-        """Name a depthwise and a pointwise convolution; return what they are applied to."""
+        """Name a depthwise and a pointwise convolution; return their input."""
         value = self.take(value, f"{name}.{layers[1]}", activation=activation)
         return self.take(
             value, f"{name}.{layers[0]}", kernel=3, stride=stride, dilation=dilation,
@@ -417,7 +436,7 @@ class _Walk:
         )  # fmt: skip
 
     def heads(self, name: str, values: Iterable[_Value]) -> _Value:
-        """Name the two heads of a stage, found by their channels; return what both start from."""
+        """Name the two heads of a stage, found by their channels; return their common input."""
         starts = []
         for head, channels in (("pafs", _PAFS), ("heatmaps", _HEATMAPS)):
             last = [value for value in values if _is_map(value, channels)]
@@ -435,9 +454,9 @@ class _Walk:
         """Order the input channels of a convolution as features, heatmaps, PAFs.
 
         Args:
-            name: The convolution, applied to a concatenation.
-            parts: What is concatenated.
-            features: The part that is neither heatmaps nor PAFs.
+            name: Name of the convolution; its input is a concatenation.
+            parts: The concatenated activations.
+            features: The one that is neither heatmaps nor PAFs.
         """
         convolution = self.named[name]
         weights: dict[str, _Array] = {}
@@ -475,10 +494,10 @@ def _residual(value: _Value, name: str) -> tuple[_Value, _Value]:
 
 
 def _fold_input(convolution: _Convolution) -> _Convolution:
-    """Make the first convolution take RGB, pixel / 256 - 0.5, instead of BGR, 0 to 255.
+    """Adapt the first convolution to RGB, pixel / 256 - 0.5, instead of BGR, 0 to 255.
 
-    Zeros padded at the border stand for the pixel 128 then. The published IRs have the mean 128,
-    so their borders do not change.
+    The zeros padded at the border then stand for pixels of 128. The published IRs have the mean
+    128, so the output at the border does not change.
     """
     image = convolution.source
     assert isinstance(image, _Image)

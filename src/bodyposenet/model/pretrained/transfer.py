@@ -1,4 +1,4 @@
-"""Copy weights into a network, with the channels of its maps and its input as it has them."""
+"""Transfer of pretrained weights into a network with other joints, limbs or normalization."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from bodyposenet.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class WeightReport:
-    """The outcome of loading weights, by tensor name (`block_1a_conv_1.weight`).
+    """Result of loading weights, by tensor name (`block_1a_conv_1.weight`).
+
+    Tensors and channels that are not loaded keep their initial values.
 
     Args:
-        loaded: Copied.
-        missing: The network has them, the file does not: they keep their first values.
-        mismatched: Name -> shape in the file and in the network: they keep their first values.
-        unused: The file has them, the network does not.
-        new_maps: Joints and limbs that the file does not know: their channels keep their first
-            values.
-        notes: What was changed while reading.
+        loaded: Tensors that were copied.
+        missing: Tensors that the network has and the file lacks.
+        mismatched: Shapes in the file and in the network, of tensors whose shapes differ.
+        unused: Tensors that the file has and the network lacks.
+        new_maps: Joints and limbs that the file lacks.
+        notes: Changes made while reading.
     """
 
     loaded: tuple[str, ...]
@@ -39,15 +40,15 @@ class WeightReport:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """One line per kind that is not empty, for the log."""
+        """Return lines for the log, one per kind of tensors that is not empty."""
         mismatched = [
-            f"{name} ({'x'.join(map(str, theirs))} in the file, {'x'.join(map(str, ours))} here)"
-            for name, (theirs, ours) in self.mismatched.items()
+            f"{name} ({'x'.join(map(str, source))} in the file, {'x'.join(map(str, target))} here)"
+            for name, (source, target) in self.mismatched.items()
         ]
         kinds = {
             "missing in the file": self.missing,
             "of another shape": mismatched,
-            "unknown to the network": self.unused,
+            "not used by the network": self.unused,
         }
         lines = [f"{len(self.loaded)} tensors loaded", *self.notes]
         if self.new_maps:
@@ -60,49 +61,52 @@ class WeightReport:
 
 
 def copy_weights(weights: PretrainedWeights, network: BodyPoseNetwork, path: Path) -> WeightReport:
-    """Copy what matches by name and shape, the maps' channels by the names of joints and limbs.
+    """Copy the weights that match by name and shape.
+
+    Channels of the maps are matched by the names of joints and limbs, and the first convolution is
+    adapted to the network's normalization.
 
     Args:
-        weights: What a file holds.
-        network: Is changed.
+        weights: Weights of a file.
+        network: Network, modified in place.
         path: The file, for errors.
 
     Raises:
-        BodyPoseNetError: The first convolution cannot take the network's input.
+        BodyPoseNetError: The first convolution cannot be adapted to the network's normalization.
     """
-    ours = named_tensors(network)
-    theirs, new_maps = _with_our_maps(weights, network, ours)
-    theirs = _with_our_input(weights, network, theirs, path)
-    # A counter of training steps, which Keras does not keep and nothing reads.
-    names = [name for name in ours if not name.endswith(".num_batches_tracked")]
-    found = [name for name in names if name in theirs]
-    loaded = [name for name in found if ours[name].shape == theirs[name].shape]
+    target = named_tensors(network)
+    source, new_maps = _match_maps(weights, network, target)
+    source = _adapt_input(weights, network, source, path)
+    # Batch normalization's counter of training steps is unused, and Keras files lack it.
+    names = [name for name in target if not name.endswith(".num_batches_tracked")]
+    found = [name for name in names if name in source]
+    loaded = [name for name in found if target[name].shape == source[name].shape]
     for name in loaded:
-        ours[name].copy_(theirs[name])
+        target[name].copy_(source[name])
     return WeightReport(
         loaded=tuple(loaded),
-        missing=tuple(name for name in names if name not in theirs),
+        missing=tuple(name for name in names if name not in source),
         mismatched={
-            name: (tuple(theirs[name].shape), tuple(ours[name].shape))
+            name: (tuple(source[name].shape), tuple(target[name].shape))
             for name in found
             if name not in loaded
         },
-        unused=tuple(name for name in theirs if name not in ours),
+        unused=tuple(name for name in source if name not in target),
         new_maps=new_maps,
         notes=weights.notes,
     )
 
 
-def _with_our_input(
+def _adapt_input(
     weights: PretrainedWeights,
     network: BodyPoseNetwork,
     tensors: Mapping[str, Tensor],
     path: Path,
 ) -> dict[str, Tensor]:
-    """Make the first convolution take our input.
+    """Adapt the first convolution to the network's normalization.
 
     Raises:
-        BodyPoseNetError: It has no bias that could take over a constant.
+        BodyPoseNetError: It has no bias to fold the change of the offset into.
     """
     first = next(_first_convolutions(network.backbone, network))
     weight, bias = f"{first}.weight", f"{first}.bias"
@@ -110,51 +114,52 @@ def _with_our_input(
     if before is None or before == after or weight not in tensors:
         return dict(tensors)
     kernel = tensors[weight]
-    is_whole = kernel.ndim == 4 and kernel.shape[1] == 3
-    if not is_whole or bias not in tensors or tensors[bias].shape != kernel.shape[:1]:
+    is_rgb = kernel.ndim == 4 and kernel.shape[1] == 3
+    if not is_rgb or bias not in tensors or tensors[bias].shape != kernel.shape[:1]:
         raise BodyPoseNetError(
-            f"{path}: was trained with {before}, which is to be {after}",
+            f"{path}: trained with {before}, which cannot be changed to {after}, because the first "
+            "convolution has no bias, or not 3 input channels",
             "Use the normalization_params that the model was trained with.",
         )
     changed = change_normalization(tensors[weight], tensors[bias], before, after)
     return {**tensors, **dict(zip((weight, bias), changed, strict=True))}
 
 
-def _with_our_maps(
+def _match_maps(
     weights: PretrainedWeights, network: BodyPoseNetwork, fresh: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Bring the channels of the maps into our order, and name the joints and limbs that are new."""
+    """Reorder the channels of the maps as in the network; also return new joints and limbs."""
     tensors = dict(weights.tensors)
-    theirs, ours = weights.skeleton, network.skeleton
-    if theirs is None or (theirs.joints, theirs.limbs) == (ours.joints, ours.limbs):
+    source, target = weights.skeleton, network.skeleton
+    if source is None or (source.joints, source.limbs) == (target.joints, target.limbs):
         return tensors, ()
-    heatmaps = match_heatmaps(theirs, ours, keep_background=True)
-    pafs = match_pafs(theirs, ours)
+    heatmaps = match_heatmaps(source, target, keep_background=True)
+    pafs = match_pafs(source, target)
     for layer in network.outputs():
         channels = heatmaps if "heat" in layer else pafs
         for part in ("weight", "bias"):
             name = f"{layer}.{part}"
-            expected = theirs.heatmap_channels if "heat" in layer else theirs.paf_channels
+            expected = source.heatmap_channels if "heat" in layer else source.paf_channels
             if name in fresh and name in tensors and tensors[name].shape[:1] == (expected,):
                 tensors[name] = _take(tensors[name], channels, fresh[name])
-    inputs = heatmaps.followed_by(pafs, theirs.heatmap_channels)
+    inputs = heatmaps.followed_by(pafs, source.heatmap_channels)
     for stage in network.stage_list[1:]:
         for layer in _first_convolutions(stage, network):
             name = f"{layer}.weight"
             if name in tensors and tensors[name].ndim == 4:
-                tensors[name] = _take_inputs(tensors[name], inputs, theirs)
+                tensors[name] = _take_inputs(tensors[name], inputs, source)
     names = [
-        *ours.joints,
-        *(f"{ours.joints[start]} - {ours.joints[end]}" for start, end in ours.limbs),
+        *target.joints,
+        *(f"{target.joints[start]} - {target.joints[end]}" for start, end in target.limbs),
     ]
     known = [*heatmaps.known[:-1].tolist(), *pafs.known[::2].tolist()]
-    return tensors, tuple(name for name, there in zip(names, known, strict=True) if not there)
+    return tensors, tuple(name for name, is_known in zip(names, known, strict=True) if not is_known)
 
 
 def _first_convolutions(part: nn.Module, network: BodyPoseNetwork) -> Iterator[str]:
-    """The layers of the backbone or a stage that read what goes in there.
+    """Yield the names of the convolutions that read the input of the backbone or of a stage.
 
-    Of a stage without a trunk that are two, the first of either branch.
+    In a stage without a trunk, these are the first convolutions of both branches.
     """
     branches = [part]
     if isinstance(part, Stage) and not any(True for _ in part.trunk.children()):
@@ -164,20 +169,20 @@ def _first_convolutions(part: nn.Module, network: BodyPoseNetwork) -> Iterator[s
         yield next(name for name, layer in network.layers().items() if layer is first)
 
 
-def _take(theirs: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
-    """(C', ...) -> (C, ...): our output channels; new ones as they are in a fresh network."""
-    shape = (-1, *(1,) * (theirs.ndim - 1))
-    if theirs.shape[1:] != fresh.shape[1:]:
-        return theirs  # reported as mismatched
-    source, sign, known = (torch.from_numpy(values) for values in channels)
-    return torch.where(known.view(shape), theirs[source] * sign.view(shape), fresh)
+def _take(source: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
+    """Reorder output channels, (C', ...) to (C, ...); new channels are those of `fresh`."""
+    shape = (-1, *(1,) * (source.ndim - 1))
+    if source.shape[1:] != fresh.shape[1:]:
+        return source  # reported as mismatched
+    index, sign, known = (torch.from_numpy(values) for values in channels)
+    return torch.where(known.view(shape), source[index] * sign.view(shape), fresh)
 
 
-def _take_inputs(weight: Tensor, maps: ChannelMap, theirs: Skeleton) -> Tensor:
-    """(O, F + M', k, k) -> (O, F + M, k, k): behind the F features our maps; new ones weigh 0."""
-    features = weight.shape[1] - theirs.heatmap_channels - theirs.paf_channels
+def _take_inputs(weight: Tensor, maps: ChannelMap, source: Skeleton) -> Tensor:
+    """Reorder the maps after F features, (O, F + M', k, k) to (O, F + M, k, k); new ones are 0."""
+    features = weight.shape[1] - source.heatmap_channels - source.paf_channels
     if features < 0:
         return weight  # reported as mismatched
-    source, sign, known = (torch.from_numpy(values) for values in maps)
-    behind = weight[:, features:][:, source] * (sign * known).view(1, -1, 1, 1)
-    return torch.cat([weight[:, :features], behind], dim=1)
+    index, sign, known = (torch.from_numpy(values) for values in maps)
+    reordered = weight[:, features:][:, index] * (sign * known).view(1, -1, 1, 1)
+    return torch.cat([weight[:, :features], reordered], dim=1)

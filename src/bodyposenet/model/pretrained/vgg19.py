@@ -1,4 +1,4 @@
-"""ImageNet's VGG19 (Simonyan and Zisserman) as the front of vgg with mtype `pooling`."""
+"""ImageNet weights of VGG19 (Simonyan and Zisserman 2015) for vgg with mtype `pooling`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.specs.network import BackboneAttributes
 
 FEATURE_SCALE = 256.0
-"""The features of VGG19's front are divided by this: then they are around 1."""
+"""Divisor of VGG19's features, which brings them close to 1."""
 
 _FIRST = "conv1_1"
 
-# The convolutions of VGG19's front and the layers of the pooling backbone that they are.
+# Convolution of VGG19 -> layer of the pooling backbone.
 _LAYERS = {
     _FIRST: "block_1a_conv_1", "conv1_2": "block_1b_conv_1",
     "conv2_1": "block_2a_conv_1", "conv2_2": "block_2b_conv_1",
@@ -29,17 +29,17 @@ _MEAN_RGB = (123.68, 116.779, 103.939)
 
 
 def is_vgg19(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of a file are VGG19's, by their names."""
+    """Return whether tensors are those of VGG19, by their names."""
     return any(_standard(name).startswith(f"{_FIRST}.") for name in tensors)
 
 
 def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
-    """Convert VGG19's tensors to those of our pooling backbone.
+    """Convert VGG19's tensors to those of the pooling backbone.
 
     Args:
-        tensors: `conv1_1.weight` (out, in, 3, 3), `conv1_1.bias` (out,) ... of any float type, for
-            BGR pixels minus a mean; Keras' names, `block1_conv1.weight`, will do. Layers that ours
-            does not have stay as they are.
+        tensors: `conv1_1.weight` (out, in, 3, 3), `conv1_1.bias` (out,) and so on, of any float
+            type, for BGR pixels minus the ImageNet mean. Keras' names (`block1_conv1.weight`) are
+            accepted. Tensors of other layers keep their names.
     """
     renamed = {}
     for name, tensor in tensors.items():
@@ -47,8 +47,8 @@ def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
         renamed[f"{_LAYERS.get(layer, layer)}.{part}"] = tensor.float()
     weight = f"{_LAYERS[_FIRST]}.weight"
     if weight in renamed:
-        # ReLU and max pooling pass factors on: smaller first weights and biases give the same
-        # features, only smaller. VGG's are in the hundreds, where fresh layers would diverge.
+        # ReLU and max pooling commute with positive factors: dividing the first weights and all
+        # biases divides the features. VGG's are in the hundreds, where new layers would diverge.
         renamed[weight] = renamed[weight].flip(1) / FEATURE_SCALE
         for name in renamed:
             if name.endswith(".bias"):
@@ -61,5 +61,5 @@ def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
 
 
 def _standard(name: str) -> str:
-    """The name of a tensor as the paper's layers are called."""
+    """Return the name of a tensor with the layer names of the paper."""
     return re.sub(r"^block(\d)_conv(\d)", r"conv\1_\2", name)

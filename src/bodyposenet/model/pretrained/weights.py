@@ -1,4 +1,4 @@
-"""Weights of a file of any format, under our layer names."""
+"""Pretrained weights of a file of any format, by the layer names of `BodyPoseNetwork`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ class PretrainedWeights:
     """Weights to start a training from.
 
     Args:
-        tensors: `<layer>.<weight, bias, running_mean ...>` -> tensor.
-        backbone: The only kind of network that they fit; None if names and shapes decide.
-        normalization: The input that the first convolution is made for; None if it is unknown.
-        skeleton: What the maps are of; None if it is unknown.
-        spec: The network's architecture; None if the file holds weights only.
-        out_channels: Convolution -> output channels, for a file whose `spec` is known.
-        notes: What was changed while reading, for the log.
+        tensors: Tensors by the names of `checkpoint.named_tensors`.
+        backbone: The backbone that they require, or None if only names and shapes must match.
+        normalization: Normalization that the first convolution was trained with, or None if it is
+            unknown.
+        skeleton: Skeleton of the maps, or None if it is unknown.
+        spec: Architecture of the network, or None if the file holds weights only.
+        out_channels: Output channels of convolutions by layer name, if `spec` is known.
+        notes: Changes made while reading, for the log.
     """
 
     tensors: Mapping[str, Tensor]
@@ -39,18 +40,21 @@ class PretrainedWeights:
 def change_normalization(
     weight: Tensor, bias: Tensor, before: Normalization, after: Normalization
 ) -> tuple[Tensor, Tensor]:
-    """Make a first convolution give the same for differently normalized pixels.
+    """Adapt a first convolution to another normalization of the pixels, with the same output.
 
     With u = x / scale - offset of `after`, the old input is (scale / scale_before) u + (scale
-    offset / scale_before - offset_before): the factor goes into the weight, the constant into the
-    bias. At the image's border, where zeros are padded, these now stand for the pixel scale x
-    offset of `after`.
+    offset / scale_before - offset_before). The factor is folded into the weight and the constant
+    into the bias. Only at the border does the output change: the zeros padded there now stand for
+    pixels of the value scale x offset of `after`.
 
     Args:
         weight: (out, 3, k, k), input channels RGB.
         bias: (out,).
-        before: What the convolution was made for.
-        after: What it is to be made for.
+        before: Normalization that the convolution was trained with.
+        after: Normalization of the network's input.
+
+    Returns:
+        The new weight and bias.
     """
     scale, offset = torch.tensor(after.image_scale), torch.tensor(after.image_offset)
     scale_before = torch.tensor(before.image_scale)

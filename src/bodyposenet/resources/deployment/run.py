@@ -1,4 +1,4 @@
-"""Find the people in an image with the model beside this file, with ONNX Runtime and no PyTorch.
+"""Detect the people in an image with the model beside this file, by ONNX Runtime only.
 
     pip install bodyposenet
     python run.py photo.jpg annotated.png
@@ -27,7 +27,7 @@ PAD_VALUE = 128
 
 
 def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.uint8], Affine]:
-    """Fit an image into the middle of height x width pixels; also return the map used."""
+    """Fit an image into height x width pixels, centered; also return the transform."""
     rows, columns = image.shape[:2]
     factor = min(height / rows, width / columns)
     left, top = (width - round(columns * factor)) // 2, (height - round(rows * factor)) // 2
@@ -37,7 +37,7 @@ def fit(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArray[np.u
 
 
 def to_tensor(pixels: NDArray[np.uint8], signature: dict[str, Any]) -> NDArray[Any]:
-    """Return the input, (1, H, W, 3) or (1, 3, H, W), normalized unless the model does that."""
+    """Return the input, (N, H, W, 3) or (N, 3, H, W), normalized unless the model does that."""
     normalization = signature["normalization"]
     tensor = pixels[np.newaxis]
     if not normalization["inside_the_model"]:
@@ -50,7 +50,7 @@ def to_tensor(pixels: NDArray[np.uint8], signature: dict[str, Any]) -> NDArray[A
 
 def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArray[Any], ...]:
     """Return heatmaps and part affinity fields of the first image, in the model's layout."""
-    import onnxruntime  # after bodyposenet, which turns its telemetry off
+    import onnxruntime  # after bodyposenet, which disables its telemetry
 
     # INT8 on an x86 processor without VNNI needs a session option; see README.md.
     session = onnxruntime.InferenceSession(
@@ -64,7 +64,7 @@ def run_network(tensor: NDArray[Any], signature: dict[str, Any]) -> tuple[NDArra
 def find_poses(
     heatmaps: NDArray[Any], pafs: NDArray[Any], to_network: Affine, signature: dict[str, Any]
 ) -> Poses:
-    """Decode the people of one image, in its pixels."""
+    """Decode the poses of the people in an image, in its pixels."""
     if signature["layout"] == "NHWC":
         heatmaps, pafs = heatmaps.transpose(2, 0, 1), pafs.transpose(2, 0, 1)
     repeats = signature["pafs"]["repeats"]
@@ -75,15 +75,15 @@ def find_poses(
 
 
 def main() -> None:
-    """Print the people in an image as JSON, and draw them into a file."""
+    """Print the poses in an image as JSON, and draw them into a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("image")
-    parser.add_argument("annotated", nargs="?", help="file that receives the drawing")
+    parser.add_argument("annotated", nargs="?", help="output image with the poses drawn")
     arguments = parser.parse_args()
     signature = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
     pixels = cv2.imread(arguments.image)
     if pixels is None:
-        print(f"error: {arguments.image}: not found, or not an image", file=sys.stderr)
+        print(f"error: {arguments.image}: not found or not an image", file=sys.stderr)
         sys.exit(2)
     image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     fitted, to_network = fit(image, signature["input"]["height"], signature["input"]["width"])
