@@ -271,12 +271,12 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         (("-m", "model.onnx"), "model.onnx: already exported"),
         (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt"),
         (("--verify_images", "nothere"), "--verify_images nothere"),
-        (("-o", "kit/m.onnx", "--deployment_bundle", "kit"), "kit is, or is inside"),
+        (("-o", "kit/m.onnx", "--deployment_bundle", "kit"), "--deployment_bundle kit"),
         (
             ("--engine_file", "kit/e/m.engine", "--deployment_bundle", "kit"),
-            "kit/e is, or is inside",
+            "(kit/e)",
         ),
-        (("-r", "kit", "--deployment_bundle", "kit"), "kit is, or is inside"),
+        (("-r", "kit", "--deployment_bundle", "kit"), "--deployment_bundle kit"),
         (("--deployment_bundle", "photos"), "photos: exists already"),
         (("--deployment_bundle", "photos/a.png"), "photos/a.png is a file"),
         (
@@ -285,10 +285,10 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         ),
         (("--data_type", "int8"), "INT8 needs"),
         (("--data_type", "int8", "--cal_image_dir", "nothere"), "nothere"),
-        ((*INT8, "--batches", "2"), "photos: found 1 images, but 2 are needed"),
+        ((*INT8, "--batches", "2"), "found 1 images"),
         (
             (*INT8, "--cal_data_file", "photos/a.png"),
-            "a.png: not a tensorfile",
+            "a.png",
         ),
         ((*INT8, "--cal_cache_file", "photos/a.png"), "a.png: "),
         ((*INT8, "--nodes_to_exclude", "stage1/conv1", "-s"), "--strict_type_constraints"),

@@ -1,4 +1,4 @@
-"""MoveNet's network as ONNX: enlarged features of any size, ReLU6, names, INT8."""
+"""Export of the architecture movenet: upsampled features of any size, ReLU6, names, INT8."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = [(1, 8, 8), (2, 8, 24), (1, 72, 104), (3, 40, 96), (1, 64, 128), (1, 120
 
 @pytest.fixture(scope="module")
 def network() -> BodyPoseNetwork:
-    """Narrow, with statistics of some kind."""
+    """A narrow network with random statistics."""
     torch.manual_seed(0)
     attributes = BackboneAttributes(architecture="movenet", width=0.125)
     network = BodyPoseNetwork(ARM, ModelConfig(stages=2, backbone_attributes=attributes))
@@ -93,7 +93,7 @@ def signal_to_noise(expected: list[np.ndarray], found: list[np.ndarray]) -> floa
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_the_same_maps_at_any_size(network, content, engine):
+def test_maps_are_equal_at_any_size(network, content, engine):
     for size in SIZES:
         inputs = np.random.default_rng(0).uniform(-0.5, 0.5, (*size, 3)).astype(np.float32)
         check_near(run(content, inputs, engine), expected_maps(network, inputs), 1e-4)
@@ -106,7 +106,7 @@ def test_float16_is_close(network, content, photos, engine):
     check_near(run(half, photos, engine), expected_maps(network, photos), 0.03)
 
 
-def test_a_fixed_size_needs_no_arithmetic(network):
+def test_static_size_needs_no_shape_arithmetic(network):
     content = export_onnx(network, model_header(network), FIXED)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 72, 104, 3)).astype(np.uint8)
     expected = expected_maps(network, pixels.astype(np.float32) / 256 - 0.5)
@@ -116,7 +116,7 @@ def test_a_fixed_size_needs_no_arithmetic(network):
     assert not {"Shape", "Reshape"} & {node.op_type for node in graph.node}
 
 
-def test_names_are_unique_and_those_of_the_layers(network, content):
+def test_names_are_unique_layer_names(network, content):
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     names = [node.name for node in model.graph.node]
@@ -132,7 +132,7 @@ def test_names_are_unique_and_those_of_the_layers(network, content):
     } <= kinds  # fmt: skip
 
 
-def test_every_size_inside_is_told_in_cells(content):
+def test_dynamic_sizes_are_named_in_cells(content):
     graph = onnx.load_model_from_string(content).graph
     sizes = {
         side.dim_param
@@ -145,19 +145,19 @@ def test_every_size_inside_is_told_in_cells(content):
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_int8_is_near(network, int8_files, photos, engine):
+def test_int8_is_close(network, int8_files, photos, engine):
     """Noise of random weights; a trained network's maps are nearer."""
     onnx.checker.check_model(onnx.load_model_from_string(int8_files["cpu"]), full_check=True)
     found = run(int8_files["cpu"], photos, engine)
     assert signal_to_noise(expected_maps(network, photos), found) > 11
 
 
-def test_tensorrts_int8_is_near(network, int8_files, photos):
+def test_int8_for_tensorrt_is_close(network, int8_files, photos):
     found = run(int8_files["tensorrt"], photos)
     assert signal_to_noise(expected_maps(network, photos), found) > 6
 
 
-def test_what_int8_leaves_in_float(network, int8_files):
+def test_layers_kept_in_float(network, int8_files):
     outputs = set(network.outputs())
     stem = {
         "block_stem_conv", "block_0_dwconv", "block_0_project_conv", "block_1_expand_conv",

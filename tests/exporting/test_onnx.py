@@ -1,4 +1,4 @@
-"""A network as an ONNX file of every form: its tensors, its names, its maps."""
+"""ONNX files of all export options: tensors, names and maps."""
 
 import json
 from dataclasses import asdict
@@ -29,12 +29,12 @@ BOUND = OnnxExportOptions(
 
 
 @cache
-def network(form: OnnxExportOptions) -> BodyPoseNetwork:
-    """A narrow vgg, as its export takes the least time; with statistics of some kind."""
+def network(options: OnnxExportOptions) -> BodyPoseNetwork:
+    """A narrow vgg, which is exported fastest, with random statistics."""
     torch.manual_seed(0)
-    stages = 2 if form == PLAIN else 1
+    stages = 2 if options == PLAIN else 1
     spec = ModelConfig(stages=stages, use_self_attention=True, kernel_initializer="xavier")
-    scales = Normalization() if form == PLAIN else SCALES
+    scales = Normalization() if options == PLAIN else SCALES
     wide = BodyPoseNetwork(SKELETON, spec)
     out_channels = {name: 8 for name in wide.out_channels() if name not in wide.outputs()}
     narrow = BodyPoseNetwork(SKELETON, spec, scales, out_channels)
@@ -47,22 +47,22 @@ def network(form: OnnxExportOptions) -> BodyPoseNetwork:
 
 
 @cache
-def content(form: OnnxExportOptions) -> bytes:
-    return export_onnx(network(form), model_header(network(form)), form)
+def content(options: OnnxExportOptions) -> bytes:
+    return export_onnx(network(options), model_header(network(options)), options)
 
 
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
 
 
-def expected_maps(form: OnnxExportOptions, pixels: np.ndarray) -> list[np.ndarray]:
+def expected_maps(options: OnnxExportOptions, pixels: np.ndarray) -> list[np.ndarray]:
     with torch.inference_mode():
-        net = network(form)
+        net = network(options)
         maps = net(net.normalize(torch.from_numpy(pixels)))
     pafs, heatmaps = maps.pafs[-1].numpy(), maps.heatmaps[-1].numpy()
-    ratio = form.upsample_ratio
+    ratio = options.upsample_ratio
     found = [pafs.repeat(ratio, axis=2).repeat(ratio, axis=3), heatmaps]
-    return [each.transpose(0, 2, 3, 1) for each in found] if form.channels_last else found
+    return [each.transpose(0, 2, 3, 1) for each in found] if options.channels_last else found
 
 
 def run(model: bytes, inputs: np.ndarray) -> list[np.ndarray]:
@@ -78,27 +78,27 @@ def check_same(found: list[np.ndarray], expected: list[np.ndarray], error: float
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 96), (3, 24, 40), (2, 8, 8)])
-def test_a_plain_file_gives_the_networks_maps(shape):
+def test_plain_model_computes_the_maps_of_the_network(shape):
     pixels = images(*shape)
     inputs = (pixels / np.float32(256) - np.float32(0.5)).astype(np.float32)
     check_same(run(content(PLAIN), inputs), expected_maps(PLAIN, pixels), 1e-4)
 
 
-@pytest.mark.parametrize(("form", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
-def test_pixels_are_normalized_inside_and_pafs_enlarged(form, shape):
+@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
+def test_pixels_are_normalized_inside_and_pafs_upsampled(options, shape):
     pixels = images(*shape)
-    inputs = pixels if form.channels_last else pixels.transpose(0, 3, 1, 2)
-    found = run(content(form), inputs)
-    check_same(found, expected_maps(form, pixels), 1e-4)
-    ratio = form.upsample_ratio
-    rows, columns = (1, 2) if form.channels_last else (2, 3)
+    inputs = pixels if options.channels_last else pixels.transpose(0, 3, 1, 2)
+    found = run(content(options), inputs)
+    check_same(found, expected_maps(options, pixels), 1e-4)
+    ratio = options.upsample_ratio
+    rows, columns = (1, 2) if options.channels_last else (2, 3)
     cells = found[0].take(range(0, found[0].shape[rows], ratio), rows)
     cells = cells.take(range(0, found[0].shape[columns], ratio), columns)
     np.testing.assert_array_equal(found[0], cells.repeat(ratio, rows).repeat(ratio, columns))
 
 
 @pytest.mark.parametrize(
-    ("form", "tensors"),
+    ("options", "tensors"),
     [
         (
             PLAIN,
@@ -130,8 +130,8 @@ def test_pixels_are_normalized_inside_and_pafs_enlarged(form, shape):
     ids=["plain", "pixels", "bound"],
 )  # fmt: skip
 @pytest.mark.parametrize("convert", [bytes, to_float16], ids=["fp32", "fp16"])
-def test_the_tensors_are_those_of_the_form(form, tensors, convert):
-    model = onnx.load_model_from_string(convert(content(form)))
+def test_tensors_follow_from_the_options(options, tensors, convert):
+    model = onnx.load_model_from_string(convert(content(options)))
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     found = {
@@ -144,16 +144,18 @@ def test_the_tensors_are_those_of_the_form(form, tensors, convert):
     assert found == tensors
 
 
-@pytest.mark.parametrize("form", [PLAIN, PIXELS, BOUND], ids=["plain", "pixels", "bound"])
-def test_the_header_tells_the_form(form):
-    (entry,) = onnx.load_model_from_string(content(form)).metadata_props
+@pytest.mark.parametrize("options", [PLAIN, PIXELS, BOUND], ids=["plain", "pixels", "bound"])
+def test_header_has_the_options(options):
+    (entry,) = onnx.load_model_from_string(content(options)).metadata_props
     found = json.loads(entry.value)
     assert found["data_type"] == "fp32"
-    assert found["form"] == json.loads(json.dumps(asdict(form)))
-    assert {key: found[key] for key in model_header(network(form))} == model_header(network(form))
+    assert found["form"] == json.loads(json.dumps(asdict(options)))
+    assert {key: found[key] for key in model_header(network(options))} == model_header(
+        network(options)
+    )
 
 
-def test_nodes_and_weights_carry_the_layers_names():
+def test_nodes_and_weights_have_layer_names():
     graph = onnx.load_model_from_string(content(PLAIN)).graph
     layers = network(PLAIN).out_channels()
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -172,7 +174,7 @@ def test_nodes_and_weights_carry_the_layers_names():
     assert {"BatchNormalization", "Pad"} & {node.op_type for node in graph.node} == set()
 
 
-def test_every_size_inside_is_told_in_cells():
+def test_dynamic_sizes_are_named_in_cells():
     graph = onnx.load_model_from_string(content(PLAIN)).graph
     sizes = {
         side.dim_param
@@ -184,17 +186,17 @@ def test_every_size_inside_is_told_in_cells():
     assert sizes == {"batch"} | sides
 
 
-def test_the_same_network_gives_the_same_bytes():
+def test_export_is_deterministic():
     again = export_onnx(network(PIXELS), model_header(network(PIXELS)), PIXELS)
     assert again == content(PIXELS)
 
 
-@pytest.mark.parametrize(("form", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
-def test_float16_keeps_pixels_and_the_copies_of_pafs(form, shape):
+@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
+def test_float16_with_pixels_and_upsampled_pafs(options, shape):
     pixels = images(*shape)
-    inputs = pixels if form.channels_last else pixels.transpose(0, 3, 1, 2)
-    model = to_float16(content(form))
-    check_same(run(model, inputs), expected_maps(form, pixels), 0.02)
+    inputs = pixels if options.channels_last else pixels.transpose(0, 3, 1, 2)
+    model = to_float16(content(options))
+    check_same(run(model, inputs), expected_maps(options, pixels), 0.02)
     graph = onnx.load_model_from_string(model).graph
     types = {weight.name: weight.data_type for weight in graph.initializer}
     kept = {name for name, kind in types.items() if kind == TensorProto.FLOAT}

@@ -114,7 +114,7 @@ def _check_bundle(bundle: Path, others: list[Path], *, overwrite: bool) -> None:
     for other in others:
         if other.resolve().is_relative_to(bundle.resolve()):
             raise BodyPoseNetError(
-                f"{other} is inside the folder of the deployment bundle ({bundle}), which contains "
-                "its own copy of the model",
+                f"--deployment_bundle {bundle}: another output goes to this folder ({other}), but "
+                "a bundle has its own copy of the model",
                 "Give --deployment_bundle a folder that no other output uses.",
             )

@@ -1,4 +1,4 @@
-"""Models of ours as the start of a training, for the same skeleton and for another."""
+"""Files of this package as pretrained weights, for the same skeleton and for another."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pruned(tmp_path: Path) -> Path:
     return tmp_path / "m.tlt"
 
 
-def test_widths_come_along(pruned: Path):
+def test_out_channels_are_those_of_the_file(pruned: Path):
     network, report = build_pretrained(pruned, "key", ARM, Normalization())
     assert network.out_channels() == load_model(pruned, "key").out_channels()
     assert not report.new_maps
@@ -64,7 +64,7 @@ def test_widths_come_along(pruned: Path):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_another_skeleton_keeps_what_it_shares(pruned: Path):
+def test_shared_joints_of_another_skeleton_are_kept(pruned: Path):
     network, report = build_pretrained(pruned, "key", HAND, Normalization())
     assert report.new_maps == ("finger", "hand - finger")
     assert network.out_channels()["block_4f_conv_1"] == 24
@@ -80,7 +80,7 @@ def export(network: BodyPoseNetwork, path: Path, form: OnnxExportOptions = PLAIN
     return path
 
 
-def test_an_export_is_taken_apart_again(tmp_path: Path):
+def test_exported_model_is_restored(tmp_path: Path):
     """Batch normalization is folded in it, and biases that are 0 are left out."""
     network = random_network()
     path = export(network, tmp_path / "m.onnx", OnnxExportOptions(normalizes_input=True))
@@ -106,7 +106,7 @@ def test_other_onnx_files_are_errors(tmp_path: Path):
         build_pretrained(path, "", ARM, Normalization())
 
 
-def test_the_default_model_can_be_trained_on():
+def test_default_model_can_be_trained():
     body = load_skeleton("bpnet_18joints.json")
     network, report = build_pretrained(
         DEFAULT_MODEL_FOLDER / FLOAT16_FILE, "", body, Normalization()
@@ -118,7 +118,7 @@ def test_the_default_model_can_be_trained_on():
 
 
 @pytest.mark.parametrize("attributes", [{}, {"batch_norm": False}, {"mtype": "open_model_zoo"}])
-def test_the_default_model_into_another_variant_is_refused(attributes: dict):
+def test_default_model_is_refused_for_another_variant(attributes: dict):
     """Else its kernels would stand behind fresh batch normalization, without their biases."""
     backbone = BackboneAttributes(architecture="lightweight_openpose", **attributes)
     network = BodyPoseNetwork(
@@ -128,7 +128,7 @@ def test_the_default_model_into_another_variant_is_refused(attributes: dict):
         load_pretrained(network, DEFAULT_MODEL_FOLDER / FLOAT16_FILE)
 
 
-def test_a_vgg_export_whose_norms_are_folded_is_refused(tmp_path: Path):
+def test_exported_vgg_is_refused(tmp_path: Path):
     narrow = {"block_1a_conv_1": 8, "block_1b_conv_1": 8}
     path = export(
         BodyPoseNetwork(ARM, ModelConfig(stages=1), out_channels=narrow), tmp_path / "m.onnx"
@@ -137,12 +137,12 @@ def test_a_vgg_export_whose_norms_are_folded_is_refused(tmp_path: Path):
         build_pretrained(path)
 
 
-def test_without_a_skeleton_it_is_that_of_the_file(pruned: Path):
+def test_skeleton_defaults_to_that_of_the_file(pruned: Path):
     network, report = build_pretrained(pruned, "key")
     assert network.skeleton == load_model(pruned, "key").skeleton and not report.new_maps
 
 
-def test_norms_cannot_take_over_another_normalization(pruned: Path):
+def test_network_without_first_bias_cannot_change_its_normalization(pruned: Path):
     with pytest.raises(BodyPoseNetError, match="normalization_params") as error:
         build_pretrained(pruned, "key", ARM, Normalization((255.0,) * 3))
     assert "m.tlt" in str(error.value)

@@ -1,4 +1,4 @@
-"""Detect the people in an image with the model beside this file, by ONNX Runtime only.
+"""Detect people in an image with the model beside this file, with ONNX Runtime and no PyTorch.
 
     pip install bodyposenet
     python run.py photo.jpg annotated.png
