@@ -1,4 +1,4 @@
-"""Stick figures of four colored dots, and a stand-in engine that recognizes only upright ones."""
+"""Stick figures of four colored dots, and a fake engine that detects only upright ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEANING = (UPRIGHT + LYING) / np.sqrt(2)
 
 
 class UprightEngine:
-    """Stands for a network: gives perfect maps of the people whose feet are below their heads.
+    """Fake network: returns perfect maps of people whose feet are below their heads.
 
     Args:
         fixed_shape: The only height and width that it takes.

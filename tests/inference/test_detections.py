@@ -1,4 +1,4 @@
-"""detections.json: what is found replaces what the input says was found."""
+"""Tests of detections.json."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from bodyposenet.types import Poses
 NOBODY = Poses.empty(Skeleton("stick", ("head", "hand"), ((0, 1),)))
 
 
-def test_results_of_an_earlier_run_do_not_stay():
+def test_results_of_an_earlier_run_are_replaced():
     found = replace(NOBODY, track_ids=np.zeros(0, np.int64), inferred=np.zeros((0, 2), np.bool_))
     earlier = {**found.to_dict(), "viz_id": 3, "error": "lost"}
     entry = describe_image(Path("a.jpg"), NOBODY, {**earlier, "camera": "left"})

@@ -1,4 +1,4 @@
-"""The pipeline: order, batches, bounded memory, bad items, errors and early ends."""
+"""Tests of the pipeline: order, batches, bounded memory, bad items, errors, early ends."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ DOT = Skeleton("dot", ("dot",), ())
 
 
 class StubPredictor:
-    """Stands for a predictor: an image's one person stands at (its first pixel, its width)."""
+    """Fake predictor: an image's one person stands at (its first pixel, its width)."""
 
     def __init__(self):
         self.batches = []
@@ -58,7 +58,7 @@ def pipeline(predictor, read=lambda item: item, finish=None, skip=None, batch=1)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
-def test_results_come_in_order_however_long_each_takes(batch):
+def test_results_are_in_order_with_random_delays(batch):
     random = np.random.default_rng(0)
     delays = random.uniform(0, 0.01, (2, 40))
 
@@ -74,11 +74,11 @@ def test_results_come_in_order_however_long_each_takes(batch):
     assert found == [(index, index, index) for index in range(40)]
 
 
-def test_nothing_gives_nothing():
+def test_no_items_give_no_results():
     assert list(pipeline(StubPredictor()).run([])) == []
 
 
-def test_a_batch_holds_neighbors_of_one_shape():
+def test_a_batch_has_consecutive_items_of_one_shape():
     predictor = StubPredictor()
     widths = [6, 6, 6, 6, 6, 8, 8, 6, 8, 8, 8, 8]
     images = [image(index, width=width) for index, width in enumerate(widths)]
@@ -87,7 +87,7 @@ def test_a_batch_holds_neighbors_of_one_shape():
     assert predictor.batches == [3, 2, 2, 1, 3, 1]
 
 
-def test_bad_items_are_skipped_in_their_places(tmp_path):
+def test_bad_items_are_skipped_in_order(tmp_path):
     import cv2
 
     paths = [tmp_path / f"{index}.png" for index in range(6)]
@@ -112,7 +112,7 @@ def test_only_bad_items():
     assert found == [f"{item} is bad" for item in range(9)]
 
 
-def test_the_network_runs_in_the_callers_thread_and_the_rest_does_not():
+def test_only_the_network_runs_in_the_callers_thread():
     predictor, others = StubPredictor(), set()
 
     def read(item):
@@ -127,7 +127,7 @@ def test_the_network_runs_in_the_callers_thread_and_the_rest_does_not():
     assert threading.get_ident() not in others
 
 
-def test_memory_is_bounded_on_both_sides():
+def test_at_most_in_flight_items_are_in_memory():
     alive, most, lock = 0, 0, threading.Lock()
 
     def read(item):
@@ -166,7 +166,7 @@ def test_items_are_taken_a_few_ahead_only():
 
 
 @pytest.mark.parametrize(("batch", "in_flight"), [(1, 1), (1, 5), (3, 3), (3, 7)])
-def test_few_items_may_be_under_way_in_whole_batches(batch, in_flight):
+def test_in_flight_limits_the_items_and_batches_are_complete(batch, in_flight):
     taken, handed_out, most = 0, 0, 0
 
     def items():
@@ -188,7 +188,7 @@ def test_few_items_may_be_under_way_in_whole_batches(batch, in_flight):
 
 
 @pytest.mark.parametrize("part", ["read", "infer", "finish"])
-def test_other_errors_come_out(part):
+def test_other_errors_are_raised(part):
     def fail(*_):
         raise ZeroDivisionError(part)
 
@@ -204,7 +204,7 @@ def test_other_errors_come_out(part):
         list(line.run([image(1)] * 50))
 
 
-def test_an_error_of_the_network_or_of_writing_is_not_the_items():
+def test_errors_of_network_and_finish_do_not_skip_items():
     def full_disk(*_):
         raise BodyPoseNetError("the disk is full")
 
@@ -218,7 +218,7 @@ def test_an_error_of_the_network_or_of_writing_is_not_the_items():
 
 @pytest.mark.parametrize("good", [0, 1, 5, 60])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_an_error_of_the_items_comes_after_all_results_before_it(good, batch):
+def test_an_error_of_the_iterator_comes_after_earlier_results(good, batch):
     def items():
         yield from range(good)
         raise ConnectionError("the camera is gone")
@@ -237,7 +237,7 @@ def test_an_error_of_the_items_comes_after_all_results_before_it(good, batch):
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("part", ["read", "infer", "finish"])
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=["error", "stop"])
-def test_an_error_in_the_middle_comes_after_all_results_before_it(part, error, batch):
+def test_an_error_in_the_middle_comes_after_earlier_results(part, error, batch):
     predictor, bad = StubPredictor(), 21
     infer = predictor.infer
 
@@ -271,7 +271,7 @@ def test_an_error_in_the_middle_comes_after_all_results_before_it(part, error, b
     assert found == list(range(first_of_batch))
 
 
-def test_items_that_need_no_network_keep_their_places():
+def test_bypassed_items_keep_their_order():
     predictor = StubPredictor()
     line = Pipeline(
         predictor,
@@ -285,7 +285,7 @@ def test_items_that_need_no_network_keep_their_places():
     assert sum(predictor.batches) == 3
 
 
-def test_one_item_ahead_is_one():
+def test_in_flight_of_one():
     taken = []
 
     def items():
@@ -304,7 +304,7 @@ def test_one_item_ahead_is_one():
         assert taken[-1] == result
 
 
-def test_an_interrupt_ends_it_and_leaves_what_is_written(tmp_path):
+def test_an_interrupt_ends_the_run_and_keeps_written_files(tmp_path):
     predictor = StubPredictor()
     infer = predictor.infer
 
@@ -337,7 +337,7 @@ def _pipeline_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("pipeline")]
 
 
-def test_the_stopwatch_knows_every_part():
+def test_the_stopwatch_measures_each_step():
     line = pipeline(StubPredictor(), finish=lambda *_: time.sleep(0.001))
     list(line.run([image(1)] * 10))
     seconds = line.stopwatch.seconds

@@ -1,4 +1,4 @@
-"""The predictor: the affine maps of its modes, several scales, poses back in the image."""
+"""Tests of the predictor: modes of the aspect ratio, scales, flip test, limits."""
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ MODES = ("pad_image_input", "adjust_network_input", None)
 
 
 class BlobEngine:
-    """Stands for a network: finds one blob per color and renders perfect maps of the kite."""
+    """Fake network: finds one blob per color and renders perfect maps of the kite."""
 
     skeleton = KITE
     stride = STRIDE
@@ -27,25 +27,25 @@ class BlobEngine:
 
     def __init__(self, fixed_shape=None):
         self.fixed_shape = fixed_shape
-        self.inputs, self.asked = [], []
+        self.inputs, self.requested = [], []
 
     def infer(self, images, stage=None):
         assert not any(side % STRIDE for side in images.shape[1:3])
         self.inputs += [image.copy() for image in images]
-        self.asked.append(stage)
+        self.requested.append(stage)
         return [render(find_blobs(image), *image.shape[:2]) for image in images]
 
 
 def find_blobs(image):
     red, green, blue = np.moveaxis(image.astype(float), 2, 0)
-    strengths = (
+    values = (
         red - np.maximum(green, blue),
         green - np.maximum(red, blue),
         blue - np.maximum(red, green),
         np.minimum(red, green) - blue,
     )
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
-    weights = [np.clip(strength - 30, 0, None) for strength in strengths]
+    weights = [np.clip(value - 30, 0, None) for value in values]
     return np.array([[(w * columns).sum(), (w * rows).sum()] / w.sum() for w in weights])
 
 
@@ -53,7 +53,7 @@ def render(points, height, width):
     """Gaussian heatmaps and hard strips of unit vectors, on the centers of the cells."""
     rows, columns = np.mgrid[: -(-height // STRIDE), : -(-width // STRIDE)] * STRIDE + 3.5
     cells = np.stack([columns, rows], axis=-1)
-    heat = [np.exp(-((cells - p) ** 2).sum(-1) / (2 * 7**2)) for p in points]
+    gaussians = [np.exp(-((cells - p) ** 2).sum(-1) / (2 * 7**2)) for p in points]
     pafs = []
     for start, end in KITE.limbs:
         unit = (points[end] - points[start]) / np.linalg.norm(points[end] - points[start])
@@ -62,7 +62,7 @@ def render(points, height, width):
         length = np.linalg.norm(points[end] - points[start])
         strip = (across < STRIDE) & (along > -STRIDE) & (along < length + STRIDE)
         pafs += [strip * unit[0], strip * unit[1]]
-    heatmaps = np.stack([*heat, 1 - np.max(heat, axis=0)]).astype(np.float32)
+    heatmaps = np.stack([*gaussians, 1 - np.max(gaussians, axis=0)]).astype(np.float32)
     return Maps(heatmaps, np.stack(pafs).astype(np.float32), STRIDE)
 
 
@@ -84,7 +84,7 @@ def spec(**keys):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (161, 163), (90, 120), (1000, 700)])
-def test_poses_come_back_in_image_pixels(mode, size):
+def test_poses_are_in_image_pixels(mode, size):
     image, points = kite_image(*size)
     poses = Predictor(BlobEngine(), spec(keep_aspect_ratio_mode=mode))(image)
     assert len(poses) == 1
@@ -146,7 +146,7 @@ def test_null_stretches():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_image_of_the_network_size_is_not_touched(mode):
+def test_an_image_of_the_network_size_is_not_resized(mode):
     to_network, network = network_affine(160, 160, spec(keep_aspect_ratio_mode=mode))
     assert network == (160, 160)
     np.testing.assert_array_equal(to_network.matrix, np.eye(2, 3))
@@ -168,18 +168,18 @@ def test_an_image_too_narrow_to_adjust_is_an_error():
         Predictor(BlobEngine(), spec())(image)
 
 
-def test_the_stage_is_handed_on_and_must_exist(tmp_path):
+def test_the_stage_is_passed_on_and_must_exist(tmp_path):
     engine = BlobEngine()
     image, _ = kite_image(160, 160)
     Predictor(engine, spec(output_stage_to_use=1))(image)
-    assert engine.asked == [1]
+    assert engine.requested == [1]
     (tmp_path / "infer.yaml").write_text("input_shape: [160, 160]\noutput_stage_to_use: 3\n")
     with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:2: .*no stage 3, the model has 2"):
         Predictor(engine, InferenceSpec.load(tmp_path / "infer.yaml"))
 
 
 @pytest.mark.parametrize("key", ["heatmap_threshold", "paf_threshold"])
-def test_thresholds_are_honoured(key):
+def test_thresholds_are_applied(key):
     image, points = kite_image(160, 160)
     weak = render(points, 160, 160)
     engine = BlobEngine()
@@ -196,7 +196,7 @@ def test_upsampling_factors_are_vertical_and_horizontal(factors):
     assert (np.abs(poses.keypoints[0] - points) <= cell).all()
 
 
-def test_averaging_leaves_the_engines_maps_alone():
+def test_averaging_does_not_modify_the_engines_maps():
     engine = BlobEngine()
     given = [render(np.array([[20, 20], [60, 20], [60, 60], [20, 60.0]]), 160, 160)]
     before = given[0].heatmaps.copy()
@@ -225,7 +225,7 @@ def test_upsampling_has_no_effect_on_the_accurate_mode(tmp_path, caplog):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("multi_scale", [False, True])
 @pytest.mark.parametrize("width", [160, 163, 221])
-def test_the_maps_of_a_mirror_image_fit_those_of_the_image(mode, multi_scale, width):
+def test_the_flip_test_gives_the_same_poses(mode, multi_scale, width):
     image, points = kite_image(180, width)
     keys = {"keep_aspect_ratio_mode": mode, "multi_scale_inference": multi_scale}
     plain = Predictor(BlobEngine(), spec(scales=(1.0, 1.4), **keys))(image)
@@ -238,7 +238,7 @@ def test_the_maps_of_a_mirror_image_fit_those_of_the_image(mode, multi_scale, wi
         np.testing.assert_array_equal(first, second[:, ::-1])
 
 
-def test_a_fixed_shape_pads_and_says_so_once(caplog):
+def test_a_fixed_shape_pads_with_one_warning(caplog):
     image, points = kite_image(200, 300)
     engine = BlobEngine(fixed_shape=(96, 128))
     settings = spec(keep_aspect_ratio_mode=None, multi_scale_inference=True)
@@ -267,7 +267,7 @@ def test_a_batch_gives_the_poses_of_each_image():
 
 
 class CrowdPredictor(Predictor):
-    """Stands for a network and a decoder: people of given scores, in a given order."""
+    """Fake network and decoder: people with given scores in a given order."""
 
     scores = (0.3, 0.9, 0.5, 0.9)
 
@@ -295,7 +295,7 @@ def test_limits_keep_the_best(crowd):
     assert crowd(score_threshold=0.4, max_people=2) == pytest.approx([0.9, 0.9])
 
 
-def test_limits_of_one_call_go_before_those_of_the_predictor(crowd):
+def test_limits_of_a_call_override_those_of_the_predictor(crowd):
     call = {"max_people": 4}
     assert len(crowd(max_people=1, call=call)) == 4
     assert len(crowd(max_people=1, score_threshold=0.4, call=call)) == 3

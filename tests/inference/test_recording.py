@@ -1,4 +1,4 @@
-"""The window that shows a video while it is recorded."""
+"""Tests of the preview window."""
 
 import cv2
 import numpy as np

@@ -30,8 +30,8 @@ ODD = Skeleton(
 """Arms in opposite directions, hips joined across, one-sided limbs and a one-sided joint."""
 
 
-def see(skeleton: Skeleton, points: np.ndarray, size: tuple[int, int]) -> Maps:
-    """What a perfect network sees of one person: points on the cells, constant fields."""
+def render(skeleton: Skeleton, points: np.ndarray, size: tuple[int, int]) -> Maps:
+    """Perfect maps of one person: points on the cells, constant fields."""
     heatmaps = np.zeros((skeleton.heatmap_channels, *size), np.float32)
     for joint, (x, y) in enumerate(points):
         heatmaps[joint, y, x] = 1
@@ -43,36 +43,39 @@ def see(skeleton: Skeleton, points: np.ndarray, size: tuple[int, int]) -> Maps:
 
 
 @pytest.mark.parametrize("name", ["bpnet_18joints.json", "coco_17joints.json"])
-def test_a_perfect_network_sees_the_same_in_the_mirror(name):
+def test_perfect_maps_equal_those_of_the_mirror_image(name):
     skeleton = load_skeleton(name)
     height, width = 12, 17
     points = np.random.default_rng(1).integers(0, 12, (len(skeleton.joints), 2))
     mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
-    plain = see(skeleton, points, (height, width))
-    seen = see(skeleton, mirrored[list(skeleton.mirrored)], (height, width))
-    mean = FlipTest(skeleton).average(plain, seen)
+    plain = render(skeleton, points, (height, width))
+    mirrored_maps = render(skeleton, mirrored[list(skeleton.mirrored)], (height, width))
+    mean = FlipTest(skeleton).average(plain, mirrored_maps)
     np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
     np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
 
 
-def test_reversed_limbs_are_turned_round_and_one_sided_ones_stay():
+def test_reversed_limbs_change_signs_and_one_sided_ones_stay():
     height, width = 9, 11
     points = np.array([[5, 1], [2, 4], [9, 3], [3, 7], [8, 6], [1, 8]])
     mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
-    plain = see(ODD, points, (height, width))
-    seen = see(ODD, mirrored[list(ODD.mirrored)], (height, width))
-    for nonsense in (seen.heatmaps[5], seen.pafs[6:]):  # no partners: must not be looked at
+    plain = render(ODD, points, (height, width))
+    mirrored_maps = render(ODD, mirrored[list(ODD.mirrored)], (height, width))
+    for nonsense in (
+        mirrored_maps.heatmaps[5],
+        mirrored_maps.pafs[6:],
+    ):  # no partners: must not be looked at
         nonsense[:] = 99
-    mean = FlipTest(ODD).average(plain, seen)
+    mean = FlipTest(ODD).average(plain, mirrored_maps)
     np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
     np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
 
 
-def test_both_images_count_the_same():
+def test_both_images_have_equal_weight():
     shape = (4, 6)
     plain = Maps(np.zeros((7, *shape), np.float32), np.zeros((12, *shape), np.float32))
-    seen = Maps(np.ones((7, *shape), np.float32), np.ones((12, *shape), np.float32))
-    mean = FlipTest(ODD).average(plain, seen)
+    mirrored_maps = Maps(np.ones((7, *shape), np.float32), np.ones((12, *shape), np.float32))
+    mean = FlipTest(ODD).average(plain, mirrored_maps)
     assert mean.heatmaps.mean(axis=(1, 2)).tolist() == [0.5] * 5 + [0, 0.5]
     # Arms turn round and mirror: x stays, y turns; hips likewise; the others stay zero.
     assert mean.pafs.mean(axis=(1, 2)).tolist() == [0.5, -0.5] * 3 + [0] * 6
@@ -118,7 +121,7 @@ def make_poses(*people, scores=None, **fields):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", [LYING, LYING_THE_OTHER_WAY])
-def test_people_who_lie_are_found_only_with_the_option(size, mode, shape):
+def test_lying_people_are_found_only_with_the_rotation_test(size, mode, shape):
     points = place_person(shape, size, (0.4, 0.45))
     image = draw_people(*size, [points])
     keys = {"keep_aspect_ratio_mode": mode}
@@ -131,7 +134,7 @@ def test_people_who_lie_are_found_only_with_the_option(size, mode, shape):
 @pytest.mark.parametrize(
     "keys", [{"flip_test": True}, {"multi_scale_inference": True, "scales": (1.0, 1.5)}]
 )
-def test_other_options_go_with_it(size, mode, keys):
+def test_the_rotation_test_with_other_options(size, mode, keys):
     people = [place_person(UPRIGHT, size, (0.25, 0.5)), place_person(LYING, size, (0.7, 0.4))]
     image = draw_people(*size, people)
     poses = Predictor(UprightEngine(), spec(keep_aspect_ratio_mode=mode, **keys))(image)
@@ -144,7 +147,7 @@ def test_the_network_runs_three_times_at_the_shapes_of_the_turned_images():
     assert engine.shapes == [(1, 240, 480, 3), (1, 480, 240, 3), (1, 480, 240, 3)]
 
 
-def test_a_fixed_shape():
+def test_the_rotation_test_with_a_fixed_shape():
     people = [
         place_person(UPRIGHT, (201, 303), (0.25, 0.5)),
         place_person(LYING, (201, 303), (0.7, 0.4)),
@@ -179,13 +182,13 @@ def test_nobody_is_found_in_an_empty_image():
     assert poses.keypoints.shape == (0, 4, 2)
 
 
-def test_people_on_their_heads_stay_unfound():
+def test_people_upside_down_are_not_found():
     image = draw_people(240, 240, [place_person(UPSIDE_DOWN, (240, 240))])
     assert len(Predictor(UprightEngine(), spec())(image)) == 0
 
 
 @pytest.mark.parametrize("shape", [UPRIGHT, LYING])
-def test_neighbors_both_survive(shape):
+def test_neighbors_are_both_kept(shape):
     aside = (0.2, 0) if shape is UPRIGHT else (0, 0.2)
     first = place_person(shape, (300, 300), (0.4, 0.4))
     people = [first, first + 300 * np.array(aside)]
@@ -194,7 +197,7 @@ def test_neighbors_both_survive(shape):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("keys", [{}, {"flip_test": True}, {"mode": "tao"}])
-def test_who_is_found_in_two_orientations_appears_once(size, keys):
+def test_a_person_found_in_two_orientations_appears_once(size, keys):
     leaning = place_person(LEANING, size)
     image = draw_people(*size, [leaning])
     settings = spec(input_shape=(320, 320), **keys)
@@ -206,7 +209,7 @@ def test_who_is_found_in_two_orientations_appears_once(size, keys):
     assert_found(predictor.find_poses(inputs, maps), [leaning], 2.5)
 
 
-def test_maps_are_those_of_the_image_as_it_is():
+def test_maps_are_not_rotated():
     image = draw_people(201, 303, [place_person(UPRIGHT, (201, 303))])
     (plain, to_plain), (maps, to_network) = (
         Predictor(UprightEngine(), spec(rotation_test=on)).maps(image) for on in (False, True)
@@ -243,7 +246,7 @@ def test_people_of_one_orientation_do_not_suppress_each_other():
     assert merged.scores.tolist() == [pytest.approx(0.9), pytest.approx(0.5)]
 
 
-def test_people_who_share_a_place_but_not_their_joints_are_two():
+def test_people_at_the_same_place_with_different_joints_are_kept():
     points = place_person(UPRIGHT, (300, 300))
     across = place_person(LYING, (300, 300))
     assert len(merge_rotations([make_poses(points), make_poses(across)])) == 2

@@ -1,4 +1,4 @@
-"""One open model, many callers: threads get their own poses, and a fork never hangs."""
+"""Tests of one model shared by threads, of pickling, and of forked processes."""
 
 import os
 import pickle
@@ -32,7 +32,7 @@ ROUNDS = 6
 
 @pytest.fixture(scope="module")
 def photos(drawn_dataset) -> list[np.ndarray]:
-    """Those that the network of `exported` knows by heart; each has other people."""
+    """Images that the network of `exported` was trained on."""
     files = sorted((drawn_dataset.folder / "test").rglob("*.jpg"))
     assert len(files) == 6
     return [read_image(file) for file in files]
@@ -61,12 +61,12 @@ def run_at_once(work, threads: int = THREADS) -> list:
 
 
 def values(poses) -> list[bytes]:
-    """Everything that was found, bit by bit."""
+    """Return all results as bytes."""
     return [poses.keypoints.tobytes(), poses.keypoint_scores.tobytes(), poses.scores.tobytes()]
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "onnx", "openvino"])
-def test_eight_threads_get_what_one_would_bit_by_bit(engine, exported, photos):
+def test_results_of_eight_threads_are_bit_identical(engine, exported, photos):
     file = exported / ("model.tlt" if engine == "pytorch" else "model.onnx")
     model = bodyposenet.load(file, "key", engine, input_shape=(64, 64), threads=2)
     images = [np.roll(photos[number % 6], number, axis=1) for number in range(200)]
@@ -84,7 +84,7 @@ def test_eight_threads_get_what_one_would_bit_by_bit(engine, exported, photos):
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_no_more_threads_than_that_run_the_network(concurrency):
+def test_concurrency_limits_the_threads_in_the_network(concurrency):
     inside, most, lock = 0, 0, Lock()
 
     class SlowEngine:
@@ -124,9 +124,7 @@ def test_no_more_threads_than_that_run_the_network(concurrency):
         ({"threads": 1, "concurrency": 3}, 16, 3),
     ],
 )
-def test_threads_of_the_network_decide_on_the_concurrency(
-    exported, monkeypatch, options, cores, expected
-):
+def test_default_concurrency_depends_on_threads(exported, monkeypatch, options, cores, expected):
     monkeypatch.setattr("bodyposenet.inference.models.usable_cores", lambda: cores)
     model = bodyposenet.load(exported / "model.onnx", **options)
     assert model._open()._slots._initial_value == expected
@@ -153,7 +151,7 @@ def test_threads_that_share_a_model_get_the_poses_of_their_own_images(
             assert own == alone[index]
 
 
-def test_a_number_of_threads_is_that_of_one_model_only(small_model):
+def test_threads_applies_to_one_model_only(small_model):
     """PyTorch's own number, of the process, is for the user's code."""
     torch.set_num_threads(2)
     seen = []
@@ -170,9 +168,7 @@ def number_in_new_thread() -> int:
 
 
 @pytest.mark.parametrize("has_openmp", [True, False])
-def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(
-    small_model, monkeypatch, has_openmp
-):
+def test_threads_does_not_affect_threads_started_during_a_run(small_model, monkeypatch, has_openmp):
     if not has_openmp:
         monkeypatch.setattr(pytorch, "_openmp_setter", lambda: None)
     torch.set_num_threads(2)
@@ -199,7 +195,7 @@ def test_a_number_of_threads_does_not_reach_threads_that_start_during_a_run(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="OpenMP is not found")
-def test_engines_that_come_and_go_leave_the_number_of_the_process(small_model):
+def test_engines_do_not_change_the_threads_of_the_process(small_model):
     torch.set_num_threads(2)
     images = np.zeros((1, 16, 16, 3), np.uint8)
 
@@ -282,7 +278,7 @@ for opens, threads in ((False, None), (True, 2), (True, 1)):
 
 
 def run_forked(*arguments: object) -> list[str]:
-    """What the forked processes print; a hang is an error."""
+    """Return what the forked processes print; a hang is an error."""
     command = [sys.executable, "-c", FORKED, *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=120
@@ -293,7 +289,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 
 @needs_fork
-def test_pytorch_after_a_fork_is_an_error_at_once_or_runs_on_one_thread(small_model):
+def test_pytorch_after_a_fork_raises_or_runs_on_one_thread(small_model):
     shared, opened, single = run_forked(small_model, "pytorch", 2)
     assert "refused" in shared
     assert "threads=1" in shared
@@ -311,7 +307,7 @@ def test_onnx_runtime_after_a_fork_is_opened_again():
 
 
 @needs_fork
-def test_openvino_after_a_fork_is_an_error_at_once():
+def test_openvino_after_a_fork_raises():
     for line in run_forked("", "openvino", 2):
         assert "refused" in line
         assert "spawn" in line
@@ -373,7 +369,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_spawned_process_opens_the_model_that_it_is_given(tmp_path):
+def test_a_model_is_passed_to_a_spawned_process(tmp_path):
     (tmp_path / "main.py").write_text(SPAWNED)
     run = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")],
@@ -403,7 +399,7 @@ os.wait()
 
 
 @needs_fork
-def test_pytorch_that_others_have_run_before_a_fork_is_an_error_too(small_model):
+def test_pytorch_used_outside_an_engine_before_a_fork_is_an_error(small_model):
     command = [sys.executable, "-c", FORKED_BY_OTHERS, str(small_model)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert run.stdout.split() == ["refused", "opened"]

@@ -1,4 +1,4 @@
-"""Prediction on videos: order, stride, tracking, live sources, errors, and what is left behind."""
+"""Tests of prediction on videos: order, stride, tracking, live sources, errors, cleanup."""
 
 import gc
 import re
@@ -29,7 +29,7 @@ FPS = 20
 
 
 class Walkers:
-    """Stands for a predictor: two people walk on with the red of the frame."""
+    """Fake predictor: two people whose position depends on the red value of the frame."""
 
     engine = SimpleNamespace(skeleton=SKELETON)
     spec = InferenceSpec()
@@ -62,7 +62,7 @@ def people_at(index: float) -> np.ndarray:
 
 
 class Film:
-    """Stands for a video file of `frames` frames; counts those that were read."""
+    """Fake video file with `frames` frames; counts those that were read."""
 
     name, fps, total, is_live, dropped = "film", FPS, None, False, 0
 
@@ -94,7 +94,7 @@ def test_frames_and_their_poses_come_in_order():
     assert film.closed
 
 
-def test_a_batch_finds_the_same():
+def test_batches_give_the_same_frames():
     predictor = Walkers()
     frames = [frame.index for frame, _ in VideoPredictor(predictor, Film(30), batch=4)]
     assert frames == list(range(30))
@@ -102,7 +102,7 @@ def test_a_batch_finds_the_same():
 
 
 @pytest.mark.parametrize("stride", [2, 3])
-def test_frames_between_keep_the_poses_or_move_on(stride):
+def test_frames_between_keep_or_predict_the_poses(stride):
     predictor = Walkers()
     for result in VideoPredictor(predictor, Film(31), stride=stride).results():
         index = result.frame.index
@@ -137,7 +137,7 @@ def test_a_few_frames_are_read_ahead():
 
 
 @pytest.mark.parametrize("error", [ConnectionError("gone"), KeyboardInterrupt()], ids=repr)
-def test_an_error_in_the_middle_loses_no_frame_before_it(error):
+def test_an_error_in_the_middle_comes_after_earlier_frames(error):
     for stream in (
         VideoPredictor(Walkers(fails_at=17, error=error), Film(40)),
         VideoPredictor(Walkers(), Film(17, error=error)),
@@ -161,7 +161,7 @@ def test_a_frame_that_cannot_be_prepared_is_named():
 
 
 class Camera:
-    """Stands for OpenCV's capture: after the first frame, 99 more as soon as `go` is set."""
+    """Fake of OpenCV's capture: after the first frame, 99 more as soon as `go` is set."""
 
     def __init__(self):
         self.at, self.go, self.released = -1, Event(), False
@@ -179,7 +179,7 @@ class Camera:
         self.released = True
 
 
-def test_a_live_source_is_never_late_and_counts_what_it_drops():
+def test_a_live_source_returns_the_latest_frame_and_counts_dropped_ones():
     capture = Camera()
     stream = VideoPredictor(Walkers(), Video(capture, "webcam 0", FPS, is_live=True), track=True)
     frame, _ = next(stream)
@@ -205,7 +205,7 @@ def test_leaving_early_releases_the_source(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["none.mp4", Path("none.mp4"), 97, "97", 1.5, True, b"a.mp4"])
-def test_what_is_no_source_is_an_error(source, tmp_path, monkeypatch):
+def test_invalid_sources(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BodyPoseNetError) as caught:
         open_source(source)
@@ -227,7 +227,7 @@ def test_a_wrong_option_is_an_error_and_releases_the_source(name, value):
     assert film.closed
 
 
-def test_a_stride_may_be_a_number_of_numpy():
+def test_a_numpy_stride():
     predictor = Walkers()
     assert len(list(VideoPredictor(predictor, Film(7), stride=np.int64(3)))) == 7
     assert predictor.batches == [[0], [3], [6]]
@@ -244,7 +244,7 @@ def movie(tmp_path) -> Path:
 
 @pytest.fixture
 def no_collector():
-    """Nothing is collected but by its reference count."""
+    """Disable the garbage collector, except for reference counts."""
     gc.collect()
     gc.disable()
     yield
@@ -252,7 +252,7 @@ def no_collector():
 
 
 def wait_until(is_done) -> bool:
-    """Whether it is done within some seconds."""
+    """Wait up to five seconds for a condition."""
     until = time.monotonic() + 5
     while not (done := is_done()) and time.monotonic() < until:
         time.sleep(0.005)
@@ -265,12 +265,12 @@ def own_threads() -> set[str]:
 
 
 def open_files(path: Path) -> int:
-    """How often this process has a file open; 0 where /proc does not tell."""
+    """Count how often this process has a file open; 0 without /proc."""
     return sum(file.resolve() == path for file in Path("/proc/self").glob("fd/*"))
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"smooth": True}])
-def test_a_loop_that_is_left_early_leaves_nothing(movie, no_collector, options):
+def test_leaving_a_loop_early_releases_everything(movie, no_collector, options):
     model = PoseEstimator(Walkers())
     for frame, _ in model.video(movie, **options):
         if frame.index == 3:
@@ -290,7 +290,7 @@ def test_a_loop_that_is_left_early_leaves_nothing(movie, no_collector, options):
     assert not open_files(movie)
 
 
-def test_at_the_end_nothing_is_left_while_the_iterator_lives(movie, no_collector):
+def test_the_end_releases_everything_while_the_iterator_lives(movie, no_collector):
     stream = VideoPredictor(Walkers(), open_source(movie))
     assert len(list(stream)) == 40
     assert wait_until(lambda: not own_threads())
@@ -298,7 +298,7 @@ def test_at_the_end_nothing_is_left_while_the_iterator_lives(movie, no_collector
     assert next(stream, None) is None
 
 
-def test_videos_that_nobody_iterates_over_leave_nothing(movie, no_collector):
+def test_videos_without_iteration_release_everything(movie, no_collector):
     streams = [VideoPredictor(Walkers(), open_source(movie)) for _ in range(3)]
     assert not own_threads()
     del streams
@@ -332,7 +332,7 @@ def test_any_thread_may_close_a_video(is_live):
     assert list(stream) == []
 
 
-def test_closing_while_the_network_runs_keeps_no_source_open(movie):
+def test_closing_while_the_network_runs_releases_the_source(movie):
     """The loop is never continued, so nobody else would release the source."""
     inside, go_on = Event(), Event()
 
@@ -363,7 +363,7 @@ def test_threads_may_share_a_video(movie):
     assert sorted(index for indices in seen for index in indices) == list(range(40))
 
 
-def test_an_estimator_goes_through_a_video(tmp_path):
+def test_the_video_method_of_the_estimator(tmp_path):
     with Mp4Writer(tmp_path / "a.mp4", FPS) as movie:
         for index in range(12):
             movie.write(np.full((96, 128, 3), index, np.uint8), index / FPS)
@@ -384,7 +384,7 @@ def test_an_estimator_goes_through_a_video(tmp_path):
         assert len(poses) == 1
 
 
-def test_frames_have_the_colors_of_the_model(tmp_path):
+def test_frames_have_the_channel_order_of_the_model(tmp_path):
     with Mp4Writer(tmp_path / "a.mp4", FPS) as movie:
         movie.write(np.full((96, 128, 3), (200, 100, 20), np.uint8), 0)
     seen = {}
@@ -410,7 +410,7 @@ def test_the_examples_of_the_video_page_run(tmp_path, monkeypatch, capsys):
     names: dict = {}
     for example in examples:
         exec(compile(example, "docs/video.md", "exec"), names)
-    told = capsys.readouterr().out
-    assert "11 0.55 [1 2]" in told
-    assert "0 frames were dropped" in told
+    output = capsys.readouterr().out
+    assert "11 0.55 [1 2]" in output
+    assert "0 frames were dropped" in output
     assert camera.closed

@@ -120,8 +120,8 @@ def decode(maps: Maps, skeleton: Skeleton, options: DecodingOptions | None = Non
 def warm_up(mode: Mode) -> None:
     """Compile a decoder, or load it from the cache, ahead of its first use."""
     skeleton = Skeleton("forearm", ("elbow", "wrist"), ((0, 1),))
-    nobody = Maps(np.zeros((3, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32))
-    decode(nobody, skeleton, DecodingOptions(mode))
+    maps = Maps(np.zeros((3, 4, 4), np.float32), np.zeros((2, 4, 4), np.float32))
+    decode(maps, skeleton, DecodingOptions(mode))
 
 
 def warm_up_in_background(mode: Mode) -> None:

@@ -62,6 +62,7 @@ class _CompilationNotice(Listener):
         self._logged = False
 
     def on_start(self, event: Event) -> None:
+        """Log the first compilation of a kernel of this package."""
         dispatcher = (event.data or {})["dispatcher"]
         ours = dispatcher.py_func.__module__.startswith("bodyposenet.")
         if ours and not self._logged:
@@ -69,7 +70,7 @@ class _CompilationNotice(Listener):
             logger.info("compiling the decoder for the first time: this takes a few seconds")
 
     def on_end(self, event: Event) -> None:
-        pass
+        """Ignore the end of a compilation."""
 
 
 # The event is triggered by compilation only, not by loading from the cache.

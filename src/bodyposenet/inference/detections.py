@@ -215,6 +215,7 @@ class DetectionJob:
         threshold = predictor.spec.display_score_threshold
 
         def finish(item: ImageItem, pixels: NDArray[np.uint8], poses: Poses) -> dict[str, Any]:
+            """Draw the poses and create the entry."""
             entry = describe_image(item.image.name, poses, item.image.fields)
             if self.drawings is None:
                 return entry

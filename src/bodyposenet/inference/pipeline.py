@@ -47,6 +47,7 @@ class _Ready(Generic[Item]):
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the inputs."""
         return [network_input.pixels.shape for network_input in self.inputs]
 
 
@@ -200,8 +201,8 @@ class Pipeline(Generic[Item, Result]):
         self, ahead: deque[Future[_Prepared[Item, Result]]]
     ) -> list[_Prepared[Item, Result]]:
         """Take the next items with inputs of the same shape, and bypassed items between them."""
-        batch, room, shapes = [], self._batch, None
-        while ahead and room:
+        batch, free, shapes = [], self._batch, None
+        while ahead and free:
             with self.stopwatch.time("waiting"):
                 error = ahead[0].exception()
             if error is not None and batch:
@@ -211,7 +212,7 @@ class Pipeline(Generic[Item, Result]):
                 if shapes not in (None, one.shapes):
                     break
                 shapes = one.shapes
-                room -= 1
+                free -= 1
             batch.append(one)
             ahead.popleft()
         return batch

@@ -1,4 +1,4 @@
-"""Devices: names, what is there, and the default model's file for each."""
+"""Tests of devices: names, availability, and the default model's file for each."""
 
 import onnxruntime
 import pytest
@@ -44,7 +44,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Makes this a machine with so many GPUs."""
+    """Function that simulates a machine with a number of GPUs."""
 
     def make(gpus: int, raises: bool = True) -> Machine:
         made = Machine(gpus, raises)
@@ -112,7 +112,7 @@ def test_one_of_several_gpus(machine):
     assert "cpu, cuda:0, cuda:1" in caught.value.remedy
 
 
-def test_a_build_for_cpus_tells_what_to_install():
+def test_the_error_of_a_cpu_build_names_the_package_to_install():
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("this is a build for GPUs")
     onnx.cuda_problem.cache_clear()
@@ -122,7 +122,7 @@ def test_a_build_for_cpus_tells_what_to_install():
 
 @pytest.mark.parametrize("device", ["cuda:7", "mps"])
 @pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnx"])
-def test_a_device_that_is_missing(exported, engine, device):
+def test_a_missing_device(exported, engine, device):
     file = "model.tlt" if engine == "pytorch" else "model.onnx"
     with pytest.raises(BodyPoseNetError, match=f"device {device}") as caught:
         open_engine(InferenceSpec(), str(exported / file), "key", engine, device=device)
@@ -130,7 +130,7 @@ def test_a_device_that_is_missing(exported, engine, device):
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnx"])
-def test_the_cpu_is_always_there(exported, engine):
+def test_the_cpu_is_always_available(exported, engine):
     file = "model.tlt" if engine == "pytorch" else "model.onnx"
     predictor = open_predictor(None, str(exported / file), "key", engine, 1, device="cpu")
     assert predictor.engine.stages == 2

@@ -123,7 +123,7 @@ def test_other_engines_than_the_runtime_are_refused(built):
 
 def test_what_cannot_be_built_leaves_no_file(tmp_path):
     path = tmp_path / "m.engine"
-    with pytest.raises(BodyPoseNetError, match="cannot read its header: stride"):
+    with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*stride"):
         build_engine_file(write_onnx(tmp_path, stride=0), path, OPENVINO)
     with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*header"):
         build_engine_file(write_model(tmp_path / "m.onnx").read_bytes(), path, OPENVINO)

@@ -1,4 +1,4 @@
-"""INT8 for processors on those that add products of bytes in 16 bits."""
+"""Tests of INT8 models on processors whose sums saturate at 16 bits."""
 
 import json
 
@@ -9,7 +9,6 @@ import pytest
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, to_int8
 from bodyposenet.exporting.int8.ranges import Range
 from bodyposenet.inference.engines import onnx
-from bodyposenet.inference.engines import onnx as processor
 
 from ..exported_models import HEADER, expected_maps, write_model
 
@@ -18,7 +17,7 @@ EXACT = "session.x64quantprecision"
 BRIGHT = np.random.default_rng(0).integers(200, 256, (1, 64, 96, 3)).astype(np.uint8)
 """Pixels near 255 times weights near 127: a sum of two such products exceeds 16 bits."""
 ROUNDING = 0.03
-"""Most that INT8 may change in a map of `BRIGHT`; sums cut off in 16 bits change up to 1."""
+"""Most that INT8 may change in a map of `BRIGHT`; saturated sums change up to 1."""
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +34,10 @@ def int8(model):
 
 
 @pytest.fixture(autouse=True)
-def _asked_anew():
-    processor.int8_sums_saturate.cache_clear()
+def _clear_cache():
+    onnx.int8_sums_saturate.cache_clear()
     yield
-    processor.int8_sums_saturate.cache_clear()
+    onnx.int8_sums_saturate.cache_clear()
 
 
 def on_processor(monkeypatch, machine, **features):
@@ -55,13 +54,13 @@ def on_processor(monkeypatch, machine, **features):
         ("aarch64", {}, False),
     ],
 )
-def test_which_processors(monkeypatch, machine, features, expected):
+def test_which_processors_saturate(monkeypatch, machine, features, expected):
     on_processor(monkeypatch, machine, **features)
-    assert processor.int8_sums_saturate() is expected
+    assert onnx.int8_sums_saturate() is expected
 
 
 def sessions(monkeypatch):
-    """Of every session that is opened, whether it is told to be exact."""
+    """Record for every opened session whether it avoids saturation."""
     opened = []
     real = onnxruntime.InferenceSession
 
@@ -84,24 +83,24 @@ def largest_error(engine):
     return max(float(np.abs(ours - expected).max()) for ours, expected in maps)
 
 
-def test_old_processors_are_told_to_be_exact(int8, monkeypatch):
+def test_saturation_is_avoided_on_old_processors(int8, monkeypatch):
     on_processor(monkeypatch, "x86_64", avx512vnni=True)
     opened = sessions(monkeypatch)
-    untold = largest_error(onnx.load("m", content=int8, device="cpu"))
+    plain = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert not any(opened)
-    processor.int8_sums_saturate.cache_clear()
+    onnx.int8_sums_saturate.cache_clear()
     on_processor(monkeypatch, "x86_64", avx512vnni=False)
-    told = largest_error(onnx.load("m", content=int8, device="cpu"))
+    exact = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert opened[-1]
-    assert told < ROUNDING
-    assert told <= untold + 1e-3  # the same on a processor that is exact anyway
+    assert exact < ROUNDING
+    assert exact <= plain + 1e-3  # the same on a processor that is exact anyway
 
 
-def test_the_maps_are_right_on_the_processor_that_is_there(int8):
+def test_the_maps_are_accurate_on_this_processor(int8):
     assert largest_error(onnx.load("m", content=int8, device="cpu")) < ROUNDING
 
 
-def test_other_files_are_opened_as_ever(model, monkeypatch):
+def test_other_files_are_opened_without_the_option(model, monkeypatch):
     monkeypatch.setattr(onnx, "int8_sums_saturate", None)  # cannot be called
     opened = sessions(monkeypatch)
     onnx.load(model, device="cpu")

@@ -1,4 +1,4 @@
-"""The memory that signal handlers run on is the same before and after OpenVINO compiles a model."""
+"""Test that compiling a model with OpenVINO keeps the alternate signal stack."""
 
 import ctypes
 import sys
@@ -18,12 +18,12 @@ def find_stack():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux is known to need it")
-def test_compiling_leaves_the_stack_of_signal_handlers_as_it_was():
+def test_compiling_preserves_the_signal_stack():
     images = opset13.parameter([1, 3], np.float32)
     model = openvino.Model([opset13.relu(images)], [images])
     before = find_stack()
     with preserve_signal_stack():
         compiled = openvino.Core().compile_model(model, "CPU")
-        assert find_stack() != before  # else openvino is mended, and this can go
+        assert find_stack() != before  # otherwise the workaround is obsolete
     assert find_stack() == before
     assert (compiled(np.ones((1, 3), np.float32))[0] == 1).all()

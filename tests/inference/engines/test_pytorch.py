@@ -1,4 +1,4 @@
-"""The PyTorch engine: batches, stages and odd sizes."""
+"""Tests of the PyTorch engine: batches, stages and sizes."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 24), (17, 31)])
-def test_any_size_gives_maps_of_its_cells(network: BodyPoseNetwork, height: int, width: int):
+def test_maps_have_the_cells_of_any_size(network: BodyPoseNetwork, height: int, width: int):
     engine: Engine = PyTorchEngine(network, CPU)
     found = engine.infer(images(2, height, width))
     assert len(found) == 2
@@ -42,7 +42,7 @@ def test_any_size_gives_maps_of_its_cells(network: BodyPoseNetwork, height: int,
     assert {m.dtype for maps in found for m in (maps.heatmaps, maps.pafs)} == {np.dtype("float32")}
 
 
-def test_images_of_no_whole_cells_are_padded_with_gray(network: BodyPoseNetwork):
+def test_partial_cells_are_padded_with_gray(network: BodyPoseNetwork):
     engine = PyTorchEngine(network, CPU)
     small = images(1, 13, 21)
     padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
@@ -50,7 +50,7 @@ def test_images_of_no_whole_cells_are_padded_with_gray(network: BodyPoseNetwork)
     np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
 
 
-def test_every_stage_can_be_asked_for(network: BodyPoseNetwork):
+def test_every_stage_is_available(network: BodyPoseNetwork):
     engine = PyTorchEngine(network, CPU)
     batch = images(1, 16, 16)
     by_stage = [engine.infer(batch, stage)[0].pafs for stage in (1, 2, 3)]
@@ -74,7 +74,7 @@ def test_views_and_read_only_images_work(network: BodyPoseNetwork):
     np.testing.assert_array_equal(ours.pafs, theirs.pafs)
 
 
-def test_it_computes_without_tf32_and_leaves_the_setting(network: BodyPoseNetwork):
+def test_tf32_is_disabled_only_during_a_run(network: BodyPoseNetwork):
     engine, seen = PyTorchEngine(network, CPU), []
     hook = engine.network.register_forward_pre_hook(
         lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
@@ -86,7 +86,7 @@ def test_it_computes_without_tf32_and_leaves_the_setting(network: BodyPoseNetwor
     assert torch.backends.cudnn.allow_tf32 == before
 
 
-def test_a_model_file_becomes_an_engine(network: BodyPoseNetwork, tmp_path: Path):
+def test_loading_a_model_file(network: BodyPoseNetwork, tmp_path: Path):
     save_model(tmp_path / "m.tlt", network, key="key")
     engine = pytorch.load(tmp_path / "m.tlt", "key")
     assert (engine.skeleton, engine.stride, engine.stages) == (TOY, 8, 3)

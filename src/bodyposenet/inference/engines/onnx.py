@@ -71,6 +71,7 @@ def load(
     inputs, outputs = read_tensors(session.get_inputs()), read_tensors(session.get_outputs())
 
     def run(images: NDArray[Any]) -> dict[str, Any]:
+        """Run the session."""
         try:
             found = session.run(list(outputs), dict.fromkeys(inputs, images))
         except Exception as error:

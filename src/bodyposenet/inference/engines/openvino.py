@@ -174,6 +174,7 @@ def _engine(
     requests = _RequestPool(compiled)
 
     def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the compiled model."""
         with (
             _convert_errors(
                 path,

@@ -253,6 +253,7 @@ def load(
     _check_process(device, threads)  # building the network runs PyTorch already
 
     def build() -> BodyPoseNetwork:
+        """Load the network."""
         return load_model(path, key, None if expected is None else expected.training_entries())
 
     network = build() if threads is None else _Workers(threads).run(build)

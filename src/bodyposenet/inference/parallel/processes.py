@@ -159,7 +159,7 @@ class _Worker(Generic[Item, Result]):
         self._process.start()
         theirs.close()  # so that the end of the process closes the connection
 
-    def give(self, number: int, item: Item) -> None:
+    def send(self, number: int, item: Item) -> None:
         """Send an item."""
         try:
             self.connection.send(item)
@@ -213,7 +213,7 @@ def _distribute(
     sent = returned = 0
     while returned < len(items):
         while sent < len(items) and (worker := _next_free(workers, sent)) is not None:
-            worker.give(sent, items[sent])
+            worker.send(sent, items[sent])
             sent += 1
         for connection in wait(list(by_connection)):
             found = by_connection[connection].receive()  # type: ignore[index]
@@ -323,6 +323,7 @@ class _LogForwarder(QueueHandler):
         self._outbox = outbox
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a log record."""
         self._outbox.send(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
