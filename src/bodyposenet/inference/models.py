@@ -47,19 +47,6 @@ DEFAULT_INFERENCE_SPEC = DEFAULT_MODEL_FOLDER / "infer_spec.yaml"
 """Inference spec that is used if neither a model nor an inference spec is given."""
 
 
-def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
-    """Return the default model's file for a device: float16 on a GPU of ONNX Runtime, else INT8.
-
-    Args:
-        engine: One of `ENGINES`.
-        device: Device that runs the model.
-    """
-    from bodyposenet.inference.engines.onnx import has_cuda
-
-    on_gpu = engine in ("auto", "onnx") and has_cuda(device)
-    return DEFAULT_MODEL_FOLDER / (FLOAT16_FILE if on_gpu else INT8_FILE)
-
-
 _REMEDIES = {
     ".tlt": "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx",
     ".hdf5": "Export the model first: bpnet export -m MODEL.hdf5 -o MODEL.onnx",
@@ -84,6 +71,19 @@ _OWN_FILES = (
 )
 _DEFAULT_MODEL_RUNS = "Without a path, the default model is used."
 _NAME_THE_FILE = "Give the path of the model file in it."
+
+
+def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
+    """Return the default model's file for a device: float16 on a GPU of ONNX Runtime, else INT8.
+
+    Args:
+        engine: One of `ENGINES`.
+        device: Device that runs the model.
+    """
+    from bodyposenet.inference.engines.onnx import has_cuda
+
+    on_gpu = engine in ("auto", "onnx") and has_cuda(device)
+    return DEFAULT_MODEL_FOLDER / (FLOAT16_FILE if on_gpu else INT8_FILE)
 
 
 def open_predictor(

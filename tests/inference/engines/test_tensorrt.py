@@ -169,7 +169,7 @@ def test_one_of_several_gpus_runs_it(cuda, tmp_path):
         assert error.value.remedy == "Available: cuda:0."
     cuda.gpus = 2
     engine = open_engine(InferenceSpec(), str(path), device="cuda:1")
-    cuda.device = 0  # whoever uses the GPU in between
+    cuda.device = 0  # other code may select another GPU
     check_maps(engine, images(1, 24, 40))
     assert cuda.device == 1
 
