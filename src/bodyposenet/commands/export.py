@@ -64,6 +64,7 @@ _Count = Annotated[int, Field(ge=1)]
 _INT8 = Need("--data_type int8", lambda given: given.data_type == "int8")
 _SELECT = Need("--cal_select", lambda given: given.cal_select)
 _SDK = Need("--sdk_compatible_model", lambda given: given.sdk_compatible_model)
+_DECODING = Need("--with_decoding", lambda given: given.with_decoding)
 _BUILD = Need("--engine_file", lambda given: given.engine_file)
 _DEVICE = Need(
     "--engine_file or --deployment_bundle",
@@ -164,6 +165,18 @@ class ExportOptions(KeyOptions):
     bake_normalization: Annotated[
         bool, _FileOption(help="Include the normalization: the input is uint8 RGB pixels.")
     ] = False
+    with_decoding: Annotated[
+        bool,
+        _FileOption(
+            help="Return peaks and PAF scores instead of maps, for clients in any language "
+            "(examples/clients); bpnet itself cannot run such a file."
+        ),
+    ] = False
+    max_peaks: Annotated[
+        int,
+        Field(ge=1, le=128),
+        _FileOption(help="Peaks per joint, the highest.", metavar="N", needs=_DECODING),
+    ] = 64
 
     int8_target: Annotated[
         Literal["cpu", "tensorrt"] | None,
@@ -364,6 +377,7 @@ def export(options: ExportOptions) -> ExportResult:
             content = export_onnx(network.network, header, _onnx_options(options, plan))
             content = _convert(content, plan)
             verification = _verify(content, network, options, plan, held_out)
+            content = _append_decoding(content, options, plan)
             _write(content, plan)
             result = ExportResult(
                 plan.output, plan.data_type, len(content), verification, bundle=plan.bundle
@@ -404,6 +418,14 @@ def _make_plan(options: ExportOptions) -> _Plan:
         raise BodyPoseNetError(
             f"Folder not found: --verify_images {options.verify_images}",
             "Give a folder of photos to compare on.",
+        )
+    if options.with_decoding and (
+        options.sdk_compatible_model or options.engine_file or options.deployment_bundle
+    ):
+        raise BodyPoseNetError(
+            "--with_decoding: not with --sdk_compatible_model, --engine_file or "
+            "--deployment_bundle, whose programs decode maps themselves",
+            "Write another file for those.",
         )
     model = find_trained_model(Path(options.model))
     output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)
@@ -553,6 +575,23 @@ def _verify(
     verification = verify(network, exported, batches, TOLERANCES[options.data_type])
     verification.check(plan.output, allow_inaccurate=options.allow_inaccurate)
     return verification
+
+
+def _append_decoding(content: bytes, options: ExportOptions, plan: _Plan) -> bytes:
+    """Replace the maps by peaks and PAF scores if that is requested."""
+    if not options.with_decoding:
+        return content
+    from bodyposenet.exporting.decoding_graph import (
+        DecodingGraphOptions,
+        append_decoding,
+        check_decoding,
+    )
+
+    has_static_sizes = options.static_batch_size > 0 and options.static_input_dims
+    decoding = DecodingGraphOptions(options.max_peaks, static_shapes=has_static_sizes)
+    decoded = append_decoding(content, decoding)
+    check_decoding(plan.output, content, decoded, plan.device.shape, decoding)
+    return decoded
 
 
 def _write(content: bytes, plan: _Plan) -> None:

@@ -1,0 +1,84 @@
+// People from the outputs of a model that was exported with --with_decoding; no dependencies.
+
+/**
+ * Assign the peaks of one image to people, the best connections first.
+ *
+ * @param {Float32Array} peaks (J, K, 3) x, y and score; output `peaks`, for one image.
+ * @param {Float32Array} pafScores (L, K, K); output `paf_scores`, for the same image.
+ * @param {{joints: string[], limbs: number[][], auxiliary_limbs: number[], max_peaks: number}}
+ *   skeleton Entry `decoding` of the model's header.
+ * @param {number} [maxPeople] Maximum number of people, the best.
+ * @returns {{score: number, keypoints: ({x: number, y: number, score: number} | null)[]}[]}
+ *   People, the best first; J keypoints each, in network-input pixels, null where one is missing.
+ */
+export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
+  const { limbs, max_peaks: k } = skeleton;
+  const joints = skeleton.joints.length;
+  const auxiliary = new Set(skeleton.auxiliary_limbs);
+  const scoreOf = (peak) => peaks[3 * peak + 2]; // a peak's number is joint * k + its place
+
+  const connections = [];
+  limbs.forEach(([from, to], limb) => {
+    for (let i = 0; i < k && scoreOf(from * k + i) > 0; i++) {
+      for (let j = 0; j < k && scoreOf(to * k + j) > 0; j++) {
+        const paf = pafScores[(limb * k + i) * k + j];
+        if (paf > 0) {
+          const [start, end] = [from * k + i, to * k + j];
+          const strength = paf * Math.sqrt(scoreOf(start) * scoreOf(end));
+          connections.push({ limb, start, end, strength, last: auxiliary.has(limb) });
+        }
+      }
+    }
+  });
+  // Limbs that start no person come after all others; sorting is stable.
+  connections.sort((a, b) => a.last - b.last || b.strength - a.strength);
+
+  const people = new Set(); // each {parts: Map(joint -> peak), total}
+  const personOf = new Map(); // peak -> person
+  const taken = new Set(); // a peak has one connection per limb
+  const add = (person, peak) => {
+    person.parts.set(Math.floor(peak / k), peak);
+    person.total += scoreOf(peak);
+    personOf.set(peak, person);
+  };
+  for (const { limb, start, end, strength, last } of connections) {
+    const ends = [start, end].map((peak) => limb * joints * k + peak);
+    if (ends.some((each) => taken.has(each))) continue;
+    ends.forEach((each) => taken.add(each));
+    let [person, other] = [personOf.get(start), personOf.get(end)];
+    if (!person && !other) {
+      if (last) continue;
+      person = { parts: new Map(), total: 0 };
+      people.add(person);
+      add(person, start);
+    }
+    if (person && other && person !== other) {
+      if ([...other.parts.keys()].some((joint) => person.parts.has(joint))) continue;
+      for (const [joint, peak] of other.parts) {
+        person.parts.set(joint, peak);
+        personOf.set(peak, person);
+      }
+      person.total += other.total;
+      people.delete(other);
+    } else if (!person || !other) {
+      const peak = person ? end : start;
+      person = person ?? other;
+      if (person.parts.has(Math.floor(peak / k))) continue; // the person has such a joint
+      add(person, peak);
+    }
+    person.total += strength;
+  }
+
+  return [...people]
+    .filter(({ parts }) => parts.size >= Math.min(3, joints))
+    .sort((a, b) => b.total - a.total)
+    .slice(0, maxPeople)
+    .map(({ parts, total }) => ({
+      score: total < 2 ? total / 4 : 1 - 1 / total,
+      keypoints: Array.from({ length: joints }, (_, joint) => {
+        if (!parts.has(joint)) return null;
+        const place = 3 * parts.get(joint);
+        return { x: peaks[place], y: peaks[place + 1], score: peaks[place + 2] };
+      }),
+    }));
+}
