@@ -1,0 +1,69 @@
+"""`bpnet export --with_decoding`: the file decodes, and what it excludes is refused."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import bodyposenet
+from bodyposenet.demo import draw_scene
+from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, compare_decoding
+from bodyposenet.inference.models import open_engine
+from bodyposenet.specs.inference import InferenceSpec
+from tests.exporting.decoding_maps import onnx_session
+
+
+@pytest.fixture
+def export(run_bpnet, exported, tmp_path, monkeypatch):
+    """Run `bpnet export --with_decoding` on the trained model, whose maps are exported already."""
+    monkeypatch.setattr(
+        "bodyposenet.exporting.onnx.export_onnx",
+        lambda *_: (exported / "model.onnx").read_bytes(),
+    )
+
+    def run(*flags):
+        model = ("-m", exported / "model.tlt", "-k", "key", "-o", tmp_path / "m.onnx")
+        return run_bpnet("export", *model, "-d", "128,128,3", "--with_decoding", *flags)
+
+    return run
+
+
+def test_the_file_returns_the_peaks_and_scores_of_the_decoder(export, exported, tmp_path):
+    assert export("--max_peaks", "20").code == 0
+    content = (tmp_path / "m.onnx").read_bytes()
+    (entry,) = onnx.load_model_from_string(content).metadata_props
+    assert json.loads(entry.value)["decoding"]["max_peaks"] == 20
+    engine = open_engine(InferenceSpec(), str(exported / "model.onnx"))
+    pixels = np.stack([draw_scene(np.random.default_rng(5), 128, 128)[0]])
+    inputs = pixels / np.float32(256) - np.float32(0.5)
+    (peaks,), (paf_scores,) = onnx_session(content).run(None, {"input_1:0": inputs})
+    options = DecodingGraphOptions(max_peaks=20)
+    total, same = compare_decoding(
+        engine.infer(pixels)[0], engine.skeleton, peaks, paf_scores, options, pixels=1e-3
+    )
+    assert total > 20
+    assert same >= 0.98 * total
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--sdk_compatible_model",),
+        ("--engine_file", "m.engine"),
+        ("--deployment_bundle", "bundle"),
+    ],
+)
+def test_programs_that_decode_maps_are_refused(export, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)  # cannot be called
+    monkeypatch.chdir(tmp_path)
+    done = export(*flags)
+    assert done.code == 2
+    assert flags[0] in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_inference_refuses_the_file(export, tmp_path):
+    assert export().code == 0
+    with pytest.raises(bodyposenet.BodyPoseNetError, match=r"m\.onnx"):
+        bodyposenet.load(tmp_path / "m.onnx")
