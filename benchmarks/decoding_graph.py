@@ -23,6 +23,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+import bodyposenet
 from bodyposenet.decoding import decode
 from bodyposenet.demo import draw_scene
 from bodyposenet.encryption import METADATA_KEY
@@ -32,11 +33,11 @@ from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.engines.base import Engine
 from bodyposenet.inference.engines.exported import INPUT
-from bodyposenet.inference.models import FOLDER
 from bodyposenet.types import PAD_VALUE
 
 from . import harness
 
+_FOLDER = Path(bodyposenet.__file__).parent / "resources" / "default_model"
 _MODELS = {"int8": "default-int8.onnx", "fp16": "default-fp16.onnx"}
 _CLIENT = Path(__file__).parents[1] / "examples" / "clients" / "python" / "bodypose.py"
 _CROWD = 6
@@ -52,7 +53,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     for model, name in _MODELS.items():
         if arguments.quick and model != "int8":
             continue
-        content = (FOLDER / name).read_bytes()
+        content = (_FOLDER / name).read_bytes()
         for runtime in ("onnx", "openvino"):
             if find_spec("openvino") is None and runtime == "openvino":
                 print("openvino is not installed")
@@ -126,7 +127,7 @@ def _compare(
             peaks, paf_scores = run(image)
             return assemble(peaks[0], paf_scores[0], skeleton)
 
-        seconds = harness.take_turns(
+        seconds = harness.time_alternately(
             {
                 "maps": lambda image=image: decode(engine.infer(image[None])[0], engine.skeleton),
                 "inside": decoded_inside,

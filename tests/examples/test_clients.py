@@ -146,7 +146,7 @@ def cpp_client(tmp_path_factory) -> Client:
         "JOINTS": str(len(SKELETON.joints)),
         "PEAKS": str(OPTIONS.max_peaks),
         "LIMBS": ", ".join(f"{{{{{start}, {end}}}}}" for start, end in SKELETON.limbs),
-        "AUXILIARY": ", ".join(map(str, SKELETON.completing or ())),
+        "AUXILIARY": ", ".join(map(str, SKELETON.auxiliary or ())),
     }
     source = CPP
     for name, value in values.items():
@@ -245,7 +245,7 @@ def test_nobody(client):
 
 
 def test_a_skeleton_of_two_joints(python_client):
-    pair = Skeleton("pair", ("left_ear", "left_shoulder"), ((0, 1),), completing=())
+    pair = Skeleton("pair", ("left_ear", "left_shoulder"), ((0, 1),), auxiliary=())
     maps = Maps(drawn_maps()[3].heatmaps[[0, 1, 18]], drawn_maps()[3].pafs[:2])
     images, skeleton = run_graph([maps], pair)
     check_same_people(python_client(images, skeleton)[0], maps, pair)

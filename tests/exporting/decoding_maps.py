@@ -11,11 +11,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+import bodyposenet
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, append_decoding
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.exported import HEATMAPS, PAFS
-from bodyposenet.inference.models import WEIGHTS
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.pose import load_skeleton
@@ -23,6 +23,7 @@ from bodyposenet.types import PAD_VALUE, Maps
 
 SKELETON = load_skeleton("bpnet_18joints.json")
 PHOTO_HEIGHT = 256
+DEFAULT_MODELS = Path(bodyposenet.__file__).parent / "resources" / "default_model"
 
 
 def header(skeleton: Skeleton, sigma: float = 7.0) -> dict:
@@ -87,11 +88,11 @@ def onnx_session(model: bytes) -> onnxruntime.InferenceSession:
 @cache
 def drawn_maps(count: int = 10) -> tuple[Maps, ...]:
     """Maps of 1 to 10 people in everyday poses, with a little noise, of various sizes."""
-    from benchmarks.made_up_maps import make_up_maps
+    from benchmarks.synthetic_maps import make_synthetic_maps
 
     random = np.random.default_rng(0)
     return tuple(
-        make_up_maps(random, SKELETON, people, (24 + 2 * people, 40), noise=0.01)
+        make_synthetic_maps(random, SKELETON, people, (24 + 2 * people, 40), noise=0.01)
         for people in range(1, count + 1)
     )
 
@@ -109,7 +110,7 @@ def photo_maps(shared: Path, count: int = 50) -> tuple[Maps, ...]:
     images = sorted(content["images"], key=lambda image: -people[image["id"]])
     crowded, step = count // 2, len(images) // count
     chosen = images[:crowded] + images[crowded::step][: count - crowded]
-    model = engine.load(WEIGHTS, threads=1)
+    model = engine.load(DEFAULT_MODELS / "default-fp16.onnx", threads=1)
     found = []
     for image in chosen:
         pixels = read_image(folder / "images" / image["file_name"])

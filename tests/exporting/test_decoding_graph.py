@@ -18,11 +18,11 @@ from bodyposenet.exporting.decoding_graph import (
     compare_decoding,
 )
 from bodyposenet.inference.engines import onnx as onnx_engine
-from bodyposenet.inference.models import FOLDER
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 from tests.exporting.decoding_maps import (
+    DEFAULT_MODELS,
     SKELETON,
     decoding_header,
     decoding_model,
@@ -185,7 +185,7 @@ def test_the_file_holds_standard_operators_and_what_a_client_needs():
     assert decoding_header(model) == {
         "joints": list(SKELETON.joints),
         "limbs": [list(limb) for limb in SKELETON.limbs],
-        "auxiliary_limbs": list(SKELETON.completing),
+        "auxiliary_limbs": list(SKELETON.auxiliary),
         "max_peaks": 40,
         "heatmap_threshold": 0.05,
         "paf_threshold": 0.02,
@@ -194,7 +194,7 @@ def test_the_file_holds_standard_operators_and_what_a_client_needs():
 
 @pytest.mark.parametrize("name", ["default-fp16.onnx", "default-int8.onnx"])
 def test_models_of_other_data_types_are_decoded_inside(name):
-    content = (FOLDER / name).read_bytes()
+    content = (DEFAULT_MODELS / name).read_bytes()
     options = DecodingGraphOptions(max_peaks=32)
     model = append_decoding(content, options)
     onnx.checker.check_model(onnx.load_model_from_string(model), full_check=True)
@@ -207,7 +207,7 @@ def test_models_of_other_data_types_are_decoded_inside(name):
     ("name", "pixels"), [("default-fp16.onnx", 0.05), ("default-int8.onnx", 1e-3)]
 )
 def test_photos_through_network_and_decoding(name, pixels, shared):
-    content = (FOLDER / name).read_bytes()
+    content = (DEFAULT_MODELS / name).read_bytes()
     session = onnx_session(append_decoding(content))
     engine = onnx_engine.load(name, content=content, threads=1)
     folder = shared / "data" / "coco-person" / "images"
@@ -227,7 +227,7 @@ def test_photos_through_network_and_decoding(name, pixels, shared):
 
 
 def test_wrong_decoding_is_refused():
-    content = (FOLDER / "default-fp16.onnx").read_bytes()
+    content = (DEFAULT_MODELS / "default-fp16.onnx").read_bytes()
     wrong = append_decoding(content, DecodingGraphOptions(heatmap_threshold=0.5))
     with pytest.raises(BodyPoseNetError, match=r"out\.onnx"):
         check_decoding("out.onnx", content, wrong, (128, 192))
@@ -262,7 +262,7 @@ def test_the_constants_are_those_of_the_decoder():
 
 
 def test_the_header_remains(tmp_path):
-    content = (FOLDER / "default-fp16.onnx").read_bytes()
+    content = (DEFAULT_MODELS / "default-fp16.onnx").read_bytes()
     before, after = (
         json.loads(onnx.load_model_from_string(model).metadata_props[0].value)
         for model in (content, append_decoding(content))

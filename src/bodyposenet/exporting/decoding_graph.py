@@ -159,7 +159,7 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
     header["decoding"] = {
         "joints": list(skeleton.joints),
         "limbs": limbs.tolist(),
-        "auxiliary_limbs": list(skeleton.completing or ()),
+        "auxiliary_limbs": list(skeleton.auxiliary or ()),
         "max_peaks": options.max_peaks,
         "heatmap_threshold": options.thresholds[0],
         "paf_threshold": options.thresholds[1],
