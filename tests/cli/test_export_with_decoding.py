@@ -8,7 +8,8 @@ import pytest
 
 import bodyposenet
 from bodyposenet.demo import draw_scene
-from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, compare_decoding
+from bodyposenet.exporting.decoding_graph import DecodingGraphOptions
+from bodyposenet.exporting.decoding_verification import compare_decoding
 from bodyposenet.inference.models import open_engine
 from bodyposenet.specs.inference import InferenceSpec
 from tests.exporting.decoding_maps import onnx_session

@@ -14,9 +14,8 @@ from bodyposenet.exporting.decoding_graph import (
     PEAKS,
     DecodingGraphOptions,
     append_decoding,
-    check_decoding,
-    compare_decoding,
 )
+from bodyposenet.exporting.decoding_verification import check_decoding, compare_decoding
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton

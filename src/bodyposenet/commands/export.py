@@ -581,11 +581,8 @@ def _append_decoding(content: bytes, options: ExportOptions, plan: _Plan) -> byt
     """Replace the maps by peaks and PAF scores if that is requested."""
     if not options.with_decoding:
         return content
-    from bodyposenet.exporting.decoding_graph import (
-        DecodingGraphOptions,
-        append_decoding,
-        check_decoding,
-    )
+    from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, append_decoding
+    from bodyposenet.exporting.decoding_verification import check_decoding
 
     has_static_sizes = options.static_batch_size > 0 and options.static_input_dims
     decoding = DecodingGraphOptions(options.max_peaks, static_shapes=has_static_sizes)
