@@ -16,7 +16,6 @@ from bodyposenet.exporting.decoding_graph import (
     append_decoding,
 )
 from bodyposenet.exporting.decoding_verification import check_decoding, compare_decoding
-from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
@@ -203,19 +202,27 @@ def test_models_of_other_data_types_are_decoded_inside(name):
 # ONNX Runtime rounds the maps of the one file to float16, and keeps them in float32 in the other.
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    ("name", "pixels"), [("default-fp16.onnx", 0.05), ("default-int8.onnx", 1e-3)]
+    ("name", "runtime", "pixels"),
+    [
+        ("default-fp16.onnx", "onnx", 0.05),
+        ("default-fp16.onnx", "openvino", 1e-3),
+        ("default-int8.onnx", "onnx", 1e-3),
+        ("default-int8.onnx", "openvino", 1e-3),
+    ],
 )
-def test_photos_through_network_and_decoding(name, pixels, shared):
+def test_photos_through_network_and_decoding(name, runtime, pixels, shared):
     content = (DEFAULT_MODELS / name).read_bytes()
-    session = onnx_session(append_decoding(content))
-    engine = onnx_engine.load(name, content=content, threads=1)
+    engines = pytest.importorskip(f"bodyposenet.inference.engines.{runtime}")
+    engine = engines.load(name, content=content, threads=1)
+    model = append_decoding(content)
+    run = on_openvino(model) if runtime == "openvino" else on_onnxruntime(model)
     folder = shared / "data" / "coco-person" / "images"
     total = same = 0
     for path in sorted(folder.iterdir())[:4]:
         photo = read_image(path)[:192, :256]
         height, width = (side // 8 * 8 for side in photo.shape[:2])
         images = photo[None, :height, :width]
-        (found_peaks,), (paf_scores,) = session.run(None, {"input_1:0": images})
+        (found_peaks,), (paf_scores,) = run({"input_1:0": images})
         counts = compare_decoding(
             engine.infer(images)[0], SKELETON, found_peaks, paf_scores, DecodingGraphOptions(),
             pixels=pixels, score=2e-3,
