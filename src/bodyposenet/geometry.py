@@ -1,7 +1,7 @@
 """The only code that moves pixels or points: one affine map, with one pixel convention.
 
-The centre of pixel i lies at coordinate i (COCO's and OpenCV's convention), so a resize by s maps
-x to (x + 0.5) s - 0.5, and cell i of a map with stride 8 has its centre at 8 i + 3.5.
+The center of pixel i lies at coordinate i (COCO's and OpenCV's convention), so a resize by s maps
+x to (x + 0.5) s - 0.5, and cell i of a map with stride 8 has its center at 8 i + 3.5.
 """
 
 from __future__ import annotations
