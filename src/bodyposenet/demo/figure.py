@@ -52,7 +52,7 @@ class Cloth:
         """Return the texture on a person with a stature in pixels."""
         period = max(self.period * stature, 3.0)
 
-        def color_at(along: Floats, across: Floats) -> Floats:
+        def _color_at(along: Floats, across: Floats) -> Floats:
             if self.pattern == "plain":
                 return self.color
             rings = (along % period) < period / 2
@@ -60,7 +60,7 @@ class Cloth:
             stripe = {"rings": rings, "lengthwise": lines, "checks": rings ^ lines}[self.pattern]
             return np.where(stripe[..., None], self.trim, self.color)
 
-        return color_at
+        return _color_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,13 +207,13 @@ class Figure:
         shirt = outfit.shirt.texture(self.stature)
         front = forward[0] / np.hypot(forward[0], forward[2]) if forward[2] > 0.15 else np.nan
 
-        def color_at(along: Floats, across: Floats) -> Floats:
+        def _color_at(along: Floats, across: Floats) -> Floats:
             upper = along < waist
             color = np.where(upper[..., None], shirt(along, across), outfit.trousers.color)
             buttons = upper & (np.abs(across + front) < 0.07)
             return np.where(buttons[..., None], outfit.shirt.trim, color)
 
-        return color_at
+        return _color_at
 
     def _head(self) -> Iterator[Part]:
         width, height = (self.stature * radius for radius in HEAD_RADII)
@@ -228,7 +228,7 @@ class Figure:
         """Texture with skin in front, and hair above the hair line and behind."""
         frame, outfit = self.body.head, self.outfit
 
-        def color_at(along: Floats, across: Floats) -> Floats:
+        def _color_at(along: Floats, across: Floats) -> Floats:
             # Normal of the ellipsoid in camera axes (right, above, near), then in the head's axes.
             rise = np.clip(-along / height, -1, 1)
             flat = np.sqrt(1 - rise**2)
@@ -240,7 +240,7 @@ class Figure:
             hair = (high > outfit.hair_line) | ((front < -0.15) & (high > -0.75))
             return np.where(hair[..., None], outfit.hair, outfit.skin)
 
-        return color_at
+        return _color_at
 
     def _ear(self, side: str, sign: float) -> Part:
         ear, half = self.at(f"{side}_ear"), np.array((0.0, 0.012 * self.stature))
