@@ -202,7 +202,7 @@ def test_json_of_others_is_read_with_or_without_a_byte_order_mark(tmp_path):
         (b'{"a": 1,\n "b": }', r"a\.json:2: not valid JSON: Expecting value"),
         (b'"\x80\xff"', r"a\.json: not a text file"),
         (b"[" * 100_000, r"a\.json: the values are nested too deeply"),
-        (b"9" * 6000, r"a\.json: holds a number too long"),
+        (b"9" * 6000, r"a\.json.*number"),
         (None, r"a\.json: cannot be read: No such file"),
     ],
 )

@@ -191,7 +191,7 @@ def test_which_joints_are_there(poses):
 def test_the_repr_is_one_line(poses):
     assert repr(poses) == "Poses(2 people, toy: 0.75 with 3 joints, 0.50 with 2 joints)"
     assert repr(poses[[1]]) == "Poses(1 person, toy: 0.50 with 2 joints)"
-    assert repr(Poses.empty(SKELETON)) == "Poses(nobody, toy)"
+    assert repr(Poses.empty(SKELETON)) == "Poses(0 people, toy)"
     crowd = poses[[0, 1] * 50]
     assert repr(crowd).startswith("Poses(100 people, toy: ") and len(repr(crowd)) < 120
     assert repr(crowd).endswith(", ...)")

@@ -1,6 +1,6 @@
 """Multi-person body pose estimation: an open, maintained implementation of BodyPoseNet.
 
-Importing the package is quick: what it offers is imported when it is first asked for.
+Importing the package is fast: its public names are imported on first use.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.types import Maps
 
-# No telemetry. It begins when ONNX Runtime is imported, which keeps a device id and a queue of
-# events in the user's cache folder, so it is turned off here, before that.
+# Turn off the telemetry of ONNX Runtime before it is imported: the import would write a device id
+# and a queue of events to the user's cache folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
@@ -67,7 +67,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise import_module(f"{__name__}.other_libraries").no_attribute(name)
+        raise import_module(f"{__name__}.other_libraries").missing_package_attribute(name)
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

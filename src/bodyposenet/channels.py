@@ -1,4 +1,4 @@
-"""Match the channels of one skeleton's maps to another's, by the names of joints and limbs."""
+"""Mapping between the map channels of two skeletons, by the names of joints and limbs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bodyposenet.skeleton import Skeleton
 
 
 class ChannelMap(NamedTuple):
-    """Where each of C channels comes from.
+    """Source channel of each of C target channels.
 
     Args:
-        source: (C,) index of the other skeleton's channel; 0 where there is none.
-        sign: (C,) float32, 1, or -1 for a limb that the other skeleton lists from end to start.
-        known: (C,) bool, whether the other skeleton has the channel.
+        source: (C,) index of the channel in the source skeleton's maps; 0 if it has none.
+        sign: (C,) float32, 1, or -1 for a limb that the source skeleton has in reverse direction.
+        known: (C,) bool, whether the source skeleton has the channel.
     """
 
     source: NDArray[np.int64]
@@ -25,11 +25,11 @@ class ChannelMap(NamedTuple):
     known: NDArray[np.bool_]
 
     def followed_by(self, other: ChannelMap, offset: int) -> ChannelMap:
-        """Return the map of these channels and, behind them, those of another map.
+        """Concatenate the channels of this map and of another one.
 
         Args:
-            other: The channels that follow.
-            offset: Channels of the other skeleton that lie before those of `other`.
+            other: Map of the channels that follow.
+            offset: Number of source channels before those of `other`.
         """
         return ChannelMap(
             np.concatenate([self.source, other.source + offset]),
@@ -38,35 +38,35 @@ class ChannelMap(NamedTuple):
         )
 
 
-def match_heatmaps(theirs: Skeleton, ours: Skeleton, *, keep_background: bool) -> ChannelMap:
+def match_heatmaps(source: Skeleton, target: Skeleton, *, keep_background: bool) -> ChannelMap:
     """Match heatmaps by the names of the joints.
 
     Args:
-        theirs: The skeleton to take channels from.
-        ours: The skeleton whose K + 1 channels are looked for.
-        keep_background: Whether the background of other joints counts as ours.
+        source: Skeleton with the source channels.
+        target: Skeleton with the K + 1 target channels.
+        keep_background: Whether to use the source's background if its joints differ.
     """
-    joints = {joint: (index, 1.0) for index, joint in enumerate(theirs.joints)}
-    same = keep_background or set(theirs.joints) == set(ours.joints)
-    background = (len(theirs.joints), 1.0) if same else None
-    return _channel_map([*(joints.get(joint) for joint in ours.joints), background])
+    joints = {joint: (index, 1.0) for index, joint in enumerate(source.joints)}
+    same = keep_background or set(source.joints) == set(target.joints)
+    background = (len(source.joints), 1.0) if same else None
+    return _channel_map([*(joints.get(joint) for joint in target.joints), background])
 
 
-def match_pafs(theirs: Skeleton, ours: Skeleton) -> ChannelMap:
-    """Match part affinity fields by the names of the limbs' ends.
+def match_pafs(source: Skeleton, target: Skeleton) -> ChannelMap:
+    """Match part affinity fields by the joint names of the limbs.
 
     Args:
-        theirs: The skeleton to take channels from.
-        ours: The skeleton whose 2 L channels are looked for.
+        source: Skeleton with the source channels.
+        target: Skeleton with the 2 L target channels.
     """
     limbs: dict[tuple[str, str], tuple[int, float]] = {}
-    for index, (start, end) in enumerate(theirs.limbs):
-        limbs[theirs.joints[end], theirs.joints[start]] = index, -1.0
-    for index, (start, end) in enumerate(theirs.limbs):
-        limbs[theirs.joints[start], theirs.joints[end]] = index, 1.0
-    found = [limbs.get((ours.joints[start], ours.joints[end])) for start, end in ours.limbs]
+    for index, (start, end) in enumerate(source.limbs):
+        limbs[source.joints[end], source.joints[start]] = index, -1.0
+    for index, (start, end) in enumerate(source.limbs):
+        limbs[source.joints[start], source.joints[end]] = index, 1.0
+    matches = [limbs.get((target.joints[start], target.joints[end])) for start, end in target.limbs]
     return _channel_map(
-        [limb and (2 * limb[0] + axis, limb[1]) for limb in found for axis in (0, 1)]
+        [limb and (2 * limb[0] + axis, limb[1]) for limb in matches for axis in (0, 1)]
     )
 
 

@@ -1,6 +1,6 @@
 """The commands `bpnet <sub_task> ...` and `tao model bpnet <sub_task> ...`.
 
-Only the module of the chosen sub-task is imported, so that `bpnet --help` answers at once.
+Only the module of the given command is imported, so that `bpnet --help` is fast.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class SubTask(NamedTuple):
-    """A sub-task of the command line.
+    """A command of `bpnet`; TAO calls it a sub-task.
 
     Args:
-        function: Name of its function in `tasks/<sub-task>.py`.
-        purpose: What it does, for the overview.
+        function: Name of its function in `commands/<sub-task>.py`.
+        purpose: One-line description for the overview.
         uses_gpu: Whether it can run on a GPU.
     """
 
@@ -46,17 +46,19 @@ TASKS = {
         "evaluate", "measure a model's keypoint AP on the test data of a dataset", uses_gpu=True
     ),
     "inference": SubTask(
-        "predict", "find the people in images, write their poses and draw them", uses_gpu=True
+        "predict",
+        "detect the people in images or a video, write their poses and draw them",
+        uses_gpu=True,
     ),
     "prune": SubTask("prune", "remove the filters with the smallest norms from a model"),
-    "export": SubTask("export", "write a model as ONNX, for other runtimes"),
-    "doctor": SubTask("doctor", "show what is installed, and check that inference works"),
-    "demo": SubTask("demo", "draw a small dataset, then convert, train, evaluate and infer on it"),
+    "export": SubTask("export", "export a model to ONNX, INT8 and engines"),
+    "doctor": SubTask("doctor", "check the installation"),
+    "demo": SubTask("demo", "run all steps on a small drawn dataset"),
 }
-"""Name on the command line -> sub-task."""
+"""Command name -> command."""
 
 _STATUS = {0: "PASS", 2: "FAIL"}
-"""Exit code -> last line of TAO's commands; a run that was asked to stop has none."""
+"""Exit code -> last line of TAO's commands; none after a run that was stopped by a signal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,13 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tao() -> int:
-    """Run `tao model bpnet <sub_task> ...`, the guide's form of the command."""
+    """Run `tao model bpnet <sub_task> ...`, the command of TAO's guide."""
     argv = sys.argv[1:]
     if argv[:1] == ["model"]:
         argv = argv[1:]
     if argv[:1] != ["bpnet"]:
         print_result(
-            "error: this `tao` knows bpnet only: tao model bpnet <sub_task> ...", error=True
+            "error: this `tao` only supports bpnet: tao model bpnet <sub_task> ...", error=True
         )
         return 2
     return main(argv[1:])
@@ -106,29 +108,29 @@ def _overview() -> str:
             "sub-tasks:",
             *lines,
             "",
-            "bpnet <sub_task> --help shows the flags of one; bpnet --version the version.",
+            "bpnet <sub_task> --help shows its flags, bpnet --version the version.",
         ]
     )
 
 
 def find_command(name: str) -> Command[..., Any]:
-    """Import the function of a sub-task.
+    """Import the function of a command.
 
     Raises:
-        BodyPoseNetError: There is no such sub-task.
+        BodyPoseNetError: There is no such command.
     """
     if name not in TASKS:
         close = [task for task in TASKS if TASKS[task].function == name] or closest(name, TASKS)
-        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(TASKS)}."
-        raise BodyPoseNetError(f"there is no sub-task {name}", hint)
+        hint = f"Did you mean {close[0]}?" if close else f"Sub-tasks: {', '.join(TASKS)}."
+        raise BodyPoseNetError(f"unknown sub-task: {name}", hint)
     return getattr(import_module(f"bodyposenet.commands.{name}"), TASKS[name].function)
 
 
 def make_parser(name: str) -> OptionParser:
-    """The parser of a sub-task's flags and of those that TAO's launcher takes for all.
+    """Create the parser of a command's flags and of the common ones.
 
     Raises:
-        BodyPoseNetError: There is no such sub-task.
+        BodyPoseNetError: There is no such command.
     """
     from bodyposenet.commands.launcher import REFUSALS, LauncherOptions
     from bodyposenet.commands.option_parser import OptionParser
@@ -146,15 +148,15 @@ def make_parser(name: str) -> OptionParser:
 
 
 def build_options(name: str, values: Mapping[str, Any], *, progress: bool) -> CommandOptions:
-    """The options of a sub-task.
+    """Create the options of a command.
 
     Args:
-        name: Name of the sub-task.
-        values: From its parser.
+        name: Name of the command.
+        values: Values from its parser.
         progress: Whether progress bars are shown.
 
     Raises:
-        BodyPoseNetError: A value is wrong.
+        BodyPoseNetError: A value is invalid.
     """
     return _build(find_command(name).options, values, progress=progress)
 
@@ -168,17 +170,17 @@ def _build(kind: type[Any], values: Mapping[str, Any], **more: object) -> Any:
 
 
 class _Run:
-    """One run of a sub-task.
+    """One run of a command.
 
     Args:
-        name: Name of the sub-task.
+        name: Name of the command.
         argv: Its arguments.
     """
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
         self._name = name
         self._argv = argv
-        # For errors in the arguments; afterwards the options tell.
+        # For errors in the arguments; later, the parsed options are used.
         self._is_quiet = any(word in ("-q", "--quiet") for word in argv)
         self._prints_results = any(word.split("=")[0] == "--output" for word in argv)
 
@@ -186,7 +188,7 @@ class _Run:
         """Parse, run, and print the summary.
 
         Raises:
-            BodyPoseNetError: A flag is wrong, or the command fails in a way that a user can fix.
+            BodyPoseNetError: A flag is invalid, or the command fails.
         """
         from bodyposenet.commands.launcher import LauncherOptions, check_flags, prepare_process
 
@@ -198,8 +200,8 @@ class _Run:
         options = build_options(self._name, values, progress=not launcher.quiet)
         self._prints_results = options.prints_results
         prepare_process(launcher)
-        stops_itself = self._name == "train"  # which saves its state
-        with nullcontext() if stops_itself else _sigterm_as_interrupt():
+        handles_signals = self._name == "train"  # and saves its state
+        with nullcontext() if handles_signals else _sigterm_as_interrupt():
             result = command.run(options)
         if summary := result.summary():
             self.report(summary)
@@ -207,15 +209,17 @@ class _Run:
             raise error
 
     def report(self, text: str) -> None:
-        """Print text for people, where results are not printed."""
+        """Print a text on standard output, or on standard error if that is used for results."""
         if not self._is_quiet:
             print_result(text, error=self._prints_results)
 
 
 @contextmanager
 def _sigterm_as_interrupt() -> Generator[None]:
-    """Raise KeyboardInterrupt on SIGTERM while this lasts: clusters send it to end a run."""
-    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+    """Raise KeyboardInterrupt on SIGTERM within the context: clusters send it to end a run."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread can set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, _interrupt)

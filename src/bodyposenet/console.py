@@ -1,4 +1,4 @@
-"""Output of commands: results, log lines and progress bars."""
+"""Output of commands: results, log messages and progress bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TextIO, TypeVar
 from bodyposenet.errors import BodyPoseNetError
 
 logger = logging.getLogger("bodyposenet")
-# Without it, Python would print warnings of a program that has not set up logging.
+# Without a handler, Python prints warnings if the program has not configured logging.
 logger.addHandler(logging.NullHandler())
 
 Item = TypeVar("Item")
@@ -25,7 +25,7 @@ _PROGRESS_BARS = ContextVar("progress bars", default=False)
 
 
 def configure_logging(level: str, log_file: str | Path | None = None) -> None:
-    """Send log lines to standard error, or append them to a file.
+    """Send log messages to standard error, or append them to a file.
 
     Raises:
         BodyPoseNetError: The log file cannot be opened.
@@ -49,7 +49,7 @@ def configure_logging(level: str, log_file: str | Path | None = None) -> None:
 
 
 def mute() -> None:
-    """Show errors only, and write to no log file: for processes beside the first of a training."""
+    """Log only errors, and not to a file: for training processes other than rank 0."""
     logger.setLevel(logging.ERROR)
     for handler in list(logger.handlers):
         if isinstance(handler, logging.FileHandler):
@@ -73,7 +73,7 @@ def print_result(text: str, *, error: bool = False) -> None:
     _print(text, stream)
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            with suppress(OSError):  # a full disk here must not hide what is said
+            with suppress(OSError):  # the text was printed, even if the disk is full
                 handler.stream.write(f"{text}\n")
                 handler.flush()
 
@@ -82,7 +82,7 @@ def print_line(text: str) -> bool:
     """Print a line of results on standard output, for a program that reads it.
 
     Returns:
-        Whether it was printed: False if nobody reads any more, as in `bpnet ... | head -1`.
+        Whether it was printed: False if the reader has closed the pipe, as in `... | head -1`.
 
     Raises:
         BodyPoseNetError: Standard output is a file on a full disk.
@@ -91,13 +91,13 @@ def print_line(text: str) -> bool:
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """A file name may not be text at all, or have characters that a stream's encoding lacks."""
+    """Escape characters that a stream cannot encode, such as those of some file names."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def _print(text: str, stream: TextIO) -> bool:
-    """Print a text; whether somebody reads it.
+    """Print a text; return False if the reader has closed the pipe.
 
     Raises:
         BodyPoseNetError: Standard output is a file on a full disk.
@@ -105,14 +105,14 @@ def _print(text: str, stream: TextIO) -> bool:
     try:
         print(text, file=stream, flush=True)
     except OSError as problem:
-        # What is left in the stream's buffer would fail again at exit.
+        # Discard the rest of the stream's buffer, which would fail again at exit.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
-        # `bpnet evaluate ... | head`: nobody reads on, the work still counts.
+        # A closed pipe, as in `bpnet evaluate ... | head`, is not an error.
         if stream is not sys.stderr and not isinstance(problem, BrokenPipeError):
             raise BodyPoseNetError(
                 f"standard output cannot be written: {problem.strerror}",
-                "Free some space, or send it somewhere else.",
+                "Free some space, or redirect it to another place.",
             ) from problem
         return False
     return True
@@ -120,7 +120,7 @@ def _print(text: str, stream: TextIO) -> bool:
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """Show the progress bars of `progress` while this lasts, or hide them."""
+    """Show or hide the progress bars of `progress` within the context."""
     before = _PROGRESS_BARS.set(shown)
     try:
         yield
@@ -129,7 +129,7 @@ def progress_bars(shown: bool) -> Iterator[None]:
 
 
 class _StandardError(logging.StreamHandler):
-    """Writes to what standard error is at the time: a progress bar puts itself in between."""
+    """Handler that writes to the current `sys.stderr`, which a progress bar replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -137,7 +137,7 @@ class _StandardError(logging.StreamHandler):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file; the run goes on where it cannot be written, and standard error has one line."""
+    """Log file whose write errors are reported once, without ending the run."""
 
     _failed = False
 
@@ -145,22 +145,22 @@ class _LogFile(logging.FileHandler):
         if not self._failed:
             self._failed = True
             print_result(
-                f"{self.baseFilename}: log lines are missing: {sys.exc_info()[1]}", error=True
+                f"{self.baseFilename}: log messages are missing: {sys.exc_info()[1]}", error=True
             )
 
 
 def progress(
     items: Iterable[Item], description: str, total: int | None = None, *, lines: bool = True
 ) -> Iterator[Item]:
-    """Yield the items; show a progress bar on a terminal, and log plain lines elsewhere.
+    """Yield the items, with a progress bar on a terminal, or else log messages.
 
-    A bar is shown where `progress_bars` asks for it.
+    Bars are shown within `progress_bars(True)` only.
 
     Args:
-        items: What to go through.
-        description: What is being done.
-        total: How many there are; `len(items)` where it is not given.
-        lines: False where the caller says by itself how far it is.
+        items: The items.
+        description: Description of the work.
+        total: Number of items. Default: `len(items)`, if it has a length.
+        lines: Whether to log the progress; False if the caller reports it.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]

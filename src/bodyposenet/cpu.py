@@ -1,9 +1,8 @@
-"""CPU cores that this process may use: its affinity and the quotas of its control groups.
+"""Number of CPU cores available to this process, by its affinity and by cgroup quotas.
 
-A container or a cluster often allows less than the machine has, by binding a process to some cores
-or by a quota of CPU time (`docker --cpus`, the limits of a Kubernetes pod). Libraries respect the
-former and mostly overlook the latter; with a thread per core of the machine they then spend the
-quota early in each period and wait for the next one.
+A container or a cluster often limits a process to some cores, or to a quota of CPU time (`docker
+--cpus`, limits of a Kubernetes pod). Most libraries ignore quotas: they start one thread per core
+of the machine, use up the quota early in each period, and wait for the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def usable_cores(root: Path = _ROOT) -> int:
     """Count the cores that this process may use.
 
     Args:
-        root: Where the system's files lie, for tests.
+        root: Root of the file system, for tests.
 
     Returns:
         At least 1; a quota of one and a half cores counts as 2.
@@ -30,22 +29,22 @@ def usable_cores(root: Path = _ROOT) -> int:
 
 
 def quota_cores(root: Path = _ROOT) -> int | None:
-    """Count the cores that a quota leaves to this process.
+    """Count the cores that a quota allows this process to use.
 
     Args:
-        root: Where the system's files lie, for tests.
+        root: Root of the file system, for tests.
 
     Returns:
-        None if no quota is set, or if it is no less than the cores that are available anyway.
+        The number of cores, or None if there is no quota, or none below the available cores.
     """
     quota = min(map(_read_quota, _cgroup_folders(root)), default=math.inf)
     return math.ceil(quota) if quota <= _available_cores() - 1 else None
 
 
 def limit_threads() -> None:
-    """Make libraries that are loaded later use as many threads as a quota allows.
+    """Limit the threads of libraries that are loaded later to the quota.
 
-    Environment variables that are set already are left as they are.
+    Environment variables that are set already are not changed.
     """
     cores = quota_cores()
     if cores is not None:
@@ -60,10 +59,10 @@ def _available_cores() -> int:
 
 
 def _cgroup_folders(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups, each followed by those around it.
+    """Yield the folders of this process's control groups, each followed by its parents.
 
-    In a container the paths may be the host's, of which only the container's own group is visible,
-    at the top.
+    In a container, the paths may be those of the host; only the container's own group is visible,
+    at the root.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -85,7 +84,7 @@ def _cgroup_folders(root: Path) -> Iterator[Path]:
 
 
 def _read_quota(folder: Path) -> float:
-    """The cores' worth of CPU time that a control group may use; infinite if it has no quota."""
+    """Return the quota of a control group in cores; infinity if it has none."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             text = " ".join((folder / name).read_text() for name in names)

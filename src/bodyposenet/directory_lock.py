@@ -1,7 +1,7 @@
-"""A lock on a results folder: two runs that write the same files would ruin both.
+"""Lock on a results folder, so that two runs do not overwrite each other's files.
 
-The operating system holds the lock for as long as the process lives, so that a killed run leaves
-none behind, at most the empty file.
+The operating system releases the lock when the process ends; a killed run leaves at most the empty
+lock file behind.
 """
 
 from __future__ import annotations
@@ -36,19 +36,18 @@ _held: set[int] = set()
 
 @contextmanager
 def directory_lock(folder: Path, prefix: str = "") -> Iterator[Callable[[], None]]:
-    """Keep a folder to this run, and remove what killed runs left unfinished there a day ago.
+    """Lock a folder, and remove temporary files that killed runs left there a day ago or earlier.
 
     Args:
         folder: The folder; it must exist.
-        prefix: Lock only the files whose names begin like this; runs with other prefixes may write
-            to the folder at the same time.
+        prefix: Lock only files with this prefix; runs with other prefixes may write to the folder
+            at the same time.
 
     Yields:
-        What checks that the folder is still the same, as at the end, before anything that depends
-        on it.
+        A function that checks that the folder was not replaced; it is also called at the end.
 
     Raises:
-        BodyPoseNetError: Another run has the folder, or it was removed while this run wrote to it.
+        BodyPoseNetError: Another run has locked the folder, or it was removed during this run.
     """
     path = folder / f".{prefix}.lock" if prefix else folder / ".lock"
     descriptor = _acquire(path)
@@ -61,14 +60,14 @@ def directory_lock(folder: Path, prefix: str = "") -> Iterator[Callable[[], None
         check()
     finally:
         if _is_at(descriptor, path):
-            with suppress(OSError):  # Windows removes no open files
+            with suppress(OSError):  # Windows cannot remove open files
                 path.unlink()
         _held.remove(descriptor)
         os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:
-    """Open and lock a file; its descriptor."""
+    """Open and lock a file; return its descriptor."""
     while True:
         try:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
@@ -87,28 +86,31 @@ def _acquire(path: Path) -> int:
                     f"{path.parent}: another run is writing its results there ({path.name})",
                     "Wait until it has ended, or choose another results folder (-r).",
                 ) from error
-            logger.warning("%s: a second run here would not be noticed: %s", path, error.strerror)
+            logger.warning(
+                "%s: cannot be locked, so a second run in this folder is not detected: %s",
+                path,
+                error.strerror,
+            )
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # the run before has just removed it
+        os.close(descriptor)  # the previous run has just removed it
 
 
 def _check_in_place(descriptor: int, path: Path) -> None:
-    """Make sure that the lock is in the folder that has the name now.
+    """Check that the folder of this path is still the one with the lock.
 
     Raises:
         BodyPoseNetError: The folder was removed or replaced.
     """
     if not _is_at(descriptor, path):
         raise BodyPoseNetError(
-            f"{path.parent}: was removed or replaced while this run was writing to it: what it had "
-            "written before is gone",
-            "Run again, and keep the folder in its place meanwhile.",
+            f"{path.parent}: was removed or replaced during this run; earlier results are lost",
+            "Run again, and do not move the folder during the run.",
         )
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has that path."""
+    """Return whether the open file still has that path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
@@ -116,7 +118,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _leave_to_parent() -> None:
-    """Close the locks in a forked process: it may outlive the run that holds them."""
+    """Close the locks in a forked process, which may outlive the run."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

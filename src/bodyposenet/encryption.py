@@ -1,8 +1,9 @@
-"""Model and state files: a header and a body in one file, closed with a key if one is given.
+"""Container format of model and state files: a JSON header and a body, encrypted if a key is given.
 
-Layout: magic, format version, length of the header, length of the body; SHA-256 of all the rest;
-the header as JSON; the body. With a key the body is encrypted (Scrypt, then AES-256-GCM); the
-header stays readable, and is authenticated. Plain files of the same content are the same bytes.
+Layout: magic, format version, length of the header, length of the body; SHA-256 of everything else;
+the header as JSON; the body. With a key, the body is encrypted (Scrypt, then AES-256-GCM); the
+header remains readable, and is authenticated. Plain files of equal content are equal byte by byte.
+"Sealed" stands for encrypted and authenticated.
 """
 
 from __future__ import annotations
@@ -23,40 +24,40 @@ from bodyposenet.files import atomic_write, exists
 FORMAT_VERSION = 1
 
 METADATA_KEY = "bodyposenet"
-"""Of the same header in the metadata of an ONNX file, which is closed by other means."""
+"""Key of the same header in the metadata of an ONNX file."""
 
-# The high first byte and the line ends show up files that were sent as text, as in PNG.
+# As in PNG, the first byte and the line ends reveal files that were transferred as text.
 MAGIC = b"\x8fBPNET\r\n"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PRELUDE = struct.Struct("<8sIIQ")
 _DIGEST_BYTES = 32
 
-# 2^15 rounds on 32 MiB: some 80 ms per guess of a key. Part of the format, never read from a file.
+# 2^15 rounds on 32 MiB: about 80 ms per key. Part of the format, never read from a file.
 _SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 
 _MOST_HEADER_BYTES = 2**24
-"""A header is some kilobytes of text: the skeleton, the network, and the train spec."""
+"""Headers are some kilobytes of text: the skeleton, the network, and the train spec."""
 
-_COPY_AGAIN = "Copy the file again from where it was made; if it is damaged there, make it again."
+_COPY_AGAIN = "Copy the file again from its source; if it is damaged there, create it again."
 
 
 def model_file(path: Path) -> Path:
-    """The file that is meant by the name of a model: TAO's `x.hdf5` is our `x.tlt`.
+    """Return the path of a model file, where `x.hdf5` (TAO's name) may stand for `x.tlt`.
 
     Args:
-        path: As it was named; where nothing has that name and `x.tlt` is there, the log says so.
+        path: The given path. If it does not exist and `x.tlt` does, the log mentions it.
     """
     if path.suffix.lower() == ".hdf5" and not exists(path):
         ours = path.with_suffix(".tlt")
         if exists(ours):
-            logger.info("%s is not there: taking %s", path, ours)
+            logger.info("%s does not exist: using %s", path, ours)
             return ours
     return path
 
 
 class SealedKey(str):
-    """A key for sealed files only: a plain file, which anybody can make, is an error."""
+    """Key that does not open plain files, which anybody can create."""
 
 
 class _Seal(BaseModel):
@@ -65,7 +66,7 @@ class _Seal(BaseModel):
 
 
 class _Content(BaseModel):
-    """The JSON before the body."""
+    """JSON before the body."""
 
     model_config = ConfigDict(strict=True)
 
@@ -78,9 +79,9 @@ def write_container(path: str | Path, header: dict[str, Any], body: bytes, key: 
 
     Args:
         path: The file.
-        header: What JSON can hold; readable without the key, so nothing secret.
+        header: Values for JSON; they are readable without the key.
         body: The content.
-        key: Any text; empty: a plain file.
+        key: Any string; empty for a plain file.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -103,15 +104,16 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
 
     Args:
         path: The file.
-        key: Its key. A plain file needs none: with one it is opened with a warning, or is an error
+        key: Its key. If a plain file is opened with a key, a warning is logged, or an error raised
             if the key is a `SealedKey`.
 
     Returns:
         The header and the body.
 
     Raises:
-        BodyPoseNetError: The file is missing, cut short, damaged, not ours or from a newer
-            version; it is sealed and the key is missing or wrong; or it is plain and must not be.
+        BodyPoseNetError: The file is missing, truncated, damaged, of another format or from a
+            newer version; or it is sealed and the key is missing or wrong; or it is plain and the
+            key a `SealedKey`.
     """
     path = Path(path)
     encoded, body = _split(path)
@@ -119,7 +121,7 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
         content = _Content.model_validate_json(encoded)
     except ValidationError as error:
         raise BodyPoseNetError(
-            f"{path}: its header is broken: {first_problem(error)}", _COPY_AGAIN
+            f"{path}: invalid header: {first_problem(error)}", _COPY_AGAIN
         ) from error
     if content.seal is None:
         check_plain(path, key)
@@ -134,43 +136,42 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
         cipher = _cipher(key, bytes.fromhex(content.seal.salt))
         return content.header, cipher.decrypt(bytes.fromhex(content.seal.nonce), body, encoded)
     except InvalidTag:
-        # The digest was right, so the file is whole: it must be the key.
+        # The digest matches, so the file is complete and the key is wrong.
         raise BodyPoseNetError(
             f"{path}: wrong key", "Give the key that the file was written with (-k)."
         ) from None
 
 
 def check_plain(path: str | Path, key: str) -> None:
-    """Tell that a file is plain where a key was given: it may have taken a sealed one's place.
+    """Log a warning if a key was given for a plain file, which may have replaced a sealed one.
 
     Raises:
         BodyPoseNetError: The key is for sealed files only.
     """
     if isinstance(key, SealedKey):
         raise BodyPoseNetError(
-            f"{path}: a plain file, which anybody could have put there; sealed ones are required",
-            "Give the sealed file; or, if you trust this one, leave require_sealed "
-            "(--require_sealed) out.",
+            f"{path}: not sealed, so anybody could have created it; sealed files are required",
+            "Give a sealed file; or, if you trust this one, omit require_sealed "
+            "(--require_sealed).",
         )
     if key:
         logger.warning(
-            "%s is a plain file: a key was given, but does not protect it (--require_sealed "
-            "refuses such files)",
+            "%s is not sealed, although a key was given (--require_sealed rejects such files)",
             path,
         )
 
 
 def _cipher(key: str, salt: bytes) -> Any:
-    """AES-256-GCM with the key that Scrypt derives; imported here, as plain files need none."""
+    """Return AES-256-GCM with the key derived by Scrypt; plain files do not import it."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    # A key from a command line may be no text: its bytes come back like that.
+    # A key from the command line may contain bytes that are not valid text.
     return AESGCM(Scrypt(salt=salt, **_SCRYPT).derive(key.encode(errors="surrogateescape")))
 
 
 def _split(path: Path) -> tuple[bytes, bytes]:
-    """The header's JSON and the body of a file that is ours and whole."""
+    """Return the header's JSON and the body of a file, after checks of format and digest."""
     try:
         with open(path, "rb") as file:
             begin = file.read(_PRELUDE.size + _DIGEST_BYTES)
@@ -188,11 +189,11 @@ def _split(path: Path) -> tuple[bytes, bytes]:
 
 
 def _lengths(path: Path, begin: bytes, size: int) -> tuple[int, int]:
-    """Bytes of the header and of the body, which make up the rest of the file."""
+    """Return the lengths of header and body in bytes, after checks of format and size."""
     if not begin.startswith(MAGIC[: max(len(begin), 1)]):
         raise _foreign(path, begin)
     if len(begin) < _PRELUDE.size + _DIGEST_BYTES:
-        raise BodyPoseNetError(f"{path}: cut short after {len(begin)} bytes", _COPY_AGAIN)
+        raise BodyPoseNetError(f"{path}: truncated after {len(begin)} bytes", _COPY_AGAIN)
     _, version, header_length, body_length = _PRELUDE.unpack_from(begin)
     if version > FORMAT_VERSION:
         raise BodyPoseNetError(
@@ -201,7 +202,7 @@ def _lengths(path: Path, begin: bytes, size: int) -> tuple[int, int]:
         )
     whole = len(begin) + header_length + body_length
     if size < whole:
-        raise BodyPoseNetError(f"{path}: cut short, {size} of {whole} bytes", _COPY_AGAIN)
+        raise BodyPoseNetError(f"{path}: truncated, {size} of {whole} bytes", _COPY_AGAIN)
     if size > whole or header_length > _MOST_HEADER_BYTES:
         raise BodyPoseNetError(
             f"{path}: damaged, {size} bytes, of which the header would take {header_length}",
@@ -218,15 +219,15 @@ def _digest(*parts: bytes) -> bytes:
 
 
 def _foreign(path: Path, data: bytes) -> BodyPoseNetError:
-    """Why a file that is not ours cannot be opened."""
+    """Return the error for a file of another format."""
     if not data:
         return BodyPoseNetError(f"{path}: the file is empty", _COPY_AGAIN)
     if path.suffix.lower() == ".onnx":
         return BodyPoseNetError(
-            f"{path}: has been exported already", "Give the .tlt file that train wrote."
+            f"{path}: is an exported model", "Give the .tlt file that train wrote."
         )
     return BodyPoseNetError(
         f"{path}: not a file of bodyposenet",
-        "NVIDIA's own .tlt, .etlt and .engine files cannot be opened, only TAO 5's .hdf5: train or "
-        "export here.",
+        "Of NVIDIA's own files, only TAO 5's .hdf5 can be read, not .tlt, .etlt and .engine: train "
+        "or export with bodyposenet.",
     )

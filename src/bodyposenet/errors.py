@@ -1,4 +1,4 @@
-"""What a run may end in other than success: a problem that the user can mend, or a request."""
+"""Exceptions of the package, checks of arguments that raise them, and helpers for their texts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 STOPPED = 75
-"""Exit code of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again."""
+"""Exit code of a run that a signal stopped: EX_TEMPFAIL of sysexits.h (try again)."""
 
 
 class BodyPoseNetError(Exception):
-    """A problem that the user can mend; the command line shows it in two lines, exit code 2.
+    """An error that the user can fix. Commands print both texts and exit with code 2.
 
     Args:
-        what: What went wrong and where: the file, the place in it, the value found. Passwords in
-            addresses are masked.
-        remedy: What to do about it; empty where `what` says it all.
+        what: What is wrong and where: the file, the place in it, the value. Passwords in addresses
+            are masked.
+        remedy: How to fix it; empty if `what` is enough.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -31,7 +31,11 @@ class BodyPoseNetError(Exception):
         self.remedy = remedy
 
     def rewrite(self, change: Callable[[str], str]) -> None:
-        """Change the texts, for another kind of reader."""
+        """Change both texts, for example from flags to keyword arguments.
+
+        Args:
+            change: Function from the old to the new text.
+        """
         self.what, self.remedy = change(self.what), change(self.remedy)
         self.args = (self.what, self.remedy)
 
@@ -40,16 +44,16 @@ class BodyPoseNetError(Exception):
 
 
 class UnknownJointError(BodyPoseNetError, KeyError):
-    """A joint name that the skeleton lacks; a KeyError too, as of any mapping."""
+    """A joint name that the skeleton does not have; also a KeyError, as of any mapping."""
 
 
 _LOGIN = re.compile(
     r"(?i)(?<=[a-z][a-z0-9+.-]:/)(/?)[^\s/:@]{0,1000}:(?:[^\s/]{0,1000}@|(?!\d*/)\S{0,1000}@)"
 )
-"""`user:password@` in an address, whose second slash a path leaves out.
+"""`user:password@` in an address, also if the address has only one slash after its scheme.
 
-Behind the first slash an @ is part of the path, unless the text before it cannot be a port: then
-the password has a slash. Lengths are bounded, so that long texts take no quadratic time.
+After the first slash, an @ is part of the path, unless the text before it cannot be a port; then
+the password contains a slash. Lengths are limited to avoid quadratic run time on long texts.
 """
 
 _SECRET = re.compile(
@@ -57,20 +61,20 @@ _SECRET = re.compile(
     r"(?:(?:login|user)?(?:pass?|passwd|password|pwd)|(?:access|api|auth|stream)?(?:key|token)"
     r"|auth|secret)=)[^\s&#]*[^\s&#:]"
 )
-"""A password in the query of an address, as some cameras take it; `monkey` is none."""
+"""A password in the query of an address, as some cameras use it; not the key in `monkey=`."""
 
 
 def mask_passwords(text: str) -> str:
-    """Mask user names and passwords in the addresses of streams, for logs, errors and results."""
+    """Mask user names and passwords in addresses, for logs, errors and results."""
     return _SECRET.sub(r"\1***", _LOGIN.sub(r"\1***@", text))
 
 
 def check_count(name: str, value: object, least: int) -> None:
-    """Check an argument that counts something.
+    """Check an argument that is a count.
 
     Args:
         name: Name of the argument.
-        value: What was given for it; a whole number of NumPy is fine, True is not.
+        value: Its value; NumPy integers are allowed, bool is not.
         least: Smallest value allowed.
 
     Raises:
@@ -83,14 +87,14 @@ def check_count(name: str, value: object, least: int) -> None:
 
 
 def check_score(name: str, value: object) -> None:
-    """Check an option that is a score.
+    """Check an argument that is a score.
 
     Args:
-        name: Of the option.
-        value: What was given.
+        name: Name of the argument.
+        value: Its value.
 
     Raises:
-        BodyPoseNetError: It is not a number of 0 to 1.
+        BodyPoseNetError: It is not a number from 0 to 1.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise BodyPoseNetError(f"{name}: {value!r} is not a score", "Write a number from 0 to 1.")
@@ -101,12 +105,12 @@ def check_type(name: str, value: object, kind: type, remedy: str) -> None:
 
     Args:
         name: Name of the function or the argument.
-        value: What was given.
-        kind: The type that it must have.
-        remedy: What to do about another one.
+        value: Its value.
+        kind: The expected type.
+        remedy: Remedy of the error.
 
     Raises:
-        BodyPoseNetError: It is of another type.
+        BodyPoseNetError: It has another type.
     """
     if not isinstance(value, kind):
         raise BodyPoseNetError(
@@ -114,20 +118,22 @@ def check_type(name: str, value: object, kind: type, remedy: str) -> None:
         )
 
 
-def check_switch(name: str, value: object) -> None:
-    """Check an argument that is on or off.
+def check_bool(name: str, value: object) -> None:
+    """Check an argument that is a bool.
 
     Raises:
         BodyPoseNetError: It is neither True nor False.
     """
     if not isinstance(value, bool):
-        raise BodyPoseNetError(f"{name}: {value!r} is not a switch", "Write True or False.")
+        raise BodyPoseNetError(
+            f"{name}: expected True or False, got {value!r}", "Write True or False."
+        )
 
 
 def closest(word: str, words: Iterable[str]) -> list[str]:
-    """Up to three of the words, those that resemble a mistyped one most; none where none does.
+    """Return up to three words that are similar to a mistyped one, the best first.
 
-    Words that contain it, or are a part of it, come first.
+    Words that contain it, or are contained in it, come first.
     """
     words = list(words)
     parts = [w for w in words if len(word.strip("-")) > 2 and _is_part(word, w)]
@@ -141,18 +147,20 @@ def _is_part(word: str, other: str) -> bool:
 
 
 def first_problem(error: ValidationError) -> str:
-    """`place: message` of the first value that pydantic finds wrong in a JSON text."""
+    """Return `place: message` of the first invalid value of a JSON text."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"])) or "JSON"
     return f"{place[:200]}: {first['msg'][:500]}"
 
 
-class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)
-    """A signal asked for the end: the state is saved, the same command goes on; exit code STOPPED.
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A signal stopped a training whose state is saved; the same command resumes it.
+
+    Commands exit with code `STOPPED`.
 
     Args:
-        signal: Its name.
-        is_reported: Whether another process has printed this already.
+        signal: Name of the signal.
+        is_reported: Whether another process has printed the message already.
     """
 
     def __init__(self, signal: str, *, is_reported: bool = False) -> None:
@@ -161,4 +169,4 @@ class Stopped(Exception):  # noqa: N818 (not an error: somebody wanted it)
         self.is_reported = is_reported
 
     def __str__(self) -> str:
-        return f"stopped by {self.signal}; the same command goes on from here"
+        return f"stopped by {self.signal}; the same command resumes from here"

@@ -1,4 +1,4 @@
-"""Exit codes and errors of commands and scripts: what a user can fix is told in two lines."""
+"""Exit codes of commands and scripts, and how they report errors."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _EXTRAS = {
     "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
     "ray": "ray", "pyarrow": "ray", "pandas": "ray",
 }  # fmt: skip
-"""Package -> the extra that brings it."""
+"""Package -> the extra that installs it."""
 
 
 def exit_code_of(name: str, work: Callable[[], object]) -> int:
-    """Do the work of a command or a script.
+    """Run the function of a command or a script, and print its error if it fails.
 
     Args:
-        name: Its name.
-        work: What it does.
+        name: Name of the command or script.
+        work: The function.
 
     Returns:
-        Exit code: 0; 2 after an error that the user can mend, a missing package among them; 75
-        where a signal stopped a training whose state is saved; 130 after Ctrl-C.
+        Exit code: 0 for success; 2 for an error that the user can fix, such as a missing package;
+        75 if a signal stopped a training whose state is saved; 130 after Ctrl-C.
     """
     try:
-        with explaining(name):
+        with translate_errors(name):
             work()
     except BodyPoseNetError as error:
         print_result(f"error: {error.what}", error=True)
@@ -49,15 +49,15 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def explaining(name: str) -> Iterator[None]:
-    """Raise errors of the system that a user can fix as `BodyPoseNetError`.
+def translate_errors(name: str) -> Iterator[None]:
+    """Turn system errors that the user can fix into `BodyPoseNetError` (context manager).
 
     Args:
         name: Name of the command or script.
 
     Raises:
-        BodyPoseNetError: A package of an extra is missing, a file that the user named cannot be
-            used, or the memory does not suffice.
+        BodyPoseNetError: A package of an extra is missing, a file cannot be used, or there is not
+            enough memory.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""Writing files so that a killed run leaves the old file or the new one, never half of one.
+"""Files: atomic writing, checks of paths, and reading and writing of JSON.
 
-And reading JSON files of others, which may hold anything.
+A run that is killed while it writes leaves the old file or the new one, never a part of one.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from bodyposenet.errors import BodyPoseNetError
 _RANDOM_BYTES = 8
 _TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.tmp(\.\w+)?", re.DOTALL)
 _KEPT = 32
-"""Characters of a file's name that its temporary name keeps: at most 255 bytes are allowed."""
+"""Characters of a file's name in its temporary name, which may have at most 255 bytes."""
 _SECONDS_TO_GO_STALE = 24 * 60 * 60
-"""A run that is alive adds to its files long before."""
+"""A running process writes to its files more often."""
 
 
 @contextmanager
 def atomic_write(
     path: str | Path, *, durable: bool = False, make_folder: bool = True
 ) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path`; on success it takes that name, on failure it vanishes.
+    """Open a temporary file that replaces `path` on success and is removed after an error.
 
-    A symbolic link stays one: the file that it points to is replaced. What cannot be replaced is
-    written straight: a device, a pipe, and the file that standard output or standard error goes to.
-    Errors other than those of this file pass through unchanged.
+    Of a symbolic link, the target is replaced. Files that cannot be replaced are written directly:
+    devices, pipes, and the file that standard output or standard error is redirected to. Errors
+    other than those of this file are raised unchanged.
 
     Args:
         path: The file to write.
-        durable: Also flush to disk (fsync), for results that someone would miss.
-        make_folder: Create the folder where it is missing. False for one of many files, whose
-            folder can only be missing if somebody removed it with those before.
+        durable: Whether to flush to disk (fsync), for important results.
+        make_folder: Whether to create the folder if it is missing. False for one of many files,
+            whose folder is only missing if it was removed with the earlier files.
 
     Raises:
-        BodyPoseNetError: The file cannot be written, because the disk is full, for example.
+        BodyPoseNetError: The file cannot be written, for example because the disk is full.
     """
     path = Path(path)
     stream = _open_stream(path)
@@ -55,30 +55,30 @@ def atomic_write(
             yield stream
         return
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    with _explaining(path):
+    with _name_in_errors(path):
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(target)
         file = _open(path, temporary, "xb")
     try:
         yield file
-        with _explaining(path):
+        with _name_in_errors(path):
             file.flush()
             if durable:
                 os.fsync(file.fileno())
             file.close()
             temporary.replace(target)
     finally:
-        with suppress(OSError, BodyPoseNetError):  # after an error, what is on its way says more
+        with suppress(OSError, BodyPoseNetError):  # an earlier error is more important
             file.close()
-        with suppress(OSError):  # after success it has got its name
+        with suppress(OSError):  # after success, it was renamed
             temporary.unlink()
 
 
 def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
-    """Return a name beside `path` that nobody can foresee; such a file must be new ("x").
+    """Return an unpredictable name in the folder of `path`, for a file opened with mode "x".
 
-    In a folder that others may write to, they could put a link under a name that they know.
+    In a folder that others may write to, they could create a link with a predictable name.
     """
     return path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
 
@@ -86,16 +86,16 @@ def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
 def remove_stale_files(folder: Path) -> int:
     """Remove the temporary files that killed runs have left in a folder.
 
-    Those are the ones that nobody has written to for a day: other runs may write to the folder at
-    the same time, also from other machines, whose locks and processes cannot be seen here.
+    Only files that were not changed for a day are removed: other runs may write to the folder at
+    the same time, also from other machines, whose locks and processes are not visible.
 
     Returns:
-        How many there were.
+        The number of removed files.
     """
     removed = 0
     oldest = time.time() - _SECONDS_TO_GO_STALE
     for file in folder.glob(".*"):
-        with suppress(OSError):  # removed meanwhile, or somebody else's
+        with suppress(OSError):  # removed in the meantime, or of another user
             if _TEMPORARY.fullmatch(file.name) and file.lstat().st_mtime < oldest:
                 file.unlink()
                 removed += 1
@@ -103,12 +103,12 @@ def remove_stale_files(folder: Path) -> int:
 
 
 class _Output(io.FileIO):
-    """A file whose failing writes are errors that name it.
+    """File whose write errors name it.
 
     Args:
-        path: The file that is meant, for errors.
-        file: What to open: a path or a file descriptor.
-        mode: As of `open`.
+        path: The final path, for error messages.
+        file: Path or file descriptor to open.
+        mode: See `open`.
     """
 
     def __init__(self, path: Path, file: Path | int, mode: str) -> None:
@@ -116,7 +116,7 @@ class _Output(io.FileIO):
         self._path = path
 
     def write(self, data: Any, /) -> int:
-        with _explaining(self._path):
+        with _name_in_errors(self._path):
             return super().write(data)
 
 
@@ -125,34 +125,34 @@ def _open(path: Path, file: Path | int, mode: str) -> IO[bytes]:
 
 
 def _open_stream(path: Path) -> IO[bytes] | None:
-    """Open what a new file must not replace; None for a regular file, or where there is none.
+    """Open a file that must not be replaced; return None for a regular or missing file.
 
     Raises:
         BodyPoseNetError: It cannot be written.
     """
     try:
         status = path.stat()
-    except (OSError, ValueError):  # ValueError: what no file can be called
+    except (OSError, ValueError):  # ValueError: an invalid file name
         return None
     for descriptor in (1, 2):
         with suppress(OSError):  # closed
             if os.path.samestat(status, os.fstat(descriptor)):
-                return _open(path, os.dup(descriptor), "wb")  # goes on behind what is printed
+                return _open(path, os.dup(descriptor), "wb")  # appends to the printed text
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
-    with _explaining(path):
+    with _name_in_errors(path):
         return _open(path, path, "wb")
 
 
 @contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    """Turn the system's errors into ours, which name the file that cannot be written."""
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Turn system errors into `BodyPoseNetError` with the name of the file (context manager)."""
     try:
         yield
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be written: {error.strerror or error}",
-            "Free some space or choose a folder that you may write to.",
+            "Free some space, or choose a writable folder.",
         ) from error
 
 
@@ -161,36 +161,36 @@ _NO_SUCH_FILE = (
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
     errno.ELOOP,
-    errno.EINVAL,  # characters that Windows has in no name
+    errno.EINVAL,  # characters that Windows does not allow
 )
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file or folder; no name is too long to ask.
+    """Return whether a file or folder exists; False for names that are invalid or too long.
 
     Raises:
-        BodyPoseNetError: Its folder may not be entered.
+        BodyPoseNetError: There is no permission to access its folder.
     """
     return _status(path) is not None
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; otherwise as `exists`."""
+    """Return whether a regular file exists; see `exists`."""
     status = _status(path)
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether there is such a folder; otherwise as `exists`."""
+    """Return whether a folder exists; see `exists`."""
     status = _status(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _status(path: str | Path) -> os.stat_result | None:
-    """What the system has of a file; None if there is none.
+    """Return the status of a file, or None if it does not exist.
 
     Raises:
-        BodyPoseNetError: Its folder may not be entered.
+        BodyPoseNetError: There is no permission to access its folder.
     """
     try:
         return Path(path).stat()
@@ -205,16 +205,16 @@ def _status(path: str | Path) -> os.stat_result | None:
 
 
 @contextmanager
-def explaining_json(path: str | Path, remedy: str = "") -> Iterator[None]:
-    """Turn the errors of reading and parsing a JSON file into ones that name it.
+def translate_json_errors(path: str | Path, remedy: str = "") -> Iterator[None]:
+    """Turn errors of reading and parsing JSON into `BodyPoseNetError` (context manager).
 
     Args:
         path: The file.
-        remedy: What to do where that fails.
+        remedy: Remedy of the errors.
 
     Raises:
-        BodyPoseNetError: The file is missing, no text or not valid JSON, or holds a number too long
-            or values nested too deeply to be read.
+        BodyPoseNetError: The file is missing, not text or not valid JSON, or a number is too long
+            or values are nested too deeply.
     """
     try:
         yield
@@ -228,28 +228,36 @@ def explaining_json(path: str | Path, remedy: str = "") -> Iterator[None]:
         raise BodyPoseNetError(f"{path}: not a text file", remedy) from error
     except RecursionError as error:
         raise BodyPoseNetError(f"{path}: the values are nested too deeply", remedy) from error
-    except ValueError as error:  # Python reads no integers of more than 4300 digits
-        raise BodyPoseNetError(f"{path}: holds a number too long to be read", remedy) from error
+    except ValueError as error:  # Python does not parse integers of more than 4300 digits
+        raise BodyPoseNetError(f"{path}: contains a number that is too long", remedy) from error
 
 
 def read_json(path: str | Path, remedy: str = "") -> Any:
-    """Read a JSON file; it may begin with a byte order mark.
+    """Read a JSON file, with or without a byte order mark.
 
     Args:
         path: The file.
-        remedy: What to do where that fails.
+        remedy: Remedy of the errors.
 
     Raises:
-        BodyPoseNetError: As `explaining_json`.
+        BodyPoseNetError: See `translate_json_errors`.
     """
-    with explaining_json(path, remedy):
+    with translate_json_errors(path, remedy):
         return json.loads(Path(path).read_bytes())
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
-    """Write a value as JSON (UTF-8), replacing the file at once.
+    """Write a value as JSON (UTF-8), with `atomic_write`.
 
-    File names that are no text (lone surrogates) become the escapes that JSON has for them.
+    Lone surrogates, as in file names that are not valid text, are written as escapes.
+
+    Args:
+        path: The file.
+        value: The value.
+        indent: See `json.dumps`.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     with atomic_write(path, durable=True) as file:
@@ -257,31 +265,34 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Refuse to write over what exists, before any work is done for it.
+    """Raise an error if an output exists that must not be overwritten.
 
     Args:
-        path: What is to be written.
+        path: File or folder to write.
         overwrite: Whether it may be replaced.
 
     Raises:
-        BodyPoseNetError: It exists and may not.
+        BodyPoseNetError: It exists, and must not be replaced.
     """
     if exists(path) and not overwrite:
-        raise BodyPoseNetError(f"{path}: exists already", "Name another one, or give --overwrite.")
+        raise BodyPoseNetError(f"{path}: exists already", "Give another name, or --overwrite.")
 
 
 def make_directory(
     path: str | Path,
     remedy: str = "Choose another results folder (-r), or change its permissions.",
 ) -> Path:
-    """Make a results folder, with its parents.
+    """Create a results folder and its parents, if they are missing.
 
     Args:
-        path: The folder; it may exist.
-        remedy: What to do where that fails.
+        path: The folder.
+        remedy: Remedy of the error.
+
+    Returns:
+        The folder.
 
     Raises:
-        BodyPoseNetError: It cannot be made, or something else has that name, or it is read-only.
+        BodyPoseNetError: The folder cannot be created or is not writable.
     """
     path = Path(path)
     try:

@@ -1,7 +1,8 @@
-"""The only code that moves pixels or points: one affine map, with one pixel convention.
+"""Affine maps of points, images and network maps, with one pixel convention.
 
-The center of pixel i lies at coordinate i (COCO's and OpenCV's convention), so a resize by s maps
-x to (x + 0.5) s - 0.5, and cell i of a map with stride 8 has its center at 8 i + 3.5.
+The center of pixel i has the coordinate i (the convention of COCO and OpenCV). So a resize by s
+maps x to (x + 0.5) s - 0.5, and cell i of a map with stride 8 has its center at 8 i + 3.5. All
+geometric transforms of the package use this module.
 """
 
 from __future__ import annotations
@@ -16,46 +17,46 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """A map of the plane, from source pixels to target pixels.
+    """An affine map from source pixels to target pixels.
 
     Args:
-        matrix: (2, 3) float64; a point (x, y) goes to matrix @ (x, y, 1).
+        matrix: (2, 3) float64; a point (x, y) is mapped to matrix @ (x, y, 1).
     """
 
     matrix: NDArray[np.float64]
 
     @classmethod
     def translation(cls, x: float, y: float) -> Affine:
-        """Shift by (x, y) pixels."""
+        """Return the translation by (x, y) pixels."""
         return cls(np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
 
     @classmethod
     def scaling(cls, x: float, y: float | None = None) -> Affine:
-        """Scale about the origin by x, and by y vertically if it is given."""
+        """Return the scaling about the origin by x, and by y vertically if it is given."""
         return cls(np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]]))
 
     @classmethod
     def rotation(cls, degrees: float) -> Affine:
-        """Rotate about the origin; a positive angle turns the x axis towards the y axis."""
+        """Return the rotation about the origin; positive angles rotate from the x to the y axis."""
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         return cls(np.array([[cos, -sin, 0.0], [sin, cos, 0.0]]))
 
     @classmethod
     def resize(cls, x: float, y: float | None = None) -> Affine:
-        """Resize an image by the factor x (and y vertically): pixel edges map to pixel edges."""
+        """Return the map of an image resize by x (and y vertically): edges map to edges."""
         y = x if y is None else y
         return cls(np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]]))
 
     @classmethod
     def quarter_turns(cls, turns: int, height: int, width: int) -> Affine:
-        """Turn an image counterclockwise by whole quarter turns, as `numpy.rot90` does.
+        """Return the rotation of an image by quarter turns, as `numpy.rot90` does.
 
         The map is exact: pixel centers map to pixel centers.
 
         Args:
-            turns: Quarter turns; negative ones turn clockwise.
-            height: Of the image before the turn, in pixels.
-            width: Of the image before the turn, in pixels.
+            turns: Counterclockwise quarter turns.
+            height: Height of the source image in pixels.
+            width: Width of the source image in pixels.
         """
         right, bottom = width - 1, height - 1
         matrices = (
@@ -67,13 +68,13 @@ class Affine:
         return cls(np.array(matrices[turns % 4], np.float64))
 
     def then(self, following: Affine) -> Affine:
-        """The map that applies this one first and `following` second."""
+        """Return the map that applies this map first and `following` second."""
         matrix = following.matrix[:, :2] @ self.matrix
         matrix[:, 2] += following.matrix[:, 2]
         return Affine(matrix)
 
     def inverse(self) -> Affine:
-        """The map back.
+        """Return the inverse map.
 
         Raises:
             numpy.linalg.LinAlgError: The map is singular.
@@ -83,12 +84,12 @@ class Affine:
 
     @property
     def scale(self) -> float:
-        """How many target pixels one source pixel is wide (geometric mean of both axes)."""
+        """Size of a source pixel in target pixels (geometric mean of both axes)."""
         return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
 
     @property
     def mirrors(self) -> bool:
-        """Whether the target shows a mirror image, in which left and right change places."""
+        """Whether the map contains a reflection, which exchanges left and right."""
         return float(np.linalg.det(self.matrix[:, :2])) < 0
 
     def apply(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -104,16 +105,16 @@ class Affine:
         outside: int,
         interpolation: int = cv2.INTER_LINEAR,
     ) -> NDArray[np.uint8]:
-        """Draw the image on a canvas of height x width target pixels.
+        """Warp an image to height x width target pixels.
 
-        Where the map shrinks an axis of the source by two or more, whole blocks of source pixels
-        are averaged first, so that nothing is skipped over.
+        If the map shrinks an axis of the source by two or more, blocks of source pixels are
+        averaged first, to avoid aliasing.
 
         Args:
             image: (h, w) or (h, w, c) uint8.
-            height: Rows of the canvas.
-            width: Columns of the canvas.
-            outside: Value of the canvas where the image does not reach.
+            height: Height of the target.
+            width: Width of the target.
+            outside: Value of target pixels outside of the image.
             interpolation: An OpenCV interpolation flag.
 
         Returns:
@@ -135,12 +136,12 @@ class Affine:
     def resample(
         self, channels: NDArray[np.float32], height: int, width: int
     ) -> NDArray[np.float32]:
-        """Read float maps on a grid of height x width target cells (bicubic, edges repeated).
+        """Resample float maps on height x width target cells (bicubic, edges repeated).
 
         Args:
             channels: (C, h, w) float32.
-            height: Rows of the target grid.
-            width: Columns of the target grid.
+            height: Height of the target.
+            width: Width of the target.
 
         Returns:
             (C, height, width) float32.

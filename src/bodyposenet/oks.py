@@ -1,6 +1,6 @@
-"""Object keypoint similarity (OKS) between poses, which have no annotated area.
+"""Object keypoint similarity (OKS, cocodataset.org "keypoints-eval") between detected poses.
 
-COCO's measure (cocodataset.org, "keypoints-eval"); the evaluation itself is faster-coco-eval's.
+Detections have no annotated area, so it is estimated. Evaluation uses faster-coco-eval instead.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 
 def pose_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimate the areas of people for OKS, by the boxes around their joints.
+    """Estimate the areas of people from the boxes around their joints.
 
-    A box never counts for less than that of a slender person of the same height.
+    The area is at least that of a box with the same longer side and half its width.
 
     Args:
         points: (P, K, 2) joints in pixels, NaN where they are missing.
@@ -23,7 +23,7 @@ def pose_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
     missing = np.isnan(points)
     low = np.where(missing, np.inf, points).min(axis=1)
     high = np.where(missing, -np.inf, points).max(axis=1)
-    sides = np.maximum(high - low, 1.0)  # one joint, or none
+    sides = np.maximum(high - low, 1.0)  # one joint or none
     return np.maximum(sides.prod(axis=1), (sides.max(axis=1) / 2) ** 2)
 
 
@@ -33,7 +33,7 @@ def compare_poses(
     areas: NDArray[np.float64],
     sigmas: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Compare every person with every other.
+    """Compare each of P people with each of Q others.
 
     Args:
         points: (P, K, 2) joints in pixels, NaN where they are missing.
@@ -42,8 +42,8 @@ def compare_poses(
         sigmas: (K,) OKS sigmas.
 
     Returns:
-        (P, Q) the sum over the joints that both have of exp(-d^2 / (2 area (2 sigma)^2)), and
-        (P, Q) how many joints these are: the OKS is their quotient.
+        (P, Q) sums of exp(-d^2 / (2 area (2 sigma)^2)) over the joints that both people have, and
+        (P, Q) numbers of these joints; OKS is the quotient of both.
     """
     squares = ((points[:, None] - others[None]) ** 2).sum(axis=-1)
     exponents = squares / (2 * areas[..., None] * (2 * sigmas) ** 2)

@@ -1,7 +1,6 @@
-"""What to write in place of the names of other pose libraries.
+"""Hints for users of ultralytics, rtmlib, MediaPipe and MMPose: the equivalents of their names.
 
-Most newcomers know ultralytics, rtmlib, MediaPipe or MMPose, and first write what they would write
-there. Errors about an unknown name tell what it is called here.
+Errors about unknown keywords and attributes contain the name that this package uses.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from collections.abc import Iterable, Mapping
 
 from bodyposenet.errors import BodyPoseNetError, closest
 
-_SCORE = "score_threshold=0.5: least score of a person; heatmap_threshold is that of a joint"
+_SCORE = "score_threshold=0.5, the minimum score of a person (heatmap_threshold: of a joint)"
 _SHAPE = "input_shape=(height, width), given to load()"
 _PEOPLE = "max_people=5"
 _FILE = 'the model file has its precision: bpnet export writes fp16 and INT8; or precision="bf16"'
-_NO_NMS = "leave it out: the network finds joints, not boxes, so there is nothing to suppress"
+_NO_NMS = "leave it out: the network detects joints, not boxes, so there is nothing to suppress"
 _LOG = 'logging.getLogger("bodyposenet").setLevel(...)'
 _STREAM = "an iterator in place of a list gives an iterator; model.video(source) reads videos"
 _DEVICE = 'device="cpu", "cuda" or "cuda:1", given to load()'
@@ -38,8 +37,8 @@ _KEYWORDS = {
     "half": _FILE, "fp16": _FILE, "int8": _FILE, "dtype": _FILE,
     "verbose": _LOG, "show_log": _LOG,
     "stream": _STREAM, "running_mode": _STREAM, "static_image_mode": _STREAM,
-    "vid_stride": "model.video(source, stride=2), which yields the frames between with earlier "
-    "poses, too: frame.is_searched tells them apart",
+    "vid_stride": "model.video(source, stride=2), which also yields the frames in between, with "
+    "earlier poses and frame.is_searched == False",
     "source": "the image is the first argument: model(image)",
     "img": "the image is the first argument: model(image)",
     "image": "the image is the first argument: model(image)",
@@ -59,10 +58,10 @@ _KEYWORDS = {
     "pose2d_weights": "the model file is the first argument: load(model)",
     "det": "leave it out: there is no detector before the network",
     "det_model": "leave it out: there is no detector before the network",
-    "to_openpose": "poses.skeleton tells the joints of the model, poses.to_coco() maps them",
+    "to_openpose": "poses.skeleton has the joints of the model, poses.to_coco() maps to COCO",
     "show": _DRAW, "save": "poses.save(path), or bodyposenet.draw(image, poses)",
 }  # fmt: skip
-"""Keywords of `load` and of the call."""
+"""Keyword of `load` or of the model's call in another library -> hint."""
 
 _METHODS = {
     "predict": _CALL, "process": _CALL, "detect": _CALL, "inference": _CALL, "infer": _CALL,
@@ -75,7 +74,7 @@ _METHODS = {
     "train": _TRAIN, "val": _TRAIN, "export": _TRAIN, "benchmark": _TRAIN,
     "release": "model.close()",
 }  # fmt: skip
-"""Attributes of the model."""
+"""Attribute of a model in another library -> hint."""
 
 _ARRAYS = (
     "poses.keypoints, (people, joints, 2), and poses.keypoint_scores, (people, joints), are arrays"
@@ -94,7 +93,7 @@ _RESULTS = {
     "id": "poses.track_ids",
     "orig_img": "keep the image: poses do not have it",
 }
-"""Attributes of the poses, and of one person."""
+"""Attribute of a result in another library -> hint."""
 
 _ATTRIBUTES = {
     **dict.fromkeys(("YOLO", "Body", "Wholebody", "BodyWithFeet", "PoseTracker", "Custom"), _LOAD),
@@ -104,7 +103,7 @@ _ATTRIBUTES = {
     **dict.fromkeys(("infer", "detect", "process"), _LOAD),
     "dataset_convert": "bodyposenet.convert_dataset(...)",
 }
-"""Attributes of the package."""
+"""Name in another library -> hint."""
 
 
 def unknown_keywords(
@@ -113,13 +112,13 @@ def unknown_keywords(
     known: Iterable[str],
     others: Mapping[str, Iterable[str]] | None = None,
 ) -> BodyPoseNetError:
-    """The error about keywords that a function does not take.
+    """Create the error about keywords that a function does not have.
 
     Args:
-        function: Its name.
-        unknown: What was given.
-        known: What it takes.
-        others: Other functions, and what they take.
+        function: Name of the function.
+        unknown: The unknown keywords.
+        known: The keywords of the function.
+        others: Other functions -> their keywords.
     """
     known, unknown = list(known), list(unknown)
     advice = {name: _advice(name, known, others or {}) for name in unknown}
@@ -128,25 +127,25 @@ def unknown_keywords(
     return BodyPoseNetError("\n".join(lines), "" if all(advice.values()) else listed)
 
 
-def no_method(name: str) -> AttributeError:
-    """The error about an attribute that a model does not have."""
+def missing_model_attribute(name: str) -> AttributeError:
+    """Create the error about an attribute that `PoseEstimator` does not have."""
     advice = f": {_METHODS[name]}" if name in _METHODS else ""
     return AttributeError(f"PoseEstimator has no attribute {name!r}{advice}")
 
 
-def no_result(kind: str, name: str) -> AttributeError:
-    """The error about an attribute that the poses, or one person, do not have.
+def missing_result_attribute(kind: str, name: str) -> AttributeError:
+    """Create the error about an attribute that a result class does not have.
 
     Args:
-        kind: The class.
-        name: The attribute.
+        kind: Name of the class.
+        name: Name of the attribute.
     """
     advice = f": {_RESULTS[name]}" if name in _RESULTS else ""
     return AttributeError(f"{kind} has no attribute {name!r}{advice}")
 
 
-def no_attribute(name: str) -> AttributeError:
-    """The error about a name that the package does not have."""
+def missing_package_attribute(name: str) -> AttributeError:
+    """Create the error about a name that the package does not have."""
     advice = f": {_ATTRIBUTES[name]}" if name in _ATTRIBUTES else ""
     return AttributeError(f"module 'bodyposenet' has no attribute {name!r}{advice}")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import UnknownJointError, closest
-from bodyposenet.other_libraries import no_result
+from bodyposenet.other_libraries import missing_result_attribute
 from bodyposenet.skeleton import Skeleton
 
 
@@ -30,23 +30,23 @@ class Keypoint(NamedTuple):
     @property
     def visible(self) -> bool:
         """Whether the joint was detected or inferred."""
-        return self.x == self.x  # NaN equals nothing
+        return self.x == self.x  # False for NaN
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PersonPose(Mapping[str, Keypoint]):
     """One person of `Poses`: a read-only mapping from the skeleton's joint names to `Keypoint`.
 
-    Names are matched by `Skeleton.match`: `LShoulder` is `left_shoulder`. The arrays are views of
-    those of the `Poses`. Equal (`==`) are people of equal skeletons and arrays, NaNs being equal.
+    Names are matched by `Skeleton.match`, so `LShoulder` finds `left_shoulder`. The arrays are
+    views of those of the `Poses`. `==` compares skeletons and arrays; NaN equals NaN.
 
     Args:
         keypoints: (K, 2) float32, x and y in image pixels, NaN where a joint is missing.
         keypoint_scores: (K,) float32 in 0..1, 0 where a joint is missing.
-        score: Of the person.
+        score: Score of the person.
         skeleton: Names and limbs of the K joints.
         track_id: Id of the person in a video; -1 without one, None outside of video.
-        inferred: (K,) bool, joints that `complete_pose` inferred; None where it did not run.
+        inferred: (K,) bool, joints that `complete_pose` inferred, or None if it was not used.
     """
 
     keypoints: NDArray[np.float32]
@@ -56,13 +56,13 @@ class PersonPose(Mapping[str, Keypoint]):
     track_id: int | None = None
     inferred: NDArray[np.bool_] | None = None
 
-    if not TYPE_CHECKING:  # for which any attribute would be there
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise no_result("PersonPose", name)
+            raise missing_result_attribute("PersonPose", name)
 
     def __getitem__(self, joint: str) -> Keypoint:
-        """Return a joint by name, also one that is missing (`keypoint.visible` is False).
+        """Return a joint by name; `visible` of a missing one is False.
 
         Raises:
             UnknownJointError: The skeleton has no such joint.
@@ -117,7 +117,7 @@ class PersonPose(Mapping[str, Keypoint]):
 
 
 def same_values(one: object, other: object) -> bool:
-    """Whether two instances of a dataclass have equal fields: arrays by value, NaN equal to NaN."""
+    """Return whether two dataclass instances have equal fields; in arrays, NaN equals NaN."""
     mine, others = vars(one), vars(other)
     return all(_is_same(mine[name], others[name]) for name in mine)
 
@@ -131,7 +131,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def boxes_around(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 4) x1, y1, x2, y2 around (N, K, 2) keypoints, NaN without any that is not."""
+    """Return (N, 4) x1, y1, x2, y2 around (N, K, 2) keypoints; NaN if all are NaN."""
     missing, infinity = np.isnan(keypoints), np.float32(np.inf)
     low = np.where(missing, infinity, keypoints).min(axis=1, initial=infinity)
     high = np.where(missing, -infinity, keypoints).max(axis=1, initial=-infinity)

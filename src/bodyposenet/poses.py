@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json, write_json
-from bodyposenet.other_libraries import no_result
+from bodyposenet.other_libraries import missing_result_attribute
 from bodyposenet.person_pose import Keypoint, PersonPose, boxes_around, same_values
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 
@@ -26,34 +26,32 @@ if TYPE_CHECKING:
     from bodyposenet.media.images import Color, Image
 
 DEFAULT_SCORE_THRESHOLD = 0.6
-"""Default of the score from which people are drawn."""
+"""Default minimum score of people who are drawn."""
 
 NO_ID = -1
-"""Track id of people without one among others who have one."""
+"""Track id of people without a track, if others have one."""
 
 _PEOPLE_SHOWN = 3
-"""How many people the repr of `Poses` lists."""
+"""Number of people in the repr of `Poses`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Poses:
     """The people detected in one image.
 
-    Equal (`==`) are those of equal skeletons and arrays, whose NaNs are equal too. They have no
-    hash, as their arrays can be changed.
-
-    Values that are not arrays of the dtypes below are converted; shapes are checked.
+    `==` compares skeletons and arrays; NaN equals NaN. Instances are not hashable, because their
+    arrays can be changed. Values are converted to the dtypes below, and shapes are checked.
 
     Args:
         keypoints: (N, K, 2) float32, x and y in image pixels, NaN where a joint is missing.
         keypoint_scores: (N, K) float32 in 0..1, 0 where a joint is missing.
-        scores: (N,) float32, one per person, higher is surer.
+        scores: (N,) float32, the confidence in each person.
         skeleton: Names and limbs of the K joints.
-        track_ids: (N,) int64, -1 for people without an id, or None outside of video.
-        inferred: (N, K) bool, joints that `complete_pose` inferred; None where it did not run.
+        track_ids: (N,) int64, -1 for people without a track; None if people were not tracked.
+        inferred: (N, K) bool, joints that `complete_pose` inferred, or None if it was not used.
 
     Raises:
-        BodyPoseNetError: A shape does not fit the number of people or the skeleton.
+        BodyPoseNetError: A shape does not match the number of people or the skeleton.
     """
 
     keypoints: NDArray[np.float32]
@@ -75,10 +73,10 @@ class Poses:
         if self.inferred is not None:
             self._check("inferred", self._convert("inferred", np.bool_), people + joints)
 
-    if not TYPE_CHECKING:  # for which any attribute would be there
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise no_result("Poses", name)
+            raise missing_result_attribute("Poses", name)
 
     def _convert(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         value = getattr(self, name)
@@ -106,21 +104,20 @@ class Poses:
 
     @classmethod
     def concat(cls, parts: Sequence[Poses]) -> Poses:
-        """Join the people of several `Poses`, in their order.
+        """Concatenate the people of several `Poses`.
 
         Args:
-            parts: At least one; all of the same skeleton. Where only some of those with people
-                have track ids or `inferred`, the people of the others have the id -1 and no
-                inferred joints.
+            parts: One or more, of the same skeleton. If only some of them have track ids or
+                `inferred`, the people of the others get the id -1 and no inferred joints.
 
         Raises:
-            BodyPoseNetError: There are none, or their skeletons differ.
+            BodyPoseNetError: `parts` is empty, or the skeletons differ.
         """
         if len({part.skeleton.joints for part in parts}) != 1:
             names = ", ".join(sorted({part.skeleton.name for part in parts}))
             raise BodyPoseNetError(
                 f"Poses.concat: expected poses of one skeleton, got {names or 'an empty list'}",
-                "Join poses of the same joints; Poses.empty(skeleton) is nobody.",
+                "Concatenate poses of the same joints; Poses.empty(skeleton) has no people.",
             )
         return cls(
             np.concatenate([part.keypoints for part in parts]),
@@ -146,7 +143,7 @@ class Poses:
 
     def __repr__(self) -> str:
         if not len(self):
-            return f"Poses(nobody, {self.skeleton.name})"
+            return f"Poses(0 people, {self.skeleton.name})"
         people = [
             f"{score:.2f} with {visible.sum()} joints"
             for score, visible in zip(self.scores[:_PEOPLE_SHOWN], self.visible, strict=False)
@@ -163,19 +160,19 @@ class Poses:
     def __getitem__(
         self, index: int | np.integer | slice | Sequence[int] | NDArray[Any]
     ) -> PersonPose | Poses:
-        """Return one person for a number, and the `Poses` of several for anything else.
+        """Return one person for an integer, or `Poses` for any other index.
 
         Args:
-            index: A number; or a slice, a list of numbers, or (N,) bool, such as
-                `poses.scores > .5`. `poses[[3]]` are the poses of one person.
+            index: An integer; or a slice, a list of integers, or (N,) bool, such as
+                `poses.scores > .5`.
 
         Raises:
-            IndexError: There are fewer people.
+            IndexError: The index is out of range.
         """
         track_ids, inferred = self.track_ids, self.inferred
         if isinstance(index, int | np.integer):
             if not -len(self) <= index < len(self):
-                raise IndexError(f"person {index} of {len(self)}")
+                raise IndexError(f"person {index} is out of range: there are {len(self)}")
             return PersonPose(
                 self.keypoints[index],
                 self.keypoint_scores[index],
@@ -217,12 +214,12 @@ class Poses:
         """Draw the people on a copy of the image.
 
         Args:
-            image: The image that they were detected in; see `bodyposenet.draw`.
-            score_threshold: People of lower scores are not drawn.
-            color: Order of the channels of an array, and of the result: `rgb` or `bgr`.
+            image: The image; see `bodyposenet.draw`.
+            score_threshold: Minimum score of people who are drawn.
+            color: Channel order of the image, if it is an array, and of the result: `rgb` or `bgr`.
 
         Returns:
-            (H, W, 3) uint8, RGB or BGR as `color` states.
+            (H, W, 3) uint8, RGB or BGR.
 
         Raises:
             BodyPoseNetError: The image cannot be read, or an argument is out of range.
@@ -240,7 +237,7 @@ class Poses:
         return {joint: point for joint, point in self[person].items() if point.visible}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return lists for JSON, in TAO's schema: a missing joint is [0, 0] with the score 0."""
+        """Return lists for JSON, in TAO's schema; missing joints are [0, 0] with the score 0."""
         result: dict[str, Any] = {
             "keypoints": np.nan_to_num(self.keypoints).astype(float).round(3).tolist(),
             "scores": self.scores.astype(float).round(5).tolist(),
@@ -257,13 +254,13 @@ class Poses:
         """Build poses from the lists of `to_dict`, or from an entry of `detections.json`.
 
         Args:
-            values: The lists; other keys are ignored. A joint at [0, 0] with the score 0 is
+            values: The lists; other keys are ignored. Joints at [0, 0] with the score 0 are
                 missing.
-            skeleton: The joints; by default those of the pose configuration at the key
-                `skeleton`, which `save` writes.
+            skeleton: The skeleton. Default: the pose configuration in `values["skeleton"]`, as
+                written by `save`.
 
         Raises:
-            BodyPoseNetError: A key is missing, or its lists do not fit the skeleton.
+            BodyPoseNetError: A key is missing, or the lists do not match the skeleton.
         """
         remedy = "Give what Poses.to_dict returned, or one entry of detections.json."
         if not isinstance(cast(object, values), Mapping):
@@ -298,10 +295,10 @@ class Poses:
         return replace(poses, keypoints=keypoints)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the poses and their skeleton as JSON: `to_dict`, and a pose configuration.
+        """Write the poses and their skeleton as JSON.
 
         Args:
-            path: The file; an existing one is replaced, and folders that are missing are made.
+            path: The file; it is replaced if it exists, and missing folders are created.
 
         Raises:
             BodyPoseNetError: The file cannot be written.
@@ -311,14 +308,14 @@ class Poses:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], skeleton: Skeleton | None = None) -> Poses:
-        """Read a file of `save`.
+        """Read a file that `save` wrote.
 
         Args:
             path: The file.
-            skeleton: The joints, if the file does not hold them.
+            skeleton: The skeleton, if the file does not contain it.
 
         Raises:
-            BodyPoseNetError: The file cannot be read, or holds something else.
+            BodyPoseNetError: The file cannot be read or does not contain poses.
         """
         path = os.fspath(path)
         content = read_json(path, "Give a file that Poses.save wrote.")
@@ -331,9 +328,9 @@ class Poses:
         """Return results in COCO's format, for the joints that a dataset labels.
 
         Args:
-            image_id: COCO's image id.
-            joints: The dataset's joint names, matched by `Skeleton.match`; those that the
-                skeleton lacks are missing.
+            image_id: COCO image id.
+            joints: Joint names of the dataset, matched by `Skeleton.match`; joints that the
+                skeleton does not have are missing in the results.
 
         Returns:
             One dict per person: image_id, category_id, keypoints (x, y, 1 if visible else 0) and
@@ -363,19 +360,19 @@ class Poses:
     ) -> Poses:
         """Build poses from COCO results, or from COCO annotations, of one image.
 
-        A keypoint's score is the third number of its triple, at most 1: results of `to_coco` and
-        annotations give 1, other tools may write a score. A person without `score` has the
-        score 1. Crowd regions are skipped. Joints that the dataset lacks are missing, except for
-        derived ones, such as the neck between two shoulders.
+        The score of a keypoint is the third number of its triple, limited to 1: results of
+        `to_coco` and annotations give 1, other tools may write a score. The default of a person's
+        `score` is 1. Crowd regions are skipped. Joints that the dataset does not have are missing,
+        except for derived joints such as the neck between two shoulders.
 
         Args:
-            results: Dicts with `keypoints` (3 numbers per joint), and perhaps `score`.
-            skeleton: The joints of the poses.
-            joints: The dataset's joint names, matched by `Skeleton.match`.
+            results: Dicts with `keypoints` (3 numbers per joint) and, optionally, `score`.
+            skeleton: Skeleton of the poses.
+            joints: Joint names of the dataset, matched by `Skeleton.match`.
 
         Raises:
-            BodyPoseNetError: The results are of several images, or `keypoints` do not fit
-                `joints`.
+            BodyPoseNetError: The results are of several images, or the number of `keypoints` does
+                not match `joints`.
         """
         remedy = "Give the results or annotations of one image: [{'keypoints': [...]}, ...]."
         given = cast(object, results)
@@ -386,7 +383,7 @@ class Poses:
         if len(images) > 1:
             raise BodyPoseNetError(
                 f"Poses.from_coco: results of {len(images)} images: {', '.join(images[:3])} ...",
-                "Group them by image_id, and call it for each image.",
+                "Group them by image_id, and call from_coco for each image.",
             )
         people = [result for result in results if not result.get("iscrowd")]
         triples, scores = np.zeros((len(people), len(joints), 3)), np.zeros(len(people), np.float32)
@@ -471,7 +468,7 @@ class Poses:
 def _concat_optional(
     parts: Sequence[tuple[NDArray[Any] | None, tuple[int, ...]]], missing: int | bool
 ) -> NDArray[Any] | None:
-    """Join the arrays of a field that may be None, given with the shape that each has or would."""
+    """Concatenate arrays that may be None, each given with its shape."""
     parts = [(array, shape) for array, shape in parts if shape[0]] or parts
     if all(array is None for array, _ in parts):
         return None
@@ -481,7 +478,7 @@ def _concat_optional(
 
 
 def _rows(values: Any, *shape: int) -> NDArray[Any]:
-    """Nested lists as an array; an empty list, which does not state its shape, as (0, *shape)."""
+    """Convert nested lists to an array; an empty list becomes one of shape (0, *shape)."""
     array = np.asarray(values, np.float32)
     return array if array.size else array.reshape(0, *shape)
 
@@ -490,13 +487,13 @@ def _parse_result(result: Mapping[str, Any], joints: int) -> tuple[NDArray[np.fl
     """Return (D, 3) x, y and visibility or score of one COCO result, and the person's score."""
     try:
         if "keypoints" not in result:
-            raise ValueError("there are no keypoints in it")
+            raise ValueError("it has no keypoints")
         values = np.asarray(result["keypoints"], np.float64).ravel()
         score = float(result.get("score", 1))
     except (OverflowError, TypeError, ValueError) as error:
         raise BodyPoseNetError(
             f"Poses.from_coco: not a keypoint result of COCO: {error}",
-            "A result has keypoints (3 numbers per joint), and perhaps a score.",
+            "Give results with keypoints (3 numbers per joint) and, optionally, a score.",
         ) from error
     if values.size != 3 * joints:
         raise BodyPoseNetError(
@@ -508,7 +505,7 @@ def _parse_result(result: Mapping[str, Any], joints: int) -> tuple[NDArray[np.fl
 
 
 def _require(package: str, caller: str) -> ModuleType:
-    """Import a package that is not among the dependencies.
+    """Import an optional package.
 
     Raises:
         BodyPoseNetError: It is not installed.

@@ -1,4 +1,4 @@
-"""Results folder of a run: locked while the run lasts, with TAO's status.json in it."""
+"""Results folder of a run: its lock, and TAO's status.json."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from bodyposenet.files import make_directory
 
 
 class StatusFile:
-    """TAO's `status.json`: one JSON object per line, appended as the run goes.
+    """TAO's `status.json`: one JSON object per line, appended during the run.
 
-    See the TAO reference, section 1.1.
-
-    As a context manager it writes that the run started, and whether it succeeded.
+    See the TAO reference, section 1.1. As a context manager, it writes the start of the run, and
+    its success or failure.
 
     Args:
-        results_dir: Folder that receives the file; it is made.
+        results_dir: Folder of the file; created if missing.
 
     Raises:
         BodyPoseNetError: The folder cannot be written.
@@ -41,22 +40,22 @@ class StatusFile:
         if error is None:
             self.write("SUCCESS", "the run is complete")
             return
-        if isinstance(error, Stopped):  # neither: it is to go on
+        if isinstance(error, Stopped):  # neither success nor failure: the run can be resumed
             self.write("RUNNING", str(error))
             return
-        with suppress(BodyPoseNetError):  # what is on its way out says more than a full disk here
+        with suppress(BodyPoseNetError):  # the original error is more important
             interrupted = isinstance(error, KeyboardInterrupt)
             message = "interrupted" if interrupted else str(error) or type(error).__name__
             self.write("FAILURE", message, verbosity="ERROR")
 
     def lines(self) -> list[dict[str, Any]]:
-        """What was written so far, by earlier runs too; broken lines are left out."""
-        found: list[dict[str, Any]] = []
+        """Return all lines, including those of earlier runs; invalid lines are skipped."""
+        lines: list[dict[str, Any]] = []
         text = self._path.read_text(errors="replace") if self._path.exists() else ""
         for line in text.splitlines():
             with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
+                lines.append(json.loads(line))
+        return lines
 
     def write(
         self, status: str, message: str = "", *, verbosity: str = "INFO", **data: Any
@@ -65,8 +64,8 @@ class StatusFile:
 
         Args:
             status: STARTED, RUNNING, SUCCESS, FAILURE or SKIPPED.
-            message: What happened, for people.
-            verbosity: The log level of the message.
+            message: Description of the event.
+            verbosity: Log level of the message.
             **data: Further fields, for example `kpi={"AP": 0.5}` or `graphical={"loss": 1.0}`.
 
         Raises:
@@ -95,18 +94,18 @@ class StatusFile:
 def results_folder(
     folder: Path, prefix: str = "", status_folder: str | Path | None = None
 ) -> Generator[StatusFile]:
-    """Keep a folder to this run, whose status.json tells of success if the folder stayed in place.
+    """Lock a results folder and write its status.json (context manager).
 
     Args:
         folder: The folder; it must exist.
-        prefix: As of `directory_lock`.
-        status_folder: Where the status file is; None: in the folder.
+        prefix: See `directory_lock`.
+        status_folder: Folder of status.json, or None for the locked folder.
 
     Yields:
         The status file.
 
     Raises:
-        BodyPoseNetError: As `directory_lock`.
+        BodyPoseNetError: See `directory_lock`.
     """
     with (
         directory_lock(folder, prefix) as check_in_place,

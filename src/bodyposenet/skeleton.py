@@ -1,7 +1,6 @@
-"""The skeleton: joint names, limbs between them, and everything that follows from the names.
+"""Skeletons: joint names, limbs, and everything that is derived from the names.
 
-Training targets, channel counts, decoder, evaluation and drawing take the joints from here; no
-other module lists them.
+Training targets, channel counts, decoder, evaluation and drawing are all defined by a `Skeleton`.
 """
 
 from __future__ import annotations
@@ -20,37 +19,37 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 
 # OKS sigmas of COCO's keypoints (cocodataset.org, "keypoints-eval"), by the part's name without
-# its side. The neck, which COCO lacks, takes the shoulder's.
+# its side. COCO has no neck, which gets the shoulder's.
 _SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
     "hip": 0.107, "knee": 0.087, "ankle": 0.089, "neck": 0.079,
 }  # fmt: skip
 _SIGMA_OF_OTHERS = 0.079
 
-# Joints that lie in the middle of two others, for datasets that do not label them.
+# Joints at the midpoint of two others, for datasets that do not annotate them.
 _DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
 
-# A word of a name: `left_hand`, `left hand`, `LeftHand` and `LHand` have two each.
+# One word of a joint name: `left_hand`, `left hand`, `LeftHand` and `LHand` have two each.
 _LOWER = r"[^\W\d_A-Z]"
 _WORD = re.compile(rf"(?:[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER}))\d*|\d+")
 
-# The words of a name that state its side, the less ambiguous pair first.
+# Words for the sides, the less ambiguous pair first.
 _SIDES = (("left", "right"), ("l", "r"))
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joint names and limbs. Immutable and hashable: it can be a key of a dict or of a cache.
+    """Joint names and limbs; immutable and hashable.
 
     Args:
         name: `pose_config_type` of the pose configuration.
         joints: Names of the K joints, in heatmap order.
-        limbs: L pairs of joint indices (from, to); limb k owns PAF channels 2k (x) and 2k + 1 (y).
-        sigmas: K OKS sigmas; by default COCO's, looked up by joint name.
-        derived: Joint -> the two joints in whose middle it lies, for datasets that lack it; by
-            default the neck between the shoulders.
+        limbs: L pairs of joint indices (from, to); limb k has PAF channels 2k (x) and 2k + 1 (y).
+        sigmas: K OKS sigmas. Default: those of COCO, by joint name.
+        derived: Joint -> the two joints with this midpoint, for datasets without the joint.
+            Default: the neck between the shoulders.
         auxiliary: Indices of the auxiliary limbs, which `mode: accurate` assembles last and which
-            start no person; by default those between a shoulder and an ear.
+            start no person. Default: the limbs between a shoulder and an ear.
 
     Raises:
         BodyPoseNetError: A joint name occurs twice, or a limb does not connect two joints.
@@ -97,32 +96,33 @@ class Skeleton:
 
     @property
     def heatmap_channels(self) -> int:
-        """K + 1: one heatmap per joint, and the background."""
+        """Number of heatmaps, K + 1: one per joint, and the background."""
         return len(self.joints) + 1
 
     @property
     def paf_channels(self) -> int:
-        """2 L: the x and y of each limb's part affinity field."""
+        """Number of PAF channels, 2 L: x and y of each limb."""
         return 2 * len(self.limbs)
 
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
-        """Index of the joint that each joint becomes in a mirrored image; itself if unpaired."""
+        """For each joint the index of its counterpart on the other side, or its own index."""
         index = {joint: i for i, joint in enumerate(self.joints)}
         return tuple(index.get(other_side(joint), i) for joint, i in index.items())
 
     @property
     def unpaired(self) -> tuple[str, ...]:
-        """Joints of one side without a counterpart on the other: mirroring leaves them as they are.
+        """Joints of one side without a counterpart on the other.
 
-        A wrong name, or a real one-sided joint; with either, mirrored training samples are wrong.
+        Such joints are misspelled or really one-sided; either way, mirrored training samples are
+        wrong.
         """
         sided = (joint for joint in self.joints if side_of(joint))
         return tuple(joint for joint in sided if other_side(joint) not in self.joints)
 
     @cached_property
     def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB color per limb: warm on the right, cold on the left, green between."""
+        """RGB color of each limb: warm on the right, cold on the left, green in the middle."""
         hues = {"right": (0.95, 1.13), "left": (0.50, 0.66), "": (0.28, 0.40)}
         sides = [self._limb_side(limb) for limb in self.limbs]
         colors: list[tuple[int, int, int]] = []
@@ -135,7 +135,7 @@ class Skeleton:
         return tuple(colors)
 
     def _limbs_between(self, first: str, second: str) -> tuple[int, ...]:
-        """Indices of the limbs that connect these two parts of a body."""
+        """Return the indices of limbs that connect two body parts."""
         parts = [{part_of(self.joints[joint]) for joint in limb} for limb in self.limbs]
         return tuple(limb for limb, ends in enumerate(parts) if ends == {first, second})
 
@@ -172,7 +172,7 @@ class Skeleton:
 
     @classmethod
     def from_pose_configuration(cls, configuration: Mapping[str, Any]) -> Skeleton:
-        """Build the skeleton of a pose configuration that was validated (see `specs.pose`)."""
+        """Create a skeleton from a validated pose configuration (see `specs.pose`)."""
         category = configuration["categories"][0]
         index = {joint: i for i, joint in enumerate(category["keypoints"])}
         names = category.get("skeleton_edge_names")
@@ -203,21 +203,25 @@ class Skeleton:
         return self.auxiliary
 
     def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:
-        """Return the map from the joints of a dataset to those of this skeleton, by exact name."""
+        """Return the map from a dataset's joints to this skeleton's, by exact name.
+
+        Args:
+            dataset_joints: Joint names of the dataset.
+        """
         return JointMap(self, tuple(dataset_joints))
 
     def match(self, joints: Sequence[str]) -> tuple[int | None, ...]:
-        """Find joints that another source may name differently: `LShoulder` is `left_shoulder`.
+        """Find joints by names in another notation, such as `LShoulder` for `left_shoulder`.
 
-        The exact name comes first. Otherwise a joint matches the only one whose name has the same
-        side and the same other words; case and word order do not count.
+        An equal name has priority. Otherwise, names match if they have the same side and the same
+        other words, in any case and order.
 
         Args:
-            joints: The other source's names.
+            joints: Names in another notation.
 
         Returns:
-            The index of each in `self.joints`; None where the skeleton lacks it, or where more
-            than one joint on either side could be meant.
+            The index of each name in `self.joints`, or None if the skeleton does not have the
+            joint, or the match is ambiguous.
         """
         return _match(self.joints, tuple(joints))
 
@@ -228,7 +232,7 @@ class JointMap:
 
     Args:
         skeleton: The skeleton to map to.
-        dataset_joints: Names of the D joints that the dataset labels.
+        dataset_joints: Names of the D joints of the dataset.
     """
 
     skeleton: Skeleton
@@ -236,7 +240,7 @@ class JointMap:
 
     @cached_property
     def _sources(self) -> tuple[tuple[int, ...], ...]:
-        """For each joint of the skeleton the dataset's one joint, two to average, or none."""
+        """For each joint of the skeleton: the dataset's joint, two to average, or none."""
         index = {joint: i for i, joint in enumerate(self.dataset_joints)}
         sources: list[tuple[int, ...]] = []
         for joint in self.skeleton.joints:
@@ -251,43 +255,43 @@ class JointMap:
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
-        """(K,) which joints the dataset labels at all, directly or derived."""
+        """(K,) whether the dataset has each joint, directly or derived."""
         return np.array([bool(source) for source in self._sources])
 
     @cached_property
     def _columns(self) -> NDArray[np.intp]:
-        """(3, S): joints that are known, and the two of the dataset between which each lies."""
+        """(3, S): joints that the dataset has, and the two dataset joints to average for each."""
         rows = [(joint, own[0], own[-1]) for joint, own in enumerate(self._sources) if own]
         return np.array(rows, np.intp).reshape(-1, 3).T
 
     def keypoints(
         self, points: NDArray[np.floating], labeled: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Map people; a derived joint is labeled only if both of its parents are.
+        """Map keypoints; a derived joint is labeled only if both of its parents are.
 
         Args:
             points: (P, D, 2) coordinates.
             labeled: (P, D) whether each joint is labeled.
 
         Returns:
-            (P, K, 2) coordinates, 0 where unlabeled, and (P, K) whether they are labeled.
+            (P, K, 2) coordinates, 0 if unlabeled, and (P, K) whether they are labeled.
         """
         shape = (len(points), len(self.skeleton.joints))
-        mapped, found = np.zeros((*shape, 2)), np.zeros(shape, dtype=bool)
+        mapped, is_labeled = np.zeros((*shape, 2)), np.zeros(shape, dtype=bool)
         joints, first, second = self._columns
-        found[:, joints] = labeled[:, first] & labeled[:, second]
+        is_labeled[:, joints] = labeled[:, first] & labeled[:, second]
         mapped[:, joints] = (points[:, first] + points[:, second]) / 2
-        mapped[~found] = 0.0
-        return mapped, found
+        mapped[~is_labeled] = 0.0
+        return mapped, is_labeled
 
 
 def words_of(joint: str) -> list[str]:
-    """Split a joint's name at blanks, `_`, `-` and capitals into words in lower case."""
+    """Split a joint name at spaces, `_`, `-` and capitals into lower-case words."""
     return [word.lower() for word in _WORD.findall(joint)]
 
 
 def side_of(joint: str) -> str:
-    """Return `left`, `right` or an empty string, from these words or l and r in the name."""
+    """Return `left` or `right` if the joint name has a side, else an empty string."""
     pair = _side_words(joint)
     if not pair:
         return ""
@@ -297,7 +301,7 @@ def side_of(joint: str) -> str:
 def other_side(joint: str) -> str:
     """Return the name of the joint on the other side of the body; the same one without a side."""
     swap = dict(zip(_side_words(joint), reversed(_side_words(joint)), strict=True))
-    return _WORD.sub(lambda word: _like(word[0], swap.get(word[0].lower(), word[0])), joint)
+    return _WORD.sub(lambda word: _match_case(word[0], swap.get(word[0].lower(), word[0])), joint)
 
 
 def part_of(joint: str) -> str:
@@ -307,7 +311,7 @@ def part_of(joint: str) -> str:
 
 
 def oks_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
-    """Look up OKS sigmas by name: COCO's where it has the part, the shoulder's otherwise."""
+    """Return the OKS sigmas of joints by name: those of COCO, or the shoulder's for other parts."""
     return tuple(
         next((_SIGMAS[word] for word in words_of(joint) if word in _SIGMAS), _SIGMA_OF_OTHERS)
         for joint in joints
@@ -329,18 +333,18 @@ def _match(own: tuple[str, ...], joints: tuple[str, ...]) -> tuple[int | None, .
 
 
 def _key(joint: str) -> tuple[str, ...]:
-    """What a name means, however it is written: its side, then its other words in sorted order."""
+    """Normalize a name: its side, then its other words in sorted order."""
     sides = _side_words(joint)
     return (side_of(joint), *sorted(word for word in words_of(joint) if word not in sides))
 
 
 def _side_words(joint: str) -> tuple[str, ...]:
-    """The pair of words that states the joint's side, or an empty tuple."""
+    """Return the pair of side words that the name uses, or an empty tuple."""
     words = words_of(joint)
     return next((pair for pair in _SIDES if pair[0] in words or pair[1] in words), ())
 
 
-def _like(model: str, word: str) -> str:
+def _match_case(model: str, word: str) -> str:
     """Return the word in the capitalization of the model."""
     if word == model:
         return word

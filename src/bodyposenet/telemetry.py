@@ -14,11 +14,11 @@ _importing = threading.Lock()
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Import OpenVINO within this, the first time: it reports nothing.
+    """Hide the package openvino_telemetry while OpenVINO is imported (context manager).
 
-    OpenVINO keeps an id in the user's home and reports to Google Analytics when it is imported,
-    unless it finds the package openvino_telemetry missing. It can be told otherwise only by a file
-    in the home, which is not ours to write. Outside, the package can be imported as ever.
+    On import, OpenVINO writes an id to the user's home folder and reports to Google Analytics,
+    unless openvino_telemetry is missing. The only setting against it is a file in the home folder,
+    which belongs to the user. Outside of the context, the package can be imported.
     """
     modules: dict[str, Any] = sys.modules
     with _importing:

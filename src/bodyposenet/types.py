@@ -1,6 +1,6 @@
-"""The values that pass between packages: annotated people, training records, network maps, poses.
+"""Data types shared by several packages: annotated people, training records and network maps.
 
-Poses have a module of their own, `poses`.
+`Poses` is defined in `poses`, and exported here too.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ __all__ = [
 ]  # fmt: skip
 
 HEATMAP_SIGMA = 7.0
-"""Standard deviation of a joint's Gaussian in the heatmaps, in network input pixels, where neither
-a train spec nor a model gives another."""
+"""Default standard deviation of a joint's Gaussian in the heatmaps, in network input pixels."""
 
 PAD_VALUE = 128
-"""Value of the network's input outside of the image, in training and inference; the default
-normalization maps it to 0."""
+"""Value of input pixels outside of the image, in training and inference; the default normalization
+maps it to 0."""
 
 MASK_VALID = 255
-"""Value of a mask where the loss counts; 0 elsewhere."""
+"""Mask value of pixels that the loss includes; 0 for the others."""
 
 
 class Visibility(IntEnum):
-    """Visibility of an annotated keypoint, after the dataset's own flags were mapped."""
+    """Visibility of an annotated keypoint, mapped from the dataset's flags."""
 
     VISIBLE = 0
     ANNOTATABLE = 1
@@ -50,23 +49,23 @@ class Visibility(IntEnum):
 
     @property
     def is_labeled(self) -> bool:
-        """Whether the keypoint is trained: if it is visible, annotatable or occluded."""
+        """Whether the keypoint is trained: visible, annotatable or occluded."""
         return self <= Visibility.OCCLUDED
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One annotated person, in image pixels.
+    """An annotated person, in image pixels.
 
     Args:
-        keypoints: (D, 3) float64: x, y and the dataset's own visibility flag.
+        keypoints: (D, 3) float64: x, y and the dataset's visibility flag.
         box: (4,) x, y, width, height.
-        area: Area of the segmentation, in pixels; of the box, if there is no segmentation.
-        is_crowd: Whether the region holds many people who are not annotated one by one.
+        area: Area of the segmentation in square pixels, or of the box if there is none.
+        is_crowd: Whether the region contains people who are not annotated individually.
         segmentation: COCO polygons (lists or arrays), RLE or uncompressed RLE; or None.
-        num_keypoints: How many keypoints are labeled.
+        num_keypoints: Number of labeled keypoints.
         annotation_id: Id of the annotation.
-        is_pseudo: Whether this is a pseudo label: a detection of a model, not an annotation.
+        is_pseudo: Whether this is a pseudo label, a detection of a model.
     """
 
     keypoints: NDArray[np.float64]
@@ -80,12 +79,12 @@ class Person:
 
     @property
     def is_labeled(self) -> bool:
-        """Whether this is one person, not a crowd, with labeled keypoints."""
+        """Whether this is a single person with labeled keypoints, not a crowd."""
         return self.num_keypoints > 0 and not self.is_crowd
 
     @property
     def center(self) -> tuple[float, float]:
-        """Middle of the box, (x, y)."""
+        """Center of the box, (x, y)."""
         x, y, width, height = self.box
         return x + width / 2, y + height / 2
 
@@ -95,16 +94,16 @@ class Record:
     """One training record: an image and its people, the anchor person first.
 
     Args:
-        image_id: COCO's image id.
-        image_path: Relative to the dataset's root.
-        mask_path: Relative to the dataset's root.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        dataset: Name of the dataset; the key of its dataset spec.
-        joints: (P, D, 3) float64: x, y, the dataset's own visibility flag; its own joint order.
-        scales: (P,) float64, height of each person's box.
-        centers: (P, 2) float64, middle of each person's box.
-        person_index: Index of the first person among the image's annotations.
+        image_id: COCO image id.
+        image_path: Path relative to the dataset's root.
+        mask_path: Path relative to the dataset's root.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        dataset: Name of the dataset, the key of its dataset spec.
+        joints: (P, D, 3) float64: x, y and visibility flag, in the dataset's joint order.
+        scales: (P,) float64, height of each person's box in pixels.
+        centers: (P, 2) float64, center of each person's box in pixels.
+        person_index: Index of the anchor person among the image's annotations.
     """
 
     image_id: int
@@ -121,11 +120,11 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """The network's output for one image, made by `model.targets` and by every engine.
+    """The network's maps of one image: its output, or training targets.
 
     Args:
-        heatmaps: (K + 1, h, w) float32, one per joint and the background last.
-        pafs: (2 L, h, w) float32, x and y of each limb's part affinity field.
+        heatmaps: (K + 1, h, w) float32, one per joint, then the background.
+        pafs: (2 L, h, w) float32, x and y of each limb's part affinity field (PAF).
         stride: Input pixels per cell.
         heatmap_sigma: Standard deviation of a joint's Gaussian, in input pixels.
     """

@@ -101,7 +101,7 @@ def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
         load_model(tmp_path / "m.tlt", "wrong")
     content = (tmp_path / "m.tlt").read_bytes()
     (tmp_path / "m.tlt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(BodyPoseNetError, match="cut short"):
+    with pytest.raises(BodyPoseNetError, match="truncated"):
         load_model(tmp_path / "m.tlt", "right")
 
 

@@ -35,7 +35,7 @@ from pydantic_core import ErrorDetails
 
 from bodyposenet.console import progress_bars
 from bodyposenet.errors import BodyPoseNetError, closest
-from bodyposenet.exit_codes import explaining
+from bodyposenet.exit_codes import translate_errors
 
 StrPath = str | Path
 
@@ -165,7 +165,7 @@ def command(
 
     def decorate(work: Callable[[Options], Result]) -> Command[Parameters, Result]:
         def run(given: Options) -> Result:
-            with explaining(work.__name__), progress_bars(given.progress):
+            with translate_errors(work.__name__), progress_bars(given.progress):
                 return work(given)
 
         @functools.wraps(work)

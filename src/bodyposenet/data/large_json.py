@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bodyposenet.files import explaining_json
+from bodyposenet.files import translate_json_errors
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NEXT = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
@@ -37,7 +37,7 @@ class LargeJson:
     """
 
     def __init__(self, path: Path, remedy: str) -> None:
-        with explaining_json(path, remedy):
+        with translate_json_errors(path, remedy):
             content = path.read_bytes()
             self._text = content.decode(json.detect_encoding(content), "surrogatepass")
             self._lists = _find_lists(self._text)

@@ -40,7 +40,7 @@ from bodyposenet.media.images import (
     to_pixels,
 )
 from bodyposenet.media.inputs import list_images
-from bodyposenet.other_libraries import no_method, unknown_keywords
+from bodyposenet.other_libraries import missing_model_attribute, unknown_keywords
 from bodyposenet.poses import Poses
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
@@ -321,7 +321,7 @@ class PoseEstimator:
     if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise no_method(name)
+            raise missing_model_attribute(name)
 
     @property
     def skeleton(self) -> Skeleton:

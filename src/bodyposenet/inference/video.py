@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.errors import BodyPoseNetError, check_count, check_switch
+from bodyposenet.errors import BodyPoseNetError, check_bool, check_count
 from bodyposenet.files import exists
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
@@ -114,8 +114,8 @@ class VideoPredictor:
     ) -> None:
         try:
             check_count("stride", stride, 1)
-            check_switch("track", track)
-            check_switch("smooth", smooth)
+            check_bool("track", track)
+            check_bool("smooth", smooth)
         except BodyPoseNetError:
             video.close()
             raise

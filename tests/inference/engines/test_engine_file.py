@@ -98,7 +98,7 @@ def test_a_damaged_engine_is_refused(built):
     with pytest.raises(BodyPoseNetError, match=r"m\.engine: OpenVINO cannot open it: ."):
         run(built)
     built.write_bytes(built.read_bytes()[:-9])
-    with pytest.raises(BodyPoseNetError, match="cut short"):
+    with pytest.raises(BodyPoseNetError, match="truncated"):
         run(built)
 
 

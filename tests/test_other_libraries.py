@@ -1,4 +1,4 @@
-"""What users of other pose libraries write first: it works, or the error tells what to write."""
+"""Names of other pose libraries: errors contain the equivalent in this package."""
 
 import copy
 import logging
