@@ -114,7 +114,7 @@ def test_a_pruned_model_can_be_pruned_again(prune):
     assert out_channels[1] < out_channels[0]
 
 
-def test_train_goes_on_with_the_pruned_graph(
+def test_training_continues_with_the_pruned_network(
     prune, run_bpnet, write_train_spec, tmp_path, monkeypatch
 ):
     _, path = prune("-pth", 0.9)
@@ -128,20 +128,20 @@ def test_train_goes_on_with_the_pruned_graph(
     build = training_build.build_optimizer
     monkeypatch.setattr(training_build, "build_optimizer", spy)
     changes = {"pretrained_weights": str(path), "load_graph": True}
-    results, said = tmp_path / "retrained", ""
+    results, logged = tmp_path / "retrained", ""
     for epochs in (1, 2):
         spec = write_train_spec(num_epoch=epochs, use_stagewise_lr_multipliers=True, **changes)
         trained = run_bpnet("train", "-e", spec, "-r", results, "-k", "key")
         assert trained.code == 0, trained.err
-        said += trained.err
-    assert f"{path}: it was pruned" in said and "regularization is off" in said
-    assert "Resuming after epoch 1" in said
+        logged += trained.err
+    assert f"{path}: the model was pruned" in logged and "regularization is off" in logged
+    assert "Resuming after epoch 1" in logged
     assert multipliers == {1.0, 2.0, 4.0, 8.0}
     retrained = load_model(results / "bpnet_model.tlt", "key")
     assert retrained.out_channels() == load_model(path, "key").out_channels()
 
 
-def test_train_without_load_graph_tells_of_it(prune, run_bpnet, write_train_spec, tmp_path):
+def test_training_without_load_graph_logs_a_hint(prune, run_bpnet, write_train_spec, tmp_path):
     _, path = prune("-pth", 0.9)
     kind = {
         "architecture": "lightweight_openpose", "mtype": "open_model_zoo", "batch_norm": False,

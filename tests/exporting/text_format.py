@@ -1,4 +1,4 @@
-"""Protobuf's text format in, plain values out: as much of it as a model configuration needs."""
+"""Parser of the subset of Protobuf's text format that Triton's model configurations use."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ _TOKEN = re.compile(r'#[^\n]*|("[^"]*")|([\w.-]+)|([{}\[\]:,])')
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Fields by name; a message is a dict, a list a list. A field given twice is an error."""
+    """Return fields by name; messages are dicts, and a repeated field is an error."""
     tokens = [token for token in (found[0] for found in _TOKEN.finditer(text)) if token[0] != "#"]
     stream = iter([*tokens, "}"])
     message = _message(stream)

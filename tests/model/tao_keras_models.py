@@ -1,4 +1,4 @@
-"""BodyPoseNet files as TAO 5 writes them, and what Keras computes with them.
+"""Models in the file format of TAO 5, and a reference computation of their maps.
 
 The files have the layout of `keras.models.Model.save` (Keras 2); the network is the
 original's (TAO reference, section 7.1), with few channels, as in a pruned model. It is run here on
@@ -30,10 +30,10 @@ def make_model(
     """A model with random weights and other channel counts in every layer.
 
     Args:
-        stages: How many.
-        separate: Whether the branches of a stage share nothing (BpNetModel).
-        use_bias: Whether the backbone has biases beside its batch normalization.
-        seed: Of the weights.
+        stages: Number of stages.
+        separate: Whether the branches of a stage share no layers (BpNetModel).
+        use_bias: Whether the backbone has biases in addition to batch normalization.
+        seed: Seed of the weights.
     """
     random = np.random.default_rng(seed)
     variables: Variables = {}
@@ -83,7 +83,7 @@ def write_model(path: Path, variables: Variables, *, nested: bool = False) -> Pa
 
     Args:
         path: The file.
-        variables: Of the model.
+        variables: Variables of the model.
         nested: Whether all layers lie in one layer `model_1`, as after a training with load_graph.
     """
     layers = list(dict.fromkeys(name.rpartition("/")[0] for name in variables))
@@ -109,7 +109,7 @@ def run_model(variables: Variables, pixels: np.ndarray) -> list[tuple[Tensor, Te
     """Compute the heatmaps and PAFs of every stage, (N, h, w, maps).
 
     Args:
-        variables: Of the model.
+        variables: Variables of the model.
         pixels: (N, H, W, 3) RGB, H and W multiples of 8.
     """
     values = {name: torch.from_numpy(value) for name, value in variables.items()}
@@ -117,7 +117,7 @@ def run_model(variables: Variables, pixels: np.ndarray) -> list[tuple[Tensor, Te
     def conv(name: str, inputs: Tensor, stride: int = 1) -> Tensor:
         kernel = values[f"{name}/kernel:0"].permute(3, 2, 0, 1)
         size = kernel.shape[-1]
-        # "same": what is missing is padded, and one more after than before where that is odd.
+        # "same" padding; if it is odd, there is one more after than before.
         total = max((inputs.shape[-1] // stride - 1) * stride + size - inputs.shape[-1], 0)
         before, after = total // 2, total - total // 2
         padded = functional.pad(inputs, (before, after, before, after))

@@ -1,4 +1,4 @@
-"""MoveNet's trunk, narrow, as its files have it: names, shapes and topology."""
+"""A narrow MoveNet backbone with the names, shapes and topology of its files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 SCALE = 0.0078125
-"""Of pixels, before 1 is subtracted."""
+"""Factor of the pixels, before 1 is subtracted."""
 
 STEM, LAST, LEVEL32, LEVEL16, LEVEL8 = 8, 160, 8, 8, 8
-# Expansion, channels, blocks, stride: of 1/8 of the width.
+# Expansion, channels, blocks, stride, with 1/8 of the width.
 GROUPS = (
     (1, 8, 1, 1), (6, 8, 2, 2), (6, 8, 3, 2), (6, 16, 4, 2), (6, 16, 3, 1), (6, 32, 3, 2),
     (6, 64, 1, 1),

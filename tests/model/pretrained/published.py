@@ -1,4 +1,4 @@
-"""Lightweight OpenPose of 1/8 of the width, as its public code has it: topology and names."""
+"""Lightweight OpenPose with 1/8 of the width, with the topology and names of its public code."""
 
 from __future__ import annotations
 
