@@ -28,8 +28,8 @@ from bodyposenet.data.augmentation import augmentation_affine, sample_augmentati
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.masks import encode_png
-from bodyposenet.data.photo_reader import PhotoReader, reduction_for
 from bodyposenet.data.records import RecordSet, write_records
+from bodyposenet.data.reduced_images import ReducedImageReader, reduction_for
 from bodyposenet.demo import draw_scene
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataloader import AugmentationConfig, SpatialAugParams
@@ -180,10 +180,10 @@ def _make_all(samples: SampleSet) -> None:
 
 def _decode_all(folder: Path, records: Sequence[Record], maps: Sequence[Affine]) -> None:
     """Read and decode the photos, which is a part of making the samples."""
-    photos = PhotoReader()
+    reader = ReducedImageReader()
     for record, to_input in zip(records, maps, strict=True):
         path = folder / record.image_path
-        photos.read(path, record.height, record.width, reduction_for(to_input))
+        reader.read(path, record.height, record.width, reduction_for(to_input))
 
 
 def _make_all_like_original(

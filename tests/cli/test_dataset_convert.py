@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bodyposenet.data import masks
-from bodyposenet.data.photo_reader import PhotoReader
 from bodyposenet.data.records import RecordSet
+from bodyposenet.data.reduced_images import ReducedImageReader
 from bodyposenet.directory_lock import directory_lock
 
 from ..data.coco_files import JOINTS, image, person, unlabeled, write_spec
@@ -152,7 +152,7 @@ def test_every_conversion_corrects_exchanged_sizes_so_that_training_reads_them(c
     _, records = convert(IMAGES[:1], [person(1, bbox=[10, 60, 40, 90])], "--generate_masks")
     (record,) = records
     assert cv2.imread(str(tmp_path / record.mask_path), cv2.IMREAD_UNCHANGED).shape == (160, 120)
-    photo = PhotoReader().read(tmp_path / record.image_path, record.height, record.width)
+    photo = ReducedImageReader().read(tmp_path / record.image_path, record.height, record.width)
     assert photo.shape == (160, 120, 3)
     assert list(counts_of(tmp_path)["repaired"].values()) == [1]
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, features
 
 from bodyposenet.data.image_checks import image_problem
 from bodyposenet.data.masks import read_mask
-from bodyposenet.data.photo_reader import PhotoReader
+from bodyposenet.data.reduced_images import ReducedImageReader
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.image_header import (
     MAX_PIXELS_VARIABLE,
@@ -104,7 +104,7 @@ def test_no_reader_decodes_more_pixels_than_the_limit(tmp_path, content):
         read_image(path)
     assert MAX_PIXELS_VARIABLE in error.value.remedy
     with pytest.raises(BodyPoseNetError, match="128 megapixels"):
-        PhotoReader().read(path, *size)
+        ReducedImageReader().read(path, *size)
     with pytest.raises(BodyPoseNetError, match=r"bomb\.jpg"):
         read_mask(path, HEIGHT, WIDTH)
     assert image_problem(path, *size)
@@ -150,17 +150,19 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_read_with_a_warning(
     np.testing.assert_array_equal(image, read_image(tmp_path / "whole.jpg"))
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # once per file
     assert "a.jpg" in caplog.text
-    found = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH)
+    found = ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH)
     np.testing.assert_array_equal(found, image)
     assert image_problem(tmp_path / "a.jpg", HEIGHT, WIDTH) == ""
 
 
 def test_training_decodes_a_jpeg_that_lacks_only_its_end_marker_once(tmp_path, caplog, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(encode(picture()))
-    whole = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2).copy()
+    whole = ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2).copy()
     (tmp_path / "a.jpg").write_bytes(encode(picture())[:-2])
-    monkeypatch.setattr("bodyposenet.data.photo_reader.read_image", None)  # the slow reader
-    found = PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2)
+    monkeypatch.setattr(
+        "bodyposenet.data.reduced_images.read_image", None
+    )  # used for other files only
+    found = ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2)
     np.testing.assert_array_equal(found, whole)
     assert "a.jpg" in caplog.text
 
@@ -179,7 +181,7 @@ def test_a_jpeg_without_its_last_blocks_is_cut_off(progressive, missing):
 def test_training_reads_no_jpeg_without_its_last_blocks(tmp_path, missing, progressive, divisor):
     (tmp_path / "a.jpg").write_bytes(encode(picture(), progressive=progressive)[:-missing])
     with pytest.raises(BodyPoseNetError, match=r"a\.jpg.*(cut off|truncated)"):
-        PhotoReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, divisor)
+        ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, divisor)
 
 
 AVIF = pytest.param(
@@ -231,7 +233,7 @@ def test_all_readers_turn_a_photo_alike(tmp_path, value):
     for pixels in (
         read_image(path),
         read_image(path, (height, width)),
-        PhotoReader().read(path, height, width),
+        ReducedImageReader().read(path, height, width),
         to_pixels(Image.open(path)),
     ):
         np.testing.assert_allclose(pixels.astype(int), expected, atol=3)

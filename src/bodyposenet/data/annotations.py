@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.regions import MAX_DISTANCE, Region
+from bodyposenet.data.segmentation import MAX_DISTANCE, Region
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 

@@ -25,9 +25,9 @@ from bodyposenet.data.augmentation import (
 )
 from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.masks import read_mask
-from bodyposenet.data.photo_reader import PhotoReader, reduced_size, reduction_for
 from bodyposenet.data.records import RecordSet
-from bodyposenet.data.regions import MAX_DISTANCE
+from bodyposenet.data.reduced_images import ReducedImageReader, reduced_size, reduction_for
+from bodyposenet.data.segmentation import MAX_DISTANCE
 from bodyposenet.data.teacher_map_sampler import SampleMaps, TeacherMapSampler
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
@@ -185,7 +185,7 @@ class SampleSet:
         self._seed = seed
         self._cache = cache
         self._teacher_maps = teacher_maps
-        self._photos = PhotoReader()
+        self._images = ReducedImageReader()
 
     def with_augmentation(self, augmentation: AugmentationConfig) -> SampleSet:
         """Return a set of the same records with other augmentation and without teacher maps."""
@@ -271,7 +271,7 @@ class SampleSet:
 
     def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
         height, width, reduction = record.height, record.width, reduction_for(to_input)
-        decode = partial(self._photos.read, path, height, width, reduction)
+        decode = partial(self._images.read, path, height, width, reduction)
         if self._cache is None:
             pixels = decode()
         else:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.regions import Region, rasterize_regions
+from bodyposenet.data.segmentation import Region, rasterize_regions
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, make_directory
 from bodyposenet.media.image_header import image_size

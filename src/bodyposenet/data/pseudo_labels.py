@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.detections import ImageDetections
-from bodyposenet.data.regions import Region, rasterize_regions
+from bodyposenet.data.segmentation import Region, rasterize_regions
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Person
 

@@ -1,4 +1,4 @@
-"""Rasterize segmentations (polygons, RLE) and boxes by COCO's rules."""
+"""Rasterize and measure segmentations (polygons, RLE) and boxes by COCO's rules."""
 
 from __future__ import annotations
 
@@ -118,6 +118,11 @@ def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
 
 
 def _polygon(points: Any, height: int, width: int) -> list[float]:
+    """Check the coordinates of a polygon and convert them to floats.
+
+    Raises:
+        ValueError: The polygon is invalid or too large.
+    """
     numbers = np.array(points, np.float64)
     if numbers.ndim != 1 or len(numbers) % 2:
         raise ValueError(f"expected pairs of x and y, got a polygon of {len(points)} values")

@@ -1,6 +1,8 @@
-"""Read images at a reduced size if the following warp shrinks them anyway.
+"""Read training images at a reduced size if the following warp shrinks them anyway.
 
-JPEGs without EXIF data, as in COCO, are decoded by libjpeg-turbo, which reduces while decoding.
+JPEGs without EXIF data, as in COCO, are decoded by libjpeg-turbo, which reduces while decoding. All
+other files are decoded by `media.images.read_image`, which also decides whether an EXIF orientation
+is applied, and are reduced afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _ROUNDING = 1e-6
 
 
 def reduction_for(to_input: Affine) -> int:
-    """Return by how much an image can be reduced before it is warped, without losing detail.
+    """Choose the factor by which an image can be reduced before a warp without losing detail.
 
     Args:
         to_input: The map from image pixels to network pixels.
@@ -53,17 +55,18 @@ def reduced_size(height: int, width: int, reduction: int) -> tuple[int, int]:
     return -(-height // reduction), -(-width // reduction)
 
 
-class PhotoReader:
-    """Reads images into one reused buffer.
+class ReducedImageReader:
+    """Reads images at a reduced size.
 
-    Allocating fresh memory takes a third of the time of decoding a photo.
+    JPEGs are decoded into one reused buffer, because allocating new memory takes a third of the
+    time of decoding a photo.
     """
 
     def __init__(self) -> None:
         self._buffer = np.empty(0, np.uint8)
 
     def read(self, path: Path, height: int, width: int, reduction: int = 1) -> NDArray[np.uint8]:
-        """Read an image, with its EXIF orientation applied as in inference, and reduce it.
+        """Read an image at a reduced size, with the same EXIF orientation as `read_image`.
 
         Args:
             path: The file.
@@ -89,8 +92,8 @@ class PhotoReader:
             ) from error
         check_size(path, image_size(content))
         if is_jpeg(content) and not has_exif(content):
-            # ValueError, KeyError: a damaged file (also if rows are missing) or a rare color space,
-            # left to the general reader below.
+            # ValueError, KeyError: a damaged file (also if rows are missing) or a rare color space;
+            # these are read by `read_image` below.
             with suppress(ValueError, KeyError):
                 rows, columns, *_ = simplejpeg.decode_jpeg_header(content)
                 _check_size(path, (int(rows), int(columns)), (height, width))
@@ -115,6 +118,7 @@ class PhotoReader:
 
 
 def _check_size(path: Path, size: tuple[int, ...], expected: tuple[int, int]) -> None:
+    """Raise an error if an image does not have the size of its record."""
     if size != expected:
         raise BodyPoseNetError(
             f"{path}: image size {size[1]} x {size[0]} differs from the record, "

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodyposenet.data.photo_reader import PhotoReader, reduced_size, reduction_for
+from bodyposenet.data.reduced_images import ReducedImageReader, reduced_size, reduction_for
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
 
@@ -36,11 +36,11 @@ def test_pixels_are_means_of_blocks(tmp_path, name, size, reduction):
         path.write_bytes(encode(image, exif_segment(1)))
     else:
         cv2.imwrite(str(path), image[..., ::-1])
-    found = PhotoReader().read(path, *size, reduction)
+    found = ReducedImageReader().read(path, *size, reduction)
     assert found.shape == (*reduced_size(*size, reduction), 3)
     whole = size[0] // reduction, size[1] // reduction
     full = (
-        PhotoReader()
+        ReducedImageReader()
         .read(path, *size)[: whole[0] * reduction, : whole[1] * reduction]
         .astype(float)
     )
@@ -52,19 +52,19 @@ def test_pixels_are_means_of_blocks(tmp_path, name, size, reduction):
 def test_the_size_is_checked_before_the_reduction(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(BodyPoseNetError, match=r"60 x 40.*59 x 40"):
-        PhotoReader().read(tmp_path / name, 40, 59, 4)
+        ReducedImageReader().read(tmp_path / name, 40, 59, 4)
 
 
 def test_an_invalid_file_name_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match="cannot be read"):
-        PhotoReader().read(tmp_path / "a\0b.jpg", 4, 4)
+        ReducedImageReader().read(tmp_path / "a\0b.jpg", 4, 4)
 
 
 def test_photos_of_different_sizes_share_the_buffer(tmp_path):
-    sizes, photos = [(16, 24), (64, 48), (8, 8)], PhotoReader()
+    sizes, reader = [(16, 24), (64, 48), (8, 8)], ReducedImageReader()
     for number, (height, width) in enumerate(sizes):
         path = tmp_path / f"{number}.jpg"
         cv2.imwrite(str(path), np.full((height, width, 3), 60 * number + 30, np.uint8))
-        found = photos.read(path, height, width)
+        found = reader.read(path, height, width)
         assert found.shape == (height, width, 3)
         assert np.abs(found.astype(int) - 60 * number - 30).max() <= 2
