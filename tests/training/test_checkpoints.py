@@ -20,7 +20,7 @@ from bodyposenet.training.checkpoints import (
     last_checkpoint,
     list_checkpoints,
     save_checkpoint,
-    save_position,
+    save_latest,
 )
 from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.optimizer import Muon, set_learning_rate
@@ -76,7 +76,7 @@ def save(folder, epoch, state, key="", keep=3):
 def test_resuming_from_a_checkpoint_is_bit_exact(tmp_path, kind, key, within):
     state = trained(kind)
     if within:
-        save_position(tmp_path, Position(5, 40), state, key=key, spec="")
+        save_latest(tmp_path, Position(5, 40), state, key=key, spec="")
     else:
         save(tmp_path, 5, state, key)
     one_step(state, 9)
@@ -119,7 +119,7 @@ def test_a_training_without_ema_starts_from_the_saved_model(tmp_path):
 def test_the_most_advanced_state_is_used_and_an_epoch_replaces_latest_state(tmp_path):
     state = trained("sgd", steps=1)
     save(tmp_path, 1, state)
-    save_position(tmp_path, Position(1, 8), state, key="", spec="")
+    save_latest(tmp_path, Position(1, 8), state, key="", spec="")
     assert last_checkpoint(tmp_path, "").position == Position(1, 8)
     save(tmp_path, 2, state)
     assert last_checkpoint(tmp_path, "").position == Position(2)
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path, monkeypatch):
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
         save(tmp_path, 2, state)
     with pytest.raises(BodyPoseNetError, match="No space left on device"):
-        save_position(tmp_path, Position(1, 4), state, key="", spec="")
+        save_latest(tmp_path, Position(1, 4), state, key="", spec="")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

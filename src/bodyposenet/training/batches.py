@@ -1,4 +1,4 @@
-"""Data loading: batches of training samples as tensors, each rank's share of every epoch."""
+"""Data loading: batches of training samples as tensors, distributed over the ranks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Batch:
         color: (B, 3, 4) float32, color matrix of each image, or None without color augmentation.
         blur: (B,) float32, sigma of each image's blur in pixels, or None like `color`.
         without_mask: Number of samples that have no mask file.
-        unreadable: Errors of the samples that others have replaced.
+        unreadable: Errors of the samples that could not be read; others take their place.
         teacher_heatmaps: (B, K + 1, h, w) float32, precomputed maps of a teacher; None, like the
             next two, without a precomputed teacher.
         teacher_pafs: (B, 2 L, h, w) float32.
@@ -117,10 +117,10 @@ class BatchLoader:
         accumulate_steps: Batches of a rank per step. An epoch is a whole number of steps; the
             remaining samples are dropped.
         max_unreadable_share: Largest share of a rank's samples per epoch that may be unreadable and
-            are replaced by others. Unless it is 0, at least one may.
+            are replaced by others. 0 allows none; any other share allows at least one.
 
     Raises:
-        BodyPoseNetError: There are fewer samples than batches in a step.
+        BodyPoseNetError: There are fewer samples than batches per step.
     """
 
     def __init__(
@@ -259,10 +259,11 @@ def explain_worker_death() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:  # The last two: during a transfer.
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # ConnectionError and EOFError: the worker died while it transferred a batch.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        if hasattr(signal, "SIGCHLD"):  # Else torch raises again while the others are terminated.
+        if hasattr(signal, "SIGCHLD"):  # Torch raises again while the others terminate.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise BodyPoseNetError(
             f"a DataLoader worker process has died: {error}",

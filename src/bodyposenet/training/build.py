@@ -26,7 +26,7 @@ from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.ema import ExponentialMovingAverage
 from bodyposenet.training.initial_state import InitialState, load_initial_state
 from bodyposenet.training.optimizer import build_optimizer
-from bodyposenet.training.resume_checks import check_same_facts
+from bodyposenet.training.resume_checks import check_same_invariants
 from bodyposenet.training.samples import dataset_sources, training_samples
 from bodyposenet.training.step import TrainStep, mixed_precision
 from bodyposenet.training.validation import Validation
@@ -34,7 +34,7 @@ from bodyposenet.training.validation import Validation
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """Everything that the training loop works with.
+    """A training that is ready to run: its state, data and settings.
 
     Args:
         spec: The train spec.
@@ -42,7 +42,7 @@ class Training:
         key: Encryption key of model files; empty for plain files.
         distributed: The ranks that train together.
         position: Epochs and samples that are done already.
-        schedule_start: Epochs that were done when the learning rate schedule began.
+        schedule_start: Number of epochs before the learning rate schedule begins.
         resumed: Whether the training resumes from the last checkpoint of the results folder.
         state: Network, optimizer, moving average and gradient scaler.
         step: The training step.
@@ -96,9 +96,9 @@ def build_training(
         use_amp: Whether to train in mixed precision.
 
     Raises:
-        BodyPoseNetError: A file is missing or wrong, or the ranks see different results folders.
+        BodyPoseNetError: A file is missing or invalid, or the ranks find different checkpoints.
     """
-    # All training inputs have the same size, so that cuDNN's search for the fastest kernels pays.
+    # All training inputs have the same size, so that cuDNN's benchmark mode pays off.
     torch.backends.cudnn.benchmark = distributed.device.type == "cuda"
     if distributed.device.type == "cpu":
         logger.info("No GPU available, training on the CPU")
@@ -109,17 +109,17 @@ def build_training(
     sources = dataset_sources(spec, dataset_specs)
     teacher_maps = open_teacher_maps(spec)
     samples = training_samples(spec, sources, teacher_maps)
-    facts: dict[str, int | bool] = {
+    invariants: dict[str, int | bool] = {
         "records": len(samples),
         "--use_amp": use_amp,
         "finetuning_config.ckpt_epoch_num": initial.schedule_start,
     }
     if teacher_maps is not None:  # The folder may move, but its contents must stay the same.
-        facts["teacher maps"] = teacher_maps.store.digest
+        invariants["teacher maps"] = teacher_maps.store.digest
     if initial.checkpoint is not None and initial.resumed:
-        check_same_facts(facts, initial.checkpoint, results_dir)
+        check_same_invariants(invariants, initial.checkpoint, results_dir)
     precision = mixed_precision(distributed.device) if use_amp else None
-    state = _build_state(spec, initial, distributed, precision, facts)
+    state = _build_state(spec, initial, distributed, precision, invariants)
     loader = BatchLoader(
         samples, spec.dataloader.batch_size, distributed,
         workers=spec.dataloader.workers, seed=spec.random_seed,
@@ -158,7 +158,7 @@ def _check_same_position(
     positions = distributed.gather(initial.position)
     if len(set(positions)) > 1:
         raise BodyPoseNetError(
-            f"{results_dir}: the ranks find different checkpoints there: {positions}",
+            f"{results_dir}: the ranks find different checkpoints: {positions}",
             "Use a results folder (-r) that all machines share.",
         )
 
@@ -168,7 +168,7 @@ def _build_state(
     initial: InitialState,
     distributed: DistributedContext,
     precision: torch.dtype | None,
-    facts: Mapping[str, int | bool],
+    invariants: Mapping[str, int | bool],
 ) -> TrainState:
     network = initial.network
     network.heatmap_sigma = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
@@ -183,7 +183,7 @@ def _build_state(
         build_optimizer(network, spec.optimizer, stagewise=spec.use_stagewise_lr_multipliers),
         None if spec.ema_decay is None else ExponentialMovingAverage(network, spec.ema_decay),
         torch.amp.GradScaler(distributed.device.type, enabled=precision is torch.float16),
-        facts,
+        invariants,
     )
     if initial.checkpoint is not None:
         initial.checkpoint.restore(state, strict=initial.resumed)

@@ -50,7 +50,7 @@ class Position:
 
     Args:
         epoch: Number of finished epochs.
-        samples: Samples that all ranks together have done of the epoch after these.
+        samples: Samples of the next epoch that all ranks together have processed.
     """
 
     epoch: int
@@ -66,7 +66,8 @@ class TrainState:
         optimizer: Its optimizer.
         ema: Exponential moving average of the weights, or None.
         scaler: Gradient scaler for float16, else a disabled one.
-        facts: Name and value of everything besides the train spec that affects the result.
+        invariants: Name and value of everything besides the train spec that must stay the same when
+            the training is resumed.
     """
 
     network: BodyPoseNetwork
@@ -75,7 +76,7 @@ class TrainState:
     scaler: torch.amp.GradScaler = field(
         default_factory=lambda: torch.amp.GradScaler(enabled=False)
     )
-    facts: Mapping[str, int | bool] = field(default_factory=dict)
+    invariants: Mapping[str, int | bool] = field(default_factory=dict)
 
     @property
     def eval_network(self) -> BodyPoseNetwork:
@@ -89,7 +90,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        header: Position, network, train spec and facts.
+        header: Position, network, train spec and invariants.
         tensors: Weights, moving average, optimizer state and random state.
     """
 
@@ -106,14 +107,14 @@ class Checkpoint:
             key: Encryption key; empty for plain files.
 
         Raises:
-            BodyPoseNetError: The file is missing, broken, encrypted with another key, or is not a
+            BodyPoseNetError: The file is missing, damaged, encrypted with another key, or not a
                 training state.
         """
         state = state_file(path)
         if state is None:
             raise BodyPoseNetError(
                 f"{path}: not a checkpoint of a training",
-                "Name a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
+                "Use a model.epoch-N.tlt that has its model.epoch-N.state beside it.",
             )
         header, tensors = read_tensors(state, key)
         if header.get("kind") != _KIND:
@@ -131,8 +132,8 @@ class Checkpoint:
         return self.header.spec
 
     @property
-    def facts(self) -> dict[str, int | bool]:
-        """Name and value of everything besides the train spec that affects the result."""
+    def invariants(self) -> dict[str, int | bool]:
+        """The invariants of the saved `TrainState`."""
         return self.header.facts
 
     @cached_property
@@ -149,11 +150,11 @@ class Checkpoint:
 
         Args:
             state: State with the checkpoint's network. Modified in place.
-            strict: Whether the optimizer must be the same. If False, its state is restored for the
-                parameters that it fits, and their number is logged.
+            strict: Whether the optimizer must be the same. If False, only the entries that fit are
+                restored, and their number is logged.
 
         Raises:
-            BodyPoseNetError: The checkpoint is of another network or optimizer, or is broken.
+            BodyPoseNetError: The checkpoint belongs to another network or optimizer, or is damaged.
         """
         self._restore_optimizer(state, strict)
         average = _without_prefix("average|", self.tensors)
@@ -165,7 +166,7 @@ class Checkpoint:
                 state.scaler.load_state_dict(self.header.scaler)
         except (KeyError, RuntimeError, TypeError) as error:
             raise BodyPoseNetError(
-                f"{self.path}: random state or gradient scaler is broken: {error}", _REMOVE_FILE
+                f"{self.path}: random state or gradient scaler is damaged: {error}", _REMOVE_FILE
             ) from error
 
     def _restore_optimizer(self, state: TrainState, strict: bool) -> None:
@@ -187,7 +188,7 @@ class Checkpoint:
             )  # fmt: skip
         elif len(fitting) < len(saved):
             raise BodyPoseNetError(
-                f"{self.path}: was saved by another optimizer",
+                f"{self.path}: was saved with another optimizer",
                 "Keep the optimizer of the train spec, or choose another results folder (-r).",
             )
         if fitting and isinstance(optimizer, torch.optim.SGD):
@@ -234,7 +235,7 @@ class Checkpoint:
 def state_file(path: Path) -> Path | None:
     """Return the .state file of a path: the path itself, or the one beside a `model.epoch-N.tlt`.
 
-    Returns None if there is no such file.
+    None if there is no such file.
     """
     if path.suffix == ".state":
         return path
@@ -256,10 +257,10 @@ def list_checkpoints(results_dir: Path) -> list[Path]:
 
 
 def last_checkpoint(results_dir: Path, key: str) -> Checkpoint | None:
-    """Read the most advanced checkpoint, after or within an epoch; None if there is none.
+    """Read the most advanced checkpoint, after or within an epoch, or return None without any.
 
     Raises:
-        BodyPoseNetError: It cannot be read.
+        BodyPoseNetError: A checkpoint cannot be read.
     """
     candidates = [results_dir / _LATEST, *list_checkpoints(results_dir)[-1:]]
     checkpoints = [Checkpoint.read(path, key) for path in candidates if is_file(path)]
@@ -295,10 +296,12 @@ def save_checkpoint(
             path.unlink()
 
 
-def save_position(
+def save_latest(
     results_dir: Path, position: Position, state: TrainState, *, key: str, spec: str
 ) -> None:
-    """Save the state within an epoch, replacing the previous one; arguments as `save_checkpoint`.
+    """Save the state within an epoch as `latest.state`, replacing the previous one.
+
+    See `save_checkpoint` for the arguments.
 
     Raises:
         BodyPoseNetError: The file cannot be written. The previous one is intact.
@@ -329,7 +332,7 @@ def check_weights(state: TrainState, epoch: int) -> None:
 
 def _write_state(path: Path, position: Position, state: TrainState, key: str, spec: str) -> None:
     header = model_header(state.network, epoch=position.epoch, spec=spec)
-    header |= {"kind": _KIND, "samples": position.samples, "facts": dict(state.facts)}
+    header |= {"kind": _KIND, "samples": position.samples, "facts": dict(state.invariants)}
     if state.scaler.is_enabled():
         header["scaler"] = state.scaler.state_dict()
     tensors = _with_prefix("model|", named_tensors(state.network))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 BLUR_RADIUS = 12
 """Radius of the blur kernel in pixels: 3 sigma up to a sigma of 4. The kernel of a larger sigma is
-truncated, and blurs less (a sigma of 8 acts like one of about 6)."""
+truncated and blurs less: a sigma of 8 has the effect of about 6."""
 
 _MIN_SIGMA = 1e-3
 """Sigma whose kernel is 1 in the center and 0 elsewhere."""

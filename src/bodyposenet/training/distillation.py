@@ -171,17 +171,25 @@ def load_teacher(spec: TrainSpec, key: str, device: torch.device) -> Teacher | N
     weight = spec.distillation.weight
     if path.suffix in (".tlt", ".hdf5"):
         network = load_model(path, key)
-        infer, skeleton, input_device = _run_network(network, device), network.skeleton, device
-        _check_sigma(spec, path, network.heatmap_sigma)
+        infer, skeleton, input_device = (
+            _infer_with_network(network, device),
+            network.skeleton,
+            device,
+        )
+        _warn_if_sigma_differs(spec, path, network.heatmap_sigma)
     else:
-        engine = _open_engine(spec, path, key)
-        infer, skeleton, input_device = _run_engine(engine), engine.skeleton, torch.device("cpu")
+        engine = _open_teacher_engine(spec, path, key)
+        infer, skeleton, input_device = (
+            _infer_with_engine(engine),
+            engine.skeleton,
+            torch.device("cpu"),
+        )
     teacher = Teacher(infer, skeleton, spec.skeleton, weight, device, input_device)
     if not teacher.num_limbs:
         spec.fail(
             _TEACHER_KEY,
             f"{path} has none of the limbs of the pose configuration",
-            "Name a model whose joints have the same names.",
+            "Use a model whose joints have the same names.",
         )
     logger.info(
         "Distillation from %s: %d of %d limbs, weight %g (labels: %g)",
@@ -204,9 +212,9 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMapSampler | None:
         return None
     path, weight = spec.existing_path(_MAPS_KEY, spec.distillation.maps), spec.distillation.weight
     if not is_folder(path):
-        spec.fail(_MAPS_KEY, f"{path} is not a folder", f"Name the folder that has {HEADER_FILE}.")
-    folder = TeacherMapStore.open(path)
-    photos = len(folder)
+        spec.fail(_MAPS_KEY, f"{path} is not a folder", f"Set it to the folder with {HEADER_FILE}.")
+    store = TeacherMapStore.open(path)
+    photos = len(store)
     if not photos:
         spec.fail(_MAPS_KEY, f"{path} has no maps", "Compute them, see docs/distillation.md.")
     loader = spec.dataloader
@@ -214,9 +222,9 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMapSampler | None:
     options = TargetOptions.from_spec(loader.label_processor_config, height)
     skeleton = spec.skeleton
     maps = TeacherMapSampler(
-        folder,
-        _match(folder.skeleton, skeleton),
-        _match(folder.skeleton, _mirrored(skeleton)),
+        store,
+        _match(store.skeleton, skeleton),
+        _match(store.skeleton, _mirrored(skeleton)),
         sigma=options.heatmap_sigma / options.stride,
         half_width=options.paf_half_width,
     )
@@ -225,7 +233,7 @@ def open_teacher_maps(spec: TrainSpec) -> TeacherMapSampler | None:
         spec.fail(
             _MAPS_KEY,
             f"{path} has none of the limbs of the pose configuration",
-            "Name maps of a model whose joints have the same names.",
+            "Use the maps of a model whose joints have the same names.",
         )
     logger.info(
         "Distillation from the precomputed maps in %s: %d photos, %d of %d limbs, weight %g "
@@ -255,8 +263,8 @@ class _ChannelSelector:
 def _channel_weights(
     weight: float, known: Sequence[NDArray[np.bool_]], device: torch.device
 ) -> list[Tensor]:
-    """Return (C, 1, 1) weights per kind of maps: `weight`, or 0 for channels without a teacher."""
-    return [weight * torch.from_numpy(each).to(device).float()[:, None, None] for each in known]
+    """Return the (C, 1, 1) weights of each kind of maps: 0 for channels that the teacher lacks."""
+    return [weight * torch.from_numpy(mask).to(device).float()[:, None, None] for mask in known]
 
 
 def _match(teacher: Skeleton, student: Skeleton) -> tuple[ChannelMap, ChannelMap]:
@@ -267,13 +275,13 @@ def _match(teacher: Skeleton, student: Skeleton) -> tuple[ChannelMap, ChannelMap
 def _mirrored(skeleton: Skeleton) -> Skeleton:
     """Return the skeleton with the names of left and right joints exchanged.
 
-    The left hand of a mirrored sample is the right hand in the photo that the teacher has seen.
+    The left hand in a mirrored sample is the right hand in the photo and in the teacher's maps.
     """
     joints = tuple(skeleton.joints[other] for other in skeleton.mirrored)
     return Skeleton(skeleton.name, joints, skeleton.limbs, auxiliary=())
 
 
-def _check_sigma(spec: TrainSpec, path: Path, sigma: float) -> None:
+def _warn_if_sigma_differs(spec: TrainSpec, path: Path, sigma: float) -> None:
     """Warn if the teacher was trained with another sigma."""
     expected = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
     if sigma != expected:
@@ -283,7 +291,7 @@ def _check_sigma(spec: TrainSpec, path: Path, sigma: float) -> None:
         )  # fmt: skip
 
 
-def _run_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
+def _infer_with_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
 
@@ -295,7 +303,7 @@ def _run_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
     return infer
 
 
-def _run_engine(engine: Engine) -> Infer:
+def _infer_with_engine(engine: Engine) -> Infer:
     def infer(images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the engine's maps as tensors on the CPU."""
         results = engine.infer(images.numpy())
@@ -305,7 +313,7 @@ def _run_engine(engine: Engine) -> Infer:
     return infer
 
 
-def _open_engine(spec: TrainSpec, path: Path, key: str) -> Engine:
+def _open_teacher_engine(spec: TrainSpec, path: Path, key: str) -> Engine:
     """Open an exported model, or the engine of a user's Python file.
 
     Raises:
@@ -316,7 +324,7 @@ def _open_engine(spec: TrainSpec, path: Path, key: str) -> Engine:
         engine = _open_python_file(spec, path)
     else:
         engine = open_engine(InferenceSpec(), str(path), key, threads=torch.get_num_threads())
-        _check_sigma(spec, path, engine.description.heatmap_sigma)
+        _warn_if_sigma_differs(spec, path, engine.description.heatmap_sigma)
     size = spec.dataloader.image_config.image_dims
     if engine.fixed_shape not in (None, (size.height, size.width)):
         height, width = engine.fixed_shape

@@ -132,7 +132,7 @@ def is_launched() -> bool:
 
 @contextmanager
 def init_distributed() -> Iterator[DistributedContext]:
-    """Join the process group of the launcher; without a launcher, train in this process alone.
+    """Join the process group of the launcher, or set up a single process without a launcher.
 
     Yields:
         The context of this process.
@@ -160,7 +160,7 @@ def init_distributed() -> Iterator[DistributedContext]:
         )
         if failure is None:
             raise
-        if _has_another_rank_failed(store):
+        if not _register_failure(store):
             raise SystemExit(_ERROR_EXIT_CODE) from None
         raise failure from error
     except Stopped:
@@ -176,7 +176,7 @@ def launch_processes(count: int, argv: Sequence[str]) -> None:
 
     Args:
         count: Number of processes.
-        argv: Arguments after `train`. Those of the log are added.
+        argv: Arguments after `train`; the log flags of this process are added.
 
     Raises:
         BodyPoseNetError: There are fewer GPUs than processes, or a process has failed, in which
@@ -237,6 +237,7 @@ def check_gpus(count: int) -> None:
 
 
 def _join_process_group() -> tuple[Store, DistributedContext]:
+    """Join the process group that the launcher describes in the environment."""
     address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     device, local_world_size = _choose_device()
     if os.environ["RANK"] == "0":
@@ -289,11 +290,12 @@ def _explain_lost_connection(
     )
 
 
-def _has_another_rank_failed(store: Store) -> bool:
+def _register_failure(store: Store) -> bool:
+    """Register the failure of this rank; return whether it is the first one, which is reported."""
     try:
-        return store.add("failures", 1) > 1
+        return store.add("failures", 1) == 1
     except RuntimeError:  # The process that hosts the store has ended.
-        return True
+        return False
 
 
 def _log_arguments() -> list[str]:
@@ -308,6 +310,7 @@ def _log_arguments() -> list[str]:
 
 
 def _explain_failure(failure: ProcessFailure) -> BaseException:
+    """Return the exception to raise for the first process that failed."""
     rank, code = failure.local_rank, failure.exitcode
     if code == STOPPED:
         return Stopped("a signal", is_reported=True)

@@ -35,7 +35,7 @@ class InitialState:
         network: The network with its weights.
         checkpoint: Checkpoint to restore the optimizer from, or None for a new optimizer state.
         position: Epochs and samples that count as done.
-        schedule_start: Epochs that were done when the learning rate schedule began.
+        schedule_start: Number of epochs before the learning rate schedule begins.
         resumed: Whether the checkpoint is the last one of the results folder.
     """
 
@@ -47,7 +47,7 @@ class InitialState:
 
 
 def load_initial_state(spec: TrainSpec, results_dir: Path, key: str) -> InitialState:
-    """Resume from the results folder if it holds a checkpoint, else initialize as the spec says.
+    """Resume from the results folder if it holds a checkpoint, else initialize from the spec.
 
     Args:
         spec: The train spec.
@@ -55,7 +55,7 @@ def load_initial_state(spec: TrainSpec, results_dir: Path, key: str) -> InitialS
         key: Encryption key of model files.
 
     Raises:
-        BodyPoseNetError: A file is missing or broken, or of another network or training.
+        BodyPoseNetError: A file is missing or damaged, or belongs to another network or training.
     """
     torch.manual_seed(spec.random_seed)
     tuning = spec.finetuning_config
@@ -81,7 +81,7 @@ def load_initial_state(spec: TrainSpec, results_dir: Path, key: str) -> InitialS
 
 
 def _prepare_finetuning(spec: TrainSpec, key: str) -> InitialState:
-    """Start from a checkpoint of the same network, or from the weights of any model file."""
+    """Initialize from a checkpoint of the same network, or from the weights of any model file."""
     tuning = spec.finetuning_config
     assert tuning.checkpoint_path is not None  # Checked by the spec.
     path = _model_path(spec, _CHECKPOINT, tuning.checkpoint_path)
@@ -133,11 +133,11 @@ def _check_network(checkpoint: Checkpoint, spec: TrainSpec) -> None:
 
 
 def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwork:
-    if path == DEFAULT_MODEL_WEIGHTS:  # Part of the package, not encrypted.
+    if path == DEFAULT_MODEL_WEIGHTS:  # Part of the package and not encrypted.
         key = ""
     if spec.load_graph:
         network, report = build_pretrained(path, key, spec.skeleton, normalization(spec))
-        _log(report, path)
+        _log_report(report, path)
         logger.info("Graph and weights loaded from %s; regularization is off", path)
         ours, theirs = spec.model.model_dump(), network.spec.model_dump()
         ignored = [key for key in spec.model.model_fields_set if ours[key] != theirs[key]]
@@ -146,7 +146,7 @@ def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwor
         return network
     network = _build_network(spec)
     report = load_pretrained(network, path, key)
-    _log(report, path)
+    _log_report(report, path)
     if report.mismatched:
         logger.warning(
             "%s: if this model was pruned, set load_graph: true to use its layer sizes", path
@@ -155,13 +155,13 @@ def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwor
 
 
 def _model_path(spec: TrainSpec, location: str, name: str) -> Path:
-    """Return the model file that a spec names; DEFAULT_WEIGHTS names that of the package."""
+    """Return the path of a model file in a spec; DEFAULT_WEIGHTS stands for the default model."""
     if name == DEFAULT_WEIGHTS:
         return DEFAULT_MODEL_WEIGHTS
     return spec.existing_model_path(location, name)
 
 
-def _log(report: WeightReport, path: Path) -> None:
+def _log_report(report: WeightReport, path: Path) -> None:
     for line in report.lines():
         logger.info("%s: %s", path, line)
 

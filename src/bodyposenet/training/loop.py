@@ -14,7 +14,7 @@ from bodyposenet.results_folder import StatusFile
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import explain_worker_death
 from bodyposenet.training.build import Training, build_training
-from bodyposenet.training.checkpoints import Position, check_weights, save_checkpoint, save_position
+from bodyposenet.training.checkpoints import Position, check_weights, save_checkpoint, save_latest
 from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.optimizer import set_learning_rate
 from bodyposenet.training.progress import ProgressLogger
@@ -33,7 +33,7 @@ def train(
     use_amp: bool,
     status: StatusFile | None,
 ) -> Path:
-    """Train as the spec says, or resume from the last checkpoint of the results folder.
+    """Train a network, or resume from the last checkpoint of the results folder.
 
     Args:
         spec: The train spec.
@@ -88,8 +88,8 @@ class _Loop:
 
     Args:
         training: The training.
-        progress: Logs its progress.
-        signals: Signals that stop it.
+        progress: Logger of the progress.
+        signals: Signals that stop the training.
     """
 
     def __init__(self, training: Training, progress: ProgressLogger, signals: StopSignals) -> None:
@@ -146,6 +146,7 @@ class _Loop:
             self._progress.log_validation(epoch, result)
 
     def _step(self) -> None:
+        """Run one optimizer step and log it."""
         training, spec = self._training, self._training.spec
         steps = training.steps_per_epoch
         first, last = training.schedule_start * steps, spec.num_epoch * steps
@@ -188,7 +189,7 @@ class _Loop:
         training = self._training
         check_weights(training.state, position.epoch + 1)
         if training.distributed.is_main:
-            save_position(
+            save_latest(
                 training.results_dir, position, training.state,
                 key=training.key, spec=training.spec.text,
             )  # fmt: skip

@@ -20,9 +20,11 @@ _STAGEWISE_MULTIPLIERS = (
     (r".*", (1.0, 2.0)),
 )
 """Pattern of layer names, and the multipliers of kernel and bias. The first match applies (TAO
-reference, section 9). The guide's "backbone 2x" applies to biases only."""
+reference, section 9). The "backbone 2x" of TAO's guide applies to biases only."""
 
 _MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the Newton-Schulz iteration."""
+
 _MUON_ITERATIONS = 5
 _ADAMW_RMS = 0.2
 """Root mean square of AdamW updates, in units of the learning rate, which Muon's updates match."""
@@ -33,8 +35,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer of a spec.
 
-    The original multiplies gradients by a constant before momentum, which is equivalent to
-    multiplying the learning rate, as is done here.
+    TAO multiplies gradients by a constant before momentum, which is equivalent to multiplying the
+    learning rate, as is done here.
 
     Args:
         network: The network to train. Sets `requires_grad` of its parameters, and `network.frozen`.
@@ -59,7 +61,7 @@ def build_optimizer(
             "Give a layer a multiplier above 0. To update only the statistics of batch "
             "normalization, set freeze_batch_norm: false.",
         )
-    # torch's optimizers need parameters, also if only the batch normalization statistics change.
+    # torch's optimizers need parameters, even if only batch normalization statistics change.
     trained = trained or groups
     for options, group in groups.items():
         for parameter in group:
@@ -84,7 +86,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def state_entries(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> set[str]:
-    """Return the names of the state entries that an optimizer keeps per parameter of a group."""
+    """Return the names of an optimizer's state entries for each parameter of a group."""
     if isinstance(optimizer, torch.optim.SGD):
         return {"momentum_buffer"}
     if isinstance(optimizer, Muon) and "momentum" in group:

@@ -1,6 +1,7 @@
-"""Keypoint AP of perfect maps: the upper bound that targets, resolution and decoder set.
+"""Oracle evaluation: keypoint AP of perfect maps, the upper bound for any network.
 
-The target maps of annotated images are decoded as if a network had predicted them.
+The target maps of annotated images are decoded as if a network had predicted them, so that only the
+targets, the resolution and the decoder limit the result.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def evaluate_perfect_maps(
         images: The images. Every person with labeled keypoints (by COCO's flags) is rendered.
         joints: Names of the annotated keypoints.
         skeleton: Joints and limbs of the maps.
-        spec: How an image becomes a network input, and how maps are decoded.
-        options: How targets are rendered.
+        spec: Inference spec: input size and decoding options.
+        options: Options of the targets.
     """
     joint_map = skeleton.joints_from(joints)
     results = []
@@ -54,9 +55,9 @@ def decode_perfect_maps(
 
     Args:
         image: The image and its people.
-        joint_map: From the annotated keypoints to the skeleton's joints.
-        spec: How an image becomes a network input, and how maps are decoded.
-        options: How targets are rendered.
+        joint_map: Mapping from the annotated keypoints to the skeleton's joints.
+        spec: Inference spec: input size and decoding options.
+        options: Options of the targets.
 
     Returns:
         The poses, in image pixels.

@@ -1,6 +1,6 @@
 """Precomputation of a teacher's maps of whole photos, for `distillation.maps` of a train spec.
 
-`data.teacher_map_store` stores the maps, and `data.teacher_map_sampler` transforms them to training
+`data.teacher_map_store` stores the maps, and `data.teacher_map_sampler` resamples them for training
 samples.
 """
 
@@ -80,11 +80,11 @@ def compute_teacher_maps(
         folder: Folder for a header file and one file per photo. Created if missing.
 
     Returns:
-        What was computed.
+        The numbers of photos, and the size of their maps.
 
     Raises:
-        BodyPoseNetError: Two photos have the same name, the folder holds maps of another teacher
-            or with other settings, another process writes to it, or the disk is full.
+        BodyPoseNetError: Two photos have the same file name, the folder holds maps of another
+            teacher or other settings, another process writes to it, or the disk is full.
     """
     _check_names(photos)
     make_directory(folder)
@@ -93,9 +93,9 @@ def compute_teacher_maps(
         store = TeacherMapStore.create(folder, predictor.engine.skeleton, _metadata(predictor))
         for photo in progress(photos, "teacher maps"):
             try:
-                fingerprint, pixels = _read(photo)
+                fingerprint, pixels = _read_photo(photo)
                 exists = store.has(photo.path, fingerprint)
-                maps = None if exists else _compute(predictor, pixels)
+                maps = None if exists else _compute_maps(predictor, pixels)
             except _UnusablePhotoError as error:
                 failed += 1
                 if failed <= _MAX_LOGGED_ERRORS:
@@ -132,10 +132,10 @@ def training_photos(spec: TrainSpec) -> list[Photo]:
 
 
 class _UnusablePhotoError(BodyPoseNetError):
-    """A photo is skipped, because it cannot be read or used."""
+    """A photo that is skipped because it cannot be read or used."""
 
 
-def _read(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
+def _read_photo(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
     try:
         pixels = read_image(photo.path, photo.size)
     except BodyPoseNetError as error:
@@ -149,7 +149,7 @@ def _read(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
     return PhotoFingerprint(height, width, photo.path.stat().st_size), pixels
 
 
-def _compute(predictor: Predictor, pixels: NDArray[np.uint8]) -> tuple[Maps, Affine]:
+def _compute_maps(predictor: Predictor, pixels: NDArray[np.uint8]) -> tuple[Maps, Affine]:
     """Return a photo's maps in the cells at scale 1, and the transform from pixels to cells."""
     try:
         maps, to_network = predictor.maps(pixels)
@@ -175,7 +175,7 @@ def _check_names(photos: Iterable[Photo]) -> None:
         other = by_name.setdefault(photo.path.name, photo.path)
         if other != photo.path:
             raise BodyPoseNetError(
-                f"{other} and {photo.path} have the same name",
+                f"{other} and {photo.path} have the same file name",
                 "Rename one of them, or compute the maps of one dataset only.",
             )
 

@@ -1,4 +1,4 @@
-"""Progress of a training: log lines with loss, throughput and ETA, `status.json`, TensorBoard.
+"""Progress of a training: log lines with loss, throughput and ETA; `status.json`; TensorBoard.
 
 The losses of a step stay on the device until a line or a summary is due, as reading them
 synchronizes with the device.
@@ -38,10 +38,10 @@ _OUT_OF_SCALE = (
 )
 
 _MAX_SKIPPED_IN_A_ROW = 50
-"""After this many halvings, the loss scale of float16, 65536 at first, is practically zero."""
+"""After this many halvings, the loss scale of float16, initially 65536, is practically zero."""
 
 _MIN_LOGGED_WAIT_SHARE = 0.05
-"""Share of time spent waiting for data from which it is logged."""
+"""Minimum share of time spent waiting for data that is logged."""
 
 
 class ProgressLogger:
@@ -71,7 +71,7 @@ class ProgressLogger:
         self._first_step = self._step = first_step
         self._writer = None
         if results_dir is not None:
-            # Drops the events of steps that a killed run has done and this one repeats.
+            # The purge drops events of steps that a killed run has done and this run repeats.
             folder = make_directory(results_dir / "events")
             self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
         self._start = self._last_line = time.monotonic()
@@ -188,7 +188,7 @@ class ProgressLogger:
         self._reset_throughput()
 
     def was_validated(self, epoch: int) -> bool:
-        """Return whether an earlier run has validated after that epoch."""
+        """Return whether an earlier run has validated the network after an epoch."""
         lines = [] if self._status is None else self._status.lines()
         return epoch in TrainingHistory.read(lines).validations
 
@@ -271,7 +271,7 @@ class ProgressLogger:
             "data_wait_share": self._summary_throughput.data_wait_share,
         }
         for name, value in scalars.items():
-            if math.isfinite(value):  # In skipped steps some are not.
+            if math.isfinite(value):  # In skipped steps, some values are not.
                 writer.add_scalar(name, value, self._step)
         self._summary_throughput = Throughput()
 
@@ -285,11 +285,12 @@ class ProgressLogger:
         )
 
     def _log(self, line: str) -> None:
+        """Log a line on rank 0."""
         if self._writer is not None:
             logger.info("%s", line)
 
     def _log_data_warnings(self) -> None:
-        """Warn about missing files after the first epoch of the run; later epochs are the same."""
+        """Warn about incomplete samples once, after the first epoch of the run."""
         if self._data_warnings and self._writer is not None:
             for problem, samples in self._data_warnings.items():
                 logger.warning("%d samples of this epoch: %s", samples, problem)
@@ -302,7 +303,7 @@ class ProgressLogger:
 
 
 class Throughput:
-    """Images per second, and time spent waiting for data, since this object was created."""
+    """Images per second and share of time spent waiting for data, since its creation."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -313,8 +314,8 @@ class Throughput:
         """Count a step.
 
         Args:
-            samples: Number of its samples.
-            data_time: Seconds that it waited for them.
+            samples: Samples of the step.
+            data_time: Seconds that the step waited for data.
         """
         self._samples += samples
         self._data_time += data_time

@@ -1,4 +1,4 @@
-"""Checks that a checkpoint and a train spec belong to the same training, before it is resumed."""
+"""Checks before a training is resumed: its checkpoint and the train spec must match."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHANGEABLE = {
     "model.paf_channels", "dataloader.image_cache_dir", "dataloader.max_unreadable_share",
 }  # fmt: skip
 """Keys of the train spec that may change while a training is resumed, as they do not affect the
-result of a step: duration, intervals, speed, paths of files.
+result of a step: durations, intervals, speed, paths of files.
 
 The skeleton of the pose configuration, which determines the channels, is compared separately.
 """
@@ -33,7 +33,7 @@ _MAX_LISTED_CHANGES = 5
 
 
 def check_same_spec(spec: TrainSpec, checkpoint: Checkpoint, results_dir: Path) -> None:
-    """Check that the train spec is the one of the results folder's training.
+    """Check that the train spec equals that of the checkpoint, except for changeable keys.
 
     Args:
         spec: The train spec.
@@ -50,15 +50,15 @@ def check_same_spec(spec: TrainSpec, checkpoint: Checkpoint, results_dir: Path) 
         )
 
 
-def check_same_facts(
-    facts: Mapping[str, int | bool], checkpoint: Checkpoint, results_dir: Path
+def check_same_invariants(
+    invariants: Mapping[str, int | bool], checkpoint: Checkpoint, results_dir: Path
 ) -> None:
-    """Check that what affects the result besides the train spec is the same; see `TrainState`.
+    """Check that the invariants of a training are those of its checkpoint; see `TrainState`.
 
     Raises:
-        BodyPoseNetError: It has changed.
+        BodyPoseNetError: One of them has changed.
     """
-    _raise_if_changed(_changes(checkpoint.facts, facts), results_dir)
+    _raise_if_changed(_changes(checkpoint.invariants, invariants), results_dir)
 
 
 def check_same_inputs(network: BodyPoseNetwork, spec: TrainSpec, path: Path) -> None:

@@ -47,7 +47,7 @@ def dataset_sources(
             spec.fail(
                 ("dataloader", "dataset_config", "dataset_specs", name),
                 f"the dataset has no joint name in common with the skeleton {spec.skeleton.name}",
-                "Name the keypoints of the dataset spec as the pose configuration does.",
+                "Use the joint names of the pose configuration in the dataset spec.",
             )
         if missing:
             logger.info(
@@ -71,7 +71,7 @@ def training_samples(
         teacher_maps: Precomputed teacher maps to add to the samples, or None.
 
     Raises:
-        BodyPoseNetError: Record files are missing, broken or empty.
+        BodyPoseNetError: Record files are missing, damaged or empty.
     """
     place = f"{_DATASET_CONFIG}.train_records_path"
     records, missing = _open_records(spec, "train")
@@ -99,7 +99,7 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
         The samples, or None if there are no validation records.
 
     Raises:
-        BodyPoseNetError: The files are broken, or hold a dataset that the spec does not name.
+        BodyPoseNetError: The files are damaged, or contain a dataset without a dataset spec.
     """
     records, missing = _open_records(spec, "val")
     if missing or not len(records):
@@ -146,7 +146,11 @@ def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[s
             files = [path] if is_file(path) else sorted(path.parent.glob(path.name))
         except (OSError, ValueError) as error:  # OSError: the name is too long.
             place = f"{_DATASET_CONFIG}.{kind}_records_path"
-            spec.fail(place, f"{pattern}: not a file pattern: {error}", "Example: train-fold-*.")
+            spec.fail(
+                place,
+                f"{pattern}: invalid file pattern: {error}",
+                "Use, for example, train-fold-*.",
+            )
         matches.append((str(path), files))
     return matches
 

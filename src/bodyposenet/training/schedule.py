@@ -30,7 +30,9 @@ def learning_rate(schedule: Schedule, step: int, total_steps: int, steps_per_epo
 def _soft_start_annealing(schedule: SoftStartAnnealing, progress: float) -> float:
     """Compute min * (base / min)^t, where t rises to 1 over soft_start and falls after annealing.
 
-    `progress` is the part of the training that is done, 0 to 1.
+    Args:
+        schedule: The schedule.
+        progress: Share of the training that is done, 0 to 1.
     """
     if progress > schedule.annealing:
         t = (1 - progress) / (1 - schedule.annealing)

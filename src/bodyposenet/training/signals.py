@@ -15,7 +15,7 @@ from bodyposenet.errors import Stopped
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )  # Windows has no SIGUSR1.
-"""Ctrl-C, and the signals that cluster schedulers send before they reclaim a machine."""
+"""Ctrl-C, and the signals that cluster schedulers send before a machine is reclaimed."""
 
 _DUPLICATE_SECONDS = 1.0
 """A second SIGINT within this time is the same Ctrl-C, forwarded by the launcher."""
@@ -25,8 +25,8 @@ class StopSignals:
     """Context manager that records stop signals and restores the previous handlers on exit.
 
     A training step is never interrupted: the loop checks `received` between two steps. Work that
-    can be abandoned at any moment, such as a validation, runs inside `with signals.interruptible()`
-    and ends at once. A second Ctrl-C raises KeyboardInterrupt.
+    can be aborted at any moment, such as a validation, runs inside `with signals.interruptible()`.
+    A second Ctrl-C raises KeyboardInterrupt.
 
     Attributes:
         received: Name of the first signal received, or None.

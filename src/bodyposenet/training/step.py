@@ -51,7 +51,7 @@ class TrainStep:
         state: Network, optimizer and gradient scaler.
         distributed: The ranks that train together; gradients are averaged over them.
         precision: Data type of autocast, or None for float32.
-        teacher: Teacher of a distillation, or None.
+        teacher: Teacher for knowledge distillation, or None.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TrainStep:
         return StepResult(_mean(all_losses), norm, skipped)
 
     def dry_run(self, batch: Batch) -> None:
-        """Compute the gradients of a batch and discard them, to find out if it fits in memory."""
+        """Compute the gradients of a batch and discard them, to test whether it fits in memory."""
         self._losses(batch.to(self._device), self._network).total.backward()
         self._state.optimizer.zero_grad(set_to_none=True)
 
@@ -133,13 +133,13 @@ class TrainStep:
         return Losses(total, heatmap_losses, paf_losses)
 
     def _copy_statistics(self) -> list[Tensor]:
-        """Copy the buffers, to restore them after an overflow, which spoils the statistics."""
+        """Copy the buffers, to restore them after an overflow, which corrupts the statistics."""
         if not self._state.scaler.is_enabled():
             return []
         return [buffer.clone() for buffer in self._state.network.buffers()]
 
     def _clip_gradients(self) -> Tensor:
-        """Clip the gradients as the spec says, and return their norm before that."""
+        """Clip the gradients if the spec sets clip_grad_norm; return their norm before clipping."""
         parameters = list(self._state.network.parameters())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._spec.clip_grad_norm is not None:
@@ -178,7 +178,7 @@ class TargetGenerator:
         return Targets(heatmaps, pafs, mask * heatmap_weights, mask * paf_weights)
 
 
-def jittered_images(batch: Batch) -> torch.Tensor:
+def jittered_images(batch: Batch) -> Tensor:
     """Return the images of a batch after its color augmentation, (B, H, W, 3) uint8."""
     if batch.color is None or batch.blur is None:
         return batch.image
@@ -196,7 +196,7 @@ def step_with_oom_check(step: TrainStep, batches: Sequence[Batch]) -> StepResult
     """Run a training step; if it runs out of memory, find the batch size that fits.
 
     Raises:
-        BodyPoseNetError: The device runs out of memory; the error names the largest batch size.
+        BodyPoseNetError: The device runs out of memory; the error states the batch size that fits.
     """
     try:
         return step(batches)
@@ -262,7 +262,7 @@ def _wrap_ddp(network: nn.Module, distributed: DistributedContext) -> nn.Module:
     if distributed.world_size == 1:
         return network
     devices = [distributed.device] if distributed.device.type == "cuda" else None
-    with warnings.catch_warnings():  # Not all supported versions of torch have the new name.
+    with warnings.catch_warnings():  # Older supported versions of torch lack the new name.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
     # Raised for 1x1 kernels, whose two memory layouts are the same.

@@ -63,7 +63,7 @@ class Validation:
     """Validates a network during training.
 
     The ranks share the work; every image and record counts once. The loss and the AP of datasets
-    without suitable data are turned off, with a log line that says why.
+    without suitable data are turned off, and the reason is logged.
 
     Args:
         spec: The train spec.
@@ -74,7 +74,7 @@ class Validation:
         distributed: The ranks. All of them validate with rank 0's batch normalization statistics.
 
     Raises:
-        BodyPoseNetError: Test annotations, records or the inference spec are wrong.
+        BodyPoseNetError: Test annotations, records or the inference spec are invalid.
     """
 
     def __init__(
@@ -198,12 +198,12 @@ def _to_numpy(maps: Tensor) -> NDArray[np.float32]:
 
 
 def _joint_intensity(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maximum over the heatmaps without the background."""
+    """Return the maximum over the heatmaps without the background."""
     return heatmaps[:-1].max(axis=0)
 
 
 def _limb_intensity(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maximum over the lengths of the PAF vectors."""
+    """Return the maximum over the lengths of the PAF vectors."""
     return np.hypot(pafs[0::2], pafs[1::2]).max(axis=0)
 
 
@@ -217,7 +217,7 @@ def _overlay(image: NDArray[np.uint8], intensity: NDArray[np.float32]) -> NDArra
 
 @contextmanager
 def _without_cudnn_benchmark() -> Iterator[None]:
-    """Turn off cuDNN's search for the fastest kernels, which would run for every image size."""
+    """Turn off cuDNN's benchmark mode, which would search kernels for every image size."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = False
     try:
@@ -227,11 +227,11 @@ def _without_cudnn_benchmark() -> Iterator[None]:
 
 
 def _inference_spec(spec: TrainSpec) -> InferenceSpec:
-    """Return the inference spec of the AP: the one that is named, or the training size, padded."""
+    """Return the inference spec for the AP: the given one, or padding to the training size."""
     if spec.inference_spec is not None:
         return InferenceSpec.load(spec.existing_path("inference_spec", spec.inference_spec))
     logger.info(
-        "Validation AP uses the accurate decoder; to use TAO's, name an inference_spec with "
+        "Validation AP uses the accurate decoder; to use TAO's, set inference_spec to a spec with "
         "mode: tao"
     )
     dims = spec.dataloader.image_config.image_dims
@@ -241,7 +241,7 @@ def _inference_spec(spec: TrainSpec) -> InferenceSpec:
 
 
 def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
-    """Return the test images of a dataset; none if its test data are missing or training data."""
+    """Return the test images of a dataset: none if they are missing or equal the training data."""
     if spec.test_data is None:
         reason = "no test_data"
     elif not spec.has_annotations("test"):
@@ -259,5 +259,5 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
 
 
 def _is_copy(one: Path, other: Path) -> bool:
-    """Whether two files have the same content."""
+    """Return whether two files have the same content."""
     return filecmp.cmp(one, other, shallow=False)
