@@ -1,4 +1,4 @@
-"""Evaluation of poses against annotations: COCO keypoint AP, and the errors of each keypoint."""
+"""Evaluation of poses against annotations: COCO keypoint AP, and errors of each keypoint."""
 
 from bodyposenet.evaluation.joint_errors import JointError
 from bodyposenet.evaluation.keypoint_ap import METRICS, KeypointAP, Metric, evaluate_poses

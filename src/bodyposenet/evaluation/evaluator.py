@@ -1,7 +1,8 @@
 """Evaluation of a model on the test images of a dataset.
 
-Load the test images, predict the poses in them, and score the results. `evaluate_dataset` does all
-of it in this process; `EvaluationJob` is the part that other processes and machines can run.
+`load_test_images` reads the annotations, `evaluate_dataset` predicts the poses and computes the AP.
+`predict_test_images` and `score_results` are its two steps: the prediction can run in many
+processes or on many machines, as an `EvaluationJob`.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class DatasetResult(NamedTuple):
 
     Args:
         accuracy: AP and AR.
-        results: The poses in COCO's result format, as floats.
-        images: The poses as entries of detections.json.
-        unreadable: An error per image that could not be read, and counts as an image without
+        results: The poses in COCO's result format, not rounded.
+        images: An entry of detections.json for each image.
+        unreadable: An error for each image that could not be read. It counts as an image without
             detections.
-        resized: A message per image whose size differs from the annotations.
+        resized: A message for each image whose size differs from the annotations.
     """
 
     accuracy: KeypointAP
@@ -58,7 +59,7 @@ class ImageResult:
     Args:
         entry: The poses as an entry of detections.json.
         results: The poses in COCO's result format.
-        unreadable: Error if the image could not be read, else empty.
+        unreadable: Error message if the image could not be read, else empty.
         resized: Message if the size of the image differs from the annotations, else empty.
     """
 
@@ -78,7 +79,7 @@ def load_test_images(spec: DatasetSpec, max_images: int | None = None) -> list[C
         max_images: Maximum number of images, the first of the JSON file; None for all.
 
     Raises:
-        BodyPoseNetError: The annotations are missing or wrong.
+        BodyPoseNetError: The annotations are missing or invalid.
     """
     dataset = read_dataset(spec, "test")
     dataset = correct_image_sizes(
@@ -122,7 +123,7 @@ def predict_test_images(
         BodyPoseNetError: The folder of the dataset is missing.
     """
     job = EvaluationJob(spec.images_folder("test"), spec.person.keypoints)
-    without_people = [replace(image, persons=()) for image in images]  # Ground truth stays here.
+    without_people = [replace(image, persons=()) for image in images]  # Jobs need no ground truth.
     results = executor.run(job, without_people)
     return list(progress(results, f"evaluation on {spec.dataset}", len(images)))
 
@@ -220,6 +221,11 @@ class EvaluationJob:
         return not self._check(stored).unreadable
 
     def _check(self, stored: dict[str, Any]) -> _StoredImageResult:
+        """Check the fields of a stored result.
+
+        Raises:
+            BodyPoseNetError: They are damaged.
+        """
         checked = _StoredImageResult.check(stored)
         for result in checked.results:
             if len(result.keypoints) != 3 * len(self.joints):
@@ -234,7 +240,7 @@ class EvaluationJob:
         return read_image(self.folder / image.file_name, (image.height, image.width))
 
     def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> ImageResult:
-        """Return the result of an image, with poses in pixels of the annotated size."""
+        """Convert the poses of an image to its result, in pixels of the annotated size."""
         path, (height, width) = self.folder / image.file_name, pixels.shape[:2]
         resized = ""
         if (height, width) != (image.height, image.width):
@@ -248,7 +254,8 @@ class EvaluationJob:
         return ImageResult(entry, poses.to_coco(image.image_id, self.joints), resized=resized)
 
     def _skip(self, image: CocoImage, error: BodyPoseNetError) -> ImageResult:
-        logger.warning("Counts as an image without detections: %s", error)
+        """Return the result of an image that could not be read."""
+        logger.warning("Evaluated as an image without detections: %s", error)
         path = self.folder / image.file_name
         entry = detections.describe_image(path, error.what, _image_fields(image))
         return ImageResult(entry, [], unreadable=error.what)

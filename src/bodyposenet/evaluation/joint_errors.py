@@ -28,9 +28,9 @@ class JointError:
     Args:
         joint: Name of the keypoint.
         labeled: Number of matched people with a label for it.
-        detected: Fraction of these people for whom it was detected; NaN if it is never labeled.
-        median: Median distance between detection and label; NaN if it was never detected.
-        mean: Mean distance; NaN if it was never detected.
+        detected: Fraction of these people for whom it is detected; NaN if it is never labeled.
+        median: Median distance between detection and label; NaN if it is never detected.
+        mean: Mean distance; NaN if it is never detected.
     """
 
     joint: str
@@ -46,20 +46,22 @@ def match_poses(
     """Match the poses of an image with its people, like COCO: greedily, in order of the scores.
 
     Args:
-        oks: (D, G) OKS of the D poses with the highest scores, in descending order, and the people.
+        oks: (D, G) OKS between the D poses with the highest scores, best first, and the people.
         people: The G people. Crowds and people without labeled keypoints are not matched.
-        poses: The image's poses in any order.
+        poses: The poses of the image, in any order.
 
     Yields:
         Pairs of a person and a pose.
     """
     ranked = sorted(poses, key=lambda pose: -pose["score"])
-    is_free = np.array([not person["iscrowd"] and person["num_keypoints"] > 0 for person in people])
+    is_unmatched = np.array(
+        [not person["iscrowd"] and person["num_keypoints"] > 0 for person in people]
+    )
     for similarities, pose in zip(oks, ranked, strict=False):
-        candidates = np.where(is_free, similarities, -1.0)
+        candidates = np.where(is_unmatched, similarities, -1.0)
         best = int(candidates.argmax())
         if candidates[best] >= MATCHING_OKS:
-            is_free[best] = False
+            is_unmatched[best] = False
             yield people[best], pose
 
 

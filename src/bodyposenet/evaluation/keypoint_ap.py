@@ -1,4 +1,4 @@
-"""COCO average precision (AP) and average recall (AR) of keypoints.
+"""COCO average precision (AP) and average recall (AR) of keypoints, and `evaluate_poses`.
 
 See the TAO reference, section 12.
 """
@@ -68,7 +68,7 @@ class KeypointAP:
     """Result of an evaluation.
 
     Args:
-        values: The ten `METRICS`, each in 0..1, or -1 without people that count.
+        values: The ten `METRICS`, each in 0..1, or -1 without ground truth.
         precision: (10, 101) precision at the OKS thresholds .50, .55, ... .95 (rows) and the
             recalls 0, .01, ... 1; -1 without ground truth.
         joint_errors: Error of each keypoint of the dataset.
@@ -140,12 +140,12 @@ def evaluate_poses(
         labeled_flags: Visibility flags that mean that a keypoint is labeled; by default COCO's.
 
     Raises:
-        BodyPoseNetError: A result is of an image that is not among the images.
+        BodyPoseNetError: A result belongs to an image that is not among the images.
     """
     image_ids = sorted(image.image_id for image in images)
     _check_image_ids(results, image_ids)
-    counts = np.array([joint in skeleton.joints for joint in joints])
-    truth = _coco_ground_truth(images, counts, labeled_flags)
+    in_skeleton = np.array([joint in skeleton.joints for joint in joints])
+    truth = _coco_ground_truth(images, in_skeleton, labeled_flags)
     predictions = _coco_predictions(results, image_ids)
     evaluator = _coco_eval(truth, predictions, sigmas or oks_sigmas(joints))
     if images:
@@ -167,7 +167,7 @@ def _check_image_ids(results: Sequence[Mapping[str, Any]], image_ids: Sequence[i
     unknown = {result["image_id"] for result in results}.difference(image_ids)
     if unknown:
         raise BodyPoseNetError(
-            f"results of images that are not in the annotations: {sorted(unknown)[:5]}",
+            f"results of images that are not in the annotations: image_id {sorted(unknown)[:5]}",
             "Use the annotation file that lists these images.",
         )
 
@@ -175,7 +175,7 @@ def _check_image_ids(results: Sequence[Mapping[str, Any]], image_ids: Sequence[i
 def _coco_eval(
     truth: dict[str, Any], predictions: dict[str, Any], sigmas: Sequence[float]
 ) -> COCOeval_faster:
-    """Set up COCO's evaluation without its output."""
+    """Set up the COCO evaluator, without its printed output."""
     evaluator = COCOeval_faster(
         COCO(truth, print_function=_no_output),
         COCO(predictions, print_function=_no_output),
@@ -193,10 +193,12 @@ def _no_output(*_: object) -> None:
 
 
 def _is_evaluated(person: Mapping[str, Any]) -> bool:
+    """Return whether an annotated person counts in the metrics."""
     return person["num_keypoints"] > 0 and not person["iscrowd"]
 
 
 def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
+    """Match people and poses of all images."""
     people, poses = evaluator.cocoGt.imgToAnns, evaluator.cocoDt.imgToAnns
     return tuple(
         match
@@ -208,18 +210,18 @@ def _matches(evaluator: COCOeval_faster) -> tuple[Match, ...]:
 
 def _coco_ground_truth(
     images: Sequence[CocoImage],
-    counts: NDArray[np.bool_],
+    in_skeleton: NDArray[np.bool_],
     labeled_flags: Collection[int],
 ) -> dict[str, Any]:
     """Convert the people of images to COCO's annotation format.
 
     Args:
         images: The images to evaluate.
-        counts: (D,) whether each keypoint counts; the others are marked as not labeled.
+        in_skeleton: (D,) whether the skeleton has each keypoint; others are marked as not labeled.
         labeled_flags: Visibility flags of labeled keypoints.
     """
     people = (
-        {"image_id": image.image_id, **_coco_annotation(person, counts, labeled_flags)}
+        {"image_id": image.image_id, **_coco_annotation(person, in_skeleton, labeled_flags)}
         for image in images
         for person in image.persons
     )
@@ -243,11 +245,12 @@ def _coco_predictions(
 
 
 def _coco_annotation(
-    person: Person, counts: NDArray[np.bool_], labeled_flags: Collection[int]
+    person: Person, in_skeleton: NDArray[np.bool_], labeled_flags: Collection[int]
 ) -> dict[str, Any]:
+    """Convert a person to COCO's annotation format, with the flags 0 and 1."""
     is_labeled = np.isin(person.keypoints[:, 2], list(labeled_flags))
     keypoints = np.column_stack([person.keypoints[:, :2], is_labeled])
-    keypoints[~(is_labeled & counts)] = 0
+    keypoints[~(is_labeled & in_skeleton)] = 0
     return {
         "keypoints": keypoints.ravel().tolist(),
         "num_keypoints": int(keypoints[:, 2].sum()),
@@ -258,6 +261,7 @@ def _coco_annotation(
 
 
 def _coco_dataset(people: Iterable[Mapping[str, Any]], image_ids: Iterable[int]) -> dict[str, Any]:
+    """Return a dataset in COCO's annotation format."""
     return {
         "images": [{"id": image_id} for image_id in image_ids],
         "categories": [{"id": _PERSON_CATEGORY, "name": "person"}],

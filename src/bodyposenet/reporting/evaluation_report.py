@@ -39,7 +39,7 @@ from bodyposenet.types import PAD_VALUE, Poses
 
 _MAX_SAMPLES = 12
 _CROWDED_SAMPLES = 4
-"""How many of the sample images are those with the most detections."""
+"""Number of sample images that are those with the most detections."""
 
 _MAX_SIDE = 480
 """Longest side of a sample image, in pixels."""
@@ -54,7 +54,7 @@ def write_evaluation_report(
     skeleton: Skeleton,
     spec: InferenceSpec,
 ) -> Path:
-    """Write report.html. The same result gives the same bytes.
+    """Write report.html; it is reproducible byte for byte.
 
     Args:
         folder: Results folder. Created if missing.
@@ -65,7 +65,7 @@ def write_evaluation_report(
         spec: Inference spec of the evaluation.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -143,7 +143,7 @@ def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterato
         meta, count = entry["image_meta"], len(entry["scores"])
         try:
             image = read_image(entry["full_image_path"], (meta["height"], meta["width"]))
-        except BodyPoseNetError as error:  # It has become unreadable since the evaluation.
+        except BodyPoseNetError as error:  # The file has changed since the evaluation.
             logger.warning("Not shown in %s: %s", REPORT_FILE, error)
             continue
         people = "1 person" if count == 1 else f"{count} people"

@@ -1,6 +1,6 @@
 """HTML building blocks of the reports: self-contained pages without scripts or external files.
 
-All text from files is escaped here. Strings of the type `Markup` come from this module only.
+All text is escaped here: only functions of this module create strings of the type `Markup`.
 """
 
 from __future__ import annotations
@@ -149,12 +149,12 @@ def accuracy_table(datasets: Mapping[str, Mapping[str, float | None]]) -> Markup
 
 
 def row(parts: Iterable[Markup]) -> Markup:
-    """Return parts side by side, which wrap on narrow screens."""
+    """Return parts side by side; they wrap on narrow screens."""
     return Markup('<div class="row">\n' + "\n".join(parts) + "</div>")
 
 
 def plot(figure: Figure) -> Markup:
-    """Return a plot as inline SVG. The titles of the plots of a page must differ."""
+    """Return a plot as inline SVG. Plots on the same page must have different titles."""
     return Markup(f"<figure>{_svg(figure)}</figure>")
 
 

@@ -25,7 +25,7 @@ ORANGE, GREEN = "#f2884b", "#5fae6b"
 _SIDE_COLORS = {"left": BLUE, "right": ORANGE, "": GREEN}
 _CURVE_COLORS = (BLUE, ORANGE, GREEN, LIGHT_BLUE)
 _MAX_MARKERS = 30
-"""Curves of up to this many points have markers, as a line of one point would be invisible."""
+"""Curves of up to this many points have markers, as a single point would be invisible."""
 _MIN_PERCENT_RANGE = 0.05
 """Smallest upper limit of a percent axis, so that small shares look small."""
 _LOG_SCALE_RATIO = 20
@@ -95,7 +95,7 @@ def plot_keypoint_errors(accuracy: KeypointAP) -> Figure:
 
 
 def plot_training_curves(history: TrainingHistory) -> list[Figure]:
-    """Plot losses, AP, learning rate, images per second and data wait, as far as available.
+    """Plot losses, AP, learning rate, images per second and data wait, where measured.
 
     Args:
         history: History of the training.
@@ -121,7 +121,7 @@ def _plot_curves(
     title: str, subtitle: str, curves: Mapping[str, Curve], *,
     logarithmic: bool = False, percent: bool = False,
 ) -> Figure | None:  # fmt: skip
-    """Plot curves, with a legend if they have names; return None if nothing was measured."""
+    """Plot curves, with a legend if they have names; return None if all values are missing."""
     measured = {name: values for name, curve in curves.items() if (values := _measured(curve))}
     values = [value for curve in measured.values() for value in curve.values()]
     if not values:
@@ -157,6 +157,7 @@ def _plot_curves(
 
 
 def _set_title(axes: Axes, title: str, subtitle: str) -> None:
+    """Set a bold title with a smaller subtitle, left-aligned."""
     axes.set_title(title, loc="left", pad=24, color=TEXT_COLOR, fontsize=13, fontweight="bold")
     axes.annotate(
         subtitle, (0, 1), (0, 9), "axes fraction", "offset points", color=TEXT_COLOR, fontsize=9
@@ -176,10 +177,12 @@ def _style_axes(axes: Axes) -> None:
 
 
 def _counts(accuracy: KeypointAP) -> str:
+    """Return a subtitle with the numbers of images, people and poses."""
     return f"{accuracy.images:,} images, {accuracy.people:,} people, {accuracy.poses:,} poses"
 
 
 def _measured(curve: Curve) -> Curve:
+    """Return the values that were measured."""
     return {epoch: value for epoch, value in curve.items() if 0 <= value < math.inf}
 
 

@@ -20,7 +20,7 @@ def write_result_files(folder: str | Path, accuracy: KeypointAP) -> list[Path]:
         accuracy: Result of the evaluation.
 
     Returns:
-        The files: results.csv, results.json, pr_curve.png, keypoint_errors.png.
+        Paths of the files: results.csv, results.json, pr_curve.png, keypoint_errors.png.
 
     Raises:
         BodyPoseNetError: A file cannot be written.
@@ -42,7 +42,7 @@ def write_result_files(folder: str | Path, accuracy: KeypointAP) -> list[Path]:
 
 
 def _csv(accuracy: KeypointAP) -> str:
-    """Return the ten metrics as rows with numbers, like pandas writes them.
+    """Return the ten metrics as numbered rows, in the layout of a pandas data frame.
 
     See the TAO reference, section 12.5.
     """
@@ -55,7 +55,7 @@ def _csv(accuracy: KeypointAP) -> str:
 
 
 def _json(accuracy: KeypointAP) -> dict[str, Any]:
-    """Return everything except the precision-recall curves; null where nothing was measured."""
+    """Return all values except the precision-recall curves; null where nothing was measured."""
     return {
         "kpi": {name: value if value >= 0 else None for name, value in accuracy.kpis().items()},
         "images": accuracy.images,

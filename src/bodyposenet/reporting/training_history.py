@@ -11,7 +11,7 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 
 
 class EpochEntry(BaseModel):
-    """Line of status.json after an epoch. Older versions wrote fewer values.
+    """Line of status.json after an epoch. Lines of older versions have fewer values.
 
     Attributes:
         epoch: Number of the epoch.
@@ -39,10 +39,14 @@ class ValidationEntry(BaseModel):
 
 
 class _StartEntry(BaseModel):
+    """Line of status.json at the start of training."""
+
     versions: dict[str, str]
 
 
 class _StatusEntry(BaseModel):
+    """Fields of every line of status.json."""
+
     date: str
     time: str
     status: str
@@ -53,7 +57,7 @@ Entry = TypeVar("Entry", bound=BaseModel)
 
 @dataclass
 class Run:
-    """A run of the training, from its start to its end or interruption.
+    """A run of `bpnet train`, from its start to its end or interruption.
 
     Args:
         start: Time of its first line.
@@ -77,7 +81,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """A training with all its runs.
+    """History of a training over all its runs.
 
     Args:
         epochs: Entries of finished epochs by number, in order.
@@ -91,10 +95,10 @@ class TrainingHistory:
 
     @classmethod
     def read(cls, lines: Sequence[Any]) -> TrainingHistory:
-        """Read the lines of a status file. Broken lines and those of other commands are ignored.
+        """Read the lines of a status file. Damaged lines and lines of other commands are ignored.
 
-        When a line reports an epoch, earlier lines about the same or later epochs are dropped: the
-        epochs were repeated after a kill, or belong to an older training in the same folder.
+        A line about an epoch replaces earlier lines about the same or later epochs: the training
+        was resumed from an earlier state, or the lines belong to an older training in the folder.
 
         Args:
             lines: The lines as parsed JSON.
@@ -131,7 +135,7 @@ class TrainingHistory:
 
 
 def _runs(lines: Sequence[Any]) -> list[Run]:
-    """Return the runs that reached the training."""
+    """Return the runs that started training, without those that failed before."""
     runs: list[Run] = []
     for line in lines:
         entry = _parse(_StatusEntry, line)
@@ -159,6 +163,7 @@ def _parse_time(entry: _StatusEntry) -> datetime | None:
 
 
 def _parse(kind: type[Entry], line: Any) -> Entry | None:
+    """Parse a line, or return None if it is of another kind."""
     try:
         return kind.model_validate(line)
     except ValidationError:

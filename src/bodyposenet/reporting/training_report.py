@@ -39,16 +39,16 @@ def write_training_report(
     status: StatusFile,
     picture: NDArray[np.uint8] | None,
 ) -> Path:
-    """Write report.html.
+    """Write report.html of a training.
 
     Args:
         results_dir: Results folder.
-        spec_text: Text of the train spec, without a key.
+        spec_text: Text of the train spec, without an encryption key.
         status: Status file with the lines of all runs of the training.
         picture: (H, W, 3) uint8 RGB from `training.validation.draw_predictions`, or None.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         BodyPoseNetError: The file cannot be written.
@@ -67,6 +67,7 @@ def write_training_report(
 
 
 def _facts(history: TrainingHistory) -> dict[str, str]:
+    """Return the key facts at the top of the page."""
     facts = {}
     if history.epochs:
         last = list(history.epochs.values())[-1]
@@ -120,21 +121,21 @@ def _runs(history: TrainingHistory) -> list[Markup]:
         (
             f"{run.start:%Y-%m-%d %H:%M}",
             str(run.duration),
-            _range(run.epochs),
+            _format_epochs(run.epochs),
             _STATUS_TEXTS.get(run.status, run.status),
             ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         )
         for run in history.runs
     ]
     if history.runs[-1].status == "RUNNING":
-        rows[-1] = (*rows[-1][:3], "running", rows[-1][4])  # It writes this report.
+        rows[-1] = (*rows[-1][:3], "running", rows[-1][4])  # The run that writes this report.
     parts = [table(("start", "duration", "epochs", "end", "versions"), rows[-_MAX_RUNS:])]
     if len(rows) > _MAX_RUNS:
         parts.append(paragraph(f"{len(rows) - _MAX_RUNS} earlier runs are not listed."))
     return parts
 
 
-def _range(epochs: list[int]) -> str:
+def _format_epochs(epochs: list[int]) -> str:
     if not epochs:
         return "–"
     first, last = min(epochs), max(epochs)
