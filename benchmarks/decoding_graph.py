@@ -27,12 +27,12 @@ import bodyposenet
 from bodyposenet.decoding import decode
 from bodyposenet.demo import draw_scene
 from bodyposenet.encryption import METADATA_KEY
-from bodyposenet.exporting.decoding_graph import PAF_SCORES, PEAKS, append_decoding
+from bodyposenet.exporting.decoding_graph import append_decoding
 from bodyposenet.exporting.photos import read_folder
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.engines.exported import INPUT
+from bodyposenet.inference.engines.exported import INPUT, PAF_SCORES, PEAKS
 from bodyposenet.types import PAD_VALUE
 
 from . import harness

@@ -64,7 +64,24 @@ def test_programs_that_decode_maps_are_refused(export, tmp_path, monkeypatch, fl
     assert not list(tmp_path.iterdir())
 
 
-def test_inference_refuses_the_file(export, tmp_path):
+@pytest.mark.parametrize("command", ["inference", "evaluate"])
+def test_other_commands_name_the_option_that_their_model_was_exported_with(
+    export, run_bpnet, drawn_dataset, tmp_path, command
+):
     assert export().code == 0
-    with pytest.raises(bodyposenet.BodyPoseNetError, match=r"m\.onnx"):
-        bodyposenet.load(tmp_path / "m.onnx")
+    flags = {
+        "inference": ("--input", drawn_dataset.folder / "test"),
+        "evaluate": ("-d", drawn_dataset.spec),
+    }
+    done = run_bpnet(command, "-m", tmp_path / "m.onnx", *flags[command], "-r", tmp_path / "r")
+    assert done.code == 2
+    for fact in ("m.onnx", "--with_decoding", "peaks", "examples/clients"):
+        assert fact in done.err
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_load_names_the_option_that_the_model_was_exported_with(export, tmp_path, engine):
+    assert export().code == 0
+    with pytest.raises(bodyposenet.BodyPoseNetError, match=r"m\.onnx: .*--with_decoding") as error:
+        bodyposenet.load(tmp_path / "m.onnx", engine=engine)
+    assert "examples/clients" in error.value.remedy

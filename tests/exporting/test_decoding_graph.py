@@ -9,13 +9,9 @@ import pytest
 from bodyposenet.decoding.accurate import connections, peaks
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import decoding_graph
-from bodyposenet.exporting.decoding_graph import (
-    PAF_SCORES,
-    PEAKS,
-    DecodingGraphOptions,
-    append_decoding,
-)
+from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, append_decoding
 from bodyposenet.exporting.decoding_verification import check_decoding, compare_decoding
+from bodyposenet.inference.engines.exported import PAF_SCORES, PEAKS
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps

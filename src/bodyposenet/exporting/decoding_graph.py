@@ -43,10 +43,7 @@ from bodyposenet.decoding import DecodingOptions
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import HEATMAPS, PAFS
-
-PEAKS = "peaks"
-PAF_SCORES = "paf_scores"
+from bodyposenet.inference.engines.exported import HEATMAPS, PAF_SCORES, PAFS, PEAKS
 
 DEFAULT_MAX_PEAKS = 64
 """Peaks per joint. With the default model at a height of 368 pixels, the joint with the most peaks

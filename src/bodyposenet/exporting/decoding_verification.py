@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from bodyposenet.demo import draw_scene
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.decoding_graph import PAF_SCORES, PEAKS, DecodingGraphOptions
+from bodyposenet.exporting.decoding_graph import DecodingGraphOptions
 from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import HEATMAPS, PAFS, Signature, prepare
+from bodyposenet.inference.engines.exported import (
+    HEATMAPS,
+    PAF_SCORES,
+    PAFS,
+    PEAKS,
+    Signature,
+    prepare,
+)
 from bodyposenet.inference.engines.onnx import open_session, read_tensors
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps

@@ -28,6 +28,11 @@ PAFS = "paf_out/BiasAdd:0"
 UPSAMPLED_PAFS = "conv2d_transpose_1/BiasAdd:0"
 """Name of the part affinity fields in a model for DeepStream."""
 
+# Outputs of a model exported with --with_decoding (see `exporting.decoding_graph`). Engines cannot
+# run such a model, because it has no maps.
+PEAKS = "peaks"
+PAF_SCORES = "paf_scores"
+
 _MAX_BATCH = 1024
 """Maximum fixed batch size of a model; smaller batches are padded to the fixed size."""
 
@@ -76,9 +81,16 @@ class Signature:
             outputs: Outputs by name.
 
         Raises:
-            BodyPoseNetError: They are not those of a body pose network. The message lists all
-                differences.
+            BodyPoseNetError: They are not those of a body pose network (the message lists all
+                differences), or the model was exported with `--with_decoding`.
         """
+        if PEAKS in outputs:
+            raise BodyPoseNetError(
+                f"{path}: exported with --with_decoding, so that it returns "
+                f"{describe_tensors(outputs)} instead of heatmaps and part affinity fields",
+                "Export the model again without --with_decoding; or run this file with an ONNX "
+                "runtime and a client of examples/clients.",
+            )
         if missing := [*_missing_in(inputs), *_missing_out(outputs)]:
             raise BodyPoseNetError(
                 f"{path}: not a body pose network: its inputs are {describe_tensors(inputs)}, its "
