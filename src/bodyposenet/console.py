@@ -132,6 +132,7 @@ class _StandardError(logging.StreamHandler):
     """Handler that writes to the current `sys.stderr`, which a progress bar replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record to the current `sys.stderr`."""
         self.stream = sys.stderr
         super().emit(record)
 
@@ -142,6 +143,7 @@ class _LogFile(logging.FileHandler):
     _failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Report the first error on standard error."""
         if not self._failed:
             self._failed = True
             print_result(

@@ -116,6 +116,7 @@ class _Output(io.FileIO):
         self._path = path
 
     def write(self, data: Any, /) -> int:
+        """Write bytes; errors name the file."""
         with _name_in_errors(self._path):
             return super().write(data)
 

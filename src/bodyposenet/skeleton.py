@@ -323,13 +323,13 @@ def _match(own: tuple[str, ...], joints: tuple[str, ...]) -> tuple[int | None, .
     """See `Skeleton.match`."""
     own_keys, keys = [_key(joint) for joint in own], [_key(joint) for joint in joints]
 
-    def find(joint: str, key: tuple[str, ...]) -> int | None:
+    def _find(joint: str, key: tuple[str, ...]) -> int | None:
         if joint in own:
             return own.index(joint)
         is_unique = own_keys.count(key) == keys.count(key) == 1
         return own_keys.index(key) if is_unique else None
 
-    return tuple(find(joint, key) for joint, key in zip(joints, keys, strict=True))
+    return tuple(_find(joint, key) for joint, key in zip(joints, keys, strict=True))
 
 
 def _key(joint: str) -> tuple[str, ...]:

@@ -438,12 +438,12 @@ def _process(
     entries: list[dict[str, Any]] = []
     names = {"keypoint_names": list(executor.skeleton.joints)}
 
-    def run() -> Generator[dict[str, Any], None, None]:
+    def _results_of_parts() -> Generator[dict[str, Any], None, None]:
         for part in parts:
             if part:
                 yield from executor.run(work, part)
 
-    with closing(run()) as results:
+    with closing(_results_of_parts()) as results:
         try:
             for entry in progress(results, "inference", sum(map(len, parts))):
                 entries.append(entry)
@@ -485,7 +485,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
     video = _open_video(options, results_dir)
     counts = FrameCounts(video.total)
 
-    def take(result: FrameResult) -> bool:
+    def _handle(result: FrameResult) -> bool:
         counts.add(result)
         return not options.prints_results or _print_poses(describe_frame(result), options)
 
@@ -499,7 +499,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             predictor, video,
             stride=options.vid_stride, track=options.track, smooth=options.smooth,
         ),
-        take,
+        _handle,
         lines=files[0] if files else None,
         movie=files[1] if files[1:] else None,
         shows=options.show,

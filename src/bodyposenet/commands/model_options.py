@@ -153,11 +153,11 @@ class ModelOptions(KeyOptions):
         """Return a function that opens the predictor, in this process or another one."""
         from bodyposenet.inference.models import open_predictor
 
-        def text(path: StrPath | None) -> str | None:
+        def _text(path: StrPath | None) -> str | None:
             return None if path is None else str(path)
 
         return partial(
-            open_predictor, text(self.inference_spec), text(self.model_filename), self.read_key(),
+            open_predictor, _text(self.inference_spec), _text(self.model_filename), self.read_key(),
             self.engine, precision=self.precision, device=self.device,
         )  # fmt: skip
 

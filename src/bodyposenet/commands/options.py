@@ -163,13 +163,13 @@ def command(
     """
     kind = cast("type[Options]", options)
 
-    def decorate(work: Callable[[Options], Result]) -> Command[Parameters, Result]:
-        def run(given: Options) -> Result:
+    def _decorate(work: Callable[[Options], Result]) -> Command[Parameters, Result]:
+        def _run(given: Options) -> Result:
             with translate_errors(work.__name__), progress_bars(given.progress):
                 return work(given)
 
         @functools.wraps(work)
-        def call(*positional: Any, **keywords: Any) -> Result:
+        def _call(*positional: Any, **keywords: Any) -> Result:
             _check_keywords(work.__name__, kind, positional, keywords)
             try:
                 result = function.run(build(kind, keywords))
@@ -180,13 +180,13 @@ def command(
                 raise
             return result
 
-        call.__doc__ = _docstring(work.__doc__ or "", kind)
-        call.__signature__ = _signature(kind, work)  # type: ignore[attr-defined]
-        function = cast("Command[Parameters, Result]", call)
-        function.options, function.run = kind, run
+        _call.__doc__ = _docstring(work.__doc__ or "", kind)
+        _call.__signature__ = _signature(kind, work)  # type: ignore[attr-defined]
+        function = cast("Command[Parameters, Result]", _call)
+        function.options, function.run = kind, _run
         return function
 
-    return decorate
+    return _decorate
 
 
 @dataclass(frozen=True)

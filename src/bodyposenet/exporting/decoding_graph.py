@@ -332,7 +332,7 @@ def _peak_offset(
         ops("Add", ops("Mul", each, sigma * sigma), 0.5) for each in (to_before, to_after)
     )
 
-    def clip(offset: ir.Value, low: float) -> ir.Value:
+    def _clip(offset: ir.Value, low: float) -> ir.Value:
         return ops("Clip", offset, low, 0.5)
 
     curvature = ops("Add", to_before, to_after)
@@ -342,21 +342,21 @@ def _peak_offset(
         ops("Sub", to_before, to_after),
         ops("Where", is_curved, ops("Mul", curvature, 2.0), -1.0),
     )
-    offset = ops("Where", is_curved, clip(vertex, -0.5), 0.0)
+    offset = ops("Where", is_curved, _clip(vertex, -0.5), 0.0)
     offset = ops(
         "Where",
         ops("And", after_is_low, ops("Not", before_is_low)),
-        ops("Neg", clip(towards_before, 0.0)),
+        ops("Neg", _clip(towards_before, 0.0)),
         offset,
     )
     offset = ops(
         "Where",
         ops("And", before_is_low, ops("Not", after_is_low)),
-        clip(towards_after, 0.0),
+        _clip(towards_after, 0.0),
         offset,
     )
-    offset = ops("Where", is_last, ops("Neg", clip(towards_before, -1.0)), offset)
-    offset = ops("Where", is_first, clip(towards_after, -1.0), offset)
+    offset = ops("Where", is_last, ops("Neg", _clip(towards_before, -1.0)), offset)
+    offset = ops("Where", is_first, _clip(towards_after, -1.0), offset)
     return ops("Where", ops("And", is_first, is_last), 0.0, offset)
 
 

@@ -1,1 +1,1 @@
-"""Images in (files, folders, lists), pictures of people with their skeletons out."""
+"""Images and videos: reading, downloading, drawing of people, tracking and smoothing."""

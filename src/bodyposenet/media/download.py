@@ -1,4 +1,4 @@
-"""Download of images from web servers (http, https), bounded in bytes and seconds."""
+"""Download of images from web servers (http, https), with limits of size and time."""
 
 from __future__ import annotations
 
@@ -20,54 +20,57 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from bodyposenet.errors import BodyPoseNetError
 
 MAX_BYTES = 100_000_000
-"""Larger files are refused."""
+"""Maximum size of a file in bytes."""
 TIMEOUT = 10.0
-"""Seconds that the server may stay silent."""
+"""Timeout of one read of the connection in seconds."""
 DEADLINE = 60.0
-"""Seconds for a whole download with its redirects, however steadily its bytes drip in."""
+"""Time limit of a whole download with its redirects, in seconds."""
 
 _ADDRESS = re.compile(r"(?i)https?://")
 _CHUNK = 1 << 16
 _REMEDY = "Check the address; or download the file and give its path."
 _RESERVED = "!#$%&'()*+,/:;=?@[]~"
-"""Characters with a meaning in addresses, which stay as they are; `%` may be of an escape."""
+"""Characters that are not escaped; `%` may be part of an escape."""
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address that `download` takes."""
+    """Return whether a text is an address that `download` supports."""
     return _ADDRESS.match(text) is not None
 
 
 def download(address: str) -> bytes:
-    """Fetch a file; redirects are followed to http and https only.
+    """Download a file; redirects are followed to http and https only.
 
     Args:
-        address: `http://...` or `https://...`, perhaps with `user:password@`. Spaces and letters
-            beyond ASCII may be escaped or not. Proxies are taken from the environment.
+        address: `http://...` or `https://...`, optionally with `user:password@`. Spaces and
+            non-ASCII letters may be escaped or not. Proxies are taken from the environment.
+
+    Returns:
+        The content.
 
     Raises:
-        BodyPoseNetError: The address is wrong, the server cannot be reached, answers with an error,
-            is silent for `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes longer
-            than `DEADLINE`.
+        BodyPoseNetError: The address is invalid, the server cannot be reached, returns an error or
+            does not respond for `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes
+            longer than `DEADLINE`.
     """
     return _fetch_in_time(address, _read)
 
 
 def download_beginning(address: str, count: int) -> bytes:
-    """Fetch the first bytes of a file or an endless stream, as `download` does.
+    """Download the first bytes of a file or an endless stream; see `download`.
 
     Args:
         address: See `download`.
-        count: How many bytes; a shorter file has fewer.
+        count: Number of bytes; shorter files are returned as a whole.
 
     Raises:
         BodyPoseNetError: See `download`.
     """
 
-    def read(address: str, response: HTTPResponse) -> bytes:
+    def _read_beginning(address: str, response: HTTPResponse) -> bytes:
         return response.read(count)
 
-    return _fetch_in_time(address, read)
+    return _fetch_in_time(address, _read_beginning)
 
 
 def _fetch_in_time(address: str, read: Callable[[str, HTTPResponse], bytes]) -> bytes:
@@ -76,7 +79,7 @@ def _fetch_in_time(address: str, read: Callable[[str, HTTPResponse], bytes]) -> 
             content = _fetch(address, deadline, read)
         except BodyPoseNetError as error:
             raise _too_slow(address) if deadline.is_over else error from error.__cause__
-        if deadline.is_over:  # the end of the connection may look like the end of the file
+        if deadline.is_over:  # a closed connection can look like the end of the file
             raise _too_slow(address)
     return content
 
@@ -87,20 +90,20 @@ def _fetch(address: str, deadline: _Deadline, read: Callable[[str, HTTPResponse]
             return read(address, response)
     except HTTPError as error:
         error.close()
-        reason = f"the server answers {error.code} {error.reason}"
+        reason = f"the server responded {error.code} {error.reason}"
         raise BodyPoseNetError(f"{address}: {reason}", _REMEDY) from error
     except URLError as error:
         raise BodyPoseNetError(f"{address}: cannot be reached: {error.reason}", _REMEDY) from error
     except (OSError, HTTPException, ValueError, OverflowError) as error:
-        # ValueError: of hosts such as "a b"; OverflowError: of ports
+        # ValueError for hosts such as "a b"; OverflowError for ports
         raise BodyPoseNetError(f"{address}: cannot be read: {error}", _REMEDY) from error
 
 
 def _request(address: str) -> urllib.request.Request:
-    """The request for an address as people write it.
+    """Create the request for an address, with its special characters escaped.
 
     Raises:
-        ValueError: It is not an address.
+        ValueError: It is not a valid address.
     """
     parts = urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")
@@ -117,13 +120,13 @@ def _request(address: str) -> urllib.request.Request:
 
 
 class _Deadline:
-    """A time limit for all connections of a download, whatever they wait for.
+    """Time limit of a download, for all of its connections (context manager).
 
-    A timer shuts them down: a timeout of a socket is for one read of it, and a header or a redirect
-    takes any number of reads.
+    A timer shuts the connections down. The timeout of a socket is not enough, as it limits a single
+    read, and a header or a redirect can take any number of reads.
 
     Args:
-        seconds: From entering the context on.
+        seconds: Time limit from entering the context.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -151,10 +154,10 @@ class _Deadline:
             self._sockets.clear()
 
     def connect(self, address: tuple[str, int], timeout: float, *arguments: Any) -> socket.socket:
-        """Do as `socket.create_connection`, within the time that is left.
+        """Create a connection like `socket.create_connection`, within the remaining time.
 
         Raises:
-            OSError: It cannot be connected, or the time is over.
+            OSError: The connection failed, or the time is over.
         """
         left = self._until - time.monotonic()
         if left <= 0:
@@ -162,7 +165,7 @@ class _Deadline:
         connected = socket.create_connection(address, min(timeout, left), *arguments)
         connected.settimeout(timeout)
         with self._lock:
-            # A duplicate, as TLS takes the socket over when it wraps it.
+            # A duplicate, because TLS takes over the socket that it wraps.
             self._sockets.append(connected.dup())
             is_over = self.is_over
         if is_over:
@@ -177,7 +180,7 @@ class _Deadline:
     def _shut_down(self) -> None:
         with self._lock:
             for connection in self._sockets:
-                with suppress(OSError):  # the server has ended it
+                with suppress(OSError):  # closed by the server
                     connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -199,6 +202,7 @@ class _HttpHandler(urllib.request.HTTPHandler):
         self._connect = partial(_Http, deadline=deadline)
 
     def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        """Open an http address within the time limit."""
         return self.do_open(self._connect, req)
 
 
@@ -208,6 +212,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         self._connect = partial(_Https, deadline=deadline)
 
     def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        """Open an https address within the time limit."""
         return self.do_open(self._connect, req)
 
 
@@ -221,12 +226,13 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        fp.close()  # urllib would read what the server sends beside the new address, of any size
+        """Return the request of a redirect, without reading its body."""
+        fp.close()  # urllib would read the body of the redirect, of any size
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
-    """Opens http and https; `urllib.request.build_opener` would open files and FTP too."""
+    """Create an opener for http and https only, without files and FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -242,7 +248,7 @@ def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
 
 
 def _read(address: str, response: HTTPResponse) -> bytes:
-    expected = response.length  # None: the server does not tell
+    expected = response.length  # None if the server does not send it
     content = bytearray()
     if expected is not None and expected > MAX_BYTES:
         raise _too_large(address)
@@ -260,7 +266,7 @@ def _read(address: str, response: HTTPResponse) -> bytes:
 
 def _too_large(address: str) -> BodyPoseNetError:
     return BodyPoseNetError(
-        f"{address}: the file has more than {MAX_BYTES / 1e6:g} MB",
+        f"{address}: the file is larger than {MAX_BYTES / 1e6:g} MB",
         "Download it and give its path.",
     )
 

@@ -14,35 +14,35 @@ from bodyposenet.media.images import Color, Image, check_color, to_pixels
 from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD, Poses
 from bodyposenet.skeleton import Skeleton
 
-Paint = tuple[int, int, int]
+Rgb = tuple[int, int, int]
 
-_OUTLINE: Paint = (18, 18, 24)
+_OUTLINE: Rgb = (18, 18, 24)
 _UNPAINTED = np.array([*_OUTLINE, 0], np.uint8).view(np.uint32)[0]
-"""RGBA of a layer's pixel in one number: outlines are dark, so their edges blend with this."""
+"""RGBA of an empty layer pixel as one number; dark, because the edges of outlines blend with it."""
 
 _FRACTION_BITS = 4
-"""cv2 takes coordinates in 1/16 pixels."""
+"""Fixed-point bits of OpenCV coordinates: 1/16 pixel."""
 
 _FRINGE = 0.6
-"""What cv2's antialiasing adds to a shape on each side, in pixels."""
+"""Pixels that OpenCV's antialiasing adds to each side of a shape."""
 
 _HALF_CIRCLE = np.linspace(-np.pi / 2, np.pi / 2, 17)
-"""Angles of the corners of a polygon that looks like half a circle."""
+"""Angles of the vertices of a polygon that approximates half a circle."""
 
 _HOLE = 0.6
-"""Radius of the hole in an inferred joint, as a share of the joint's."""
+"""Inner radius of the ring of an inferred joint, relative to the outer one."""
 
 _INFERRED_LIMB = 0.4
-"""Width of a limb that ends in an inferred joint, as a share of the others'."""
+"""Width of a limb with an inferred joint, relative to other limbs."""
 
 
 @dataclass(frozen=True)
 class _Pen:
-    """How thick one person is drawn, in pixels.
+    """Line widths of one person, in pixels.
 
     Args:
         limb: Width of a limb.
-        outline: Width of the dark line around limbs and joints, one side.
+        outline: Width of the dark outline of limbs and joints.
         joint: Radius of a joint.
     """
 
@@ -58,29 +58,30 @@ def draw(
     score_threshold: float = DEFAULT_SCORE_THRESHOLD,
     color: Color = "rgb",
 ) -> NDArray[np.uint8]:
-    """Draw people: limbs in the skeleton's colors, joints as dots, all with a thin dark outline.
+    """Draw people on a copy of an image: limbs in the skeleton's colors, and joints as dots.
 
-    Lines grow with the image and are finer on small people; what the network is less sure of is
-    fainter, and joints that were not found but inferred are rings at thin limbs. Larger people are
+    Line widths scale with the image, and are finer on small people. Low scores are drawn more
+    transparent, and inferred joints (`complete_pose`) as rings with thin limbs. Larger people are
     drawn over smaller ones.
 
     Args:
-        image: An image of any form that the model takes (a path, an array (H, W, 3) uint8, a PIL
-            image, a `Frame`, and others); it stays as it is.
+        image: Any image that the model accepts: a path, an array (H, W, 3) uint8, a PIL image, a
+            `Frame`, and others. It is not modified.
         poses: People in image pixels.
-        score_threshold: Least score of the people who are drawn, 0 to 1.
-        color: Order of the channels of an array, and of the result: `rgb`, or `bgr` for OpenCV's.
+        score_threshold: Minimum score of people who are drawn, 0 to 1.
+        color: Channel order of the image, if it is an array, and of the result: `rgb`, or `bgr` as
+            in OpenCV.
 
     Returns:
-        (H, W, 3) uint8, RGB or BGR as `color` states.
+        (H, W, 3) uint8, RGB or BGR.
 
     Raises:
-        BodyPoseNetError: The image or the poses are of another type, an argument is out of range,
-            or the image's file cannot be read.
+        BodyPoseNetError: The image or the poses have a wrong type, an argument is out of range, or
+            the image cannot be read.
     """
     check_score("score_threshold", score_threshold)
     check_color(color)
-    remedy = "Give what the model found, or some of it by an index: poses[[0, 2]]."
+    remedy = "Give the poses of a model, or some of them, such as poses[[0, 2]]."
     check_type("draw", poses, Poses, remedy)
     canvas = to_pixels(image, color).copy()
     poses = poses[poses.scores >= score_threshold]
@@ -94,7 +95,7 @@ def draw(
 
 
 def _extent(points: NDArray[np.floating]) -> float:
-    """Longer side of the box around a person's joints."""
+    """Return the longer side of the box around a person's joints."""
     found = points[~np.isnan(points[:, 0])]
     return float(np.ptp(found, axis=0).max()) if len(found) else 0.0
 
@@ -106,9 +107,9 @@ def _pen(image_shape: tuple[int, ...], extent: float) -> _Pen:
 
 
 def _draw_person(
-    canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen, joint_colors: Sequence[Paint]
+    canvas: NDArray[np.uint8], poses: Poses, person: int, pen: _Pen, joint_colors: Sequence[Rgb]
 ) -> None:
-    """Paint one person on a layer of its own, then lay that over the canvas."""
+    """Draw one person on a layer, then blend it into the canvas."""
     points, skeleton = poses.keypoints[person].astype(np.float64), poses.skeleton
     found = ~np.isnan(points[:, 0])
     drawn = [k for k, limb in enumerate(skeleton.limbs) if found[list(limb)].all()]
@@ -136,13 +137,13 @@ def _draw_person(
     joints, radii, colors, covers = zip(*dots, strict=True)
     centers = points[list(joints)]
     layer.lines(centers, centers, 2 * np.array(radii), colors, np.array(covers))
-    layer.lay_over(canvas)
+    layer.blend_into(canvas)
 
 
 def _sizes(
     points: NDArray[np.floating], limbs: NDArray[np.intp], pen: _Pen
 ) -> NDArray[np.floating]:
-    """How large each joint is drawn, up to 1: eyes and other joints with short limbs are finer."""
+    """Return the relative size of each joint, up to 1; joints with short limbs are smaller."""
     lengths = np.hypot(*(points[limbs[:, 0]] - points[limbs[:, 1]]).T)
     reach = np.zeros(len(points))
     for side in limbs.T:
@@ -152,13 +153,13 @@ def _sizes(
 
 
 def _opacities(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Full from a score of one half, never less than two thirds of that."""
+    """Return the opacity of each joint, increasing up to a score of 0.5."""
     return 0.95 * np.clip(0.5 + scores, 0.65, 1.0)
 
 
-def _joint_colors(skeleton: Skeleton) -> list[Paint]:
-    """A light tint of the first limb that ends in the joint, or else starts in it."""
-    colors: list[Paint] = []
+def _joint_colors(skeleton: Skeleton) -> list[Rgb]:
+    """Return the color of each joint: a light tint of a limb that ends (or else starts) in it."""
+    colors: list[Rgb] = []
     for joint in range(len(skeleton.joints)):
         ends = [k for k, limb in enumerate(skeleton.limbs) if limb[1] == joint]
         touches = ends or [k for k, limb in enumerate(skeleton.limbs) if joint in limb]
@@ -169,12 +170,12 @@ def _joint_colors(skeleton: Skeleton) -> list[Paint]:
 
 
 class _Layer:
-    """A part of the canvas to paint on: colors, and how much of them covers the canvas.
+    """An RGBA layer over a part of the canvas.
 
     Args:
         canvas: (H, W, 3) uint8.
-        points: (P, 2) what is painted, in pixels of the canvas.
-        margin: How far strokes reach beyond the points.
+        points: (P, 2) points that the layer must contain, in canvas pixels.
+        margin: Margin around the points, in pixels.
     """
 
     def __init__(
@@ -190,9 +191,9 @@ class _Layer:
 
     def lines(
         self, starts: NDArray[np.floating], ends: NDArray[np.floating],
-        widths: NDArray[np.floating], colors: Sequence[Paint], opacities: NDArray[np.floating],
+        widths: NDArray[np.floating], colors: Sequence[Rgb], opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
-        """Round-ended lines, (L, 2) each."""
+        """Draw lines with round ends; starts and ends are (L, 2)."""
         along = np.arctan2(*(ends - starts).T[::-1])[:, None]
         angles = np.concatenate([along + _HALF_CIRCLE, along + np.pi + _HALF_CIRCLE], axis=1)
         centers = np.repeat(np.stack([ends, starts], axis=1), len(_HALF_CIRCLE), axis=1)
@@ -201,7 +202,7 @@ class _Layer:
         self._fill(centers + halves * rims, colors, opacities)
 
     def _fill(
-        self, polygons: NDArray[np.floating], colors: Sequence[Paint],
+        self, polygons: NDArray[np.floating], colors: Sequence[Rgb],
         opacities: NDArray[np.floating],
     ) -> None:  # fmt: skip
         fixed = np.round((polygons - self._corner) * (1 << _FRACTION_BITS)).astype(np.int32)
@@ -210,7 +211,7 @@ class _Layer:
             value = (*color, cover)
             cv2.fillConvexPoly(self._pixels, corners, value, cv2.LINE_AA, _FRACTION_BITS)
 
-    def lay_over(self, canvas: NDArray[np.uint8]) -> None:
+    def blend_into(self, canvas: NDArray[np.uint8]) -> None:
         """Blend the layer into the canvas."""
         part, colors = canvas[self._place], cv2.cvtColor(self._pixels, cv2.COLOR_RGBA2RGB)
         cover = cv2.cvtColor(cv2.extractChannel(self._pixels, 3), cv2.COLOR_GRAY2RGB)
@@ -221,15 +222,15 @@ class _Layer:
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _HEIGHT = 22
-"""Pixels of a letter at scale 1."""
+"""Height of a letter at scale 1, in pixels."""
 
 
 def draw_track_ids(image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
-    """Write the ids of people above their uppermost joints.
+    """Draw the track ids of people above their topmost joints, on a copy of the image.
 
     Args:
-        image: (H, W, 3) uint8, RGB; it stays as it is.
-        poses: People in image pixels; those without an id get no number.
+        image: (H, W, 3) uint8, RGB.
+        poses: People in image pixels; those with an id of -1 are skipped.
 
     Returns:
         (H, W, 3) uint8, RGB.

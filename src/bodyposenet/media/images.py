@@ -53,7 +53,9 @@ Color = Literal["rgb", "bgr"]
 class BinaryFile(Protocol):
     """A file opened for reading bytes."""
 
-    def read(self, size: int = ..., /) -> bytes: ...  # noqa: D102
+    def read(self, size: int = ..., /) -> bytes:
+        """Read up to `size` bytes, or to the end of the file."""
+        ...
 
 
 class ArrayLike(Protocol):

@@ -1,8 +1,8 @@
 """Temporal smoothing of tracked poses with the One-Euro filter.
 
 Casiez, Roussel and Vogel, "1 EUR Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
-Interactive Systems", CHI 2012. Its cutoff frequency rises with the speed, so that joints at rest
-do not jitter and fast ones hardly lag.
+Interactive Systems", CHI 2012. The cutoff frequency rises with the speed, so that joints at rest do
+not jitter and fast joints hardly lag.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from bodyposenet.media.tracking import check_frame
 from bodyposenet.poses import Poses
 
 _LONGEST_GAP = 0.5
-"""Seconds without a joint after which its filter restarts."""
+"""The filter of a joint restarts if the joint was missing for this many seconds."""
 
 _LEAST_STEPS = 2
-"""Frames without a joint that never restart its filter, however low the frame rate is."""
+"""The filter of a joint never restarts after this many frames, at any frame rate."""
 
 
 class OneEuroFilter:
-    """Filter every joint of every tracked person.
+    """One-Euro filter of the joints of tracked people.
 
-    Speeds are relative to the person's size, so that the same parameters suit near and far people
-    at any resolution. Parameters have the paper's names. One filter is for one video, and for one
-    thread at a time.
+    Speeds are relative to the person's size, so that the same parameters suit small and large
+    people. Parameters have the paper's names. Use one filter per video, in one thread at a time.
 
     Args:
         min_cutoff: Cutoff frequency of a joint at rest, in Hz; a lower one removes more jitter.
@@ -49,7 +48,7 @@ class OneEuroFilter:
         if not (min_cutoff > 0 and d_cutoff > 0 and beta >= 0):
             raise BodyPoseNetError(
                 f"OneEuroFilter: min_cutoff={min_cutoff}, beta={beta}, d_cutoff={d_cutoff}",
-                "Cutoff frequencies are positive, beta is not negative.",
+                "Cutoff frequencies must be positive, beta must not be negative.",
             )
         self._min_cutoff = min_cutoff
         self._beta = beta
@@ -61,7 +60,7 @@ class OneEuroFilter:
         """Filter the poses of the next frame.
 
         Args:
-            poses: The people in it. Those with a negative track id, and poses without
+            poses: The people in it. People with a negative track id, and poses without
                 `track_ids`, are returned unchanged.
             time: Time of the frame in seconds, not before that of the previous frame.
 
@@ -69,7 +68,7 @@ class OneEuroFilter:
             The same people; missing joints stay missing.
 
         Raises:
-            BodyPoseNetError: The time runs back, or `poses` are of another type.
+            BodyPoseNetError: The time decreases, or `poses` has a wrong type.
         """
         check_frame("OneEuroFilter.smooth", poses, time, self._times)
         if poses.track_ids is None:
@@ -94,25 +93,27 @@ class OneEuroFilter:
     ) -> NDArray[np.float64]:
         """Return one person's filtered joints, (K, 2), and update the state of the filters.
 
-        Filters of joints that were last seen before `oldest` restart.
+        Filters of joints that were last detected before `oldest` are restarted.
         """
-        found = ~np.isnan(points[:, 0])
+        visible = ~np.isnan(points[:, 0])
         recent = person.times >= oldest
-        known = found & recent
+        known = visible & recent
         smooth = points.astype(np.float64)
         if known.any():
             length = max(float(np.ptp(person.points[recent], axis=0).max()), 1.0)
             seconds = np.maximum(time - person.times[known], 1e-3)[:, None]
             steps = smooth[known] - person.points[known]
             velocities = person.velocities[known]
-            velocities += _share(self._d_cutoff, seconds) * (steps / seconds - velocities)
+            velocities += _smoothing_factor(self._d_cutoff, seconds) * (
+                steps / seconds - velocities
+            )
             speeds = np.hypot(*velocities.T)[:, None] / length
-            share = _share(self._min_cutoff + self._beta * speeds, seconds)
+            share = _smoothing_factor(self._min_cutoff + self._beta * speeds, seconds)
             smooth[known] = person.points[known] + share * steps
             person.velocities[known] = velocities
-        person.velocities[found & ~recent] = 0
-        person.points[found] = smooth[found]
-        person.times[found] = time
+        person.velocities[visible & ~recent] = 0
+        person.points[visible] = smooth[visible]
+        person.times[visible] = time
         return smooth
 
 
@@ -122,7 +123,7 @@ class _Person:
     Attributes:
         points: (K, 2) filtered, in pixels.
         velocities: (K, 2) filtered, in pixels per second.
-        times: (K,) when each joint was last seen, in seconds; -inf if it never was.
+        times: (K,) time of the last detection of each joint in seconds; -inf if there was none.
     """
 
     def __init__(self, joints: int) -> None:
@@ -131,10 +132,10 @@ class _Person:
         self.times = np.full(joints, -np.inf)
 
 
-def _share(
+def _smoothing_factor(
     cutoff: NDArray[np.float64] | float, seconds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Weight of the newest value in a low-pass: 1 / (1 + tau / T) with tau = 1 / (2 pi cutoff)."""
+    """Return the weight of the new value: 1 / (1 + tau / T) with tau = 1 / (2 pi cutoff)."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * seconds))
 
 

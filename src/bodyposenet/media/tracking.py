@@ -1,4 +1,4 @@
-"""Multi-person tracking: the same id for the same person in every frame of a video."""
+"""Multi-person tracking by object keypoint similarity."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.poses import NO_ID, Poses
 from bodyposenet.skeleton import Skeleton
 
-_ENOUGH_JOINTS = 3
-"""With fewer joints in common, the missing ones count with a similarity of 0."""
+_MIN_COMMON_JOINTS = 3
+"""Minimum number of common joints; missing ones count with a similarity of 0."""
 
-_LEAST_MISSES = 3
-"""Updates without a match that every track survives, however low the frame rate is."""
+_MIN_UPDATES = 3
+"""Updates without a match after which a track is still kept, at any frame rate."""
 
 _VELOCITY_GAIN = 0.3
-"""Least weight of the latest step in the velocity; the first steps are averaged."""
+"""Minimum weight of the latest step in the velocity; the first steps are averaged."""
 
 _UNCERTAINTY_PER_SECOND = 4.0
-"""Growth of the tolerated squared distance of a person out of sight, relative to its start."""
+"""Growth per second of the tolerated squared distance of people who are not detected."""
 
 
 class Tracker:
@@ -34,16 +34,14 @@ class Tracker:
 
     The joints of a track are predicted with a constant velocity and compared with those of the
     detections by object keypoint similarity (COCO's OKS, over the joints that both have).
-    Detections are assigned greedily, the highest sum over the joints first: on synthetic crowds an
-    optimal assignment changes as many ids. One tracker is for one video, and for one thread at a
-    time.
+    Detections are assigned greedily, the highest sum over the joints first: on synthetic crowds, an
+    optimal assignment has as many id switches. Use one tracker per video, in one thread at a time.
 
     Args:
-        skeleton: The joints of all poses, and their sigmas.
-        max_age: Seconds without a match after which a track ends, at least `_LEAST_MISSES`
-            updates.
-        new_track_score: Detections without a match start a track from this score on.
-        min_oks: Least OKS of a match.
+        skeleton: Skeleton of all poses, with the OKS sigmas.
+        max_age: Seconds without a match after which a track ends, but at least 3 updates.
+        new_track_score: Minimum score of a detection without a match to start a track.
+        min_oks: Minimum OKS of a match.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Tracker:
         self._new_track_score = new_track_score
         self._min_oks = min_oks
         self._tracks: list[_Track] = []
-        self._times: deque[float] = deque(maxlen=1 + _LEAST_MISSES)
+        self._times: deque[float] = deque(maxlen=1 + _MIN_UPDATES)
         self._ids = count(1)
 
     def update(self, poses: Poses, time: float) -> Poses:
@@ -70,18 +68,18 @@ class Tracker:
             time: Time of the frame in seconds, not before that of the previous frame.
 
         Returns:
-            The same people with `track_ids`: numbers from 1 on, never used twice, or
-            `NO_ID` for people who match no track and whose score is too low to start one.
+            The same people with `track_ids`, unique numbers from 1; or -1 for people who match no
+            track and whose score is too low to start one.
 
         Raises:
-            BodyPoseNetError: The time runs back, or `poses` are of another type or skeleton.
+            BodyPoseNetError: The time decreases, or `poses` has a wrong type or skeleton.
         """
         check_frame("Tracker.update", poses, time, self._times)
         if poses.keypoints.shape[1] != len(self._sigmas):
             raise BodyPoseNetError(
                 f"Tracker.update: expected {len(self._sigmas)} joints, "
                 f"got the {poses.keypoints.shape[1]} of {poses.skeleton.name}",
-                "Make the tracker with the skeleton of the poses: Tracker(poses.skeleton).",
+                "Create the tracker with the skeleton of the poses: Tracker(poses.skeleton).",
             )
         ids = np.full(len(poses), NO_ID, np.int64)
         points = poses.keypoints.astype(np.float64)
@@ -102,9 +100,12 @@ class Tracker:
         """Extrapolate the poses of an earlier frame with the velocities of their tracks.
 
         Args:
-            poses: Result of `update`, smoothed or not.
+            poses: Result of `update`, optionally smoothed.
             since: Time of that frame in seconds.
             time: Time to extrapolate to, in seconds.
+
+        Returns:
+            The same people, moved.
         """
         if poses.track_ids is None:
             return poses
@@ -135,7 +136,7 @@ class Tracker:
 
         Returns:
             (T, N) sums of the joints' similarities, of which OKS is the mean, and (T, N) numbers
-            of joints that both have, at least `_ENOUGH_JOINTS`.
+            of joints that both have, at least `_MIN_COMMON_JOINTS`.
         """
         predicted = np.stack([track.predict(time) for track in self._tracks])
         ages = np.array([time - track.time for track in self._tracks])
@@ -144,38 +145,37 @@ class Tracker:
         similarity, common = compare_poses(
             predicted, points, areas * uncertainty[:, None], self._sigmas
         )
-        return similarity, np.maximum(common, min(_ENOUGH_JOINTS, len(self._sigmas)))
+        return similarity, np.maximum(common, min(_MIN_COMMON_JOINTS, len(self._sigmas)))
 
 
 def check_frame(caller: str, poses: object, time: float, times: Sequence[float]) -> None:
-    """Check the arguments of a step from frame to frame.
+    """Check the arguments of a method that processes the frames of a video.
 
     Args:
-        caller: Name of the method.
-        poses: What was given as the poses.
-        time: Time of the frame.
-        times: Those of the frames before it.
+        caller: Name of the method, for error messages.
+        poses: The argument `poses`.
+        time: Time of the frame in seconds.
+        times: Times of earlier frames.
 
     Raises:
-        BodyPoseNetError: `poses` are of another type, or the time is not a number, or earlier than
-            the last one.
+        BodyPoseNetError: `poses` has a wrong type, or the time is not finite or decreases.
     """
-    check_type(caller, poses, Poses, "Give the poses of one frame after the other.")
+    check_type(caller, poses, Poses, "Give the poses of each frame, in their order.")
     if not math.isfinite(time) or (times and time < times[-1]):
         before = f" after {times[-1]:g}" if times else ""
         raise BodyPoseNetError(
-            f"{caller}: the time runs back: {time:g}{before} seconds",
-            "Give seconds from the start of the video, and make a new one for each video.",
+            f"{caller}: the time decreases: {time:g}{before} seconds",
+            "Give seconds from the start of the video, and create a new object for each video.",
         )
 
 
 class _Track:
-    """One person over time.
+    """The track of one person.
 
     Args:
-        identity: The id.
+        identity: Track id.
         points: (K, 2) joints in pixels, NaN where they are missing.
-        time: Time of that frame in seconds.
+        time: Time of the frame in seconds.
     """
 
     def __init__(self, identity: int, points: NDArray[np.float64], time: float) -> None:
@@ -191,7 +191,7 @@ class _Track:
         return np.median(self._velocities, axis=0)
 
     def predict(self, time: float) -> NDArray[np.float64]:
-        """Return the joints, (K, 2), at a later time if their velocities last."""
+        """Return the joints, (K, 2), at a later time, with constant velocities."""
         return self._points + self._velocities * (time - self.time)
 
     def update(self, points: NDArray[np.float64], time: float) -> None:

@@ -1,4 +1,4 @@
-"""Reading video files, cameras and network streams: frames with their times, read in a thread."""
+"""Reading of video files, cameras and network streams, in a background thread."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ VIDEO_EXTENSIONS = (
 """Extensions of video files, in either case; other files are identified by their content."""
 
 _AHEAD = 4
-"""Frames of a file that are read ahead of the one that was taken last."""
+"""Number of frames of a file that are read ahead."""
 
 _RATES = (0.1, 500.0)
-"""Plausible frames per second; some recorders write 1000 or 90000 if they do not know the rate."""
+"""Plausible frames per second; some recorders write 1000 or 90000 if the rate is unknown."""
 
 _USUAL_RATE = 25.0
-"""Frames per second if the rate is not known."""
+"""Frames per second if the rate is unknown."""
 
 _MOST_STRETCHED = 8.0
-"""Largest plausible pixel aspect ratio, and its inverse the smallest; real ones are below 3."""
+"""Maximum plausible pixel aspect ratio (the minimum is its inverse); usual ones are below 3."""
 
 _FRAMES_TO_MEASURE = 30
 
 _LONGEST_PAUSE = 60.0
-"""Seconds between two frames; a longer pause is a broken time stamp."""
+"""Maximum seconds between two frames; longer pauses are invalid time stamps."""
 
 _LEAVE = 1.0
-"""Seconds to wait for a camera's thread to end; one that is stuck is abandoned."""
+"""Seconds to wait for the end of a camera's thread; a blocked thread is abandoned."""
 
 _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
-_ADDRESS_REMEDY = "Check the address; a video file can be downloaded and given by its path."
+_ADDRESS_REMEDY = "Check the address; or download the video and give its path."
 _CAMERA_REMEDY = "Give the number of a camera, from 0, or the address of a stream."
 
 
@@ -59,12 +59,13 @@ class Frame:
     """One frame of a video.
 
     Args:
-        index: From 0; dropped frames of a live source are counted too.
-        time: In seconds from the first frame.
-        pixels: (H, W, 3) uint8, as players show it: rotated by the video's orientation and
-            stretched to square pixels. RGB, or the `color` of the model whose `video` it is from.
-        is_searched: False in `model.video(source, stride=N)` for the frames between: their poses
-            are those of the last frame that was searched, moved on where people are tracked.
+        index: Index from 0, which includes dropped frames of a live source.
+        time: Seconds from the first frame.
+        pixels: (H, W, 3) uint8, as displayed by players: with the video's orientation applied, and
+            resized to square pixels. RGB, or the `color` of the model if it is from `model.video`.
+        is_searched: Whether the model was run on the frame. False for frames skipped by
+            `model.video(source, stride=N)`, which have the poses of an earlier frame, extrapolated
+            if people are tracked.
     """
 
     index: int
@@ -75,25 +76,26 @@ class Frame:
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.uint8]:
-        """The pixels, for all that takes an image: `model(frame)`, `poses.draw(frame)`."""
+        """Return the pixels, so that frames can be used as images: `model(frame)`."""
         if copy:
             return np.array(self.pixels, dtype)
         return np.asarray(self.pixels, dtype)
 
 
 class Video:
-    """An open video file or camera; `open_video` and `open_camera` make it.
+    """An open video file or camera, created by `open_video` or `open_camera`.
 
     Args:
-        capture: What OpenCV reads it with.
-        name: For messages.
+        capture: OpenCV's capture.
+        name: Name for messages.
         fps: Frames per second.
-        total: How many frames there should be; None if it is not known.
-        is_live: A camera or stream: a frame that was not taken when the next one comes is dropped.
-        pixel_aspect: Width of a pixel over its height.
+        total: Expected number of frames, or None if it is unknown.
+        is_live: Whether it is a camera or stream, whose frames are dropped if they are not read in
+            time.
+        pixel_aspect: Width of a pixel divided by its height.
 
     Attributes:
-        dropped: How many frames of a live source were dropped so far.
+        dropped: Number of dropped frames of a live source so far.
     """
 
     def __init__(
@@ -118,17 +120,17 @@ class Video:
         self._pixel_aspect = pixel_aspect
 
     def frames(self) -> Generator[Frame, None, None]:
-        """Yield the frames, once; a thread reads a few of them ahead.
+        """Yield the frames, which a thread reads ahead; can be called once.
 
-        They end early where the generator is closed, or `close` is called, which any thread may do.
+        The frames end early if the generator is closed or `close` is called, by any thread.
 
         Raises:
-            BodyPoseNetError: There is not one frame.
+            BodyPoseNetError: No frame can be read.
         """
         queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
         with self._opening:
             self._is_read = True
-        # A camera may block forever; the process need not wait for a daemon thread.
+        # A camera can block forever; the process does not wait for a daemon thread at exit.
         thread = Thread(target=self._read_ahead, args=(queue,), name="video", daemon=True)
         thread.start()
         read = 0
@@ -149,19 +151,19 @@ class Video:
             raise BodyPoseNetError(f"{self.name}: no frame can be read", remedy)
         if self.total is not None and read < min(self.total - 1, 0.98 * self.total):
             logger.warning(
-                "%s: only %d of %d frames could be read; it may be damaged or cut off",
+                "%s: only %d of %d frames could be read; it may be damaged or truncated",
                 self.name, read, self.total,
             )  # fmt: skip
 
     def close(self) -> None:
-        """End the frames and release the source: at once, or when `frames` has ended."""
+        """End the frames, and release the source now or when `frames` has ended."""
         self._stop.set()
         with self._opening:
             if not self._is_read:
                 self._capture.release()
 
     def _read_ahead(self, queue: Queue[Frame | _End]) -> None:
-        """Fill the queue and close the capture."""
+        """Fill the queue, then release the capture."""
         end = _End()
         try:
             for frame in self._read():
@@ -174,7 +176,7 @@ class Video:
         self._put(queue, end)
 
     def _put(self, queue: Queue[Frame | _End], item: Frame | _End) -> None:
-        """Wait for room in the queue; the next frame of a live source replaces an older one."""
+        """Put an item in the queue; if it is full, a live frame replaces an older one."""
         takes_place = self.is_live and isinstance(item, Frame)
         while not self._stop.is_set():
             with suppress(Full):
@@ -186,7 +188,7 @@ class Video:
                     self.dropped += 1
 
     def _take(self, queue: Queue[Frame | _End]) -> Frame | _End:
-        """Wait for the next item in short steps: Windows holds Ctrl-C back until a wait is over."""
+        """Wait for the next item in short steps: on Windows, a wait delays Ctrl-C."""
         while not self._stop.is_set():
             with suppress(Empty):
                 return queue.get(timeout=0.1)
@@ -205,11 +207,11 @@ class Video:
             yield Frame(index, clock.read(stamp), pixels)  # type: ignore[arg-type]
 
     def _stretch(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Stretch a frame to square pixels, as players do."""
+        """Resize a frame to square pixels, as players do."""
         if self._pixel_aspect == 1:
             return pixels
         height, width = pixels.shape[:2]
-        if self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180:  # it was turned already
+        if self._capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180:  # OpenCV has rotated the frame
             height = round(height * self._pixel_aspect)
         else:
             width = round(width * self._pixel_aspect)
@@ -218,24 +220,24 @@ class Video:
 
 @dataclass(frozen=True, eq=False)
 class _End:
-    """End of the frames, and the error that ended the reading, if any."""
+    """End of the frames, and the error that caused it, or None."""
 
     error: Exception | None = None
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """A path as valid text: OpenCV crashes on others. It finds no file by a changed name."""
+    """Replace invalid characters in a path, on which OpenCV crashes; no file has the new name."""
     return str(path).encode(errors="replace").decode()
 
 
 def open_capture(*source: str | int) -> cv2.VideoCapture:
-    """Open a video with OpenCV, without its own and FFmpeg's messages.
+    """Open a video with OpenCV, without messages of OpenCV and FFmpeg.
 
     Args:
         *source: The arguments of `cv2.VideoCapture`.
 
     Returns:
-        The capture; it is not open if OpenCV cannot read the video.
+        The capture; `isOpened` is False if OpenCV cannot read the video.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; it is read only once
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -249,14 +251,14 @@ def open_video(path: str | Path) -> Video:
     """Open a video file.
 
     Raises:
-        BodyPoseNetError: It is missing or no video, or its frames have too many pixels
+        BodyPoseNetError: It is missing or not a video, or its frames have too many pixels
             (`check_size`).
     """
     if is_folder(path):
         raise BodyPoseNetError(f"{path}: is a folder", "Give the path of a video in it.")
     if not is_file(path):
         raise BodyPoseNetError(f"{path}: no such video file", "Check the path.")
-    # Without the backend's name, "a_001.jpg" would be a video of all images that are so numbered.
+    # Without a backend, OpenCV reads "a_001.jpg" as a video of all images with such numbers.
     capture = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BodyPoseNetError(f"{path}: not a video, or a damaged one", _REMEDY)
@@ -265,12 +267,12 @@ def open_video(path: str | Path) -> Video:
     fps = capture.get(cv2.CAP_PROP_FPS)
     if not _RATES[0] <= fps <= _RATES[1]:
         fps = _measured_rate(path)
-        logger.warning("%s: tells no frame rate; it is taken to be %.4g per second", path, fps)
+        logger.warning("%s: has no valid frame rate; %.4g per second is assumed", path, fps)
     total = round(min(total, _played_seconds(path) * fps))
     aspect = _pixel_aspect(capture)
     if aspect != 1:
         logger.info(
-            "%s: its pixels are not square; frames are stretched by %.4g, as players do",
+            "%s: has non-square pixels; frames are resized by %.4g, as players do",
             path, aspect,
         )  # fmt: skip
     return Video(capture, str(path), fps, total if total > 0 else None, pixel_aspect=aspect)
@@ -279,13 +281,13 @@ def open_video(path: str | Path) -> Video:
 def open_camera(source: str) -> Video:
     """Open a camera, a network stream, or a video file on a web server.
 
-    Such a file (http://, https:// and of a known length) is not live: no frame is dropped.
+    Video files on a web server (http or https, of known length) are not live: no frame is dropped.
 
     Args:
-        source: The number of a camera, from 0, or the address of a stream (rtsp://...).
+        source: Number of a camera, from 0, or address of a stream (rtsp://...).
 
     Raises:
-        BodyPoseNetError: There is none, or `source` is a file.
+        BodyPoseNetError: It cannot be opened, or `source` is a local file.
     """
     is_number = source.isdecimal()
     name = f"camera {source}" if is_number else mask_passwords(source)
@@ -320,7 +322,7 @@ def _frame_size(capture: cv2.VideoCapture) -> tuple[int, int]:
 
 
 def _pixel_aspect(capture: cv2.VideoCapture) -> float:
-    """Width of a pixel over its height; 1 where a video has no plausible one."""
+    """Return the width of a pixel divided by its height; 1 if the video has no plausible value."""
     width, height = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     if width <= 0 or height <= 0 or not 1 / _MOST_STRETCHED <= width / height <= _MOST_STRETCHED:
         return 1.0
@@ -328,16 +330,16 @@ def _pixel_aspect(capture: cv2.VideoCapture) -> float:
 
 
 def _played_seconds(path: str | Path) -> float:
-    """Length of a video by the edit list of an MP4 or MOV; infinite if there is none.
+    """Return the length of a video by the edit list of an MP4 or MOV; infinity if there is none.
 
-    OpenCV counts all frames, but reads only those that are played.
+    OpenCV counts all frames, but reads only those of the edit list.
     """
     try:
         content = memoryview(np.memmap(path, np.uint8, "r"))  # type: ignore[arg-type]
         per_second = _timescale(next(find_boxes(content, b"moov", b"mvhd")))
         track = next(track for track in find_boxes(content, b"moov", b"trak") if _is_video(track))
         edits = _edits(next(find_boxes(track, b"edts", b"elst")))
-        # A start of -1 shows nothing for a while. In a fragmented file, 0 in all is up to the end.
+        # A start of -1 is an empty edit. In a fragmented file, a total of 0 means up to the end.
         played = sum(duration for duration, start in edits if start >= 0)
         return played / per_second or math.inf
     except (IndexError, OSError, StopIteration, ValueError, ZeroDivisionError, struct.error):
@@ -349,19 +351,19 @@ def _is_video(track: memoryview) -> bool:
 
 
 def _timescale(header: memoryview) -> int:
-    """Units of time per second of a movie."""
+    """Return the time units per second of a movie."""
     return struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
 
 
 def _edits(edit_list: memoryview) -> Iterator[tuple[int, int]]:
-    """Duration, in the movie's units of time, and start, in those of the track, of each edit."""
+    """Yield duration (in the movie's time units) and start (in the track's) of each edit."""
     form = struct.Struct(">Qq4x" if edit_list[0] else ">Ii4x")
     (count,) = struct.unpack_from(">I", edit_list, 4)
     return form.iter_unpack(edit_list[8 : 8 + count * form.size])
 
 
 def _measured_rate(path: str | Path) -> float:
-    """Frames per second, by the time stamps of the first frames."""
+    """Estimate the frames per second from the time stamps of the first frames."""
     capture, stamps = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG), []
     while len(stamps) < _FRAMES_TO_MEASURE and capture.grab():
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
@@ -374,7 +376,7 @@ def _measured_rate(path: str | Path) -> float:
 class _Clock:
     """Converts time stamps to times from the first frame, each later than the one before.
 
-    Where the stamps make no sense (none, backwards, a leap), a frame follows after the usual step.
+    After invalid time stamps (missing, decreasing, or a large gap), the usual step is used.
 
     Args:
         step: Usual seconds between two frames.
@@ -386,7 +388,7 @@ class _Clock:
         self._start = float("nan")
 
     def read(self, stamp: float) -> float:
-        """The time of the frame with this stamp, both in seconds."""
+        """Return the time of a frame with this time stamp, both in seconds."""
         now = stamp - self._start
         if not 0 < now - self._last <= _LONGEST_PAUSE:
             now = self._last + self._step

@@ -1,4 +1,4 @@
-"""Writing of frames with their times to an MP4 of a constant frame rate."""
+"""Writing of frames with time stamps to an MP4 file of constant frame rate."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import temporary_name
 from bodyposenet.geometry import Affine
 
-_SPACE_REMEDY = "Free some space or choose a folder that you may write to (-r)."
+_SPACE_REMEDY = "Free some space, or choose a writable folder (-r)."
 
 _SIDES = (2, 8191)
-"""Least and most pixels that the codec takes each way."""
+"""Minimum and maximum width and height of the codec, in pixels."""
 
 _SIDES_REMEDY = (
-    f"The codec takes {_SIDES[0]} to {_SIDES[1]} pixels each way; leave the annotated video out "
-    "(--no_video)."
+    f"The codec supports {_SIDES[0]} to {_SIDES[1]} pixels in width and height; omit the annotated "
+    "video with --no_video."
 )
 
 
 class Mp4Writer:
-    """Writes a video (codec mp4v: MPEG-4 Part 2), without sound.
+    """Writer of MP4 files (codec mp4v: MPEG-4 Part 2), without sound.
 
-    At any time, to the nearest step, it shows the frame that was the latest then: a frame stays
-    until the next one, and of two in one step the first is taken. So duration and speed are those
-    of the times, also of a camera or a video of a varying frame rate. As a context manager it
-    leaves the whole file, or nothing after an error.
+    Frames of any rate are resampled to the constant rate: a frame is repeated until the time of the
+    next one, and of several frames within one step, the first is used. So the duration is right
+    for cameras and for videos of variable frame rate too. The context manager writes the complete
+    file, or none after an error.
 
     Args:
         path: The file.
@@ -40,9 +40,9 @@ class Mp4Writer:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
-        self._target = Path(os.path.realpath(path))  # a symbolic link stays one
+        self._target = Path(os.path.realpath(path))  # replaces the target of a symbolic link
         self._temporary = temporary_name(self._target, ".tmp.mp4")
-        # Of MPEG-4's time base: at most 65535 steps a second, which OpenCV finds by powers of ten.
+        # The time base of MPEG-4 has at most 65535 steps per second; OpenCV uses powers of ten.
         self._fps = round(fps, 3 if fps < 65 else 2)
         self._writer: cv2.VideoWriter | None = None
         self._latest = np.zeros((0, 0, 3), np.uint8)
@@ -64,12 +64,12 @@ class Mp4Writer:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, pixels: NDArray[np.uint8], time: float) -> None:
-        """Show a frame from now on.
+        """Add a frame.
 
         Args:
-            pixels: (H, W, 3) uint8, RGB. The first frame decides on the size; an odd last row or
-                column is cut off, other sizes are stretched to it.
-            time: In seconds, later than that of the frame before.
+            pixels: (H, W, 3) uint8, RGB. The first frame defines the size of the video; odd sizes
+                are cropped by a pixel, and frames of other sizes are resized.
+            time: Time in seconds, after that of the previous frame.
 
         Raises:
             BodyPoseNetError: The file cannot be written.
@@ -91,7 +91,9 @@ class Mp4Writer:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         size = (width, height)
         try:
-            self._temporary.touch(exist_ok=False)  # so that OpenCV follows no link of others
+            self._temporary.touch(
+                exist_ok=False
+            )  # so that OpenCV does not follow a link of another user
         except OSError as error:
             self._fail(error.strerror or str(error))
         writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, size)
@@ -109,12 +111,12 @@ class Mp4Writer:
         self.frames += 1
 
     def _check(self) -> None:
-        """Read the file back: OpenCV reports no error on a full disk."""
+        """Read the file back, as OpenCV does not report a full disk."""
         capture = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if found != self.frames:
-            self._fail(f"{found} of {self.frames} frames are in it")
+            self._fail(f"it contains {found} of {self.frames} frames")
 
     def _fail(self, reason: str, remedy: str = _SPACE_REMEDY) -> NoReturn:
         raise BodyPoseNetError(f"{self._path}: cannot be written: {reason}", remedy)
