@@ -73,7 +73,7 @@ def test_unlabeled_people_in_a_crowd_are_masked(read):
 def test_people_without_a_segmentation_are_masked_by_their_box(read, segmentation):
     found = read(unlabeled(1, bbox=RIGHT, segmentation=segmentation))
     assert ignored_columns(found) == columns(20, 30)
-    assert MaskRegions.from_image(found).boxes == 1
+    assert MaskRegions.from_image(found).num_boxes == 1
 
 
 def test_polygons_and_both_kinds_of_rle_give_the_same_mask(read):

@@ -186,7 +186,7 @@ def convert_dataset(options: ConvertOptions) -> ConvertResult:
 def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> ConvertResult:
     """Write masks and records."""
     from bodyposenet.data import conversion
-    from bodyposenet.data.image_checks import keep_usable
+    from bodyposenet.data.image_checks import filter_usable_images
 
     root, split = spec.root(), spec.split(options.mode)
     if options.generate_masks:
@@ -197,7 +197,7 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
     conversion.check_mask_names(images)
     if options.check_files:
         masks = not options.generate_masks
-        images, unfit = keep_usable(images, root, split, masks=masks)
+        images, unfit = filter_usable_images(images, root, split, masks=masks)
         skipped.update(unfit)
     anchors, filtered = conversion.find_anchors(images, spec)
     skipped.update(filtered)

@@ -1,1 +1,25 @@
-"""Datasets: COCO annotations, masks, TFRecords, augmentation and training samples."""
+"""Datasets: from COCO annotations and TFRecords to training samples.
+
+Read annotations:
+
+- `coco`: annotation files, with `annotations` (single annotations), `categories` (category of
+  people, order of keypoints), `large_json` (parser that saves memory).
+- `image_checks`: image files compared with the annotated sizes.
+- `segmentation`: polygons, RLE and boxes.
+
+Convert annotations to training records (`bpnet dataset_convert`):
+
+- `conversion`: anchor persons, one record for each of them, TFRecord shards.
+- `masks`: loss masks.
+- `pseudo_labels`: detections of another model as labels, with `detections` (files of detections).
+- `records`: training records, with `tfrecord` (file format).
+
+Read training samples:
+
+- `dataset`: records, images and masks as augmented samples and batches.
+- `augmentation`: random flip, rotation, zoom, shift and colors.
+- `reduced_images`: images decoded at a reduced size, with `image_cache` (cache on disk).
+- `teacher_map_store`, `teacher_map_sampler`: precomputed maps of a teacher, for distillation.
+
+Which pixels an image file holds (EXIF orientation) is decided in `media.images`.
+"""

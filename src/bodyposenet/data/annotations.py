@@ -92,7 +92,7 @@ class KeypointFormat:
 
     @property
     def unlabeled(self) -> NDArray[np.float64]:
-        """(joints, 3) float64, keypoints of a person of whom none is labeled."""
+        """(joints, 3) float64, the keypoints of a person without labeled keypoints."""
         keypoints = np.zeros((self.joints, 3))
         keypoints[:, 2] = min(0, *(flag - 1 for flag in self.labeled)) if self.labeled else 0
         return keypoints
@@ -157,8 +157,8 @@ class PersonReader:
         if not values and (values is None or isinstance(values, list)):
             self._check_count(entry, 0, 0)
             return self._unlabeled, np.zeros(joints, bool)
-        explained = f"3 for each of the {joints} keypoints of the dataset spec"
-        triples = _floats("keypoints", values, 3 * joints, explained, self._repairs)
+        layout = f"3 for each of the {joints} keypoints of the dataset spec"
+        triples = _floats("keypoints", values, 3 * joints, layout, self._repairs)
         triples = triples.reshape(joints, 3)
         if self._format.order is not None:
             triples = triples[list(self._format.order)]
@@ -178,6 +178,7 @@ class PersonReader:
         return triples, labeled
 
     def _check_flags(self, flags: Iterable[float]) -> None:
+        """Raise an error about visibility flags that the dataset does not have."""
         known = self._format.known
         unknown = set() if known is None else {*flags} - known - {0}
         if unknown:
@@ -195,9 +196,9 @@ class PersonReader:
     def _annotated_box(self, entry: Mapping[str, Any], farthest: float) -> tuple[Box, str]:
         """Return the annotated box and an empty text; or an empty box and what is wrong with it."""
         try:
-            explained = "x, y, width, height"
+            layout = "x, y, width, height"
             x, y, width, height = _floats(
-                "bbox", entry.get("bbox"), 4, explained, self._repairs
+                "bbox", entry.get("bbox"), 4, layout, self._repairs
             ).tolist()
         except ValueError as error:
             return _NO_BOX, str(error)
@@ -270,6 +271,7 @@ def _move_unlabeled(
 
 
 def _is_crowd(entry: Mapping[str, Any]) -> bool:
+    """Read `iscrowd`, which is 0 if missing."""
     value = entry.get("iscrowd")
     flag = 0 if value is None else int(value) if isinstance(value, bool) else to_integer(value)
     if flag not in (0, 1):
@@ -304,14 +306,17 @@ def _is_empty(box: Box) -> bool:
 
 
 def _box_around(points: NDArray[np.float64]) -> Box:
+    """Return the smallest box that contains points, (N, 2)."""
     (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return left, top, right - left, bottom - top
 
 
 def _floats(
-    key: str, values: Any, count: int, explained: str, repairs: Counter[str]
+    key: str, values: Any, count: int, layout: str, repairs: Counter[str]
 ) -> NDArray[np.float64]:
     """Convert a list to (count,) float64; null becomes NaN, text is parsed.
+
+    `layout` describes the numbers in error messages.
 
     Raises:
         ValueError: The value is not a list of this many numbers.
@@ -319,7 +324,7 @@ def _floats(
     if not isinstance(values, list):
         raise ValueError(f"{key} must be a list of numbers, got {shorten(values)}")
     if len(values) != count:
-        raise ValueError(f"{key}: expected {count} numbers ({explained}), got {len(values)}")
+        raise ValueError(f"{key}: expected {count} numbers ({layout}), got {len(values)}")
     if not _are_numbers(values):
         values = [_float(key, value) for value in values]
         repairs["boxes, areas and lists of keypoints with text or null"] += 1
@@ -330,10 +335,12 @@ def _floats(
 
 
 def _are_numbers(values: Collection[Any]) -> bool:
+    """Return whether all values are JSON numbers; the type of a bool is not a number."""
     return _NUMBERS.issuperset(map(type, values))
 
 
 def _float(key: str, value: Any) -> float | int:
+    """Convert a number, the text of one, or null (NaN)."""
     if value is None:
         return math.nan
     if type(value) in _NUMBERS:

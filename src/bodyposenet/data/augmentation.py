@@ -1,10 +1,10 @@
 """Random augmentation of training samples: geometry (flip, rotation, shift, zoom) and colors.
 
-`sample_augmentation` and `sample_colors` draw the random parameters; `augmentation_affine` and
-`color_matrix` turn them into the affine map and the color matrix that are applied to a sample. All
-spatial modes are one formula with different centers and scales (TAO reference, section 5, with the
-fixes of section 16): move the center to the origin, rotate, scale, flip, and move the origin to the
-center of the network input.
+`sample_augmentation` and `sample_colors` sample random parameters; `augmentation_affine` and
+`color_matrix` compute the affine map and the color matrix from them. All spatial modes are one
+formula with different centers and scales (TAO reference, section 5, with the fixes of section 16):
+move the center to the origin, rotate, scale, flip, and move the origin to the center of the network
+input.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ColorParameters:
 
 
 def sample_augmentation(
-    params: SpatialAugParams, height: int, width: int, random: np.random.Generator
+    params: SpatialAugParams, height: int, width: int, rng: np.random.Generator
 ) -> AugmentationParameters:
     """Sample the spatial augmentation of one training sample.
 
@@ -76,25 +76,25 @@ def sample_augmentation(
         params: Ranges and probabilities of the train spec.
         height: Height of the source image in pixels.
         width: Width of the source image in pixels.
-        random: Random number generator.
+        rng: Random number generator.
 
     Returns:
         The sampled parameters.
     """
-    flip_lr = random.random() < params.flip_lr_prob
-    flip_tb = random.random() < params.flip_tb_prob
+    flip_lr = rng.random() < params.flip_lr_prob
+    flip_tb = rng.random() < params.flip_tb_prob
     if params.use_translate_ratio:
         ratio = params.translate_ratio_max
-        shift_x = _uniform(random, params.translate_ratio_min, ratio) * width
-        shift_y = _uniform(random, params.translate_ratio_min, ratio) * height
+        shift_x = _uniform(rng, params.translate_ratio_min, ratio) * width
+        shift_y = _uniform(rng, params.translate_ratio_min, ratio) * height
     else:
-        shift_x = _uniform(random, params.translate_min_x, params.translate_max_x)
-        shift_y = _uniform(random, params.translate_min_y, params.translate_max_y)
-    zoomed = random.random() < params.zoom_prob
-    zoom = _uniform(random, params.zoom_ratio_min, params.zoom_ratio_max)
-    degrees = _uniform(random, params.rotate_deg_min, params.rotate_deg_max)
-    if params.rotate_any_prob and random.random() < params.rotate_any_prob:
-        degrees = _uniform(random, -180.0, 180.0)
+        shift_x = _uniform(rng, params.translate_min_x, params.translate_max_x)
+        shift_y = _uniform(rng, params.translate_min_y, params.translate_max_y)
+    zoomed = rng.random() < params.zoom_prob
+    zoom = _uniform(rng, params.zoom_ratio_min, params.zoom_ratio_max)
+    degrees = _uniform(rng, params.rotate_deg_min, params.rotate_deg_max)
+    if params.rotate_any_prob and rng.random() < params.rotate_any_prob:
+        degrees = _uniform(rng, -180.0, 180.0)
     shift = (shift_x, shift_y)
     return AugmentationParameters(flip_lr, flip_tb, degrees, shift, zoom if zoomed else 1.0)
 
@@ -161,18 +161,18 @@ def augmentation_affine(
     )
 
 
-def sample_colors(params: ColorAugParams, random: np.random.Generator) -> ColorParameters:
+def sample_colors(params: ColorAugParams, rng: np.random.Generator) -> ColorParameters:
     """Sample the color augmentation of one training sample.
 
     Args:
         params: Ranges and probabilities of the train spec.
-        random: Random number generator; the number of draws does not depend on the ranges.
+        rng: Random number generator; the number of draws does not depend on the ranges.
 
     Returns:
         The sampled parameters.
     """
-    brightness, contrast, saturation, hue = random.uniform(-1.0, 1.0, 4).tolist()
-    gray, blurred, sigma = random.random(3).tolist()
+    brightness, contrast, saturation, hue = rng.uniform(-1.0, 1.0, 4).tolist()
+    gray, blurred, sigma = rng.random(3).tolist()
     return ColorParameters(
         brightness * params.brightness_max,
         1 + contrast * params.contrast_max,
@@ -199,7 +199,7 @@ def color_matrix(parameters: ColorParameters) -> NDArray[np.float32]:
     return np.column_stack([linear, np.full(3, offset)]).astype(np.float32)
 
 
-def _uniform(random: np.random.Generator, low: float | None, high: float) -> float:
+def _uniform(rng: np.random.Generator, low: float | None, high: float) -> float:
     """Sample uniformly from low to high; None for low means -high."""
     low = -high if low is None else low
-    return float(random.uniform(low, high))
+    return float(rng.uniform(low, high))

@@ -197,10 +197,12 @@ def _fallback_category(
 
 
 def _has_keypoints(category: Mapping[str, Any]) -> bool:
+    """Return whether a category has a list of keypoints that is not empty."""
     return isinstance(category.get("keypoints"), list) and bool(category["keypoints"])
 
 
 def _list_categories(categories: Sequence[Mapping[str, Any]]) -> str:
+    """List names and ids of the first categories, for messages."""
     listed = [
         f"{shorten(entry.get('name'))} (id {shorten(entry.get('id'))})"
         for entry in categories[:_MAX_LISTED]

@@ -233,6 +233,11 @@ class _Errors:
     def add(self, kind: str, entry: Any, error: Exception | str) -> None:
         """Add an invalid entry.
 
+        Args:
+            kind: "image" or "annotation".
+            entry: The entry, of which the id is listed.
+            error: What is wrong with it.
+
         Raises:
             BodyPoseNetError: There are too many invalid entries to continue.
         """
@@ -290,6 +295,7 @@ def _read_images(
 
 
 def _check_object(entry: Any) -> None:
+    """Raise an error if an entry is not a JSON object."""
     if not isinstance(entry, dict):
         raise ValueError("expected an object")
 

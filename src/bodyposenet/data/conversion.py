@@ -48,10 +48,10 @@ class Anchor:
 def find_anchors(
     images: Iterable[CocoImage], spec: DatasetSpec
 ) -> tuple[list[Anchor], Counter[str]]:
-    """Choose the records to write: one per anchor person.
+    """Choose the records to write.
 
-    If `duplicate_data_with_each_person_as_center` is false, one per image: its first anchor person,
-    or else its first labeled person, since the filters apply to anchor persons only.
+    There is one record per anchor person. If `duplicate_data_with_each_person_as_center` is false,
+    there is one per image, for its first anchor person, or else for its first labeled person.
 
     Args:
         images: Annotated images.
@@ -114,6 +114,7 @@ def choose_anchor_persons(
 
 
 def _is_close(person: Person, accepted: Person, params: FilteringParams) -> bool:
+    """Return whether a person is too close to an accepted anchor person."""
     reach = params.min_acceptable_interperson_dist_ratio * max(accepted.box[2:])
     return math.dist(person.center, accepted.center) < reach
 
@@ -262,8 +263,8 @@ def distribute(items: Sequence[Item], partitions: int, shards: int) -> list[list
     result = []
     for number in range(step):
         partition = list(items[number::step])
-        # random.shuffle(partition, random.random), removed in Python 3.11 (TAO reference, section
-        # 3.6).
+        # Same as random.shuffle(partition, random.random), whose second argument Python 3.11
+        # removed (TAO reference, section 3.6).
         for i in range(len(partition) - 1, 0, -1):
             j = int(random.random() * (i + 1))
             partition[i], partition[j] = partition[j], partition[i]

@@ -72,21 +72,25 @@ class DatasetSource:
         return cls(root, skeleton.joints_from(spec.person.keypoints), labeled, spec.folders(root))
 
     @cached_property
-    def _allowed(self) -> tuple[Path, ...]:
+    def _allowed_folders(self) -> tuple[Path, ...]:
+        """Absolute paths of the folders in which the files of records must be."""
         return tuple(_absolute(folder) for folder in (self.root, *self.folders))
 
     def path(self, name: str) -> Path:
         """Return the path of an image or mask file of a record.
 
         Args:
-            name: Path as the record has it.
+            name: Path in the record, relative to the root or absolute.
+
+        Returns:
+            The path, which need not exist.
 
         Raises:
             BodyPoseNetError: The file is outside of the dataset's folders, because of an absolute
                 path or `..`.
         """
         path = self.root / name
-        if not any(_absolute(path).is_relative_to(folder) for folder in self._allowed):
+        if not any(_absolute(path).is_relative_to(folder) for folder in self._allowed_folders):
             raise BodyPoseNetError(
                 f"{name}: path in a record is outside of the dataset folder {self.root}",
                 "If the path is correct, add its folder to the dataset spec (images_root_dir_path, "
@@ -110,17 +114,17 @@ class Sample:
         keypoints: (P, K, 2) float32 in network pixels.
         labeled: (P, K) bool, whether a keypoint is labeled.
         known: (K,) bool, whether the dataset labels a joint at all.
-        without_mask: Number of records without a mask file.
+        without_mask: Number of samples without a mask file.
         color: (3, 4) float32 color matrix, maps RGB in 0..255 to color @ (R, G, B, 1); None
             without color augmentation.
         blur: () float32, standard deviation of the blur in network pixels, 0 for no blur; None
             without color augmentation.
-        unreadable: Errors of the samples that this one replaces.
+        unreadable: Errors of the unreadable samples that this one replaces.
         teacher_heatmaps: (K + 1, h, w) float32, precomputed heatmaps of a teacher; this and the
             next two are None if there are no precomputed teacher maps.
-        teacher_pafs: (2 L, h, w) float32.
+        teacher_pafs: (2 L, h, w) float32, its PAFs.
         teacher_cells: (h, w) bool, the cells where the teacher's maps count.
-        without_maps: Number of photos without teacher maps.
+        without_maps: Number of samples without teacher maps.
         out_of_scale: Number of samples that are too large or too small for their teacher maps.
     """
 
@@ -198,7 +202,7 @@ class SampleSet:
         return len(self._records)
 
     def __getitem__(self, place: tuple[int, int]) -> Sample | BodyPoseNetError:
-        """Return the sample of an epoch.
+        """Make a sample of an epoch.
 
         A record whose image, mask or data cannot be read is replaced by the next readable one
         (after the last record comes the first); `Sample.unreadable` has the errors.
@@ -244,10 +248,11 @@ class SampleSet:
         return None
 
     def _sample(self, epoch: int, index: int, record: Record) -> Sample:
+        """Read the files of a record and apply a random augmentation."""
         source = self._sources[record.dataset]
-        random = np.random.default_rng((self._seed, epoch, index))
+        rng = np.random.default_rng((self._seed, epoch, index))
         params = self.augmentation.spatial_aug_params
-        parameters = sample_augmentation(params, record.height, record.width, random)
+        parameters = sample_augmentation(params, record.height, record.width, rng)
         to_input = augmentation_affine(self.augmentation, parameters, record, *self._size)
         image = self._warped_image(source.path(record.image_path), record, to_input)
         mask, without_mask = self._warped_mask(source.path(record.mask_path), record, to_input)
@@ -260,7 +265,7 @@ class SampleSet:
                 labeled[:, mirrored],
                 known[mirrored],
             )
-        color, blur = self._color_and_blur(random)
+        color, blur = self._color_and_blur(rng)
         sample = Sample(image, mask, keypoints, labeled, known, without_mask, color, blur)
         if self._teacher_maps is None:
             return sample
@@ -270,6 +275,7 @@ class SampleSet:
         return sample.with_teacher(maps)
 
     def _warped_image(self, path: Path, record: Record, to_input: Affine) -> NDArray[np.uint8]:
+        """Read an image, from the cache if there is one, and warp it to the network input."""
         height, width, reduction = record.height, record.width, reduction_for(to_input)
         decode = partial(self._images.read, path, height, width, reduction)
         if self._cache is None:
@@ -293,12 +299,16 @@ class SampleSet:
         return to_input.warp(mask, *self._size, outside=MASK_VALID), missing
 
     def _color_and_blur(
-        self, random: np.random.Generator
+        self, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[None, None]:
-        """Sample colors; as the last random numbers, they do not change the other ones."""
+        """Sample color matrix and blur.
+
+        These are the last random numbers of a sample, so that the other ones are the same with and
+        without color augmentation.
+        """
         if self._colors is None:
             return None, None
-        parameters = sample_colors(self._colors, random)
+        parameters = sample_colors(self._colors, rng)
         return color_matrix(parameters), np.array(parameters.blur_sigma, np.float32)
 
 

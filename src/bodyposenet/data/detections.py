@@ -1,4 +1,4 @@
-"""Read a model's detections in the images of a dataset.
+"""Read files of detections: the people that a model detected in the images of a dataset.
 
 Supported formats are the detections.json of bpnet and TAO, and results in COCO's format.
 """
@@ -31,9 +31,9 @@ class ImageDetections(NamedTuple):
     """Detections of a model in one image.
 
     Args:
-        keypoints: (F, D, 2) float64, the dataset's D joints in image pixels; NaN where missing.
-        scores: (F,) float64, one per person: `scores` of a detections.json (0.375 to 1, of our
-            decoder and TAO's), or `score` of COCO's results, on any scale.
+        keypoints: (N, D, 2) float64, the dataset's D joints in image pixels; NaN where missing.
+        scores: (N,) float64, one per person: `scores` of a detections.json (between 0.375 and 1 for
+            both decoders), or `score` of COCO's results, on any scale.
     """
 
     keypoints: NDArray[np.float64]
@@ -91,7 +91,7 @@ def _collect(
     parse: Callable[[Mapping[str, Any]], ImageDetections],
     images: Sequence[CocoImage],
 ) -> Detections:
-    """Parse all entries and group them by image."""
+    """Parse all entries with a function for one of them, and group the detections by image."""
     skipped: Counter[str] = Counter()
     parts: dict[int, list[ImageDetections]] = {}
     index = _ImageIndex(images, entries)
@@ -112,10 +112,12 @@ def _collect(
         parts.setdefault(image.image_id, []).append(detections)
     if not parts:
         raise _no_common_image(path, entries, images)
-    return Detections({image_id: _concatenate(found) for image_id, found in parts.items()}, skipped)
+    by_image = {image_id: _concatenate(detections) for image_id, detections in parts.items()}
+    return Detections(by_image, skipped)
 
 
 def _concatenate(parts: list[ImageDetections]) -> ImageDetections:
+    """Concatenate the detections of several entries in one image."""
     if len(parts) == 1:
         return parts[0]
     keypoints, scores = zip(*parts, strict=True)
@@ -125,6 +127,7 @@ def _concatenate(parts: list[ImageDetections]) -> ImageDetections:
 def _no_common_image(
     path: Path, entries: Sequence[Mapping[str, Any]], images: Sequence[CocoImage]
 ) -> BodyPoseNetError:
+    """Create an error about a file without detections in annotated images."""
     if not entries:
         return BodyPoseNetError(f"{path}: the file has no detections", _FORMATS)
     first = _image_path(entries[0]) or f"image_id {entries[0].get('image_id')!r}"
@@ -161,7 +164,7 @@ def _match_joints(path: Path, names: list[str], joints: tuple[str, ...]) -> NDAr
             "Rename the keypoints in `categories` of the dataset spec as in the model.",
         )
     if missing:
-        logger.warning("%s: no %s: not labeled in detections", path, ", ".join(missing))
+        logger.warning("%s: no %s; these joints stay unlabeled", path, ", ".join(missing))
     return columns
 
 
@@ -214,11 +217,12 @@ def _image_path(entry: Mapping[str, Any]) -> str:
 
 
 def _normalized_path(path: str) -> str:
+    """Return a path with slashes, without `.` and `..`."""
     return posixpath.normpath(path.replace("\\", "/"))
 
 
 class _ImageIndex:
-    """Finds the image of an entry, see `read_detections`.
+    """Index of a dataset's images by id, path and base name, see `read_detections`.
 
     Args:
         images: Images of the dataset.
@@ -238,7 +242,7 @@ class _ImageIndex:
         }
 
     def find(self, entry: Mapping[str, Any]) -> CocoImage | None:
-        """Return the image of an entry, or None."""
+        """Find the image of an entry; None if it is not in the dataset."""
         path, image_id = _image_path(entry), entry.get("image_id")
         base = posixpath.basename(path)
         image = self._by_id.get(image_id) if type(image_id) is int else None

@@ -30,8 +30,8 @@ _FORMAT = b"bpnpix01"
 class ImageCache:
     """A folder of decoded images.
 
-    The cache never raises an error of its own. Cache files that cannot be read are replaced. If the
-    disk is full or read-only, nothing more is written; each process logs this once.
+    Cache files that cannot be read are replaced. If the disk is full or read-only, nothing more is
+    written, which each process logs once. The cache raises no errors except those of the decoder.
 
     Args:
         folder: Created if missing; several datasets can share it.
@@ -39,7 +39,7 @@ class ImageCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writes = True
+        self._can_write = True
         try:
             make_directory(folder)
         except BodyPoseNetError as error:
@@ -74,16 +74,18 @@ class ImageCache:
         if cached is not None:
             return cached
         pixels = decode()
-        if self._writes:
+        if self._can_write:
             self._write(path, header, pixels)
         return pixels
 
     def _path(self, source: Path, reduction: int) -> Path:
+        """Return the path of a cache file: a hash of the image's path and the reduction."""
         name = os.fsencode(source.absolute()) + bytes([reduction])
         digest = hashlib.blake2b(name, digest_size=16).hexdigest()
         return self._folder / digest[:2] / f"{digest[2:]}.raw"
 
     def _write(self, path: Path, header: bytes, pixels: NDArray[np.uint8]) -> None:
+        """Write a cache file; after an error, no more are written."""
         try:
             with atomic_write(path) as file:
                 file.write(header)
@@ -92,7 +94,8 @@ class ImageCache:
             self._stop_writing(error.what)
 
     def _stop_writing(self, reason: str) -> None:
-        self._writes = False
+        """Write no more cache files, and log the reason."""
+        self._can_write = False
         logger.warning("dataloader.image_cache_dir: no more images are cached: %s", reason)
 
 

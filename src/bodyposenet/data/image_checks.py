@@ -1,7 +1,8 @@
-"""Check the image files of a dataset against its annotations: size, orientation, damage.
+"""Compare the image files of a dataset with its annotations: size, orientation, damage.
 
 `correct_image_sizes` reads file headers only; it runs whenever a dataset is converted or evaluated.
-`keep_usable` reads whole files (`dataset_convert --check_files`), but decodes only a few.
+`filter_usable_images` reads whole files (`dataset_convert --check_files`), but decodes only a few.
+In which orientation a file is decoded is decided by `media.images.read_image`.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class _Sizes:
 
 
 def _read_sizes(path: Path) -> _Sizes | None:
-    """Read the sizes in which a file can be annotated; None if they cannot be read."""
+    """Read the sizes that annotations of a file can have; None if they cannot be read."""
     try:
         with open(path, "rb") as file:
             content = b""
@@ -116,7 +117,7 @@ def _read_sizes(path: Path) -> _Sizes | None:
 
 
 def _is_swapped(image: CocoImage) -> bool:
-    """Whether at least as many boxes fit into the image with height and width swapped.
+    """Return whether at least as many boxes fit into the image with height and width swapped.
 
     An RLE segmentation of the annotated size proves that the annotated size is right.
     """
@@ -136,10 +137,10 @@ def _rle_size(segmentation: object) -> object:
     return segmentation.get("size") if isinstance(segmentation, dict) else None
 
 
-def keep_usable(
+def filter_usable_images(
     images: Sequence[CocoImage], root: Path, split: Split, *, masks: bool
 ) -> tuple[list[CocoImage], Counter[str]]:
-    """Filter out images whose file is missing, unreadable or of another size.
+    """Return the images whose file can be read and has the annotated size.
 
     Args:
         images: Images to check.
@@ -163,7 +164,7 @@ def keep_usable(
             continue
         skipped[f"images {problem}"] += 1
         if skipped.total() <= _MAX_LOGGED:
-            logger.warning("skipped: %s, one of the images %s", path, problem)
+            logger.warning("skipped an image %s: %s", problem, path)
     return kept, skipped
 
 

@@ -71,13 +71,16 @@ class MaskRegions:
         )
 
     @property
-    def boxes(self) -> int:
+    def num_boxes(self) -> int:
         """Number of people who are masked by their box, because they have no segmentation."""
         return sum(region.is_box for region in (*self.unlabeled, *self.crowds))
 
 
 def draw_mask(regions: MaskRegions) -> NDArray[np.uint8]:
-    """Draw a mask: not ((crowds and not labeled) or unlabeled).
+    """Draw a mask.
+
+    The loss does not count at people without labeled keypoints, nor in crowds, except at the
+    labeled people in them.
 
     Args:
         regions: Regions of the image.
@@ -121,14 +124,17 @@ def write_masks(folder: Path, images: Sequence[CocoImage], processes: int) -> di
     else:
         _write_in_parallel(write, masks, processes)
     logger.info("%s: %d masks", folder, len(masks))
-    boxes = sum(mask.boxes for mask in masks)
+    boxes = sum(mask.num_boxes for mask in masks)
     return {"masks": len(masks), "people masked by their box (no segmentation)": boxes}
 
 
 def _write_in_parallel(
     write: Callable[[MaskRegions], None], masks: Sequence[MaskRegions], processes: int
 ) -> None:
-    # Spawned, not forked: workers inherit neither the annotations nor any threads.
+    """Write masks in several processes.
+
+    The processes are spawned, not forked, so that they inherit neither annotations nor threads.
+    """
     with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
         written = pool.map(write, masks, chunksize=_MASKS_PER_TASK)
         try:
@@ -141,7 +147,7 @@ def _write_in_parallel(
 
 
 def _follow_parent() -> None:
-    """Let a worker exit only with its parent process.
+    """Make a worker process exit with its parent process, and not before.
 
     Ctrl-C and SIGTERM can reach all processes of the group; the parent handles them.
     """
@@ -151,6 +157,7 @@ def _follow_parent() -> None:
 
 
 def _end_with_parent() -> None:
+    """Wait for the end of the parent process, then exit."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -158,6 +165,7 @@ def _end_with_parent() -> None:
 
 
 def _write_mask(folder: Path, regions: MaskRegions) -> None:
+    """Draw a mask and write it as PNG."""
     if regions.unlabeled or regions.crowds:
         try:
             png = encode_png(draw_mask(regions))
@@ -210,7 +218,8 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
 
     Returns:
         (height, width) uint8 with values 0 and 255 (other values, as in TAO's JPEG masks, are
-        thresholded); or None, to save decoding, if the file is one of `encode_valid_mask`.
+        thresholded). None, to save decoding, if the file is equal to that of `encode_valid_mask`,
+        so that the loss counts everywhere.
 
     Raises:
         FileNotFoundError: The file does not exist.

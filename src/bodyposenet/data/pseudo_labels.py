@@ -1,8 +1,8 @@
-"""Add detections of a model to annotated images as pseudo labels.
+"""Select the detections of another model that are added to a dataset as pseudo labels.
 
 Detections of people who are not annotated become labels if their score is high, and masked regions
 if it is moderate. This allows training on images in which not everybody is annotated.
-`data.detections` reads the detections.
+`data.detections` reads the files of detections.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ _MIN_BOX_IOU = 0.5
 # the keypoints inside, it is 1 and 14; with a quarter of the area, 16 of 100 upper bodies are not
 # recognized.
 _MIN_KEYPOINTS_INSIDE = 0.7
-"""A detection with this share of its keypoints inside another person's box is that person ..."""
+"""A detection is the same person as another one if at least this share of its keypoints is inside
+the other person's box, unless its own box is much smaller (`_MIN_RELATIVE_AREA`)."""
 
 _MIN_RELATIVE_AREA = 0.1
-"""... unless its own box is smaller than this share of the other: a child in front of an adult."""
+"""A detection whose box has less than this share of the area of the other box is another person,
+such as a child in front of an adult."""
 
-# Many people are annotated in part only, such as the head above a counter, and a model completes
-# them: then neither boxes nor keypoints inside a box show that it is the same person.
+# Many people are annotated only in part, such as a head above a counter, whereas a model detects
+# the whole person: then neither boxes nor keypoints inside a box show that it is the same person.
 _MAX_KEYPOINT_DISTANCE = 0.1
 """Largest median distance of common keypoints of the same person, relative to the longer side."""
 
@@ -152,9 +154,9 @@ class _Candidates:
     """Detections of an image with sufficient score and keypoints, in descending order of score.
 
     Args:
-        points: (F, D, 2) float64, NaN where a joint is missing or outside of the image.
-        boxes: (F, 4) float64, left, top, right, bottom.
-        scores: (F,) float64.
+        points: (N, D, 2) float64, NaN where a joint is missing or outside of the image.
+        boxes: (N, 4) float64, left, top, right, bottom.
+        scores: (N,) float64.
     """
 
     points: NDArray[np.float64]
@@ -165,6 +167,7 @@ class _Candidates:
 def _candidates(
     image: CocoImage, detections: ImageDetections, min_score: float, skipped: Counter[str]
 ) -> _Candidates:
+    """Select detections by score and number of keypoints, and count the others in `skipped`."""
     size = np.array([image.width, image.height], np.float64)
     points = detections.keypoints
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=2, keepdims=True)
@@ -195,7 +198,7 @@ def _add_candidates(
     ids: Iterator[int],
     result: PseudoLabels,
 ) -> tuple[Person, ...]:
-    """Return the people of an image with its candidates added, and count what became of each."""
+    """Return the people of an image with its candidates added; count them in `result` by use."""
     persons, accepted = list(image.persons), []
     matches, is_annotated = _match_annotated(image, candidates)
     is_duplicate = _same_boxes(candidates.points, candidates.boxes, candidates.boxes)
@@ -250,8 +253,8 @@ def _match_annotated(
     """Compare the candidates with the annotated people of their image.
 
     Returns:
-        (F, A) IoU with each annotated person without keypoints that can get those of the candidate,
-        0 for all others; and (F,) whether the candidate is annotated, with keypoints or without.
+        (N, A) IoU with each annotated person without keypoints that can get those of the candidate,
+        0 for all others; and (N,) whether the candidate is annotated, with keypoints or without.
     """
     others = np.array([person.box for person in image.persons], np.float64).reshape(-1, 4)
     others[:, 2:] += others[:, :2]
@@ -272,12 +275,12 @@ def _same_boxes(
     """Return whether detections are the people of other boxes, see `add_pseudo_labels`.
 
     Args:
-        points: (F, D, 2) keypoints of the detections, NaN where missing.
-        boxes: (F, 4) left, top, right, bottom of the detections.
+        points: (N, D, 2) keypoints of the detections, NaN where missing.
+        boxes: (N, 4) left, top, right, bottom of the detections.
         others: (A, 4) left, top, right, bottom of the other people.
 
     Returns:
-        (F, A) bool.
+        (N, A) bool.
     """
     points = points[:, None]
     inside = (points >= others[:, None, :2]) & (points <= others[:, None, 2:])
@@ -287,7 +290,7 @@ def _same_boxes(
 
 
 def _same_keypoints(image: CocoImage, candidates: _Candidates) -> NDArray[np.bool_]:
-    """Return (F, A), whether the keypoints of candidates and annotated people coincide."""
+    """Return (N, A), whether the keypoints of candidates and annotated people coincide."""
     same = np.zeros((len(candidates.points), len(image.persons)), bool)
     sides = (candidates.boxes[:, 2:] - candidates.boxes[:, :2]).max(axis=1, initial=0)
     for index, person in enumerate(image.persons):
@@ -300,19 +303,20 @@ def _same_keypoints(image: CocoImage, candidates: _Candidates) -> NDArray[np.boo
 
 
 def _in_crowds(image: CocoImage, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return (F,), whether detections are in a crowd of their image."""
+    """Return (N,), whether detections are in a crowd of their image."""
     crowds = [Region.from_person(person) for person in image.persons if person.is_crowd]
     if not crowds or not len(points):
         return np.zeros(len(points), bool)
     region = rasterize_regions(crowds, image.height, image.width)
-    found = ~np.isnan(points[..., 0])
-    x, y = np.moveaxis(np.where(found[..., None], points, 0).round().astype(int), -1, 0)
+    is_present = ~np.isnan(points[..., 0])
+    x, y = np.moveaxis(np.where(is_present[..., None], points, 0).round().astype(int), -1, 0)
     x, y = x.clip(0, image.width - 1), y.clip(0, image.height - 1)
-    return (region[y, x] & found).sum(axis=1) >= _MIN_KEYPOINTS_INSIDE * found.sum(axis=1)
+    inside = (region[y, x] & is_present).sum(axis=1)
+    return inside >= _MIN_KEYPOINTS_INSIDE * is_present.sum(axis=1)
 
 
 def _ious(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (F, A), the IoU of boxes (F, 4) and (A, 4)."""
+    """Return (N, A), the IoU of boxes (N, 4) and (A, 4)."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
     both = (high - low).clip(0).prod(axis=2)
@@ -321,4 +325,5 @@ def _ious(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np
 
 
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (N,), the areas of boxes (N, 4)."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

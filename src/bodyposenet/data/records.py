@@ -29,7 +29,7 @@ from bodyposenet.types import Record
 
 
 def encode_record(record: Record) -> bytes:
-    """Serialize a record as `tf.train.Example`; arrays are little-endian float64 in C order."""
+    """Serialize a record as `tf.train.Example`; arrays are bytes of little-endian float64."""
     return encode_example(
         {
             "frame/image_id": record.image_id,
@@ -48,9 +48,14 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(message: bytes) -> Record:
-    """Parse a record from a serialized `tf.train.Example`.
+    """Parse a record.
 
-    The features `person/person_idx` and `person/num_other_people` are optional.
+    Args:
+        message: A serialized `tf.train.Example`; the features `person/person_idx` and
+            `person/num_other_people` are optional.
+
+    Returns:
+        The record.
 
     Raises:
         ValueError: The bytes are not an Example, or the Example is not a training record.
@@ -80,6 +85,7 @@ def decode_record(message: bytes) -> Record:
 
 
 def _floats(features: Features, name: str) -> NDArray[np.float64]:
+    """Return the float64 values in a bytes feature."""
     content = features.content(name)
     if not content:
         raise ValueError(f"{name} is empty")
@@ -109,6 +115,12 @@ def write_records(path: Path, records: Iterable[Record]) -> int:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Read the records of a TFRecord file in order.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The records.
 
     Raises:
         BodyPoseNetError: The file is missing, damaged, not a TFRecord file, or does not contain
@@ -155,6 +167,7 @@ class RecordSet(Sequence[Record]):
 
 
 def _decoded(path: Path, offset: int, message: bytes) -> Record:
+    """Parse a record; errors name the file and the position."""
     try:
         return decode_record(message)
     except ValueError as error:

@@ -26,7 +26,8 @@ MAX_REDUCTION = 3.0
 
 _ROUNDING = 1e-6
 _MIN_BLUR = 0.25
-"""Widening by a Gaussian of fewer cells has no measurable effect."""
+"""Smallest standard deviation in cells by which heatmaps are widened; less has no measurable
+effect."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class TeacherMapSampler:
 
     Args:
         store: Maps of the photos.
-        plain: Maps our heatmap and PAF channels to the teacher's.
+        plain: Channel maps of heatmaps and of PAFs, from the network's channels to the teacher's.
         mirrored: The same for mirrored samples.
         sigma: Standard deviation of the targets' Gaussians in cells.
         half_width: Half width of the targets' limbs in cells.
@@ -97,7 +98,7 @@ class TeacherMapSampler:
         self._sigma, self._half_width = sigma, half_width
         self.known_heatmaps = plain[0].known & mirrored[0].known
         self.known_pafs = plain[1].known & mirrored[1].known
-        self._tables = {False: plain, True: mirrored}
+        self._channel_maps = {False: plain, True: mirrored}
 
     def sample(
         self,
@@ -106,7 +107,7 @@ class TeacherMapSampler:
         to_input: Affine,
         input_size: tuple[int, int],
     ) -> SampleMaps:
-        """Return the maps of a sample.
+        """Warp the maps of a photo into a sample.
 
         Args:
             photo: The image file.
@@ -134,15 +135,16 @@ class TeacherMapSampler:
         ):
             return self._empty(rows, columns, is_out_of_scale=True)
         maps = self._empty(rows, columns)
-        tables = self._tables[to_input.mirrors]
-        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, warp, maps, tables[0])
-        maps.pafs[self.known_pafs] = self._pafs(stored, warp, maps, tables[1])
+        of_heatmaps, of_pafs = self._channel_maps[to_input.mirrors]
+        maps.heatmaps[self.known_heatmaps] = self._heatmaps(stored, warp, maps, of_heatmaps)
+        maps.pafs[self.known_pafs] = self._pafs(stored, warp, maps, of_pafs)
         maps.cells[:] = _cells_within(size, to_cells, rows, columns)
         return maps
 
     def _empty(
         self, rows: int, columns: int, *, is_missing: bool = False, is_out_of_scale: bool = False
     ) -> SampleMaps:
+        """Return maps of zeros, of which no cell counts."""
         heatmaps, pafs = (
             np.zeros((len(known), rows, columns), np.float32)
             for known in (self.known_heatmaps, self.known_pafs)
@@ -151,9 +153,10 @@ class TeacherMapSampler:
         return SampleMaps(heatmaps, pafs, cells, is_missing, is_out_of_scale)
 
     def _heatmaps(
-        self, stored: StoredMaps, warp: Affine, target: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, warp: Affine, target: SampleMaps, channels: ChannelMap
     ) -> NDArray[np.float32]:
-        source = table.source[self.known_heatmaps]
+        """Return the warped heatmaps of the channels that the teacher has."""
+        source = channels.source[self.known_heatmaps]
         values = stored.heatmaps[source].astype(np.float32)
         values *= stored.steps[0]
         has_background = bool(self.known_heatmaps[-1])
@@ -168,9 +171,10 @@ class TeacherMapSampler:
         return warped
 
     def _pafs(
-        self, stored: StoredMaps, warp: Affine, target: SampleMaps, table: ChannelMap
+        self, stored: StoredMaps, warp: Affine, target: SampleMaps, channels: ChannelMap
     ) -> NDArray[np.float32]:
-        source, sign = table.source[self.known_pafs], table.sign[self.known_pafs]
+        """Return the warped PAFs of the channels that the teacher has."""
+        source, sign = channels.source[self.known_pafs], channels.sign[self.known_pafs]
         values = stored.pafs[source].astype(np.float32)
         values *= (sign * np.float32(stored.steps[1]))[:, None, None]
         missing = self._half_width * (1 / warp.scale - 1)

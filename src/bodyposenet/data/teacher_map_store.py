@@ -193,11 +193,14 @@ class TeacherMapStore:
             )
 
     def has(self, photo: Path, fingerprint: PhotoFingerprint) -> bool:
-        """Return whether maps of a photo exist; a damaged file counts as missing.
+        """Check whether maps of a photo exist.
 
         Args:
             photo: The image file.
             fingerprint: Fingerprint of the photo.
+
+        Returns:
+            Whether the file of maps exists and is not damaged.
 
         Raises:
             BodyPoseNetError: The maps are those of another photo with the same name.
@@ -206,7 +209,7 @@ class TeacherMapStore:
         if not exists(path):
             return False
         try:
-            # Of its bytes: NumPy leaves a damaged file open.
+            # Read first, because np.load leaves a damaged file open.
             with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as content:
                 found = content["photo"].tolist()
                 _ = content["heatmaps"], content["pafs"]  # checksums
@@ -272,6 +275,7 @@ def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8
 
 
 def _file_size(photo: Path) -> int:
+    """Return the size of an image file in bytes."""
     try:
         return photo.stat().st_size
     except (OSError, ValueError) as error:
@@ -284,6 +288,7 @@ def _file_size(photo: Path) -> int:
 def _check_fingerprint(
     path: Path, photo: Path, found: list[int], expected: PhotoFingerprint
 ) -> None:
+    """Raise an error if a file has the maps of another photo."""
     if found != list(expected):
         raise BodyPoseNetError(
             f"{path}: maps of another photo; expected (height, width, bytes) {tuple(expected)} "
@@ -294,4 +299,5 @@ def _check_fingerprint(
 
 
 def _damaged(path: Path, why: str) -> BodyPoseNetError:
+    """Create an error about a damaged file."""
     return BodyPoseNetError(f"{path}: damaged teacher maps: {why}", f"Remove it. {_COMPUTE_AGAIN}")

@@ -46,7 +46,7 @@ _KINDS = {
 
 
 def masked_crc(data: bytes) -> int:
-    """Compute TFRecord's checksum: CRC-32C, rotated by 15 bits, plus a constant."""
+    """Compute TFRecord's checksum: CRC-32C, rotated right by 15 bits, plus a constant."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -192,6 +192,7 @@ def _frame_error(path: Path, position: int, header: bytes) -> BodyPoseNetError:
 
 
 def _checked(path: Path, offset: int, length: int, frame: bytes) -> bytes:
+    """Return the message of a frame after a check of its length and CRC."""
     if len(frame) < length + _CRC.size:
         raise _truncated(path, offset - _HEADER.size)
     message = frame[:length]
@@ -201,6 +202,7 @@ def _checked(path: Path, offset: int, length: int, frame: bytes) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> BodyPoseNetError:
+    """Create an error about a file that cannot be read."""
     return BodyPoseNetError(
         f"{path}: cannot be read: {error.strerror or error}",
         "Check the path; use a file that dataset_convert wrote.",
@@ -208,6 +210,7 @@ def _unreadable(path: Path, error: OSError) -> BodyPoseNetError:
 
 
 def _truncated(path: Path, position: int) -> BodyPoseNetError:
+    """Create an error about a file that ends too early."""
     return BodyPoseNetError(
         f"{path}: truncated: the file ends within the record at byte {position}",
         "Copy the file again, or convert the dataset again.",
@@ -215,6 +218,7 @@ def _truncated(path: Path, position: int) -> BodyPoseNetError:
 
 
 def _damaged(path: Path, position: int) -> BodyPoseNetError:
+    """Create an error about a wrong CRC."""
     return BodyPoseNetError(
         f"{path}: damaged: wrong CRC at byte {position}",
         "Copy the file again, or convert the dataset again.",
@@ -314,6 +318,7 @@ def _add_field(
 
 
 def _example_class() -> Any:
+    """Build the class of `tf.train.Example` messages."""
     pool = DescriptorPool()
     pool.AddSerializedFile(_describe_messages().SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Example"))
