@@ -1,7 +1,11 @@
-"""Deployment bundle: a folder with a model and everything needed to run it elsewhere.
+"""Deployment bundles: folders with a model and everything needed to run it elsewhere.
 
-It contains files for DeepStream, Triton and trtexec, and a small Python program, all with the
-values of the model.
+A bundle contains files for DeepStream, Triton and trtexec, and a small Python program.
+
+- `writer`: writes the folder and its README (`write_bundle`).
+- `signature`: tensors, normalization and skeleton of the model; all values in the files are from it.
+- `deepstream`, `triton` and `trtexec`: the files for these programs.
+- `templates`: the texts of the files, in `resources/deployment`.
 """
 
 from bodyposenet.exporting.bundle.writer import BundleOptions, write_bundle

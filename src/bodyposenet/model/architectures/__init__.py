@@ -1,6 +1,11 @@
 """Network architectures, one module each: a backbone, and the trunks of its stages.
 
-The branches that predict the maps are the same for all architectures; see `model.network`.
+- `vgg`: TAO's BodyPoseNet.
+- `lightweight_openpose`: Lightweight OpenPose on MobileNet v1.
+- `movenet`: MoveNet's backbone, MobileNetV2 with a feature pyramid.
+
+The functions below dispatch on `model.backbone_attributes.architecture` of the train spec. The
+branches that predict the maps are the same for all architectures; see `model.network`.
 """
 
 from __future__ import annotations
