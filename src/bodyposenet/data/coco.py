@@ -150,7 +150,7 @@ def read_coco(
         path: The annotation file.
         joints: Names of the keypoints, in the order of the result; the order in the file can
             differ.
-        category: Name of the category of people, in any case, or None to select by id alone.
+        category: Name of the category of people (case is ignored), or None to select by id alone.
         category_id: Id of the category of people, or None to select by name alone.
         flags: Meaning of the visibility flags; COCO's by default, where any other flag means "not
             labeled".

@@ -144,7 +144,8 @@ class SpatialAugParams(Block):
     (ours); null: no limit."""
 
     @model_validator(mode="after")
-    def _ranges(self) -> SpatialAugParams:
+    def _minima_are_not_above_maxima(self) -> SpatialAugParams:
+        """Check the ranges of rotation, zoom and shift."""
         for name, axis in (
             ("rotate_deg", ""),
             ("zoom_ratio", ""),
@@ -178,7 +179,7 @@ class ColorAugParams(Block):
     """Largest standard deviation of the Gaussian blur in network pixels; the smallest is 0."""
 
     def ignored_keys(self) -> dict[str, str]:
-        """Return the one of both keys of the blur that has no effect without the other."""
+        """Return blur_prob or blur_sigma_max if the other one is 0, so that nothing is blurred."""
         if bool(self.blur_prob) == bool(self.blur_sigma_max):
             return {}
         given, other = "blur_prob", "blur_sigma_max"

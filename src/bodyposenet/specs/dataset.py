@@ -32,13 +32,14 @@ class VisibilityFlags(Block):
     """The dataset's visibility flags and their meaning."""
 
     value: dict[str, int]
-    """Numbers in the annotations by name (any name)."""
+    """Numbers in the annotations by name; the names are arbitrary."""
     mapping: dict[str, str]
     """Meaning of each name: visible, annotatable, occluded, truncated, not_labeled or
     not_labeled_in_dataset."""
 
     @model_validator(mode="after")
     def _every_flag_is_mapped(self) -> VisibilityFlags:
+        """Check that each name has a meaning, and each number a single one."""
         missing = sorted(set(self.value) - set(self.mapping))
         if missing:
             raise ValueError(f"mapping: missing {', '.join(missing)}")
@@ -82,7 +83,7 @@ class FilteringParams(Block):
         ge=0,
         validation_alias=AliasChoices("min_acceptable_height", "min_acceptable_heigth"),
     )
-    """With the width: smallest area of the segmentation, height x width pixels."""
+    """Smallest area of the segmentation: min_acceptable_height x min_acceptable_width pixels."""
     min_acceptable_width: float = Field(default=32, ge=0)
     """See min_acceptable_height."""
     min_acceptable_kpts: float = Field(default=5, ge=0)
@@ -128,6 +129,7 @@ class DatasetSpec(Spec):
             )
 
     def _named_person(self) -> list[KeypointCategory]:
+        """Return the categories with the name person; case is ignored."""
         return [category for category in self.categories if category.name.casefold() == "person"]
 
     @property
@@ -160,6 +162,9 @@ class DatasetSpec(Spec):
 
         Args:
             root: Root folder of the dataset.
+
+        Returns:
+            Those of the train data, then those of the test data.
         """
         splits = [split for split in (self.train_data, self.test_data) if split is not None]
         return tuple(

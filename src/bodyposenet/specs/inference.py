@@ -20,7 +20,7 @@ class InferenceSpec(Spec):
     model_path: str | None = None
     """Model file, if `-m` is not given; null: the default model."""
     train_spec: str | None = None
-    """Train spec of the model. Not required, as models of ours include it; if given, it must
+    """Train spec of the model. Not required, as models of bodyposenet include it; if given, it must
     match."""
     input_shape: tuple[Side, Side] = (368, 368)
     """Height and width of the network input; the time is proportional to its area."""
@@ -44,7 +44,7 @@ class InferenceSpec(Spec):
     )  # fmt: skip
     """Scales as factors of input_shape; the time is proportional to the sum of their squares."""
     mode: Literal["accurate", "tao"] = "accurate"
-    """Decoder (ours). accurate: ours; tao: TAO's."""
+    """Decoder (ours). accurate: sub-pixel peaks without upsampling; tao: the decoder of TAO."""
     flip_test: bool = False
     """Average the maps of the image and its mirror image (ours); better poses in twice the time."""
     rotation_test: bool = False

@@ -37,6 +37,7 @@ class NullIsDefault:
 
 
 def _default_for_null(value: Any) -> Any:
+    """Return a value, or make pydantic use the default if it is None."""
     if value is None:
         raise PydanticUseDefault
     return value
@@ -84,6 +85,12 @@ class Spec(Block):
     @classmethod
     def from_file(cls, file: SpecFile) -> Self:
         """Validate the content of a spec file.
+
+        Args:
+            file: The file.
+
+        Returns:
+            The spec.
 
         Raises:
             BodyPoseNetError: The file is invalid, or has invalid values.
@@ -149,7 +156,7 @@ class Spec(Block):
         return self._file.path.parent
 
     def find_path(self, path: str) -> Path | None:
-        """Return a path as `existing_path` does, or None if it does not exist."""
+        """Resolve a path as `existing_path` does; None if it does not exist."""
         candidates = (Path(path), self.folder / path)
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
@@ -176,7 +183,12 @@ class Spec(Block):
         )
 
     def find_model(self, path: str) -> Path | None:
-        """Return the path of a model file, also by TAO's file name (`model_file`), or None."""
+        """Resolve the path of a model file; None if it does not exist.
+
+        Args:
+            path: Path of the model, or the path that TAO's model would have (`model_file`),
+                relative to the working directory or to the folder of the spec.
+        """
         named = self.find_path(path)
         if named is not None:
             return named
@@ -184,7 +196,7 @@ class Spec(Block):
         return next((candidate for candidate in candidates if exists(candidate)), None)
 
     def existing_model_path(self, location: str | Location, path: str) -> Path:
-        """Resolve the path of a model file in the spec, as `find_model`.
+        """Resolve the path of a model file in the spec, see `find_model` and `existing_path`.
 
         Raises:
             BodyPoseNetError: The path does not exist.
@@ -222,6 +234,7 @@ def _explain(file: SpecFile, model: type[Block], error: ValidationError) -> Body
 
 
 def _is_within(location: Location, outer: Location) -> bool:
+    """Return whether a location is inside of another one."""
     return len(location) > len(outer) and location[: len(outer)] == outer
 
 

@@ -86,17 +86,24 @@ class PixelNormalization(Header):
     """Normalization of pixels: pixel / image_scale - image_offset."""
 
     image_scale: tuple[Divisor, Divisor, Divisor]
+    """Divisors of red, green and blue (0 to 255)."""
     image_offset: tuple[Offset, Offset, Offset]
+    """Subtracted after the division."""
 
 
 class MapsHeader(Header):
     """Header with all data for decoding the maps of a model."""
 
     skeleton: PoseConfiguration
+    """Joints and limbs of the maps."""
     normalization: PixelNormalization
+    """Normalization of the network input."""
     stride: Annotated[int, Field(ge=1, le=64)] = STRIDE
+    """Input pixels per cell of the maps."""
     heatmap_sigma: Deviation = HEATMAP_SIGMA
+    """Standard deviation of a joint's Gaussian in network pixels."""
     spec: str = ""
+    """Text of the train spec."""
 
     @model_validator(mode="after")
     def _take_sigma_of_spec(self) -> Self:
@@ -131,28 +138,40 @@ def _read_sigma(spec: str) -> float | None:
 
 
 class _StagesOnly(Header):
+    """The part of the network's configuration that every exported model has."""
+
     stages: Stages
+    """Number of stages."""
 
 
 class ExportedHeader(MapsHeader):
     """Header of an exported model of any architecture."""
 
     network: _StagesOnly
+    """Configuration of the network."""
     data_type: Annotated[str, Field(max_length=64)] = "fp32"
+    """Data type of weights and computation, see `exporting.DataType`."""
 
 
 class NetworkHeader(MapsHeader):
     """Header with all data for rebuilding a network before its weights are loaded."""
 
     network: ModelConfig
+    """Configuration of the network."""
     out_channels: Annotated[dict[str, Channels], Field(alias="widths")]
+    """Output channels by name of the convolution, which pruning reduces."""
     stride: Annotated[int, Field(ge=STRIDE, le=STRIDE)] = STRIDE
+    """Input pixels per cell of the maps."""
     epoch: NonNegativeInt
+    """Number of finished epochs."""
 
 
 class StateHeader(NetworkHeader):
     """Header of a training state, from which a training can resume."""
 
     samples: NonNegativeInt
-    facts: dict[str, int | bool] = Field(default_factory=dict)
+    """Samples of the next epoch that all ranks together have processed."""
+    invariants: dict[str, int | bool] = Field(default_factory=dict, alias="facts")
+    """Properties of the training that must not change when it is resumed."""
     scaler: dict[str, int | float] | None = None
+    """State of the gradient scaler; None without float16."""

@@ -46,7 +46,8 @@ class BackboneAttributes(Block):
 
     @field_validator("architecture", mode="before")
     @classmethod
-    def _is_there(cls, name: Any) -> Any:
+    def _is_supported(cls, name: Any) -> Any:
+        """Explain what to use instead of other architectures of TAO and of earlier versions."""
         if name == "mobilenet":
             raise ValueError("mobilenet was replaced by lightweight_openpose")
         if name in ("helnet", "resnet"):
@@ -58,6 +59,7 @@ class BackboneAttributes(Block):
 
     @model_validator(mode="after")
     def _variant_exists(self) -> BackboneAttributes:
+        """Check that the architecture has the variant."""
         if self.mtype not in _VARIANTS[self.architecture]:
             variants = " or ".join(_VARIANTS[self.architecture])
             raise ValueError(f"mtype of {self.architecture} must be {variants}, got {self.mtype}")
@@ -143,6 +145,7 @@ class ModelConfig(Block):
 
     @model_validator(mode="after")
     def _class_fits(self) -> ModelConfig:
+        """Check that the architecture has the class."""
         architecture = self.backbone_attributes.architecture
         if self.class_name == "BpNetModel" and architecture != "vgg":
             raise ValueError(f"BpNetModel requires vgg; use BpNetLiteModel for {architecture}")
@@ -150,7 +153,8 @@ class ModelConfig(Block):
 
     @field_validator("stage1_kernel_sizes", "stageT_kernel_sizes")
     @classmethod
-    def _odd(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def _sizes_are_odd(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Check that there are kernel sizes, and that all are odd."""
         if not sizes or any(size % 2 == 0 for size in sizes):
             raise ValueError("expected at least one kernel size, all odd")
         return sizes

@@ -31,7 +31,8 @@ class SoftStartAnnealing(Block):
     last_step: Any = ignored_key("it is computed from the data, as in TAO")
 
     @model_validator(mode="after")
-    def _order(self) -> SoftStartAnnealing:
+    def _minimum_is_not_above_base(self) -> SoftStartAnnealing:
+        """Check the order of both learning rates."""
         if self.min_learning_rate > self.base_learning_rate:
             raise ValueError("min_learning_rate is larger than base_learning_rate")
         return self
@@ -79,6 +80,7 @@ class WeightedMomentum(Block):
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> WeightedMomentum:
+        """Check that Nesterov momentum is not combined with a momentum of 0."""
         if self.use_nesterov and self.momentum == 0:
             raise ValueError("use_nesterov requires momentum > 0")
         return self

@@ -25,7 +25,7 @@ class KeypointCategory(Block):
     """Datasets only: id of the category of people in the annotation file, used if no category has
     the name and the keypoints match, or if the spec has an id but no name."""
     name: str = "person"
-    """Datasets only: name of the category of people in the annotation file, in any case. If no
+    """Datasets only: name of the category of people in the annotation file; case is ignored. If no
     category matches by name, or by id and keypoints, the only category with keypoints is used."""
     num_joints: int
     """Number of keypoints."""
@@ -43,6 +43,7 @@ class KeypointCategory(Block):
 
     @model_validator(mode="after")
     def _counts_agree(self) -> KeypointCategory:
+        """Check that the numbers of keypoints agree, and that keypoints are not repeated."""
         if self.num_joints != len(self.keypoints):
             raise ValueError(
                 f"num_joints is {self.num_joints}, but there are {len(self.keypoints)} keypoints"
@@ -76,6 +77,7 @@ class PoseCategory(KeypointCategory):
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:
+        """Check that there are limbs, that they connect keypoints, and that both lists agree."""
         if len(self.keypoints) < 2:
             raise ValueError(
                 "expected at least two keypoints and a limb: people are assembled along limbs"
@@ -126,7 +128,7 @@ class PoseConfiguration(Spec):
 
 
 def bundled_pose_configuration(name: str) -> Path | None:
-    """Return the path of a pose configuration in the package by file name, or None."""
+    """Return the path of a pose configuration that the package includes, by file name, or None."""
     path = Path(str(files("bodyposenet") / "resources" / "pose")) / name
     return path if is_file(path) else None
 

@@ -209,6 +209,7 @@ class SpecFile:
         sizes: dict[int, int] = {}  # number of values by node id; 0 while it is being counted
 
         def _count(node: yaml.Node, depth: int) -> int:
+            """Return the number of values of a node, including the node."""
             if depth > _MAX_DEPTH:
                 raise self._too_deep(node.start_mark.line + 1)
             if id(node) not in sizes:
@@ -229,12 +230,14 @@ class SpecFile:
         _count(root, 1)
 
     def _too_deep(self, line: int = 1) -> BodyPoseNetError:
+        """Create an error about too many levels of nesting."""
         return BodyPoseNetError(
             f"{self.path}:{line}: more than {_MAX_DEPTH} levels of nesting",
             "Use fewer levels of blocks or lists.",
         )
 
     def _syntax_error(self, language: str, line: int, problem: str) -> BodyPoseNetError:
+        """Create an error about the syntax of JSON or YAML."""
         return BodyPoseNetError(f"{self.path}:{line}: not valid {language}: {problem}")
 
     @cached_property

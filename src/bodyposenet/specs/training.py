@@ -50,6 +50,7 @@ class FinetuningConfig(Block):
 
     @model_validator(mode="after")
     def _checkpoint_named(self) -> FinetuningConfig:
+        """Check that fine-tuning has a checkpoint."""
         if self.is_finetune_exp and not self.checkpoint_path:
             raise ValueError("is_finetune_exp requires checkpoint_path")
         return self
@@ -71,6 +72,7 @@ class Distillation(Block):
 
     @model_validator(mode="after")
     def _one_source(self) -> Distillation:
+        """Check that either a teacher or its maps are given."""
         if (self.teacher is None) == (self.maps is None):
             raise ValueError("exactly one of teacher and maps is required")
         return self
@@ -110,9 +112,10 @@ class TrainSpec(Spec):
     random_seed: Seed = 42
     """Random seed of initial weights, order of samples and augmentation."""
     pretrained_weights: str | None = None
-    """Initial weights. default: the default model; or a file: .tlt or .onnx of ours; .hdf5 of TAO
-    5; lightweight OpenPose of the Open Model Zoo (.xml) or Osokin (.pth); VGG19 of Keras (.h5) or
-    as .safetensors; MoveNet's backbone as .safetensors. Joints and limbs are matched by name."""
+    """Initial weights. default: the default model; or a file: .tlt or .onnx of bodyposenet; .hdf5
+    of TAO 5; lightweight OpenPose of the Open Model Zoo (.xml) or Osokin (.pth); VGG19 of Keras
+    (.h5) or as .safetensors; MoveNet's backbone as .safetensors. Joints and limbs are matched by
+    name."""
     load_graph: bool = False
     """Also use the architecture of pretrained_weights (required for pruned networks and the default
     model); disables regularization."""
@@ -158,6 +161,7 @@ class TrainSpec(Spec):
     @field_validator("final_model_name")
     @classmethod
     def _plain_file_name(cls, name: str) -> str:
+        """Check that the name is a file name without a folder, and not that of a checkpoint."""
         if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in (".", ".."):
             raise ValueError("must be a file name without a folder")
         if re.fullmatch(r"model\.epoch-\d+", name):
@@ -198,6 +202,7 @@ class TrainSpec(Spec):
         self._check_start()
 
     def _check_maps(self) -> None:
+        """Check size and channels of the maps."""
         dims, pose = self.dataloader.image_config.image_dims, self.dataloader.pose_config
         cells = (-(-dims.height // STRIDE), -(-dims.width // STRIDE))
         if pose.target_shape is not None and pose.target_shape != cells:
@@ -223,6 +228,7 @@ class TrainSpec(Spec):
                 )
 
     def _check_datasets(self) -> None:
+        """Check that root folders belong to datasets of the spec."""
         datasets = self.dataloader.dataset_config
         for name in datasets.root_data_paths:
             if name not in datasets.dataset_specs:
@@ -232,6 +238,7 @@ class TrainSpec(Spec):
                 )
 
     def _check_start(self) -> None:
+        """Check the initial weights and the first epoch."""
         tuning = self.finetuning_config
         if self.load_graph and not (self.pretrained_weights or tuning.is_finetune_exp):
             self.fail(

@@ -134,7 +134,7 @@ class Checkpoint:
     @property
     def invariants(self) -> dict[str, int | bool]:
         """The invariants of the saved `TrainState`."""
-        return self.header.facts
+        return self.header.invariants
 
     @cached_property
     def network(self) -> BodyPoseNetwork:
