@@ -66,7 +66,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _read_images(arguments: argparse.Namespace) -> Iterator[Image]:
-    """Photos of a folder, or drawn people; all of one height."""
+    """Photos of a folder, or synthetic people; all of one height."""
     limit, height = 8 if arguments.quick else arguments.limit, arguments.height
     if arguments.images is None:
         random = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def _compare(
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("decoding_graph", __doc__)
-    flags.add_argument("--images", type=Path, metavar="DIR", help="photos; else drawn people")
+    flags.add_argument("--images", type=Path, metavar="DIR", help="photos; else synthetic people")
     flags.add_argument("--height", type=int, default=256, metavar="N", help="of the input")
     flags.add_argument("--limit", type=int, default=40, metavar="N", help="of the images")
     return flags

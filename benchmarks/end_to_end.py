@@ -241,7 +241,7 @@ def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[s
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("end_to_end", __doc__)
     flags.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of photos; default: drawn images"
+        "--images", type=Path, metavar="DIR", help="folder of photos; default: synthetic images"
     )
     add_engine_flags(flags)
     return flags

@@ -116,7 +116,7 @@ def _make_dataset(folder: Path, images: Path | None, count: int) -> list[Record]
 
 
 def _gather_photos(folder: Path, images: Path | None, count: int) -> list[Path]:
-    """Write `count` JPEG files: copies of the given images, repeated in order, or drawn images."""
+    """Write `count` JPEG files: copies of given images, repeated in order, or synthetic images."""
     found = [] if images is None else sorted(images.glob("*.jpg"))
     if images is not None and not found:
         raise BodyPoseNetError(
@@ -214,6 +214,9 @@ def _original_pixels(record: Record, root: Path, to_input: Affine) -> tuple[Floa
 if __name__ == "__main__":
     flags = harness.parser("input_pipeline", __doc__)
     flags.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of JPEG photos; default: drawn images"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of JPEG photos; default: synthetic images",
     )
     harness.run("input_pipeline", flags, measure)

@@ -4,7 +4,7 @@ python -m benchmarks.int8 [--model FILE --dataset_spec FILE --images DIR] [--thr
     [--json FILE]
 
 ONNX Runtime, from uint8 images of 320 x 448 to maps. The networks have random weights and are
-calibrated on drawn people. With a model, a dataset spec and a folder of calibration photos, the
+calibrated on synthetic people. With a model, a dataset spec and a folder of calibration photos, the
 model's keypoint AP on the test images is measured in float32 and in INT8 for both targets. A person
 counts as preserved if INT8 finds more than half of the keypoints within 2 pixels.
 """

@@ -90,7 +90,7 @@ def _decode_all(
 
 
 def _annotated_images(path: Path | None) -> list[CocoImage]:
-    """Return the images of an annotation file, or drawn images if no file is given."""
+    """Return the images of an annotation file, or synthetic images if no file is given."""
     if path is not None:
         return load_coco(path, COCO_JOINTS)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,9 @@ def _annotated_images(path: Path | None) -> list[CocoImage]:
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("oracle", __doc__)
-    flags.add_argument("--annotations", type=Path, help="COCO keypoint JSON; default: drawn people")
+    flags.add_argument(
+        "--annotations", type=Path, help="COCO keypoint JSON; default: synthetic people"
+    )
     flags.add_argument(
         "--input-shape", type=int, nargs=2, default=(288, 384), metavar=("H", "W"),
         help="height and width of the network input",

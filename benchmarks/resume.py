@@ -2,9 +2,9 @@
 
 python -m benchmarks.resume [--kills N] [--seed N] [--quick] [--json FILE]
 
-A training of a small network on drawn people, with a worker process and a moving average, saves its
-state ten times per second. It is killed (SIGKILL) 20 times, at random moments during startup and
-training, and restarted. Its files must equal those of an undisturbed training bit for bit.
+A training of a small network on synthetic images, with a worker process and a moving average, saves
+its state ten times per second. It is killed (SIGKILL) 20 times, at random moments during startup
+and training, and restarted. Its files must be bit-identical to those of an uninterrupted training.
 """
 
 from __future__ import annotations

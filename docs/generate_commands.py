@@ -27,8 +27,8 @@ HEADER = """\
 
 Every command of `bpnet`, with its flags, and the Python function that runs the same command. The
 function takes the options as keyword arguments, named like the long flags with underscores, and
-returns a result object. Errors that end the
-command line with exit code 2 are raised as `BodyPoseNetError` in Python.
+returns a result object. Errors with which a command ends with exit code 2 are raised as
+`BodyPoseNetError` in Python.
 
 `tao model bpnet COMMAND` is the same as `bpnet COMMAND`. This page is generated:
 `python docs/generate_commands.py`.
@@ -106,6 +106,8 @@ def option_row(kind: type[Any], field: OptionField) -> Row:
         description += f" Needs {option.needs.words}."
     if option.cli_only:
         description += " Command line only."
+    if option.deprecated:
+        description += f" Deprecated name: {', '.join(f'`{flag}`' for flag in option.deprecated)}."
     constraints = typing.get_args(typing.get_type_hints(kind, include_extras=True)[field.name])[1:]
     return (
         f"`{field.name}` (Python only)" if option.hidden else flags,

@@ -95,10 +95,10 @@ FLAGS = {
         "max_people": ("--max_people",),
         "image_format": ("--image_format", "png"),
         "viz_names": ("--viz_names", "image"),
-        "vid_stride": ("--vid_stride", "--every", 1),
+        "vid_stride": ("--vid_stride", 1),
         "track": ("--track", False),
         "smooth": ("--smooth", False),
-        "no_video": ("--no_video", "--poses_only", False),
+        "no_video": ("--no_video", False),
         "show": ("--show", False),
     }
     | ENGINE
@@ -138,7 +138,9 @@ FLAGS = {
         "static_batch_size": ("--static_batch_size", -1),
         "static_input_dims": ("--static_input_dims", False),
         "bake_normalization": ("--bake_normalization", False),
-        "int8_target": ("--int8_target", "--int8_flavour"),
+        "with_decoding": ("--with_decoding", False),
+        "max_peaks": ("--max_peaks", 64),
+        "int8_target": ("--int8_target",),
         "cal_image_dir": ("--cal_image_dir",),
         "cal_data_file": ("--cal_data_file",),
         "cal_cache_file": ("--cal_cache_file",),
@@ -146,7 +148,7 @@ FLAGS = {
         "batch_size": ("--batch_size", 1),
         "cal_method": ("--cal_method",),
         "float_outputs": ("--float_outputs", "--no-float_outputs", True),
-        "nodes_to_exclude": ("--nodes_to_exclude", "--float_layers", ()),
+        "nodes_to_exclude": ("--nodes_to_exclude", ()),
         "strict_type_constraints": ("-s", "--strict_type_constraints", False),
         "force_ptq": ("--force_ptq", False),
         "cal_select": ("--cal_select",),
@@ -157,7 +159,7 @@ FLAGS = {
         "opt_batch_size": ("--opt_batch_size", 1),
         "max_workspace_size": ("--max_workspace_size", 2 * 2**30),
         "timing_cache": ("--timing_cache",),
-        "deployment_bundle": ("--deployment_bundle", "--deployment_kit"),
+        "deployment_bundle": ("--deployment_bundle",),
     },
     "doctor": {"json": ("--json",), **RESULTS},
 }
@@ -306,6 +308,21 @@ def test_unknown_sub_tasks(capsys):
     assert told.out == "Execution status: FAIL\n"
     assert cli.main(["xyz"]) == 2
     assert "dataset_convert" in capsys.readouterr().err
+
+
+def test_deprecated_flags_work_and_are_logged(capsys, monkeypatch):
+    calls = []
+    replace_run(monkeypatch, "export", calls.append)
+    argv = ["-m", "a.tlt", "--data_type", "int8", "--int8_flavour=cpu", "--float_layers", "a", "b"]
+    assert cli.main(["export", *argv]) == 0
+    assert (calls[0].int8_target, calls[0].nodes_to_exclude) == ("cpu", ("a", "b"))
+    lines = capsys.readouterr().err.splitlines()
+    for old, new in (("int8_flavour", "int8_target"), ("float_layers", "nodes_to_exclude")):
+        assert sum(f"--{old}" in line and f"--{new}" in line for line in lines) == 1
+
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--help"])
+    assert "--int8_flavour" not in capsys.readouterr().out
 
 
 def test_flags_are_not_abbreviated(capsys):

@@ -29,7 +29,7 @@ import numpy as np
 from bodyposenet.demo import draw_scene
 
 _SIZES = ((240, 320), (480, 640), (640, 427), (375, 500), (720, 1280))
-"""Sizes of the drawn images."""
+"""Sizes of the synthetic images."""
 _START_SECONDS = 120
 _REQUEST_SECONDS = 300
 
@@ -167,7 +167,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load test of the service.")
     parser.add_argument("--url", help="Address of a running service.")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="Folder of JPEG files; default: drawn images."
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="Folder of JPEG files; default: synthetic images.",
     )
     parser.add_argument(
         "--requests", type=int, default=200, metavar="N", help="Number of requests; default: 200."

@@ -14,7 +14,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bodyposenet.console import configure_logging, print_result
+from bodyposenet.console import configure_logging, logger, print_result
 from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.exit_codes import exit_code_of
 
@@ -192,10 +192,13 @@ class _Run:
         """
         from bodyposenet.commands.launcher import LauncherOptions, check_flags, prepare_process
 
-        command, values = find_command(self._name), make_parser(self._name).parse(self._argv)
+        command, parser = find_command(self._name), make_parser(self._name)
+        values = parser.parse(self._argv)
         launcher: LauncherOptions = _build(LauncherOptions, values)
         self._is_quiet = launcher.quiet
         configure_logging("ERROR" if launcher.quiet else launcher.log_level, launcher.log_file)
+        for message in parser.deprecations(self._argv):
+            logger.warning(message)
         check_flags(self._name, launcher, command.options)
         options = build_options(self._name, values, progress=not launcher.quiet)
         self._prints_results = options.prints_results

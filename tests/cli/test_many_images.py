@@ -68,7 +68,10 @@ def test_processes_evaluate_as_one_does(run_bpnet, model, drawn_dataset, tmp_pat
     [
         (("--processes", 0), "--processes 0: at least 1"),
         (("--overwrite",), "--overwrite: is for --ray"),
-        (("--track", "--every", 2), "--track, --vid_stride: for videos, cameras and streams only"),
+        (
+            ("--track", "--vid_stride", 2),
+            "--track, --vid_stride: for videos, cameras and streams only",
+        ),
         (("--input_type", "video", "--processes", 2), "--processes: for images only"),
         (("--input_type", "video", "--overwrite"), "--overwrite: for images only"),
         (("--input_type", "webcam", "--batch", 2), "--batch: for images only"),

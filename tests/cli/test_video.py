@@ -119,7 +119,7 @@ def test_a_video_becomes_lines_and_an_annotated_video(run, movie, tmp_path):
 
 
 def test_detections_json_tells_of_the_lines(run, movie, tmp_path):
-    run(movie, tmp_path / "results", "--every", "2")
+    run(movie, tmp_path / "results", "--vid_stride", "2")
     document = json.loads((tmp_path / "results" / "detections.json").read_text())
     assert document["keypoint_names"] == list(SKELETON.joints)
     assert document["images"] == []
@@ -131,7 +131,7 @@ def test_detections_json_tells_of_the_lines(run, movie, tmp_path):
 
 def test_every_third_frame_and_the_others_keep_its_poses(run, movie, tmp_path):
     predictor = WalkPredictor()
-    run(movie, tmp_path / "results", "--every", "3", predictor=predictor)
+    run(movie, tmp_path / "results", "--vid_stride", "3", predictor=predictor)
     assert predictor.seen == list(range(0, FRAMES, 3))
     for index, line in enumerate(lines_of(tmp_path / "results")):
         assert line.get("poses_of_frame", index) == index - index % 3
@@ -141,7 +141,7 @@ def test_every_third_frame_and_the_others_keep_its_poses(run, movie, tmp_path):
 
 @pytest.mark.parametrize("flag", ["--track", "--smooth"])
 def test_tracked_people_have_ids_and_move_between(run, movie, tmp_path, flag):
-    run(movie, tmp_path / "results", "--every", "3", flag)
+    run(movie, tmp_path / "results", "--vid_stride", "3", flag)
     lines = lines_of(tmp_path / "results")
     assert all(line["track_ids"] == [1, 2] for line in lines)
     for index, line in enumerate(lines[6:], start=6):
@@ -166,8 +166,8 @@ def test_only_sure_people_are_drawn_unless_they_are_tracked(run, movie, tmp_path
     assert drawn == [False, True]
 
 
-def test_poses_only(run, movie, tmp_path):
-    run(movie, tmp_path / "results", "--poses_only")
+def test_no_video(run, movie, tmp_path):
+    run(movie, tmp_path / "results", "--no_video")
     assert files_of(tmp_path / "results") == ["detections.json", "detections.jsonl", "status.json"]
 
 
@@ -248,7 +248,7 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
             return len(shown) < 5
 
     monkeypatch.setattr("bodyposenet.inference.recording.PreviewWindow", FakeWindow)
-    run(movie, tmp_path / "results", "--show", "--poses_only")
+    run(movie, tmp_path / "results", "--show", "--no_video")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()
     assert len(lines_of(tmp_path / "results")) == 7  # two are drawn behind
@@ -302,7 +302,7 @@ def test_a_video_that_cannot_be_written_leaves_the_poses(run, movie, tmp_path, m
 
 def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
     with pytest.raises(BodyPoseNetError, match="--vid_stride 0"):
-        run(movie, tmp_path / "results", "--every", "0")
+        run(movie, tmp_path / "results", "--vid_stride", "0")
     with pytest.raises(BodyPoseNetError, match="no such video file"):
         run(tmp_path / "none.mp4", tmp_path / "results")
     with pytest.raises(BodyPoseNetError, match=r"--dump_visualizations.*images"):
@@ -315,7 +315,7 @@ def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
 def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("bodyposenet.inference.recording._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", "bodyposenet"):
-        run(movie, tmp_path / "results", "--poses_only")
+        run(movie, tmp_path / "results", "--no_video")
     assert "video: 12/24 frames, " in caplog.text
     assert "frames/s" in caplog.text
 

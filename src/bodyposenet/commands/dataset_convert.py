@@ -2,7 +2,7 @@
 
 Example: bpnet dataset_convert -d SPEC -o PREFIX -m train --generate_masks
 
-Detections of people who are not annotated can be added as pseudo labels or, if their score is low,
+Detections of people who are not annotated can be added as pseudo-labels or, if their score is low,
 as masked regions: --pseudo_labels detections.json
 """
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 # (OKS 0.5 with an annotated person): 93 % of the detections from 0.9 on, 44 % from 0.5 to 0.9.
 _PSEUDO_SCORE_HIGH, _PSEUDO_SCORE_LOW = 0.9, 0.5
 _MAX_FILES = 10_000
-_PSEUDO_LABELS = "pseudo labels"
+_PSEUDO_LABELS = "pseudo-labels"
 
 
 @options_class
 class ConvertOptions(CommandOptions):
-    """Options of `dataset_convert`: those of TAO (TAO reference, 1.2), and pseudo labels."""
+    """Options of `dataset_convert`: those of TAO (TAO reference, 1.2), and pseudo-labels."""
 
     dataset_spec: Annotated[
         StrPath, Option("-d", help="Dataset spec (JSON or YAML).", metavar="FILE")
@@ -93,7 +93,7 @@ class ConvertOptions(CommandOptions):
         StrPath | None,
         Option(
             help="Detections of a model: detections.json of inference or evaluate, or COCO "
-            "results. People that overlap no annotation become pseudo labels or masked regions.",
+            "results. People that overlap no annotation become pseudo-labels or masked regions.",
             metavar="FILE",
             group=_PSEUDO_LABELS,
         ),
@@ -101,7 +101,7 @@ class ConvertOptions(CommandOptions):
     pseudo_score_high: Annotated[
         float | None,
         Option(
-            help=f"Minimum score of pseudo labels. Default: {_PSEUDO_SCORE_HIGH}.",
+            help=f"Minimum score of pseudo-labels. Default: {_PSEUDO_SCORE_HIGH}.",
             metavar="A",
             group=_PSEUDO_LABELS,
         ),
@@ -137,9 +137,9 @@ class ConvertResult:
 
     Args:
         records: Prefix of the TFRecord files.
-        done: Kind (images, records, masks, files) -> count.
-        skipped: Reason -> number of images or people that were skipped.
-        repaired: Error in the annotations -> how often it was repaired.
+        done: Number of images, records, masks and files, by these names.
+        skipped: Number of skipped images or people, by reason.
+        repaired: Number of repaired annotations, by kind of error.
     """
 
     records: Path
@@ -219,7 +219,7 @@ def _convert(options: ConvertOptions, spec: DatasetSpec, output: Path) -> Conver
 def _read_images(
     options: ConvertOptions, spec: DatasetSpec, output: Path
 ) -> tuple[list[CocoImage], ConvertResult]:
-    """Read the images with annotated people or pseudo labels, and count them."""
+    """Read the images with annotated people or pseudo-labels, and count them."""
     from bodyposenet.data.coco import CocoDataset, read_dataset
     from bodyposenet.data.image_checks import correct_image_sizes
 

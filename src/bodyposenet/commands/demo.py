@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bodyposenet.commands.options import Command
 
 _SIZE = 192
-"""Height and width of the drawn images."""
+"""Height and width of the synthetic images."""
 _SPECS = ("train.yaml", "inference.yaml")
 _EXTRAS = ("eval", "train")
 """Extras that `bodyposenet[demo]` installs."""
@@ -50,7 +50,7 @@ class DemoOptions(CommandOptions):
     results_dir: Annotated[
         StrPath, Option("-r", help="Output folder of the demo.", metavar="DIR")
     ] = "demo"
-    seed: Annotated[int, Option(help="Seed of the drawn images.", metavar="N")] = 0
+    seed: Annotated[int, Option(help="Seed of the synthetic images.", metavar="N")] = 0
     images: Annotated[int, Field(ge=1), Option(help="Number of training images.", metavar="N")] = (
         3000
     )

@@ -118,7 +118,7 @@ class ExportOptions(KeyOptions):
     verify_images: Annotated[
         StrPath | None,
         Option(
-            help="Folder of photos for the comparison with the network. Default: drawn people; "
+            help="Folder of photos for the comparison with the network. Default: synthetic people; "
             "for INT8, photos of --cal_image_dir or --cal_source_dir that calibration does not "
             "use, if there are at least 4.",
             metavar="DIR",
@@ -181,8 +181,7 @@ class ExportOptions(KeyOptions):
     int8_target: Annotated[
         Literal["cpu", "tensorrt"] | None,
         _Int8Option(
-            "--int8_target",
-            "--int8_flavour",
+            deprecated=("--int8_flavour",),
             help="Target backend of the INT8 model. Default: tensorrt with --sdk_compatible_model "
             "or an --engine_file of TensorRT, else cpu.",
         ),
@@ -193,8 +192,7 @@ class ExportOptions(KeyOptions):
     nodes_to_exclude: Annotated[
         tuple[str, ...],
         _Int8Option(
-            "--nodes_to_exclude",
-            "--float_layers",
+            deprecated=("--float_layers",),
             help="Other layers to keep in floating point, such as stage1/conv1 or 'stage2/*'.",
             metavar="NAME",
             nargs="+",
@@ -296,8 +294,7 @@ class ExportOptions(KeyOptions):
     deployment_bundle: Annotated[
         StrPath | None,
         _EngineOption(
-            "--deployment_bundle",
-            "--deployment_kit",
+            deprecated=("--deployment_kit",),
             help="Folder to write files for DeepStream, Triton, trtexec and Python to.",
             metavar="DIR",
             needs=None,
@@ -559,7 +556,7 @@ def _verify(
     plan: _Plan,
     held_out: Sequence[Path] | None,
 ) -> Verification:
-    """Compare the file with the network: on given photos, held-out photos or drawn people."""
+    """Compare the file with the network: on given photos, held-out photos or synthetic people."""
     from bodyposenet.exporting.photos import read_folder, read_held_out
     from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
     from bodyposenet.inference.engines import onnx

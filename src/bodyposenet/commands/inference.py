@@ -157,23 +157,23 @@ class InferenceOptions(ManyImagesOptions):
         int,
         Field(ge=1),
         Option(
-            "--vid_stride", "--every",
+            deprecated=("--every",),
             help="Run the model on every N-th frame. The frames in between get its poses, "
             "extrapolated with --track.",
             metavar="N",
             group=_VIDEO,
             needs=_VIDEOS,
         ),
-    ] = 1  # fmt: skip
+    ] = 1
     no_video: Annotated[
         bool,
         Option(
-            "--no_video", "--poses_only",
+            deprecated=("--poses_only",),
             help="Do not write the annotated video.",
             group=_VIDEO,
             needs=_VIDEOS,
         ),
-    ] = False  # fmt: skip
+    ] = False
     show: Annotated[
         bool,
         Option(help="Show the annotated video in a window.", group=_VIDEO, needs=_VIDEOS),

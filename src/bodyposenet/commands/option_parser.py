@@ -65,6 +65,16 @@ class OptionParser(argparse.ArgumentParser):
             )
         return vars(values)
 
+    def deprecations(self, argv: Iterable[str]) -> list[str]:
+        """Return a message for each deprecated flag in arguments."""
+        given = {word.partition("=")[0] for word in argv}
+        return [
+            f"{old} is deprecated: use {field.flag}"
+            for field in self.fields.values()
+            for old in field.option.deprecated
+            if old in given
+        ]
+
     def error(self, message: str) -> NoReturn:
         """Raise an error that argparse reports.
 
@@ -96,6 +106,8 @@ class OptionParser(argparse.ArgumentParser):
             elif option.nargs is not None:
                 settings["nargs"] = option.nargs
         target.add_argument(*field.flags, **settings)
+        if option.deprecated:
+            target.add_argument(*option.deprecated, **settings | {"help": argparse.SUPPRESS})
 
     def _check_flags(self, words: Iterable[str]) -> None:
         known = self._option_string_actions  # argparse has no public list of its flags

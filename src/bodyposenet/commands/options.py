@@ -75,6 +75,7 @@ class Option:
         nargs: Number of values as in argparse, `+` or `*`; or None for one value.
         hidden: Whether the option is for Python only, without a flag.
         cli_only: Whether the option is for the command line only, without a keyword argument.
+        deprecated: Old flags, which work but are not listed; their use is logged.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Option:
         nargs: Literal["+", "*"] | None = None,
         hidden: bool = False,
         cli_only: bool = False,
+        deprecated: tuple[str, ...] = (),
     ) -> None:
         self.flags = flags
         self.help = help
@@ -98,6 +100,7 @@ class Option:
         self.nargs = nargs
         self.hidden = hidden
         self.cli_only = cli_only
+        self.deprecated = deprecated
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

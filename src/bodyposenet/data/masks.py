@@ -44,7 +44,7 @@ class MaskRegions:
         width: Width of the image in pixels.
         unlabeled: People without labeled keypoints: masked.
         crowds: Crowds and uncertain detections: masked, except for the labeled people in them.
-        labeled: People with annotated keypoints; empty if there are no crowds. Pseudo labels are
+        labeled: People with annotated keypoints; empty if there are no crowds. Pseudo-labels are
             not included, because their boxes also contain background.
     """
 

@@ -1,4 +1,4 @@
-"""Select the detections of another model that are added to a dataset as pseudo labels.
+"""Select the detections of another model that are added to a dataset as pseudo-labels.
 
 Detections of people who are not annotated become labels if their score is high, and masked regions
 if it is moderate. This allows training on images in which not everybody is annotated.
@@ -86,13 +86,13 @@ class PseudoLabelOptions:
             spec.fail(
                 "visibility_flags",
                 "no flag is mapped to visible",
-                "Pseudo labels need such a flag.",
+                "Pseudo-labels need such a flag.",
             )
         return cls(min_label_score, min_mask_score, visibility_flag=labeled[0][1])
 
 
 class PseudoLabels(NamedTuple):
-    """Images with pseudo labels among their people.
+    """Images with pseudo-labels among their people.
 
     Args:
         images: The images.
