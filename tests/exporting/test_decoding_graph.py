@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from bodyposenet.decoding import common
 from bodyposenet.decoding.accurate import connections, peaks
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting import decoding_graph
@@ -258,6 +259,7 @@ def test_enlarged_pafs_are_refused():
 
 
 def test_the_constants_are_those_of_the_decoder():
+    assert decoding_graph._LARGEST_MAX_PEAKS == common.MAX_PEAKS
     assert decoding_graph._SAMPLES == connections._SAMPLES
     assert decoding_graph._MIN_SAMPLES == connections._MIN_SAMPLES
     assert decoding_graph._MIN_VALUE == peaks._MIN_VALUE

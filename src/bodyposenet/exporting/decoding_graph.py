@@ -1,30 +1,31 @@
 """Decoding inside an exported model (`bpnet export --with_decoding`).
 
-The maps of an exported model are replaced by the results of the first two steps of `mode: accurate`
-(`decoding.accurate`): the peaks of the heatmaps, and the PAF score of every pair of peaks that a
-limb could connect. Only the greedy assignment of peaks to people is left to the client;
-`examples/clients/` has it in Python, JavaScript and C++. The appended nodes are standard operators
-of opset 18. The model's input is unchanged.
+The outputs of an exported model, heatmaps and PAFs, are replaced by the results of the first two
+steps of `mode: accurate` (`decoding.accurate`): the peaks of the heatmaps, and the PAF score of
+every pair of peaks that a limb could connect. The last step, the greedy assignment of peaks to
+people, remains for the client; `examples/clients/` implements it in Python, JavaScript and C++. The
+appended nodes are standard operators of opset 18. The model's input is unchanged.
 
 Outputs, for N images, J joints, L limbs and at most K peaks per joint (`max_peaks`):
 
 `peaks` float32 (N, J, K, 3)
     x and y in network-input pixels (the center of pixel i is at coordinate i), and the score in
-    0..1. The highest cells come first. Places without a peak have x = y = score = 0.
+    0..1. Peaks are sorted by heatmap value, the highest first. Unused entries are 0.
 `paf_scores` float32 (N, L, K, K)
-    [n, l, i, j] is the PAF score between peak i of the joint that limb l starts from and peak j of
-    the joint that it ends at: the mean of the samples along the line that exceed the threshold, or
-    0 where fewer than 8 of 10 do. A connection's score is this times the square root of the product
-    of both peaks' scores.
+    [n, l, i, j] is the PAF score between peak i of the start joint of limb l and peak j of its end
+    joint: the mean of the samples along the line that exceed the threshold, or 0 if fewer than 8 of
+    10 do. The score of the connection is the PAF score times the square root of the product of both
+    peaks' scores.
 
-The header in the metadata (key `bodyposenet`) has an entry `decoding` with what a client needs:
-`joints` and `limbs` (start and end joint of each), `auxiliary_limbs` (indices of limbs that start
-no person), `max_peaks` and both thresholds.
+The header in the metadata (key `bodyposenet`) gets an entry `decoding` for the client: `joints`,
+`limbs` (start and end joint of each), `auxiliary_limbs` (indices of limbs that do not start a new
+person), `max_peaks` and both thresholds.
 
-Results are those of `decode()` as far as float32 and K allow: it computes in float64 and keeps 128
-peaks per joint. The maps must be the same for that: in a float16 file ONNX Runtime may leave out
-the rounding of the maps to float16, which moves peaks by some hundredths of a pixel, and OpenVINO
-computes the network in bfloat16 on some processors unless `INFERENCE_PRECISION_HINT` is `f32`.
+The results equal those of `decode()`, except for rounding (`decode()` computes in float64) and for
+joints of more than K peaks (`decode()` keeps 128). This holds for equal maps. With a float16 file,
+ONNX Runtime may skip the rounding of the maps to float16, which moves peaks by some hundredths of a
+pixel. OpenVINO computes the network in bfloat16 on some processors, unless
+`INFERENCE_PRECISION_HINT` is `f32`.
 """
 
 from __future__ import annotations
@@ -46,35 +47,40 @@ from bodyposenet.inference.engines.base import ModelDescription
 from bodyposenet.inference.engines.exported import HEATMAPS, PAF_SCORES, PAFS, PEAKS
 
 DEFAULT_MAX_PEAKS = 64
-"""Peaks per joint. With the default model at a height of 368 pixels, the joint with the most peaks
-has 8 of them in the median of the 60 most crowded of 400 COCO photos, 15 in 90 % and 37 in 95 %; 84
-in the largest, a crowd of spectators."""
+"""Maximum number of peaks per joint.
+
+Of 400 COCO photos, the 60 with the most people were decoded with the default model at a height of
+368 pixels. The joint with the most peaks has 8 of them in the median photo, 15 at the 90th
+percentile, 37 at the 95th, and 84 at most, in a crowd of spectators.
+"""
 
 _PREFIX = "decoding"
-"""Prefix of the names of all nodes and values that are added."""
+"""Prefix of the names of all appended nodes and values."""
 
-# Constants of `decoding`, `decoding.accurate.peaks` and `decoding.accurate.connections`.
+# As in `decoding`, `decoding.common`, and `peaks` and `connections` of `decoding.accurate`.
+_LARGEST_MAX_PEAKS = 128
 _MAX_VALUE = 1e6
 _MIN_VALUE = 1e-3
 _SAMPLES = 10
 _MIN_SAMPLES = 8
 
 _OUTSIDE = -1e30
-"""Heatmap value beyond the border: lower than any that counts."""
+"""Padding of heatmaps, lower than any valid value."""
 
 
 @dataclass(frozen=True)
 class DecodingGraphOptions:
-    """Properties of the decoding inside a model.
+    """Options of decoding inside a model.
 
     Args:
-        max_peaks: Peaks per joint that are kept, the highest; K of the outputs.
-        heatmap_threshold: A peak's cell must be higher than this; None: that of `mode: accurate`.
-        paf_threshold: The PAF score of a sample must be higher than this; None: that of
+        max_peaks: Maximum number of peaks per joint (K of the outputs); the highest are kept.
+        heatmap_threshold: Value that the heatmap must exceed at a peak, or None for that of
             `mode: accurate`.
-        static_shapes: Compute all K x K pairs of each limb, so that no size inside depends on the
-            image. Otherwise the work follows the number of peaks in the batch, which takes a
-            fraction of the time, but which TensorRT cannot compile.
+        paf_threshold: Value that the PAF must exceed at a sample of a line, or None for that of
+            `mode: accurate`.
+        static_shapes: Whether to score all K x K pairs of each limb, so that no tensor size depends
+            on the image, as TensorRT requires. Otherwise, only the peaks that exist in the batch
+            are scored, which takes a fraction of the time.
     """
 
     max_peaks: int = DEFAULT_MAX_PEAKS
@@ -84,24 +90,27 @@ class DecodingGraphOptions:
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """Of heatmaps and of PAFs."""
+        """Thresholds of the heatmaps and of the PAFs."""
         options = DecodingOptions("accurate", self.heatmap_threshold, self.paf_threshold)
         return options.thresholds
 
     def check(self) -> None:
-        """Refuse values that the graph cannot compute with.
+        """Check that all values are in their ranges.
 
         Raises:
             BodyPoseNetError: A value is out of its range.
         """
-        if not 1 <= self.max_peaks <= 128:
+        if not 1 <= self.max_peaks <= _LARGEST_MAX_PEAKS:
             raise BodyPoseNetError(
-                f"max_peaks: {self.max_peaks} peaks per joint", "Give a number of 1 to 128."
+                f"--max_peaks {self.max_peaks}: out of range",
+                f"Give a number from 1 to {_LARGEST_MAX_PEAKS}.",
             )
         if min(self.thresholds) < 0:
+            heatmap_threshold, paf_threshold = self.thresholds
             raise BodyPoseNetError(
-                f"thresholds of decoding inside the model: {self.thresholds}",
-                "Give numbers of at least 0.",
+                "Decoding inside the model needs thresholds of at least 0, got heatmap_threshold "
+                f"{heatmap_threshold} and paf_threshold {paf_threshold}",
+                "Give other thresholds, or None for the default ones.",
             )
 
 
@@ -109,15 +118,15 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
     """Replace the maps of an exported model by peaks and PAF scores.
 
     Args:
-        content: From `export_onnx`, `to_float16` or `quantize`; maps must not be enlarged.
-        options: Number of peaks and thresholds.
+        content: Content of an ONNX file from `export_onnx`, `to_float16` or `quantize`, whose PAFs
+            are not upsampled.
+        options: Options of the decoding, or None for the default ones.
 
     Returns:
-        The content of the file; see this module's docstring.
+        Content of the file with decoding, see the module's docstring.
 
     Raises:
-        BodyPoseNetError: An option is out of its range, or the model is one whose PAFs are
-            enlarged.
+        BodyPoseNetError: An option is out of its range, or the PAFs are upsampled.
     """
     options = options or DecodingGraphOptions()
     options.check()
@@ -128,25 +137,25 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
     outputs = {value.name: value for value in model.graph.outputs}
     if outputs.keys() != {HEATMAPS, PAFS}:
         raise BodyPoseNetError(
-            f"decoding inside the model: expected the outputs {HEATMAPS} and {PAFS}, got "
+            f"--with_decoding needs a model with the outputs {HEATMAPS} and {PAFS}, got "
             f"{', '.join(map(str, outputs))}",
-            "Export without --sdk_compatible_model, which enlarges the PAFs.",
+            "Export without --sdk_compatible_model, which upsamples the PAFs.",
         )
     skeleton = description.skeleton
     ops = _Operators(model.graph)
     heatmaps, pafs = outputs[HEATMAPS], outputs[PAFS]
     batch = heatmaps.shape[0] if heatmaps.shape is not None else None
-    if header["form"]["channels_last"]:
+    if header["form"]["channels_last"]:  # the `OnnxExportOptions` of the file
         heatmaps, pafs = (ops("Transpose", maps, perm=(0, 3, 1, 2)) for maps in (heatmaps, pafs))
     sigma = description.heatmap_sigma / description.stride
     peaks = _find_peaks(ops, heatmaps, sigma, options)
     limbs = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
     paf_scores = _score_pairs(ops, pafs, limbs, peaks, options)
-    sides = len(skeleton.joints), options.max_peaks, len(limbs)
+    count = options.max_peaks
     peaks_output = _join_peaks(ops, peaks, description.stride, options)
     model.graph.outputs[:] = [
-        _name_output(peaks_output, PEAKS, (batch, sides[0], sides[1], 3)),
-        _name_output(paf_scores, PAF_SCORES, (batch, sides[2], sides[1], sides[1])),
+        _name_output(peaks_output, PEAKS, (batch, len(skeleton.joints), count, 3)),
+        _name_output(paf_scores, PAF_SCORES, (batch, len(limbs), count, count)),
     ]
     header["decoding"] = {
         "joints": list(skeleton.joints),
@@ -163,8 +172,10 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
 class _Operators:
     """Appends operators to a graph: `ops("Add", value, 1.0)` returns the sum.
 
-    Inputs that are not values of the graph become constants: floats float32, integers int64,
-    sequences arrays of one dimension.
+    Inputs that are not values of the graph become constants of type float32 or int64.
+
+    Args:
+        graph: Graph, modified in place.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -175,23 +186,24 @@ class _Operators:
 
     def __call__(self, operator: str, *inputs: _Input, **attributes: Any) -> ir.Value:
         """Append an operator with one output."""
-        return self.several(operator, 1, *inputs, **attributes)[0]
+        return self.multi_output(operator, 1, *inputs, **attributes)[0]
 
-    def several(
-        self, operator: str, outputs: int, *inputs: _Input, **attributes: Any
+    def multi_output(
+        self, operator: str, num_outputs: int, *inputs: _Input, **attributes: Any
     ) -> Sequence[ir.Value]:
         """Append an operator with any number of outputs."""
         self._count += 1
         name = f"{_PREFIX}/{operator.lower()}_{self._count}"
         values = [each if isinstance(each, ir.Value) else self._constant(each) for each in inputs]
-        found = self._tape.op_multi_out(
-            operator, values, attributes, num_outputs=outputs, name=name
+        outputs = self._tape.op_multi_out(
+            operator, values, attributes, num_outputs=num_outputs, name=name
         )
-        for index, value in enumerate(found):
+        for index, value in enumerate(outputs):
             value.name = f"{name}:{index}"
-        return found
+        return outputs
 
     def _constant(self, value: float | Sequence[int] | NDArray[Any]) -> ir.Value:
+        """Return an initializer with the value; equal values share one."""
         array = np.asarray(value, np.float32 if isinstance(value, float) else None)
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self._constants:
@@ -205,17 +217,20 @@ _Input = ir.Value | float | Sequence[int] | NDArray[Any]
 
 @dataclass(frozen=True)
 class _Peaks:
-    """Peaks in cells; k is the number per joint that is computed with, at most K.
+    """Peaks of all joints.
+
+    k is the number of entries per joint: K for static shapes, otherwise the largest number of peaks
+    of a joint in the batch (at least 1).
 
     Args:
-        points: (N, J, 2, k) x and y.
-        scores: (N, J, 1, k), 0 for a place without a peak.
-        exist: (N, J, 1, k) bool, which places have a peak.
+        points: (N, J, 2, k) x and y in cells.
+        scores: (N, J, 1, k), 0 for unused entries.
+        is_peak: (N, J, 1, k) bool, False for unused entries.
     """
 
     points: ir.Value
     scores: ir.Value
-    exist: ir.Value
+    is_peak: ir.Value
 
 
 def _find_peaks(
@@ -225,51 +240,54 @@ def _find_peaks(
     heatmaps = ops("Slice", heatmaps, [0], [-1], [1])  # without the background
     heatmaps = _sanitize(ops, heatmaps)
     padded = ops("Pad", heatmaps, [0, 0, 1, 1, 0, 0, 1, 1], _OUTSIDE)
-    flat = ops("Reshape", _peaks_only(ops, heatmaps, padded, options.thresholds[0]), [0, 0, -1])
+    flat = ops("Reshape", _local_maxima(ops, heatmaps, padded, options.thresholds[0]), [0, 0, -1])
     columns = ops("Shape", heatmaps, start=3, end=4)
     last = ops("Sub", ops("Mul", ops("Shape", heatmaps, start=2, end=3), columns), [1])
-    # Maps of fewer than K cells need zeros that can be taken.
-    filled = ops("Pad", flat, [0, 0, 0, 0, 0, options.max_peaks], 0.0)
-    values, places = ops.several("TopK", 2, filled, [options.max_peaks], axis=2)
-    exist = ops("Greater", values, 0.0)
+    # TopK needs at least K cells, so K zeros are appended; their indices are clamped below.
+    extended = ops("Pad", flat, [0, 0, 0, 0, 0, options.max_peaks], 0.0)
+    values, indices = ops.multi_output("TopK", 2, extended, [options.max_peaks], axis=2)
+    is_peak = ops("Greater", values, 0.0)
     if not options.static_shapes:
-        count = ops("ReduceSum", ops("Cast", exist, to=ir.DataType.INT64), [2], keepdims=0)
+        count = ops("ReduceSum", ops("Cast", is_peak, to=ir.DataType.INT64), [2], keepdims=0)
         most = ops("Max", ops("Reshape", ops("ReduceMax", count, keepdims=0), [1]), [1])
-        values, places, exist = (
-            ops("Slice", each, [0], most, [2]) for each in (values, places, exist)
+        values, indices, is_peak = (
+            ops("Slice", each, [0], most, [2]) for each in (values, indices, is_peak)
         )
-    # In float, as integer division is not exact everywhere; these integers are exact in float32.
-    place = ops("Cast", ops("Min", places, last), to=ir.DataType.FLOAT)
+    # In float32, which represents these integers exactly, because the division of integers is not
+    # exact on all runtimes.
+    index = ops("Cast", ops("Min", indices, last), to=ir.DataType.FLOAT)
     width = ops("Cast", columns, to=ir.DataType.FLOAT)
-    row = ops("Floor", ops("Div", ops("Add", place, 0.5), width))
-    column = ops("Sub", place, ops("Mul", row, width))
+    row = ops("Floor", ops("Div", ops("Add", index, 0.5), width))
+    column = ops("Sub", index, ops("Mul", row, width))
     before, after = _neighbors(ops, padded, row, column, ops("Add", width, 2.0))
     value = ops("Unsqueeze", values, [2])
     offset = _peak_offset(ops, before, value, after, sigma)
     cells = ops("Concat", *(ops("Unsqueeze", each, [2]) for each in (column, row)), axis=2)
     distance = ops("ReduceSum", ops("Mul", offset, offset), [2])
     height = ops("Mul", value, ops("Exp", ops("Mul", distance, 1 / (2 * sigma * sigma))))
-    exist = ops("Unsqueeze", exist, [2])
-    scores = ops("Where", exist, ops("Min", height, 1.0), 0.0)
-    return _Peaks(ops("Add", cells, offset), scores, exist)
+    is_peak = ops("Unsqueeze", is_peak, [2])
+    scores = ops("Where", is_peak, ops("Min", height, 1.0), 0.0)
+    return _Peaks(ops("Add", cells, offset), scores, is_peak)
 
 
 def _sanitize(ops: _Operators, maps: ir.Value) -> ir.Value:
-    """Replace values that are NaN, infinite or absurdly large by 0."""
-    # A comparison with NaN is false.
+    """Replace values that are NaN, infinite or larger than 1e6 by 0."""
+    # Comparisons with NaN are false.
     return ops("Where", ops("Less", ops("Abs", maps), _MAX_VALUE), maps, 0.0)
 
 
-def _peaks_only(
+def _local_maxima(
     ops: _Operators, heatmaps: ir.Value, padded: ir.Value, threshold: float
 ) -> ir.Value:
-    """Set all cells to 0 but those that are the first of the highest of 3 x 3 cells.
+    """Set all cells to 0 except for the maxima of 3 x 3 cells that exceed a threshold.
+
+    Of equal cells, only the first in row-major order is a maximum.
 
     Args:
-        ops: Where to append.
+        ops: Operators of the graph.
         heatmaps: (N, J, h, w).
-        padded: The same with a border of one cell.
-        threshold: What a peak must exceed.
+        padded: The heatmaps with a border of one cell.
+        threshold: Value that a maximum must exceed.
     """
     end = np.iinfo(np.int64).max
     rows = ops("MaxPool", padded, kernel_shape=(1, 3))
@@ -283,7 +301,10 @@ def _peaks_only(
 
 
 def _round_down(threshold: float) -> float:
-    """Return the largest float32 that does not exceed a float64: the same values exceed both."""
+    """Return the largest float32 that does not exceed a threshold.
+
+    A float32 value exceeds the result if and only if it exceeds the threshold, a float64.
+    """
     rounded = np.float32(threshold)
     if float(rounded) > threshold:
         rounded = np.nextafter(rounded, np.float32(-np.inf))
@@ -293,24 +314,24 @@ def _round_down(threshold: float) -> float:
 def _neighbors(
     ops: _Operators, padded: ir.Value, row: ir.Value, column: ir.Value, width: ir.Value
 ) -> tuple[ir.Value, ir.Value]:
-    """Look up the heatmap values beside each peak.
+    """Gather the heatmap values of the cells next to each peak.
 
     Args:
-        ops: Where to append.
-        padded: (N, J, h + 2, w + 2) heatmaps with a border.
+        ops: Operators of the graph.
+        padded: (N, J, h + 2, w + 2) heatmaps with a border of one cell.
         row: (N, J, k) row of each peak in the maps without the border.
-        column: (N, J, k) its column.
+        column: (N, J, k) column of each peak, likewise.
         width: w + 2, as a float.
 
     Returns:
-        (N, J, 2, k) the values before (left, above) and after (right, below).
+        The values before (left, above) and after (right, below) each peak, (N, J, 2, k) each.
     """
-    place = ops("Add", ops("Mul", ops("Add", row, 1.0), width), ops("Add", column, 1.0))
+    index = ops("Add", ops("Mul", ops("Add", row, 1.0), width), ops("Add", column, 1.0))
     cells = ops("Reshape", padded, [0, 0, -1])
     sides = []
     for operator in ("Sub", "Add"):
-        places = ops("Concat", ops(operator, place, 1.0), ops(operator, place, width), axis=2)
-        values = ops("GatherElements", cells, ops("Cast", places, to=ir.DataType.INT64), axis=2)
+        indices = ops("Concat", ops(operator, index, 1.0), ops(operator, index, width), axis=2)
+        values = ops("GatherElements", cells, ops("Cast", indices, to=ir.DataType.INT64), axis=2)
         sides.append(ops("Reshape", values, [0, 0, 2, -1]))
     return sides[0], sides[1]
 
@@ -318,9 +339,9 @@ def _neighbors(
 def _peak_offset(
     ops: _Operators, before: ir.Value, value: ir.Value, after: ir.Value, sigma: float
 ) -> ir.Value:
-    """Compute how far beside its cell's center a peak is; see `accurate.peaks.peak_offset`.
+    """Compute the offset of each peak from its cell's center; see `accurate.peaks.peak_offset`.
 
-    Logarithms are those of ratios, which lose less in float32 than differences of logarithms.
+    Computes logarithms of ratios, which are more precise in float32 than differences of logarithms.
     """
     value = ops("Max", value, _MIN_VALUE)
     before_is_low, after_is_low = (ops("Less", each, _MIN_VALUE) for each in (before, after))
@@ -370,11 +391,11 @@ def _score_pairs(
     """Score all pairs of peaks of each limb; see `decoding.accurate.connections`.
 
     Args:
-        ops: Where to append.
+        ops: Operators of the graph.
         pafs: (N, 2 L, h, w).
         limbs: (L, 2) start and end joint.
         peaks: Peaks of all joints.
-        options: Threshold and K.
+        options: Threshold and maximum number of peaks.
 
     Returns:
         (N, L, K, K).
@@ -386,7 +407,7 @@ def _score_pairs(
     samples = _sample(ops, pafs, starts, ends, (width, height), len(limbs))
     offset = ops("Sub", ops("Unsqueeze", ends, [3]), ops("Unsqueeze", starts, [4]))
     length = ops("Sqrt", ops("ReduceSum", ops("Mul", offset, offset), [2]))
-    # Of no direction is a limb of length 0: its samples are 0, which count as not supported.
+    # A line of length 0 has no direction: its samples are 0, which never exceed the threshold.
     direction = ops("Div", offset, ops("Max", length, 1e-12))
     along = ops("ReduceSum", ops("Mul", samples, ops("Unsqueeze", direction, [3])), [2], keepdims=0)
     counts = ops(
@@ -394,14 +415,14 @@ def _score_pairs(
     )
     count = ops("ReduceSum", counts, [2], keepdims=0)
     total = ops("ReduceSum", ops("Mul", along, counts), [2], keepdims=0)
-    # Of no pair are places without a peak.
-    start_exists, end_exists = (
-        ops("Squeeze", ops("Gather", peaks.exist, joints, axis=1), [2]) for joints in limbs.T
+    # Unused entries form no pairs.
+    is_start, is_end = (
+        ops("Squeeze", ops("Gather", peaks.is_peak, joints, axis=1), [2]) for joints in limbs.T
     )
-    is_pair = ops("And", ops("Unsqueeze", start_exists, [3]), ops("Unsqueeze", end_exists, [2]))
+    is_pair = ops("And", ops("Unsqueeze", is_start, [3]), ops("Unsqueeze", is_end, [2]))
     is_supported = ops("And", is_pair, ops("Greater", count, _MIN_SAMPLES - 0.5))
     scores = ops("Where", is_supported, ops("Div", total, ops("Max", count, 1.0)), 0.0)
-    return _fill(ops, scores, (2, 3), options)
+    return _pad_to_max_peaks(ops, scores, (2, 3), options)
 
 
 def _sample(
@@ -415,20 +436,22 @@ def _sample(
     """Sample the PAFs at ten points along the line between all pairs of peaks.
 
     Args:
-        ops: Where to append.
+        ops: Operators of the graph.
         pafs: (N, 2 L, h, w).
-        starts: (N, L, 2, k) points of the joint that each limb starts from, in cells.
-        ends: (N, L, 2, k) points of the joint that it ends at.
+        starts: (N, L, 2, k) peaks of the start joint of each limb, in cells.
+        ends: (N, L, 2, k) peaks of its end joint, likewise.
         sides: Width and height of the maps, as floats.
-        limbs: L.
+        limbs: Number of limbs, L.
 
     Returns:
-        (N, L, 2, 10, k, k), bilinear; outside of the maps that of the border.
+        (N, L, 2, 10, k, k) samples, interpolated bilinearly. Samples outside of the maps have the
+        value at the border.
     """
-    end_shares = np.linspace(0, 1, _SAMPLES, dtype=np.float32).reshape(-1, 1, 1)
+    fractions = np.linspace(0, 1, _SAMPLES, dtype=np.float32).reshape(-1, 1, 1)
     coordinates = []
     for axis, side in enumerate(sides):
-        # Cells to the coordinates of GridSample, where the outermost centers are -1 and 1.
+        # From cells to GridSample's coordinates, where the centers of the outermost cells are at -1
+        # and 1.
         scale = ops("Div", 2.0, ops("Max", ops("Sub", side, 1.0), 1.0))
         start, end = (
             ops(
@@ -438,8 +461,8 @@ def _sample(
             )
             for points in (starts, ends)
         )  # (N, L, 1, k)
-        first = ops("Mul", ops("Unsqueeze", start, [4]), 1 - end_shares)  # (N, L, 10, k, 1)
-        second = ops("Mul", ops("Unsqueeze", end, [3]), end_shares)  # (N, L, 10, 1, k)
+        first = ops("Mul", ops("Unsqueeze", start, [4]), 1 - fractions)  # (N, L, 10, k, 1)
+        second = ops("Mul", ops("Unsqueeze", end, [3]), fractions)  # (N, L, 10, 1, k)
         coordinates.append(ops("Unsqueeze", ops("Add", first, second), [5]))
     peaks = ops("Shape", starts, start=3, end=4)
     rows = ops("Mul", peaks, [_SAMPLES])
@@ -462,15 +485,15 @@ def _join_peaks(
 ) -> ir.Value:
     """Return the peaks as (N, J, K, 3) in network-input pixels."""
     pixels = ops("Add", ops("Mul", peaks.points, float(stride)), (stride - 1) / 2)
-    pixels = ops("Where", peaks.exist, pixels, 0.0)
+    pixels = ops("Where", peaks.is_peak, pixels, 0.0)
     joined = ops("Concat", pixels, peaks.scores, axis=2)
-    return _fill(ops, ops("Transpose", joined, perm=(0, 1, 3, 2)), (2,), options)
+    return _pad_to_max_peaks(ops, ops("Transpose", joined, perm=(0, 1, 3, 2)), (2,), options)
 
 
-def _fill(
+def _pad_to_max_peaks(
     ops: _Operators, values: ir.Value, axes: Sequence[int], options: DecodingGraphOptions
 ) -> ir.Value:
-    """Fill axes of the peaks of the batch up to K with zeros."""
+    """Pad axes of peaks with zeros, from k to K entries."""
     if options.static_shapes:
         return values
     missing = ops("Sub", [options.max_peaks], ops("Shape", values, start=2, end=3))
@@ -479,6 +502,7 @@ def _fill(
 
 
 def _name_output(value: ir.Value, name: str, shape: Sequence[Any]) -> ir.Value:
+    """Set the name, type and shape of an output, and return it."""
     value.name = name
     value.dtype = ir.DataType.FLOAT
     value.shape = ir.Shape(shape)

@@ -1,4 +1,7 @@
-"""Comparison of decoding inside a model (`decoding_graph`) with the decoder of `mode: accurate`."""
+"""Verification of decoding inside a model: comparison with the decoder of `mode: accurate`.
+
+See `decoding_graph` for the outputs of such a model.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,12 @@ from bodyposenet.inference.engines.onnx import open_session, read_tensors
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 
-_NEAR = 0.05
-"""Distance in pixels within which `check_decoding` takes peaks for the same; rounding takes less
-than a thousandth of a pixel."""
+_MAX_DISTANCE = 0.05
+"""Maximum distance of equal peaks in pixels. Rounding to float32 moves peaks by less than 0.001."""
 
-_SAME = 0.98
-"""Share of peaks and PAF scores that must be the same. Not all: a value at a threshold can be above
-it on one side only."""
+_MIN_EQUAL = 0.98
+"""Minimum share of equal peaks and PAF scores. It is less than 1, because a value that is close to
+a threshold may exceed it on one side only."""
 
 
 def check_decoding(
@@ -44,16 +46,16 @@ def check_decoding(
 
     Args:
         path: The file that is to be written, for errors.
-        maps_content: The model that returns maps.
-        content: The same model after `append_decoding`.
-        shape: Height and width of the images in pixels, unless the model fixes them.
-        options: Those that the decoding was appended with.
+        maps_content: Content of the ONNX file before `append_decoding`.
+        content: Content of the ONNX file after `append_decoding`.
+        shape: Height and width of the images in pixels, unless those of the model are static.
+        options: Options that were given to `append_decoding`.
 
     Returns:
-        Share of the decoder's peaks and PAF scores that the model returns, too.
+        Share of equal peaks and PAF scores, 0 to 1.
 
     Raises:
-        BodyPoseNetError: It returns too few of them.
+        BodyPoseNetError: Less than 98 % of the peaks and PAF scores are equal.
     """
     options = options or DecodingGraphOptions()
     maps_session = open_session(path, content=maps_content, device="cpu")
@@ -72,17 +74,20 @@ def check_decoding(
     if signature.channels_last:
         heatmaps, pafs = heatmaps.transpose(0, 3, 1, 2), pafs.transpose(0, 3, 1, 2)
     counts = np.zeros(2)
-    for image, found in enumerate(zip(*session.run([PEAKS, PAF_SCORES], inputs), strict=True)):
+    peaks, paf_scores = session.run([PEAKS, PAF_SCORES], inputs)
+    for image in range(len(images)):
         maps = Maps(heatmaps[image], pafs[image], description.stride, description.heatmap_sigma)
-        counts += compare_decoding(maps, description.skeleton, found[0], found[1], options)
-    total, same = counts.tolist()
-    if same < _SAME * total:
+        counts += compare_decoding(
+            maps, description.skeleton, peaks[image], paf_scores[image], options
+        )
+    total, equal = counts.tolist()
+    if equal < _MIN_EQUAL * total:
         raise BodyPoseNetError(
             f"{path}: not written, because decoding inside the model differs from the decoder: "
-            f"{same:.0f} of {total:.0f} peaks and PAF scores are the same",
+            f"{equal:.0f} of {total:.0f} peaks and PAF scores are equal",
             "Update onnxruntime (pip install -U onnxruntime), or export without --with_decoding.",
         )
-    return same / total if total else 1.0
+    return equal / total if total else 1.0
 
 
 def compare_decoding(
@@ -92,23 +97,25 @@ def compare_decoding(
     paf_scores: NDArray[np.float32],
     options: DecodingGraphOptions,
     *,
-    pixels: float = _NEAR,
+    pixels: float = _MAX_DISTANCE,
     score: float = 1e-2,
 ) -> tuple[int, int]:
-    """Compare the outputs for one image with the decoder's own peaks and PAF scores.
+    """Compare the outputs for one image with the peaks and PAF scores of the decoder.
+
+    Joints of more than K peaks are not compared.
 
     Args:
-        maps: The maps that both are of.
-        skeleton: Their skeleton.
-        peaks: (J, K, 3).
-        paf_scores: (L, K, K).
-        options: K and the thresholds.
-        pixels: Maximum distance of peaks that are the same.
-        score: Maximum difference of scores that are the same.
+        maps: Maps of the image.
+        skeleton: Joints and limbs of the maps.
+        peaks: (J, K, 3) output of the model.
+        paf_scores: (L, K, K) output of the model.
+        options: Options that were given to `append_decoding`.
+        pixels: Maximum distance of equal peaks, in pixels along x and y.
+        score: Maximum difference of equal scores.
 
     Returns:
-        Number of peaks and PAF scores of either side (those of both count once), and of those that
-        are the same. Joints of more than K peaks are not compared.
+        Number of peaks and PAF scores that the model or the decoder finds (equal ones count once),
+        and number of equal ones.
     """
     from bodyposenet.decoding.accurate.connections import score_connections
     from bodyposenet.decoding.accurate.peaks import find_peaks
@@ -123,8 +130,8 @@ def compare_decoding(
         fields, limbs, points, scores, first, paf_threshold
     )
     points = (points + 0.5) * maps.stride - 0.5
-    total, same = 0, 0
-    place = np.full(len(points), -1)
+    total, equal = 0, 0
+    place = np.full(len(points), -1)  # of each peak of the decoder among those of the model
     for joint, candidates in enumerate(peaks):
         own = np.arange(first[joint], first[joint + 1])
         if len(own) > options.max_peaks:
@@ -138,13 +145,13 @@ def compare_decoding(
         matched = near.any(axis=1)
         place[own[matched]] = near[matched].argmax(axis=1)
         total -= int(matched.sum())
-        same += int(matched.sum())
+        equal += int(matched.sum())
     expected = np.zeros_like(paf_scores)
-    known = (place[connections[:, 1:]] >= 0).all(axis=1)
-    limb, start, end = connections[known].T
+    is_matched = (place[connections[:, 1:]] >= 0).all(axis=1)
+    limb, start, end = connections[is_matched].T
     geometric_mean = np.sqrt(scores[start] * scores[end])
-    expected[limb, place[start], place[end]] = connection_scores[known] / geometric_mean
+    expected[limb, place[start], place[end]] = connection_scores[is_matched] / geometric_mean
     comparable = (np.diff(first)[limbs] <= options.max_peaks).all(axis=1)
     either = ((expected > 0) | (paf_scores > 0))[comparable]
-    equal = np.abs(expected - paf_scores)[comparable] <= score
-    return total + int(either.sum()), same + int((either & equal).sum())
+    is_equal = np.abs(expected - paf_scores)[comparable] <= score
+    return total + int(either.sum()), equal + int((either & is_equal).sum())

@@ -3,7 +3,7 @@
 A bundle contains files for DeepStream, Triton and trtexec, and a small Python program.
 
 - `writer`: writes the folder and its README (`write_bundle`).
-- `signature`: tensors, normalization and skeleton of the model; all values in the files are from it.
+- `signature`: tensors, normalization and skeleton of the model, from which all files are written.
 - `deepstream`, `triton` and `trtexec`: the files for these programs.
 - `templates`: the texts of the files, in `resources/deployment`.
 """
