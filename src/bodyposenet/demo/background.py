@@ -36,7 +36,12 @@ def random_background(rng: np.random.Generator, height: int, width: int) -> Imag
 
 
 def paint_occluders(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Paint one or two objects in front of the people: posts, rails, rods or balls."""
+    """Paint one or two objects in front of the people: posts, rails, rods or balls.
+
+    Args:
+        rng: Random number generator.
+        canvas: The image; modified in place.
+    """
     height, width = (int(length) for length in canvas.part_ids.shape)
     for _ in range(rng.integers(1, 3)):
         x, y = rng.uniform(0, width), rng.uniform(0.35, 1.0) * height

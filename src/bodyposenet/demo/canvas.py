@@ -19,6 +19,7 @@ BACKGROUND, OBJECT = 0, -1
 """Part ids of pixels that do not show a person."""
 
 _CAP = np.array([1.0, 0.92, 0.71, 0.38], np.float32)
+"""Positions along a round end, from its tip, relative to its radius."""
 _CAP_WIDTHS = np.sqrt(1 - _CAP**2)
 
 
@@ -75,7 +76,7 @@ class Canvas:
 
     Args:
         background: (H, W, 3) uint8 RGB.
-        light: (3,) unit vector towards the light: right, down, and towards the viewer.
+        light: (3,) unit vector toward the light: right, down, and toward the viewer.
     """
 
     def __init__(self, background: NDArray[np.uint8], light: NDArray[np.float64]) -> None:

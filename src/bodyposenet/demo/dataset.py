@@ -74,6 +74,7 @@ def _draw_split(
 
 
 def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
+    """Write an RGB image as JPEG."""
     encoded, content = cv2.imencode(
         ".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )
@@ -84,6 +85,7 @@ def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
 
 
 def _annotation(person: Person, image_id: int, annotation_id: int) -> dict[str, Any]:
+    """Return a person as an annotation in COCO's format."""
     return {
         "id": annotation_id,
         "image_id": image_id,
@@ -98,10 +100,12 @@ def _annotation(person: Person, image_id: int, annotation_id: int) -> dict[str, 
 
 
 def _category(joints: tuple[str, ...]) -> dict[str, Any]:
+    """Return the category of people in COCO's format."""
     return {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(joints)}
 
 
 def _dataset_spec(folder: Path, joints: tuple[str, ...]) -> dict[str, Any]:
+    """Return the content of the dataset spec; its filters allow the small people of the images."""
     splits = {
         f"{name}_data": {
             "images_root_dir_path": name,

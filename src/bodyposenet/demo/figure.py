@@ -53,6 +53,7 @@ class Cloth:
         period = max(self.period * stature, 3.0)
 
         def _color_at(along: Floats, across: Floats) -> Floats:
+            """Return the color of the fabric, or of its pattern."""
             if self.pattern == "plain":
                 return self.color
             rings = (along % period) < period / 2
@@ -126,7 +127,14 @@ def rgb(red: float, green: float, blue: float) -> Floats:
 
 
 class Part(NamedTuple):
-    """A strip to paint; parts with larger `depth` are closer to the viewer."""
+    """A body part to paint.
+
+    Args:
+        depth: Position toward the viewer; larger is closer.
+        strip: Its projection.
+        texture: Its colors.
+        name: One of PARTS.
+    """
 
     depth: float
     strip: Strip
@@ -159,7 +167,7 @@ class Figure:
         return sum(float(self.body.points[name][2]) for name in names) / len(names)
 
     def faces_camera(self, name: str) -> bool:
-        """Return whether a point of the face is on the side of the head towards the viewer."""
+        """Return whether a point of the face is on the side of the head toward the viewer."""
         return self.depth(name) - self.depth("chin", "crown") > _NEAR_SIDE
 
     def paint(self, canvas: Canvas, person: int) -> None:
@@ -169,9 +177,11 @@ class Figure:
             canvas.paint(part.strip, part.texture, part_id)
 
     def _project(self, point: Vector) -> Vector:
+        """Return (2,), a point of the body, (3,), in image pixels (orthographic projection)."""
         return self.origin + self.stature * np.array((point[0], -point[1]))
 
     def _parts(self) -> Iterator[Part]:
+        """Yield all visible parts, in any order."""
         yield from self._torso()
         yield from self._head()
         if self.faces_camera("nose"):
@@ -184,11 +194,12 @@ class Figure:
             yield from self._leg(side)
 
     def _torso(self) -> Iterator[Part]:
+        """Yield the torso with the hips, and the neck."""
         shoulders = (self.at("left_shoulder") + self.at("right_shoulder")) / 2
         end = self.at("pelvis")
-        # Foreshortened if it leans towards the viewer, but limited, as the torso is round.
+        # Foreshortened if it leans toward the viewer, but limited, as the torso is round.
         length = max(float(np.hypot(*(end - shoulders))) / self.stature / TORSO_LENGTH, 0.4)
-        sideways = self.body.torso[2, 0]  # component of the left-right axis towards the viewer
+        sideways = self.body.torso[2, 0]  # component of the left-right axis toward the viewer
         widths = np.hypot(_TORSO_FRONT * np.sqrt(1 - sideways**2), _TORSO_SIDE * sideways)
         strip = Strip(
             shoulders,
@@ -208,6 +219,7 @@ class Figure:
         front = forward[0] / np.hypot(forward[0], forward[2]) if forward[2] > 0.15 else np.nan
 
         def _color_at(along: Floats, across: Floats) -> Floats:
+            """Return the color of the shirt above the waist, and of the trousers below."""
             upper = along < waist
             color = np.where(upper[..., None], shirt(along, across), outfit.trousers.color)
             buttons = upper & (np.abs(across + front) < 0.07)
@@ -216,6 +228,7 @@ class Figure:
         return _color_at
 
     def _head(self) -> Iterator[Part]:
+        """Yield the head, an ellipsoid with skin and hair."""
         width, height = (self.stature * radius for radius in HEAD_RADII)
         crown, chin = self.at("crown"), self.at("chin")
         center = (crown + chin) / 2
@@ -229,6 +242,7 @@ class Figure:
         frame, outfit = self.body.head, self.outfit
 
         def _color_at(along: Floats, across: Floats) -> Floats:
+            """Return the color of skin or hair, by the direction of the surface."""
             # Normal of the ellipsoid in camera axes (right, above, near), then in the head's axes.
             rise = np.clip(-along / height, -1, 1)
             flat = np.sqrt(1 - rise**2)
@@ -243,6 +257,7 @@ class Figure:
         return _color_at
 
     def _ear(self, side: str, sign: float) -> Part:
+        """Return an ear, behind the head if it is on the far side."""
         ear, half = self.at(f"{side}_ear"), np.array((0.0, 0.012 * self.stature))
         near = sign * self.body.head[2, 0] > 0.25
         depth = self.depth("chin", "crown") + (0.02 if near else -0.02)
@@ -250,6 +265,7 @@ class Figure:
         return Part(depth, strip, _plain(self.outfit.skin * 0.86), f"{side}_ear")
 
     def _eye(self, side: str) -> Iterator[Part]:
+        """Yield an eye and its pupil."""
         eye, half = self.at(f"{side}_eye"), np.array((0.006 * self.stature, 0.0))
         depth = self.depth("chin", "crown") + 0.03
         white = self._capsule(eye - half, eye + half, 0.016, 0.016)
@@ -258,6 +274,7 @@ class Figure:
         yield Part(depth + 0.001, pupil, _plain(rgb(30, 30, 40)), "head")
 
     def _nose_and_mouth(self) -> Iterator[Part]:
+        """Yield the mouth and the nose."""
         depth = self.depth("chin", "crown")
         corners = [self._on_head(x, -0.060, 0.068) for x in (-0.025, 0.025)]
         mouth = self._capsule(corners[0], corners[1], 0.007, 0.007)
@@ -266,10 +283,12 @@ class Figure:
         yield Part(depth + 0.04, nose, _plain(np.minimum(self.outfit.skin * 1.06, 255)), "head")
 
     def _on_head(self, x: float, y: float, z: float) -> Vector:
+        """Return (2,), a point relative to the head's center, in its axes, in image pixels."""
         center = (self.body.points["chin"] + self.body.points["crown"]) / 2
         return self._project(center + self.body.head @ (x, y, z))
 
     def _arm(self, side: str) -> Iterator[Part]:
+        """Yield upper arm, forearm and fist."""
         build, outfit = self.outfit.build, self.outfit
         shirt, skin = outfit.shirt.texture(self.stature), _plain(outfit.skin)
         shoulder, elbow, wrist, hand = (
@@ -285,6 +304,7 @@ class Figure:
         yield Part(depth + 0.01, fist, skin, f"{side}_forearm")
 
     def _leg(self, side: str) -> Iterator[Part]:
+        """Yield thigh, shin and shoe."""
         build, outfit = self.outfit.build, self.outfit
         trousers, skin = outfit.trousers.texture(self.stature), _plain(outfit.skin)
         hip, knee, ankle, toe = (
@@ -306,4 +326,5 @@ class Figure:
 
 
 def _plain(color: NDArray[np.floating]) -> Texture:
+    """Return a texture of one color."""
     return lambda along, across: color.astype(np.float32)

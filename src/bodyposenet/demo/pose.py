@@ -1,6 +1,6 @@
 """Poses of drawn people: random joint angles, and forward kinematics to points in space.
 
-Lengths are relative to the stature. Camera axes: x to the right of the image, y up, z towards the
+Lengths are relative to the stature. Camera axes: x to the right of the image, y up, z toward the
 viewer. Body axes: x to the person's left, y up, z forward; both agree for a person without a turn,
 who faces the viewer.
 """
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
 SIDES = {"left": 1.0, "right": -1.0}
+"""Sides of the body, and the sign of x on each of them in body axes."""
 
 TORSO_LENGTH = 0.295
 """Distance from the shoulders to the hips."""
@@ -101,8 +103,8 @@ class Body:
     """
 
     points: dict[str, Vector]
-    torso: Vector
-    head: Vector
+    torso: Matrix
+    head: Matrix
     seated: bool
 
 
@@ -143,7 +145,8 @@ def posed_body(pose: Pose, camera_tilt: float) -> Body:
     return Body(points, torso, head, pose.seated)
 
 
-def _arm_points(side: str, sign: float, torso: Vector, arm: Arm) -> dict[str, Vector]:
+def _arm_points(side: str, sign: float, torso: Matrix, arm: Arm) -> dict[str, Vector]:
+    """Return shoulder, elbow, wrist and hand."""
     upper = torso @ _about_x(-arm.swing) @ _about_z(sign * arm.lift)
     lower = upper @ _about_y(sign * arm.turn) @ _about_x(-arm.bend)
     shoulder = torso @ (sign * _SHOULDER_WIDTH, TORSO_LENGTH, 0.0)
@@ -157,7 +160,8 @@ def _arm_points(side: str, sign: float, torso: Vector, arm: Arm) -> dict[str, Ve
     }
 
 
-def _leg_points(side: str, sign: float, base: Vector, leg: Leg) -> dict[str, Vector]:
+def _leg_points(side: str, sign: float, base: Matrix, leg: Leg) -> dict[str, Vector]:
+    """Return hip, knee, ankle and toe."""
     upper = base @ _about_x(-leg.swing) @ _about_z(sign * leg.spread)
     lower = upper @ _about_x(leg.bend)
     hip = base @ (sign * _HIP_WIDTH, 0.0, 0.0)
@@ -172,21 +176,25 @@ def _leg_points(side: str, sign: float, base: Vector, leg: Leg) -> dict[str, Vec
     }
 
 
-Limbs = tuple[dict[str, Arm], dict[str, Leg], float | None]
+LimbsAndLean = tuple[dict[str, Arm], dict[str, Leg], float | None]
+"""Arms and legs by side, and the bend of the torso forward in degrees, or None if sitting."""
 
 
-def _standing(rng: np.random.Generator) -> Limbs:
+def _standing(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a person who is standing with hanging arms."""
     return _hanging_arms(rng), _straight_legs(rng), rng.normal(0, 3)
 
 
-def _walking(rng: np.random.Generator) -> Limbs:
+def _walking(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a step, in which arms and legs swing in opposite directions."""
     stride, bend = rng.uniform(12, 35), rng.uniform(10, 70)
     arms = {"left": Arm(-stride, 8, -10, bend * 0.6), "right": Arm(stride, 8, -10, bend)}
     legs = {"left": Leg(stride, 3, rng.uniform(2, 15)), "right": Leg(-stride, 3, stride)}
     return arms, legs, rng.uniform(0, 8)
 
 
-def _arms_up(rng: np.random.Generator) -> Limbs:
+def _arms_up(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a person with one or both arms raised."""
     raised = {
         side: Arm(rng.uniform(-15, 25), rng.uniform(85, 170), 90, rng.uniform(0, 70))
         for side in SIDES
@@ -196,8 +204,8 @@ def _arms_up(rng: np.random.Generator) -> Limbs:
     return raised, _straight_legs(rng), rng.normal(0, 4)
 
 
-def _gesturing(rng: np.random.Generator) -> Limbs:
-    """Hands on the hips, in front of the chest, or pointing."""
+def _gesturing(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample hands on the hips, in front of the chest, or pointing."""
     gestures = (
         lambda: Arm(rng.uniform(-20, 0), rng.uniform(35, 55), -75, rng.uniform(80, 110)),
         lambda: Arm(rng.uniform(15, 45), rng.uniform(5, 20), -35, rng.uniform(70, 120)),
@@ -208,7 +216,8 @@ def _gesturing(rng: np.random.Generator) -> Limbs:
     return arms, _straight_legs(rng), rng.normal(0, 4)
 
 
-def _sitting(rng: np.random.Generator) -> Limbs:
+def _sitting(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a person who is sitting."""
     arms = {
         side: Arm(rng.uniform(15, 50), rng.uniform(5, 20), -15, rng.uniform(20, 70))
         for side in SIDES
@@ -219,15 +228,16 @@ def _sitting(rng: np.random.Generator) -> Limbs:
     return arms, legs, None
 
 
-def _bending(rng: np.random.Generator) -> Limbs:
+def _bending(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a person who is bending forward."""
     arms = {
         side: Arm(rng.uniform(20, 90), rng.uniform(5, 25), 0, rng.uniform(5, 40)) for side in SIDES
     }
     return arms, _straight_legs(rng), rng.uniform(20, 55)
 
 
-def _striding(rng: np.random.Generator) -> Limbs:
-    """A long step, a lunge or a run."""
+def _striding(rng: np.random.Generator) -> LimbsAndLean:
+    """Sample a long step, a lunge or a run."""
     arms = {
         side: Arm(
             rng.uniform(-40, 60), rng.uniform(5, 60), rng.uniform(-20, 40), rng.uniform(20, 100)
@@ -242,6 +252,7 @@ def _striding(rng: np.random.Generator) -> Limbs:
 
 
 def _hanging_arms(rng: np.random.Generator) -> dict[str, Arm]:
+    """Sample arms that hang down."""
     return {
         side: Arm(rng.normal(0, 12), rng.uniform(6, 26), rng.uniform(-30, 10), rng.uniform(2, 40))
         for side in SIDES
@@ -249,25 +260,30 @@ def _hanging_arms(rng: np.random.Generator) -> dict[str, Arm]:
 
 
 def _straight_legs(rng: np.random.Generator) -> dict[str, Leg]:
+    """Sample legs of a person who is standing."""
     return {
         side: Leg(rng.normal(2, 6), rng.uniform(1, 14), abs(rng.normal(0, 7))) for side in SIDES
     }
 
 
 def _swapped_sides(limbs: dict[str, Arm] | dict[str, Leg]) -> dict:
+    """Exchange left and right."""
     return {"left": limbs["right"], "right": limbs["left"]}
 
 
-def _about_x(degrees: float) -> Vector:
+def _about_x(degrees: float) -> Matrix:
+    """Return (3, 3), the rotation about the x axis."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
 
 
-def _about_y(degrees: float) -> Vector:
+def _about_y(degrees: float) -> Matrix:
+    """Return (3, 3), the rotation about the y axis."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
 
 
-def _about_z(degrees: float) -> Vector:
+def _about_z(degrees: float) -> Matrix:
+    """Return (3, 3), the rotation about the z axis."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])

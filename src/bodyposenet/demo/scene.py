@@ -18,6 +18,7 @@ from bodyposenet.skeleton import COCO_JOINTS, side_of
 from bodyposenet.types import Person
 
 _CROWD_SHARE, _OBJECTS_SHARE, _UNLABELED_SHARE = 0.06, 0.18, 0.06
+"""Probabilities of a crowd, of objects in front of people, and of a person without keypoints."""
 
 
 def draw_scene(
@@ -102,6 +103,7 @@ def _placed(rng: np.random.Generator, x: float, bottom: float, size: float, widt
 
 
 def _paint_seat(rng: np.random.Generator, canvas: Canvas, figure: Figure) -> None:
+    """Paint a seat below the pelvis of a person who is sitting."""
     color = rng.uniform(40, 220, 3).astype(np.float32)
     size = 0.1 * figure.stature
     top = figure.at("pelvis") + np.array((0, size))
@@ -111,6 +113,7 @@ def _paint_seat(rng: np.random.Generator, canvas: Canvas, figure: Figure) -> Non
 
 
 _MIN_PIXELS, _MIN_VISIBLE = 60, 0.4
+"""Smallest visible area of a person with keypoints: in pixels, and relative to the whole body."""
 _BODY_AREA = 0.16
 """Area of a standing person, relative to the squared stature."""
 _FACE = ("nose", "left_eye", "right_eye")
@@ -145,7 +148,16 @@ def annotate_person(
 def annotate_crowd(
     part_ids: NDArray[np.int16], count: int, joints: tuple[str, ...]
 ) -> Person | None:
-    """Annotate the first `count` painted people as one crowd, or return None if not visible."""
+    """Annotate the first painted people as one crowd.
+
+    Args:
+        part_ids: (H, W) part id of each pixel.
+        count: Number of people in the crowd.
+        joints: Names of the D keypoints, which are not annotated.
+
+    Returns:
+        The annotation, or None if nobody is visible.
+    """
     region = (part_ids >= PARTS_PER_PERSON) & (part_ids < PARTS_PER_PERSON * (count + 1))
     if not region.any():
         return None
@@ -193,6 +205,7 @@ def _parts_at(joint: str) -> tuple[str, ...]:
 
 
 def _box(region: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """Return the box (x, y, width, height) of a region."""
     x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
     return float(x), float(y), float(width), float(height)
 
