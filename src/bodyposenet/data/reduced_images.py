@@ -2,7 +2,7 @@
 
 JPEGs without EXIF data, as in COCO, are decoded by libjpeg-turbo, which reduces while decoding. All
 other files are decoded by `media.images.read_image`, which also decides whether an EXIF orientation
-is applied, and are reduced afterwards.
+is applied, and are then reduced.
 """
 
 from __future__ import annotations
