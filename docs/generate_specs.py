@@ -62,9 +62,9 @@ HEADER = """\
 Every key of the four kinds of spec files. This page is generated: `python docs/generate_specs.py`.
 
 Unknown keys, wrong types and contradictory values are errors that name the file, the line and the
-key. `None`, `null` and an empty value mean the same; `2e-5` is a number. Keys marked *(ours)* are
-additions to TAO's. Relative paths are looked up in the working directory first, then in the folder
-of the spec file.
+key. `None`, `null` and an empty value mean the same; `2e-5` is a number. Keys and values marked
+"(not in TAO)" are additions of this package. Relative paths are looked up in the working directory
+first, then in the folder of the spec file.
 """
 
 BOUNDS = {Ge: "ge", Gt: "gt", Le: "le", Lt: "lt"}

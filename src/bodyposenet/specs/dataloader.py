@@ -85,7 +85,7 @@ class DatasetConfig(Block):
     dataset_specs: dict[str, str] = Field(min_length=1)
     """Dataset spec files by dataset name."""
     root_data_paths: dict[str, str] = Field(default_factory=dict)
-    """Root folders by dataset name, for datasets that are not in root_data_path (ours)."""
+    """Root folders by dataset name, for datasets that are not in root_data_path (not in TAO)."""
 
 
 class NormalizationParams(Block):
@@ -115,7 +115,7 @@ class SpatialAugParams(Block):
     """Smallest rotation in degrees; null: -rotate_deg_max."""
     rotate_any_prob: Probability = 0.0
     """Probability of a rotation by any angle from -180 to 180 degrees instead, for people who are
-    lying or upside down (ours)."""
+    lying or upside down (not in TAO)."""
     zoom_prob: Probability = 0.0
     """Probability of zooming."""
     zoom_ratio_min: Factor = 1.0
@@ -141,7 +141,7 @@ class SpatialAugParams(Block):
     """person_centric: height of the anchor person's box as a fraction of the input height."""
     largest_enlargement: Factor | None = None
     """Upper limit of the total enlargement by mode and zoom, because enlarged images are blurred
-    (ours); null: no limit."""
+    (not in TAO); null: no limit."""
 
     @model_validator(mode="after")
     def _minima_are_not_above_maxima(self) -> SpatialAugParams:
@@ -161,7 +161,7 @@ class SpatialAugParams(Block):
 
 
 class ColorAugParams(Block):
-    """Color augmentation of training samples (ours); off if all values are 0."""
+    """Color augmentation of training samples (not in TAO); off if all values are 0."""
 
     brightness_max: Probability = 0.0
     """Largest change of brightness, up or down, as a fraction of white."""
@@ -204,7 +204,7 @@ class AugmentationConfig(Block):
     """Flip, rotation, shift and zoom."""
     identity_spatial_aug_params: Any = ignored_key("TAO does not support it either")
     color_aug_params: Annotated[ColorAugParams, NullIsDefault()] = ColorAugParams()
-    """Color augmentation (ours)."""
+    """Color augmentation (not in TAO)."""
 
 
 class LabelProcessorConfig(Block):
@@ -214,7 +214,7 @@ class LabelProcessorConfig(Block):
     """Only with `paf_weighting: gaussian`: standard deviation as a fraction of the input height."""
     paf_weighting: Literal["hard", "gaussian"] = "hard"
     """hard: unit vectors in a band around the limb, as in TAO; gaussian: the length decreases with
-    the distance from the limb (ours)."""
+    the distance from the limb (not in TAO)."""
     heatmap_gaussian_sigma: Deviation = HEATMAP_SIGMA
     """Standard deviation of a joint's Gaussian in network pixels; saved in the model for
     decoding."""
@@ -251,11 +251,11 @@ class Dataloader(Block):
     label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
     """Target heatmaps and PAFs; also accepted at the top level of the file."""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Processes that read and augment images (ours); null: number of cores - 1."""
+    """Processes that read and augment images (not in TAO); null: number of cores - 1."""
     image_cache_dir: str | None = None
-    """Folder of a cache of decoded images for later epochs and runs (ours); null: no cache. It
-    needs 3 bytes per pixel (640 x 480: 0.9 MB), or 1/4, 1/16 or 1/64 of that for images that
+    """Folder of a cache of decoded images for later epochs and runs (not in TAO); null: no cache.
+    It needs 3 bytes per pixel (640 x 480: 0.9 MB), or 1/4, 1/16 or 1/64 of that for images that
     samples reduce to 1/2, 1/4 or 1/8 of their size."""
     max_unreadable_share: Probability = 0.01
     """Largest fraction of an epoch's samples that can be replaced because their image, mask or
-    record cannot be read; above it, training ends with an error (ours)."""
+    record cannot be read; above it, training ends with an error (not in TAO)."""

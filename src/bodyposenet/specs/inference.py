@@ -44,16 +44,18 @@ class InferenceSpec(Spec):
     )  # fmt: skip
     """Scales as factors of input_shape; the time is proportional to the sum of their squares."""
     mode: Literal["accurate", "tao"] = "accurate"
-    """Decoder (ours). accurate: sub-pixel peaks without upsampling; tao: the decoder of TAO."""
+    """Decoder (not in TAO). accurate: sub-pixel peaks without upsampling; tao: the decoder of
+    TAO."""
     flip_test: bool = False
-    """Average the maps of the image and its mirror image (ours); better poses in twice the time."""
+    """Average the maps of the image and its mirror image (not in TAO); better poses in twice the
+    time."""
     rotation_test: bool = False
-    """Also run on the image rotated by +90 and -90 degrees (ours); detects people who are lying, in
-    three times the time."""
+    """Also run on the image rotated by +90 and -90 degrees (not in TAO); detects people who are
+    lying, in three times the time."""
     complete_pose: bool = False
-    """Infer missing joints from the others (ours); they are marked as inferred."""
+    """Infer missing joints from the others (not in TAO); they are marked as inferred."""
     display_score_threshold: Probability = DEFAULT_SCORE_THRESHOLD
-    """Smallest score of people who are drawn (ours); result files contain all people."""
+    """Smallest score of people who are drawn (not in TAO); result files contain all people."""
 
     def check(self) -> None:
         """Check that the network input is not too large at the largest scale.

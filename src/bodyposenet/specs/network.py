@@ -27,20 +27,21 @@ class BackboneAttributes(Block):
 
     architecture: Literal["vgg", "lightweight_openpose", "movenet"] = "vgg"
     """vgg: TAO's network. lightweight_openpose: fast network for CPUs and edge devices, with public
-    weights (Osokin 2018; ours). movenet: faster network with MoveNet's backbone; its heads must be
-    trained (ours)."""
+    weights (Osokin 2018; not in TAO). movenet: faster network with MoveNet's backbone; its heads
+    must be trained (not in TAO)."""
     mtype: Literal["default", "pooling", "open_model_zoo"] = "default"
     """Variant. default: vgg with strided convolutions and batch normalization, or the published
     network of the other architectures. pooling: vgg with the layers of VGG19, for ImageNet weights
-    (ours). open_model_zoo: lightweight_openpose as in human-pose-estimation-0001 (ours)."""
+    (not in TAO). open_model_zoo: lightweight_openpose as in human-pose-estimation-0001 (not in
+    TAO)."""
     use_bias: bool = False
     """vgg with mtype default: whether the backbone has biases; must match the pretrained
     weights."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """lightweight_openpose and movenet: width multiplier of all layers (ours)."""
+    """lightweight_openpose and movenet: width multiplier of all layers (not in TAO)."""
     batch_norm: bool = True
     """lightweight_openpose and movenet: whether the network has batch normalization; false for
-    weights in which it is folded into the convolutions (ours)."""
+    weights in which it is folded into the convolutions (not in TAO)."""
     nlayers: Any = ignored_key("the number of layers is fixed by the architecture")
     add_final_c128_conv: Any = ignored_key("channel_reduction_conv is always present, as in TAO")
 

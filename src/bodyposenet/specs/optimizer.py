@@ -71,8 +71,8 @@ class WeightedMomentum(Block):
     weight_default_value: NonNegativeFloat = 1.0
     """Learning rate multiplier of all other layers."""
     freeze_batch_norm: bool = True
-    """Use the running statistics of frozen batch normalization layers and do not update them
-    (ours); false: update them."""
+    """Use the running statistics of frozen batch normalization layers and do not update them (not
+    in TAO); false: update them."""
     momentum: Probability = 0.9
     """Momentum; 0: plain SGD."""
     use_nesterov: bool = False
@@ -87,7 +87,7 @@ class WeightedMomentum(Block):
 
 
 class AdamW(Block):
-    """AdamW with the same schedules and multipliers (ours)."""
+    """AdamW with the same schedules and multipliers (not in TAO)."""
 
     class_name: Literal["AdamW"] = Field(alias="__class_name__")
     """Class name."""
@@ -108,7 +108,7 @@ class AdamW(Block):
 
 
 class Muon(AdamW):
-    """Muon for convolution kernels, AdamW for all other weights, at one learning rate (ours).
+    """Muon for convolution kernels, AdamW for all other weights, at one learning rate (not in TAO).
 
     AdamW also optimizes the kernels of the output layers and of depthwise convolutions.
     """

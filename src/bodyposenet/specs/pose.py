@@ -39,7 +39,7 @@ class KeypointCategory(Block):
     skeleton_edge_names: tuple[tuple[str, str], ...] = Field(default=(), max_length=2048)
     """The same limbs as pairs of names."""
     sigmas: tuple[Sigma, ...] = ()
-    """OKS sigmas of the keypoints (ours). Default: COCO's sigmas, by name."""
+    """OKS sigmas of the keypoints (not in TAO). Default: COCO's sigmas, by name."""
 
     @model_validator(mode="after")
     def _counts_agree(self) -> KeypointCategory:
@@ -67,13 +67,13 @@ class PoseCategory(KeypointCategory):
     """Joints and limbs that the network predicts; one of both lists of limbs is sufficient."""
 
     derived_joints: dict[str, tuple[str, str]] | None = None
-    """Joints that are the midpoint of two others, for datasets without them (ours). Default: neck,
-    between the shoulders."""
+    """Joints that are the midpoint of two others, for datasets without them (not in TAO). Default:
+    neck, between the shoulders."""
     auxiliary_limbs: tuple[tuple[str, str], ...] | None = Field(
         default=None, validation_alias=AliasChoices("auxiliary_limbs", _OLD_AUXILIARY_LIMBS)
     )
     """Limbs, as pairs of names, that `mode: accurate` assembles last and that do not start a person
-    (ours). Default: those between a shoulder and an ear."""
+    (not in TAO). Default: those between a shoulder and an ear."""
 
     @model_validator(mode="after")
     def _limbs_fit(self) -> PoseCategory:

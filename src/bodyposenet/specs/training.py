@@ -57,7 +57,7 @@ class FinetuningConfig(Block):
 
 
 class Distillation(Block):
-    """Knowledge distillation from a `teacher` network, or from its precomputed `maps` (ours)."""
+    """Knowledge distillation from a `teacher`, or from its precomputed `maps` (not in TAO)."""
 
     teacher: str | None = None
     """Trained model (`.tlt` or exported; `-k` is the key if it is encrypted), which runs on each
@@ -97,8 +97,8 @@ class TrainSpec(Spec):
     )
     """Epochs between checkpoints."""
     checkpoint_every_n_secs: PositiveFloat | None = None
-    """Seconds between saves of the training state within an epoch (ours), for preemptible machines;
-    null: only at the end of epochs."""
+    """Seconds between saves of the training state within an epoch (not in TAO), for preemptible
+    machines; null: only at the end of epochs."""
     num_epoch: PositiveInt = 100
     """Number of epochs."""
     summary_every_n_steps: PositiveInt = 20
@@ -124,25 +124,26 @@ class TrainSpec(Spec):
     use_stagewise_lr_multipliers: bool = False
     """Multiply the learning rate by 4 in refinement stages, and by 2 for biases."""
     lr_scaling: Literal["none", "linear"] = "none"
-    """linear: multiply the learning rate by the number of GPUs (ours); none: do not scale, as
+    """linear: multiply the learning rate by the number of GPUs (not in TAO); none: do not scale, as
     TAO."""
     accumulate_steps: PositiveInt = 1
-    """Number of batches over which gradients are averaged before an optimizer step (ours)."""
+    """Number of batches over which gradients are averaged before an optimizer step (not in TAO)."""
     clip_grad_norm: PositiveFloat | None = None
-    """Clip the total norm of the gradients to this value (ours)."""
+    """Clip the total norm of the gradients to this value (not in TAO)."""
     ema_decay: DecayRate | None = None
     """Decay per step of an exponential moving average of the weights, which is evaluated and saved
-    as the model (ours); smaller during the first steps."""
+    as the model (not in TAO); smaller during the first steps."""
     torch_compile: bool = False
-    """Compile the network with torch.compile (ours): slower start, faster steps."""
+    """Compile the network with torch.compile (not in TAO): slower start, faster steps."""
     sync_batch_norm: bool = False
-    """Synchronize the statistics of batch normalization between GPUs (ours); CUDA only."""
+    """Synchronize the statistics of batch normalization between GPUs (not in TAO); CUDA only."""
     distillation: Distillation | None = None
-    """Knowledge distillation (ours)."""
+    """Knowledge distillation (not in TAO)."""
     final_model_name: str = "bpnet_model"
     """File name of the trained model, without `.tlt`."""
     validation_max_images: PositiveInt | None = None
-    """Largest number of test images per dataset for the AP during training (ours); null: all."""
+    """Largest number of test images per dataset for the AP during training (not in TAO); null:
+    all."""
     inference_spec: str | None = None
     """Inference spec for the AP during training. Default: input size of the training, padded
     images."""
