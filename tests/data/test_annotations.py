@@ -55,10 +55,10 @@ def test_the_dataset_defines_which_flags_mean_labeled():
         read(person(flags=(1, 3, 1)), **flags)
 
 
-@pytest.mark.parametrize("place", [None, math.nan, math.inf, 1e223, "7"])
-def test_the_position_of_an_unlabeled_joint_does_not_matter(place):
+@pytest.mark.parametrize("coordinate", [None, math.nan, math.inf, 1e223, "7"])
+def test_the_position_of_an_unlabeled_joint_does_not_matter(coordinate):
     entry = person(flags=(0, 2, 2))
-    entry["keypoints"][:3] = [place, place, None if place is None else 0]
+    entry["keypoints"][:3] = [coordinate, coordinate, None if coordinate is None else 0]
     found, _ = read(entry)
     assert found.num_keypoints == 2
     assert np.isfinite(found.keypoints).all()

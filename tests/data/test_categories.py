@@ -19,12 +19,12 @@ HORSE = {"id": 5, "name": "Horse", "keypoints": JOINTS}
 def people_of(tmp_path):
     """`people_of(categories, ids)` -> ids of the people; annotation ids equal category ids."""
 
-    def run(categories, ids=(1, 5), **wanted):
+    def run(categories, ids=(1, 5), **query):
         path = tmp_path / "a.json"
         annotations = [person(number) | {"category_id": number} for number in ids]
         file = content([image()], annotations) | {"categories": categories}
         path.write_text(json.dumps(file))
-        (only,) = read_coco(path, JOINTS, **wanted).images
+        (only,) = read_coco(path, JOINTS, **query).images
         return [found.annotation_id for found in only.persons]
 
     return run
@@ -44,10 +44,10 @@ def test_the_category_can_have_another_name_or_be_selected_by_id(people_of):
     assert people_of([DOG, HORSE], category=None, category_id=1) == [1]
 
 
-@pytest.mark.parametrize(("wanted", "name"), [(1, "pessoa"), (5, "Horse")])
-def test_without_a_category_of_the_name_the_id_decides(people_of, caplog, wanted, name):
+@pytest.mark.parametrize(("category_id", "name"), [(1, "pessoa"), (5, "Horse")])
+def test_without_a_category_of_the_name_the_id_decides(people_of, caplog, category_id, name):
     both = [{"id": 1, "name": "pessoa", "keypoints": JOINTS}, HORSE]
-    assert people_of(both, category_id=wanted) == [wanted]
+    assert people_of(both, category_id=category_id) == [category_id]
     assert name in caplog.text
 
 
@@ -85,10 +85,10 @@ def test_without_a_list_of_categories_all_annotations_must_have_the_same_one(peo
 
 
 def test_annotations_need_a_category_id_only_if_there_are_several_categories(tmp_path):
-    nothing = person() | {"category_id": None}
-    path = write_annotations(tmp_path / "a.json", [image()], [nothing])
+    without_id = person() | {"category_id": None}
+    path = write_annotations(tmp_path / "a.json", [image()], [without_id])
     assert len(read_coco(path, JOINTS).images[0].persons) == 1
-    file = content([image()], [nothing])
+    file = content([image()], [without_id])
     file["categories"].append({"id": 2, "name": "dog"})
     (tmp_path / "a.json").write_text(json.dumps(file))
     with pytest.raises(BodyPoseNetError, match="category_id"):

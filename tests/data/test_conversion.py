@@ -76,8 +76,8 @@ def test_the_product_of_minimum_height_and_width_limits_the_segmentation_area(ch
 
 
 def test_people_with_an_empty_box_are_not_anchor_persons(choose):
-    above = [value for _ in JOINTS for value in (5, 5, 2)]  # at one point: no box around them
-    empty = person(1, bbox=[5, 5, 0, 80], area=5000, keypoints=above, segmentation=[])
+    keypoints = [5, 5, 2] * len(JOINTS)  # at one point: no box around them
+    empty = person(1, bbox=[5, 5, 0, 80], area=5000, keypoints=keypoints, segmentation=[])
     anchors, skipped = choose(empty, person(2))
     assert anchors == [2]
     assert list(skipped.values()) == [1]
@@ -198,10 +198,10 @@ def test_masks_must_not_be_in_the_image_folder(tmp_path, images_exist, masks):
 
 @given(st.integers(0, 50), st.integers(0, 4), st.integers(0, 4))
 def test_distribute_keeps_each_item_once(count, partitions, shards):
-    dealt = distribute(range(count), partitions, shards)
-    assert len(dealt) == max(partitions, 1)
-    assert all(len(pieces) == max(shards, 1) for pieces in dealt)
-    for number, pieces in enumerate(dealt):
+    distributed = distribute(range(count), partitions, shards)
+    assert len(distributed) == max(partitions, 1)
+    assert all(len(pieces) == max(shards, 1) for pieces in distributed)
+    for number, pieces in enumerate(distributed):
         assert sorted(chain(*pieces)) == list(range(number, count, max(partitions, 1)))
         sizes = [len(piece) for piece in pieces]
         assert sizes[:-1] == [sum(sizes) // len(sizes)] * (len(sizes) - 1)

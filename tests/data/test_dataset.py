@@ -247,16 +247,16 @@ def test_a_damaged_record_is_replaced(folder):
 
 
 def test_a_record_without_a_finite_center_is_replaced(folder):
-    lost = record(POINTS)
-    lost.centers[:] = np.nan
-    replaced = samples(folder, [lost, record(POINTS)])[0, 0]
+    invalid = record(POINTS)
+    invalid.centers[:] = np.nan
+    replaced = samples(folder, [invalid, record(POINTS)])[0, 0]
     assert "not finite" in replaced.unreadable[0].what
 
 
 @pytest.mark.parametrize("x", [1e223, np.inf, np.nan])
 def test_labeled_joints_must_be_finite(folder, x):
-    lost, free = (record([[[x, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
-    found = samples(folder, [lost, free])
+    labeled, unlabeled = (record([[[x, 30, flag], *POINTS[0][1:]]]) for flag in (2, 0))
+    found = samples(folder, [labeled, unlabeled])
     assert "labeled joint" in found[0, 0].unreadable[0].what
     sample = found[0, 1]
     assert not sample.unreadable
@@ -281,7 +281,7 @@ def test_records_that_do_not_match_the_spec_are_not_replaced(folder, dataset):
     [
         (None, "cannot be read"),
         (b"", "empty"),
-        (b"\xff\xd8\xff\xe0 not an image", "cut off|truncated|no image|not an image"),
+        (b"\xff\xd8\xff\xe0 not an image", "truncated"),
     ],
 )
 def test_unreadable_images_are_errors_with_the_file_name(folder, content, message):
@@ -298,10 +298,10 @@ def test_unreadable_images_are_errors_with_the_file_name(folder, content, messag
 def test_a_truncated_jpeg_is_an_error(folder):
     picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     content = cv2.imencode(".jpg", picture)[1].tobytes()
-    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
-    error = samples(folder, [record(POINTS, image="cut.jpg")])[0, 0]
+    (folder / "half.jpg").write_bytes(content[: len(content) // 2])
+    error = samples(folder, [record(POINTS, image="half.jpg")])[0, 0]
     assert isinstance(error, BodyPoseNetError)
-    assert "cut.jpg" in error.what
+    assert "half.jpg" in error.what
 
 
 @pytest.mark.parametrize("profile", [0, 5000])

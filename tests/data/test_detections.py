@@ -116,7 +116,7 @@ def test_entries_are_matched_to_images(read, entries, expected):
 
 
 def test_images_that_the_model_could_not_read_are_counted(read):
-    failed = {"full_image_path": "0001.jpg", "error": "cut off"}
+    failed = {"full_image_path": "0001.jpg", "error": "truncated"}
     found = read(document(failed))
     assert len(found.by_image[1].scores) == 0
     assert found.skipped["images that the model could not read"] == 1

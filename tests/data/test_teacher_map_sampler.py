@@ -173,9 +173,9 @@ def test_maps_match_the_targets_of_the_crop(make_samples, photo, tmp_path, skele
     write(tmp_path / "maps", photo, skeleton, scale)
     sample = make_samples(target_person_scale=130 / 192, **CROPS[crop])[0, 0]
     assert sample.teacher_cells.any()
-    (heat, paf), distances, angles = compare(sample)
-    assert heat > (0.99 if scale > 1 / 1.2 else 0.93)  # enlarged maps stay blurred
-    assert paf > 0.75  # of strips with hard edges, sampled twice
+    (heatmap_correlation, paf_correlation), distances, angles = compare(sample)
+    assert heatmap_correlation > (0.99 if scale > 1 / 1.2 else 0.93)  # enlarged maps stay blurred
+    assert paf_correlation > 0.75  # of strips with hard edges, sampled twice
     assert len(distances) > 20
     assert distances.max() < 0.25
     assert len(angles) > 200
@@ -187,8 +187,8 @@ def test_a_stretched_sample_rotates_pafs_with_its_limbs(make_samples, photo, tmp
     sample = make_samples(
         (240, 240), "standard_with_fixed_aspect_ratio", rotate_deg_min=20.0, rotate_deg_max=20.0
     )[0, 0]
-    (heat, paf), distances, angles = compare(sample)
-    assert heat > 0.97 and paf > 0.75
+    (heatmap_correlation, paf_correlation), distances, angles = compare(sample)
+    assert heatmap_correlation > 0.97 and paf_correlation > 0.75
     assert distances.max() < 0.25
     assert np.percentile(angles, 95) < 2
 
