@@ -66,16 +66,13 @@ def test_processes_evaluate_as_one_does(run_bpnet, model, drawn_dataset, tmp_pat
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (("--processes", 0), "--processes 0: at least 1"),
-        (("--overwrite",), "--overwrite: is for --ray"),
-        (
-            ("--track", "--vid_stride", 2),
-            "--track, --vid_stride: for videos, cameras and streams only",
-        ),
-        (("--input_type", "video", "--processes", 2), "--processes: for images only"),
-        (("--input_type", "video", "--overwrite"), "--overwrite: for images only"),
-        (("--input_type", "webcam", "--batch", 2), "--batch: for images only"),
-        (("--input_type", "video", "--image_format", "jpg"), "--image_format: for images only"),
+        (("--processes", 0), "--processes 0"),
+        (("--overwrite",), "--ray"),
+        (("--track", "--vid_stride", 2), "--track, --vid_stride: "),
+        (("--input_type", "video", "--processes", 2), "--processes: "),
+        (("--input_type", "video", "--overwrite"), "--overwrite: "),
+        (("--input_type", "webcam", "--batch", 2), "--batch: "),
+        (("--input_type", "video", "--image_format", "jpg"), "--image_format: "),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(
