@@ -17,13 +17,16 @@ _CGROUPS = "sys/fs/cgroup"
 
 
 def usable_cores(root: Path = _ROOT) -> int:
-    """Count the cores that this process may use.
+    """Count the CPU cores that this process may use, to choose a number of threads or processes.
+
+    In contrast to `os.cpu_count`, the CPU affinity of the process and the CPU quotas of its cgroups
+    (those of a container, for example) are taken into account.
 
     Args:
         root: Root of the file system, for tests.
 
     Returns:
-        At least 1; a quota of one and a half cores counts as 2.
+        The number of cores, at least 1; a quota of one and a half cores counts as 2.
     """
     return quota_cores(root) or _available_cores()
 

@@ -63,7 +63,10 @@ def test_no_placeholders_are_left(path):
     assert not re.findall(r"(?m)^[A-Z]+_[A-Z]+\.?$", path.read_text())
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if p.name != "specs.md"], ids=relative_name)
+CURRENT = [path for path in PAGES if path.name not in ("specs.md", "CHANGELOG.md")]
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=relative_name)
 def test_named_modules_and_files_exist(path):
     package = ROOT / "src" / "bodyposenet"
     text = path.read_text()

@@ -28,21 +28,31 @@ def draw_scene(
     joints: tuple[str, ...] = COCO_JOINTS,
     people: tuple[float, ...] = (0.45, 0.35, 0.2),
 ) -> tuple[NDArray[np.uint8], list[Person]]:
-    """Draw a scene with people.
+    """Draw a synthetic scene with people, and annotate it as in COCO.
 
     Args:
         rng: Random number generator; the same state gives the same scene.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         joints: Names of the keypoints to annotate: COCO's, or other points of `pose.Body`.
-        people: Probabilities of 1, 2, 3 ... people, not counting crowds.
+        people: Probabilities of 1, 2, 3 ... people, not counting crowds; their sum is 1.
 
     Returns:
-        (height, width, 3) uint8 RGB, and the people with COCO's flags: 2 visible, 1 occluded, 0
-        outside of the image or on a face that is turned away. Crowds are last.
+        The image, (height, width, 3) uint8 RGB, and its people, crowds last. `Person.keypoints` is
+        (K, 3): x and y in pixels, and COCO's visibility flag: 2 visible, 1 occluded, 0 outside of
+        the image or on a face that is turned away.
 
     Raises:
         KeyError: A joint is not a point of the body.
+
+    Examples:
+        ```python
+        import numpy as np
+
+        from bodyposenet.demo import draw_scene
+
+        image, people = draw_scene(np.random.default_rng(0), height=480, width=640)
+        ```
     """
     light = np.array((rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.1), rng.uniform(0.6, 1.0)))
     canvas = Canvas(random_background(rng, height, width), light / np.linalg.norm(light))
