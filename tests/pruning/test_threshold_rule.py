@@ -105,8 +105,8 @@ def test_outputs_and_groups_of_excluded_layers_are_not_pruned(lightweight):
     assert not out_channels.keys() & set(lightweight.outputs())
     assert ranking.unpruned["paf_out"] == "output"
     assert ranking.unpruned["context_a_dwconv_1"] == "excluded"
-    assert ranking.unpruned["channel_reduction_conv"] == "as context_a_dwconv_1"
-    assert ranking.unpruned["stage2/block1/conv1"] == "as stage2/block1/bn3"
+    assert ranking.unpruned["channel_reduction_conv"] == "excluded with context_a_dwconv_1"
+    assert ranking.unpruned["stage2/block1/conv1"] == "excluded with stage2/block1/bn3"
     assert out_channels["stage1/conv1"] < 16
     assert out_channels.keys() | ranking.unpruned.keys() == lightweight.out_channels().keys()
 

@@ -42,7 +42,7 @@ from bodyposenet.exporting.outputs import (
     find_trained_model,
     is_sealed,
     output_file,
-    warn_of_plain_files,
+    warn_about_plain_files,
 )
 from bodyposenet.files import atomic_write, is_folder
 from bodyposenet.results_folder import StatusFile
@@ -444,7 +444,7 @@ def _make_plan(options: ExportOptions) -> _Plan:
     check_outputs(output, engine, plan.bundle, plan.results_dir, overwrite=options.overwrite)
     for field, need in ignored_options(options):
         logger.warning("%s has no effect without %s", field.flag, need.words)
-    warn_of_plain_files(output, engine, plan.key, seals_engine=options.seal_engine)
+    warn_about_plain_files(output, engine, plan.key, seals_engine=options.seal_engine)
     return plan
 
 

@@ -139,6 +139,7 @@ def build_engine_file(
 
 
 def _read_header(path: str | Path, content: bytes) -> dict[str, Any]:
+    """Read the header of the model from an ONNX file; `path` is the engine, for errors."""
     text = read_header(path, content)
     if text is None:
         raise BodyPoseNetError(

@@ -52,6 +52,7 @@ def _convert(nodes: Sequence[ir.Node]) -> None:
 
 
 def _cast_images(graph: ir.Graph, first: ir.Node, nodes: Sequence[ir.Node]) -> None:
+    """Cast the input of the first convolution to float16, for all nodes that read it."""
     images = first.inputs[0]
     assert images is not None
     cast = _cast(images, ir.DataType.FLOAT16, "images_float16")
@@ -73,5 +74,6 @@ def _cast_outputs(graph: ir.Graph) -> None:
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str | None) -> ir.Node:
+    """Return a Cast node; the node and its output have the given name."""
     output = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
     return ir.node("Cast", [value], {"to": dtype}, outputs=[output], name=name)

@@ -41,6 +41,7 @@ _NETWORK = "network"
 """Module whose own Concat nodes concatenate features and maps."""
 
 _SIDES = "rows", "columns"
+"""Names of the dynamic height and width of the heatmaps."""
 
 _INPUT_NAMES = {
     "Conv": ("input", "weight", "bias"),
@@ -193,7 +194,7 @@ def _dynamic_sizes(
     if options.static_batch_size is None:
         dynamic[batch] = torch.export.Dim("batch")
     if options.static_shape is None:
-        for axis, name in zip(sides, ("rows", "columns"), strict=True):
+        for axis, name in zip(sides, _SIDES, strict=True):
             dynamic[axis] = network.stride * torch.export.Dim(name)
     return dynamic
 
@@ -239,6 +240,7 @@ def _name_layers(graph: ir.Graph) -> None:
 
 
 def _layer(node: ir.Node) -> str:
+    """Return the name of the layer that a node comes from."""
     if node.op_type == "Conv":  # its scope is that of its folded batch normalization
         weight = node.inputs[1]
         assert weight is not None and weight.name is not None
@@ -259,6 +261,7 @@ def _module(node: ir.Node) -> str:
 
 
 def _name_weights(node: ir.Node, name: str) -> None:
+    """Rename the initializers of a node after the node."""
     parts = _INPUT_NAMES.get(node.op_type, ("constant",) * len(node.inputs))
     for value, part in zip(node.inputs, parts, strict=False):
         if value is not None and value.is_initializer():

@@ -86,8 +86,10 @@ def check_outputs(
         make_directory(folder, "Choose a folder that is writable, or change its permissions.")
 
 
-def warn_of_plain_files(output: Path, engine: Path | None, key: str, *, seals_engine: bool) -> None:
-    """Log a warning for each file that a key would seal but will not, or that lacks a key.
+def warn_about_plain_files(
+    output: Path, engine: Path | None, key: str, *, seals_engine: bool
+) -> None:
+    """Log a warning for each file that is not sealed although a key is given, or that lacks a key.
 
     Args:
         output: The .onnx or .etlt file.
@@ -106,7 +108,7 @@ def warn_of_plain_files(output: Path, engine: Path | None, key: str, *, seals_en
 
 
 def _check_bundle(bundle: Path, others: list[Path], *, overwrite: bool) -> None:
-    """Refuse a folder that holds other files than the bundle's, or that other files go to."""
+    """Refuse a folder that is not empty (unless it may be replaced) or that other outputs go to."""
     if exists(bundle) and not is_folder(bundle):
         raise BodyPoseNetError(f"{bundle} is a file", "Give a folder for the deployment bundle.")
     if is_folder(bundle) and any(bundle.iterdir()):

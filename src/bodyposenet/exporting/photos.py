@@ -30,8 +30,9 @@ from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.inference import InferenceSpec
 
 _REMEDY = "Give --cal_image_dir more photos, or lower --batches or --batch_size."
+
 _MAX_COMPARED = 12
-"""Maximum number of photos for a comparison; more hardly change its result."""
+"""Maximum number of photos for a comparison; more photos hardly change its result."""
 
 _MIN_HELD_OUT = 4
 """Minimum number of photos for a meaningful comparison."""
@@ -271,6 +272,7 @@ def _shuffled(folder: Path, seed: int) -> list[Path]:
 
 
 def _sample(folder: Path, paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the first `count` photos that can be read; raise an error if there are fewer."""
     count_read, unreadable = 0, list[Path]()
     for image in islice(_readable(paths, unreadable), count):
         count_read += 1

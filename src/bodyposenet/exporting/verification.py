@@ -266,10 +266,15 @@ def compare(
         pixels: Maximum distance of keypoints that count as equal, in pixels.
     """
     expected, found = network.infer(images), exported.infer(images)
-    points = [
-        [decode(maps, network.skeleton).keypoints for maps in side] for side in (expected, found)
-    ]
-    counts = np.array([_count(ours, theirs, pixels) for ours, theirs in zip(*points, strict=True)])
+    expected_keypoints, found_keypoints = (
+        [decode(maps, network.skeleton).keypoints for maps in batch] for batch in (expected, found)
+    )
+    counts = np.array(
+        [
+            _count(*keypoints, pixels)
+            for keypoints in zip(expected_keypoints, found_keypoints, strict=True)
+        ]
+    )
     keypoints, matched = counts.sum(axis=0).tolist()
     heatmaps = _stack(expected, "heatmaps"), _stack(found, "heatmaps")
     pafs = _stack(expected, "pafs"), _stack(found, "pafs")
@@ -292,6 +297,7 @@ def _distinguishable(value: float, limit: float) -> tuple[str, str]:
 
 
 def _stack(maps: Sequence[Maps], kind: Literal["heatmaps", "pafs"]) -> NDArray[np.float32]:
+    """Stack the heatmaps or the PAFs of a batch."""
     return np.stack([getattr(each, kind) for each in maps])
 
 
@@ -313,10 +319,10 @@ def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) 
 def _count(
     expected: NDArray[np.float32], found: NDArray[np.float32], pixels: float
 ) -> tuple[int, int]:
-    """Count the keypoints (N, K, 2) and (M, K, 2) of one image, and the equal ones."""
+    """Count the keypoints of one image in (N, K, 2) or (M, K, 2) poses, and the equal ones."""
     distances = np.linalg.norm(expected[:, None] - found[None], axis=3)
     near = distances <= pixels  # False for missing joints, which are NaN
-    here, there = np.isfinite(expected[..., 0]), np.isfinite(found[..., 0])
+    is_expected, is_found = np.isfinite(expected[..., 0]), np.isfinite(found[..., 0])
     matched = int(near.any(axis=1).sum())
-    added = int((there & ~near.any(axis=0)).sum())
-    return int(here.sum()) + added, matched
+    added = int((is_found & ~near.any(axis=0)).sum())
+    return int(is_expected.sum()) + added, matched

@@ -45,15 +45,15 @@ def compute_cost(network: BodyPoseNetwork, out_channels: Mapping[str, int] | Non
         macs += output.numel() * layer.weight[0].numel()
 
     with torch.device("meta"), torch.inference_mode():
-        shadow = BodyPoseNetwork(
+        meta_network = BodyPoseNetwork(
             network.skeleton, network.spec, network.normalization,
             network.out_channels() | dict(out_channels or {}),
         )  # fmt: skip
-        for layer in shadow.layers().values():
+        for layer in meta_network.layers().values():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_hook(count)
-        shadow(torch.zeros(1, 3, SIZE, SIZE))
-    return Cost(sum(parameter.numel() for parameter in shadow.parameters()), macs)
+        meta_network(torch.zeros(1, 3, SIZE, SIZE))
+    return Cost(sum(parameter.numel() for parameter in meta_network.parameters()), macs)
 
 
 def comparison_table(
@@ -66,7 +66,7 @@ def comparison_table(
         after: The pruned network.
         ranking: The ranking of its filters, with the reasons why layers are not pruned.
         norms: Whether to add the smallest, the median and the largest norm of each layer's filters;
-            the layers of a dependency group share their norms.
+            all layers of a dependency group have the same norms.
 
     Returns:
         A header, one line per convolution with its number of filters, and a line each for the

@@ -89,7 +89,7 @@ class Ranking:
 def rank_filters(
     network: BodyPoseNetwork, options: PruningOptions, excluded: Collection[str] = ()
 ) -> Ranking:
-    """Compute the norms of all filters, except for those of the output layers.
+    """Compute the norms of all filters, except for those of output layers and excluded layers.
 
     Args:
         network: The network.
@@ -112,7 +112,8 @@ def rank_filters(
             unpruned |= dict.fromkeys(convolutions, "output")
         elif named:
             unpruned |= {
-                name: "excluded" if name in named else f"as {named[0]}" for name in convolutions
+                name: "excluded" if name in named else f"excluded with {named[0]}"
+                for name in convolutions
             }
         else:
             norms = [_layer_norms(name, layers[name], options) for name in convolutions]
@@ -162,7 +163,7 @@ def combine_norms(
 def kept_filters(
     norms: NDArray[np.float64], threshold: float, options: PruningOptions
 ) -> NDArray[np.int64]:
-    """Return the filters of a layer to keep: those whose norm exceeds the threshold.
+    """Return the filters of a layer to keep, those whose norms exceed the threshold.
 
     If these are fewer than the minimum or not a multiple of the granularity, the filters with the
     largest norms among the others are kept as well.
@@ -200,6 +201,7 @@ def check_threshold(ranking: Ranking, threshold: float) -> None:
 
 
 def _layer_norms(name: str, layer: nn.Module, options: PruningOptions) -> NDArray[np.float64]:
+    """Return the normalized norms of a convolution's filters, which must be finite."""
     assert isinstance(layer, nn.Conv2d)
     norms = filter_norms(layer.weight.detach().cpu().numpy(), options.normalizer)
     if not np.isfinite(norms).all():
@@ -211,6 +213,7 @@ def _layer_norms(name: str, layer: nn.Module, options: PruningOptions) -> NDArra
 
 
 def _check_names(excluded: Collection[str], layers: Collection[str]) -> None:
+    """Check that the excluded layers exist."""
     for name in excluded:
         if name not in layers:
             close = closest(name, layers) or list(layers)[:3]

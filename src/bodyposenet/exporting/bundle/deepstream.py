@@ -22,10 +22,10 @@ _NETWORK_MODES = {"fp32": 0, "int8-tensorrt": 1, "fp16": 2}
 """Data type -> value of nvinfer's `network-mode`."""
 
 _MIN_JOINTS = 4
-"""Joints that a detection must have, NVIDIA's default."""
+"""Minimum number of joints of a person, NVIDIA's default."""
 
 _MAX_JOINTS = 18
-"""Joints that NVIDIA's post-processing library is compiled for."""
+"""Number of joints that NVIDIA's post-processing library is compiled for."""
 
 _LINES: Limbs = (
     (0, 1), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10),
@@ -42,8 +42,8 @@ def unsupported_reason(signature: ModelSignature) -> str:
         return "the input of nvinfer is normalized float32: export without --bake_normalization"
     if len(set(signature.description.image_scale)) > 1:
         return (
-            "nvinfer divides all colors by the same number, but the model's image_scale differs "
-            "between colors: use a preprocessing of your own (Gst-nvdspreprocess)"
+            "nvinfer divides all channels by the same number, but the model's image_scale differs "
+            "between channels: use a preprocessing of your own (Gst-nvdspreprocess)"
         )
     return ""
 
@@ -78,7 +78,10 @@ def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
 
 
 def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
-    """Return the lines about the cache, which nvinfer needs although the model has the ranges."""
+    """Return the lines of the file that name the calibration cache, or a remark if there is none.
+
+    nvinfer needs the cache, although the ONNX file contains the ranges.
+    """
     if signature.description.data_type != "int8-tensorrt":
         return ""
     if has_calibration:
@@ -119,9 +122,10 @@ def write_postprocessing(signature: ModelSignature) -> str:
 
 def _lines(skeleton: Skeleton) -> Limbs:
     """Return the lines to draw: NVIDIA's for its own skeleton, the limbs for all others."""
-    theirs = load_skeleton("bpnet_18joints.json").joints
-    return _LINES if skeleton.joints == theirs else skeleton.limbs
+    nvidia_joints = load_skeleton("bpnet_18joints.json").joints
+    return _LINES if skeleton.joints == nvidia_joints else skeleton.limbs
 
 
 def _pairs(limbs: Limbs) -> str:
+    """Format pairs of joints as a YAML list."""
     return "\n".join(f"- {start},{end}" for start, end in limbs)

@@ -1,4 +1,8 @@
-"""Signature of an exported model: its tensors, normalization and skeleton."""
+"""Signature of an exported model on a device: its tensors, normalization and skeleton.
+
+`Signature` of `inference.engines.exported` only holds what the tensors of a file declare.
+`ModelSignature` completes it with the header of the file and the sizes on the device.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class DeviceTensor(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelSignature:
-    """Everything that a program needs to run an exported model.
+    """Properties that a program needs to run an exported model.
 
     Args:
         name: Name of the model: letters, digits, `_`, `.` and `-`.
@@ -113,8 +117,8 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
             a multiple of the stride.
     """
     model = onnx.load_model_from_string(content)
-    inputs = {value.name: _tensor(value) for value in model.graph.input}
-    outputs = {value.name: _tensor(value) for value in model.graph.output}
+    inputs = {value.name: _tensor_spec(value) for value in model.graph.input}
+    outputs = {value.name: _tensor_spec(value) for value in model.graph.output}
     signature = Signature.read(path, inputs, outputs)
     header = _read_header(path, model)
     description = ModelDescription.from_header(path, header)
@@ -122,7 +126,8 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
     height, width = signature.fixed_shape or device.shape
     _check_shape(height, width, stride)
     cells = height // stride, width // stride
-    ratio: int = json.loads(header).get("form", {}).get("upsample_ratio", 1)
+    export_options = json.loads(header).get("form", {})  # `OnnxExportOptions`
+    ratio: int = export_options.get("upsample_ratio", 1)
     ((name, images),) = inputs.items()
     heatmaps, pafs = outputs[HEATMAPS], outputs[signature.pafs]
     return ModelSignature(
@@ -134,16 +139,16 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
         batch=signature.batch,
         opt_batch_size=signature.batch or device.opt_batch_size,
         max_batch_size=signature.batch or device.max_batch_size,
-        images=_at(name, images, signature, _IMAGE_CHANNELS, (height, width)),
-        pafs=_at(
+        images=_device_tensor(name, images, signature, _IMAGE_CHANNELS, (height, width)),
+        pafs=_device_tensor(
             signature.pafs, pafs, signature, skeleton.paf_channels,
             (ratio * cells[0], ratio * cells[1]),
         ),
-        heatmaps=_at(HEATMAPS, heatmaps, signature, skeleton.heatmap_channels, cells),
+        heatmaps=_device_tensor(HEATMAPS, heatmaps, signature, skeleton.heatmap_channels, cells),
     )  # fmt: skip
 
 
-def _at(
+def _device_tensor(
     name: str, tensor: TensorSpec, signature: Signature, channels: int, sides: tuple[int, int]
 ) -> DeviceTensor:
     """Return a tensor with its height and width on the device."""
@@ -153,8 +158,8 @@ def _at(
     return DeviceTensor(name, tensor.dtype, declared, sizes)
 
 
-def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
-    """Return type and shape; named dimensions are dynamic."""
+def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Return the type and shape of a tensor; named dimensions are dynamic."""
     declared = value.type.tensor_type
     dtype = _DTYPES.get(declared.elem_type)
     sizes = (side.dim_value if side.HasField("dim_value") else None for side in declared.shape.dim)
@@ -162,6 +167,7 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _read_header(path: Path, model: onnx.ModelProto) -> str:
+    """Return the header in the metadata, a JSON text."""
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return entry.value
@@ -172,6 +178,7 @@ def _read_header(path: Path, model: onnx.ModelProto) -> str:
 
 
 def _check_shape(height: int, width: int, stride: int) -> None:
+    """Check that height and width are multiples of the stride."""
     if height % stride or width % stride:
         nearest = [max(round(side / stride), 1) * stride for side in (height, width)]
         raise BodyPoseNetError(

@@ -1,4 +1,4 @@
-"""Templates of the bundle's text files, which lie in `resources/deployment`."""
+"""Templates of the bundle's text files, in the package folder `resources/deployment`."""
 
 from __future__ import annotations
 

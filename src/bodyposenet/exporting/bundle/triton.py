@@ -48,7 +48,7 @@ def write_configuration(signature: ModelSignature, platform: Platform) -> str:
 
 
 def _tensor(tensor: DeviceTensor, batch: int | None, platform: Platform) -> str:
-    """Format one tensor; its dims include the batch only if Triton does no batching."""
+    """Format a tensor; its dims include the batch only if the batch size is static."""
     sides = tensor.sizes
     if platform == "onnxruntime_onnx":
         sides = [_ANY if side is None else side for side in tensor.declared]

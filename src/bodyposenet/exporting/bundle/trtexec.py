@@ -8,12 +8,12 @@ from __future__ import annotations
 from bodyposenet.exporting.bundle.signature import ModelSignature
 from bodyposenet.exporting.bundle.templates import render_template
 
-_INSTEAD = {
-    "fp32": "leave it out",
-    "fp16": "write --fp16 instead",
-    "int8-tensorrt": "write --int8 --fp16 instead",
+_TENSORRT8_FLAGS = {
+    "fp32": "omit it",
+    "fp16": "use --fp16 instead",
+    "int8-tensorrt": "use --int8 --fp16 instead",
 }
-"""Replacement of --stronglyTyped for TensorRT 8, for which the types are only hints."""
+"""Data type -> replacement of --stronglyTyped in TensorRT 8, which takes types only as hints."""
 
 
 def unsupported_reason(signature: ModelSignature) -> str:
@@ -38,7 +38,7 @@ def write_script(signature: ModelSignature, workspace: int) -> str:
         {
             "name": signature.name,
             "data_type": signature.description.data_type,
-            "instead": _INSTEAD[signature.description.data_type],
+            "instead": _TENSORRT8_FLAGS[signature.description.data_type],
             "shapes": "".join(f"    {flag} \\\n" for flag in _shape_flags(signature)),
             "workspace": workspace >> 20,
         },

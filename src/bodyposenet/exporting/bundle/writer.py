@@ -50,10 +50,12 @@ def write_bundle(folder: Path, model_file: Path, content: bytes, options: Bundle
     """
     signature = read_signature(model_file, content, options.device)
     unsupported = _unsupported(signature)
-    for part, reason in unsupported.items():
-        logger.warning("%s: files for %s are skipped: %s", folder, part, reason)
+    for program, reason in unsupported.items():
+        logger.warning("%s: files for %s are skipped: %s", folder, program, reason)
     if model_file.suffix.lower() == _SEALED:
-        logger.warning("%s is sealed, but the model in %s is a plain file", model_file, folder)
+        logger.warning(
+            "%s is sealed, but the copy of the model in %s is a plain file", model_file, folder
+        )
     cache = options.calibration_cache if _needs_calibration(signature) else None
     files = {"model.onnx": content, f"triton/{signature.name}/1/model.onnx": content}
     if cache is not None:
@@ -74,10 +76,11 @@ def _unsupported(signature: ModelSignature) -> dict[str, str]:
         "TensorRT": trtexec.unsupported_reason(signature),
         "DeepStream": deepstream.unsupported_reason(signature),
     }
-    return {part: reason for part, reason in reasons.items() if reason}
+    return {program: reason for program, reason in reasons.items() if reason}
 
 
 def _needs_calibration(signature: ModelSignature) -> bool:
+    """Return whether a program needs TensorRT's calibration cache to build an engine."""
     return signature.description.data_type == "int8-tensorrt"
 
 
@@ -161,8 +164,8 @@ def write_readme(
                 if part in parts
             ),
             "unsupported": "".join(
-                f"\nThere are no files for {part}: {reason}.\n"
-                for part, reason in unsupported.items()
+                f"\nThere are no files for {program}: {reason}.\n"
+                for program, reason in unsupported.items()
             ),
             "sections": "\n".join(
                 read_template(name) for part, name in _SECTIONS.items() if part in parts
@@ -172,6 +175,7 @@ def write_readme(
 
 
 def _facts(signature: ModelSignature) -> dict[str, str]:
+    """Return the rows of the README's table of the model."""
     skeleton, batch = signature.description.skeleton, signature.batch
     return {
         "data type": signature.description.data_type,
@@ -184,7 +188,7 @@ def _facts(signature: ModelSignature) -> dict[str, str]:
 
 
 def _format_tensor(tensor: DeviceTensor, signature: ModelSignature) -> str:
-    """Format a tensor."""
+    """Format the name, type and sizes of a tensor."""
     batch = "N" if signature.batch is None else signature.batch
     sizes = " × ".join(map(str, (batch, *tensor.sizes)))
     dynamic = " (dynamic height and width)" if None in tensor.declared else ""
@@ -192,6 +196,7 @@ def _format_tensor(tensor: DeviceTensor, signature: ModelSignature) -> str:
 
 
 def _normalization(signature: ModelSignature) -> str:
+    """Return the README's sentence on the normalization."""
     if signature.images.dtype == "uint8":
         return "RGB pixels as uint8, without normalization: the model normalizes them."
     description = signature.description
@@ -206,6 +211,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _repeats(signature: ModelSignature) -> str:
+    """Return the README's sentence on the cells of the part affinity fields."""
     ratio = signature.upsample_ratio
     if ratio == 1:
         return "The part affinity fields have the same cells."

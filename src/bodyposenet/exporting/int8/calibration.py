@@ -162,7 +162,7 @@ def find_ranges(
     """
     if source.cache_file is not None and source.has_cache:
         return _read_cached(source, source.cache_file, model, needed)
-    # The origin of the images in an existing tensorfile is unknown.
+    # It is unknown which photos an existing tensorfile was written from.
     folder = None if source.has_tensorfile else source.image_dir
     images: list[int] = []
     batches = _counting(_batches(content, source), images)
@@ -173,7 +173,7 @@ def find_ranges(
             model=model, cache=cache_digest(text), method=method,
             input_shape=source.shape, batches=len(images), images=sum(images),
             photos=sample_digest(folder, sum(images)) if folder else None,
-            ranges={name: (covered.low, covered.high) for name, covered in ranges.items()},
+            ranges={name: (each.low, each.high) for name, each in ranges.items()},
         )  # fmt: skip
         write_metadata(source.cache_file, metadata)
         logger.info("Wrote %s: the ranges of %d tensors", source.cache_file, len(ranges))
@@ -274,7 +274,7 @@ def _read_cached(
     written = read_cache(cache)
     ranges = find_tensors(written, needed)
     if others := sum(name not in written for name in ranges):
-        logger.info("%s: %d tensors have TensorFlow's names", cache, others)
+        logger.info("%s: %d tensors were found by TensorFlow's names", cache, others)
     _check_complete(ranges, cache, needed)
     metadata = read_matching_metadata(source, cache)
     if metadata is None:
@@ -298,6 +298,7 @@ def _counting(batches: Batches, sizes: list[int]) -> Iterator[NDArray[np.float32
 
 
 def _check_complete(ranges: Mapping[str, Range], path: Path, needed: Sequence[str]) -> None:
+    """Check that a cache has the ranges of all tensors that are quantized."""
     missing = [name for name in needed if name not in ranges]
     if not missing:
         return
@@ -359,6 +360,7 @@ def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
 
 
 def _no_images() -> BodyPoseNetError:
+    """Return the error for a calibration without images and without a cache."""
     return BodyPoseNetError(
         "INT8 needs calibration images that are representative of the model's use",
         "Give their folder (--cal_image_dir), an existing tensorfile (--cal_data_file), or a "

@@ -232,6 +232,7 @@ def _tensorflow_layer(name: str) -> str:
 
 
 def _broken(path: Path, problem: str) -> BodyPoseNetError:
+    """Return the error for a file that is not a calibration cache."""
     return BodyPoseNetError(
         f"{path}: not a calibration cache: {problem}",
         "Give another --cal_cache_file, or delete this one to calibrate again.",
@@ -239,4 +240,5 @@ def _broken(path: Path, problem: str) -> BodyPoseNetError:
 
 
 def _metadata_path(cache: Path) -> Path:
+    """Return the path of a cache's metadata file."""
     return cache.with_name(f"{cache.name}.json")

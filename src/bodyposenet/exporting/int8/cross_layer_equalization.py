@@ -23,13 +23,13 @@ from bodyposenet.exporting.int8.qdq import PARAMETERS, read_parameter, set_param
 from bodyposenet.exporting.int8.ranges import ActivationCollector
 from bodyposenet.inference.engines.exported import normalize
 
-_PASSING = ("Add", "MaxPool", "Relu")
+_SCALE_EQUIVARIANT = ("Add", "MaxPool", "Relu")
 """Operators that commute with positive factors of the channels."""
 
 _SCENES = 8
 _SHAPE = 256, 256
-"""Number and size of the images of drawn people that the sizes of channels are measured on. They
-serve as well as photos, and are the same in every run."""
+"""Number and size of the images of drawn people on which the channels are measured. The result is
+as good as with photos, and the same in every run."""
 
 _MIN_SHARE = 2.0**-5
 """Minimum size of a channel as a share of the largest, because it may be larger on photos."""
@@ -101,27 +101,28 @@ def _groups_before_depthwise(graph: ir.Graph) -> Iterator[_ScalingGroup]:
 
 def _collect(start: ir.Value, group: _ScalingGroup) -> bool:
     """Collect all tensors that scale with a tensor; return whether all of them can be scaled."""
-    waiting, found = [start], True
-    while waiting:
-        value = waiting.pop()
+    pending, can_be_scaled = [start], True
+    while pending:
+        value = pending.pop()
         if str(value.name) in group.names:
             continue
         group.names.add(str(value.name))
         nodes = [value.producer(), *(use.node for use in value.uses())]
-        found &= not value.is_graph_output()
+        can_be_scaled &= not value.is_graph_output()
         for node in nodes:
             if node is None:
-                found = False
-            elif node.op_type in _PASSING:
-                waiting += [each for each in (*node.inputs, *node.outputs) if each is not None]
+                can_be_scaled = False
+            elif node.op_type in _SCALE_EQUIVARIANT:
+                pending += [each for each in (*node.inputs, *node.outputs) if each is not None]
             elif node.op_type == "Conv" and (is_depthwise(node) or _groups(node) == 1):
                 (group.producers if node is nodes[0] else group.consumers).append(node)
             else:
-                found = False
-    return found
+                can_be_scaled = False
+    return can_be_scaled
 
 
 def _groups(node: ir.Node) -> int:
+    """Return the number of groups of a convolution."""
     return node.attributes.get_int("group", 1)
 
 
@@ -140,8 +141,8 @@ def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
         scene = draw_scene(np.random.default_rng(seed), height, width)[0]
         (tensors,) = model.run(normalize(scene[None], model.description))
         for name, values in tensors.items():
-            found = np.abs(values).max(axis=(0, 2, 3))
-            sizes[name] = np.maximum(sizes.get(name, 0), found)
+            largest = np.abs(values).max(axis=(0, 2, 3))
+            sizes[name] = np.maximum(sizes.get(name, 0), largest)
     return sizes
 
 

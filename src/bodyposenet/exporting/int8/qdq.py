@@ -75,7 +75,7 @@ def insert_qdq(
         for use in uses:
             use.node.replace_input_with(use.idx, dequantized)
         if value in int8_outputs and value.is_graph_output():
-            _take_over_output(graph, value, dequantized)
+            _replace_output(graph, value, dequantized)
 
 
 def quantized_values(layers: Sequence[ir.Node], target: Int8Target) -> list[ir.Value]:
@@ -138,7 +138,7 @@ def read_parameter(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
 
 
 def set_parameter(graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]) -> None:
-    """Set the weight or bias of a convolution, but not of others that share it.
+    """Set the weight or bias of a convolution; other convolutions that share it keep theirs.
 
     Args:
         graph: Graph of the layer.
@@ -202,6 +202,7 @@ def _is_relu(node: ir.Node) -> bool:
 
 
 def _activations(layer: ir.Node) -> list[ir.Value]:
+    """Return the inputs of a layer that are neither weights nor other constants."""
     inputs = layer.inputs[:1] if layer.op_type == "Conv" else layer.inputs
     return [value for value in inputs if value is not None and not value.is_initializer()]
 
@@ -221,8 +222,8 @@ def _quantize_activation(
     return dequantize.outputs[0]
 
 
-def _take_over_output(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
-    """Replace an output of the graph by its dequantized value, which takes over its name."""
+def _replace_output(graph: ir.Graph, value: ir.Value, dequantized: ir.Value) -> None:
+    """Replace an output of the graph by its dequantized value, under the same name."""
     dequantized.shape, dequantized.type = value.shape, value.type
     value.name, dequantized.name = f"{value.name}/exact", value.name
     graph.outputs[graph.outputs.index(value)] = dequantized
@@ -283,6 +284,7 @@ def _store(
 def _add_parameters(
     graph: ir.Graph, name: str, parameters: QuantizationParameters
 ) -> list[ir.Value]:
+    """Add initializers for a scale and a zero point."""
     return [
         add_initializer(graph, f"{name}/scale", parameters.scale),
         add_initializer(graph, f"{name}/zero_point", parameters.zero_point),
@@ -295,4 +297,5 @@ def _node(
     name: str,
     attributes: Mapping[str, int] | None = None,
 ) -> ir.Node:
+    """Return a node with one output; both have the given name."""
     return ir.node(operator, inputs, attributes, outputs=[ir.Value(name=name)], name=name)

@@ -178,8 +178,8 @@ def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
     """
     if not any(is_depthwise(node) for node in convolutions):
         return set()
-    sources = {node: node.inputs[0] for node in convolutions}
-    producers = {node: source.producer() for node, source in sources.items() if source is not None}
+    inputs = {node: node.inputs[0] for node in convolutions}
+    producers = {node: value.producer() for node, value in inputs.items() if value is not None}
     first_layers = {
         node
         for node, producer in producers.items()
@@ -189,17 +189,17 @@ def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
 
 
 def _predicts_maps(convolution: ir.Node, strict: bool) -> bool:
-    """Return whether a convolution predicts maps, which is to say that no activation follows it.
+    """Return whether a convolution predicts maps, that is, whether no activation follows it.
 
     Args:
         convolution: The convolution.
-        strict: Whether maps that the next stage reads do not count.
+        strict: Whether to exclude the convolutions whose maps the next stage reads.
     """
     layout_operators = _LAYOUT_OPERATORS - ({"Concat"} if strict else set())
-    waiting = [convolution]
-    while waiting:
-        followers = [use.node for use in waiting.pop().outputs[0].uses()]
+    pending = [convolution]
+    while pending:
+        followers = [use.node for use in pending.pop().outputs[0].uses()]
         if any(node.op_type not in layout_operators for node in followers):
             return False
-        waiting += [node for node in followers if node.op_type != "Concat"]
+        pending += [node for node in followers if node.op_type != "Concat"]
     return True

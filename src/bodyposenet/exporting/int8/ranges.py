@@ -99,14 +99,14 @@ class ActivationCollector:
     def __init__(self, content: bytes) -> None:
         model = onnx.load_model_from_string(content)
         self._names = _float_tensors(model.graph)
-        known = {output.name for output in model.graph.output}
+        maps = {output.name for output in model.graph.output}
         model.graph.output.extend(
-            onnx.ValueInfoProto(name=name) for name in self._names if name not in known
+            onnx.ValueInfoProto(name=name) for name in self._names if name not in maps
         )
         self._session = open_session(_MODEL, content=model.SerializeToString(), device="cpu")
         inputs = read_tensors(self._session.get_inputs())
         outputs = read_tensors(self._session.get_outputs())
-        self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in known})
+        self._signature = Signature.read(_MODEL, inputs, {name: outputs[name] for name in maps})
         (self._input,) = inputs
         header = session_header(self._session)
         assert header is not None  # `export_onnx` writes one
@@ -205,6 +205,7 @@ class Histogram:
         self._exponent = max(exponent, self._exponent)
 
     def _between(self, low: float, high: float) -> Range:
+        """Return a range, limited to the measured values and including 0."""
         return Range(min(max(low, self.low), 0.0), max(min(high, self.high), 0.0))
 
     def _percentiles(self) -> tuple[float, float]:
@@ -222,12 +223,13 @@ class Histogram:
 
 
 def _check_finite(tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse tensors with values that are not finite."""
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise BodyPoseNetError(
                 f"Tensor {name} of the model has values that are not finite, which INT8 cannot "
                 "represent",
-                "Look for NaN in the training, or export a model of an earlier epoch.",
+                "Check the training for NaN losses, or export a model of an earlier epoch.",
             )
 
 
