@@ -1,7 +1,7 @@
 """Parse and normalize single person annotations in COCO's format.
 
 Values that can be derived from the rest of an annotation are repaired and counted: numbers written
-as text, missing boxes and areas, wrong keypoint counts. All other faults are errors.
+as text, missing boxes and areas, wrong keypoint counts. All other invalid values are errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.segmentation import MAX_DISTANCE, Region
+from bodyposenet.data.segmentation import MAX_RELATIVE_COORDINATE, Region
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
@@ -127,7 +127,7 @@ class PersonReader:
         Raises:
             ValueError: The annotation is invalid and cannot be repaired.
         """
-        farthest = MAX_DISTANCE * max(height, width)
+        farthest = MAX_RELATIVE_COORDINATE * max(height, width)
         keypoints, labeled = self._keypoints(entry, farthest)
         segmentation = _compact(entry.get("segmentation"))
         box, problem = self._annotated_box(entry, farthest)
@@ -335,7 +335,7 @@ def _floats(
 
 
 def _are_numbers(values: Collection[Any]) -> bool:
-    """Return whether all values are JSON numbers; the type of a bool is not a number."""
+    """Return whether all values are JSON numbers, which a bool is not."""
     return _NUMBERS.issuperset(map(type, values))
 
 

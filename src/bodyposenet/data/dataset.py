@@ -27,7 +27,7 @@ from bodyposenet.data.image_cache import ImageCache
 from bodyposenet.data.masks import read_mask
 from bodyposenet.data.records import RecordSet
 from bodyposenet.data.reduced_images import ReducedImageReader, reduced_size, reduction_for
-from bodyposenet.data.segmentation import MAX_DISTANCE
+from bodyposenet.data.segmentation import MAX_RELATIVE_COORDINATE
 from bodyposenet.data.teacher_map_sampler import SampleMaps, TeacherMapSampler
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.geometry import Affine
@@ -110,7 +110,7 @@ class Sample:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, 255 where the loss counts, 0 at people without labels.
+        mask: (H, W) uint8, 255 where the loss is computed, 0 at people without labels.
         keypoints: (P, K, 2) float32 in network pixels.
         labeled: (P, K) bool, whether a keypoint is labeled.
         known: (K,) bool, whether the dataset labels a joint at all.
@@ -123,7 +123,7 @@ class Sample:
         teacher_heatmaps: (K + 1, h, w) float32, precomputed heatmaps of a teacher; this and the
             next two are None if there are no precomputed teacher maps.
         teacher_pafs: (2 L, h, w) float32, its PAFs.
-        teacher_cells: (h, w) bool, the cells where the teacher's maps count.
+        teacher_cells: (h, w) bool, the cells where the teacher's maps are used.
         without_maps: Number of samples without teacher maps.
         out_of_scale: Number of samples that are too large or too small for their teacher maps.
     """
@@ -362,7 +362,7 @@ def _warped_keypoints(
     labeled = np.isin(record.joints[..., 2], source.labeled_flags)
     # Unlabeled joints have a weight of 0 in the loss, but they must still be finite.
     points = np.where(labeled[..., None], record.joints[..., :2], 0)
-    if not (np.abs(points) <= MAX_DISTANCE * max(record.height, record.width)).all():
+    if not (np.abs(points) <= MAX_RELATIVE_COORDINATE * max(record.height, record.width)).all():
         raise BodyPoseNetError(
             f"record of image {record.image_id} of {record.dataset}: a labeled joint is far "
             "outside of the image or not finite",

@@ -64,7 +64,7 @@ def _find_lists(text: str) -> dict[str, int]:
         cursor.value()
     else:
         for name in cursor.names():
-            lists.pop(name, None)  # for a repeated name, the last value counts
+            lists.pop(name, None)  # of a repeated name, the last value is used
             if cursor.peek() == "[":
                 lists[name] = cursor.at
                 for _ in cursor.elements():

@@ -1,4 +1,4 @@
-"""Draw, write and read loss masks: 255 where the loss counts, 0 at unlabeled people and crowds.
+"""Draw, write and read masks: 255 where the loss is computed, 0 at unlabeled people and crowds.
 
 See the TAO reference, section 3.4.
 """
@@ -79,14 +79,14 @@ class MaskRegions:
 def draw_mask(regions: MaskRegions) -> NDArray[np.uint8]:
     """Draw a mask.
 
-    The loss does not count at people without labeled keypoints, nor in crowds, except at the
+    People without labeled keypoints are excluded from the loss, and so are crowds, except for the
     labeled people in them.
 
     Args:
         regions: Regions of the image.
 
     Returns:
-        (height, width) uint8, 255 where the loss counts, else 0.
+        (height, width) uint8, 255 where the loss is computed, else 0.
 
     Raises:
         BodyPoseNetError: A segmentation is invalid, or a box is far outside of the image.
@@ -196,7 +196,7 @@ def encode_png(gray: NDArray[np.uint8]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def encode_valid_mask(height: int, width: int) -> bytes:
-    """Encode a mask in which the loss counts everywhere; cached, as image sizes repeat.
+    """Encode a mask that excludes nothing from the loss; cached, as image sizes repeat.
 
     Args:
         height: Height of the image in pixels.
@@ -219,7 +219,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
     Returns:
         (height, width) uint8 with values 0 and 255 (other values, as in TAO's JPEG masks, are
         thresholded). None, to save decoding, if the file is equal to that of `encode_valid_mask`,
-        so that the loss counts everywhere.
+        which excludes nothing.
 
     Raises:
         FileNotFoundError: The file does not exist.

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.types import Person
 
-MAX_DISTANCE = 10
+MAX_RELATIVE_COORDINATE = 10
 """Largest allowed coordinate of regions, boxes and keypoints, as a multiple of the longer side of
-the image; the time for rasterizing grows with the distance."""
+the image, because the time for rasterizing grows with the coordinates."""
 
 _MAX_PERIMETER = 2_000_000
 """Largest allowed perimeter of a polygon in pixels; rasterizing needs about 40 bytes per pixel."""
@@ -126,7 +126,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
     numbers = np.array(points, np.float64)
     if numbers.ndim != 1 or len(numbers) % 2:
         raise ValueError(f"expected pairs of x and y, got a polygon of {len(points)} values")
-    if not np.abs(numbers).max() <= MAX_DISTANCE * max(height, width):
+    if not np.abs(numbers).max() <= MAX_RELATIVE_COORDINATE * max(height, width):
         raise ValueError("coordinates are far outside of the image or NaN")
     corners = numbers.reshape(-1, 2)
     if np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum() > _MAX_PERIMETER:

@@ -37,7 +37,7 @@ class SampleMaps:
     Args:
         heatmaps: (K + 1, h, w) float32, on the cells of the sample.
         pafs: (2 L, h, w) float32.
-        cells: (h, w) bool, the cells where the maps count.
+        cells: (h, w) bool, the cells where the maps are used.
         is_missing: Whether the photo has no maps.
         is_out_of_scale: Whether the sample is too large or too small for the maps of the photo.
     """
@@ -71,10 +71,10 @@ class TeacherMapSampler:
       squared difference to the target's Gaussian is then half of its energy, and the network learns
       the weighted mean of both); beyond that, the sample is learned from its labels only.
 
-    **Outside of the photo** the maps do not count: the teacher has no output there, the Gaussian of
+    **Outside of the photo** the maps are not used: the teacher has no output there, the Gaussian of
     a joint at the border would be cut in half, and the targets already have a background there.
 
-    A channel counts only if the teacher has it both in plain and in mirrored samples, so that the
+    A channel is used only if the teacher has it both in plain and in mirrored samples, so that the
     weights do not depend on the sample.
 
     Args:
@@ -116,7 +116,7 @@ class TeacherMapSampler:
             input_size: Height and width of the network input.
 
         Returns:
-            The warped maps; no cell counts if the photo has no maps or the scale is out of range.
+            The warped maps; no cell is used if the photo has no maps or the scale is out of range.
 
         Raises:
             BodyPoseNetError: The file is damaged, or the maps are those of another photo with the
@@ -144,7 +144,7 @@ class TeacherMapSampler:
     def _empty(
         self, rows: int, columns: int, *, is_missing: bool = False, is_out_of_scale: bool = False
     ) -> SampleMaps:
-        """Return maps of zeros, of which no cell counts."""
+        """Return maps of zeros, of which no cell is used."""
         heatmaps, pafs = (
             np.zeros((len(known), rows, columns), np.float32)
             for known in (self.known_heatmaps, self.known_pafs)

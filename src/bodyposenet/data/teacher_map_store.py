@@ -29,7 +29,7 @@ HEADER_FILE = "teacher_maps.json"
 """Name of the header file, which describes all maps of the folder."""
 
 _FORMAT = 1
-_LEVELS = 127
+_MAX_LEVEL = 127
 _COMPUTE_AGAIN = "Compute the maps again (docs/distillation.md)."
 _READ_ERRORS = (
     AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, TypeError,
@@ -264,13 +264,13 @@ class TeacherMapStore:
 
 
 def _quantize(photo: Path, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Quantize symmetrically to 255 levels; return the levels and the value of one level."""
+    """Quantize symmetrically to -127..127; return the levels and the value of one level."""
     highest = float(np.abs(values).max(initial=0))
     if not math.isfinite(highest):
         raise BodyPoseNetError(
             f"{photo}: the teacher's maps are not finite", "Check the model with this photo."
         )
-    step = highest / _LEVELS or 1.0
+    step = highest / _MAX_LEVEL or 1.0
     return np.rint(values / np.float32(step)).astype(np.int8), step
 
 

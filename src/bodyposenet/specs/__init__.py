@@ -14,5 +14,5 @@ How they are read:
 - `spec_file`: parsers of JSON and YAML.
 - `number_types`: numbers with bounds.
 
-Keys whose description ends with "(not in TAO)" are additions to TAO's.
+Keys marked "(not in TAO)" are additions of bodyposenet.
 """
