@@ -183,11 +183,14 @@ class Spec(Block):
         )
 
     def find_model(self, path: str) -> Path | None:
-        """Resolve the path of a model file; None if it does not exist.
+        """Resolve the path of a model file.
 
         Args:
             path: Path of the model, or the path that TAO's model would have (`model_file`),
                 relative to the working directory or to the folder of the spec.
+
+        Returns:
+            The existing path, or None.
         """
         named = self.find_path(path)
         if named is not None:
