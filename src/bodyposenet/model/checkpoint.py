@@ -222,6 +222,7 @@ def load_tensors(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[st
 
 
 def _check_fit(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str, Tensor]) -> None:
+    """Check that names, shapes and types of tensors are those of a network."""
     own = named_tensors(network)
     wrong = sorted(own.keys() ^ tensors.keys()) or [
         name
@@ -239,6 +240,7 @@ def _check_fit(path: str | Path, network: BodyPoseNetwork, tensors: Mapping[str,
 
 
 def _check_kind(path: str | Path, header: dict[str, Any]) -> None:
+    """Check that a file holds a model, and not, for example, the state of a training."""
     if header.get("kind") != _KIND:
         raise BodyPoseNetError(
             f"{path}: does not hold a model (kind: {header.get('kind', 'unknown')})",
@@ -260,6 +262,7 @@ def read_description(path: str | Path, header: Mapping[str, Any]) -> NetworkDesc
 
 
 def _description(header: NetworkHeader) -> NetworkDescription:
+    """Convert a header to the arguments of the network."""
     pixels = header.normalization
     return NetworkDescription(
         header.to_skeleton(),

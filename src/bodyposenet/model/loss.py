@@ -91,6 +91,7 @@ def _half_sum_of_squares(
     focal: FocalLossParams | None,
     signed: bool = False,
 ) -> Tensor:
+    """Compute the loss of one stage; `signed` is True for PAFs, whose values may be negative."""
     residual = (prediction - target) * mask
     if focal is not None and focal.use_focal_loss:
         if signed:
@@ -142,6 +143,7 @@ def regularization(layers: Iterable[nn.Module], spec: ModelConfig) -> Tensor | N
 
 
 def _penalty(weight: Tensor, kind: str) -> Tensor:
+    """Compute the L1 norm, the sum of squares, or the sum of both."""
     if kind == "l1":
         return weight.abs().sum()
     if kind == "l2":

@@ -107,21 +107,21 @@ def render_targets(
     return heatmaps, pafs
 
 
-def channel_weights(known: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
+def channel_weights(annotated: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     """Compute loss weights that exclude the channels of joints that a dataset does not annotate.
 
     The background depends on all joints, so it is excluded if any joint is not annotated.
 
     Args:
-        known: (B, K) bool, the joints that the sample's dataset annotates.
+        annotated: (B, K) bool, the joints that the sample's dataset annotates.
         skeleton: Joints and limbs.
 
     Returns:
         Weights of the heatmaps (B, K + 1, 1, 1) and of the PAFs (B, 2 L, 1, 1), float32, 0 or 1.
     """
-    heatmap_weights = torch.cat([known, known.all(dim=1, keepdim=True)], dim=1)
-    starts, ends = _limb_ends(skeleton.limbs, known.device)
-    paf_weights = (known[:, starts] & known[:, ends]).repeat_interleave(2, dim=1)
+    heatmap_weights = torch.cat([annotated, annotated.all(dim=1, keepdim=True)], dim=1)
+    starts, ends = _limb_ends(skeleton.limbs, annotated.device)
+    paf_weights = (annotated[:, starts] & annotated[:, ends]).repeat_interleave(2, dim=1)
     return heatmap_weights[:, :, None, None].float(), paf_weights[:, :, None, None].float()
 
 
@@ -140,6 +140,7 @@ def cell_mask(mask: Tensor, stride: int = STRIDE) -> Tensor:
 
 
 def _centers(cells: int, stride: int, device: torch.device) -> Tensor:
+    """Return the centers of cells along one axis, in pixels of the network's input."""
     return torch.arange(cells, device=device, dtype=torch.float32) * stride + (stride - 1) / 2
 
 

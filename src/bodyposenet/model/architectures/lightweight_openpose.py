@@ -80,6 +80,7 @@ def _add_convolution(
     attributes: BackboneAttributes,
     stride: int = 1,
 ) -> None:
+    """Add a convolution, batch normalization unless it is off, and a ReLU."""
     builder.conv(f"{name}_conv_1", channels, kernel, stride=stride, bias=not attributes.batch_norm)
     if attributes.batch_norm:
         builder.norm(f"{name}_bn_1")

@@ -201,6 +201,7 @@ def _add_convolution(
     kernel: int = 1,
     stride: int = 1,
 ) -> None:
+    """Add a convolution, batch normalization unless it is off, and a ReLU6."""
     has_norms = spec.backbone_attributes.batch_norm
     builder.conv(f"{name}_conv", channels, kernel, stride=stride, padding=0, bias=not has_norms)
     if has_norms:
@@ -209,6 +210,7 @@ def _add_convolution(
 
 
 def _add_separable(builder: SequentialBuilder, name: str, channels: int) -> None:
+    """Add a separable convolution (depthwise and pointwise) and a ReLU."""
     builder.depthwise(f"{name}_dwconv")
     builder.conv(f"{name}_conv", channels, 1)
     builder.relu(f"{name}_relu")

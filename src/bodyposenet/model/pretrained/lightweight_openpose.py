@@ -84,6 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -99,10 +99,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except (SafetensorError, NotImplementedError) as error:  # of types of less than a byte
+    except (SafetensorError, NotImplementedError) as error:
+        # NotImplementedError: a type of less than a byte.
         raise BodyPoseNetError(
             f"{path}: not a readable safetensors file: {error}",
-            "Copy it again; it may be cut short.",
+            "Copy it again; it may be truncated.",
         ) from error
 
 
@@ -174,8 +175,8 @@ def build_pretrained(
         )
     maps = {"heatmap_out", "paf_out"}
     out_channels = {
-        name: width
-        for name, width in weights.out_channels.items()
+        name: channels
+        for name, channels in weights.out_channels.items()
         if name not in maps and not name.endswith("_branch/out")
     }
     skeleton = skeleton or weights.skeleton

@@ -103,7 +103,7 @@ def read_onnx(path: Path) -> PretrainedWeights:
             "Give the fp32 or fp16 export of the model, or its .tlt file.",
         )
     description = read_description(path, content)
-    # Found by their nodes, which have the layers' names: equal biases share one initializer.
+    # Looked up by their nodes, which have the layers' names, as equal biases share an initializer.
     constants = {constant.name: constant for constant in model.graph.initializer}
     try:
         tensors = {

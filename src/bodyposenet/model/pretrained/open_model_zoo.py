@@ -87,6 +87,7 @@ def read_ir(path: Path) -> dict[str, Tensor]:
 
 
 def _read_model(path: Path) -> openvino.Model:
+    """Read the graph and the weights with OpenVINO, after checking that both files are there."""
     try:
         with without_telemetry():
             import openvino
@@ -219,6 +220,7 @@ def _reduce(model: openvino.Model) -> list[_Value]:
 
 
 def _image(op: openvino.Node) -> _Image:
+    """Return the value of the network's input."""
     shape = op.get_output_partial_shape(0)
     if shape.rank.is_dynamic or len(shape) != 4 or str(shape[1]) != "3":
         raise _UnexpectedGraphError(f"the input is {shape}, expected a batch of images, NCHW")
@@ -226,6 +228,7 @@ def _image(op: openvino.Node) -> _Image:
 
 
 def _constant(op: Any) -> _Array:
+    """Return the value of a constant in float64."""
     kind = op.get_element_type().get_type_name()
     if kind not in ("f64", "f32", "f16", "i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8"):
         raise _UnexpectedGraphError(f"{op.get_friendly_name()} is a constant of the type {kind}")
@@ -284,6 +287,7 @@ def _apply(op: openvino.Node, inputs: list[_Value | _Array]) -> _Value | _Array:
 
 
 def _apply_to_one(op: openvino.Node, value: _Value, constants: list[_Array]) -> _Value:
+    """Reduce a node with one activation as input; its other inputs are constants."""
     kind = op.get_type_name()
     if kind == "Convert" or (kind == "FakeQuantize" and _keeps_range(*constants)):
         return value
@@ -310,6 +314,7 @@ def _keeps_range(low: _Array, high: _Array, output_low: _Array, output_high: _Ar
 
 
 def _convolution(op: openvino.Node, source: _Value, weight: _Array) -> _Convolution:
+    """Return the value of a convolution, whose kernel and geometry must be square."""
     depthwise = op.get_type_name() == "GroupConvolution"
     if depthwise and weight.shape[1:3] == (1, 1):
         weight = weight[:, 0]
@@ -341,46 +346,51 @@ def _scale_and_shift(op: openvino.Node, constant: _Array, channels: int) -> tupl
 
 
 def _unexpected(op: openvino.Node) -> _UnexpectedGraphError:
+    """Return the error for a node that the network does not have."""
     return _UnexpectedGraphError(f"unexpected {op.get_type_name()} {op.get_friendly_name()}")
 
 
 def _name_convolutions(outputs: list[_Value]) -> dict[str, _Convolution]:
     """Name the convolutions by their position, from the outputs back to the image."""
-    walk = _Walk()
+    namer = _ConvolutionNamer()
     stage = "refinement_stages.0"
-    refined = walk.heads(stage, outputs)
+    refined = namer.name_heads(stage, outputs)
     for block in reversed(range(5)):
         name = f"{stage}.trunk.{block}"
         initial, branch = _residual(refined, name)
-        branch = walk.take(branch, f"{name}.trunk.1.0", kernel=3, dilation=2)
-        walk.take(branch, f"{name}.trunk.0.0", kernel=3)
-        refined = walk.take(initial, f"{name}.initial.0")
+        branch = namer.name_convolution(branch, f"{name}.trunk.1.0", kernel=3, dilation=2)
+        namer.name_convolution(branch, f"{name}.trunk.0.0", kernel=3)
+        refined = namer.name_convolution(initial, f"{name}.initial.0")
     if not isinstance(refined, _Concatenation):
         raise _UnexpectedGraphError(f"no concatenation before {stage}")
-    first = value = walk.heads("initial_stage", refined.parts)
+    first = value = namer.name_heads("initial_stage", refined.parts)
     for layer in reversed(range(3)):
-        first = walk.take(first, f"initial_stage.trunk.{layer}.0", kernel=3)
-    walk.order_inputs(f"{stage}.trunk.0.initial.0", refined.parts, first)
-    align, branch = _residual(walk.take(first, "cpm.conv.0", kernel=3), "cpm.conv")
+        first = namer.name_convolution(first, f"initial_stage.trunk.{layer}.0", kernel=3)
+    namer.order_inputs(f"{stage}.trunk.0.initial.0", refined.parts, first)
+    align, branch = _residual(namer.name_convolution(first, "cpm.conv.0", kernel=3), "cpm.conv")
     for block in reversed(range(3)):
-        branch = walk.separable(branch, f"cpm.trunk.{block}", ("0", "2"), activation="elu")
-    walk.take(branch, "cpm.reduce.0", activation="elu")
-    value = walk.take(align, "cpm.align.0", activation="elu")
+        branch = namer.name_separable(branch, f"cpm.trunk.{block}", ("0", "2"), activation="elu")
+    namer.name_convolution(branch, "cpm.reduce.0", activation="elu")
+    value = namer.name_convolution(align, "cpm.align.0", activation="elu")
     for block, (stride, dilation) in reversed(list(enumerate(_BLOCKS, start=1))):
-        value = walk.separable(value, f"model.{block}", ("0", "3"), stride, dilation)
-    value = walk.take(value, "model.0.0", kernel=3, stride=2)
+        value = namer.name_separable(value, f"model.{block}", ("0", "3"), stride, dilation)
+    value = namer.name_convolution(value, "model.0.0", kernel=3, stride=2)
     if not isinstance(value, _Image):
         raise _UnexpectedGraphError("other layers before model.0.0")
-    return dict(reversed(walk.named.items()))
+    return dict(reversed(namer.named.items()))
 
 
-class _Walk:
-    """The convolutions named so far, on the way from the outputs of the network to its input."""
+class _ConvolutionNamer:
+    """Names convolutions on the way from the outputs of the network back to its input.
+
+    Attributes:
+        named: Convolutions by name, the last one first.
+    """
 
     def __init__(self) -> None:
         self.named: dict[str, _Convolution] = {}
 
-    def take(
+    def name_convolution(
         self,
         value: _Value,
         name: str,
@@ -419,7 +429,7 @@ class _Walk:
         self.named[name] = value
         return value.source
 
-    def separable(
+    def name_separable(
         self,
         value: _Value,
         name: str,
@@ -429,13 +439,13 @@ class _Walk:
         activation: _Activation = "relu",
     ) -> _Value:
         """Name a depthwise and a pointwise convolution; return their input."""
-        value = self.take(value, f"{name}.{layers[1]}", activation=activation)
-        return self.take(
+        value = self.name_convolution(value, f"{name}.{layers[1]}", activation=activation)
+        return self.name_convolution(
             value, f"{name}.{layers[0]}", kernel=3, stride=stride, dilation=dilation,
             depthwise=True, activation=activation,
         )  # fmt: skip
 
-    def heads(self, name: str, values: Iterable[_Value]) -> _Value:
+    def name_heads(self, name: str, values: Iterable[_Value]) -> _Value:
         """Name the two heads of a stage, found by their channels; return their common input."""
         starts = []
         for head, channels in (("pafs", _PAFS), ("heatmaps", _HEATMAPS)):
@@ -444,8 +454,8 @@ class _Walk:
                 raise _UnexpectedGraphError(
                     f"{name} has {len(last)} outputs of {channels} channels ({head}), expected 1"
                 )
-            hidden = self.take(last[0], f"{name}.{head}.1.0", activation="linear")
-            starts.append(self.take(hidden, f"{name}.{head}.0.0"))
+            hidden = self.name_convolution(last[0], f"{name}.{head}.1.0", activation="linear")
+            starts.append(self.name_convolution(hidden, f"{name}.{head}.0.0"))
         if starts[0] is not starts[1]:
             raise _UnexpectedGraphError(f"the heads of {name} start from different layers")
         return starts[0]
@@ -474,6 +484,7 @@ class _Walk:
 
 
 def _is_map(value: _Value, channels: int) -> bool:
+    """Return whether a value is a convolution with these output channels and no activation."""
     return (
         isinstance(value, _Convolution)
         and value.activation == "linear"
@@ -510,4 +521,5 @@ def _fold_input(convolution: _Convolution) -> _Convolution:
 
 
 def _tensor(values: _Array) -> Tensor:
+    """Convert an array to a float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -126,9 +126,13 @@ def _adapt_input(
 
 
 def _match_maps(
-    weights: PretrainedWeights, network: BodyPoseNetwork, fresh: Mapping[str, Tensor]
+    weights: PretrainedWeights, network: BodyPoseNetwork, initial: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Reorder the channels of the maps as in the network; also return new joints and limbs."""
+    """Reorder the channels of the maps as in the network; new channels keep their initial values.
+
+    Returns:
+        The tensors, and the names of joints and limbs that the file lacks.
+    """
     tensors = dict(weights.tensors)
     source, target = weights.skeleton, network.skeleton
     if source is None or (source.joints, source.limbs) == (target.joints, target.limbs):
@@ -140,14 +144,14 @@ def _match_maps(
         for part in ("weight", "bias"):
             name = f"{layer}.{part}"
             expected = source.heatmap_channels if "heat" in layer else source.paf_channels
-            if name in fresh and name in tensors and tensors[name].shape[:1] == (expected,):
-                tensors[name] = _take(tensors[name], channels, fresh[name])
+            if name in initial and name in tensors and tensors[name].shape[:1] == (expected,):
+                tensors[name] = _reorder_outputs(tensors[name], channels, initial[name])
     inputs = heatmaps.followed_by(pafs, source.heatmap_channels)
     for stage in network.stage_list[1:]:
         for layer in _first_convolutions(stage, network):
             name = f"{layer}.weight"
             if name in tensors and tensors[name].ndim == 4:
-                tensors[name] = _take_inputs(tensors[name], inputs, source)
+                tensors[name] = _reorder_inputs(tensors[name], inputs, source)
     names = [
         *target.joints,
         *(f"{target.joints[start]} - {target.joints[end]}" for start, end in target.limbs),
@@ -169,16 +173,16 @@ def _first_convolutions(part: nn.Module, network: BodyPoseNetwork) -> Iterator[s
         yield next(name for name, layer in network.layers().items() if layer is first)
 
 
-def _take(source: Tensor, channels: ChannelMap, fresh: Tensor) -> Tensor:
-    """Reorder output channels, (C', ...) to (C, ...); new channels are those of `fresh`."""
+def _reorder_outputs(source: Tensor, channels: ChannelMap, initial: Tensor) -> Tensor:
+    """Reorder output channels, (C', ...) to (C, ...); new channels are those of `initial`."""
     shape = (-1, *(1,) * (source.ndim - 1))
-    if source.shape[1:] != fresh.shape[1:]:
+    if source.shape[1:] != initial.shape[1:]:
         return source  # reported as mismatched
     index, sign, known = (torch.from_numpy(values) for values in channels)
-    return torch.where(known.view(shape), source[index] * sign.view(shape), fresh)
+    return torch.where(known.view(shape), source[index] * sign.view(shape), initial)
 
 
-def _take_inputs(weight: Tensor, maps: ChannelMap, source: Skeleton) -> Tensor:
+def _reorder_inputs(weight: Tensor, maps: ChannelMap, source: Skeleton) -> Tensor:
     """Reorder the maps after F features, (O, F + M', k, k) to (O, F + M, k, k); new ones are 0."""
     features = weight.shape[1] - source.heatmap_channels - source.paf_channels
     if features < 0:

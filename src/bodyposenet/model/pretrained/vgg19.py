@@ -30,7 +30,7 @@ _MEAN_RGB = (123.68, 116.779, 103.939)
 
 def is_vgg19(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether tensors are those of VGG19, by their names."""
-    return any(_standard(name).startswith(f"{_FIRST}.") for name in tensors)
+    return any(_paper_name(name).startswith(f"{_FIRST}.") for name in tensors)
 
 
 def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
@@ -43,7 +43,7 @@ def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
     """
     renamed = {}
     for name, tensor in tensors.items():
-        layer, _, part = _standard(name).rpartition(".")
+        layer, _, part = _paper_name(name).rpartition(".")
         renamed[f"{_LAYERS.get(layer, layer)}.{part}"] = tensor.float()
     weight = f"{_LAYERS[_FIRST]}.weight"
     if weight in renamed:
@@ -60,6 +60,6 @@ def convert(tensors: Mapping[str, Tensor]) -> PretrainedWeights:
     )
 
 
-def _standard(name: str) -> str:
+def _paper_name(name: str) -> str:
     """Return the name of a tensor with the layer names of the paper."""
     return re.sub(r"^block(\d)_conv(\d)", r"conv\1_\2", name)
