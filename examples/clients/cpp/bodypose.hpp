@@ -1,4 +1,4 @@
-// People from the outputs of a model that was exported with --with_decoding; C++17, no dependencies.
+// Assembly of people from the outputs of a model exported with --with_decoding; needs C++17 only.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ struct Skeleton {
   int joints;                             // J
   int max_peaks;                          // K
   std::vector<std::array<int, 2>> limbs;  // L pairs: start and end joint
-  std::vector<int> auxiliary_limbs;       // indices of limbs that start no person
+  std::vector<int> auxiliary_limbs;       // indices of limbs that do not start a new person
 };
 
 struct Keypoint {
@@ -31,26 +31,26 @@ struct Person {
 
 // Assign the peaks of one image to people, the best connections first.
 //
-// peaks: (J, K, 3) x, y and score; output `peaks` of the model, for one image.
-// paf_scores: (L, K, K); output `paf_scores`, for the same image.
-// max_people: maximum number of people, the best.
-// Returns the people, the best first.
+// peaks: (J, K, 3) x, y and score; the model's output `peaks` for one image.
+// paf_scores: (L, K, K); the model's output `paf_scores` for the same image.
+// max_people: maximum number of people to return.
+// Returns the people, sorted by score, the best first.
 inline std::vector<Person> assemble(
     const float* peaks, const float* paf_scores, const Skeleton& skeleton,
     std::size_t max_people = std::numeric_limits<std::size_t>::max()) {
   struct Connection {
     int limb, start, end;
-    double strength;
-    bool last;
+    double score;
+    bool is_auxiliary;
   };
-  struct Parts {
-    std::vector<int> peaks;  // of each joint, -1 where it is missing
-    double total = 0;
-    int size = 0;  // 0 after a merge
+  struct Candidate {
+    std::vector<int> peaks;  // of each joint, -1 if it is missing
+    double total = 0;        // sum of the scores of peaks and connections
+    int size = 0;            // number of peaks, 0 after a merge
   };
   const int k = skeleton.max_peaks, joints = skeleton.joints;
   const int limbs = static_cast<int>(skeleton.limbs.size());
-  // A peak's number is joint * k + its place.
+  // A peak is identified by joint * k + its index among the peaks of the joint.
   const auto score_of = [&](int peak) { return static_cast<double>(peaks[3 * peak + 2]); };
 
   std::vector<bool> auxiliary(limbs, false);
@@ -62,22 +62,23 @@ inline std::vector<Person> assemble(
       for (int j = 0; j < k && score_of(to + j) > 0; ++j) {
         const double paf = paf_scores[(static_cast<std::size_t>(limb) * k + i) * k + j];
         if (paf <= 0) continue;
-        const double strength = paf * std::sqrt(score_of(from + i) * score_of(to + j));
-        connections.push_back({limb, from + i, to + j, strength, auxiliary[limb]});
+        const double score = paf * std::sqrt(score_of(from + i) * score_of(to + j));
+        connections.push_back({limb, from + i, to + j, score, auxiliary[limb]});
       }
   }
-  // Limbs that start no person come after all others.
+  // Auxiliary limbs, which do not start a new person, come after all others.
   std::stable_sort(connections.begin(), connections.end(),
                    [](const Connection& a, const Connection& b) {
-                     return a.last != b.last ? b.last : a.strength > b.strength;
+                     if (a.is_auxiliary != b.is_auxiliary) return b.is_auxiliary;
+                     return a.score > b.score;
                    });
 
-  std::vector<Parts> people;
+  std::vector<Candidate> people;
   std::vector<int> person_of(static_cast<std::size_t>(joints) * k, -1);
-  std::vector<bool> taken(person_of.size() * limbs, false);  // one connection per limb and peak
+  std::vector<bool> used(person_of.size() * limbs, false);  // one connection per limb and peak
   const auto add = [&](int person, int peak) {
     int& part = people[person].peaks[peak / k];
-    if (part >= 0) return false;  // the person has such a joint
+    if (part >= 0) return false;  // the person has a peak of this joint
     part = peak;
     person_of[peak] = person;
     people[person].total += score_of(peak);
@@ -85,7 +86,7 @@ inline std::vector<Person> assemble(
     return true;
   };
   const auto merge = [&](int person, int other) {
-    Parts &one = people[person], &two = people[other];
+    Candidate &one = people[person], &two = people[other];
     for (int joint = 0; joint < joints; ++joint)
       if (one.peaks[joint] >= 0 && two.peaks[joint] >= 0) return false;
     for (int joint = 0; joint < joints; ++joint)
@@ -97,36 +98,38 @@ inline std::vector<Person> assemble(
     one.size += std::exchange(two.size, 0);
     return true;
   };
-  for (const auto& [limb, start, end, strength, last] : connections) {
+  for (const auto& [limb, start, end, score, is_auxiliary] : connections) {
     const std::size_t row = static_cast<std::size_t>(limb) * person_of.size();
-    if (taken[row + start] || taken[row + end]) continue;
-    taken[row + start] = taken[row + end] = true;
+    if (used[row + start] || used[row + end]) continue;
+    used[row + start] = used[row + end] = true;
     int first = person_of[start], second = person_of[end];
     if (first < 0 && second < 0) {
-      if (last) continue;
+      if (is_auxiliary) continue;
       first = static_cast<int>(people.size());
       people.push_back({std::vector<int>(joints, -1)});
       add(first, start);
     }
     const int person = first < 0 ? second : first;
-    const bool fits = first < 0    ? add(second, start)
-                      : second < 0 ? add(first, end)
-                                   : first == second || merge(first, second);
-    if (fits) people[person].total += strength;
+    const bool is_added = first < 0    ? add(second, start)
+                          : second < 0 ? add(first, end)
+                                       : first == second || merge(first, second);
+    if (is_added) people[person].total += score;
   }
 
   people.erase(std::remove_if(people.begin(), people.end(),
-                              [&](const Parts& each) { return each.size < std::min(3, joints); }),
+                              [&](const Candidate& each) {
+                                return each.size < std::min(3, joints);
+                              }),
                people.end());
   std::stable_sort(people.begin(), people.end(),
-                   [](const Parts& a, const Parts& b) { return a.total > b.total; });
+                   [](const Candidate& a, const Candidate& b) { return a.total > b.total; });
   if (people.size() > max_people) people.resize(max_people);
   std::vector<Person> found;
-  for (const Parts& parts : people) {
+  for (const Candidate& candidate : people) {
     Person person{std::vector<Keypoint>(joints),
-                  parts.total < 2 ? parts.total / 4 : 1 - 1 / parts.total};
+                  candidate.total < 2 ? candidate.total / 4 : 1 - 1 / candidate.total};
     for (int joint = 0; joint < joints; ++joint)
-      if (const int peak = parts.peaks[joint]; peak >= 0)
+      if (const int peak = candidate.peaks[joint]; peak >= 0)
         person.keypoints[joint] = {peaks[3 * peak], peaks[3 * peak + 1], peaks[3 * peak + 2]};
     found.push_back(std::move(person));
   }

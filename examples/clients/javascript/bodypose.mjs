@@ -1,21 +1,23 @@
-// People from the outputs of a model that was exported with --with_decoding; no dependencies.
+// Assembly of people from the outputs of a model exported with --with_decoding; no dependencies.
 
 /**
  * Assign the peaks of one image to people, the best connections first.
  *
- * @param {Float32Array} peaks (J, K, 3) x, y and score; output `peaks`, for one image.
- * @param {Float32Array} pafScores (L, K, K); output `paf_scores`, for the same image.
+ * @param {Float32Array} peaks (J, K, 3) x, y and score; the model's output `peaks` for one image.
+ * @param {Float32Array} pafScores (L, K, K); the output `paf_scores` for the same image.
  * @param {{joints: string[], limbs: number[][], auxiliary_limbs: number[], max_peaks: number}}
  *   skeleton Entry `decoding` of the model's header.
- * @param {number} [maxPeople] Maximum number of people, the best.
+ * @param {number} [maxPeople] Maximum number of people to return.
  * @returns {{score: number, keypoints: ({x: number, y: number, score: number} | null)[]}[]}
- *   People, the best first; J keypoints each, in network-input pixels, null where one is missing.
+ *   People, sorted by score, the best first. Each has J keypoints in network-input pixels, null for
+ *   missing joints.
  */
 export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
   const { limbs, max_peaks: k } = skeleton;
   const joints = skeleton.joints.length;
   const auxiliary = new Set(skeleton.auxiliary_limbs);
-  const scoreOf = (peak) => peaks[3 * peak + 2]; // a peak's number is joint * k + its place
+  // A peak is identified by joint * k + its index among the peaks of the joint.
+  const scoreOf = (peak) => peaks[3 * peak + 2];
 
   const connections = [];
   limbs.forEach(([from, to], limb) => {
@@ -24,30 +26,30 @@ export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
         const paf = pafScores[(limb * k + i) * k + j];
         if (paf > 0) {
           const [start, end] = [from * k + i, to * k + j];
-          const strength = paf * Math.sqrt(scoreOf(start) * scoreOf(end));
-          connections.push({ limb, start, end, strength, last: auxiliary.has(limb) });
+          const score = paf * Math.sqrt(scoreOf(start) * scoreOf(end));
+          connections.push({ limb, start, end, score, isAuxiliary: auxiliary.has(limb) });
         }
       }
     }
   });
-  // Limbs that start no person come after all others; sorting is stable.
-  connections.sort((a, b) => a.last - b.last || b.strength - a.strength);
+  // Auxiliary limbs, which do not start a new person, come after all others; sorting is stable.
+  connections.sort((a, b) => a.isAuxiliary - b.isAuxiliary || b.score - a.score);
 
-  const people = new Set(); // each {parts: Map(joint -> peak), total}
+  const people = new Set(); // each {parts: Map(joint -> peak), total: sum of scores}
   const personOf = new Map(); // peak -> person
-  const taken = new Set(); // a peak has one connection per limb
+  const used = new Set(); // a peak has one connection per limb
   const add = (person, peak) => {
     person.parts.set(Math.floor(peak / k), peak);
     person.total += scoreOf(peak);
     personOf.set(peak, person);
   };
-  for (const { limb, start, end, strength, last } of connections) {
+  for (const { limb, start, end, score, isAuxiliary } of connections) {
     const ends = [start, end].map((peak) => limb * joints * k + peak);
-    if (ends.some((each) => taken.has(each))) continue;
-    ends.forEach((each) => taken.add(each));
+    if (ends.some((each) => used.has(each))) continue;
+    ends.forEach((each) => used.add(each));
     let [person, other] = [personOf.get(start), personOf.get(end)];
     if (!person && !other) {
-      if (last) continue;
+      if (isAuxiliary) continue;
       person = { parts: new Map(), total: 0 };
       people.add(person);
       add(person, start);
@@ -63,10 +65,10 @@ export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
     } else if (!person || !other) {
       const peak = person ? end : start;
       person = person ?? other;
-      if (person.parts.has(Math.floor(peak / k))) continue; // the person has such a joint
+      if (person.parts.has(Math.floor(peak / k))) continue; // it has a peak of this joint
       add(person, peak);
     }
-    person.total += strength;
+    person.total += score;
   }
 
   return [...people]

@@ -1,4 +1,4 @@
-"""People from the outputs of a model that was exported with `--with_decoding`; needs numpy only."""
+"""Assembly of people from the outputs of a model exported with `--with_decoding` (needs NumPy)."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ def assemble(
     """Assign the peaks of one image to people, the best connections first.
 
     Args:
-        peaks: (J, K, 3) x, y and score; output `peaks` of the model, for one image.
-        paf_scores: (L, K, K); output `paf_scores`, for the same image.
-        skeleton: `limbs` and `auxiliary_limbs`; entry `decoding` of the model's header.
-        max_people: Maximum number of people, the best; None for all.
+        peaks: (J, K, 3) x, y and score; the model's output `peaks` for one image.
+        paf_scores: (L, K, K); the model's output `paf_scores` for the same image.
+        skeleton: Entry `decoding` of the model's header, with `limbs` and `auxiliary_limbs`.
+        max_people: Maximum number of people to return, or None for all.
 
     Returns:
-        Keypoints (N, J, 3): x and y in network-input pixels and a score, all 0 where a joint is
-        missing; and scores (N,) in 0..1. The best person comes first.
+        Keypoints (N, J, 3): x and y in network-input pixels, and a score; 0 for missing joints.
+        Scores of the people (N,) in 0..1. The people are sorted by score, the best first.
     """
     joints, k, _ = peaks.shape
     limbs = np.array(skeleton["limbs"], np.int64).reshape(-1, 2)
-    peak_scores = peaks[..., 2].ravel().astype(np.float64)  # a peak's number is joint * k + place
+    # A peak is identified by joint * k + its index among the peaks of the joint.
+    peak_scores = peaks[..., 2].ravel().astype(np.float64)
     limb, start, end = np.nonzero(paf_scores)
     pafs = paf_scores[limb, start, end]
     start, end = limbs[limb].T * k + (start, end)
-    strength = pafs * np.sqrt(peak_scores[start] * peak_scores[end])
-    # Limbs that start no person come after all others.
+    score = pafs * np.sqrt(peak_scores[start] * peak_scores[end])
+    # Auxiliary limbs, which do not start a new person, come after all others.
     auxiliary = np.isin(limb, skeleton["auxiliary_limbs"])
-    order = np.lexsort((-strength, auxiliary))
-    connections = (values[order].tolist() for values in (limb, start, end, strength, auxiliary))
+    order = np.lexsort((-score, auxiliary))
+    connections = (values[order].tolist() for values in (limb, start, end, score, auxiliary))
 
-    people: list[dict[str, Any]] = []  # `parts` (joint -> peak) and `total`
+    people: list[dict[str, Any]] = []  # `parts` (joint -> peak) and `total`, a sum of scores
     person_of: dict[int, int] = {}  # peak -> index in people
-    taken: set[tuple[int, int]] = set()  # (limb, peak): a peak has one connection per limb
+    used: set[tuple[int, int]] = set()  # (limb, peak): a peak has one connection per limb
 
     def add(person: int, peak: int) -> bool:
+        """Add a peak to a person, unless the person has a peak of that joint."""
         if peak // k in people[person]["parts"]:
             return False
         people[person]["parts"][peak // k] = peak
@@ -51,6 +53,7 @@ def assemble(
         return True
 
     def merge(person: int, other: int) -> bool:
+        """Merge a person into another, unless both have a peak of the same joint."""
         one, two = people[person], people[other]
         if one["parts"].keys() & two["parts"].keys():
             return False
@@ -60,10 +63,10 @@ def assemble(
         two["parts"] = {}
         return True
 
-    for limb, start, end, strength, is_auxiliary in zip(*connections, strict=True):
-        if (limb, start) in taken or (limb, end) in taken:
+    for limb, start, end, score, is_auxiliary in zip(*connections, strict=True):
+        if (limb, start) in used or (limb, end) in used:
             continue
-        taken |= {(limb, start), (limb, end)}
+        used |= {(limb, start), (limb, end)}
         first, second = person_of.get(start), person_of.get(end)
         if first is None and second is None:
             if is_auxiliary:
@@ -72,13 +75,13 @@ def assemble(
             first = len(people) - 1
             add(first, start)
         if first is None:
-            fits = add(second, start)
+            is_added = add(second, start)
         elif second is None:
-            fits = add(first, end)
+            is_added = add(first, end)
         else:
-            fits = first == second or merge(first, second)
-        if fits:
-            people[second if first is None else first]["total"] += strength
+            is_added = first == second or merge(first, second)
+        if is_added:
+            people[second if first is None else first]["total"] += score
 
     found = [person for person in people if len(person["parts"]) >= min(3, joints)]
     found = sorted(found, key=lambda person: -person["total"])[:max_people]
