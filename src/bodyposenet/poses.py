@@ -333,7 +333,7 @@ class Poses:
                 skeleton does not have are missing in the results.
 
         Returns:
-            One dict per person: image_id, category_id, keypoints (x, y, 1 if visible else 0) and
+            A dict per person with image_id, category_id, keypoints (x, y, 1 if visible else 0) and
             score.
         """
         visible, triples = self.visible, np.zeros((len(self), len(joints), 3))

@@ -55,22 +55,37 @@ READ_AHEAD = 4
 
 
 class SpecOptions(TypedDict, total=False):
-    """Options of `load` that are keys of the inference spec, which documents them."""
+    """Options of `load` that are keys of the inference spec."""
 
     train_spec: str | None
+    """Path of the train spec of the model; only TAO's `.hdf5` files need it."""
     input_shape: tuple[int, int]
+    """Height and width of the network input. Without `scales`, it implies one scale."""
     keep_aspect_ratio_mode: Literal["pad_image_input", "adjust_network_input"] | None
+    """`pad_image_input` pads the image, `adjust_network_input` changes the width of the network
+    input, None stretches the image."""
     output_stage_to_use: int | None
+    """Stage whose output is used, counted from 1, or None for the last."""
     output_upsampling_factor: tuple[int, int]
+    """Vertical and horizontal upsampling of the maps before decoding; `mode="tao"` only."""
     heatmap_threshold: float | None
+    """Minimum heatmap value of a peak, or None for the default of the mode."""
     paf_threshold: float | None
+    """Minimum PAF score of a sample on a limb, or None for the default of the mode."""
     multi_scale_inference: bool
+    """Average the maps of all `scales`."""
     scales: tuple[float, ...]
+    """Scales, as factors of `input_shape`; they imply multi-scale inference."""
     mode: Literal["accurate", "tao"]
+    """Decoder."""
     flip_test: bool
+    """Average the maps of the image and of its mirror image."""
     rotation_test: bool
+    """Also run on the image rotated by 90 degrees to either side."""
     complete_pose: bool
+    """Infer missing joints from the others."""
     display_score_threshold: float
+    """Minimum score of a detection that starts a new track in `PoseEstimator.video`."""
 
 
 class Options(SpecOptions, total=False):
@@ -179,10 +194,8 @@ def load(
             more.
         read_ahead: Number of images that are read ahead from an iterator in addition to a batch.
         require_sealed: Raise an error if the model file is not encrypted with the key.
-        **options: Keys of the inference spec, such as `input_shape`, `flip_test` or
-            `heatmap_threshold`. Their defaults are those of the inference spec or, without `model`,
-            of the default model. `input_shape` without `scales` disables multi-scale inference, and
-            `scales` enable it.
+        **options: Keys of the inference spec, see `SpecOptions`. Their defaults are those of the
+            inference spec or, without `model`, of the default model.
 
     Returns:
         The opened model, which is called with images.
