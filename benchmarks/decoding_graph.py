@@ -92,7 +92,10 @@ def _open(runtime: str, content: bytes) -> tuple[Engine, Run]:
     if runtime == "onnx":
         session = onnx_engine.open_session("model", threads=1, content=decoding, device="cpu")
         engine = onnx_engine.load("model", threads=1, content=content, device="cpu")
-        return engine, lambda image: session.run([PEAKS, PAF_SCORES], {INPUT: image[None]})
+        outputs = [PEAKS, PAF_SCORES]
+        return engine, lambda image: [
+            np.asarray(array) for array in session.run(outputs, {INPUT: image[None]})
+        ]
     import openvino
 
     from bodyposenet.inference.engines import openvino as openvino_engine

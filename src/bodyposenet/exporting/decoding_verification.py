@@ -70,11 +70,11 @@ def check_decoding(
     sides = signature.fixed_shape or shape
     images = np.stack([draw_scene(random, *sides)[0] for _ in range(signature.batch or 2)])
     inputs = {session.get_inputs()[0].name: prepare(images, description, signature)}
-    heatmaps, pafs = maps_session.run([HEATMAPS, PAFS], inputs)
+    heatmaps, pafs = map(np.asarray, maps_session.run([HEATMAPS, PAFS], inputs))
     if signature.channels_last:
         heatmaps, pafs = heatmaps.transpose(0, 3, 1, 2), pafs.transpose(0, 3, 1, 2)
     counts = np.zeros(2)
-    peaks, paf_scores = session.run([PEAKS, PAF_SCORES], inputs)
+    peaks, paf_scores = map(np.asarray, session.run([PEAKS, PAF_SCORES], inputs))
     for image in range(len(images)):
         maps = Maps(heatmaps[image], pafs[image], description.stride, description.heatmap_sigma)
         counts += compare_decoding(
