@@ -130,7 +130,7 @@ def test_a_dot_stays_in_place_when_shrunk(factor):
 
 @pytest.mark.parametrize(("x", "y"), [(1 / 4, 1 / 4), (1 / 9, 1 / 9), (1 / 8, 1), (1, 1 / 8)])
 @pytest.mark.parametrize("degrees", [0, 30])
-def test_shrinking_averages_fine_stripes_to_grey(x, y, degrees):
+def test_shrinking_averages_fine_stripes_to_gray(x, y, degrees):
     image = np.zeros((360, 360), np.uint8)
     if x < 1:
         image[:, ::2] = 255

@@ -65,7 +65,7 @@ class Person:
         segmentation: COCO polygons (lists or arrays), RLE or uncompressed RLE; or None.
         num_keypoints: Number of labeled keypoints.
         annotation_id: Id of the annotation.
-        is_pseudo: Whether this is a pseudo label, a detection of a model.
+        is_pseudo: Whether this is a pseudo-label, a detection of a model.
     """
 
     keypoints: NDArray[np.float64]
