@@ -2,4 +2,4 @@
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported, as `bpnet` does
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is imported; set by `bpnet`, too

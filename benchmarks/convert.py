@@ -2,9 +2,9 @@
 
 python -m benchmarks.convert [--annotations FILE] [--images N] [--quick] [--json FILE]
 
-The annotations are repeated with new ids until there are N images (64,000 by default; as many in
-COCO's train2017 show people). Without a file, random annotations are used. The image files are
-black and have the file size of COCO's; images of the same size are links to one file, which the
+The annotations are repeated with new ids until there are N images: 64,000 by default, the number of
+images with people in COCO's train2017. Without a file, random annotations are used. The image files
+are black and have the file size of COCO's; images of the same size are links to one file, which the
 operating system caches.
 """
 
@@ -26,7 +26,7 @@ from bodyposenet.skeleton import COCO_JOINTS
 
 from . import harness
 
-_BYTES_OF_IMAGE = 160_000
+_BYTES_PER_IMAGE = 160_000
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
@@ -59,14 +59,14 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 def _write_dataset(folder: Path, source: dict[str, Any], count: int) -> int:
     """Write annotations of `count` images and a dataset spec; return the number of people."""
-    people_of: dict[int, list[dict[str, Any]]] = {}
+    people_by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in source["annotations"]:
-        people_of.setdefault(annotation["image_id"], []).append(annotation)
+        people_by_image.setdefault(annotation["image_id"], []).append(annotation)
     images, annotations = [], []
     for number in range(count):
         image = source["images"][number % len(source["images"])]
         images.append(image | {"id": number, "file_name": f"{number:012d}.jpg"})
-        for annotation in people_of.get(image["id"], []):
+        for annotation in people_by_image.get(image["id"], []):
             annotations.append(annotation | {"id": len(annotations), "image_id": number})
     _write_images(folder / "images", images)
     content = {"images": images, "annotations": annotations}
@@ -97,22 +97,22 @@ def _write_images(folder: Path, images: list[dict[str, Any]]) -> None:
             path.symlink_to(first_of_size[size])
             continue
         cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
-        os.truncate(path, _BYTES_OF_IMAGE)  # pads with zeros
+        os.truncate(path, _BYTES_PER_IMAGE)  # pads with zeros
         first_of_size[size] = path
 
 
 def _random_annotations(images: int = 200) -> dict[str, Any]:
-    """Return random annotations: 4 people per image, half of them labeled, few crowds."""
+    """Return random annotations: 4 people per image, half of them labeled, and some crowds."""
     random = np.random.default_rng(0)
     result: dict[str, Any] = {"images": [], "annotations": []}
     for image_id in range(images):
         result["images"].append({"id": image_id, "height": 480, "width": 640})
-        for place in range(4):
+        for person in range(4):
             width, height = random.uniform(30, 200), random.uniform(60, 300)
             x, y = random.uniform(0, 640 - width), random.uniform(0, 480 - height)
             angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             outline = np.stack([np.cos(angles) * width, np.sin(angles) * height], axis=1) / 2
-            labeled = place < 2
+            labeled = person < 2
             points = random.uniform((x, y), (x + width, y + height), (17, 2)).round(2)
             keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1) * labeled
             center = np.array([x + width / 2, y + height / 2])
@@ -122,7 +122,7 @@ def _random_annotations(images: int = 200) -> dict[str, Any]:
                     "category_id": 1,
                     "bbox": [x, y, width, height],
                     "area": width * height * 0.6,
-                    "iscrowd": int(place == 3 and image_id % 20 == 0),
+                    "iscrowd": int(person == 3 and image_id % 20 == 0),
                     "keypoints": keypoints.ravel().tolist(),
                     "num_keypoints": 17 * labeled,
                     "segmentation": [(outline + center).round(2).ravel().tolist()],

@@ -1,11 +1,12 @@
-"""Time of decoding the maps of a 320 x 448 input: both decoders, and the original's method.
+"""Time of decoding the maps of a 320 x 448 input: both decoders, and TAO's method.
 
 python -m benchmarks.decode [--maps DIR] [--quick] [--json FILE]
 
-The maps are the targets of 1 to 50 people in everyday poses, with some noise. `original` upsamples
-every map with OpenCV and compares whole arrays; all decoders use one thread. The keypoints in which
-`tao` differs from `original` are counted on maps of other sizes, too, with more noise and all usual
-upsampling factors; a person that only one of them finds counts with all joints.
+The maps are the targets of 1 to 50 people in everyday poses, with some noise. `original` is TAO's
+method (`benchmarks.original`): it upsamples every map with OpenCV and compares whole arrays. All
+decoders use one thread. The keypoints in which `tao` differs from `original` are also counted on
+maps of other sizes, with more noise and all usual upsampling factors; a person that only one of
+them detects counts with all joints.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _COMPARED_FACTORS = ((8, 8), (4, 4), (2, 2), (1, 1), (8, 4))
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Time the decoders alternately, then compare `tao` with the original's method."""
+    """Time the decoders alternately, then compare `tao` with TAO's method."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
@@ -78,7 +79,7 @@ def _original(images: Sequence[Maps], skeleton: Skeleton) -> Callable[[], object
 def _random_maps(
     rng: np.random.Generator, skeleton: Skeleton
 ) -> Iterator[tuple[Maps, tuple[int, int]]]:
-    """Yield maps of 0 to 50 people, in all sizes and noise levels, and upsampling factors."""
+    """Yield maps of 0 to 50 people in all sizes and noise levels, with their upsampling factors."""
     factors = cycle(_COMPARED_FACTORS)
     while True:
         for cells in _COMPARED_CELLS:
@@ -116,8 +117,8 @@ def count_differing_keypoints(poses: Poses, expected: Poses) -> int:
     people = min(len(poses), len(expected))
     both = np.stack([poses.keypoints[:people], expected.keypoints[:people]])
     differ = (both[0] != both[1]) & ~np.isnan(both).all(axis=0)
-    of_one_only = abs(len(poses) - len(expected)) * len(expected.skeleton.joints)
-    return int(differ.any(axis=-1).sum()) + of_one_only
+    unmatched = abs(len(poses) - len(expected)) * len(expected.skeleton.joints)
+    return int(differ.any(axis=-1).sum()) + unmatched
 
 
 def _flags() -> argparse.ArgumentParser:

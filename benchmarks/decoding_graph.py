@@ -1,12 +1,11 @@
-"""Decoding inside the model (`export --with_decoding`) against the decoder on the model's maps.
+"""Decoding inside the model (`export --with_decoding`), compared with decoding of its maps.
 
 python -m benchmarks.decoding_graph [--images DIR] [--height N] [--quick] [--json FILE]
 
-From a uint8 image to people with the default model, one thread: the network and `decode()`,
-against the network with decoding inside and the assignment of `examples/clients/python`. Both run
-in turn on each image; a ratio is the median, over the images, of the ratio of an image's median
-times.
-`_crowded` are the images in which `decode()` finds six people or more.
+From a uint8 image to people with the default model, on one thread: the network and `decode()`,
+compared with the network with decoding inside and the assignment of `examples/clients/python`. Both
+are timed alternately on each image. A ratio is the median over the images of the ratio of an
+image's median times. `_crowded` refers to images in which `decode()` detects six people or more.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         content = (_FOLDER / name).read_bytes()
         for runtime in ("onnx", "openvino"):
             if find_spec("openvino") is None and runtime == "openvino":
-                print("openvino is not installed")
+                print("Skipped: openvino is not installed.")
                 continue
             engine, run = _open(runtime, content)
             turns = 3 if arguments.quick else 7
@@ -66,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _read_images(arguments: argparse.Namespace) -> Iterator[Image]:
-    """Photos of a folder, or synthetic people; all of one height."""
+    """Yield photos of a folder, or synthetic images, all of the same height."""
     limit, height = 8 if arguments.quick else arguments.limit, arguments.height
     if arguments.images is None:
         random = np.random.default_rng(0)
@@ -82,12 +81,13 @@ def _read_images(arguments: argparse.Namespace) -> Iterator[Image]:
 
 
 def _skeleton(content: bytes) -> dict:
+    """Return the entry `decoding` of the header of a model with decoding inside."""
     session = onnxruntime.InferenceSession(append_decoding(content))
     return json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])["decoding"]
 
 
 def _open(runtime: str, content: bytes) -> tuple[Engine, Run]:
-    """The model as an engine, and the model with decoding inside, on one thread."""
+    """Return the model as an engine, and a function that runs it with decoding inside."""
     decoding = append_decoding(content)
     if runtime == "onnx":
         session = onnx_engine.open_session("model", threads=1, content=decoding, device="cpu")
@@ -118,13 +118,14 @@ def _open(runtime: str, content: bytes) -> tuple[Engine, Run]:
 def _compare(
     engine: Engine, run: Run, skeleton: dict, images: Sequence[Image], turns: int
 ) -> dict[str, float]:
+    """Time both ways on all images; return the ratios and median times."""
     assemble = runpy.run_path(str(_CLIENT))["assemble"]
     ratios, crowded, milliseconds = [], [], []
     for image in images:
         (maps,), (peaks, paf_scores) = engine.infer(image[None]), run(image)
         people = len(decode(maps, engine.skeleton))
         if len(assemble(peaks[0], paf_scores[0], skeleton)[1]) != people:
-            print(f"{people} people; decoding inside the model finds another number")
+            print(f"{people} people; decoding inside the model detects another number")
 
         def decoded_inside(image: Image = image) -> object:
             peaks, paf_scores = run(image)
@@ -154,9 +155,19 @@ def _compare(
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("decoding_graph", __doc__)
-    flags.add_argument("--images", type=Path, metavar="DIR", help="photos; else synthetic people")
-    flags.add_argument("--height", type=int, default=256, metavar="N", help="of the input")
-    flags.add_argument("--limit", type=int, default=40, metavar="N", help="of the images")
+    flags.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of photos; default: synthetic images"
+    )
+    flags.add_argument(
+        "--height",
+        type=int,
+        default=256,
+        metavar="N",
+        help="height of the network input; default: 256",
+    )
+    flags.add_argument(
+        "--limit", type=int, default=40, metavar="N", help="number of images; default: 40"
+    )
     return flags
 
 

@@ -55,7 +55,7 @@ _QUICK_IMAGES = 20
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Evaluate and time every file at every size."""
     if arguments.dataset_spec is None:
-        print("nothing to measure: --dataset_spec is missing")
+        print("Nothing to measure: give --dataset_spec.")
         return {}
     dataset = DatasetSpec.load(arguments.dataset_spec)
     images = load_test_images(dataset, _QUICK_IMAGES if arguments.quick else arguments.limit)

@@ -1,4 +1,4 @@
-"""Images/s from a folder of photos to detections.json, relative to the network and the original.
+"""Images/s from a folder of photos to detections.json, relative to the network alone and to TAO.
 
 python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch|wait] [--quick] [--json FILE]
 
@@ -6,8 +6,8 @@ python -m benchmarks.end_to_end [--images DIR] [--engine onnx|pytorch|wait] [--q
 the time is that of the pipeline.
 
 Inputs of 320 x 448, float32, batches of one image. The networks have random weights, so their
-output is replaced by the target maps of a drawn scene of five people, with noise. The baseline
-processes images sequentially, like the original: read, resize, network, upsample the maps by 8,
+output is replaced by the target maps of a synthetic image of five people, with noise. The baseline,
+`original`, processes images sequentially, like TAO: read, resize, network, upsample the maps by 8,
 decode.
 """
 
@@ -73,7 +73,7 @@ class WaitingEngine:
         self._seconds = seconds
 
     def infer(self, images: NDArray[np.uint8], stage: int | None = None) -> list[Maps]:
-        """Wait."""
+        """Wait, and return no maps."""
         time.sleep(self._seconds * len(images))
         return []
 
@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _find_photos(folder: Path | None) -> list[Path]:
-    """List the images of a folder; none if no folder is given."""
+    """List the images of a folder; empty without a folder."""
     return [] if folder is None else [entry.path for entry in list_images("dir", folder).entries]
 
 
@@ -189,8 +189,8 @@ def _cases(
 
     def run_pipeline(image_format: ImageFormat | None = None) -> None:
         items = image_items([ImageEntry(photo) for photo in photos], image_format or "png")
-        work = DetectionJob(drawings if image_format else None)
-        entries = list(work.pipeline(predictor).run(items))
+        job = DetectionJob(drawings if image_format else None)
+        entries = list(job.pipeline(predictor).run(items))
         skeleton = predictor.engine.skeleton
         detections.write_detections(folder / "detections.json", skeleton, _SPEC, entries)
 
@@ -199,11 +199,12 @@ def _cases(
         "pipeline": run_pipeline,
         "with pictures": lambda: run_pipeline("png"),
         "with JPEG pictures": lambda: run_pipeline("jpg"),
-        "original": lambda: _run_original_chain(predictor.engine, photos, folder),
+        "original": lambda: _run_original(predictor.engine, photos, folder),
     }
 
 
-def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) -> None:
+def _run_original(engine: Engine, photos: Sequence[Path], folder: Path) -> None:
+    """Process images sequentially, like TAO."""
     entries = []
     for path in photos:
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
@@ -221,7 +222,7 @@ def _run_original_chain(engine: Engine, photos: Sequence[Path], folder: Path) ->
 
 
 def _compare(architecture: str, seconds: dict[str, float], count: int) -> dict[str, float]:
-    """Return the figures of one network; those of vgg relative to the original have no suffix."""
+    """Return the figures of one network; the figure relative to TAO has no suffix for vgg."""
     pipeline, pictures, jpegs = (
         seconds[name] for name in ("pipeline", "with pictures", "with JPEG pictures")
     )

@@ -2,9 +2,9 @@
 
 python -m benchmarks.engines [--model FILE --dataset_spec FILE] [--quick] [--json FILE]
 
-From uint8 images of 320 x 448 to maps, float32 unless the name says bf16, all cores. The networks
-have random weights. With a model and a dataset spec, that model is exported, and its keypoint AP on
-the test images is measured on every engine.
+From uint8 images of 320 x 448 to maps, on all cores, in float32 except for names with bf16. The
+networks have random weights. With a model and a dataset spec, that model is exported, and its
+keypoint AP on the test images is measured on every engine.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _engines(model: Path, names: Iterable[str], key: str = "") -> dict[str, Engi
     for name in names:
         engine, precision = _CASES[name]
         if engine == "openvino" and find_spec("openvino") is None:
-            print("openvino is not installed")
+            print("Skipped: openvino is not installed.")
             continue
         path = model if engine == "pytorch" else exported
         spec = InferenceSpec()

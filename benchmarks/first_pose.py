@@ -2,8 +2,8 @@
 
 python -m benchmarks.first_pose [--quick] [--json FILE]
 
-`cold` compiles the decoder, like the first process after an installation; `warm` loads it from the
-cache. `cpu` is the CPU time of all threads. The image is drawn, 480 x 640 pixels.
+`cold`: the decoder is compiled, as in the first process after an installation; `warm`: it is loaded
+from the cache. `cpu` is the CPU time of all threads. The image is synthetic, 480 x 640 pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import time
 wall, cpu = time.perf_counter(), time.process_time()
 import bodyposenet
 model = bodyposenet.load(mode="{mode}")
-assert len(model("{image}")), "nobody was found"
+assert len(model("{image}")), "no person was detected"
 print(time.perf_counter() - wall, time.process_time() - cpu)
 """
 

@@ -3,8 +3,8 @@
 python -m benchmarks.input_pipeline [--images DIR] [--quick] [--json FILE]
 
 One process, no workers. A sample is everything that a worker prepares; targets, normalization and
-color augmentation run on the training device. The baseline, like the original, does everything on
-the CPU: warps of image and mask in float32, and targets in loops. Photos are drawn, or read from a
+color augmentation run on the training device. The baseline, `original`, does everything on the CPU,
+like TAO: warps of image and mask in float32, and targets in loops. Photos are synthetic, or read from a
 folder; people are random. Their number and sizes, and the share of photos with masked regions, are
 those of COCO's records.
 """
@@ -62,13 +62,14 @@ _MASKED_SHARE = 0.4
 """Share of COCO's records whose photo shows people without keypoints, or a crowd."""
 
 _ORIGINAL_MASK = ".jpeg"
-"""The original writes its masks as JPEG (TAO reference, section 3.4)."""
+"""TAO writes its masks as JPEG (TAO reference, section 3.4)."""
 
-_GUIDE = AugmentationConfig(
+_AUGMENTATION = AugmentationConfig(
     spatial_aug_params=SpatialAugParams(
         flip_lr_prob=0.5, rotate_deg_max=40.0, translate_max_x=40.0, translate_max_y=40.0
     )
 )
+"""The augmentation of TAO's guide."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
@@ -83,14 +84,14 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
         source = DatasetSource(folder, skeleton.joints_from(COCO_JOINTS), labeled_flags=(1, 2))
         sets = [
-            SampleSet(records, {_DATASET: source}, _GUIDE, _SIZE, _SIZE, 0, cache)
+            SampleSet(records, {_DATASET: source}, _AUGMENTATION, _SIZE, _SIZE, 0, cache)
             for cache in (None, ImageCache(folder / "cache"))
         ]
         maps = [_to_input(record, number) for number, record in enumerate(written)]
         cases = {
-            "pipeline": lambda: _make_all(sets[0]),
-            "cached": lambda: _make_all(sets[1]),
-            "original": lambda: _make_all_like_original(records, source, maps),
+            "pipeline": lambda: _load_all(sets[0]),
+            "cached": lambda: _load_all(sets[1]),
+            "original": lambda: _load_all_like_original(records, source, maps),
             "reading records": lambda: list(records),
             "decoding": lambda: _decode_all(folder, written, maps),
         }
@@ -164,14 +165,14 @@ def _make_record(photo: Path, number: int) -> Record:
 
 
 def _to_input(record: Record, number: int) -> Affine:
-    """Return a random affine map of the augmentation in TAO's guide."""
+    """Return a random augmentation as an affine map from the photo to the network input."""
     random = np.random.default_rng((2, number))
-    params = _GUIDE.spatial_aug_params
-    variation = sample_augmentation(params, record.height, record.width, random)
-    return augmentation_affine(_GUIDE, variation, record, _SIZE, _SIZE)
+    params = _AUGMENTATION.spatial_aug_params
+    parameters = sample_augmentation(params, record.height, record.width, random)
+    return augmentation_affine(_AUGMENTATION, parameters, record, _SIZE, _SIZE)
 
 
-def _make_all(samples: SampleSet) -> None:
+def _load_all(samples: SampleSet) -> None:
     for index in range(len(samples)):
         sample = samples[0, index]
         if isinstance(sample, BodyPoseNetError):
@@ -179,14 +180,14 @@ def _make_all(samples: SampleSet) -> None:
 
 
 def _decode_all(folder: Path, records: Sequence[Record], maps: Sequence[Affine]) -> None:
-    """Read and decode the photos, which is a part of making the samples."""
+    """Read and decode the photos, which is a part of loading the samples."""
     reader = ReducedImageReader()
     for record, to_input in zip(records, maps, strict=True):
         path = folder / record.image_path
         reader.read(path, record.height, record.width, reduction_for(to_input))
 
 
-def _make_all_like_original(
+def _load_all_like_original(
     records: RecordSet, source: DatasetSource, maps: Sequence[Affine]
 ) -> None:
     for record, to_input in zip(records, maps, strict=True):

@@ -75,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _install(python: Path) -> bool:
-    """Install the package without extras; print why and return False if that fails."""
+    """Install the package without extras; print the reason and return False on failure."""
     command = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install = subprocess.run(
         [*command, "-c", _ROOT / "constraints.txt", _ROOT], stderr=subprocess.PIPE, text=True

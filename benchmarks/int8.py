@@ -6,7 +6,7 @@ python -m benchmarks.int8 [--model FILE --dataset_spec FILE --images DIR] [--thr
 ONNX Runtime, from uint8 images of 320 x 448 to maps. The networks have random weights and are
 calibrated on synthetic people. With a model, a dataset spec and a folder of calibration photos, the
 model's keypoint AP on the test images is measured in float32 and in INT8 for both targets. A person
-counts as preserved if INT8 finds more than half of the keypoints within 2 pixels.
+counts as preserved if INT8 detects more than half of the keypoints within 2 pixels.
 """
 
 from __future__ import annotations
@@ -109,17 +109,17 @@ def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
 
     expected = evaluate(content)
     figures = {"ap_fp32": expected.accuracy.ap}
-    for end, quantization in _TARGETS.items():
+    for suffix, quantization in _TARGETS.items():
         found = evaluate(quantize(content, source, quantization))
         figures |= {
-            f"ap_share_lost{end}": 1 - found.accuracy.ap / max(expected.accuracy.ap, 1e-9),
-            f"poses_within_2px{end}": _share_that_stays(expected, found),
+            f"ap_share_lost{suffix}": 1 - found.accuracy.ap / max(expected.accuracy.ap, 1e-9),
+            f"poses_within_2px{suffix}": _share_preserved(expected, found),
         }
     return figures
 
 
-def _share_that_stays(expected: DatasetResult, found: DatasetResult) -> float:
-    """Return the share of people found in float32 that INT8 preserves."""
+def _share_preserved(expected: DatasetResult, found: DatasetResult) -> float:
+    """Return the share of people detected in float32 that INT8 preserves."""
     people = same = 0
     for entry, other in zip(expected.images, found.images, strict=True):
         first, second = _keypoints(entry), _keypoints(other)

@@ -27,6 +27,9 @@ from . import harness
 from .train_step import write_dataset, write_train_spec
 
 _RECORDS_PER_FILE = 10_000
+_STEP_LINE = re.compile(r"Epoch: \[1/\d+\]  \[\d+/\d+\]")
+"""Log line of a step in the first epoch."""
+
 _SECONDS_AFTER_FIRST_STEP = 5
 """Long enough for the worker process to read from all parts of the index."""
 
@@ -38,8 +41,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         folder = Path(name)
         first = folder / "records" / "copy-0000"
         write_dataset(folder, images=20)
-        drawn = list(read_records(folder / "records" / "train-fold-000-of-001"))
-        write_records(first, islice(cycle(drawn), _RECORDS_PER_FILE))
+        records = list(read_records(folder / "records" / "train-fold-000-of-001"))
+        write_records(first, islice(cycle(records), _RECORDS_PER_FILE))
         spec = _write_spec(folder)
         _, peak_small = _measure_first_steps(spec, folder / "small")
         for number in range(1, names):
@@ -84,7 +87,7 @@ def _measure_first_steps(spec: Path, results: Path) -> tuple[float, float]:
             if process.poll() is not None:
                 raise RuntimeError(f"the training ended before its first step:\n{log.read_text()}")
             peak = max(peak, harness.resident_mb(process.pid))
-            if seconds is None and re.search(r"\bstep \d+/\d+", log.read_text()):
+            if seconds is None and _STEP_LINE.search(log.read_text()):
                 seconds = time.perf_counter() - begun
             time.sleep(0.05)
         process.terminate()

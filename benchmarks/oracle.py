@@ -1,4 +1,4 @@
-"""Keypoint AP of perfect maps: targets rendered from annotations, then decoded.
+"""Oracle AP: the keypoint AP of perfect maps, the targets of the annotations, when decoded.
 
 python -m benchmarks.oracle [--annotations A.json] --input-shape 288 384 --mode pad_image_input
     --results out.json [--limit N] [--quick] [--json FILE]
@@ -76,13 +76,13 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _decode_all(
-    images: Sequence[CocoImage], skeleton: Skeleton, spec: InferenceSpec, what: str
+    images: Sequence[CocoImage], skeleton: Skeleton, spec: InferenceSpec, description: str
 ) -> list[dict[str, Any]]:
     """Decode the perfect maps of all images; return the poses as COCO results."""
     joint_map = skeleton.joints_from(COCO_JOINTS)
     return [
         result
-        for image in progress(images, what)
+        for image in progress(images, description)
         for result in decode_perfect_maps(image, joint_map, spec, TargetOptions()).to_coco(
             image.image_id, COCO_JOINTS
         )

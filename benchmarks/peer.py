@@ -1,4 +1,4 @@
-"""human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0) as an engine, for comparisons.
+"""Engine for human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), for comparisons.
 
 The network has the joints and limbs of bpnet_18joints, and runs in INT8 on OpenVINO.
 """
@@ -38,7 +38,8 @@ class Peer:
         if not path.is_file():
             raise BodyPoseNetError(
                 f"File not found: {path}",
-                "Give human-pose-estimation-0001 of the Open Model Zoo, .xml and .bin.",
+                "Download .xml and .bin of human-pose-estimation-0001 (Open Model Zoo), and give "
+                "the path of the .xml.",
             )
         self.skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
         model = openvino.Core().read_model(path)

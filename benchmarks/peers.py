@@ -4,8 +4,9 @@ python -m benchmarks.peers --images DIR --annotations A.json [--model FILE] [--p
     [--engine NAME] [--input_size N] [--limit N] [--threads N] [--quick] [--json FILE]
 
 human-pose-estimation-0001 of the Open Model Zoo (Apache-2.0), the peer, is a network of the same
-kind with the same joints, in INT8 on OpenVINO. Both run through the same predictor, with the short
-side at --input_size (adjust_network_input), alternately on each image; the joints are not shifted.
+kind with the same joints, in INT8 on OpenVINO. Both networks run in the same predictor, with the
+short side at --input_size (adjust_network_input), alternately on each image; the joints are not
+shifted.
 Without --model, the default model is measured. Without photos or the peer's file nothing is
 measured.
 """
@@ -36,7 +37,9 @@ from bodyposenet.specs.inference import InferenceSpec
 from . import harness
 from .peer import Peer
 
-PEER = Path("../shared/peers/hpe0001/hpe0001_int8.xml")
+PEER = Path("data/hpe0001/hpe0001_int8.xml")
+"""Default of --peer, as in examples/default_model."""
+
 _QUICK_IMAGES = 40
 
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -80,7 +83,7 @@ class Candidate:
         }
 
     def run(self, image: CocoImage, pixels: NDArray[np.uint8]) -> None:
-        """Find the people of one image with every variant; variants of decoding share the maps."""
+        """Detect the people of one image with every variant; decoding variants share the maps."""
         found: dict[bool, tuple[Maps, Affine]] = {}
         for flip_test, predictor in self._predictors.items():
             start = perf_counter()
@@ -108,9 +111,9 @@ class Candidate:
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Run both on all images, with and without the flip test, and decode with all variants."""
+    """Run both networks on all images with and without the flip test; decode with all variants."""
     if arguments.images is None or arguments.annotations is None or not arguments.peer.exists():
-        print("nothing to measure: give --images, --annotations and an existing --peer")
+        print("Nothing to measure: give --images, --annotations and an existing --peer.")
         return {}
     images = load_coco(arguments.annotations, COCO_JOINTS)
     images = images[: _QUICK_IMAGES if arguments.quick else arguments.limit]

@@ -47,21 +47,21 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     threshold = find_threshold(network, ranking, _SHARE)
     pruned = prune_channels(network, ranking.kept(threshold))
     search = time.perf_counter() - start
-    whole, left = compute_cost(network), compute_cost(pruned)
+    cost, pruned_cost = compute_cost(network), compute_cost(pruned)
     images = np.random.default_rng(0).integers(0, 256, (1, *_SIZE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         engines = {
-            name: _engine(Path(folder) / f"{name}.onnx", each)
-            for name, each in (("whole", network), ("pruned", pruned))
+            name: _engine(Path(folder) / f"{name}.onnx", model)
+            for name, model in (("whole", network), ("pruned", pruned))
         }
     seconds = harness.time_alternately(
         {name: lambda engine=engine: engine.infer(images) for name, engine in engines.items()},
         5 if arguments.quick else 21,
     )
     return {
-        "macs_share": left.macs / whole.macs,
+        "macs_share": pruned_cost.macs / cost.macs,
         "time_share": seconds["pruned"] / seconds["whole"],
-        "parameters_share": left.parameters / whole.parameters,
+        "parameters_share": pruned_cost.parameters / cost.parameters,
         "whole_ms": 1e3 * seconds["whole"],
         "pruned_ms": 1e3 * seconds["pruned"],
         "search_s": search,

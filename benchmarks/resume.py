@@ -1,4 +1,4 @@
-"""Exact resume: compare a training that is killed repeatedly with an undisturbed one.
+"""Exact resume: compare a training that is killed repeatedly with an uninterrupted one.
 
 python -m benchmarks.resume [--kills N] [--seed N] [--quick] [--json FILE]
 
@@ -30,7 +30,7 @@ _FILES = ("bpnet_model.tlt", f"model.epoch-{_EPOCHS}.tlt", f"model.epoch-{_EPOCH
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
-    """Train undisturbed, then with kills, and compare the files."""
+    """Train without and with kills, and compare the files."""
     kills = arguments.kills or (3 if arguments.quick else 20)
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -38,16 +38,16 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         write_dataset(folder, 8 if arguments.quick else 30)
         copy_records(folder, 1)
         spec = _write_spec(folder)
-        undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
-        starting, training = _run(spec, undisturbed)
+        uninterrupted, killed = folder / "uninterrupted", folder / "killed"
+        starting, training = _run(spec, uninterrupted)
         for _ in range(kills):
             if moments.random() < 0.2:
-                _run(spec, disturbed, kill_after_start=moments.uniform(0, starting))
+                _run(spec, killed, kill_after_start=moments.uniform(0, starting))
             else:
-                _run(spec, disturbed, kill_in_training=moments.uniform(0, training / kills))
-        _run(spec, disturbed)
+                _run(spec, killed, kill_in_training=moments.uniform(0, training / kills))
+        _run(spec, killed)
         equal = all(
-            (undisturbed / file).read_bytes() == (disturbed / file).read_bytes() for file in _FILES
+            (uninterrupted / file).read_bytes() == (killed / file).read_bytes() for file in _FILES
         )
     return {"kills": kills, "runs_bit_equal": float(equal), "seconds_undisturbed": training}
 

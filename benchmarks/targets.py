@@ -1,9 +1,9 @@
-"""Training targets per second: in batches, and with the original's loops over joints and people.
+"""Training targets per second: in batches, and with TAO's loops over joints and people.
 
 python -m benchmarks.targets [--device cpu|cuda] [--quick] [--json FILE]
 
-Batches of 32 at 256 x 256. The original's method draws the people of each image; batches are padded
-to the largest number of people in a batch, as in training.
+Batches of 32 at 256 x 256. TAO's method (`original`) renders one image at a time; batches are
+padded to the largest number of people, as in training.
 """
 
 from __future__ import annotations
@@ -96,25 +96,25 @@ def _random_people(counts: Sequence[int], skeleton: Skeleton, seed: int) -> Peop
 def _batched(
     batches: Sequence[People], skeleton: Skeleton, device: str = "cpu"
 ) -> Callable[[], object]:
-    filled = [[tensor.to(device) for tensor in _fill_up(images)] for images in batches]
+    padded = [[tensor.to(device) for tensor in _pad(images)] for images in batches]
 
-    def draw() -> None:
-        for keypoints, labeled in filled:
+    def render() -> None:
+        for keypoints, labeled in padded:
             render_targets(keypoints, labeled, skeleton, _SIZE, _SIZE)
         if device != "cpu":
             torch.cuda.synchronize()
 
-    return draw
+    return render
 
 
-def _fill_up(images: People) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(images: People) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad images to the largest number of people; return (B, P, K, 2) and (B, P, K)."""
     people, joints = max(len(labeled) for _, labeled in images), images[0][1].shape[1]
     keypoints = torch.zeros(len(images), people, joints, 2)
     labeled = torch.zeros(len(images), people, joints, dtype=torch.bool)
-    for row, (points, named) in enumerate(images):
+    for row, (points, flags) in enumerate(images):
         keypoints[row, : len(points)] = torch.from_numpy(points)
-        labeled[row, : len(named)] = torch.from_numpy(named)
+        labeled[row, : len(flags)] = torch.from_numpy(flags)
     return keypoints, labeled
 
 

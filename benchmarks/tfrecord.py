@@ -1,6 +1,8 @@
-"""Reading speed of training records, with CRC checks, and of the package `tfrecord`, without.
+"""Reading speed of training records, compared with the package `tfrecord`.
 
 python -m benchmarks.tfrecord [--quick] [--json FILE]
+
+This package checks all CRCs; `tfrecord` does not.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "records")
-        write_records(path, (_draw_record(random, number) for number in range(count)))
+        write_records(path, (_random_record(random, number) for number in range(count)))
         records = RecordSet([path])
         order = random.permutation(count).tolist()
         seconds = harness.time_alternately(
@@ -53,7 +55,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     }
 
 
-def _draw_record(random: np.random.Generator, number: int) -> Record:
+def _random_record(random: np.random.Generator, number: int) -> Record:
     """Return a random record with 1 to 5 people, 3 on average, as in COCO."""
     people = 1 + number % 5
     return Record(

@@ -2,7 +2,7 @@
 
 python -m benchmarks.train_step [--quick] [--json FILE]
 
-Lightweight OpenPose at 256 x 256, on drawn 640 x 480 photos, with one worker process.
+Lightweight OpenPose at 256 x 256, on synthetic 640 x 480 images, with one worker process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_dataset(folder: Path, images: int) -> int:
     """Draw JPEGs of 640 x 480 and convert them to records, with masks.
 
     Args:
-        folder: Receives the dataset, with the records in `records/`.
+        folder: Folder to write the dataset to, with the records in `records/`.
         images: Number of images.
 
     Returns:
@@ -75,10 +75,10 @@ def copy_records(folder: Path, copies: int) -> None:
 def write_train_spec(
     folder: Path, architecture: str, *, size: int, batch_size: int, workers: int | None
 ) -> Path:
-    """Write a train spec of the package, changed to two epochs of a drawn dataset.
+    """Write a train spec of the package, changed to two epochs of a synthetic dataset.
 
     Args:
-        folder: Folder of `write_dataset` and `copy_records`; receives the spec.
+        folder: Folder of `write_dataset` and `copy_records`, in which the spec is written.
         architecture: `vgg` or `mobilenet`.
         size: Height and width of the network's input.
         batch_size: Samples per step.

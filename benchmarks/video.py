@@ -2,7 +2,7 @@
 
 python -m benchmarks.video [--engine onnx|pytorch|wait] [--quick] [--json FILE]
 
-A drawn scene of three people with a moving camera, 640 x 480 at 30 frames/s; network inputs of
+A synthetic scene of three people with a moving camera, 640 x 480 at 30 frames/s; network inputs of
 320 x 448; poses of every frame are tracked, smoothed, drawn and written. The network has random
 weights, so its output is replaced by the target maps of the people in the frame.
 
@@ -47,7 +47,7 @@ from .gpu.device import load_train_spec
 _SPEC = InferenceSpec(input_shape=(320, 448), keep_aspect_ratio_mode="pad_image_input")
 _FRAME, _FPS, _SCENE = (480, 640), 30, (720, 960)
 _ROUND = 150
-"""Frames until the camera is back at its first position."""
+"""Frames of one round of the camera, which ends where it began."""
 
 _SECONDS, _QUICK_SECONDS = 60, 5
 _TURNS, _PIECE_SECONDS, _QUICK_PIECE_SECONDS = 5, 5, 2
@@ -109,7 +109,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
 
 
 def _write_video(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
-    """Write the video; return the target maps of each frame of a camera round."""
+    """Write the video; return the target maps of each frame of one camera round."""
     scene, people = draw_scene(np.random.default_rng(3), *_SCENE, people=(0.0, 0.0, 1.0))
     triples = np.stack([person.keypoints for person in people if not person.is_crowd])
     joint_map = skeleton.joints_from(COCO_JOINTS)
@@ -122,8 +122,10 @@ def _write_video(path: Path, seconds: int, skeleton: Skeleton) -> list[Maps]:
     to_network, shape = network_affine(*_FRAME, _SPEC)
     maps = []
     for view in views:
-        seen = torch.tensor(view.then(to_network).apply(points), dtype=torch.float32)
-        heatmaps, pafs = render_targets(seen[None], torch.tensor(labeled)[None], skeleton, *shape)
+        in_view = torch.tensor(view.then(to_network).apply(points), dtype=torch.float32)
+        heatmaps, pafs = render_targets(
+            in_view[None], torch.tensor(labeled)[None], skeleton, *shape
+        )
         maps.append(Maps(heatmaps[0].numpy(), pafs[0].numpy()))
     return maps
 
@@ -149,7 +151,7 @@ def _run(folder: Path, predictor: Predictor) -> None:
 
 
 def _run_sequentially(folder: Path, predictor: Predictor) -> None:
-    """The baseline: the network waits while a frame is resized and decoded."""
+    """Process the video frame by frame: the network waits while a frame is resized and decoded."""
     video = open_video(folder / "film.mp4")
     threshold = predictor.spec.display_score_threshold
     tracker = Tracker(predictor.engine.skeleton, new_track_score=threshold)

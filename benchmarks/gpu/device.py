@@ -1,4 +1,4 @@
-"""Common parts of the GPU benchmarks: device, timing, matrix rate, networks of the package."""
+"""Common parts of the GPU benchmarks: device, timing, matrix product rate, networks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return flags
 
 
-def prepare(name: str | None) -> torch.device:
-    """Return the device, and let cuDNN search for the fastest convolutions."""
+def select_device(name: str | None) -> torch.device:
+    """Return a device, print its name, and enable cuDNN's benchmark mode."""
     device = choose_device() if name is None else torch.device(name)
     torch.backends.cudnn.benchmark = True
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "no CUDA device")
     return device
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -42,18 +42,18 @@ def wait_for(device: torch.device) -> None:
 def repeated(
     function: Callable[[], object], calls: int, device: torch.device
 ) -> Callable[[], None]:
-    """Return a function that makes `calls` calls and waits for the device, for timing."""
+    """Return a function that calls `function` several times, then waits for the device."""
 
     def run() -> None:
         for _ in range(calls):
             function()
-        wait_for(device)
+        synchronize(device)
 
     return run
 
 
 def matrix_rate(device: torch.device, size: int) -> float:
-    """Return the FLOP/s of a bfloat16 product of two random square matrices."""
+    """Measure the FLOP/s of a bfloat16 product of two random square matrices."""
     left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     calls = 20
     multiply = repeated(lambda: torch.mm(left, right), calls, device)

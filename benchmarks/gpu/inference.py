@@ -1,10 +1,10 @@
-"""The network alone on a GPU: ms per image, images/s at the best batch size, bf16 and fp16.
+"""Inference of the network alone on a GPU: ms per image, images/s at the best batch size.
 
 python -m benchmarks.gpu.inference [--device NAME] [--compile] [--quick] [--json FILE]
 
-From uint8 images in the device's memory to the maps of the last stage, replayed as one CUDA graph.
-TAO's guide reports, for vgg in FP16 on an RTX 2080: 2.27 ms at 224 x 320, 2.58 ms at
-288 x 384, 3.13 ms at 320 x 448.
+In bf16 and fp16, from uint8 images in the device's memory to the maps of the last stage, replayed
+as one CUDA graph. TAO's guide reports, for vgg in FP16 on an RTX 2080: 2.27 ms at 224 x 320,
+2.58 ms at 288 x 384, 3.13 ms at 320 x 448.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _BATCHES = (8, 32, 64, 128, 256)
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Measure every network, size and dtype."""
-    device = gpu.prepare(arguments.device)
+    device = gpu.select_device(arguments.device)
     tiny = arguments.quick or device.type != "cuda"
     figures: dict[str, float] = {}
     for architecture in SHIPPED_SPECS:
         for name, dtype in _TYPES.items():
             network = gpu.build_network(gpu.load_train_spec(architecture), device).eval()
-            _set_type(network, dtype)
+            _set_dtype(network, dtype)
             forward = _forward(network, dtype, arguments.compile)
             for height, width in ((64, 96),) if tiny else _SIZES:
                 key = f"{architecture}_{height}x{width}_{name}"
@@ -46,7 +46,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     return figures
 
 
-def _set_type(network: BodyPoseNetwork, dtype: torch.dtype) -> None:
+def _set_dtype(network: BodyPoseNetwork, dtype: torch.dtype) -> None:
     """Set the dtype of the layers; images are still normalized in float32."""
     network.backbone.to(dtype)
     network.stage_list.to(dtype)

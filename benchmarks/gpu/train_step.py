@@ -4,7 +4,8 @@ python -m benchmarks.gpu.train_step [--device NAME] [--quick] [--json FILE]
 
 vgg with 3 stages, and lightweight OpenPose (`mobilenet` in the figures), at 256 x 256 in bfloat16.
 The share of the matrix rate (model FLOPs utilization) is 3 x the FLOPs of a forward pass over the
-time of a step, against a large matrix product on the same device in the same run.
+time of a step, relative to a large matrix product on the same device in the same run. `fed` is
+`bpnet train` with JPEGs, in contrast to the step alone, whose data is on the device.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ _FED_STEPS = 150
 """Steps per epoch of `bpnet train`."""
 _PROFILED_STEPS = 3
 _KERNELS = 12
-"""Number of kernels that are reported, by time."""
+"""Number of kernels to report, by time."""
 _NAME = 72
 """Maximum length of a kernel's name in the figures."""
 
 
 def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Measure the step, its kernels and `bpnet train` for both networks."""
-    device = gpu.prepare(arguments.device)
+    device = gpu.select_device(arguments.device)
     tiny = arguments.quick or device.type != "cuda"
     size, rate = 64 if tiny else 256, gpu.matrix_rate(device, 512 if tiny else 8192)
     figures = {"matrix_tflops": rate / 1e12}
@@ -71,25 +72,25 @@ def _measure_step(
     network, calls = gpu.build_network(spec, device), 1 if tiny else 10
     samples = training_samples(spec, dataset_sources(spec, spec.dataset_specs()))
 
-    def draw_batch(count: int) -> Batch:
+    def make_batch(count: int) -> Batch:
         batch = Batch.collate([samples[divmod(number, len(samples))] for number in range(count)])
-        assert isinstance(batch, Batch)  # drawn photos are readable
+        assert isinstance(batch, Batch)  # synthetic images are readable
         return batch.to(device)
 
     step = _build_step(spec, network, device)
-    rates = _images_per_s(step, map(draw_batch, (2, 4) if tiny else _BATCHES), calls, device)
+    rates = _images_per_s(step, map(make_batch, (2, 4) if tiny else _BATCHES), calls, device)
     best = max(rates, key=rates.__getitem__)
-    forms = {"eager": rates[best]}
+    variants = {"eager": rates[best]}
     if device.type == "cuda":
         compiled = _build_step(spec.model_copy(update={"torch_compile": True}), network, device)
-        forms["compiled"] = _images_per_s(compiled, [draw_batch(best)], calls, device)[best]
-    flops = 3 * gpu.forward_flops(network, network.normalize(draw_batch(1).image))
+        variants["compiled"] = _images_per_s(compiled, [make_batch(best)], calls, device)[best]
+    flops = 3 * gpu.forward_flops(network, network.normalize(make_batch(1).image))
     figures: dict[str, float] = {"batch_size": best}
-    for form, images_per_s in forms.items():
-        figures[f"{form}_images_per_s"] = images_per_s
-        figures[f"{form}_ms"] = 1e3 * best / images_per_s
-        figures[f"{form}_share_of_matrix_rate"] = flops * images_per_s / rate
-    return figures | _profiled(step, draw_batch(best), best / forms["eager"], device)
+    for variant, images_per_s in variants.items():
+        figures[f"{variant}_images_per_s"] = images_per_s
+        figures[f"{variant}_ms"] = 1e3 * best / images_per_s
+        figures[f"{variant}_share_of_matrix_rate"] = flops * images_per_s / rate
+    return figures | _profiled(step, make_batch(best), best / variants["eager"], device)
 
 
 def _build_step(spec: TrainSpec, network: BodyPoseNetwork, device: torch.device) -> TrainStep:

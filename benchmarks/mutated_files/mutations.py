@@ -1,4 +1,4 @@
-"""Mutations of files, like those caused by disks, other programs or attackers.
+"""Mutations of files, as by defective disks, other programs or attackers.
 
 Most keep the structure of the format intact (checksums and lengths are corrected), so that the
 change reaches the code behind the parser. Each function takes the content of a valid file and a
@@ -24,24 +24,24 @@ from bodyposenet.data.tfrecord import Features, encode_example
 
 Mutation = Callable[[bytes, Random], bytes]
 
-_ODD_NUMBERS: tuple[Any, ...] = (
+_UNUSUAL_NUMBERS: tuple[Any, ...] = (
     0, -1, 1, 2, 0.0, -0.0, 0.5, 1e-320, 1e38, 1e223, 1e308, -1e308, float("nan"), float("inf"),
     2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, -(2**63), 10**400,
 )  # fmt: skip
-_ODD_TEXTS = (
+_UNUSUAL_TEXTS = (
     "", " ", "\0", "a\0b", "\ud800", "\udcff", "é", "\u202e", "x" * 300, "x" * 70_000, "../" * 40,
     "/etc/hostname", "/dev/zero", "C:\\x", "a\\b", "$x$", "$(id)", "%s%n", "{0}", "[bold]", "nan",
     "1", "1e400", "true", "null", "-k", "http://127.0.0.1:9/x", "*", "**", "(" * 50, "~", "\n",
     "\r",
 )  # fmt: skip
-_ODD_VALUES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {}})
-_TIMES = (1, 1, 1, 2, 3)
-_EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+_UNUSUAL_VALUES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {}})
+_CHANGE_COUNTS = (1, 1, 1, 2, 3)
+_INTEGER_LIMITS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def mutate_bytes(content: bytes, random: Random) -> bytes:
     """Change one to three places, regardless of the format."""
-    for _ in range(random.choice(_TIMES)):
+    for _ in range(random.choice(_CHANGE_COUNTS)):
         content = random.choice(_BYTE_CHANGES)(content, random)
     return content
 
@@ -82,16 +82,16 @@ def mutate_lines(content: bytes, random: Random) -> bytes:
         case 2:
             lines[place] = lines[random.randrange(len(lines))]
         case 3:
-            lines[place] = _encode(random.choice(_ODD_TEXTS)) + b"\n"
+            lines[place] = _encode(random.choice(_UNUSUAL_TEXTS)) + b"\n"
         case _:
             lines[place] = mutate_bytes(lines[place], random)
     return b"".join(lines)
 
 
 def mutate_engine(content: bytes, random: Random) -> bytes:
-    """Like `mutate_container`, but a changed body has a wrong checksum.
+    """Mutate a file like `mutate_container`, but leave the checksum of a changed body wrong.
 
-    A compiled engine is executable code: with a correct checksum it may do anything.
+    A compiled engine is executable code: with a correct checksum, it could do anything.
     """
     mutated = mutate_container(content, random)
     (size,) = struct.unpack_from("<I", content, 12)
@@ -127,7 +127,7 @@ def mutate_container(content: bytes, random: Random) -> bytes:
         encoded = mutate_json(encoded, random)
     else:
         body = mutate_bytes(body, random)
-    version = random.choice(_EDGES) if random.random() < 0.02 else 1
+    version = random.choice(_INTEGER_LIMITS) if random.random() < 0.02 else 1
     prelude = struct.pack("<8sIIQ", content[:8], version, len(encoded), len(body))
     digest = hashlib.sha256(prelude + encoded + body).digest()
     return prelude + digest + encoded + body
@@ -141,9 +141,9 @@ def mutate_tfrecord(content: bytes, random: Random) -> bytes:
     message, rest = content[12 : 12 + size], content[16 + size :]
     if random.random() < 0.8:
         features = _features(message)
-        for _ in range(random.choice(_TIMES)):
+        for _ in range(random.choice(_CHANGE_COUNTS)):
             name = random.choice(sorted(features))
-            features[name] = _odd_feature(features[name], random)
+            features[name] = _unusual_feature(features[name], random)
             if random.random() < 0.1:
                 del features[name]
                 break
@@ -167,7 +167,7 @@ def _features(message: bytes) -> dict[str, bytes | int]:
     }
 
 
-def _odd_feature(value: bytes | int, random: Random) -> bytes | int:
+def _unusual_feature(value: bytes | int, random: Random) -> bytes | int:
     """Return another value; in one of ten cases of the other type."""
     if isinstance(value, int) == (random.random() < 0.9):
         return random.choice([0, -1, 1, 7, 255, 2**31, 2**40, 2**63 - 1, -(2**63)])
@@ -177,7 +177,7 @@ def _odd_feature(value: bytes | int, random: Random) -> bytes | int:
         place = 8 * random.randrange(len(value) // 8 or 1)
         odd = struct.pack("<d", random.choice([float("nan"), float("inf"), -1e9, 1e30, 1e223, 0.5]))
         return value[:place] + odd + value[place + 8 :]
-    return random.choice([mutate_bytes(value, random), *map(_encode, _ODD_TEXTS)])
+    return random.choice([mutate_bytes(value, random), *map(_encode, _UNUSUAL_TEXTS)])
 
 
 def mutate_png(content: bytes, random: Random) -> bytes:
@@ -203,7 +203,7 @@ def mutate_png(content: bytes, random: Random) -> bytes:
     parts = [content[:8]]
     for kind, data in chunks:
         wrong = random.random() < 0.1
-        size = random.choice(_EDGES) if wrong else len(data)
+        size = random.choice(_INTEGER_LIMITS) if wrong else len(data)
         parts += [struct.pack(">I", size), kind, data, struct.pack(">I", zlib.crc32(kind + data))]
     return b"".join(parts)
 
@@ -223,7 +223,7 @@ def mutate_hdf5(content: bytes, random: Random) -> bytes:
         match random.randrange(5):
             case 0:
                 key = random.choice([*tensors.attrs, "count", "shape"])
-                odd = [number for number in _ODD_NUMBERS if abs(number) < 2**62]
+                odd = [number for number in _UNUSUAL_NUMBERS if abs(number) < 2**62]
                 tensors.attrs[key] = random.choice([*odd, "", [1, 2], np.zeros(0)])
             case 1:
                 del tensors[name]
@@ -251,7 +251,7 @@ def mutate_message(kind: Any, message: bytes, random: Random) -> bytes:
         random: Random generator.
     """
     parsed = kind.FromString(message)
-    for _ in range(random.choice(_TIMES)):
+    for _ in range(random.choice(_CHANGE_COUNTS)):
         _mutate_field(parsed, random)
     return parsed.SerializeToString()
 
@@ -269,19 +269,21 @@ def _mutate_field(message: Any, random: Random) -> None:
         message.ClearField(field.name)
     elif is_list:
         items = list(value)
-        items[random.randrange(len(items))] = _odd_scalar(field, items[0], random)
+        items[random.randrange(len(items))] = _unusual_scalar(field, items[0], random)
         if random.random() < 0.3:
             items = items[1:] if random.random() < 0.5 else items * 2
         del value[:]
         value.extend(items)
     else:
-        setattr(message, field.name, _odd_scalar(field, value, random))
+        setattr(message, field.name, _unusual_scalar(field, value, random))
 
 
-def _odd_scalar(field: Any, value: Any, random: Random) -> Any:
+def _unusual_scalar(field: Any, value: Any, random: Random) -> Any:
     """Return another value that the field accepts."""
     if isinstance(value, str):
-        return random.choice([text for text in _ODD_TEXTS if text.isprintable()] + [value + "x"])
+        return random.choice(
+            [text for text in _UNUSUAL_TEXTS if text.isprintable()] + [value + "x"]
+        )
     if isinstance(value, bytes):
         return mutate_bytes(value, random)
     if isinstance(value, bool):
@@ -301,7 +303,7 @@ def _mutate_text(
     if random.random() < 0.125:
         return mutate_bytes(content, random)
     tree = load(content)
-    for _ in range(random.choice(_TIMES)):
+    for _ in range(random.choice(_CHANGE_COUNTS)):
         tree = _mutate_tree(tree, random)
     return dump(tree)
 
@@ -314,7 +316,7 @@ def _mutate_tree(tree: Any, random: Random) -> Any:
             case 0:
                 return {name: value for name, value in tree.items() if name != key}
             case 1:
-                return tree | {random.choice(_ODD_TEXTS): tree[key]}
+                return tree | {random.choice(_UNUSUAL_TEXTS): tree[key]}
             case 2:
                 return tree | {key: tree[random.choice(list(tree))]}
         return tree | {key: _mutate_tree(tree[key], random)}
@@ -328,15 +330,15 @@ def _mutate_tree(tree: Any, random: Random) -> Any:
             case 2:
                 return tree * 50
         return [*tree[:place], _mutate_tree(tree[place], random), *tree[place + 1 :]]
-    return _odd_value(tree, random)
+    return _unusual_value(tree, random)
 
 
-def _odd_value(value: Any, random: Random) -> Any:
+def _unusual_value(value: Any, random: Random) -> Any:
     match random.randrange(8):
         case 0:
-            return random.choice(_ODD_VALUES)
+            return random.choice(_UNUSUAL_VALUES)
         case 1:
-            return random.choice(_ODD_TEXTS)
+            return random.choice(_UNUSUAL_TEXTS)
         case 2:
             return str(value)
         case 3:
@@ -344,7 +346,7 @@ def _odd_value(value: Any, random: Random) -> Any:
         case 4:
             return {"x": value}
         case 5 if isinstance(value, str):
-            return value + random.choice(_ODD_TEXTS)
+            return value + random.choice(_UNUSUAL_TEXTS)
         case 6:
             nested: Any = value
             for _ in range(random.choice([5, 100, 300])):
@@ -352,7 +354,7 @@ def _odd_value(value: Any, random: Random) -> Any:
             return nested
     if isinstance(value, (int, float)) and abs(value) < 1e300 and random.random() < 0.3:
         return random.choice([-value, value + 0.5, value * 1000, float(value)])
-    return random.choice(_ODD_NUMBERS)
+    return random.choice(_UNUSUAL_NUMBERS)
 
 
 def _dump_yaml(tree: Any) -> bytes:
@@ -396,7 +398,7 @@ def _overwrite(content: bytes, random: Random) -> bytes:
     """Replace four or eight bytes by a limit of an integer type."""
     place = random.randrange(len(content) or 1)
     order = random.choice("<>")
-    packed = struct.pack(order + random.choice("IQ"), random.choice(_EDGES))
+    packed = struct.pack(order + random.choice("IQ"), random.choice(_INTEGER_LIMITS))
     return content[:place] + packed + content[place + len(packed) :]
 
 

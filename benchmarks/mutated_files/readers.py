@@ -1,4 +1,4 @@
-"""The readers to test: a small valid file of each kind, its mutation and the code that reads it."""
+"""The readers under test: a small valid file of each kind, its mutation and its reader."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write_seeds(folder: Path) -> None:
     """Write a valid file of every kind.
 
     Args:
-        folder: Receives the files and what they refer to: a drawn dataset with its records.
+        folder: Folder to write to: the files, and the synthetic dataset that they refer to.
     """
     spec = write_drawn_dataset(folder, 2, 1, (_SIZE, _SIZE), seed=0)
     _bpnet("dataset_convert", "-d", spec, "-o", folder / "records" / "train", "--generate_masks")
@@ -91,8 +91,8 @@ def write_seeds(folder: Path) -> None:
     entry = json.loads((found / "detections.json").read_text())["images"][0]
     stored = {"entry": entry, "picture": None}
     (folder / "part-00000.jsonl").write_text(json.dumps({"key": "a", "result": stored}) + "\n")
-    finding = {"entry": entry, "results": [], "unreadable": "", "resized": ""}
-    line = json.dumps({"key": "a", "result": finding})
+    evaluated = {"entry": entry, "results": [], "unreadable": "", "resized": ""}
+    line = json.dumps({"key": "a", "result": evaluated})
     (folder / "part-00001.jsonl").write_text(line + "\n")
 
 
@@ -106,7 +106,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     run = partial(_open_and_run, photo)
     return {
         "dataset spec": Reader("dataset.json", mutations.mutate_json, _convert),
-        "train spec": Reader("train.yaml", mutations.mutate_yaml, _prepare),
+        "train spec": Reader("train.yaml", mutations.mutate_yaml, _prepare_training),
         "inference spec": Reader(
             "infer.yaml", mutations.mutate_yaml, partial(_infer_with, folder / "m.onnx", photo)
         ),
@@ -231,20 +231,20 @@ def _check(code: int) -> None:
     """Check the exit code of a command.
 
     Raises:
-        RefusedError: The exit code is 2: an error that the user can fix.
+        InvalidInputError: The exit code is 2: the command reported an error in its input.
         RuntimeError: Any other exit code except 0.
     """
     if code == 2:
-        raise RefusedError
+        raise InvalidInputError
     if code:
         raise RuntimeError(f"exit code {code}")
 
 
-class RefusedError(Exception):
-    """A command ended cleanly with exit code 2."""
+class InvalidInputError(Exception):
+    """A command reported an error in its input (exit code 2)."""
 
 
-def _prepare(path: Path) -> None:
+def _prepare_training(path: Path) -> None:
     """Prepare a training up to its first step, with one sample."""
     spec = TrainSpec.load(path)
     if spec.dataloader.workers != 0:  # the process that reads mutations must not start others
@@ -360,7 +360,7 @@ def _write_poses(path: Path) -> None:
     Poses(points, np.ones(joints, np.float32), np.ones(2, np.float32), skeleton).save(path)
 
 
-def _load_results(work: Any, path: Path) -> None:
+def _load_results(job: Any, path: Path) -> None:
     """Load the results of an interrupted run."""
     results = path.parent / "parts"
     shutil.rmtree(results, ignore_errors=True)
@@ -368,5 +368,5 @@ def _load_results(work: Any, path: Path) -> None:
     (results / "manifest.json").write_text('{"a": 1}')
     shutil.move(path, results / "part-00000.jsonl")
     for stored in ResultStore(results, {"a": 1}).results.values():
-        if work.is_done(stored):
-            work.restore(stored)
+        if job.is_done(stored):
+            job.restore(stored)

@@ -14,7 +14,7 @@ from random import Random
 
 from bodyposenet import BodyPoseNetError
 
-from .readers import Reader, RefusedError, readers, write_seeds
+from .readers import InvalidInputError, Reader, readers, write_seeds
 
 OUTCOMES = ("ok", "clean", "traceback", "crash", "slow", "memory")
 
@@ -59,7 +59,7 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
     while number < count:
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = _FORK.Process(
-            target=_work, args=(folder, name, seed, number, count, sender), daemon=True
+            target=_run_worker, args=(folder, name, seed, number, count, sender), daemon=True
         )
         process.start()
         sender.close()
@@ -90,7 +90,9 @@ def read_mutations(folder: Path, name: str, seed: int, count: int) -> Counter[st
     return outcomes
 
 
-def _work(folder: Path, name: str, seed: int, first: int, count: int, results: Connection) -> None:
+def _run_worker(
+    folder: Path, name: str, seed: int, first: int, count: int, results: Connection
+) -> None:
     """Read the mutations from number `first` on, and send the outcome of each."""
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE, _MAX_ADDRESS_SPACE))
     reader = readers(folder)[name]
@@ -127,7 +129,7 @@ def _outcome(reader: Reader, path: Path) -> tuple[str, str]:
     try:
         reader.read(path)
         outcome = ("ok", "")
-    except (BodyPoseNetError, RefusedError):
+    except (BodyPoseNetError, InvalidInputError):
         outcome = ("clean", "")
     except BaseException as error:
         frames = [
@@ -136,7 +138,7 @@ def _outcome(reader: Reader, path: Path) -> tuple[str, str]:
         ]  # fmt: skip
         place = f"{Path(frames[-1].filename).name} {frames[-1].lineno}" if frames else "?"
         outcome = ("traceback", f"{type(error).__name__} at {place}: {error!s:.150}")
-    if _peak() - before > _MEGABYTES:
+    if _peak_mb() - before > _MEGABYTES:
         return "memory", outcome[1]
     return outcome
 
@@ -145,9 +147,9 @@ def _reset_peak() -> float:
     """Reset the peak of the resident memory, and return the current value in MB."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    return _peak()
+    return _peak_mb()
 
 
-def _peak() -> float:
+def _peak_mb() -> float:
     text = Path("/proc/self/status").read_text()
     return int(text.split("VmHWM:")[1].split()[0]) / 1024

@@ -1,8 +1,8 @@
 """Assembly of connections into people, limb by limb (TAO reference, section 11.7).
 
-Two additions make every skeleton work and do not change the results of the original's skeleton:
-limbs are ordered outward (`orient_limbs`), and a skeleton of fewer than four joints needs all of
-them instead of four.
+Two additions support any skeleton, without effect on TAO's own skeleton: limbs are ordered outward
+(`orient_limbs`), and people of a skeleton with fewer than four joints need all joints instead of
+four.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _add_connection(
         holders[0].total += score
         people.remove(holders[1])
     elif len(holders) == 2 or (len(holders) == 1 and holders[0].parts[step.end] != end):
-        # An existing part is replaced and counts again, as in the original.
+        # An existing part is replaced and counts again, as in TAO.
         holders[0].parts[step.end] = end
         holders[0].total += gain
         holders[0].count += 1

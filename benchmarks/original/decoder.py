@@ -1,6 +1,4 @@
-"""The original's decoder: upsample every map, then find people (TAO reference, section 11).
-
-    heatmaps -> find_peaks -> find_connections (along the part affinity fields) -> connect_parts
+"""TAO's decoder (TAO reference, section 11): upsample all maps, find peaks, connect and assemble.
 
 It is written for clarity and exactness, as the reference for faster decoders.
 """
@@ -23,7 +21,7 @@ def decode_like_original(
     paf_threshold: float = 0.05,
     upsampling: tuple[int, int] = (8, 8),
 ) -> Poses:
-    """Find the people in the maps of one image.
+    """Decode the maps of one image like TAO.
 
     Args:
         maps: Heatmaps and part affinity fields, finite.
@@ -50,11 +48,11 @@ def _poses(people: list[PersonCandidate], peaks: Peaks, skeleton: Skeleton) -> P
     if not people:
         return Poses.empty(skeleton)
     parts = np.array([person.parts for person in people])
-    found = parts >= 0
+    present = parts >= 0
     keypoints = np.full((*parts.shape, 2), np.nan, np.float32)
-    keypoints[found] = peaks.points[parts[found]]
+    keypoints[present] = peaks.points[parts[present]]
     scores = np.zeros(parts.shape, np.float32)
     # Bicubic upsampling can raise a peak slightly above 1.
-    scores[found] = peaks.scores[parts[found]].clip(max=1.0)
+    scores[present] = peaks.scores[parts[present]].clip(max=1.0)
     totals = np.array([person.total for person in people])
     return Poses(keypoints, scores, (1 - 1 / totals).astype(np.float32), skeleton)

@@ -12,8 +12,8 @@ from bodyposenet import Skeleton
 from .peaks import Peaks, upsample
 
 _SAMPLES = 10
-_MIN_SHARE = 0.8  # of the samples, to be exceeded: 9 of 10 must be above the threshold
-_TINY = 1e-6
+_MIN_SHARE = 0.8  # of samples above the threshold, exclusive: at least 9 of 10
+_EPSILON = 1e-6
 
 
 class Connection(NamedTuple):
@@ -48,7 +48,7 @@ def find_connections(
     """
     connections = []
     for limb, (start, end) in enumerate(skeleton.limbs):
-        starts, ends = peaks.of(start), peaks.of(end)
+        starts, ends = peaks.of_joint(start), peaks.of_joint(end)
         if len(starts) and len(ends):
             field = np.stack([upsample(paf, upsampling) for paf in pafs[2 * limb : 2 * limb + 2]])
             scores = score_pairs(field, peaks.points[starts], peaks.points[ends], threshold)
@@ -83,15 +83,15 @@ def score_pairs(
         (A, B) scores.
     """
     offsets = ends[None, :] - starts[:, None]
-    directions = offsets / (np.linalg.norm(offsets, axis=-1, keepdims=True) + _TINY)
+    directions = offsets / (np.linalg.norm(offsets, axis=-1, keepdims=True) + _EPSILON)
     steps = np.arange(_SAMPLES) / (_SAMPLES - 1)
     samples = starts[:, None, None] + steps[:, None] * offsets[:, :, None]
     columns, rows = np.moveaxis(np.rint(samples).astype(int), -1, 0)
     along = field[0, rows, columns] * directions[..., :1]
     along += field[1, rows, columns] * directions[..., 1:]
-    agrees = along > threshold
-    count = agrees.sum(axis=-1)
-    scores = np.where(agrees, along, 0).sum(axis=-1) / (count + _TINY)
+    is_above = along > threshold
+    count = is_above.sum(axis=-1)
+    scores = np.where(is_above, along, 0).sum(axis=-1) / (count + _EPSILON)
     return np.where(count > _MIN_SHARE * _SAMPLES, scores, 0)
 
 
@@ -99,8 +99,8 @@ def _best_pairs(scores: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Select pairs by descending score (ties in the order of the peaks), each peak at most once."""
     pairs: list[tuple[int, int]] = []
     used_starts, used_ends = set(), set()
-    for place in np.argsort(-scores, axis=None, kind="stable"):
-        start, end = divmod(int(place), scores.shape[1])
+    for index in np.argsort(-scores, axis=None, kind="stable"):
+        start, end = divmod(int(index), scores.shape[1])
         if scores[start, end] <= 0:
             break
         if start not in used_starts and end not in used_ends:

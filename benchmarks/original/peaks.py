@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# The original's 5x5 kernel is the outer product of this row with itself: square roots of the
+# TAO's 5x5 kernel is the outer product of this row with itself: square roots of the
 # integrals of a unit normal over five equal bins on [-3.7, 3.7], normalized to the sum 1 (TAO
 # reference, section 11.5).
 _SMOOTHING = np.array([0.060411, 0.245542, 0.388092, 0.245542, 0.060411])
 _NEIGHBORHOOD = np.ones((3, 3), np.uint8)
 
-# A good heatmap has one peak per person. A flat or noisy one has a peak at every other pixel, and
-# the number of pairs is quadratic: only the highest peaks of a joint are kept.
 _MAX_PEAKS = 128
+"""Maximum number of peaks per joint. A flat or noisy heatmap has a peak at every other pixel, and
+the number of pairs is quadratic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Peaks:
     points: NDArray[np.int64]
     scores: NDArray[np.float32]
 
-    def of(self, joint: int) -> NDArray[np.int64]:
+    def of_joint(self, joint: int) -> NDArray[np.int64]:
         """Return the indices of the candidates for one joint, ascending."""
         return np.flatnonzero(self.joints == joint)
 
@@ -74,8 +74,8 @@ def _highest(
     """Keep the highest peaks if there are too many, in their original order."""
     if len(rows) <= _MAX_PEAKS:
         return rows, columns
-    falling = np.argsort(-heatmap[rows, columns], kind="stable")
-    kept = np.sort(falling[:_MAX_PEAKS])
+    descending = np.argsort(-heatmap[rows, columns], kind="stable")
+    kept = np.sort(descending[:_MAX_PEAKS])
     return rows[kept], columns[kept]
 
 

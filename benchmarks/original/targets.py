@@ -1,7 +1,7 @@
-"""The original's rendering of targets, in loops over joints and people (TAO reference, section 6).
+"""TAO's rendering of targets, in loops over joints and people (TAO reference, section 6).
 
-A baseline only: it keeps the differences of the original from `bodyposenet.model.targets` (fields
-sampled at the corners of cells; later people overwrite earlier ones).
+A baseline only: unlike `bodyposenet.model.targets`, fields are sampled at the corners of cells, and
+later people overwrite earlier ones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def loop_targets(
     width: int,
     options: TargetOptions = TargetOptions(),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw the targets of one sample.
+    """Render the targets of one sample.
 
     Args:
         keypoints: (P, K, 2) float, x and y in network pixels.
-        labeled: (P, K) bool, the keypoints to draw.
+        labeled: (P, K) bool, the keypoints to render.
         skeleton: Joints and limbs.
         height: Height of the network input in pixels.
         width: Width of the network input in pixels.

@@ -33,7 +33,7 @@ def test_peaks_come_joint_by_joint_and_row_by_row():
     peaks = find_peaks(np.stack([bump(30, 30, 9, 9), two]), 0.1, SAME)
     assert peaks.joints.tolist() == [0, 1, 1]
     assert peaks.points.tolist() == [[9, 9], [20, 5], [5, 20]]
-    assert peaks.of(1).tolist() == [1, 2]
+    assert peaks.of_joint(1).tolist() == [1, 2]
 
 
 def test_the_threshold_is_on_the_unsmoothed_map_and_strict():

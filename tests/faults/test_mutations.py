@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.mutated_files.readers import RefusedError, readers, write_seeds
+from benchmarks.mutated_files.readers import InvalidInputError, readers, write_seeds
 from bodyposenet.errors import BodyPoseNetError
 
 READERS = (
@@ -42,6 +42,6 @@ def test_no_mutation_causes_a_traceback(seeds, tmp_path, monkeypatch, name):
         path.write_bytes(reader.mutate(content, Random(f"{name} test {number}")))
         try:
             reader.read(path)
-        except (BodyPoseNetError, RefusedError):
+        except (BodyPoseNetError, InvalidInputError):
             clean += 1
     assert clean
