@@ -8,8 +8,8 @@ inference and close; `threads_left`: growth of the number of threads over the sa
 measured in a new process, on the default model at 128 x 128.
 
 `images_per_s_*`: calls of one image each, from 1, 2 and 8 threads that share a model at its default
-size, with `concurrency` 1, 2 and 8. Images are synthetic, 480 x 640 pixels. Memory is measured on Linux
-only.
+size, with `concurrency` 1, 2 and 8. Images are synthetic, 480 x 640 pixels. Memory is measured on
+Linux only.
 """
 
 from __future__ import annotations

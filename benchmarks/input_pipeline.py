@@ -4,9 +4,9 @@ python -m benchmarks.input_pipeline [--images DIR] [--quick] [--json FILE]
 
 One process, no workers. A sample is everything that a worker prepares; targets, normalization and
 color augmentation run on the training device. The baseline, `original`, does everything on the CPU,
-like TAO: warps of image and mask in float32, and targets in loops. Photos are synthetic, or read from a
-folder; people are random. Their number and sizes, and the share of photos with masked regions, are
-those of COCO's records.
+like TAO: warps of image and mask in float32, and targets in loops. Photos are synthetic, or
+read from a folder; people are random. Their number and sizes, and the share of photos with masked
+regions, are those of COCO's records.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Draw people, find them with the default model, and write a picture of both.
+"""Detect people in a drawn scene with the default model, and write an annotated picture.
 
 The picture at the top of README.md is made by this command:
 
     python examples/readme_picture.py docs/people.png
 
-The scene is drawn by the generator of the demo's dataset; the skeletons are what the default model
-finds in the image that is shown.
+The generator of the demo's dataset draws the scene; the skeletons are the model's result for the
+image that is shown.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ NUMBER_OF_PEOPLE = (0, 0, 0, 0, 0, 0.4, 0.4, 0.2)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the picture and print how many people were found."""
+    """Write the picture and print the number of people detected."""
     parser = argparse.ArgumentParser(description="Write the picture of the README.")
     parser.add_argument("picture", type=Path, help="PNG file to write")
     options = parser.parse_args(arguments)
 
     scene, people = draw_scene(np.random.default_rng(SEED), HEIGHT, WIDTH, people=NUMBER_OF_PEOPLE)
-    # Noise looks like a camera's, but a PNG of it is three times as large.
+    # The scene has camera noise, which would make the PNG three times as large.
     image = cv2.fastNlMeansDenoisingColored(scene, None, 8, 8, 5, 15)
     with bodyposenet.load() as model:
         poses = model(image)
     picture = poses.draw(image)
     content = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     options.picture.write_bytes(content.tobytes())
-    print(f"{options.picture}: {len(poses)} of {len(people)} people found, {len(content):,} bytes")
+    print(
+        f"{options.picture}: {len(poses)} of {len(people)} people detected, {len(content):,} bytes"
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Extract three small sets from COCO 2017, with photos and annotations reduced in size.
+"""Extract three small sets from COCO 2017, with downscaled photos and annotations.
 
 python examples/default_model/coco_subset.py --coco data/coco -o data
 
@@ -42,8 +42,8 @@ def main() -> None:
     arguments = flags.parse_args()
     coco = {split: _read_split(arguments.coco, split) for split in ("train2017", "val2017")}
     for name, content in yaml.safe_load(SETS.read_text()).items():
-        for file_name, wanted in content["annotations"].items():
-            photos = [(split, image_id) for split, ids in wanted.items() for image_id in ids]
+        for file_name, splits in content["annotations"].items():
+            photos = [(split, image_id) for split, ids in splits.items() for image_id in ids]
             out = arguments.output / name
             annotations = _write_photos(coco, photos, out / "images", content["long_side"])
             write_json(out / "annotations" / file_name, annotations, indent=None)
@@ -52,12 +52,17 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """One of COCO's splits."""
+    """One of COCO's splits.
+
+    Args:
+        photos: Folder of the photos.
+        annotations: The annotation file.
+        content: Content of the annotation file.
+    """
 
     photos: Path
     annotations: Path
     content: dict[str, Any]
-    """Content of the annotation file."""
 
     def image(self, image_id: int) -> dict[str, Any]:
         """Return the entry of an image in the annotation file.
@@ -78,7 +83,7 @@ class Split:
 
     @cached_property
     def people(self) -> dict[int, list[dict[str, Any]]]:
-        """Return the annotations of each image."""
+        """Annotations by image id."""
         people = defaultdict(list)
         for person in self.content["annotations"]:
             people[person["image_id"]].append(person)
@@ -93,7 +98,7 @@ def _read_split(folder: Path, split: str) -> Split:
 def _write_photos(
     coco: dict[str, Split], photos: list[tuple[str, int]], folder: Path, long_side: int
 ) -> dict[str, Any]:
-    """Write reduced photos, each given as (split, id); return their annotations."""
+    """Write downscaled photos, each given as (split, id); return their annotations."""
     make_directory(folder)
     images, people = [], []
     for split_name, image_id in progress(photos, f"writing {folder}"):
@@ -109,8 +114,8 @@ def _write_photos(
     return coco["val2017"].content | {"images": images, "annotations": people}
 
 
-def _write_jpeg(path: Path, blue_first: MatLike) -> None:
-    _, content = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+def _write_jpeg(path: Path, bgr: MatLike) -> None:
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     with atomic_write(path) as file:
         file.write(content.tobytes())
 

@@ -32,7 +32,7 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
         for record in read_records(path):
             if record.dataset not in sources:
                 raise BodyPoseNetError(
-                    f"{path}: a record comes from the dataset {record.dataset}",
+                    f"{path}: a record belongs to the dataset {record.dataset}, which has no spec",
                     "Add its dataset spec to dataloader.dataset_config.dataset_specs.",
                 )
             root = sources[record.dataset].root
@@ -46,6 +46,7 @@ def files_of(spec: TrainSpec) -> Iterator[Path]:
 
 
 def _named_files(spec: TrainSpec) -> Iterator[Path]:
+    """Yield the files that the spec names: specs, weights, teacher and pose configuration."""
     for name, path in spec.dataloader.dataset_config.dataset_specs.items():
         yield spec.existing_path(("dataloader", "dataset_config", "dataset_specs", name), path)
     optional = {
@@ -56,27 +57,27 @@ def _named_files(spec: TrainSpec) -> Iterator[Path]:
     }
     for place, path in optional.items():
         if path and not (place == "pretrained_weights" and path == DEFAULT_WEIGHTS):
-            found = spec.existing_path(place, path)
-            yield found
-            companion = found.with_suffix(".bin" if found.suffix == ".xml" else ".state")
+            file = spec.existing_path(place, path)
+            yield file
+            companion = file.with_suffix(".bin" if file.suffix == ".xml" else ".state")
             if companion.is_file():  # weights of an OpenVINO IR, or state of a checkpoint
                 yield companion
     pose = spec.find_path(spec.dataloader.pose_config.pose_config_path)
-    if pose is not None:  # otherwise it is one of the package
+    if pose is not None:  # otherwise a pose configuration of the package
         yield pose
 
 
 def _record_files(spec: TrainSpec) -> Iterator[Path]:
     for kind in ("train", "val"):
-        for pattern, found in record_files(spec, kind):
-            if not found:
+        for pattern, files in record_files(spec, kind):
+            if not files:
                 place = f"dataloader.dataset_config.{kind}_records_path"
-                spec.fail(place, f"no such file: {pattern}", "Make it with dataset_convert.")
-            yield from found
+                spec.fail(place, f"no such file: {pattern}", "Create it with dataset_convert.")
+            yield from files
 
 
 def _test_data(spec: DatasetSpec, limit: int | None) -> Iterator[Path]:
-    """Yield the files of the validation; a test set that equals the train set is not validated."""
+    """Yield the test images and annotations; those that equal the training data are not used."""
     trained = spec.train_data.annotation_root_dir_path
     if spec.test_data and spec.test_data.annotation_root_dir_path != trained:
         yield spec.annotations("test")

@@ -1,4 +1,4 @@
-r"""Convert published weights, or those of a training, to a model file (.tlt).
+r"""Convert weights, published ones or those of a training, to a model file (.tlt).
 
 python -m examples.default_model.convert_weights --weights human-pose-estimation-0001.xml \
     -o import.tlt
@@ -34,7 +34,7 @@ def main() -> None:
             name: t.shape for name, t in tensors.items()
         }:
             raise BodyPoseNetError(
-                f"{arguments.average_with}: not the same network as {arguments.weights}",
+                f"{arguments.average_with}: has another network than {arguments.weights}",
                 "Use two models with the same architecture and the same numbers of channels.",
             )
         tensors = {
@@ -70,7 +70,7 @@ def _flags() -> argparse.ArgumentParser:
     )  # fmt: skip
     flags.add_argument(
         "--pose_config", metavar="FILE",
-        help="joints and limbs of the model; new ones start near 0; default: those of the weights",
+        help="joints and limbs; weights of new ones are near 0; default: those of the weights",
     )  # fmt: skip
     flags.add_argument(
         "--average_with", type=Path, metavar="FILE",

@@ -4,9 +4,9 @@ python -m examples.default_model.detect_people --images data/coco-train-more/ima
     --refine movenet_thunder.onnx -o data/more_people.json
 
 A network detects the people in the whole photo, at two scales with the flip test. With --refine,
-MoveNet Thunder estimates the pose of each person again, on a crop. If both agree, the person keeps
-a high score, with Thunder's confident keypoints. People with different estimates and people in
-crowds get a low score, so that they become masked regions instead of labels.
+MoveNet Thunder estimates the pose of each person again, on a crop. If both estimates are similar,
+the person keeps a high score, with Thunder's confident keypoints. People with different estimates
+and people in crowds get a low score, so that they become masked regions instead of labels.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class Thunder:
 
         if not path.is_file():
             raise BodyPoseNetError(
-                f"File not found: {path}", "examples/default_model/README.md describes the file."
+                f"File not found: {path}",
+                "Get it as described in examples/default_model/README.md.",
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -105,17 +106,17 @@ class Thunder:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # of many types, of a module of its own
+        except Exception as error:  # ONNX Runtime raises many types
             raise BodyPoseNetError(
                 f"{path}: ONNX Runtime cannot load this file: {error}",
-                "Give --refine the ONNX file of MoveNet Thunder.",
+                "Set --refine to the ONNX file of MoveNet Thunder.",
             ) from error
         images, *more = self._session.get_inputs()
         if more or images.shape[1:] != [_CROP_SIZE, _CROP_SIZE, 3] or "uint8" not in images.type:
             raise BodyPoseNetError(
-                f"{path}: takes {images.type} {images.shape}, not a uint8 crop of {_CROP_SIZE} x "
-                f"{_CROP_SIZE} x 3",
-                "Give --refine the ONNX file of MoveNet Thunder.",
+                f"{path}: expected an input of {_CROP_SIZE} x {_CROP_SIZE} x 3 uint8, got "
+                f"{images.shape} {images.type}",
+                "Set --refine to the ONNX file of MoveNet Thunder.",
             )
         self._input = images.name
 
@@ -127,7 +128,7 @@ class Thunder:
 
 
 def lower_crowds(poses: Poses) -> Poses:
-    """Halve the scores of people in crowds, so that they become masked regions."""
+    """Halve the scores of people in crowds, which turns them into masked regions."""
     return replace(poses, scores=np.where(_in_crowd(poses), poses.scores / 2, poses.scores))
 
 
@@ -143,7 +144,7 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
     are unchanged; those of people with low scores bound the masked region.
 
     Args:
-        poses: The network's people in the image.
+        poses: The poses that the network detected.
         image: (H, W, 3) uint8, RGB.
         estimate: The second network.
     """
@@ -162,10 +163,10 @@ def refine(poses: Poses, image: NDArray[np.uint8], estimate: PersonEstimator) ->
         first = points[person, indices]
         area = _AREA * np.ptp(first[~np.isnan(first[:, 0])], axis=0).max() ** 2
         distances = ((first - second[:, :2]) ** 2).sum(axis=1)
-        close = np.exp(-distances / (2 * variances * max(area, 1.0)))  # NaN: not found
-        similarities[person] = np.nanmean(close)
+        similarity = np.exp(-distances / (2 * variances * max(area, 1.0)))  # NaN: not detected
+        similarities[person] = np.nanmean(similarity)
         if similarities[person] >= _MIN_OKS:
-            merged, merged_scores = _merge(first, scores[person, indices], second, close)
+            merged, merged_scores = _merge(first, scores[person, indices], second, similarity)
             points[person, indices], scores[person, indices] = merged, merged_scores
     factors = (1 + similarities) / 2
     return replace(poses, keypoints=points, keypoint_scores=scores, scores=poses.scores * factors)
@@ -183,10 +184,10 @@ def _merge(
     first: NDArray[np.floating],
     first_scores: NDArray[np.floating],
     second: NDArray[np.floating],
-    close: NDArray[np.floating],
+    similarity: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Merge the network's keypoints of a person with the second estimate; see `refine`."""
-    is_confident, is_close = second[:, 2] >= _CONFIDENT, close >= _CLOSE
+    is_confident, is_close = second[:, 2] >= _CONFIDENT, similarity >= _CLOSE
     points = np.where(is_confident[:, None], second[:, :2], first)
     points = np.where((is_confident & is_close)[:, None], (first + second[:, :2]) / 2, points)
     return points, np.where(is_confident, np.fmax(first_scores, second[:, 2]), first_scores)
@@ -237,19 +238,19 @@ def main() -> None:
     engine = open_engine(spec, arguments.model, arguments.key, arguments.engine, arguments.threads)
     predictor = Predictor(engine, spec)
     entries = list_images("dir", arguments.images).entries
-    found = []
-    for entry in progress(entries, "finding people"):
+    described = []
+    for entry in progress(entries, "detecting people"):
         try:
             image = read_image(entry.path)
         except BodyPoseNetError as error:
-            found.append(describe_image(entry.path, str(error), entry.fields))
+            described.append(describe_image(entry.path, str(error), entry.fields))
             continue
         poses = predictor(image)
         poses = refine(poses, image, estimate) if estimate else lower_crowds(poses)
-        found.append(describe_image(entry.path, poses, entry.fields))
-    write_detections(arguments.output_file, engine.skeleton, predictor.spec, found)
-    people = sum(len(entry.get("scores", [])) for entry in found)
-    print_result(f"{people} people in {len(found)} photos: {arguments.output_file}")
+        described.append(describe_image(entry.path, poses, entry.fields))
+    write_detections(arguments.output_file, engine.skeleton, predictor.spec, described)
+    people = sum(len(entry.get("scores", [])) for entry in described)
+    print_result(f"{people} people in {len(described)} photos: {arguments.output_file}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Check the criteria that a checkpoint must meet to become the default model.
+"""Check the criteria (gates) that a checkpoint must meet to become the default model.
 
 python -m examples.default_model.gates runs/default_model/model.epoch-1.tlt --start import.tlt
 
-The photos of val are small, and blurred where they are enlarged, which can hide or simulate gains.
-So three results count: val at 256 (not enlarged) and at 368, and sharp photos at 368. All with one
-scale, `adjust_network_input`, `mode: accurate`, in floating point.
+The photos of val are small; enlarged ones are blurred, which can hide or feign gains. Therefore the
+checkpoint is evaluated on val at 256 (not enlarged) and at 368, and on sharp photos at 368. All
+with one scale, `adjust_network_input` and `mode: accurate`, in floating point.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bodyposenet.specs.inference import InferenceSpec
 Figures = dict[str, float]
 
 _AP, _AP_LARGE = 0, 4
-"""Indices in COCO's ten values."""
+"""Indices in the ten COCO metrics."""
 
 
 class Gate(NamedTuple):
@@ -63,8 +63,8 @@ GATES = (
 def main() -> None:
     """Measure the checkpoints, compare them with the start, and print a table."""
     arguments = _flags().parse_args()
-    start = _measured(arguments.start, arguments)
-    table = {str(model): _measured(model, arguments) for model in arguments.models}
+    start = _measure_cached(arguments.start, arguments)
+    table = {str(model): _measure_cached(model, arguments) for model in arguments.models}
     print_result(
         f"{'':>18}  {'start':>8}" + "".join(f"  {Path(name).stem[-14:]:>14}" for name in table)
     )
@@ -82,16 +82,16 @@ def _passes(gate: Gate, figures: Figures, start: Figures) -> bool:
     return gate.passes(figures[gate.figure], start[gate.figure])
 
 
-def _measured(model: Path, arguments: argparse.Namespace) -> Figures:
-    """Return the figures of a model; they are cached in a file beside it."""
-    kept = model.with_name(f"{model.name}.gates.json")
+def _measure_cached(model: Path, arguments: argparse.Namespace) -> Figures:
+    """Return the figures of a model, which are cached in a file beside it."""
+    cache = model.with_name(f"{model.name}.gates.json")
     sets = {"val": str(arguments.val), "sharp": str(arguments.sharp), "limit": arguments.limit}
-    if kept.exists() and kept.stat().st_mtime >= model.stat().st_mtime:
-        content = read_json(kept, "Remove it to measure again.")
+    if cache.exists() and cache.stat().st_mtime >= model.stat().st_mtime:
+        content = read_json(cache, "Remove it to measure again.")
         if isinstance(content, dict) and content.get("sets") == sets:
             return content["figures"]
     figures = measure(model, arguments.val, arguments.sharp, arguments.limit, arguments.threads)
-    write_json(kept, {"sets": sets, "figures": figures})
+    write_json(cache, {"sets": sets, "figures": figures})
     return figures
 
 
@@ -116,11 +116,11 @@ def measure(
         dataset = DatasetSpec.load(path)
         images = load_test_images(dataset, limit)
         spec = InferenceSpec(input_shape=(size, size))
-        found = evaluate_dataset(Predictor(engine, spec), dataset, images)
-        figures[f"{name}_{size}_ap"] = found.accuracy.values[_AP]
-        figures[f"{name}_{size}_ap_large"] = found.accuracy.values[_AP_LARGE]
+        result = evaluate_dataset(Predictor(engine, spec), dataset, images)
+        figures[f"{name}_{size}_ap"] = result.accuracy.values[_AP]
+        figures[f"{name}_{size}_ap_large"] = result.accuracy.values[_AP_LARGE]
         if name == "sharp":
-            offsets = find_offsets(found.accuracy.matches, images, spec)
+            offsets = find_offsets(result.accuracy.matches, images, spec)
             middle = np.median(offsets, axis=0) if len(offsets) else np.full(2, np.nan)
             figures["sharp_dx"], figures["sharp_dy"] = middle.tolist()
     return figures
@@ -144,9 +144,9 @@ def find_offsets(
     }
     offsets = [np.zeros((0, 2))]
     for person, pose in matches:
-        truth, found = (np.reshape(each["keypoints"], (-1, 3)) for each in (person, pose))
-        both = (truth[:, 2] > 0) & (found[:, 2] > 0)
-        offsets.append(scales[person["image_id"]] * (found[both, :2] - truth[both, :2]))
+        truth, detected = (np.reshape(each["keypoints"], (-1, 3)) for each in (person, pose))
+        both = (truth[:, 2] > 0) & (detected[:, 2] > 0)
+        offsets.append(scales[person["image_id"]] * (detected[both, :2] - truth[both, :2]))
     return np.concatenate(offsets)
 
 

@@ -1,7 +1,7 @@
 """Train in pieces on another machine, such as one rented by the hour.
 
-`pack` writes the code, specs, records, photos and masks of a train spec to tar files.
-`train` unpacks them on the other machine, trains for some minutes and writes a few small files,
+`pack` writes the code, specs, records, photos and masks of a train spec to tar files. `train`
+unpacks them on the other machine, trains for some minutes (a piece), and writes a few small files,
 from which the next piece resumes, on the same machine or another one.
 """
 
@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import NoReturn
 
 _STOPPED = 75
-"""Exit code of `bpnet train` and of this script: stopped, the same command resumes."""
+"""Exit code of `bpnet train` and of this script: stopped; the same command resumes."""
 _SECONDS_TO_SAVE = 60.0
 """Seconds for the training to save its state."""
 _SPLIT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{8})\.cut(?P<number>\d+)of(?P<count>\d+)")
 """Name of a part of a split file; the parts of one file have the same digest."""
 _MANIFEST = "manifest.json"
 _PIECE_FILES = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
-"""Names that differ between pieces: only the newest files are kept."""
+"""Patterns of files whose names differ between pieces; only the newest are kept."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,9 +194,9 @@ def train(arguments: argparse.Namespace, flags: list[str]) -> int:
 def _unpack(folder: Path, work: Path) -> str:
     """Unpack new parts, in any order and over any number of calls; return the name of the spec."""
     work.mkdir(parents=True, exist_ok=True)
-    notes, known = work / _MANIFEST, {"id": "", "parts": 0, "spec": "", "unpacked": []}
-    if notes.exists():
-        known = json.loads(notes.read_text())
+    manifest_file, known = work / _MANIFEST, {"id": "", "parts": 0, "spec": "", "unpacked": []}
+    if manifest_file.exists():
+        known = json.loads(manifest_file.read_text())
     for path in sorted(folder.glob("training-*.tar")):
         with tarfile.open(path) as tar:
             manifest = json.load(tar.extractfile(_MANIFEST) or BytesIO())
@@ -205,13 +205,16 @@ def _unpack(folder: Path, work: Path) -> str:
             if manifest["part"] not in known["unpacked"]:
                 tar.extractall(work / "files", filter="data")
                 known["unpacked"].append(manifest["part"])
-                _write(notes, json.dumps(known).encode())
+                _write(manifest_file, json.dumps(known).encode())
     if not known["parts"]:
-        _fail(f"No parts of an archive in {folder}", "Write them with remote_training.py pack.")
+        _fail(
+            f"No parts of an archive (training-*.tar) in {folder}",
+            "Write them with remote_training.py pack.",
+        )
     if len(known["unpacked"]) < known["parts"]:
         _fail(
-            f"{len(known['unpacked'])} of {known['parts']} parts are unpacked, others are missing",
-            "Copy the others, together or one by one, and run the command again.",
+            f"{len(known['unpacked'])} of {known['parts']} parts are unpacked; others are missing",
+            "Copy the missing parts, all at once or one by one, and run the command again.",
         )
     return known["spec"]
 
@@ -219,7 +222,7 @@ def _unpack(folder: Path, work: Path) -> str:
 def _restore(state: Path, results: Path) -> None:
     """Restore the results folder on another machine from the files of an earlier piece."""
     restoring = results.with_name("restoring")
-    shutil.rmtree(restoring, ignore_errors=True)  # of an interrupted restore
+    shutil.rmtree(restoring, ignore_errors=True)  # left by an interrupted restore
     events = restoring / "events"
     events.mkdir(parents=True)
     for path in state.glob("*"):  # empty for the first piece
@@ -250,14 +253,14 @@ def _wait(training: subprocess.Popen[bytes], end: float) -> int:
     try:
         code = training.wait(_SECONDS_TO_SAVE)
     except subprocess.TimeoutExpired:
-        print("the training does not stop: using its last saved state", file=sys.stderr)
+        print("The training did not stop in time; its last saved state is used.", file=sys.stderr)
         training.kill()
         code = training.wait()
-    return _STOPPED if code < 0 else code  # ended by the signal itself
+    return _STOPPED if code < 0 else code  # below 0: ended by a signal
 
 
 def _copy_results(results: Path, out: Path, most_bytes: int) -> bool:
-    """Replace the files of the piece before by the current results.
+    """Replace the files of the previous piece by the current results.
 
     Returns:
         Whether the next piece can resume from them; if not, the old files are kept.
@@ -268,14 +271,14 @@ def _copy_results(results: Path, out: Path, most_bytes: int) -> bool:
     if events:  # event files are sequences of records, so they can be concatenated
         chosen[events[0].name] = b"".join(path.read_bytes() for path in events)
     if not any(name.endswith(".state") for name in chosen):
-        print("no new training state was saved", file=sys.stderr)
+        print("No new training state was saved.", file=sys.stderr)
         return False
-    handed = dict(cut for file in chosen.items() for cut in _split(*file, most_bytes))
-    for name, content in handed.items():
+    files = dict(cut for file in chosen.items() for cut in _split(*file, most_bytes))
+    for name, content in files.items():
         _write(out / name, content)
     for pattern in _PIECE_FILES:
         for old in out.glob(pattern):
-            if old.name not in handed:
+            if old.name not in files:
                 old.unlink()
     return True
 

@@ -151,7 +151,7 @@ class Metrics:
 class Service:
     """A model, the threads that share it, and the pending requests.
 
-    `predict` and what it calls run in the event loop, `_infer` in a thread.
+    `_infer` runs in a thread, everything else in the event loop.
 
     Args:
         model: The model.
@@ -185,9 +185,8 @@ class Service:
             async with asyncio.timeout(self.settings.timeout):
                 content = await read_image(request, self.settings.max_bytes)
                 work = self._pool.submit(self._infer, content, limits)
-                return await asyncio.wrap_future(
-                    work
-                )  # after a timeout it is removed from the queue
+                # A timeout removes the work from the queue.
+                return await asyncio.wrap_future(work)
         except TimeoutError as error:
             seconds = f"{self.settings.timeout:g} seconds"
             if work is None:
@@ -207,6 +206,7 @@ class Service:
         self._model.close()
 
     def _enter(self) -> None:
+        """Count a pending request, or raise 503 if the queue is full."""
         if self.pending >= self.settings.workers + self.settings.queue_length:
             seconds = math.ceil(self._seconds * self.pending / self.settings.workers)
             raise HTTPException(
@@ -233,7 +233,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     """Read the image of a request: its body, or the first file of a form.
 
     Raises:
-        HTTPException: 413 if the body has more than `max_bytes`, whatever its header states.
+        HTTPException: 413 if the body has more than `max_bytes`, regardless of its header.
         BodyPoseNetError: The request has no image.
     """
     stated = request.headers.get("content-length", "0")

@@ -1,4 +1,4 @@
-"""Load test of the service: concurrent requests must have the results of sequential ones.
+"""Load test of the service: concurrent and sequential requests must have the same results.
 
     python examples/server/load_test.py
 
@@ -35,23 +35,23 @@ _REQUEST_SECONDS = 300
 
 
 @dataclass
-class Answers:
+class Responses:
     """Responses of the service.
 
     Attributes:
         bodies: Result of each request.
         latencies: Seconds of each request, including repetitions.
-        refusals: Number of requests that were rejected and repeated.
+        rejections: Number of requests that were rejected and repeated.
         seconds: Seconds from the first request to the last result.
     """
 
     bodies: list[bytes] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    refusals: int = 0
+    rejections: int = 0
     seconds: float = 0.0
 
 
-async def send_all(url: str, images: Sequence[bytes], requests: int, at_once: int) -> Answers:
+async def send_all(url: str, images: Sequence[bytes], requests: int, at_once: int) -> Responses:
     """Send requests with the given images, repeated in order.
 
     Args:
@@ -63,7 +63,7 @@ async def send_all(url: str, images: Sequence[bytes], requests: int, at_once: in
     Raises:
         httpx.HTTPError: The service cannot be reached, or returns an error.
     """
-    answers = Answers([b""] * requests, [0.0] * requests)
+    responses = Responses([b""] * requests, [0.0] * requests)
     free = asyncio.Semaphore(at_once)
     limits = httpx.Limits(max_connections=at_once)
     async with httpx.AsyncClient(
@@ -73,23 +73,23 @@ async def send_all(url: str, images: Sequence[bytes], requests: int, at_once: in
         async def send(number: int) -> None:
             async with free:
                 start = time.perf_counter()
-                answers.bodies[number] = await _predict(
-                    client, images[number % len(images)], answers
+                responses.bodies[number] = await _predict(
+                    client, images[number % len(images)], responses
                 )
-                answers.latencies[number] = time.perf_counter() - start
+                responses.latencies[number] = time.perf_counter() - start
 
         start = time.perf_counter()
         await asyncio.gather(*map(send, range(requests)))
-        answers.seconds = time.perf_counter() - start
-    return answers
+        responses.seconds = time.perf_counter() - start
+    return responses
 
 
-async def _predict(client: httpx.AsyncClient, image: bytes, answers: Answers) -> bytes:
+async def _predict(client: httpx.AsyncClient, image: bytes, responses: Responses) -> bytes:
     while True:
         response = await client.post("/predict", content=image)
         if response.status_code != 503:
             return response.raise_for_status().content
-        answers.refusals += 1
+        responses.rejections += 1
         await asyncio.sleep(float(response.headers["Retry-After"]))
 
 
@@ -133,12 +133,12 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"The service is not healthy after {_START_SECONDS} seconds.")
 
 
-def report(name: str, answers: Answers) -> None:
+def report(name: str, responses: Responses) -> None:
     """Print one row of the table."""
-    median, high, longest = np.percentile(answers.latencies, [50, 95, 100])
-    rate = len(answers.bodies) / answers.seconds
+    median, high, longest = np.percentile(responses.latencies, [50, 95, 100])
+    rate = len(responses.bodies) / responses.seconds
     print(
-        f"{name:<26} {rate:9.1f} {median:9.2f} {high:9.2f} {longest:9.2f} {answers.refusals:9}",
+        f"{name:<26} {rate:9.1f} {median:9.2f} {high:9.2f} {longest:9.2f} {responses.rejections:9}",
         flush=True,
     )
 
