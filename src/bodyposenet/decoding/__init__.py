@@ -1,8 +1,17 @@
-"""Decoding of heatmaps and part affinity fields into poses.
+"""Decoding of heatmaps and part affinity fields (PAFs) into poses, with `decode`.
 
-There are two decoders: `accurate`, with sub-pixel peaks, and `tao`, which has the same results as
-TAO's. Their kernels are compiled by numba, which is imported by the first call of `decode`, not by
-importing this module.
+There are two decoders, each a package with the modules `peaks` (candidate joints), `connections`
+(PAF scores of candidate limbs) and `assembly` (people):
+
+- `accurate`: sub-pixel peaks without upsampling. With `complete_pose`, fragments of people are
+  merged and missing joints inferred (`completion`, `pose_prior`).
+- `tao`: TAO's rules, with the same results as TAO (`upsampling`).
+
+They share `common` (lists of peaks and connections) and `jit` (compilation by numba). numba is
+imported by the first call of `decode`, not by importing this package.
+
+In all modules, a cell is a pixel of the network's maps, which covers stride x stride pixels of the
+network input.
 """
 
 from __future__ import annotations
@@ -40,8 +49,9 @@ class DecodingOptions:
         mode: Decoder: `accurate` (sub-pixel peaks without upsampling) or `tao`.
         heatmap_threshold: Minimum heatmap value of a peak (exclusive), or None for the default of
             the mode: 0.05 (`accurate`) or 0.1 (`tao`).
-        paf_threshold: Minimum PAF score of a sample along a limb (exclusive), or None for the
-            default of the mode: 0.02 (`accurate`) or 0.05 (`tao`).
+        paf_threshold: Minimum PAF score of a sample along a limb, which is the component of the
+            field in the direction of the limb (exclusive), or None for the default of the mode:
+            0.02 (`accurate`) or 0.05 (`tao`).
         upsampling: Upsampling factors (vertical, horizontal) of `tao`, or (1, 1) for none.
         complete_pose: Merge fragments of people and infer missing joints (`accurate` only).
     """
@@ -137,15 +147,18 @@ def warm_up_in_background(mode: Mode) -> None:
 
 
 def _try_to_warm_up(mode: Mode) -> None:
+    """Run `warm_up` without raising errors."""
     with suppress(Exception):  # decoding the first image raises the same error
         warm_up(mode)
 
 
 _warming: dict[Mode, Thread] = {}
+"""Threads of `warm_up_in_background`."""
 _warming_lock = Lock()
 
 
 def _finish_warming() -> None:
+    """Wait until all threads of `warm_up_in_background` have finished."""
     for thread in _warming.values():
         thread.join()
 

@@ -1,4 +1,4 @@
-"""Code of both decoders: peak lists, candidate connections, and peaks as keypoints.
+"""Code that both decoders use: lists of peaks, candidate connections, and peaks as keypoints.
 
 The decoders share no more than this on purpose. Their kernels for peaks, scores and assembly have
 similar loops but different rules inside; one kernel for both would take flags or functions as

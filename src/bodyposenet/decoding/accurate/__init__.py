@@ -58,8 +58,8 @@ def decode_accurate(
     prior = load_pose_prior(skeleton.joints) if complete_pose else None
     if prior is not None:
         people = merge_fragments(people, prior)
-    least = min(_MIN_JOINTS, len(skeleton.joints))
-    people = people.take(people.found.sum(axis=1) >= least)
+    min_joints = min(_MIN_JOINTS, len(skeleton.joints))
+    people = people.take(people.found.sum(axis=1) >= min_joints)
     people = people.take(np.argsort(-people.totals, kind="stable"))
     inferred = None
     if prior is not None:

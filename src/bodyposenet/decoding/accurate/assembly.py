@@ -12,7 +12,7 @@ from bodyposenet.decoding.jit import jit, kernel
 
 
 class People(NamedTuple):
-    """N people in the coordinates of the maps' cells."""
+    """N people, in the coordinates of the cells of the maps."""
 
     points: NDArray[np.float64]
     """(N, K, 2) x and y in cells, NaN for missing joints."""

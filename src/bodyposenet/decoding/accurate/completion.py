@@ -15,19 +15,19 @@ from bodyposenet.decoding.accurate.peaks import peak_offset
 from bodyposenet.decoding.accurate.pose_prior import JointEstimates, PosePrior
 
 _MAX_PEOPLE = 128
-"""Number of people that are completed, best first; more are noise and would take long."""
+"""Maximum number of people that are completed, the best ones. More are usually noise."""
 
 _MAX_DISTANCE = 2.0
 """Maximum mean squared distance of a fragment's joints from their estimates, in squared standard
 deviations."""
 
 _MAX_UNCERTAINTY = 1.0
-"""Maximum mean standard deviation of these estimates, in sizes of the person."""
+"""Maximum mean standard deviation of these estimates, relative to the size of the person."""
 
 _MIN_VALUE = 0.01
 """Minimum of heatmap value times probability for an inferred joint.
 
-Below it, the joint stays at its most probable place and this is its score.
+Below it, the joint is placed at its most probable position, and its score is this value.
 """
 
 _OCCUPIED = 2.0
@@ -36,17 +36,26 @@ deviations of the joint's Gaussian."""
 
 
 def merge_fragments(people: People, prior: PosePrior) -> People:
-    """Merge people that have no joint in common and that the prior makes one person.
+    """Merge detections that are fragments of one person.
 
-    The person with the most joints repeatedly takes the fragment that fits best, then the person
-    with the second most joints, and so on.
+    A fragment is merged into a person if they have no joint in common and the joints of the
+    fragment lie near the positions that the prior estimates from those of the person. The person
+    with the most joints repeatedly takes the fragment that fits best, then the person with the
+    second most joints, and so on.
+
+    Args:
+        people: People, in any order.
+        prior: Prior of the skeleton's joints.
+
+    Returns:
+        The people after merging; their totals are the sums of those of their fragments.
     """
-    falling = np.lexsort([-people.totals, -people.found.sum(axis=1)])
-    points, scores, totals = people.take(falling)
-    alive = np.ones(len(totals), bool)
+    order = np.lexsort([-people.totals, -people.found.sum(axis=1)])
+    points, scores, totals = people.take(order)
+    is_kept = np.ones(len(totals), bool)
     for person in range(min(len(totals), _MAX_PEOPLE)):
-        while alive[person]:
-            others = person + 1 + np.flatnonzero(alive[person + 1 : _MAX_PEOPLE])
+        while is_kept[person]:
+            others = person + 1 + np.flatnonzero(is_kept[person + 1 : _MAX_PEOPLE])
             best = _best_fragment(points[others], points[person], prior)
             if best is None:
                 break
@@ -54,8 +63,8 @@ def merge_fragments(people: People, prior: PosePrior) -> People:
             points[person] = np.fmax(points[person], points[fragment])
             scores[person] += scores[fragment]
             totals[person] += totals[fragment]
-            alive[fragment] = False
-    return People(points, scores, totals).take(alive)
+            is_kept[fragment] = False
+    return People(points, scores, totals).take(is_kept)
 
 
 def infer_joints(
@@ -63,14 +72,18 @@ def infer_joints(
 ) -> People:
     """Infer the missing joints of people.
 
-    A joint is placed at the maximum of heatmap value times probability, outside the joints of
-    other people. If the heatmap is empty there, it is placed at its most probable position.
+    A joint is placed at the maximum of heatmap value times probability, away from the joints of
+    other people. If this maximum is too low, it is placed at its most probable position.
 
     Args:
         people: People, best first.
         heatmaps: (K, h, w), without the background channel.
         prior: Prior of the skeleton's joints.
         sigma: Standard deviation of a joint's Gaussian in the heatmaps, in cells.
+
+    Returns:
+        The same people with all joints that are in the prior. The score of an inferred joint is the
+        heatmap value at its position, or 0.01 if it is placed at its most probable position.
     """
     points, scores = people.points.copy(), people.scores.copy()
     reach = max(int(_OCCUPIED * sigma), 1)
@@ -147,7 +160,7 @@ def _offset_along(line: NDArray[np.float32], cell: int, sigma: float) -> float:
 
 
 def _occupy(heatmap: NDArray[np.float32], point: NDArray[np.float64], reach: int) -> None:
-    """Set the heatmap to 0 around a detected joint, up to `reach` cells away."""
+    """Set a heatmap to 0 around a joint, up to `reach` cells away."""
     column, row = np.rint(point).astype(int)
     rows, columns = (slice(max(i - reach, 0), max(i + reach + 1, 0)) for i in (row, column))
     heatmap[rows, columns] = 0

@@ -11,7 +11,7 @@ from bodyposenet.decoding.common import MAX_PEAKS, insert_peak
 from bodyposenet.decoding.jit import jit, kernel
 
 _MIN_VALUE = 1e-3
-"""Training targets are 0 below this value, so lower values carry no information on distance."""
+"""Training targets are 0 below this value, so lower values contain no information on distance."""
 
 
 def find_peaks(

@@ -21,7 +21,8 @@ from bodyposenet.skeleton import part_of, side_of
 _MIN_JOINTS = 3
 
 _RESIDUAL = 0.1
-"""Standard deviation of a joint from what the components can express, in sizes of a person."""
+"""Standard deviation of a joint from the pose that the components describe, relative to the size of
+the person."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,8 @@ def load_pose_prior(joints: tuple[str, ...]) -> PosePrior | None:
         The prior, or None (with a warning at the first call) if fewer than three joints match.
     """
     content = json.loads((files("bodyposenet") / "resources/pose/body_model.json").read_text())
-    index = {_place(joint): k for k, joint in enumerate(content["joints"])}
-    rows = [index.get(_place(joint), -1) for joint in joints]
+    index = {_side_and_part(joint): k for k, joint in enumerate(content["joints"])}
+    rows = [index.get(_side_and_part(joint), -1) for joint in joints]
     if sum(row >= 0 for row in rows) < _MIN_JOINTS:
         logger.warning(
             "complete_pose has no effect: fewer than %d of the joints %s are in the pose prior",
@@ -115,6 +116,6 @@ def load_pose_prior(joints: tuple[str, ...]) -> PosePrior | None:
     return PosePrior(basis[rows], np.concatenate([np.zeros(3), _RESIDUAL**2 / variances]))
 
 
-def _place(joint: str) -> tuple[str, str]:
+def _side_and_part(joint: str) -> tuple[str, str]:
     """Split the name of a joint into side and part."""
     return side_of(joint), part_of(joint)

@@ -18,7 +18,10 @@ from bodyposenet.decoding.jit import jit, kernel
 from bodyposenet.skeleton import Skeleton, part_of
 
 _MIN_PARTS = 4
+"""Minimum number of parts of a person."""
+
 _MIN_MEAN = 0.4
+"""Minimum total of a person per part."""
 
 
 class OrientedLimb(NamedTuple):
@@ -36,12 +39,19 @@ class OrientedLimb(NamedTuple):
 
 @lru_cache(maxsize=16)
 def orient_limbs(skeleton: Skeleton) -> tuple[OrientedLimb, ...]:
-    """Choose the direction of each limb, in the order of the skeleton.
+    """Choose the direction of each limb, and whether it can start a person.
 
-    A person with only the second joint of a limb never gets the first one, so a limb is reversed if
-    earlier limbs contain its second joint but not its first. TAO's skeleton has no such limb. TAO
-    does not start a person with a limb from eye to ear (edges 17 and 18). For any skeleton, this
-    holds for limbs between joints with these names if an earlier limb contains the first joint.
+    TAO's assembly adds only the second joint of a limb to a person, never the first one. So a limb
+    is reversed if earlier limbs contain its second joint but not its first; TAO's skeleton has no
+    such limb. TAO does not start a person with a limb from eye to ear (edges 17 and 18). For any
+    skeleton, this applies to limbs between joints with these names if an earlier limb contains the
+    first joint.
+
+    Args:
+        skeleton: Joints and limbs.
+
+    Returns:
+        The limbs, in the order of the skeleton.
     """
     limbs, reached = [], set()
     for start, end in skeleton.limbs:
