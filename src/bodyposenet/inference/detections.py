@@ -1,4 +1,4 @@
-"""Detection on image files: `detections.json`, and the job that fills it.
+"""Detections in image files: the format `detections.json`, and the job that creates its entries.
 
 `detections.json` has TAO's schema with a few more keys. The top level has the pose configuration
 (`pose_config_type`, `categories`), `keypoint_names`, `inference_spec`, the input JSON's own keys,
@@ -60,18 +60,18 @@ class DetectionsEntry(BaseModel):
 
 
 def describe_image(
-    path: Path | str, found: Poses | str, fields: Mapping[str, Any]
+    path: Path | str, result: Poses | str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Create an entry of `images`.
 
     Args:
         path: Path or URL of the image.
-        found: Poses in the image, or the reason why it could not be read.
+        result: Poses in the image, or the reason why it could not be read.
         fields: The image's own fields in the input JSON.
     """
-    own = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
-    result = found.to_dict() if isinstance(found, Poses) else {"error": found}
-    return own | {"full_image_path": path if isinstance(path, str) else path.as_posix()} | result
+    kept = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
+    values = result.to_dict() if isinstance(result, Poses) else {"error": result}
+    return kept | {"full_image_path": path if isinstance(path, str) else path.as_posix()} | values
 
 
 def write_detections(
@@ -111,7 +111,7 @@ def pictures_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
 def picture_of(entry: Mapping[str, Any]) -> str:
     """Return the file name of an entry's annotated picture, or an empty text if there is none.
 
-    Before version 0.2, pictures were named after `viz_id`.
+    Entries without `viz_name`, such as TAO's, have pictures that are named after `viz_id`.
     """
     if "viz_name" in entry:
         return str(entry["viz_name"])
@@ -140,7 +140,7 @@ _ENCODING: dict[str, Sequence[int]] = {
     ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 92),
     ".webp": (cv2.IMWRITE_WEBP_QUALITY, 85),
 }  # fmt: skip
-"""Parameters of the encoder by extension of the picture."""
+"""Parameters of OpenCV's encoder by extension of the picture."""
 
 
 class ImageItem(NamedTuple):
@@ -191,7 +191,7 @@ def image_items(
     return items
 
 
-class _KeptEntry(StoredResult):
+class _StoredEntry(StoredResult):
     """Stored result of an image: its entry, and the fingerprint of its annotated picture."""
 
     entry: DetectionsEntry
@@ -200,7 +200,7 @@ class _KeptEntry(StoredResult):
 
 @dataclass(frozen=True)
 class DetectionJob:
-    """Job that detects and draws the people in images; see `parallel.executor.ResumableJob`.
+    """Job that detects the people in images and draws them; see `parallel.executor.ResumableJob`.
 
     Args:
         drawings: Existing folder for the annotated pictures, or None to draw nothing.
@@ -226,7 +226,7 @@ class DetectionJob:
         return Pipeline(predictor, _read, finish, _skip, batch=self.batch)
 
     def describe(self) -> dict[str, Any]:
-        """Return whether pictures are drawn, for the manifest."""
+        """Return the kind of the job and whether it draws pictures, for the manifest."""
         return {"finds": "people in images", "draws": self.drawings is not None}
 
     def key(self, item: ImageItem) -> str:
@@ -237,20 +237,21 @@ class DetectionJob:
 
     def store(self, result: dict[str, Any]) -> dict[str, Any]:
         """Return the entry and the fingerprint of its picture."""
-        return {"entry": result, "picture": self._picture(result)}
+        return {"entry": result, "picture": self._picture_fingerprint(result)}
 
     def restore(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return the entry of a stored result."""
-        _KeptEntry.check(stored)
+        _StoredEntry.check(stored)
         return stored["entry"]
 
     def is_done(self, stored: dict[str, Any]) -> bool:
         """Return whether the image could be read and its picture is unchanged."""
-        _KeptEntry.check(stored)
+        _StoredEntry.check(stored)
         entry = stored["entry"]
-        return "error" not in entry and stored["picture"] == self._picture(entry)
+        return "error" not in entry and stored["picture"] == self._picture_fingerprint(entry)
 
-    def _picture(self, entry: dict[str, Any]) -> list[int] | None:
+    def _picture_fingerprint(self, entry: dict[str, Any]) -> list[int] | None:
+        """Return the fingerprint of an entry's picture, or None if there is none."""
         picture = picture_of(entry)
         return file_fingerprint(self.drawings / picture) if self.drawings and picture else None
 
@@ -275,16 +276,19 @@ def clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former:
 
 
 def _read(item: ImageItem) -> NDArray[np.uint8]:
+    """Read or download an image."""
     return to_pixels(item.image.address or item.image.path)
 
 
 def _skip(item: ImageItem, error: BodyPoseNetError) -> dict[str, Any]:
+    """Log the error of an image that cannot be read, and create its entry."""
     logger.warning("skipped: %s", mask_passwords(str(error)))
     problem = mask_passwords(error.what)
     return describe_image(item.image.name, problem, item.image.fields)
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Encode a picture in the format of its extension and write it."""
     pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(path.suffix, pixels, _ENCODING[path.suffix])[1]
     with atomic_write(path, make_folder=False) as file:

@@ -43,7 +43,7 @@ from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps, Poses
 
 _EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
-"""Extras with their own packages; `""` stands for the packages of every installation."""
+"""Extras with packages of their own; `""` for the packages of every installation."""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"](\w+)['\"])?")
 
@@ -54,7 +54,7 @@ _SIGMA = 7.0
 """Standard deviation of a joint's Gaussian, in network pixels, as in training."""
 
 _LARGEST_ERROR = 2.0
-"""Maximum error of a keypoint in network pixels: a quarter of a cell, because TAO rounds."""
+"""Maximum error of a keypoint in network pixels, a quarter of a cell. `mode: tao` rounds."""
 
 _REPETITIONS = 5
 """Number of runs of which the median time is reported."""
@@ -63,7 +63,8 @@ _SEED = 3
 """Seed of a drawn image with two people that the default model detects."""
 
 _MIN_SCORE = 0.5
-"""Minimum score of people that are compared between engines; rounding affects faint ones."""
+"""Minimum score of people that are compared between engines. Rounding can add or remove people with
+lower scores."""
 
 _MIN_OKS = 0.5
 """Minimum OKS of a detection with a drawn person: COCO's lowest threshold."""
@@ -161,6 +162,7 @@ def list_packages() -> list[Package]:
 
 
 def _version(package: str) -> str | None:
+    """Return the installed version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -177,17 +179,19 @@ def find_engines() -> list[EngineInfo]:
     ]
 
 
-def _try_engine(name: str, extra: str, find: Callable[[], EngineInfo]) -> EngineInfo:
-    ours = f"bodyposenet[{extra}]" if extra else "bodyposenet"
+def _try_engine(name: str, extra: str, inspect: Callable[[], EngineInfo]) -> EngineInfo:
+    """Inspect an engine, and describe the reason if it cannot be loaded."""
+    requirement = f"bodyposenet[{extra}]" if extra else "bodyposenet"
     try:
-        return find()
+        return inspect()
     except ModuleNotFoundError as error:
-        return EngineInfo(name, (), f"{error.name} is not installed: pip install '{ours}'")
+        return EngineInfo(name, (), f"{error.name} is not installed: pip install '{requirement}'")
     except Exception as error:  # a broken installation may fail in any way
         return EngineInfo(name, (), f"cannot be loaded: {error}")
 
 
 def _inspect_onnx() -> EngineInfo:
+    """List the devices of ONNX Runtime."""
     import onnxruntime
 
     from bodyposenet.inference.engines import onnx
@@ -200,6 +204,7 @@ def _inspect_onnx() -> EngineInfo:
 
 
 def _inspect_openvino() -> EngineInfo:
+    """List the devices of OpenVINO."""
     with without_telemetry():
         import openvino
 
@@ -207,6 +212,7 @@ def _inspect_openvino() -> EngineInfo:
 
 
 def _inspect_pytorch() -> EngineInfo:
+    """List the devices of PyTorch."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -215,6 +221,7 @@ def _inspect_pytorch() -> EngineInfo:
 
 
 def _inspect_tensorrt() -> EngineInfo:
+    """Find the GPU of TensorRT."""
     from bodyposenet.inference.engines import tensorrt
 
     return EngineInfo("tensorrt", (tensorrt.device_name(),))
@@ -307,8 +314,8 @@ class EngineCheck:
     @property
     def passed(self) -> bool:
         """Whether the poses are correct or the engine was skipped."""
-        right = self.found == self.people and self.similarity >= _MIN_SIMILARITY
-        return bool(self.skipped) or (not self.problem and right)
+        is_correct = self.found == self.people and self.similarity >= _MIN_SIMILARITY
+        return bool(self.skipped) or (not self.problem and is_correct)
 
 
 def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
@@ -334,7 +341,7 @@ def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
 
 
 def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Poses | None]:
-    """Run a drawn image on an engine. Its poses are the reference if there is none."""
+    """Run a drawn image on an engine. Without a reference, its poses become the reference."""
     if engine == "tensorrt":
         skipped = "it only runs engine files (bpnet export --engine_file)"
         return EngineCheck(engine, skipped=skipped), None
@@ -346,8 +353,8 @@ def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Po
     truth = np.where(drawn[..., 2:] > 0, drawn[..., :2], np.nan)
     found = int((_best_oks(truth, poses) >= _MIN_OKS).sum())
     reference = poses if reference is None else reference
-    sure = reference[reference.scores >= _MIN_SCORE]
-    similarity = float(_best_oks(sure.keypoints, poses).min(initial=1.0))
+    confident = reference[reference.scores >= _MIN_SCORE]
+    similarity = float(_best_oks(confident.keypoints, poses).min(initial=1.0))
     return EngineCheck(engine, len(people), found, similarity, 1000 * seconds), reference
 
 

@@ -248,14 +248,14 @@ def load(
             f"{path}: a model of this type needs {error.name}, which is not installed",
             "`bpnet doctor` shows how to install it; .onnx files need no further packages.",
         ) from error
-    again = partial(
+    reopen = partial(
         load, None if model is None else path.absolute(), key, engine,
         device=device, batch_size=batch_size, score_threshold=score_threshold,
         max_people=max_people, color=color, threads=threads, precision=precision,
         concurrency=concurrency, read_ahead=read_ahead, require_sealed=require_sealed, **options,
     )  # fmt: skip
     return PoseEstimator(
-        predictor, again, batch_size=batch_size, color=color, read_ahead=read_ahead
+        predictor, reopen, batch_size=batch_size, color=color, read_ahead=read_ahead
     )
 
 
@@ -325,7 +325,7 @@ class PoseEstimator:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -428,14 +428,14 @@ class PoseEstimator:
             raise unknown_keywords("the model", sorted(unknown), CALL_OPTIONS, others)
         if more:
             raise BodyPoseNetError(
-                "The model has one positional argument",
+                f"The model takes one positional argument, got {1 + len(more)}",
                 "Give several images as a list: model([first, second]).",
             )
         predictor = self._open().with_limits(score_threshold, max_people)
         if isinstance(images, str | os.PathLike) and _is_folder(cast("os.PathLike[str]", images)):
             images = [entry.path for entry in list_images("dir", os.fspath(images)).entries]
         if isinstance(images, list | tuple):
-            return self._find_all(predictor, cast("Sequence[Image]", images))
+            return self._predict_all(predictor, cast("Sequence[Image]", images))
         if isinstance(images, VideoPredictor):
             raise BodyPoseNetError(
                 "model.video(source) already contains the poses",
@@ -450,7 +450,7 @@ class PoseEstimator:
         if isinstance(images, Iterable) and not is_single_image(cast(object, images)):
             in_flight = self._batch_size + self._read_ahead
             several = cast("Iterable[Image]", images)
-            return self._find_each(predictor, several, in_flight=in_flight, copy=True)
+            return self._predict_each(predictor, several, in_flight=in_flight, copy=True)
         return predictor(to_pixels(cast(Image, images), self._color))
 
     def video(
@@ -474,9 +474,9 @@ class PoseEstimator:
             source: Path of a video file, index of a camera, or URL of a stream (`rtsp://...`).
             track: Assign an id to each person over time: `poses.track_ids`.
             smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
-            stride: Detect people only in every N-th frame. Frames between keep the poses of the
-                last searched frame; with `track`, each person moves on with their velocity. Their
-                `frame.is_searched` is False.
+            stride: Detect people only in every N-th frame. Frames in between have the poses of the
+                last one of these; with `track`, the poses are extrapolated with the velocity of
+                each person. Their `frame.is_searched` is False.
             score_threshold: Minimum score of returned people, or None for that of `load`.
             max_people: Maximum number of returned people per frame, or None for that of `load`.
             **unknown: Not supported; raises an error with the correct option.
@@ -523,6 +523,11 @@ class PoseEstimator:
         return self._check_open()
 
     def _check_open(self) -> Predictor:
+        """Return the predictor.
+
+        Raises:
+            BodyPoseNetError: The model is closed.
+        """
         predictor = self._predictor
         if predictor is None:
             raise BodyPoseNetError(
@@ -530,16 +535,21 @@ class PoseEstimator:
             )
         return predictor
 
-    def _find_all(self, predictor: Predictor, images: Sequence[Image]) -> list[Poses]:
+    def _predict_all(self, predictor: Predictor, images: Sequence[Image]) -> list[Poses]:
+        """Predict on a list of images.
+
+        Raises:
+            ImageError: An image cannot be processed; with the results of the images before it.
+        """
         results: list[Poses] = []
         try:
-            results.extend(self._find_each(predictor, images))
+            results.extend(self._predict_each(predictor, images))
         except ImageError as error:
             error.results = results
             raise
         return results
 
-    def _find_each(
+    def _predict_each(
         self,
         predictor: Predictor,
         images: Iterable[Image],
@@ -547,12 +557,26 @@ class PoseEstimator:
         in_flight: int | None = None,
         copy: bool = False,
     ) -> Iterator[Poses]:
+        """Predict on images in the pipeline.
+
+        Args:
+            predictor: The predictor.
+            images: The images, which may be endless.
+            in_flight: See `Pipeline`.
+            copy: Copy arrays, because the caller may change them.
+
+        Yields:
+            The poses of each image.
+
+        Raises:
+            ImageError: An image cannot be processed.
+        """
         deferred = (defer(image, self._color, copy=copy) for image in images)
         pipeline: Pipeline[DeferredImage, Poses] = Pipeline(
             predictor,
             read=to_pixels,
             finish=lambda image, pixels, poses: poses,
-            skip=_refuse,
+            skip=_raise_error,
             batch=self._batch_size,
             in_flight=in_flight,
         )
@@ -561,7 +585,7 @@ class PoseEstimator:
             for poses in pipeline.run(deferred):
                 yield poses
                 index += 1
-        except BodyPoseNetError as error:  # instead of the next result
+        except BodyPoseNetError as error:  # raised in place of the next result
             raise ImageError(f"images[{index}]: {error.what}", error.remedy, index) from error
 
 
@@ -577,7 +601,7 @@ def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> Inferenc
         given.setdefault("multi_scale_inference", "scales" in given)
     if is_default:
         given = InferenceSpec.load(DEFAULT_INFERENCE_SPEC).model_dump(exclude_unset=True) | given
-    return InferenceSpec.from_file(_Arguments(given))
+    return InferenceSpec.from_file(_KeywordArguments(given))
 
 
 def _describe(predictor: Predictor) -> str:
@@ -595,12 +619,12 @@ def _is_folder(path: str | os.PathLike[str]) -> bool:
     return name != "" and not is_address(name) and is_folder(name)
 
 
-def _refuse(image: object, error: BodyPoseNetError) -> NoReturn:
+def _raise_error(image: object, error: BodyPoseNetError) -> NoReturn:
     """Raise the error of one of several images."""
     raise error
 
 
-class _Arguments(SpecFile):
+class _KeywordArguments(SpecFile):
     """Keyword arguments instead of a spec file; errors name only the argument.
 
     Args:
@@ -612,7 +636,7 @@ class _Arguments(SpecFile):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         try:
-            text = json.dumps(arguments, default=_plain)
+            text = json.dumps(arguments, default=_to_json)
         except (TypeError, ValueError) as error:
             raise BodyPoseNetError(f"options of load: {error}") from error
         super().__init__(Path("options.json"), text)
@@ -622,7 +646,7 @@ class _Arguments(SpecFile):
         return ".".join(str(part) for part in location)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Convert a path to text, and NumPy's numbers and arrays to Python's."""
     if hasattr(value, "tolist"):
         return value.tolist()

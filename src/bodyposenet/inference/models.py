@@ -65,11 +65,11 @@ _REMEDY_OF_DEFAULT = (
 )
 """Remedy for the default model, which has no .tlt file in the package."""
 
-_OWN_FILES = (
+_SUPPORTED_FILES = (
     "Use a .tlt file of `bpnet train`, an .hdf5 file of TAO 5, or a file of `bpnet export` (.onnx, "
     ".etlt, .engine); models of other libraries are not supported."
 )
-_DEFAULT_MODEL_RUNS = "Without a path, the default model is used."
+_DEFAULT_MODEL_HINT = "Without a path, the default model is used."
 _NAME_THE_FILE = "Give the path of the model file in it."
 
 
@@ -161,11 +161,11 @@ def build_predictor(
     # After the quick checks, because the end of the process waits for this thread.
     warm_up_in_background(spec.mode)
     opened = open_engine(spec, str(path), key, engine, threads, precision, device=device)
-    named = spec.model_copy(update={"model_path": path.as_posix()})
+    spec = spec.model_copy(update={"model_path": path.as_posix()})
     if concurrency is None:
         concurrency = max(CONCURRENCY, usable_cores() // threads if threads else 0)
     return Predictor(
-        opened, named,
+        opened, spec,
         score_threshold=score_threshold, max_people=max_people, concurrency=concurrency,
     )  # fmt: skip
 
@@ -184,8 +184,8 @@ def open_engine(
 
     Args:
         spec: Inference spec. Its `model_path` is used if `model` is None. Its `train_spec`, if that
-            exists, must match the model; it describes models without a header, such as NVIDIA's own
-            ONNX files.
+            file exists, must match the model; it describes models without a header, such as
+            NVIDIA's own ONNX files.
         model: Path of a model file, or None; see `find_model`.
         key: Key of an encrypted file.
         engine: One of `ENGINES`.
@@ -200,16 +200,16 @@ def open_engine(
             machine or not supported by the engine; the train spec describes another model; the
             model does not have the stage of the spec; the device is missing; or an option is wrong.
     """
-    place = Device.parse(device)
+    target = Device.parse(device)
     _check_options(engine, threads, precision)
-    threads = quota_cores() if threads is None else _usable(threads)
+    threads = quota_cores() if threads is None else _limit_threads(threads)
     path = find_model(spec, model, engine, device)
     _check_runtime(path, engine)
     expected = _train_description(spec)
     if path.suffix.lower() == ".engine":
-        opened = _open_built(path, key, engine, threads, precision, place)
+        opened = _open_built(path, key, engine, threads, precision, target)
     else:
-        opened = _open(path, key, engine, expected, threads, precision or PRECISIONS[0], place)
+        opened = _open(path, key, engine, expected, threads, precision or PRECISIONS[0], target)
     if expected is not None and (differing := expected.differences(opened.description)):
         spec.fail(
             "train_spec",
@@ -244,10 +244,10 @@ def find_model(
             foreign = path.suffix and path.suffix.lower() not in RUNTIMES
             raise BodyPoseNetError(
                 f"{model or 'an empty name'}: no such model file",
-                f"{_OWN_FILES} {_DEFAULT_MODEL_RUNS}"
+                f"{_SUPPORTED_FILES} {_DEFAULT_MODEL_HINT}"
                 if foreign
                 else "Check the path, which is relative to the working directory. "
-                f"{_DEFAULT_MODEL_RUNS}",
+                f"{_DEFAULT_MODEL_HINT}",
             )
         return path
     if spec.model_path is None:
@@ -262,6 +262,7 @@ def find_model(
 
 
 def _check_options(engine: str, threads: int | None, precision: str | None) -> None:
+    """Raise an error if an option of `open_engine` is unknown or out of range."""
     if engine not in ENGINES:
         raise BodyPoseNetError(f"unknown engine: {engine}", f"Choose one of {', '.join(ENGINES)}.")
     if threads is not None:
@@ -272,8 +273,8 @@ def _check_options(engine: str, threads: int | None, precision: str | None) -> N
         )
 
 
-def _usable(threads: int) -> int:
-    """Limit a number of threads to the usable cores, because more would wait for each other."""
+def _limit_threads(threads: int) -> int:
+    """Limit a number of threads to the usable cores; more would only compete for them."""
     cores = usable_cores()
     if threads > cores:
         logger.warning("threads=%d: limited to the %d usable cores", threads, cores)
@@ -287,7 +288,7 @@ def _check_runtime(path: Path, engine: str) -> None:
     if runtimes is None:
         raise BodyPoseNetError(
             f"{path}: not a model file",
-            f"{_OWN_FILES} {_DEFAULT_MODEL_RUNS}",
+            f"{_SUPPORTED_FILES} {_DEFAULT_MODEL_HINT}",
         )
     if engine not in ("auto", *runtimes):
         if path.parent == DEFAULT_MODEL_FOLDER:

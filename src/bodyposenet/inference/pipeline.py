@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 Value = TypeVar("Value")
 
 _MAX_THREADS = 16
-"""Maximum number of threads beside the network; one reads about 150 photos per second."""
+"""Maximum number of threads in addition to that of the network; one reads about 150 photos/s."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Pipeline(Generic[Item, Result]):
                 results. An item None means that no item is available at present, so an incomplete
                 batch is run without waiting.
         """
-        coming = iter(items)
+        remaining = iter(items)
         ahead: deque[Future[_Prepared[Item, Result]]] = deque()
         behind: deque[Future[Result]] = deque()
         failure: BaseException | None = None
@@ -135,40 +135,40 @@ class Pipeline(Generic[Item, Result]):
             while True:
                 try:
                     try:
-                        self._take(coming, ahead, len(behind), pool)
+                        self._submit_items(remaining, ahead, len(behind), pool)
                     except Exception as error:  # any error of the caller's iterator
-                        coming, failure = iter(()), error
+                        remaining, failure = iter(()), error
                     if self._has_batch(len(ahead), len(behind)):
                         behind.extend(self._submit(self._next_batch(ahead), pool))
                     elif not behind:
                         break
                 except (Exception, KeyboardInterrupt) as error:
-                    coming, failure = iter(()), error
+                    remaining, failure = iter(()), error
                     ahead.clear()
-                waits = not self._has_batch(len(ahead), len(behind))
-                while behind and (waits or behind[0].done()):
+                must_wait = not self._has_batch(len(ahead), len(behind))
+                while behind and (must_wait or behind[0].done()):
                     try:
                         result = self._wait_for(behind[0])
                     except KeyboardInterrupt as error:
                         if failure is not None or behind[0].done():
                             raise
-                        coming, failure = iter(()), error
+                        remaining, failure = iter(()), error
                         ahead.clear()
                         continue
                     behind.popleft()
-                    waits = False  # another item can be taken
+                    must_wait = False  # another item can be taken
                     yield result
             if failure is not None:
                 raise failure
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _take(
-        self, coming: Iterator[Item | None], ahead: deque[Future[_Prepared[Item, Result]]],
+    def _submit_items(
+        self, remaining: Iterator[Item | None], ahead: deque[Future[_Prepared[Item, Result]]],
         behind: int, pool: ThreadPoolExecutor,
     ) -> None:  # fmt: skip
         """Submit the next items for preparation, up to `in_flight`."""
-        for item in islice(coming, self.in_flight - len(ahead) - behind):
+        for item in islice(remaining, self.in_flight - len(ahead) - behind):
             if item is None:
                 break
             ahead.append(pool.submit(self._prepare, item))
@@ -180,13 +180,14 @@ class Pipeline(Generic[Item, Result]):
         `in_flight` is reached, it waits, because items can be taken after the next result.
 
         Args:
-            ahead: Number of items before the network.
-            behind: Number of items behind the network.
+            ahead: Number of items that the network has not processed yet.
+            behind: Number of items after the network whose results were not returned yet.
         """
         held_back = behind > 0 and ahead + behind >= self.in_flight
         return ahead >= (self._batch if held_back else 1)
 
     def _prepare(self, item: Item) -> _Prepared[Item, Result]:
+        """Read and resize an item, unless it is bypassed. Called in a thread."""
         try:
             if self._bypass is not None and (result := self._bypass(item)) is not None:
                 return _Bypassed(result)
@@ -233,18 +234,21 @@ class Pipeline(Generic[Item, Result]):
                 yield pool.submit(self._skip, one.item, one.error)
 
     def _infer(self, batch: Sequence[_Ready[Item]]) -> Iterator[list[Maps]]:
+        """Run the network on a batch."""
         if not batch:
             return iter(())
         with self.stopwatch.time("network"):
             return iter(self._predictor.infer([one.inputs for one in batch]))
 
     def _complete(self, ready: _Ready[Item], maps: list[Maps]) -> Result:
+        """Decode and finish an item. Called in a thread."""
         with self.stopwatch.time("decode"):
             poses = self._predictor.find_poses(ready.inputs, maps)
         with self.stopwatch.time("finish"):
             return self._finish(ready.item, ready.pixels, poses)
 
     def _wait_for(self, future: Future[Value]) -> Value:
+        """Return the result of a future, and measure the time until it is available."""
         with self.stopwatch.time("waiting"):
             return future.result()
 
@@ -257,7 +261,7 @@ _STEPS = {
     "decode": "in threads: decode",
     "finish": "in threads: draw and write",
 }
-"""Names of the steps in the table of times."""
+"""Titles of the steps in the table of times."""
 
 
 class Stopwatch:
@@ -275,9 +279,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            taken = time.perf_counter() - start
+            seconds = time.perf_counter() - start
             with self._lock:
-                self.seconds[step] = self.seconds.get(step, 0.0) + taken
+                self.seconds[step] = self.seconds.get(step, 0.0) + seconds
 
     @property
     def elapsed(self) -> float:
@@ -295,14 +299,14 @@ class Stopwatch:
         Returns:
             Lines of the table.
         """
-        whole = self.elapsed
+        elapsed = self.elapsed
         rows = [
-            (meaning, 1000 * seconds / images, 100 * seconds / whole)
-            for step, meaning in _STEPS.items()
+            (title, 1000 * seconds / images, 100 * seconds / elapsed)
+            for step, title in _STEPS.items()
             if (seconds := self.seconds.get(step, 0.0))
         ]
         return [
-            f"{images / whole:.2f} images/s"
+            f"{images / elapsed:.2f} images/s"
             + ("; steps in threads overlap with the network:" if rows else ""),
-            *(f"  {meaning:<28}{ms:>9.2f} ms/image{share:>8.1f} %" for meaning, ms, share in rows),
+            *(f"  {title:<28}{ms:>9.2f} ms/image{share:>8.1f} %" for title, ms, share in rows),
         ]

@@ -1,4 +1,4 @@
-"""Prediction on one image: from pixels to poses in the coordinates of the image.
+"""Prediction on one image: resizing, network and decoding, and poses in pixels of the image.
 
 One affine map transforms the image to the network input, its inverse transforms the poses back. The
 steps `prepare`, `infer` and `find_poses` can be called separately, as `inference.pipeline` does.
@@ -32,8 +32,8 @@ While one waits for the slowest thread of a layer, or converts pixels and maps i
 keeps the cores busy. More than two would only share the same cores.
 """
 
-_LONGEST_ADJUSTMENT = 16
-"""Maximum factor by which adjust_network_input lengthens a side."""
+_MAX_LENGTHENING = 16
+"""Maximum factor by which `adjust_network_input` lengthens a side of the network input."""
 
 
 class NetworkInput(NamedTuple):
@@ -117,7 +117,7 @@ class Predictor:
         self.engine = engine
         self.spec = spec
         if engine.fixed_shape is not None:
-            self.spec = _bind(spec, engine.fixed_shape)
+            self.spec = _with_fixed_shape(spec, engine.fixed_shape)
         self._flip_test = FlipTest(engine.skeleton) if spec.flip_test else None
         self._turns = QUARTER_TURNS if spec.rotation_test else (0,)
         self._scales = [1.0]
@@ -217,7 +217,7 @@ class Predictor:
             for images in zip(*batch, strict=True)
         ]
         with self._slots:
-            by_input = [self._infer_at(images) for images in batches]
+            by_input = [self._infer_batch(images) for images in batches]
         return [list(maps) for maps in zip(*by_input, strict=True)]
 
     def find_poses(self, inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Poses:
@@ -239,6 +239,7 @@ class Predictor:
         return self._filter(merge_rotations(by_turn) if len(by_turn) > 1 else by_turn[0])
 
     def _prepare_at(self, image: NDArray[np.uint8], turns: int, scale: float) -> NetworkInput:
+        """Warp an image to one network input, after quarter turns and at a scale."""
         height, width = image.shape[:2]
         turn = Affine.quarter_turns(turns, height, width)
         if turns % 2:
@@ -253,7 +254,8 @@ class Predictor:
             )
         return NetworkInput(pixels, to_network)  # type: ignore[arg-type]
 
-    def _infer_at(self, images: NDArray[np.uint8]) -> list[Maps]:
+    def _infer_batch(self, images: NDArray[np.uint8]) -> list[Maps]:
+        """Run the network on inputs of one shape, with the flip test if it is enabled."""
         stage = self.spec.output_stage_to_use
         if self._flip_test is None:
             return self.engine.infer(images, stage)
@@ -262,19 +264,19 @@ class Predictor:
         return [self._flip_test.average(plain, mirrored) for plain, mirrored in pairs]
 
 
-def _bind(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:
-    """Adapt a spec to a network with a fixed input shape, with a warning."""
-    bound = {
+def _with_fixed_shape(spec: InferenceSpec, shape: tuple[int, int]) -> InferenceSpec:
+    """Adapt a spec to a network with a fixed input shape; log a warning if that changes it."""
+    required = {
         "input_shape": shape,
         "keep_aspect_ratio_mode": "pad_image_input",
         "multi_scale_inference": False,
     }
-    changed = [f"{key}: {value}" for key, value in bound.items() if getattr(spec, key) != value]
+    changed = [f"{key}: {value}" for key, value in required.items() if getattr(spec, key) != value]
     if changed:
         logger.warning(
             "the model has a fixed input shape, which overrides the spec: %s", ", ".join(changed)
         )
-    return spec.model_copy(update=bound)
+    return spec.model_copy(update=required)
 
 
 def _average(inputs: Sequence[NetworkInput], maps: Sequence[Maps]) -> Maps:
@@ -327,7 +329,7 @@ def network_affine(
     if spec.keep_aspect_ratio_mode == "adjust_network_input":
         factor = max(rows / height, columns / width)
         shape = round(height * factor), round(width * factor)
-        if max(shape) > _LONGEST_ADJUSTMENT * max(rows, columns):
+        if max(shape) > _MAX_LENGTHENING * max(rows, columns):
             raise BodyPoseNetError(
                 f"an image of {width} x {height} pixels would need a network input of "
                 f"{shape[1]} x {shape[0]}",

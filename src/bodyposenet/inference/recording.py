@@ -38,7 +38,7 @@ _DRAWING_THREADS = 2
 
 def record(
     stream: VideoPredictor,
-    take: Callable[[FrameResult], bool],
+    on_result: Callable[[FrameResult], bool],
     *,
     lines: Path | None,
     movie: Path | None,
@@ -49,7 +49,7 @@ def record(
 
     Args:
         stream: The frames and their poses. It is closed at the end.
-        take: Function that is called with each result and returns whether to continue.
+        on_result: Function that is called with each result and returns whether to continue.
         lines: Path of the JSON lines, or None to write none.
         movie: Path of the annotated video, or None to write none.
         shows: Show the annotated frames in a window. Closing the window ends the recording.
@@ -62,7 +62,7 @@ def record(
     Raises:
         Exception: An error occurred before the first frame. Existing files are not changed.
     """
-    taken = 0
+    processed = 0
     with ExitStack() as stack:
         stack.enter_context(stream)
         # The lines are completed before the video, which may not fit on the disk.
@@ -74,16 +74,18 @@ def record(
         )
         try:
             for result in progress(stream.results(), "video", stream.video.total, lines=False):
-                taken += 1
-                goes_on = take(result)  # before waiting, so that Ctrl-C cannot leave it uncounted
+                processed += 1
+                # Called before waiting, so that a frame that is written was also counted if Ctrl-C
+                # ends the wait.
+                continues = on_result(result)
                 picture = recorder.add(result)
                 if window is not None and picture is not None:
-                    goes_on = window.show(picture) and goes_on
-                if not goes_on:
+                    continues = window.show(picture) and continues
+                if not continues:
                     break
             recorder.finish()
         except (Exception, KeyboardInterrupt) as error:
-            if not taken:
+            if not processed:
                 raise
             with suppress(Exception):  # the first error is reported
                 recorder.finish()
@@ -104,8 +106,8 @@ class FrameCounts:
     """
 
     def __init__(self, total: int | None) -> None:
-        self._of = f"/{total}" if total else ""
-        self._begun = self._logged = time.monotonic()
+        self._total = f"/{total}" if total else ""
+        self._start = self._logged = time.monotonic()
         self._seconds = 0.0
         self._ids: set[int] | None = None
         self.frames = self.people = 0
@@ -120,11 +122,11 @@ class FrameCounts:
             self._ids = self._ids or set()
             self._ids.update(result.poses.track_ids.tolist())
         now = time.monotonic()
-        self._seconds = now - self._begun
+        self._seconds = now - self._start
         if now - self._logged >= _SECONDS_BETWEEN_LINES:
             self._logged = now
             logger.info(
-                "video: %d%s frames, %.1f frames/s", self.frames, self._of, self._frames_per_s()
+                "video: %d%s frames, %.1f frames/s", self.frames, self._total, self._frames_per_s()
             )
 
     def figures(self, video: Video) -> dict[str, float]:
@@ -140,6 +142,7 @@ class FrameCounts:
         return figures | {"frames/s": round(self._frames_per_s(), 2)}
 
     def _frames_per_s(self) -> float:
+        """Return the mean number of frames per second until the last frame."""
         return self.frames / max(self._seconds, 1e-9)
 
 
@@ -200,6 +203,7 @@ class Recorder:
     def _write(
         self, result: FrameResult, picture: Future[NDArray[np.uint8]] | None
     ) -> NDArray[np.uint8] | None:
+        """Write a frame once it is drawn, and return its annotated pixels."""
         if self._lines is not None:
             self._lines.write(json.dumps(describe_frame(result)).encode() + b"\n")
         if picture is None:
@@ -210,6 +214,7 @@ class Recorder:
         return pixels
 
     def _draw(self, result: FrameResult) -> NDArray[np.uint8]:
+        """Draw the poses and track ids of a frame."""
         pixels, poses = result.frame.pixels, result.poses
         if poses.track_ids is None:
             return draw(pixels, poses, score_threshold=self._score_threshold)
@@ -231,7 +236,7 @@ def describe_frame(result: FrameResult) -> Mapping[str, Any]:
     return line
 
 
-_TITLE = "bodyposenet (q: end)"
+_TITLE = "bodyposenet (q: quit)"
 _QUIT_KEYS = (ord("q"), 27)
 """q and Escape."""
 

@@ -1,8 +1,8 @@
 """Test-time augmentation: the flip test and the rotation test.
 
 The flip test (`FlipTest`) averages the maps of an image and of its mirror image. The rotation test
-(`merge_rotations`) merges the people detected in an image and in its quarter turns, which finds
-people who lie.
+(`merge_rotations`) merges the people detected in an image and in its rotations by 90 degrees, so
+that people who are lying down are detected, too.
 """
 
 from __future__ import annotations

@@ -73,9 +73,9 @@ class VideoPredictor:
     Args:
         predictor: Predictor for single images.
         video: The source, see `open_source`.
-        stride: Detect people only in every N-th frame. Frames between keep the poses of the last
-            searched frame; with `track`, each person moves on with their velocity. Their
-            `frame.is_searched` is False.
+        stride: Detect people only in every N-th frame. Frames in between have the poses of the last
+            one of these; with `track`, the poses are extrapolated with the velocity of each person.
+            Their `frame.is_searched` is False.
         track: Assign `track_ids` to people. A person who was not detected for a second gets a new
             id.
         smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
@@ -183,7 +183,7 @@ class VideoPredictor:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -223,7 +223,7 @@ def open_source(source: str | os.PathLike[str] | int) -> Video:
 
 
 class _FrameTracker:
-    """Tracks and smooths people, and predicts their poses in frames that were not searched.
+    """Tracks and smooths people, and extrapolates their poses to frames that were not searched.
 
     Args:
         tracker: Tracker that assigns ids, or None for no tracking.
@@ -260,11 +260,12 @@ class _FrameTracker:
 def _predict(
     video: Video, pipeline: Pipeline[Frame, _Detected], tracker: _FrameTracker, stride: int
 ) -> Generator[FrameResult, None, None]:
+    """Yield the results of all frames. The source is closed with this generator."""
     with (
         closing(video.frames()) as frames,
-        closing(pipeline.run(_mark_skipped(frames, stride))) as found,
+        closing(pipeline.run(_mark_skipped(frames, stride))) as detected,
     ):
-        for frame, poses in found:
+        for frame, poses in detected:
             yield tracker.update(frame, poses)
 
 

@@ -1,4 +1,4 @@
-"""Fakes of the packages tensorrt and cuda.bindings, as far as the engine uses them.
+"""Fakes of the parts of the packages tensorrt and cuda.bindings that the engine uses.
 
 A plan is the ONNX file with its profile. ONNX Runtime runs it in the memory of this process.
 """
@@ -148,8 +148,8 @@ class Engine:
     def __init__(self, content, profile):
         self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         self.profile = profile
-        takes, gives = self.session.get_inputs(), self.session.get_outputs()
-        self.tensors = {tensor.name: tensor for tensor in (*takes, *gives)}
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        self.tensors = {tensor.name: tensor for tensor in (*inputs, *outputs)}
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index):
@@ -184,8 +184,8 @@ class Context:
         if fits:
             kind = nptype(self.engine.get_tensor_dtype(name))
             names = [name for name in self.engine.tensors if name not in self.engine.profile]
-            found = self.engine.session.run(names, {name: np.zeros(shape, kind)})
-            self.shapes = {name: shape} | {n: a.shape for n, a in zip(names, found, strict=True)}
+            arrays = self.engine.session.run(names, {name: np.zeros(shape, kind)})
+            self.shapes = {name: shape} | {n: a.shape for n, a in zip(names, arrays, strict=True)}
         return fits
 
     def get_tensor_shape(self, name):
@@ -199,8 +199,8 @@ class Context:
         assert stream == 7
         feeds = {name: np.array(self.view(name)) for name in self.engine.profile}
         names = [name for name in self.shapes if name not in feeds]
-        for name, found in zip(names, self.engine.session.run(names, feeds), strict=True):
-            self.view(name)[...] = found
+        for name, array in zip(names, self.engine.session.run(names, feeds), strict=True):
+            self.view(name)[...] = array
         return True
 
     def view(self, name):
@@ -255,8 +255,8 @@ class Cuda:
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaMemcpyAsync(self, to, source, count, kind, stream):
-        ours = to if kind is self.cudaMemcpyKind.cudaMemcpyHostToDevice else source
-        assert stream == 7 and count <= len(self.memory[ours])
+        on_gpu = to if kind is self.cudaMemcpyKind.cudaMemcpyHostToDevice else source
+        assert stream == 7 and count <= len(self.memory[on_gpu])
         ctypes.memmove(to, source, count)
         return (self.cudaError_t.cudaSuccess,)
 
@@ -271,7 +271,7 @@ class Cuda:
 
 
 def make_modules() -> dict[str, object]:
-    """What `import tensorrt` and `from cuda.bindings import runtime` find."""
+    """Return the modules for `import tensorrt` and `from cuda.bindings import runtime`, by name."""
     tensorrt = ModuleType("tensorrt")
     vars(tensorrt).update({k: v for k, v in globals().items() if not k.startswith("_")})
     vars(tensorrt)["__version__"] = "11.0"

@@ -15,11 +15,11 @@ FAILURE = "CUDA failure 100: no CUDA-capable device is detected ; GPU=0"
 
 
 class Machine:
-    """ONNX Runtime built for GPUs, on a machine with some.
+    """Fake of ONNX Runtime's build for GPUs, on a machine with a number of GPUs.
 
     Args:
-        gpus: How many.
-        raises: What fails without a GPU: opening the session, or only its provider.
+        gpus: Number of GPUs.
+        raises: Whether a session for a missing GPU raises an error; else it runs on the CPU.
     """
 
     def __init__(self, gpus: int, raises: bool = True) -> None:
@@ -28,7 +28,7 @@ class Machine:
         self.real = onnxruntime.InferenceSession
 
     def open(self, model, options=None, *, providers, enable_fallback=True):
-        assert not enable_fallback  # it would print
+        assert not enable_fallback  # the fallback prints
         names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
         options_of = {name: options for name, options in providers if isinstance(options, dict)}
         session = self.real(model, options, providers=[CPU])
@@ -68,21 +68,21 @@ def machine(monkeypatch):
         ("mps", Device("mps")),
     ],
 )
-def test_names(name, device):
+def test_device_names(name, device):
     assert Device.parse(name) == device
 
 
 @pytest.mark.parametrize(
     ("name", "remedy"), [("gpu", "cuda"), (0, "cuda:0"), ("1", "cuda:1"), (None, "auto")]
 )
-def test_unknown_names(name, remedy):
+def test_unknown_device_names(name, remedy):
     with pytest.raises(BodyPoseNetError, match="Unknown device") as caught:
         open_engine(InferenceSpec(), device=name)
     assert remedy in caught.value.remedy
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_a_build_for_gpus_without_a_gpu_takes_the_cpu(machine, raises, capfd):
+def test_a_build_for_gpus_without_a_gpu_uses_the_cpu(machine, raises, capfd):
     machine(0, raises)
     assert models.default_model().name == models.INT8_FILE
     assert open_engine(InferenceSpec()).description.data_type == "int8-cpu"
@@ -97,7 +97,7 @@ def test_a_gpu_is_used_where_there_is_one(machine):
     gpus = machine(1)
     assert models.default_model().name == models.FLOAT16_FILE
     assert open_engine(InferenceSpec()).description.data_type == "fp16"
-    assert gpus.opened == [0, 0]  # to see whether it works, and the model
+    assert gpus.opened == [0, 0]  # sessions of `cuda_problem` and of the model
     assert open_engine(InferenceSpec(), device="cpu").description.data_type == "int8-cpu"
     assert gpus.opened == [0, 0]
     assert models.default_model("openvino").name == models.INT8_FILE
@@ -122,7 +122,7 @@ def test_the_error_of_a_cpu_build_names_the_package_to_install():
 
 @pytest.mark.parametrize("device", ["cuda:7", "mps"])
 @pytest.mark.parametrize("engine", ["pytorch", "openvino", "onnx"])
-def test_a_missing_device(exported, engine, device):
+def test_a_missing_device_is_an_error(exported, engine, device):
     file = "model.tlt" if engine == "pytorch" else "model.onnx"
     with pytest.raises(BodyPoseNetError, match=f"device {device}") as caught:
         open_engine(InferenceSpec(), str(exported / file), "key", engine, device=device)

@@ -79,8 +79,8 @@ def test_an_encrypted_engine_needs_its_key(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "Z80"}, r"built by openvino \S+ for Z80, but here is openvino \S+ on \w"),
-        ({"version": "2020.1"}, r"built by openvino 2020.1 for .*, but here is openvino 20\S+ on"),
+        ({"device": "Z80"}, r"built by openvino \S+ for Z80, .* openvino \S+ on \w"),
+        ({"version": "2020.1"}, r"built by openvino 2020\.1 for .*, .* openvino 20\S+ on"),
     ],
     ids=["processor", "version"],
 )
@@ -121,7 +121,7 @@ def test_other_engines_than_the_runtime_are_refused(built):
         run(built, engine="onnx")
 
 
-def test_what_cannot_be_built_leaves_no_file(tmp_path):
+def test_a_failed_build_leaves_no_file(tmp_path):
     path = tmp_path / "m.engine"
     with pytest.raises(BodyPoseNetError, match=r"m\.engine: .*stride"):
         build_engine_file(write_onnx(tmp_path, stride=0), path, OPENVINO)
@@ -130,7 +130,7 @@ def test_what_cannot_be_built_leaves_no_file(tmp_path):
     assert not path.exists()
 
 
-def test_the_runtime_is_chosen_by_default(tmp_path, monkeypatch):
+def test_the_default_runtime_is_an_installed_one(tmp_path, monkeypatch):
     header = build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", EngineOptions())
     assert header.runtime == "openvino"  # there is no GPU, or no TensorRT
     monkeypatch.setitem(sys.modules, "openvino", None)

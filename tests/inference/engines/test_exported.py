@@ -30,7 +30,7 @@ RUNTIMES = pytest.mark.parametrize("runtime", [onnx, openvino], ids=["onnx", "op
 
 @RUNTIMES
 @pytest.mark.parametrize(
-    "form",
+    "properties",
     [
         {},
         {"repeats": 1, "pafs": "paf_out/BiasAdd:0"},
@@ -42,16 +42,16 @@ RUNTIMES = pytest.mark.parametrize("runtime", [onnx, openvino], ids=["onnx", "op
     ],
     ids=[
         "deployable",
-        "plain",
+        "no upsampling",
         "channels first",
-        "two at once",
-        "pixels",
-        "pixels channels first",
+        "fixed batch size",
+        "uint8",
+        "uint8 channels first",
         "upsampled by 3",
     ],
 )
-def test_models_with_nvidias_signatures_give_the_expected_maps(runtime, form, tmp_path):
-    engine = runtime.load(write_model(tmp_path / "m.onnx", **form), KNOWN, threads=1)
+def test_models_with_nvidias_signatures_give_the_expected_maps(runtime, properties, tmp_path):
+    engine = runtime.load(write_model(tmp_path / "m.onnx", **properties), KNOWN, threads=1)
     assert (engine.stages, engine.stride, engine.fixed_shape) == (3, 8, None)
     check_maps(engine, images(3, 24, 40))
     check_maps(engine, images(1, 16, 16))
@@ -71,9 +71,9 @@ def test_partial_cells_are_padded_with_gray(tmp_path):
     engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
     small = images(1, 13, 21)
     padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
-    (ours,), (theirs,) = engine.infer(small), engine.infer(padded)
-    np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
-    np.testing.assert_array_equal(ours.pafs, theirs.pafs)
+    (maps,), (expected,) = engine.infer(small), engine.infer(padded)
+    np.testing.assert_array_equal(maps.heatmaps, expected.heatmaps)
+    np.testing.assert_array_equal(maps.pafs, expected.pafs)
 
 
 def test_mirrored_views_work(tmp_path):
@@ -98,7 +98,7 @@ def test_a_skeleton_that_does_not_fit_is_an_error(tmp_path):
         onnx.load(path, ModelDescription(toy, (256,) * 3, (0.5,) * 3, stages=3))
 
 
-def test_only_the_last_stage_is_there(tmp_path):
+def test_only_the_last_stage_is_available(tmp_path):
     engine = onnx.load(write_model(tmp_path / "m.onnx"), KNOWN, threads=1)
     assert len(engine.infer(images(1, 16, 16), stage=3)) == 1
     with pytest.raises(BodyPoseNetError, match="last of its 3 stages"):
@@ -200,7 +200,7 @@ def test_other_networks_are_refused(runtime, tmp_path):
 
 @RUNTIMES
 @pytest.mark.parametrize(
-    ("form", "missing"),
+    ("properties", "missing"),
     [
         ({"size": (1, 24, "width")}, "height and width dynamic or both fixed"),
         (
@@ -212,13 +212,13 @@ def test_other_networks_are_refused(runtime, tmp_path):
     ],
     ids=["one height", "one width", "float16", "another name"],
 )
-def test_the_error_names_what_a_foreign_model_lacks(runtime, form, missing, tmp_path):
-    path = write_model(tmp_path / "m.onnx", **form)
+def test_the_error_names_an_unmet_requirement(runtime, properties, missing, tmp_path):
+    path = write_model(tmp_path / "m.onnx", **properties)
     with pytest.raises(BodyPoseNetError, match=rf"m\.onnx: .*missing: .*{missing}"):
         runtime.load(path, KNOWN)
 
 
-def test_the_error_lists_all_that_a_foreign_model_lacks():
+def test_the_error_lists_all_unmet_requirements():
     inputs = {"data": TensorSpec("float16", (None, 224, None, 4)), "mask": TensorSpec("bool", (1,))}
     outputs = {"classes": TensorSpec("float32", (None, 1000))}
     with pytest.raises(BodyPoseNetError) as error:
@@ -267,7 +267,7 @@ def test_maps_of_another_size_are_refused(earlier, tmp_path):
         engine.infer(images(1, 16, 32))
 
 
-def test_float16_leaves_integers_alone(tmp_path):
+def test_conversion_to_float16_keeps_integers(tmp_path):
     path = write_model(tmp_path / "m.onnx")
     path.write_bytes(to_float16(path.read_bytes()))
     (maps,) = onnx.load(path, KNOWN, threads=1).infer(images(1, 16, 24))

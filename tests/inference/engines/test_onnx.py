@@ -12,12 +12,12 @@ from bodyposenet.inference.engines import onnx
 
 from ..exported_models import HEADER, expected_maps, write_model
 
-EXACT = "session.x64quantprecision"
+AVOID_SATURATION = "session.x64quantprecision"
 
 BRIGHT = np.random.default_rng(0).integers(200, 256, (1, 64, 96, 3)).astype(np.uint8)
 """Pixels near 255 times weights near 127: a sum of two such products exceeds 16 bits."""
 ROUNDING = 0.03
-"""Most that INT8 may change in a map of `BRIGHT`; saturated sums change up to 1."""
+"""Maximum change of the maps of `BRIGHT` by INT8; saturated sums change them by up to 1."""
 
 
 @pytest.fixture(scope="module")
@@ -59,33 +59,33 @@ def test_which_processors_saturate(monkeypatch, machine, features, expected):
     assert onnx.int8_sums_saturate() is expected
 
 
-def sessions(monkeypatch):
+def record_sessions(monkeypatch):
     """Record for every opened session whether it avoids saturation."""
     opened = []
     real = onnxruntime.InferenceSession
 
-    def opening(model, options, **others):
+    def open_session(model, options, **others):
         session = real(model, options, **others)
         try:
-            opened.append(options.get_session_config_entry(EXACT) == "1")
-        except RuntimeError:  # it was not set
+            opened.append(options.get_session_config_entry(AVOID_SATURATION) == "1")
+        except RuntimeError:  # the option was not set
             opened.append(False)
         return session
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", opening)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
     return opened
 
 
 def largest_error(engine):
-    """Of the maps of `BRIGHT`, compared with those of the model in float."""
-    (found,) = engine.infer(BRIGHT)
-    maps = zip((found.heatmaps, found.pafs), expected_maps(BRIGHT[0]), strict=True)
-    return max(float(np.abs(ours - expected).max()) for ours, expected in maps)
+    """Return the largest error of the maps of `BRIGHT`, compared with those of the float model."""
+    (maps,) = engine.infer(BRIGHT)
+    pairs = zip((maps.heatmaps, maps.pafs), expected_maps(BRIGHT[0]), strict=True)
+    return max(float(np.abs(values - expected).max()) for values, expected in pairs)
 
 
 def test_saturation_is_avoided_on_old_processors(int8, monkeypatch):
     on_processor(monkeypatch, "x86_64", avx512vnni=True)
-    opened = sessions(monkeypatch)
+    opened = record_sessions(monkeypatch)
     plain = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert not any(opened)
     onnx.int8_sums_saturate.cache_clear()
@@ -93,7 +93,7 @@ def test_saturation_is_avoided_on_old_processors(int8, monkeypatch):
     exact = largest_error(onnx.load("m", content=int8, device="cpu"))
     assert opened[-1]
     assert exact < ROUNDING
-    assert exact <= plain + 1e-3  # the same on a processor that is exact anyway
+    assert exact <= plain + 1e-3  # equal on a processor whose sums do not saturate
 
 
 def test_the_maps_are_accurate_on_this_processor(int8):
@@ -101,7 +101,7 @@ def test_the_maps_are_accurate_on_this_processor(int8):
 
 
 def test_other_files_are_opened_without_the_option(model, monkeypatch):
-    monkeypatch.setattr(onnx, "int8_sums_saturate", None)  # cannot be called
-    opened = sessions(monkeypatch)
+    monkeypatch.setattr(onnx, "int8_sums_saturate", None)  # must not be called
+    opened = record_sessions(monkeypatch)
     onnx.load(model, device="cpu")
     assert opened == [False]

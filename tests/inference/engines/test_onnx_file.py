@@ -30,7 +30,7 @@ def test_the_content_round_trips_and_the_header_is_readable(sealed):
 
 
 @pytest.mark.parametrize("engine", ["auto", "onnx", "openvino"])
-def test_engines_run_it(sealed, engine):
+def test_engines_run_an_encrypted_file(sealed, engine):
     opened = open_engine(InferenceSpec(), str(sealed[0]), "key", engine, threads=1)
     check_maps(opened, images(2, 16, 24))
 
@@ -45,7 +45,7 @@ def test_a_model_without_a_header_can_be_encrypted(tmp_path):
 @pytest.mark.parametrize(
     ("key", "message"), [("other", "wrong key"), ("", "the file is sealed")], ids=["other", "none"]
 )
-def test_the_key_must_be_right(sealed, key, message):
+def test_a_wrong_or_missing_key_is_an_error(sealed, key, message):
     with pytest.raises(BodyPoseNetError, match=rf"m\.etlt: {message}"):
         open_engine(InferenceSpec(), str(sealed[0]), key)
 
@@ -69,6 +69,6 @@ def test_content_that_is_not_onnx_is_refused(sealed, tmp_path, size):
     assert not (tmp_path / "n.etlt").exists()
 
 
-def test_pytorch_cannot_run_it(sealed):
+def test_pytorch_cannot_run_an_onnx_file(sealed):
     with pytest.raises(BodyPoseNetError, match=r"pytorch .*\.etlt"):
         open_engine(InferenceSpec(), str(sealed[0]), "key", "pytorch")

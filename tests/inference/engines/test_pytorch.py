@@ -33,21 +33,21 @@ def images(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 24), (17, 31)])
 def test_maps_have_the_cells_of_any_size(network: BodyPoseNetwork, height: int, width: int):
     engine: Engine = PyTorchEngine(network, CPU)
-    found = engine.infer(images(2, height, width))
-    assert len(found) == 2
+    results = engine.infer(images(2, height, width))
+    assert len(results) == 2
     rows, columns = -(-height // 8), -(-width // 8)
-    assert {maps.heatmaps.shape for maps in found} == {(4, rows, columns)}
-    assert {maps.pafs.shape for maps in found} == {(4, rows, columns)}
-    assert {maps.stride for maps in found} == {8}
-    assert {m.dtype for maps in found for m in (maps.heatmaps, maps.pafs)} == {np.dtype("float32")}
+    for maps in results:
+        assert maps.heatmaps.shape == maps.pafs.shape == (4, rows, columns)
+        assert maps.heatmaps.dtype == maps.pafs.dtype == np.float32
+        assert maps.stride == 8
 
 
 def test_partial_cells_are_padded_with_gray(network: BodyPoseNetwork):
     engine = PyTorchEngine(network, CPU)
     small = images(1, 13, 21)
     padded = np.pad(small, ((0, 0), (0, 3), (0, 3), (0, 0)), constant_values=128)
-    (theirs,), (ours,) = engine.infer(small), engine.infer(padded)
-    np.testing.assert_array_equal(ours.heatmaps, theirs.heatmaps)
+    (maps,), (expected,) = engine.infer(small), engine.infer(padded)
+    np.testing.assert_array_equal(maps.heatmaps, expected.heatmaps)
 
 
 def test_every_stage_is_available(network: BodyPoseNetwork):
@@ -70,8 +70,8 @@ def test_views_and_read_only_images_work(network: BodyPoseNetwork):
     mirrored = image[:, :, ::-1]
     copy = mirrored.copy()
     copy.flags.writeable = False
-    (ours,), (theirs,) = engine.infer(mirrored), engine.infer(copy)
-    np.testing.assert_array_equal(ours.pafs, theirs.pafs)
+    (maps,), (expected,) = engine.infer(mirrored), engine.infer(copy)
+    np.testing.assert_array_equal(maps.pafs, expected.pafs)
 
 
 def test_tf32_is_disabled_only_during_a_run(network: BodyPoseNetwork):

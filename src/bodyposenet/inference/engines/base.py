@@ -79,7 +79,9 @@ class Device(NamedTuple):
     def __str__(self) -> str:
         return self.kind if self.index is None else f"{self.kind}:{self.index}"
 
-    def missing(self, runtime: str, available: Sequence[str], reason: str = "") -> BodyPoseNetError:
+    def unavailable_error(
+        self, runtime: str, available: Sequence[str], reason: str = ""
+    ) -> BodyPoseNetError:
         """Return the error that a runtime raises if it cannot use this device.
 
         Args:
@@ -101,7 +103,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Description of a model: everything except its weights.
+    """Description of a model: skeleton, normalization of the input, and properties of the maps.
 
     Args:
         skeleton: Joints and limbs of the maps.
@@ -167,7 +169,7 @@ class ModelDescription:
         )  # fmt: skip
 
     def training_entries(self) -> dict[str, Any]:
-        """Return the entries of a model header that TAO's own files lack."""
+        """Return the entries of a model header that TAO's own files do not contain."""
         pixels = {"image_scale": self.image_scale, "image_offset": self.image_offset}
         return {"normalization": pixels, "heatmap_sigma": self.heatmap_sigma}
 

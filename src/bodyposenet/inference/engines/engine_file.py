@@ -44,6 +44,7 @@ class EngineHeader(Block):
 
     @model_validator(mode="after")
     def _known_precision(self) -> EngineHeader:
+        """Check that OpenVINO supports the precision."""
         if self.runtime == "openvino" and self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
         return self
@@ -66,8 +67,8 @@ class EngineHeader(Block):
         """
         if (self.version, self.device) != (version, device):
             raise BodyPoseNetError(
-                f"{path}: built by {self.runtime} {self.version} for {self.device}, but here is "
-                f"{self.runtime} {version} on {device}",
+                f"{path}: built by {self.runtime} {self.version} for {self.device}, but this "
+                f"machine has {self.runtime} {version} on {device}",
                 BUILD_HERE,
             )
 

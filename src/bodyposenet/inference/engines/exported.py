@@ -91,7 +91,7 @@ class Signature:
                 "Export the model again without --with_decoding; or run this file with an ONNX "
                 "runtime and a client of examples/clients.",
             )
-        if missing := [*_missing_in(inputs), *_missing_out(outputs)]:
+        if missing := [*_unmet_input_requirements(inputs), *_unmet_output_requirements(outputs)]:
             raise BodyPoseNetError(
                 f"{path}: not a body pose network: its inputs are {describe_tensors(inputs)}, its "
                 f"outputs are {describe_tensors(outputs)}; missing: {'; '.join(missing)}",
@@ -112,8 +112,8 @@ class Signature:
         )
 
 
-def _missing_in(inputs: Mapping[str, TensorSpec]) -> list[str]:
-    """List the required properties of the input that a model lacks."""
+def _unmet_input_requirements(inputs: Mapping[str, TensorSpec]) -> list[str]:
+    """List the requirements that the input of a model does not meet."""
     if len(inputs) != 1:
         return [f"one input ({INPUT}) instead of {len(inputs)}"]
     ((dtype, shape),) = inputs.values()
@@ -131,8 +131,8 @@ def _missing_in(inputs: Mapping[str, TensorSpec]) -> list[str]:
     return missing
 
 
-def _missing_out(outputs: Mapping[str, TensorSpec]) -> list[str]:
-    """List the required properties of the outputs that a model lacks."""
+def _unmet_output_requirements(outputs: Mapping[str, TensorSpec]) -> list[str]:
+    """List the requirements that the outputs of a model do not meet."""
     missing = []
     if HEATMAPS not in outputs:
         missing.append(f"an output {HEATMAPS}, one heatmap for each joint and the background")
@@ -147,6 +147,7 @@ def _missing_out(outputs: Mapping[str, TensorSpec]) -> list[str]:
 
 
 def _is_channels_last(shape: tuple[int | None, ...]) -> bool:
+    """Return whether an input of this shape has the layout (N, H, W, C)."""
     return shape[3] == 3
 
 
@@ -213,11 +214,11 @@ def _pad(images: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
 
 
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[np.float32]]]
-"""Function of a runtime that runs a model: input array to output arrays by name."""
+"""Function that runs a model on a runtime: it returns the outputs by name, given the input."""
 
 
 class ExportedEngine:
-    """Engine of an exported model, which only has the maps of the last stage.
+    """Engine of an exported model, whose only outputs are the maps of the last stage.
 
     Args:
         description: Description of the model.

@@ -32,18 +32,20 @@ _IDENTITY = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-"""The smallest ONNX file: y = x for one float32."""
+"""A minimal ONNX file: y = x for one float32."""
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 """NumPy's names of the data types of ONNX Runtime."""
 
 _ERRORS_ONLY = 3
+"""Log level of ONNX Runtime."""
 
 _IMPORT_PID = os.getpid()
 """Id of the process that imported this module; forked processes inherit it."""
 
 _AVOID_SATURATION = "session.x64quantprecision"
-"""Option of ONNX Runtime: convert weights to unsigned, which x86 accumulates in 32 bits; slower."""
+"""Option of ONNX Runtime that converts weights to uint8, whose products x86 accumulates in 32 bits.
+It is slower."""
 
 
 def load(
@@ -73,13 +75,13 @@ def load(
     def run(images: NDArray[Any]) -> dict[str, Any]:
         """Run the session."""
         try:
-            found = session.run(list(outputs), dict.fromkeys(inputs, images))
+            arrays = session.run(list(outputs), dict.fromkeys(inputs, images))
         except Exception as error:
             raise BodyPoseNetError(
                 f"{path}: ONNX Runtime cannot run it on {images.shape}: {_reason(error)}",
                 "Export the model again (bpnet export), or try another input_shape.",
             ) from error
-        return dict(zip(outputs, found, strict=True))
+        return dict(zip(outputs, arrays, strict=True))
 
     return make_engine(path, inputs, outputs, session_header(session), expected, run, "onnx")
 
@@ -100,10 +102,10 @@ def open_session(
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = _ERRORS_ONLY
     providers = _providers(Device.parse(device))
-    session = _read(path, content, options, providers)
-    if _saturates(path, session):
+    session = _create_session(path, content, options, providers)
+    if _may_saturate(path, session):
         options.add_session_config_entry(_AVOID_SATURATION, "1")
-        session = _read(path, content, options, providers)
+        session = _create_session(path, content, options, providers)
     return session
 
 
@@ -121,7 +123,7 @@ def check_graph(path: str | Path, content: bytes | None = None) -> None:
     options.log_severity_level = _ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
-    _read(path, content, options, [_CPU])
+    _create_session(path, content, options, [_CPU])
 
 
 def has_cuda(device: Device = AUTO) -> bool:
@@ -149,7 +151,7 @@ def cuda_problem(index: int = 0) -> str | None:
     problem = None
     try:
         session = onnxruntime.InferenceSession(
-            _IDENTITY, options, providers=[_cuda(index)], enable_fallback=False
+            _IDENTITY, options, providers=[_cuda_provider(index)], enable_fallback=False
         )
         if _CUDA not in session.get_providers():
             problem = "the GPU, its driver or a library of CUDA or cuDNN is missing"
@@ -173,17 +175,18 @@ def _providers(device: Device) -> list[Provider]:
         BodyPoseNetError: The device is missing.
     """
     if device.kind == "mps":
-        raise device.missing("ONNX Runtime", available_devices())
+        raise device.unavailable_error("ONNX Runtime", available_devices())
     if has_cuda(device):
         check_not_forked("CUDA", _IMPORT_PID, 'run the model on the CPU: device="cpu"')
-        return [_cuda(device.index or 0), _CPU]
+        return [_cuda_provider(device.index or 0), _CPU]
     if device.kind == "cuda":
         reason = cuda_problem(device.index or 0) or ""
-        raise device.missing("ONNX Runtime", available_devices(), reason)
+        raise device.unavailable_error("ONNX Runtime", available_devices(), reason)
     return [_CPU]
 
 
-def _cuda(index: int) -> Provider:
+def _cuda_provider(index: int) -> Provider:
+    """Return the CUDA execution provider for a GPU."""
     return _CUDA, _CUDA_OPTIONS | {"device_id": str(index)}
 
 
@@ -194,10 +197,10 @@ def session_header(session: onnxruntime.InferenceSession) -> str | None:
 
 def read_tensors(declared: Iterable[onnxruntime.NodeArg]) -> dict[str, TensorSpec]:
     """Describe inputs or outputs of a session by name."""
-    return {argument.name: _tensor(argument) for argument in declared}
+    return {argument.name: _tensor_spec(argument) for argument in declared}
 
 
-def _saturates(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
+def _may_saturate(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
     """Return whether INT8 sums of this model can saturate on this processor."""
     header = session_header(session)
     if header is None or ModelDescription.from_header(path, header).data_type != "int8-cpu":
@@ -205,12 +208,17 @@ def _saturates(path: str | Path, session: onnxruntime.InferenceSession) -> bool:
     return int8_sums_saturate()
 
 
-def _read(
+def _create_session(
     path: str | Path,
     content: bytes | None,
     options: onnxruntime.SessionOptions,
     providers: list[Provider],
 ) -> onnxruntime.InferenceSession:
+    """Create a session, given the path or the content of a file.
+
+    Raises:
+        BodyPoseNetError: ONNX Runtime cannot read the file.
+    """
     try:
         session = onnxruntime.InferenceSession(
             str(path) if content is None else content,
@@ -230,10 +238,11 @@ def _read(
 
 
 def _tensors_of(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeArg]:
+    """List the inputs and outputs of a session."""
     return [*session.get_inputs(), *session.get_outputs()]
 
 
-def _tensor(declared: onnxruntime.NodeArg) -> TensorSpec:
+def _tensor_spec(declared: onnxruntime.NodeArg) -> TensorSpec:
     """Convert a declaration; names in its shape are dynamic dimensions."""
     kind = str(declared.type)
     return TensorSpec(
@@ -248,7 +257,7 @@ def _reason(error: Exception) -> str:
 
 
 _X86 = ("x86_64", "amd64", "i386", "i686", "x86")
-_FUSED = ("avx512vnni", "avxvnni")
+_VNNI_FEATURES = ("avx512vnni", "avxvnni")
 """LLVM's names of instructions that accumulate products of bytes in 32 bits (VNNI)."""
 
 
@@ -264,4 +273,4 @@ def int8_sums_saturate() -> bool:
     from llvmlite import binding  # a dependency of numba, which the decoder needs anyway
 
     features = binding.get_host_cpu_features()
-    return not any(features.get(name) for name in _FUSED)
+    return not any(features.get(name) for name in _VNNI_FEATURES)

@@ -20,7 +20,7 @@ _METADATA_PROPS = 14
 """`ModelProto.metadata_props`; each entry has a key (field 1) and a value (field 2)."""
 
 _VARINT, _BYTES = 0, 2
-_MOST_VARINT_BYTES = 10
+_MAX_VARINT_BYTES = 10
 _SIZES = {1: 8, 5: 4}
 """Bytes of a value by wire type, for wire types of fixed size."""
 _KIND = "onnx"
@@ -47,7 +47,7 @@ def read_header(path: str | Path, content: bytes) -> str | None:
                 if bytes(entry.get(1, b"")).decode() == METADATA_KEY:
                     return bytes(entry.get(2, b"")).decode()
     except (ValueError, IndexError) as error:
-        raise _broken(path) from error
+        raise _invalid_onnx_error(path) from error
     return None
 
 
@@ -66,10 +66,11 @@ def check_onnx(path: Path) -> None:
         return
     except (ValueError, IndexError):  # mmap of an empty file is a ValueError, too
         pass
-    raise _broken(path)
+    raise _invalid_onnx_error(path)
 
 
-def _broken(path: str | Path) -> BodyPoseNetError:
+def _invalid_onnx_error(path: str | Path) -> BodyPoseNetError:
+    """Create the error for a file that is not an ONNX model."""
     return BodyPoseNetError(
         f"{path}: not an ONNX file, or damaged", "Export the model again (bpnet export)."
     )
@@ -82,39 +83,39 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         ValueError: This is not a message.
         IndexError: The message is truncated.
     """
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            _, end = _varint(message, place)
-        elif kind == _BYTES:
-            size, place = _varint(message, place)
-            end = place + size
-        elif kind in _SIZES:
-            end = place + _SIZES[kind]
+    start = 0
+    while start < len(message):
+        tag, start = _varint(message, start)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            _, end = _varint(message, start)
+        elif wire_type == _BYTES:
+            size, start = _varint(message, start)
+            end = start + size
+        elif wire_type in _SIZES:
+            end = start + _SIZES[wire_type]
         else:
-            raise ValueError(f"unknown wire type {kind}")
+            raise ValueError(f"unknown wire type {wire_type}")
         if end > len(message):
             raise IndexError(end)
-        yield number, message[place:end]
-        place = end
+        yield number, message[start:end]
+        start = end
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """Decode a varint. Returns its value and the position after it.
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Decode the varint at a position. Returns its value and the position after it.
 
     Raises:
         ValueError: The varint is too long.
         IndexError: The message is truncated.
     """
     value = 0
-    for shift in range(0, 7 * _MOST_VARINT_BYTES, 7):
-        byte = message[place]
-        place += 1
+    for shift in range(0, 7 * _MAX_VARINT_BYTES, 7):
+        byte = message[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place
+            return value, position
     raise ValueError("a varint of more than 64 bits")
 
 

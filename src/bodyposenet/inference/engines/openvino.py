@@ -18,10 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference.engines.base import (
-    Device,
-    ModelDescription,
-)
+from bodyposenet.inference.engines.base import Device, ModelDescription
 from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
 from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
@@ -48,7 +45,7 @@ def check_device(device: Device) -> None:
         BodyPoseNetError: The device is not the CPU.
     """
     if device.kind not in ("auto", "cpu"):
-        raise device.missing("OpenVINO", ["cpu"])
+        raise device.unavailable_error("OpenVINO", ["cpu"])
 
 
 def load(
@@ -78,7 +75,7 @@ def load(
         header = read_header(path, Path(path).read_bytes() if content is None else content)
         model = openvino.Core().read_model(str(path) if content is None else content)
     compiled = _compile(path, model, _options(threads, precision))
-    return _engine(path, compiled, header, expected, precision)
+    return _create_engine(path, compiled, header, expected, precision)
 
 
 def build(
@@ -105,7 +102,7 @@ def build(
     with _convert_errors(path, "read it", _EXPORT_AGAIN):
         model = openvino.Core().read_model(content)
     compiled = _compile(path, model, _options(None, header.precision))
-    _engine(path, compiled, header.model_text, None, header.precision)  # checks the model
+    _create_engine(path, compiled, header.model_text, None, header.precision)  # checks the model
     return header, compiled.export_model().getvalue()
 
 
@@ -134,7 +131,7 @@ def load_built(
     precision = precision or header.precision
     with _convert_errors(path, "open it", BUILD_HERE), preserve_signal_stack():
         compiled = openvino.Core().import_model(body, _DEVICE, _options(threads, precision))
-    return _engine(path, compiled, header.model_text, None, precision)
+    return _create_engine(path, compiled, header.model_text, None, precision)
 
 
 def _machine() -> tuple[str, str]:
@@ -144,6 +141,11 @@ def _machine() -> tuple[str, str]:
 
 
 def _options(threads: int | None, precision: str) -> dict[str, Any]:
+    """Return OpenVINO's options for a number of threads and a precision.
+
+    Raises:
+        BodyPoseNetError: This process was forked from one that had loaded OpenVINO.
+    """
     check_not_forked("OpenVINO", _IMPORT_PID)
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -157,20 +159,22 @@ def _options(threads: int | None, precision: str) -> dict[str, Any]:
 def _compile(
     path: str | Path, model: openvino.Model, options: dict[str, Any]
 ) -> openvino.CompiledModel:
+    """Compile a model for the CPU."""
     with _convert_errors(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
         return openvino.Core().compile_model(model, _DEVICE, options)
 
 
-def _engine(
+def _create_engine(
     path: str | Path,
     compiled: openvino.CompiledModel,
     header: str | None,
     expected: ModelDescription | None,
     precision: str,
 ) -> ExportedEngine:
+    """Create the engine of a compiled model; see `make_engine` for the arguments."""
     with _convert_errors(path, "name its inputs and outputs", _EXPORT_AGAIN):
-        inputs = {port.any_name: _tensor(port) for port in compiled.inputs}
-        outputs = {port.any_name: _tensor(port) for port in compiled.outputs}
+        inputs = {port.any_name: _tensor_spec(port) for port in compiled.inputs}
+        outputs = {port.any_name: _tensor_spec(port) for port in compiled.outputs}
     requests = _RequestPool(compiled)
 
     def run(images: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -183,8 +187,8 @@ def _engine(
             ),
             requests.borrow() as request,
         ):
-            found = request.infer([images])
-        return {name: found[name] for name in outputs}
+            arrays = request.infer([images])
+        return {name: arrays[name] for name in outputs}
 
     name = f"openvino {precision}"
     engine = make_engine(path, inputs, outputs, header, expected, run, name)
@@ -243,7 +247,8 @@ def _convert_errors(path: str | Path, action: str, remedy: str) -> Iterator[None
         raise BodyPoseNetError(f"{path}: OpenVINO cannot {action}: {reason}", remedy) from error
 
 
-def _tensor(port: openvino.ConstOutput) -> TensorSpec:
+def _tensor_spec(port: openvino.ConstOutput) -> TensorSpec:
+    """Convert OpenVINO's description of an input or output."""
     sizes = (size.get_length() if size.is_static else None for size in port.partial_shape)
     return TensorSpec(port.element_type.to_dtype().name, tuple(sizes))
 

@@ -16,12 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bodyposenet.inference.engines.base import (
-    Device,
-    ModelDescription,
-    crop,
-    stage_index,
-)
+from bodyposenet.inference.engines.base import Device, ModelDescription, crop, stage_index
 from bodyposenet.inference.engines.forks import check_not_forked
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
@@ -84,6 +79,7 @@ class PyTorchEngine:
         return self._workers.run(lambda: self._infer(images, index))
 
     def _infer(self, images: NDArray[np.uint8], index: int) -> list[Maps]:
+        """Run the network in the current thread and return the maps of a stage."""
         height, width = images.shape[1:3]
         with (
             torch.inference_mode(),
@@ -148,6 +144,7 @@ class _Workers:
         return self._pool.submit(function).result()
 
     def _start(self) -> None:
+        """Create the pool of workers for this process."""
         # One worker per concurrent caller; `Predictor` limits their number.
         self._pool = ThreadPoolExecutor(1024, "pytorch", _set_threads, (self._number,))
         self._process = os.getpid()
@@ -222,7 +219,7 @@ def to_torch_device(device: Device) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if device.kind not in available and f"{device.kind}:{device.index or 0}" not in available:
-        raise device.missing("PyTorch", available)
+        raise device.unavailable_error("PyTorch", available)
     return torch.device(str(device))
 
 

@@ -121,7 +121,7 @@ def load_built(
     index = device.index or 0
     gpus = _checked(cuda.cudaGetDeviceCount())
     if device.kind not in ("auto", "cuda") or index >= gpus:
-        raise device.missing("TensorRT", [f"cuda:{index}" for index in range(gpus)])
+        raise device.unavailable_error("TensorRT", [f"cuda:{index}" for index in range(gpus)])
     header.check_machine(path, trt.__version__, device_name(index))
     plan = _Plan(path, body, index)
     text = header.model_text
@@ -129,7 +129,7 @@ def load_built(
 
 
 class _Log(trt.ILogger):
-    """Collects the error messages of TensorRT, whose functions only return that they failed."""
+    """Collects TensorRT's error messages, because its functions return only success or failure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ def _fill(declared: Sequence[int], count: int, shape: tuple[int, int]) -> tuple[
 
 
 def _use_timing_cache(config: Any, file: Path) -> None:
-    """Give the builder the measurements of earlier builds."""
+    """Load the measurements of earlier builds, if the file has those of this GPU and version."""
     try:
         saved = file.read_bytes() if exists(file) else b""
     except OSError as error:
@@ -225,12 +225,12 @@ class _Plan:
     def run(self, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run the plan on a batch of any size. Returns the outputs by name."""
         (name,) = self.inputs
-        most = self._engine.get_tensor_profile_shape(name, 0)[2][0]
+        max_batch = self._engine.get_tensor_profile_shape(name, 0)[2][0]
         with self._lock:
             _checked(cuda.cudaSetDevice(self._device))  # a setting of the thread
             parts = [
-                self._run(name, images[start : start + most])
-                for start in range(0, len(images), most)
+                self._run(name, images[start : start + max_batch])
+                for start in range(0, len(images), max_batch)
             ]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
@@ -238,21 +238,21 @@ class _Plan:
         """Run the plan on a batch of at most its maximum size."""
         images = np.ascontiguousarray(images)
         if not self._context.set_input_shape(name, images.shape):
-            raise self._failed(images)
-        ways = cuda.cudaMemcpyKind
-        place = self._bind(name, images)
-        self._copy(place, images.ctypes.data, images, ways.cudaMemcpyHostToDevice)
-        found = {
+            raise self._run_error(images)
+        kinds = cuda.cudaMemcpyKind
+        address = self._bind(name, images)
+        self._copy(address, images.ctypes.data, images, kinds.cudaMemcpyHostToDevice)
+        results = {
             output: np.empty(tuple(self._context.get_tensor_shape(output)), np.float32)
             for output in self.outputs
         }
-        places = {output: self._bind(output, maps) for output, maps in found.items()}
+        addresses = {output: self._bind(output, maps) for output, maps in results.items()}
         if not self._context.execute_async_v3(int(self._stream)):
-            raise self._failed(images)
-        for output, maps in found.items():
-            self._copy(maps.ctypes.data, places[output], maps, ways.cudaMemcpyDeviceToHost)
+            raise self._run_error(images)
+        for output, maps in results.items():
+            self._copy(maps.ctypes.data, addresses[output], maps, kinds.cudaMemcpyDeviceToHost)
         _checked(cuda.cudaStreamSynchronize(self._stream))
-        return found
+        return results
 
     def _bind(self, name: str, array: NDArray[Any]) -> int:
         """Reserve GPU memory for a tensor with the size of an array. Returns its address."""
@@ -261,9 +261,11 @@ class _Plan:
         return address
 
     def _copy(self, to: int, source: int, array: NDArray[Any], kind: Any) -> None:
+        """Copy the bytes of an array between two addresses on the stream."""
         _checked(cuda.cudaMemcpyAsync(to, source, array.nbytes, kind, self._stream))
 
-    def _failed(self, images: NDArray[Any]) -> BodyPoseNetError:
+    def _run_error(self, images: NDArray[Any]) -> BodyPoseNetError:
+        """Create the error for a batch that the plan cannot run."""
         return self._log.error(
             f"{self._path}: TensorRT cannot run it on {images.shape}", "Build the engine again."
         )
@@ -275,10 +277,12 @@ class _Plan:
         return self._tensor(name, tuple(low if low == high else None for low, high in sizes))
 
     def _output(self, name: str) -> TensorSpec:
+        """Describe an output; dimensions of size -1 are dynamic."""
         shape = self._engine.get_tensor_shape(name)
         return self._tensor(name, tuple(None if size == -1 else size for size in shape))
 
     def _tensor(self, name: str, shape: tuple[int | None, ...]) -> TensorSpec:
+        """Combine the data type of a tensor with a shape."""
         return TensorSpec(np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))).name, shape)
 
 

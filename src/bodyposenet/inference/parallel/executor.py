@@ -23,7 +23,7 @@ OpenPredictor = Callable[[int | None], Predictor]
 
 
 class Job(Protocol[Item, Result]):
-    """What is done with each item. Jobs are pickled for other processes and machines."""
+    """Defines what is done with each item. Jobs are pickled for other processes and machines."""
 
     def pipeline(self, predictor: Predictor) -> Pipeline[Item, Result]:
         """Create the pipeline that processes the items."""
@@ -38,7 +38,7 @@ class ResumableJob(Job[Item, Result], Protocol[Item, Result]):
         ...
 
     def key(self, item: Item) -> str:
-        """Return the key of an item's result: what it depends on in addition to that."""
+        """Return the key of an item's result: what it depends on in addition to `describe`."""
         ...
 
     def store(self, result: Result) -> dict[str, Any]:

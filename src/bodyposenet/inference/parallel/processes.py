@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 _MAX_WAITING = 1000
 """Maximum number of results that wait for an earlier one."""
 _JOIN_TIMEOUT = 10.0
-"""Seconds that a process has to finish its current items."""
+"""Maximum seconds to wait for the end of a process before it is killed."""
 
 INTERRUPTS = signal.SIGINT, signal.SIGTERM
 """Signals that end a run. They may be sent to all of its processes."""
@@ -120,7 +120,7 @@ def assign_cores(processes: int) -> list[list[int]]:
     Returns:
         Core numbers of each process; empty lists if the system cannot bind processes to cores.
     """
-    if not hasattr(os, "sched_getaffinity"):  # on Linux
+    if not hasattr(os, "sched_getaffinity"):  # not on Linux
         return [[] for _ in range(processes)]
     cores = sorted(os.sched_getaffinity(0))
     if processes > len(cores):
@@ -152,19 +152,21 @@ class _Worker(Generic[Item, Result]):
         self.numbers: deque[int] = deque()
         self.capacity = 0
         context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, child_connection = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, open_predictor, job, cores, logger.level), daemon=True
+            target=serve,
+            args=(child_connection, open_predictor, job, cores, logger.level),
+            daemon=True,
         )
         self._process.start()
-        theirs.close()  # so that the end of the process closes the connection
+        child_connection.close()  # so that the end of the process closes the connection
 
     def send(self, number: int, item: Item) -> None:
         """Send an item."""
         try:
             self.connection.send(item)
         except ConnectionError as error:
-            raise self._death() from error
+            raise self._exit_error() from error
         self.numbers.append(number)
 
     def receive(self) -> tuple[int, Result] | None:
@@ -179,7 +181,7 @@ class _Worker(Generic[Item, Result]):
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionError) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
         if isinstance(message, ItemResult):
             return self.numbers.popleft(), message.result
         if isinstance(message, Ready):
@@ -197,7 +199,8 @@ class _Worker(Generic[Item, Result]):
             self._process.kill()
             self._process.join()
 
-    def _death(self) -> BodyPoseNetError:
+    def _exit_error(self) -> BodyPoseNetError:
+        """Create the error for a process that ended by itself."""
         self._process.join(_JOIN_TIMEOUT)
         return BodyPoseNetError(
             f"a predictor process died (exit code {self._process.exitcode})",
@@ -216,10 +219,10 @@ def _distribute(
             worker.send(sent, items[sent])
             sent += 1
         for connection in wait(list(by_connection)):
-            found = by_connection[connection].receive()  # type: ignore[index]
-            if found is not None:
+            numbered = by_connection[connection].receive()  # type: ignore[index]
+            if numbered is not None:
                 returned += 1
-                yield found
+                yield numbered
 
 
 def _next_free(
@@ -236,9 +239,7 @@ def _next_free(
 @contextmanager
 def _ignore_interrupts() -> Iterator[None]:
     """Ignore Ctrl-C and SIGTERM in processes that are started within; this process ends them."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread can set handlers
+    if threading.current_thread() is not threading.main_thread():  # cannot set handlers
         yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
@@ -268,7 +269,7 @@ def serve(
     with suppress(ConnectionError):  # the receiver of the results has ended
         try:
             if cores:
-                _bind(cores)
+                _bind_to_cores(cores)
             logger.setLevel(logging.ERROR)  # the main process has logged it already
             pipeline = job.pipeline(open_predictor())
             _forward_log(outbox, log_level)
@@ -286,12 +287,14 @@ def serve(
 
 
 def _forward_log(outbox: _Outbox, level: int) -> None:
+    """Send log records of at least this level to the main process instead of printing them."""
     logger.setLevel(level)
     logger.addHandler(_LogForwarder(outbox))
     logger.propagate = False
 
 
-def _bind(cores: Sequence[int]) -> None:
+def _bind_to_cores(cores: Sequence[int]) -> None:
+    """Bind this process to cores."""
     import cv2
 
     os.sched_setaffinity(0, cores)
@@ -358,6 +361,7 @@ class _Inbox(Generic[Item]):
             yield item
 
     def _receive(self, connection: Connection) -> None:
+        """Receive items until the sender ends."""
         try:
             while True:
                 self._items.put(connection.recv())

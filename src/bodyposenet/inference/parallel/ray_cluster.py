@@ -47,7 +47,7 @@ _OBJECT_STORE = 256 * 2**20
 """Bytes of shared memory of a local cluster; items and results are small."""
 
 NO_ITEM = -1
-"""Number of an error that a process returns instead of results."""
+"""Value of `number` in a row that contains the error of a process instead of a result."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ class ClusterExecutor:
     def _run_numbered(
         self, job: ResumableJob[Item, Result], items: Sequence[Item], store: ResultStore
     ) -> Iterator[tuple[int, Result]]:
+        """Yield numbers and results, first the stored ones, then the others as they complete."""
         missing: list[tuple[int, Item]] = []
         keys = [job.key(item) for item in items]
         for number, item in enumerate(items):
@@ -175,6 +176,7 @@ class ClusterExecutor:
                 yield number, job.restore(json.loads(text))
 
     def _is_done(self, job: ResumableJob[Item, Result], stored: dict[str, Any]) -> bool:
+        """Return whether a stored result can be reused; errors name the folder."""
         try:
             return job.is_done(stored)
         except BodyPoseNetError as error:
@@ -228,9 +230,7 @@ def _preserve_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # only the main thread can set handlers
+        if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             signal.signal(signal.SIGTERM, before)
 
 
@@ -264,7 +264,7 @@ def _map(
     pieces = math.ceil(len(numbered) / _MAX_ITEMS)
     pieces = min(max(pieces, resources.processes * _MIN_PIECES), len(numbered))
     rows = [{"number": number, "item": pickle.dumps(item)} for number, item in numbered]
-    found = ray.data.from_items(rows, override_num_blocks=pieces).map_batches(
+    results = ray.data.from_items(rows, override_num_blocks=pieces).map_batches(
         ClusterWorker,  # type: ignore[arg-type]
         batch_size=None,
         fn_constructor_args=(open_predictor, job, Path.cwd(), options.threads),
@@ -272,7 +272,7 @@ def _map(
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
     )
-    for row in found.iter_rows():
+    for row in results.iter_rows():
         if row["number"] == NO_ITEM:
             raise BodyPoseNetError(*json.loads(row["result"]))
         yield int(row["number"]), row["result"]

@@ -20,10 +20,14 @@ from bodyposenet.files import atomic_write, read_json, write_json
 
 _MAX_SECONDS = 30.0
 _MAX_RESULTS = 1000
+"""A part is written after this time or number of results, whichever is earlier."""
+
 BEGIN_AGAIN = "Add --overwrite to start over, or choose another results folder (-r)."
 
 
 class _Line(BaseModel):
+    """Schema of a line of a part."""
+
     model_config = ConfigDict(strict=True)
 
     key: str
@@ -31,7 +35,7 @@ class _Line(BaseModel):
 
 
 class StoredResult(BaseModel):
-    """Schema of the stored result of an item, which is checked before it is reused."""
+    """Base of the schemas of stored results, which are checked before they are reused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -72,15 +76,15 @@ class ResultStore:
         self._folder = folder
         self._lines: list[str] = []
         self._written = time.monotonic()
-        place = folder / "manifest.json"
+        manifest_path = folder / "manifest.json"
         files = sorted(folder.glob("part-*.jsonl"))
         if overwrite:
-            for file in (place, *files):
+            for file in (manifest_path, *files):
                 file.unlink(missing_ok=True)
             files = []
-        self.results = _read_parts(place, files, json.loads(json.dumps(manifest)))
+        self.results = _read_parts(manifest_path, files, json.loads(json.dumps(manifest)))
         self._next = 1 + max((_number(file) for file in files), default=-1)
-        write_json(place, manifest)
+        write_json(manifest_path, manifest)
 
     def add(self, key: str, result: str) -> None:
         """Add a result. A part is written every 30 s or 1,000 results.
@@ -90,8 +94,8 @@ class ResultStore:
             result: Result as the text of a JSON object.
         """
         self._lines.append(f'{{"key": {json.dumps(key)}, "result": {result}}}\n')
-        late = time.monotonic() - self._written > _MAX_SECONDS
-        if late or len(self._lines) >= _MAX_RESULTS:
+        is_due = time.monotonic() - self._written > _MAX_SECONDS
+        if is_due or len(self._lines) >= _MAX_RESULTS:
             self.flush()
 
     def flush(self) -> None:
@@ -111,42 +115,48 @@ class ResultStore:
 def file_fingerprint(path: Path) -> list[int] | None:
     """Return the size and the modification time (ns) of a file, or None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):  # ValueError: not a valid file name
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _read_parts(
-    place: Path, files: list[Path], manifest: Mapping[str, Any]
+    manifest_path: Path, files: list[Path], manifest: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Read the results of earlier runs with this manifest by key."""
     if not files:
         return {}
-    former = read_json(place, BEGIN_AGAIN)
+    former = read_json(manifest_path, BEGIN_AGAIN)
     if former != manifest:
         values = former if isinstance(former, dict) else {}
         differing = [key for key in manifest if values.get(key) != manifest[key]]
         raise BodyPoseNetError(
-            f"{place.parent}: has the results of a run with another {', '.join(differing)}",
+            f"{manifest_path.parent}: contains the results of a run with another "
+            f"{', '.join(differing)}",
             BEGIN_AGAIN,
         )
     return {key: result for file in files for key, result in _read_lines(file)}
 
 
 def _read_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the keys and results in a part.
+
+    Raises:
+        BodyPoseNetError: The part cannot be read or is damaged.
+    """
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise BodyPoseNetError(f"{file}: cannot be read: {error.strerror}", BEGIN_AGAIN) from error
     for number, line in enumerate(lines, start=1):
         try:
-            found = _Line.model_validate_json(line)
+            entry = _Line.model_validate_json(line)
         except ValidationError as error:
             raise BodyPoseNetError(
                 f"{file}:{number}: {first_problem(error)}", BEGIN_AGAIN
             ) from error
-        yield found.key, found.result
+        yield entry.key, entry.result
 
 
 def _number(file: Path) -> int:
