@@ -1,4 +1,4 @@
-"""Random skeletons and people, and their perfect maps."""
+"""Random skeletons and people, and the maps of a perfect network for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PERSON_SIZE = 184
 
 
 def random_skeleton(rng: np.random.Generator, joints: int) -> Skeleton:
-    """A tree of limbs in any order, each pointing either way."""
+    """Create a skeleton whose limbs are a random tree, in random order and directions."""
     limbs = []
     for joint in range(1, joints):
         limb = (int(rng.integers(joint)), joint)
@@ -24,14 +24,14 @@ def random_skeleton(rng: np.random.Generator, joints: int) -> Skeleton:
 
 
 def random_person(rng: np.random.Generator, joints: int) -> np.ndarray:
-    """(K, 2) joints at least 18 px apart, and 20 px from the border of PERSON_SIZE."""
+    """Return (K, 2) joints at least 18 px apart and 20 px from the border of PERSON_SIZE."""
     cells = rng.permutation(36)[:joints]
     corner = np.column_stack([cells % 6, cells // 6]) * 26.0
     return 26 + corner + rng.uniform(-4, 4, (joints, 2))
 
 
 def random_people(rng: np.random.Generator, joints: int, count: int) -> np.ndarray:
-    """(P, K, 2) people side by side, well apart."""
+    """Return (P, K, 2) people side by side, at least 64 px apart."""
     people = np.stack([random_person(rng, joints) for _ in range(count)])
     people[:, :, 0] += np.arange(count)[:, None] * (PERSON_SIZE + 24)
     return people

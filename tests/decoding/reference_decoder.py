@@ -1,4 +1,4 @@
-"""TAO's decoder transcribed literally, with loops and rows as in OpenPose.
+"""Reference implementation of TAO's decoder: a literal transcription with loops, as in OpenPose.
 
 See the TAO reference, sections 11.5 to 11.7.
 """
@@ -11,7 +11,7 @@ KERNEL = np.array([0.060411, 0.245542, 0.388092, 0.245542, 0.060411])
 
 
 def peaks_of(heatmap, threshold):
-    """(x, y, score) of each peak of one upsampled heatmap, row by row."""
+    """Return (x, y, score) of each peak of one upsampled heatmap, row by row."""
     height, width = heatmap.shape
     padded = np.pad(heatmap.astype(float), 2)
     smoothed = sum(
@@ -29,7 +29,7 @@ def peaks_of(heatmap, threshold):
 
 
 def connections_of(field, starts, ends, threshold):
-    """(start, end, score) of one limb: numbers of candidates, best first."""
+    """Return (start peak, end peak, score) of each connection of a limb, best first."""
     candidates = []
     for a, start in starts:
         for b, end in ends:
@@ -51,7 +51,7 @@ def connections_of(field, starts, ends, threshold):
 
 
 def assemble(connections, scores, limbs, joints, cannot_start):
-    """Rows of peak numbers, total and count, as OpenPose's subset array."""
+    """Return rows of peak numbers, total and count, as in OpenPose's array `subset`."""
     rows = []
     for k, (start, end) in enumerate(limbs):
         for a, b, score in connections[k]:
@@ -82,7 +82,7 @@ def assemble(connections, scores, limbs, joints, cannot_start):
 
 
 def people_of(heatmaps, pafs, skeleton):
-    """(K, 2) keypoints and the score of each person, on the grid of the maps as they are given."""
+    """Return the (K, 2) keypoints, in pixels of the given maps, and the score of each person."""
     candidates, numbers, total = [], [], 0
     for heatmap in heatmaps[:-1]:
         found = peaks_of(heatmap, 0.1)

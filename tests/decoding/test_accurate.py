@@ -82,7 +82,7 @@ def test_a_gaussian_is_found_between_the_cells_up_to_the_border(x, y, top):
     assert first.tolist() == [0, 1]
 
 
-def test_a_gaussian_half_a_cell_outside_is_found_too():
+def test_a_gaussian_half_a_cell_outside_the_map_is_found():
     points, _, _ = find_peaks(gaussian(9, 12, 5, -0.5)[None], 0.05, 7 / 8)
     np.testing.assert_allclose(points, [[5, -0.5]], atol=0.01)
 
@@ -103,7 +103,7 @@ def test_the_highest_128_peaks_are_kept():
 
 
 def test_the_best_connection_of_all_limbs_comes_first():
-    # Peaks 0..3 are joints a..d; peak 4 is another c that b also connects to, only weaker.
+    # Peaks 0 to 3 are joints 0 to 3. Peak 4 is another joint 2 with a lower connection score.
     connections = np.array([[0, 0, 1], [1, 1, 4], [1, 1, 2], [2, 2, 3]])
     parts, totals = assemble(
         connections, np.array([0.5, 0.3, 0.9, 0.4]), CHAIN, NONE_AUXILIARY, np.full(5, 0.5), 4
@@ -114,7 +114,8 @@ def test_the_best_connection_of_all_limbs_comes_first():
 
 def test_people_with_a_common_joint_are_not_merged():
     ring = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
-    # a-b-c, and another b-d': joining them over c-d' would give a second b.
+    # Peaks 0-1-2 are joints 0-1-2, peaks 4-5 are joints 3-0. Connection 2-4 would merge two peaks
+    # of joint 0.
     connections = np.array([[0, 0, 1], [1, 1, 2], [3, 4, 5], [2, 2, 4]])
     parts, _ = assemble(
         connections, np.array([0.9, 0.8, 0.7, 0.6]), ring, np.zeros(4, bool), np.full(6, 0.5), 4
@@ -128,10 +129,10 @@ def test_an_auxiliary_limb_comes_last_and_starts_no_person():
     first_is_auxiliary = np.array([True, False, False])
     parts, _ = assemble(connections, connection_scores, CHAIN, first_is_auxiliary, scores, 4)
     assert parts.tolist() == [[-1, -1, 3, 4], [0, 1, 2, -1]]
-    lonely, _ = assemble(
+    parts, _ = assemble(
         connections[:1], connection_scores[:1], CHAIN, first_is_auxiliary, scores, 4
     )
-    assert len(lonely) == 0
+    assert len(parts) == 0
 
 
 def test_three_parts_make_a_person_and_missing_joints_are_nan():

@@ -30,17 +30,20 @@ def joints(*names: str) -> list[int]:
 
 
 def typical_person(size: float, x: float, y: float) -> np.ndarray:
+    """Return the (K, 2) joints of the mean pose of the prior, at a size and position."""
     prior = load_pose_prior(TAO.joints)
     assert prior is not None
     return prior.basis[:, :, 0] * size + (x, y)
 
 
 def people_of(*points: np.ndarray) -> People:
+    """Create people from their (K, 2) joints, with scores of 0.9."""
     scores = np.where(np.isnan(np.stack(points)[..., 0]), 0, 0.9)
     return People(np.stack(points), scores, scores.sum(axis=1))
 
 
 def only(points: np.ndarray, kept: list[int]) -> np.ndarray:
+    """Return the joints of a person with all but some set to NaN."""
     part = np.full_like(points, np.nan)
     part[kept] = points[kept]
     return part
@@ -143,7 +146,7 @@ def test_inferred_joints_are_marked():
     np.testing.assert_array_equal(complete.scores, plain.scores)
 
 
-def test_a_skeleton_outside_the_prior_is_not_completed_and_warned_about_once(caplog):
+def test_a_skeleton_without_joints_of_the_prior_is_not_completed_with_one_warning(caplog):
     caplog.set_level(logging.WARNING, logger="bodyposenet")
     chain = Skeleton("chain", tuple("abcd"), ((0, 1), (1, 2), (2, 3)))
     people = np.array([[[20.0, 20], [60, 20], [100, 20], [140, 20]]])

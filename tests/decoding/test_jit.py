@@ -20,8 +20,8 @@ MODES = ["accurate", "tao"]
 
 def run_python(code: str, cache: Path, *folders: Path) -> str:
     """Run code in a separate process with the given cache folder for machine code."""
-    places = os.pathsep.join(map(str, (*folders, SOURCE.parent)))
-    environment = {"PATH": "", "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": places}
+    import_path = os.pathsep.join(map(str, (*folders, SOURCE.parent)))
+    environment = {"PATH": "", "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": import_path}
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return run.stdout
@@ -50,9 +50,9 @@ from bodyposenet.decoding import DecodingOptions, decode, warm_up
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import Maps
 
-def compile(work):
+def record_compilation(function):
     with event.install_recorder("numba:compile") as recorder:
-        work()
+        function()
     functions = [entry.data["dispatcher"].py_func for _, entry in recorder.buffer if entry.is_start]
     return [f"{f.__module__}.{f.__name__}" for f in functions if f.__module__[:5] == "bodyp"]
 
@@ -62,8 +62,8 @@ rng = np.random.default_rng(0)
 maps = Maps(rng.random((4, 9, 9), np.float32), rng.random((4, 9, 9), np.float32))
 options = DecodingOptions(MODE, 0, 0, complete_pose=True)
 print(json.dumps([
-    compile(lambda: warm_up(MODE)),
-    compile(lambda: decode(maps, skeleton, options)),
+    record_compilation(lambda: warm_up(MODE)),
+    record_compilation(lambda: decode(maps, skeleton, options)),
     sorted(name for name in sys.modules if name.startswith("bodyposenet.decoding.")),
 ]))
 """
@@ -86,10 +86,10 @@ def test_importing_the_package_does_not_import_numba():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_notice_is_logged_once_and_only_for_our_functions(caplog):
+def test_compilation_is_logged_once_and_only_for_functions_of_this_package(caplog):
     caplog.set_level(logging.INFO, logger="bodyposenet")
     notice = jit._CompilationNotice()
-    for module in ("somebody.elses", "bodyposenet.decoding.tao", "bodyposenet.decoding.accurate"):
+    for module in ("another.package", "bodyposenet.decoding.tao", "bodyposenet.decoding.accurate"):
         function = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
         event = Event("numba:compile", EventStatus.START, data={"dispatcher": function})
         notice.on_start(event)
@@ -130,4 +130,4 @@ def test_a_failure_in_the_background_raises_nothing(mode, monkeypatch):
 
     monkeypatch.setattr("bodyposenet.decoding.warm_up", fail)
     monkeypatch.setattr("bodyposenet.decoding._warming", {})
-    warm_up_in_background(mode)  # pytest turns an exception in a thread into a warning, an error
+    warm_up_in_background(mode)  # pytest would report an exception in the thread as an error

@@ -1,4 +1,4 @@
-"""Tests of what only `mode: tao` does: upsampling, limb orientation and TAO's scores."""
+"""Tests of `mode: tao`: upsampling, direction of limbs, scores, and the reference decoder."""
 
 import numpy as np
 import pytest
@@ -45,9 +45,9 @@ def test_poses_equal_those_of_the_reference_decoder_on_noisy_maps(seed):
 def test_person_scores_are_1_minus_1_over_the_total():
     _, maps = two_people(TOY)
     poses = decode(maps, TOY, TAO_MODE)
-    most = 1 - 1 / (5 + 4)  # all peaks and connections 1
+    highest = 1 - 1 / (5 + 4)  # 5 peaks and 4 connections with a score of 1
     assert (poses.scores > 1 - 1 / (0.9 * 9)).all()
-    assert (poses.scores <= most + 0.01).all()
+    assert (poses.scores <= highest + 0.01).all()
 
 
 @pytest.mark.parametrize("upsampling", [(8, 8), (4, 4), (4, 8), (3, 5)])
@@ -64,10 +64,10 @@ def test_without_upsampling_a_keypoint_lies_on_a_cell_center():
 
 
 def test_only_limbs_from_eye_to_ear_cannot_start_a_person():
-    restricted = [limb for limb, step in enumerate(orient_limbs(TAO)) if not step.starts_person]
+    restricted = [k for k, limb in enumerate(orient_limbs(TAO)) if not limb.starts_person]
     assert restricted == [17, 18]
 
 
 def test_limbs_of_the_tao_skeleton_keep_their_order_and_direction():
-    assert [(step.start, step.end) for step in orient_limbs(TAO)] == list(TAO.limbs)
-    assert not any(step.is_reversed for step in orient_limbs(TAO))
+    assert [(limb.start, limb.end) for limb in orient_limbs(TAO)] == list(TAO.limbs)
+    assert not any(limb.is_reversed for limb in orient_limbs(TAO))

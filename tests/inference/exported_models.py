@@ -69,7 +69,7 @@ def write_model(
         helper.make_node(kind, ["heatmaps"], [heatmaps], **after),
         helper.make_node(kind, ["pafs"], [pafs], **after),
     ]
-    if dtype != TensorProto.FLOAT:  # then it normalizes the images itself
+    if dtype != TensorProto.FLOAT:  # the model contains the normalization
         arrays |= {"scale": np.array(1 / 256), "offset": np.array(-0.5)}
         outer[:0] = [
             helper.make_node("Cast", ["input_1:0"], ["pixels"], to=TensorProto.FLOAT),
@@ -109,14 +109,15 @@ def expected_maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images(*shape: int) -> np.ndarray:
+    """Return random uint8 images of shape (*shape, 3)."""
     return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
 
 
 def check_maps(engine: Engine, pixels: np.ndarray):
     """Check that an engine returns the expected maps."""
-    found = engine.infer(pixels)
-    assert len(found) == len(pixels)
-    for maps, image in zip(found, pixels, strict=True):
+    results = engine.infer(pixels)
+    assert len(results) == len(pixels)
+    for maps, image in zip(results, pixels, strict=True):
         heatmaps, pafs = expected_maps(image)
         np.testing.assert_allclose(maps.heatmaps, heatmaps, atol=1e-5)
         np.testing.assert_allclose(maps.pafs, pafs, atol=1e-5)

@@ -13,30 +13,28 @@ STRIDE = 8
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 UPRIGHT = np.array([[0.0, -0.5], [0.0, -0.25], [0.05, 0.1], [0.0, 0.5]])
 LYING = UPRIGHT[:, ::-1] * [1, -1]
-"""The head at the left."""
+"""With the head on the left."""
 LYING_THE_OTHER_WAY = -LYING
 UPSIDE_DOWN = -UPRIGHT
 LEANING = (UPRIGHT + LYING) / np.sqrt(2)
-"""By 45 degrees."""
+"""Tilted by 45 degrees."""
 
 
 class UprightEngine:
     """Fake network: returns perfect maps of people whose feet are below their heads.
 
     Args:
-        fixed_shape: The only height and width that it takes.
-        least_slope: How much farther below than beside the head the feet must be, as a factor.
+        fixed_shape: The only supported height and width, or None for any.
+        min_slope: Minimum ratio of the vertical to the horizontal distance from head to feet.
     """
 
     skeleton = STICK
     stride = STRIDE
     stages = 1
 
-    def __init__(
-        self, fixed_shape: tuple[int, int] | None = None, least_slope: float = 2.0
-    ) -> None:
+    def __init__(self, fixed_shape: tuple[int, int] | None = None, min_slope: float = 2.0) -> None:
         self.fixed_shape = fixed_shape
-        self._least_slope = least_slope
+        self._min_slope = min_slope
         self.shapes: list[tuple[int, ...]] = []
 
     def infer(self, images: np.ndarray, stage: int | None = None) -> list[Maps]:
@@ -44,12 +42,12 @@ class UprightEngine:
         assert self.fixed_shape in (None, images.shape[1:3])
         self.shapes.append(images.shape)
         return [
-            render(upright_people(image, self._least_slope), *image.shape[:2]) for image in images
+            render(upright_people(image, self._min_slope), *image.shape[:2]) for image in images
         ]
 
 
 def draw_people(height: int, width: int, people: list[np.ndarray]) -> np.ndarray:
-    """An image of (4, 2) people, who are about a third of its size."""
+    """Draw (4, 2) people as dots whose radius depends on the size of the image."""
     image = np.zeros((height, width, 3), np.uint8)
     radius = min(height, width) / 45
     for points in people:
@@ -59,8 +57,8 @@ def draw_people(height: int, width: int, people: list[np.ndarray]) -> np.ndarray
     return image
 
 
-def upright_people(image: np.ndarray, least_slope: float) -> list[np.ndarray]:
-    """The people in an image, by their dots: each joint is the one next to the joint before."""
+def upright_people(image: np.ndarray, min_slope: float) -> list[np.ndarray]:
+    """Find upright people by their dots: each joint is the dot nearest to the previous joint."""
     heads, *others = (find_dots(image, color) for color in COLORS)
     people = []
     for head in heads:
@@ -69,26 +67,26 @@ def upright_people(image: np.ndarray, least_slope: float) -> list[np.ndarray]:
             distances = np.linalg.norm(dots - points[-1], axis=1)
             points.append(dots[distances.argmin()])
         x, y = points[-1] - head
-        if y > least_slope * abs(x):
+        if y > min_slope * abs(x):
             people.append(np.array(points))
     return people
 
 
 def find_dots(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
-    """(N, 2) the middles of the dots of one color."""
+    """Return the (N, 2) centers of the dots of one color."""
     weights = 255 - np.abs(image.astype(float) - color).sum(axis=-1)
     count, dots = cv2.connectedComponents((weights > 0).astype(np.uint8))
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
-    middles = []
+    centers = []
     for dot in range(1, count):
         own = weights * (dots == dot)
         if (own > 0).sum() > 4:
-            middles.append([(own * columns).sum() / own.sum(), (own * rows).sum() / own.sum()])
-    return np.array(middles).reshape(-1, 2)
+            centers.append([(own * columns).sum() / own.sum(), (own * rows).sum() / own.sum()])
+    return np.array(centers).reshape(-1, 2)
 
 
 def render(people: list[np.ndarray], height: int, width: int) -> Maps:
-    """Gaussian heatmaps, and strips of unit vectors, on the centers of the cells."""
+    """Return Gaussian heatmaps, and strips of unit vectors, at the centers of the cells."""
     rows, columns = np.mgrid[: height // STRIDE, : width // STRIDE] * STRIDE + 3.5
     cells = np.stack([columns, rows], axis=-1)
     heatmaps = np.zeros((5, *columns.shape))

@@ -1,4 +1,4 @@
-"""Tests of `bodyposenet.load`, of its model, and of the examples in docs and docstrings."""
+"""Tests of `bodyposenet.load`, of `PoseEstimator`, and of the examples in docs and docstrings."""
 
 import copy
 import inspect
@@ -44,7 +44,7 @@ ROW = Skeleton("row", ("red", "green", "blue"), ((0, 1), (1, 2)))
 
 
 class ColorEngine:
-    """Stands for a network: a joint is where its color is, and all limbs run to the right."""
+    """Fake network: the heatmaps are the colors of the image, and all limbs point to the right."""
 
     skeleton, stride, stages, fixed_shape = ROW, 8, 1, None
 
@@ -54,14 +54,14 @@ class ColorEngine:
     def maps(self, image):
         rows, columns = image.shape[0] // 8, image.shape[1] // 8
         cells = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA) / np.float32(255)
-        heat = np.moveaxis(cells, 2, 0)
+        heatmaps = np.moveaxis(cells, 2, 0)
         pafs = np.zeros((4, rows, columns), np.float32)
         pafs[::2] = 1
-        return Maps(np.concatenate([heat, 1 - heat.max(axis=0)[None]]), pafs)
+        return Maps(np.concatenate([heatmaps, 1 - heatmaps.max(axis=0)[None]]), pafs)
 
 
 class CountingEngine(ColorEngine):
-    """Counts the images that it gets at once."""
+    """Records the batch sizes."""
 
     def __init__(self):
         self.batches = []
@@ -78,7 +78,7 @@ def model():
 
 
 def row_of_dots(x=30, y=40, height=96, width=128):
-    """Red, green and blue, 32 pixels apart."""
+    """Draw a red, a green and a blue dot, 32 pixels apart."""
     image = np.zeros((height, width, 3), np.float32)
     for channel in range(3):
         image[y, x + 32 * channel, channel] = 1
@@ -109,8 +109,8 @@ def test_all_types_of_images(model, tmp_path):
     path = tmp_path / "row.png"
     Image.fromarray(pixels).save(path)
     mirrored = np.ascontiguousarray(pixels[..., ::-1])
-    forms = (pixels, path, str(path), Image.fromarray(pixels), mirrored[..., ::-1])
-    for image in (*forms, Image.open(path), Image.fromarray(pixels).convert("RGBA")):
+    images = (pixels, path, str(path), Image.fromarray(pixels), mirrored[..., ::-1])
+    for image in (*images, Image.open(path), Image.fromarray(pixels).convert("RGBA")):
         assert_found(model(image))
     assert model.skeleton is ROW
 
@@ -236,7 +236,7 @@ def test_a_folder_is_the_list_of_its_images(model, tmp_path):
     places = range(24, 44, 4)
     for number, x in enumerate(places):
         Image.fromarray(row_of_dots(x)).save(tmp_path / f"{number}.png")
-    (tmp_path / "notes.txt").write_text("none of them")
+    (tmp_path / "notes.txt").write_text("not an image")
     for folder in (tmp_path, str(tmp_path)):
         for x, poses in zip(places, model(folder), strict=True):
             assert_found(poses, x)
@@ -316,9 +316,9 @@ def test_a_list_is_processed_in_batches():
 
 def test_limits_of_the_model_and_of_a_call(model):
     image = np.concatenate([row_of_dots(), row_of_dots() // 2])
-    everybody = model(image)
-    assert len(everybody) == 2
-    best = everybody.scores.max()
+    unlimited = model(image)
+    assert len(unlimited) == 2
+    best = unlimited.scores.max()
     assert len(model(image, max_people=1)) == 1
     assert model(image, max_people=1).scores[0] == best
     assert len(model(image, score_threshold=float(best))) == 1
@@ -327,31 +327,31 @@ def test_limits_of_the_model_and_of_a_call(model):
     assert len(model(image)) == 2
     for limits in ({"max_people": 0}, {"score_threshold": 2}):
         with pytest.raises(BodyPoseNetError, match=next(iter(limits))):
-            model(iter([image]), **limits)  # at once, not with the first result
+            model(iter([image]), **limits)  # raised by the call, not with the first result
 
 
 def test_limits_given_to_load(exported):
     photo = read_image(sorted((exported.parent).rglob("test/*.jpg"))[0])
     options = {"input_shape": (128, 128)}
-    everybody = bodyposenet.load(exported / "model.onnx", **options)(photo)
-    assert len(everybody) > 1
+    unlimited = bodyposenet.load(exported / "model.onnx", **options)(photo)
+    assert len(unlimited) > 1
     limited = bodyposenet.load(exported / "model.onnx", max_people=1, **options)
     for one in (limited, pickle.loads(pickle.dumps(limited))):
         assert len(one(photo)) == 1
-        assert len(one(photo, max_people=9)) == len(everybody)
+        assert len(one(photo, max_people=9)) == len(unlimited)
 
 
 def test_a_closed_model(tlt, tmp_path):
     with bodyposenet.load(tlt, input_shape=(64, 64)) as model:
         assert isinstance(model(row_of_dots()), Poses)
-        under_way = model(iter([row_of_dots()] * 3))
-        next(under_way)
-    assert len(list(under_way)) == 2
+        iterator = model(iter([row_of_dots()] * 3))
+        next(iterator)
+    assert len(list(iterator)) == 2
     assert "closed" in repr(model)
     for use in (lambda: pickle.dumps(model), lambda: copy.copy(model), model.__enter__):
         with pytest.raises(BodyPoseNetError, match="closed"):
             use()
-    model.close()  # again
+    model.close()  # a second time
     for call in (lambda: model(row_of_dots()), lambda: model([]), lambda: model.video("a.mp4")):
         with pytest.raises(BodyPoseNetError, match=r"model\.tlt.*closed") as caught:
             call()
@@ -371,25 +371,25 @@ def test_closed_models_leave_no_threads(engine, tlt):
             model([row_of_dots()] * 3)
             return count()
 
-    use()  # a runtime may keep some for all of its models
-    time.sleep(0.5)  # the others are ending
+    use()  # a runtime may keep threads that all of its models share
+    time.sleep(0.5)  # until the other threads have ended
     before = count()
     for _ in range(3):
         assert use() > before
         deadline = time.monotonic() + 5
         while count() > before and time.monotonic() < deadline:
-            time.sleep(0.01)  # they are ending
+            time.sleep(0.01)
         assert count() <= before
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_nothing_but_numbas_cache_is_written_to_the_home_folder(tmp_path, engine):
-    """No telemetry: neither a device id nor a queue of events is left behind."""
+    """Telemetry is disabled: neither a device id nor a queue of events is written."""
     code = (
         "import sys, numpy, bodyposenet\n"
         f"bodyposenet.load(engine={engine!r}, input_shape=(64, 64))"
         "(numpy.zeros((64, 64, 3), numpy.uint8))\n"
-        "assert 'openvino_telemetry' not in sys.modules\n"  # a user's own import finds it
+        "assert 'openvino_telemetry' not in sys.modules\n"  # so that users can import the real one
     )
     kept = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
@@ -462,7 +462,7 @@ def test_options_of_numpy(tlt):
 def test_the_default_model_is_opened_without_arguments():
     model = bodyposenet.load(input_shape=(64, 96))
     assert model.skeleton.name == "bpnet_18_joints"
-    assert len(model(np.full((64, 96, 3), 128, np.uint8))) == 0  # nobody in plain gray
+    assert len(model(np.full((64, 96, 3), 128, np.uint8))) == 0
 
 
 def test_wrong_models(tmp_path):
@@ -510,9 +510,9 @@ def test_option_types_match_load_and_the_inference_spec():
     assert get_type_hints(estimator.SpecOptions) == {
         key: keys[key] for key in InferenceSpec.model_fields if key != "model_path"
     }
-    own = get_type_hints(bodyposenet.load, vars(estimator))
-    del own["options"], own["return"]
-    assert get_type_hints(estimator.Options) == get_type_hints(estimator.SpecOptions) | own
+    hints = get_type_hints(bodyposenet.load, vars(estimator))
+    del hints["options"], hints["return"]
+    assert get_type_hints(estimator.Options) == get_type_hints(estimator.SpecOptions) | hints
     parameters = list(inspect.signature(bodyposenet.load).parameters)
     assert list(estimator.OPTIONS)[: len(parameters) - 1] == parameters[:-1]
     assert get_args(estimator.EngineName) == ENGINES
@@ -532,9 +532,9 @@ def test_option_types_match_load_and_the_inference_spec():
     ],
 )
 def test_an_input_shape_without_scales_means_one_scale(monkeypatch, tmp_path, options, scales):
-    own = tmp_path / "infer_spec.yaml"  # of a default model that runs at two scales
-    own.write_text("input_shape: [96, 96]\nmulti_scale_inference: true\nscales: [0.5, 1.0]\n")
-    monkeypatch.setattr(estimator, "DEFAULT_INFERENCE_SPEC", own)
+    default = tmp_path / "infer_spec.yaml"
+    default.write_text("input_shape: [96, 96]\nmulti_scale_inference: true\nscales: [0.5, 1.0]\n")
+    monkeypatch.setattr(estimator, "DEFAULT_INFERENCE_SPEC", default)
     predictor = bodyposenet.load(**options)._open()
     assert len(predictor.prepare(row_of_dots())) == scales
 
@@ -549,7 +549,7 @@ def test_colors(color):
     assert_found(model(Image.fromarray(row_of_dots())))
 
 
-def test_a_list_of_mixed_forms(model, tmp_path):
+def test_a_list_of_different_types_of_images(model, tmp_path):
     Image.fromarray(row_of_dots()).save(tmp_path / "row.png")
     content = (tmp_path / "row.png").read_bytes()
     path = tmp_path / "row.png"
@@ -576,7 +576,7 @@ def test_the_package_is_typed():
     assert "load" in dir(bodyposenet)
 
 
-def test_loading_the_interface_loads_no_torch():
+def test_importing_load_does_not_import_torch():
     code = "import sys, bodyposenet; bodyposenet.load; raise SystemExit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 

@@ -108,7 +108,7 @@ def test_a_train_spec_must_agree_with_the_header(exported, write_train_spec, tmp
 
 
 def test_stages_of_a_spec_with_load_graph_are_not_compared(exported, write_train_spec, tmp_path):
-    """Those of the file count: what the spec's model block has is of no effect."""
+    """The file determines the stages, not the `model` block of the spec."""
     start = {"pretrained_weights": str(exported / "model.onnx"), "load_graph": True}
     spec = write_train_spec(**start, **{"model.stages": 1})
     (tmp_path / "infer.yaml").write_text(f"train_spec: {spec}\n")
@@ -122,7 +122,8 @@ def test_a_missing_train_spec_is_only_a_warning(exported, tmp_path, caplog):
     assert "train_spec /elsewhere/train.yaml does not exist" in caplog.text
 
 
-MOST_BYTES = 14_000_000
+MAX_BYTES = 14_000_000
+"""Maximum size of the default model with all of its files."""
 
 
 @pytest.mark.parametrize(
@@ -138,26 +139,27 @@ def test_the_default_model_is_small_and_has_a_model_card():
     files = {file.name: file.stat().st_size for file in models.DEFAULT_MODEL_FOLDER.iterdir()}
     weights = {models.INT8_FILE, models.FLOAT16_FILE}
     assert set(files) == weights | {"MODEL_CARD.md", models.DEFAULT_INFERENCE_SPEC.name}
-    assert sum(files.values()) < MOST_BYTES
+    assert sum(files.values()) < MAX_BYTES
 
 
 def test_the_default_spec_applies_without_model_and_spec(tmp_path):
-    own = InferenceSpec.load(models.DEFAULT_INFERENCE_SPEC)
-    assert own.complete_pose
-    assert settings(open_predictor(None, None, "").spec) == settings(own)
+    default = InferenceSpec.load(models.DEFAULT_INFERENCE_SPEC)
+    assert default.complete_pose
+    assert settings(open_predictor(None, None, "").spec) == settings(default)
     (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
-    given = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
-    assert (given.input_shape, given.complete_pose) == ((64, 64), False)
-    named = open_predictor(None, str(default_model()), "").spec
-    assert settings(named) == settings(InferenceSpec())
+    with_spec = open_predictor(str(tmp_path / "infer.yaml"), None, "").spec
+    assert (with_spec.input_shape, with_spec.complete_pose) == ((64, 64), False)
+    with_model = open_predictor(None, str(default_model()), "").spec
+    assert settings(with_model) == settings(InferenceSpec())
 
 
 def settings(spec):
+    """Return the options of a spec without the path of its model."""
     return spec.model_dump(exclude={"model_path"})
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "tensorrt"])
-def test_other_engines_get_a_remedy_for_the_default_model(engine):
+def test_an_engine_that_cannot_run_the_default_model_is_an_error_with_a_remedy(engine):
     with pytest.raises(BodyPoseNetError, match=f"the default model: {engine}") as error:
         open_engine(InferenceSpec(), engine=engine)
     assert "convert_weights" in error.value.remedy

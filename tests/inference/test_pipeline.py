@@ -1,4 +1,4 @@
-"""Tests of the pipeline: order, batches, bounded memory, bad items, errors, early ends."""
+"""Tests of the pipeline: order, batches, items in flight, unreadable items, errors, early ends."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ DOT = Skeleton("dot", ("dot",), ())
 
 
 class StubPredictor:
-    """Fake predictor: an image's one person stands at (its first pixel, its width)."""
+    """Fake predictor: one person with one joint, at (value of the first pixel, width)."""
 
     def __init__(self):
         self.batches = []
@@ -139,7 +139,7 @@ def test_at_most_in_flight_items_are_in_memory():
 
     def finish(item, pixels, poses):
         nonlocal alive
-        time.sleep(0.002)  # slower than everything before it
+        time.sleep(0.002)  # slower than the steps before it
         with lock:
             alive -= 1
 
@@ -167,13 +167,13 @@ def test_items_are_taken_a_few_ahead_only():
 
 @pytest.mark.parametrize(("batch", "in_flight"), [(1, 1), (1, 5), (3, 3), (3, 7)])
 def test_in_flight_limits_the_items_and_batches_are_complete(batch, in_flight):
-    taken, handed_out, most = 0, 0, 0
+    taken, returned, most = 0, 0, 0
 
     def items():
         nonlocal taken, most
         for value in range(30):
             taken += 1
-            most = max(most, taken - handed_out)
+            most = max(most, taken - returned)
             yield value
 
     predictor = StubPredictor()
@@ -182,7 +182,7 @@ def test_in_flight_limits_the_items_and_batches_are_complete(batch, in_flight):
     )
     for expected, result in enumerate(line.run(items())):
         assert result == expected
-        handed_out += 1
+        returned += 1
     assert most == in_flight
     assert predictor.batches == [batch] * (30 // batch)
 
@@ -266,7 +266,7 @@ def test_an_error_in_the_middle_comes_after_earlier_results(part, error, batch):
     with pytest.raises(type(error)):
         for result in pipeline(predictor, read, finish, batch=batch).run(range(60)):
             found.append(result)
-    # The network has no results for a batch that it failed at.
+    # There are no results of the batch at which the network fails.
     first_of_batch = bad - bad % batch if part == "infer" else bad
     assert found == list(range(first_of_batch))
 

@@ -50,7 +50,7 @@ def find_blobs(image):
 
 
 def render(points, height, width):
-    """Gaussian heatmaps and hard strips of unit vectors, on the centers of the cells."""
+    """Return Gaussian heatmaps and strips of unit vectors, at the centers of the cells."""
     rows, columns = np.mgrid[: -(-height // STRIDE), : -(-width // STRIDE)] * STRIDE + 3.5
     cells = np.stack([columns, rows], axis=-1)
     gaussians = [np.exp(-((cells - p) ** 2).sum(-1) / (2 * 7**2)) for p in points]
@@ -67,7 +67,7 @@ def render(points, height, width):
 
 
 def kite_image(height, width):
-    """Blobs at known places of the image, and these places."""
+    """Draw one blob per color. Returns the image and the (4, 2) centers of the blobs."""
     points = np.array([[0.2, 0.3], [0.7, 0.2], [0.75, 0.7], [0.3, 0.8]]) * (width, height)
     points = np.round(points * 4) / 4
     image = np.zeros((height, width, 3), np.uint8)
@@ -88,7 +88,7 @@ def test_poses_are_in_image_pixels(mode, size):
     image, points = kite_image(*size)
     poses = Predictor(BlobEngine(), spec(keep_aspect_ratio_mode=mode))(image)
     assert len(poses) == 1
-    network_pixel = max(size) / 160  # of peaks, which are whole network pixels
+    network_pixel = max(size) / 160  # in image pixels
     np.testing.assert_allclose(poses.keypoints[0], points, atol=0.8 * network_pixel + 0.3)
 
 
@@ -138,7 +138,7 @@ def test_adjust_covers_the_input_shape(size, shape, expected):
     assert network == expected
 
 
-def test_null_stretches():
+def test_null_stretches_the_image_to_the_input_shape():
     to_network, network = network_affine(100, 200, spec(keep_aspect_ratio_mode=None))
     assert network == (160, 160)
     corners = to_network.apply(np.array([[-0.5, -0.5], [199.5, 99.5]]))
@@ -154,7 +154,7 @@ def test_an_image_of_the_network_size_is_not_resized(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3)])
-def test_tiny_images(mode, size):
+def test_images_of_a_few_pixels(mode, size):
     engine = BlobEngine()
     far_away = np.array([[0, 0], [9, 0], [9, 9], [0, 9]]) - 1e4
     engine.infer = lambda images, stage=None: [render(far_away, *images.shape[1:3])]
@@ -267,7 +267,7 @@ def test_a_batch_gives_the_poses_of_each_image():
 
 
 class CrowdPredictor(Predictor):
-    """Fake network and decoder: people with given scores in a given order."""
+    """Predictor whose decoder is replaced: it returns people with these scores, in this order."""
 
     scores = (0.3, 0.9, 0.5, 0.9)
 

@@ -18,12 +18,12 @@ def test_no_window_without_a_display(monkeypatch, caplog):
     assert caplog.text.count("there is no display") == 1
 
 
-def test_no_window_where_opencv_has_none(monkeypatch, caplog):
-    def refuse(*_):
+def test_no_window_if_opencv_is_built_without_windows(monkeypatch, caplog):
+    def fail(*_):
         raise cv2.error("not implemented")
 
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", refuse)
+    monkeypatch.setattr(cv2, "namedWindow", fail)
     with PreviewWindow() as window:
         assert window.show(FRAME)
     assert "built without windows" in caplog.text

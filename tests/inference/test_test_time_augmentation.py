@@ -27,11 +27,12 @@ ODD = Skeleton(
     "odd", JOINTS,
     ((0, 1), (2, 0), (3, 4), (1, 3), (0, 3), (0, 5)),
 )  # fmt: skip
-"""Arms in opposite directions, hips joined across, one-sided limbs and a one-sided joint."""
+"""Arms that point in opposite directions, a limb between the hips, limbs and a joint without a
+mirrored one."""
 
 
 def render(skeleton: Skeleton, points: np.ndarray, size: tuple[int, int]) -> Maps:
-    """Perfect maps of one person: points on the cells, constant fields."""
+    """Return perfect maps of one person: points on the cells, constant fields."""
     heatmaps = np.zeros((skeleton.heatmap_channels, *size), np.float32)
     for joint, (x, y) in enumerate(points):
         heatmaps[joint, y, x] = 1
@@ -61,11 +62,8 @@ def test_reversed_limbs_change_signs_and_one_sided_ones_stay():
     mirrored = np.stack([width - 1 - points[:, 0], points[:, 1]], axis=1)
     plain = render(ODD, points, (height, width))
     mirrored_maps = render(ODD, mirrored[list(ODD.mirrored)], (height, width))
-    for nonsense in (
-        mirrored_maps.heatmaps[5],
-        mirrored_maps.pafs[6:],
-    ):  # no partners: must not be looked at
-        nonsense[:] = 99
+    for unused in (mirrored_maps.heatmaps[5], mirrored_maps.pafs[6:]):  # without a mirrored one
+        unused[:] = 99
     mean = FlipTest(ODD).average(plain, mirrored_maps)
     np.testing.assert_array_equal(mean.heatmaps, plain.heatmaps)
     np.testing.assert_allclose(mean.pafs, plain.pafs, atol=1e-6)
@@ -77,7 +75,7 @@ def test_both_images_have_equal_weight():
     mirrored_maps = Maps(np.ones((7, *shape), np.float32), np.ones((12, *shape), np.float32))
     mean = FlipTest(ODD).average(plain, mirrored_maps)
     assert mean.heatmaps.mean(axis=(1, 2)).tolist() == [0.5] * 5 + [0, 0.5]
-    # Arms turn round and mirror: x stays, y turns; hips likewise; the others stay zero.
+    # Arms and hips are mirrored and reversed: x keeps its sign, y changes it. The others stay 0.
     assert mean.pafs.mean(axis=(1, 2)).tolist() == [0.5, -0.5] * 3 + [0] * 6
     assert not plain.heatmaps.any() and not plain.pafs.any()
 
@@ -98,13 +96,13 @@ def spec(**keys):
 
 
 def place_person(shape, size, middle=(0.5, 0.5)):
-    """A person of the shape in an image of the size, a third of its shorter side tall."""
+    """Place a person in an image, at about half the size of its shorter side."""
     height, width = size
     return shape * min(size) / 2.2 + np.array(middle) * (width, height)
 
 
 def assert_found(poses, people, tolerance):
-    """Exactly these people, in any order."""
+    """Check that the poses are exactly these people, in any order."""
     assert len(poses) == len(people)
     for points in people:
         distances = np.linalg.norm(poses.keypoints - points, axis=-1).max(axis=1)
@@ -201,7 +199,7 @@ def test_a_person_found_in_two_orientations_appears_once(size, keys):
     leaning = place_person(LEANING, size)
     image = draw_people(*size, [leaning])
     settings = spec(input_shape=(320, 320), **keys)
-    engine = UprightEngine(least_slope=0.1)
+    engine = UprightEngine(min_slope=0.1)
     predictor = Predictor(engine, settings)
     inputs = predictor.prepare(image)
     (maps,) = predictor.infer([inputs])

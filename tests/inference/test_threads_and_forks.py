@@ -49,7 +49,7 @@ def small_model(tmp_path) -> Path:
 
 
 def run_at_once(work, threads: int = THREADS) -> list:
-    """Results of `work(0)`, `work(1)` ..., each in a thread of its own, all begun together."""
+    """Return the results of `work(0)`, `work(1)` ..., each started at the same time in a thread."""
     start = Barrier(threads)
 
     def one(number: int):
@@ -152,7 +152,7 @@ def test_threads_that_share_a_model_get_the_poses_of_their_own_images(
 
 
 def test_threads_applies_to_one_model_only(small_model):
-    """PyTorch's own number, of the process, is for the user's code."""
+    """PyTorch's number of threads of the process stays that of the program."""
     torch.set_num_threads(2)
     seen = []
     engines = [pytorch.load(small_model, device=CPU, threads=number) for number in (1, 3, None)]
@@ -164,6 +164,7 @@ def test_threads_applies_to_one_model_only(small_model):
 
 
 def number_in_new_thread() -> int:
+    """Return PyTorch's number of threads in a thread that has not used PyTorch before."""
     return run_at_once(lambda _: torch.get_num_threads(), 1)[0]
 
 
@@ -177,13 +178,13 @@ def test_threads_does_not_affect_threads_started_during_a_run(small_model, monke
     engines = [pytorch.load(small_model, device=CPU, threads=number) for number in (1, 3)]
     inside = Barrier(2)
 
-    def look(*_: object) -> None:
+    def record_setting(*_: object) -> None:
         inside.wait()  # both engines run
         during.append(number_in_new_thread())
         inside.wait()
 
     for engine in engines:
-        engine.network.register_forward_pre_hook(look)
+        engine.network.register_forward_pre_hook(record_setting)
     run_at_once(lambda number: engines[number].infer(images), 2)
     after.append(number_in_new_thread())
     torch.set_num_threads(1)  # by the user, after the models were opened
@@ -213,27 +214,27 @@ def test_threads_of_different_sizes_share_a_model(exported, photos):
         exported / "model.onnx", engine="openvino", input_shape=(128, 128),
         keep_aspect_ratio_mode="adjust_network_input", multi_scale_inference=False,
     )  # fmt: skip
-    cut = [photo[:, : 128 - 8 * number] for number, photo in enumerate(photos[:THREADS])]
-    alone = [model(photo).keypoints for photo in cut]
+    cropped = [photo[:, : 128 - 8 * number] for number, photo in enumerate(photos[:THREADS])]
+    alone = [model(photo).keypoints for photo in cropped]
 
-    for number, found in enumerate(
-        run_at_once(lambda number: [model(cut[number]).keypoints for _ in range(ROUNDS)])
+    for number, results in enumerate(
+        run_at_once(lambda number: [model(cropped[number]).keypoints for _ in range(ROUNDS)])
     ):
-        for keypoints in found:
+        for keypoints in results:
             np.testing.assert_allclose(keypoints, alone[number], atol=0.01)
 
 
 def test_tf32_is_off_until_the_last_thread_has_left(monkeypatch, small_model):
-    """The setting is the process's: the first thread to leave must not turn it on for others."""
+    """The setting applies to the whole process, so the first thread must not restore it."""
     engine = PyTorchEngine(load_model(small_model))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     inside, seen = Barrier(2), []
 
-    def look(*_: object) -> None:
-        inside.wait()  # both are in
+    def record_setting(*_: object) -> None:
+        inside.wait()  # until both threads run the network
         seen.append(torch.backends.cudnn.allow_tf32)
 
-    hook = engine.network.register_forward_pre_hook(look)
+    hook = engine.network.register_forward_pre_hook(record_setting)
     images = np.zeros((1, 16, 16, 3), np.uint8)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: engine.infer(images), range(2)))
@@ -343,7 +344,7 @@ if __name__ == "__main__":
 
 @needs_fork
 def test_a_fork_while_other_threads_run_the_network(tmp_path):
-    """Of 3 threads, 2 wait for the one that runs; none of them is in the forked process."""
+    """The forked process inherits a semaphore for which threads wait, but not these threads."""
     (tmp_path / "main.py").write_text(FORKED_WHILE_RUNNING)
     run = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")],

@@ -29,7 +29,7 @@ FPS = 20
 
 
 class Walkers:
-    """Fake predictor: two people whose position depends on the red value of the frame."""
+    """Fake predictor: two people, one of whom moves with the red value of the frame."""
 
     engine = SimpleNamespace(skeleton=SKELETON)
     spec = InferenceSpec()
@@ -58,6 +58,7 @@ class Walkers:
 
 
 def people_at(index: float) -> np.ndarray:
+    """Return the (2, K, 2) keypoints of the people in a frame."""
     return np.array([walker(60 + 4 * index, 40, 150, 0), walker(220, 40, 160, 0)])
 
 
@@ -102,7 +103,7 @@ def test_batches_give_the_same_frames():
 
 
 @pytest.mark.parametrize("stride", [2, 3])
-def test_frames_between_keep_or_predict_the_poses(stride):
+def test_frames_in_between_keep_or_extrapolate_the_poses(stride):
     predictor = Walkers()
     for result in VideoPredictor(predictor, Film(31), stride=stride).results():
         index = result.frame.index
@@ -307,7 +308,7 @@ def test_videos_without_iteration_release_everything(movie, no_collector):
 
 @pytest.mark.parametrize("is_live", [False, True])
 def test_any_thread_may_close_a_video(is_live):
-    """The first frame is there, the second never comes."""
+    """The source is closed while a thread waits for the second frame."""
     capture = Camera()
     stream = VideoPredictor(Walkers(), Video(capture, "webcam 0", FPS, is_live=is_live))
     seen, errors = [], []
@@ -327,13 +328,14 @@ def test_any_thread_may_close_a_video(is_live):
     watcher.join(5)
     assert not watcher.is_alive()
     assert not errors
-    assert seen == [0] or not (seen or is_live)  # of a file more frames are read before the first
+    # With a file, more frames are read before the first result.
+    assert seen == [0] or not (seen or is_live)
     assert wait_until(lambda: capture.released and not own_threads())
     assert list(stream) == []
 
 
 def test_closing_while_the_network_runs_releases_the_source(movie):
-    """The loop is never continued, so nobody else would release the source."""
+    """The loop is not continued after the frame, so the source must be released without it."""
     inside, go_on = Event(), Event()
 
     class Slow(Walkers):

@@ -18,11 +18,11 @@ from bodyposenet.types import Poses
 
 DOT = Skeleton("dot", ("dot",), ())
 SPEC = InferenceSpec()
-UNREADABLE, DEFECT, DEATH, SLOW = 250, 251, 252, 253
+UNREADABLE, BUG, EXIT, SLOW = 250, 251, 252, 253
 
 
 class StubPredictor:
-    """Fake predictor: an image's one person stands at the coordinate of its color."""
+    """Fake predictor: one person with one joint, whose coordinates are the color of the image."""
 
     def __init__(self, threads):
         self.threads = threads
@@ -66,14 +66,14 @@ class ColorJob:
     def _read(self, item):
         if item == UNREADABLE:
             raise BodyPoseNetError("no color")
-        if item == DEATH:
+        if item == EXIT:
             os._exit(3)
         if item == SLOW:
             time.sleep(0.4)
         return np.full((4, 6, 3), item, np.uint8)
 
     def _finish(self, threads, item, pixels, poses):
-        if item == DEFECT:
+        if item == BUG:
             raise ZeroDivisionError("a defect")
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         return {
@@ -90,5 +90,5 @@ def open_stub(threads) -> StubPredictor:
     return StubPredictor(threads)
 
 
-def refuse(threads) -> StubPredictor:
+def fail_to_open(threads) -> StubPredictor:
     raise BodyPoseNetError("the model is gone", "Look for it.")

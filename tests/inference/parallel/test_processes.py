@@ -12,15 +12,15 @@ from bodyposenet.inference.parallel import processes
 from bodyposenet.inference.parallel.processes import ProcessExecutor, Ready, assign_cores, serve
 
 from .color_job import (
-    DEATH,
-    DEFECT,
+    BUG,
     DOT,
+    EXIT,
     SLOW,
     SPEC,
     UNREADABLE,
     ColorJob,
+    fail_to_open,
     open_stub,
-    refuse,
 )
 
 
@@ -33,7 +33,7 @@ def run(items, count=1, opener=open_stub, batch=1):
     return ProcessExecutor(opener, DOT, SPEC, count).run(ColorJob(batch), items)
 
 
-def test_results_come_in_order_from_processes_on_cores_of_their_own(caplog):
+def test_results_come_in_order_from_processes_bound_to_cores(caplog):
     items = [*range(40), UNREADABLE, *range(40, 120)]
     with caplog.at_level(logging.WARNING, logger="bodyposenet"):
         found = list(run(items, count=2, batch=3))
@@ -44,7 +44,7 @@ def test_results_come_in_order_from_processes_on_cores_of_their_own(caplog):
     cores = {one["process"]: one["cores"] for one in found if "cores" in one}
     assert os.getpid() not in cores
     if hasattr(os, "sched_getaffinity"):
-        assert all(mine in assign_cores(2) for mine in cores.values())
+        assert all(bound in assign_cores(2) for bound in cores.values())
         assert all(one["threads"] == len(one["cores"]) for one in found if "cores" in one)
     assert not multiprocessing.active_children()
 
@@ -63,26 +63,26 @@ def test_a_slow_item_limits_how_far_the_others_run_ahead(monkeypatch):
 
 def test_a_dead_process_is_an_error():
     with pytest.raises(BodyPoseNetError, match=r"a predictor process died \(exit code 3\)"):
-        list(run([1, 2, DEATH, 3, 4], count=2))
+        list(run([1, 2, EXIT, 3, 4], count=2))
     assert not multiprocessing.active_children()
 
 
 def test_the_error_of_the_model_is_raised():
     with pytest.raises(BodyPoseNetError, match="the model is gone") as caught:
-        list(run([1, 2], opener=refuse))
+        list(run([1, 2], opener=fail_to_open))
     assert caught.value.remedy == "Look for it."
 
 
 def test_the_traceback_of_a_bug_is_kept(monkeypatch):
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # `serve` is run in this process here
-    ours, theirs = multiprocessing.Pipe()
-    for item in (1, DEFECT):
-        ours.send(item)
-    serve(theirs, lambda: open_stub(1), ColorJob(), (), logging.WARNING)
-    opened, found, defect = (ours.recv() for _ in range(3))
-    assert isinstance(opened, Ready) and found.result["color"] == 1
-    assert re.search(r"in _finish\n(.*\n)*ZeroDivisionError: a defect", str(defect))
-    ours.close()
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # `serve` runs in this process
+    connection, child_connection = multiprocessing.Pipe()
+    for item in (1, BUG):
+        connection.send(item)
+    serve(child_connection, lambda: open_stub(1), ColorJob(), (), logging.WARNING)
+    ready, first, error = (connection.recv() for _ in range(3))
+    assert isinstance(ready, Ready) and first.result["color"] == 1
+    assert re.search(r"in _finish\n(.*\n)*ZeroDivisionError: a defect", str(error))
+    connection.close()
 
 
 def test_stopping_early_ends_the_processes():

@@ -1,4 +1,4 @@
-"""Tests of stored results: writing, reading, refusing."""
+"""Tests of stored results: writing, reuse by a later run, damaged results."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_part_is_written_when_it_is_full_or_after_some_time(tmp_path, monkeypa
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
 
 
-def test_parts_of_another_model_are_refused_or_overwritten(tmp_path):
+def test_results_of_another_model_are_an_error_or_overwritten(tmp_path):
     run = ResultStore(tmp_path, MANIFEST)
     run.add("a", "{}")
     run.flush()
