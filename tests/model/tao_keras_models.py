@@ -1,8 +1,8 @@
 """Models in the file format of TAO 5, and a reference computation of their maps.
 
-The files have the layout of `keras.models.Model.save` (Keras 2); the network is the
-original's (TAO reference, section 7.1), with few channels, as in a pruned model. It is run here on
-the file's own variables, by TensorFlow's rules, without any code of the package.
+The files have the layout of `keras.models.Model.save` (Keras 2). The network is TAO's (TAO
+reference, section 7.1), with few channels, as in a pruned model. Its maps are computed from the
+variables by TensorFlow's rules, without any code of the package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEATMAPS, PAFS = 19, 38
 def make_model(
     stages: int = 2, *, separate: bool = False, use_bias: bool = False, seed: int = 0
 ) -> Variables:
-    """A model with random weights and other channel counts in every layer.
+    """Return a model with random weights and different numbers of channels.
 
     Args:
         stages: Number of stages.

@@ -1,4 +1,4 @@
-"""The backbones: sizes, names and parameters."""
+"""Tests of the backbones: sizes, names and parameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Model files: round trips, older versions, and damaged files."""
+"""Tests of model files: round trips, older versions, and damaged files."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def small_network(**options: object) -> BodyPoseNetwork:
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     spec = ModelConfig(stages=2, backbone_attributes=attributes)
     network = BodyPoseNetwork(TOY, spec, **options)
-    network.train()(torch.rand(2, 3, 16, 16))  # moves the statistics from their first values
+    network.train()(torch.rand(2, 3, 16, 16))  # changes the statistics
     return network.eval()
 
 
@@ -95,7 +95,7 @@ def test_file_without_a_model_is_an_error(tmp_path: Path):
         load_model(tmp_path / "m.state")
 
 
-def test_a_wrong_key_and_a_cut_file_are_errors(tmp_path: Path):
+def test_wrong_key_and_truncated_file_are_errors(tmp_path: Path):
     save_model(tmp_path / "m.tlt", small_network(), key="right")
     with pytest.raises(BodyPoseNetError, match="wrong key"):
         load_model(tmp_path / "m.tlt", "wrong")
@@ -161,7 +161,7 @@ def test_header_that_does_not_fit_is_an_error(tmp_path: Path, change: dict, mess
 
 
 def test_header_with_huge_sizes_takes_no_memory(tmp_path: Path):
-    """A network of 2^14 channels would need gigabytes; it is compared before it is built."""
+    """A network of 2^14 channels would need gigabytes; shapes are checked before it is built."""
     resource = pytest.importorskip("resource")
     save_model(tmp_path / "m.tlt", network := small_network())
     header, tensors = read_tensors(tmp_path / "m.tlt")

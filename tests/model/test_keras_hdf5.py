@@ -1,4 +1,4 @@
-"""Models of TAO 5: networks read from Keras files predict the maps that Keras predicts."""
+"""Tests of models of TAO 5: networks read from Keras files predict the same maps as in Keras."""
 
 import contextlib
 from pathlib import Path
@@ -33,9 +33,9 @@ def check_maps(network: BodyPoseNetwork, variables: dict[str, np.ndarray]) -> No
     expected = run_model(variables, pixels())
     assert network.stages == len(expected)
     for ours, theirs in zip(zip(maps.heatmaps, maps.pafs, strict=True), expected, strict=True):
-        for got, wanted in zip(ours, theirs, strict=True):
-            largest = wanted.abs().max().item()
-            torch.testing.assert_close(got.permute(0, 2, 3, 1), wanted, rtol=0, atol=1e-5 * largest)
+        for one, other in zip(ours, theirs, strict=True):
+            largest = other.abs().max().item()
+            torch.testing.assert_close(one.permute(0, 2, 3, 1), other, rtol=0, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -53,7 +53,7 @@ def test_model_predicts_the_maps_that_keras_predicts(tmp_path: Path, options: di
     check_maps(load_model(tmp_path / "ours.tlt"), variables)
 
 
-def test_architecture_is_the_files_and_normalization_the_specs(tmp_path: Path):
+def test_architecture_comes_from_the_file_and_normalization_from_the_spec(tmp_path: Path):
     """TAO's file does not contain the normalization; it is in the train spec."""
     path = write_model(tmp_path / "m.hdf5", make_model())
     pixels = Normalization((128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
@@ -69,14 +69,14 @@ def test_joints_and_limbs_match_by_name(tmp_path: Path, separate: bool):
     path = write_model(tmp_path / "m.hdf5", make_model(separate=separate))
     theirs = load_model(path)
     network = BodyPoseNetwork(TOY, theirs.spec, out_channels={
-        name: width for name, width in theirs.out_channels().items() if not name.endswith("out")
+        name: count for name, count in theirs.out_channels().items() if not name.endswith("out")
     })  # fmt: skip
     report = load_pretrained(network, path)
     assert report.new_maps == ("tail", "nose - tail")
     before, after = (net.layers()["heatmap_out"].weight for net in (theirs, network))
     assert torch.equal(after[0], before[theirs.skeleton.joints.index("nose")])
     rows = ("paf_branch", "heat_branch") if separate else ("",)
-    for row in rows:  # what reads the maps of the first stage reads those of the same joints
+    for row in rows:  # inputs of the second stage, which are the maps of the first stage
         name = f"stage2/{row}/conv1".replace("//", "/")
         before, after = (net.layers()[name].weight for net in (theirs, network))
         assert torch.equal(after[:, 16], before[:, 16 + theirs.skeleton.joints.index("nose")])
@@ -93,7 +93,7 @@ def test_format_is_detected_by_content(tmp_path: Path):
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The weights of TAO's largest network take 200 MB."""
     path, original, opened = write_model(tmp_path / "m.hdf5", make_model(stages=1)), h5py.File, []
-    monkeypatch.setattr(h5py, "File", lambda *given: opened.append(given) or original(*given))
+    monkeypatch.setattr(h5py, "File", lambda *args: opened.append(args) or original(*args))
     build_pretrained(path)
     load_model(path)
     assert len(opened) == 2
@@ -111,7 +111,7 @@ def test_other_keras_files_are_weights_only(tmp_path: Path):
 
 
 def write_other(folder: Path) -> Path:
-    """A classifier's first layer, as TAO's pretrained VGG19 has it."""
+    """Write the first layer of a classifier, as in TAO's pretrained VGG19."""
     kernel = np.ones((3, 3, 3, 64), np.float32)
     return write_model(folder / "vgg_19.hdf5", {"block_1a_conv_1/kernel:0": kernel})
 
@@ -152,7 +152,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 20_000), change=st.integers(1, 255))
-def test_changed_byte_is_never_another_exception(
+def test_changed_byte_raises_no_other_exception(
     tmp_path: Path, content: bytes, place: int, change: int
 ):
     """The file has no checksum: a wrong weight is not detected, a wrong structure is an error."""

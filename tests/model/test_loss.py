@@ -1,4 +1,4 @@
-"""The loss against its formula (TAO reference, section 8)."""
+"""Tests of the loss against its formula (TAO reference, section 8)."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_half_sum_of_masked_squares_per_stage():
 def focal_loss(prediction, target, mask, focal, signed):
     """Compute the focal loss of one output in NumPy (TAO reference, section 8).
 
-    For PAFs also its mirror image, which the original lacks.
+    For PAFs, a field and its negative have the same loss, unlike in TAO.
     """
     residual, sign = (prediction - target) * mask, 1
     if signed:

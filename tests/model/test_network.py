@@ -1,4 +1,4 @@
-"""The network: parameter counts of the original, names, inputs of any size."""
+"""Tests of the network: TAO's parameter counts and names, inputs of any size, initial weights."""
 
 import pytest
 import torch
@@ -16,13 +16,13 @@ MOVENET = BackboneAttributes(architecture="movenet", width=0.25)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """As Keras counts: the moving statistics of batch normalization are parameters too."""
+    """Count parameters as Keras does, which includes the statistics of batch normalization."""
     statistics = [b for name, b in network.named_buffers() if "running" in name]
     return sum(tensor.numel() for tensor in [*network.parameters(), *statistics])
 
 
 def count_macs(network: BodyPoseNetwork, size: int) -> int:
-    """Multiply-adds of all convolutions."""
+    """Count the multiply-accumulates of all convolutions."""
     macs = 0
 
     def count(layer: nn.Conv2d, _: object, output: torch.Tensor) -> None:
@@ -74,11 +74,11 @@ def test_network_with_separate_branches_has_the_parameters_of_tao(
 
 def test_attention_adds_parameters_to_the_refinement_stages():
     with torch.device("meta"):
-        plain, attentive = (
+        plain, attention = (
             BodyPoseNetwork(BODY, ModelConfig(use_self_attention=use)) for use in (False, True)
         )
-    assert count_parameters(attentive) - count_parameters(plain) == 2 * 295_168
-    names = attentive.layers().keys() - plain.layers().keys()
+    assert count_parameters(attention) - count_parameters(plain) == 2 * 295_168
+    names = attention.layers().keys() - plain.layers().keys()
     assert names == {f"stage{t}/{kind}/attention_conv" for t in (2, 3) for kind in ("paf", "cmap")}
 
 
@@ -155,8 +155,8 @@ def test_every_stage_predicts_heatmaps_and_pafs(stages: int, skeleton: Skeleton)
 )
 def test_trains_in_bfloat16(attributes: BackboneAttributes):
     network = BodyPoseNetwork(TOY, ModelConfig(stages=2, backbone_attributes=attributes))
-    # Not smaller: on maps of 2 x 2 cells torch 2.13's bfloat16 gradient of a 7 x 7 convolution is
-    # at times no number, on a CPU; from 3 x 3 on it is right.
+    # On maps of 2 x 2 cells, torch 2.13's bfloat16 gradient of a 7 x 7 convolution is sometimes NaN
+    # on a CPU; from 3 x 3 cells on, it is correct.
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16):
         maps = network(network.normalize(pixels))
@@ -250,7 +250,7 @@ def test_pruned_network_is_built_from_its_out_channels(attributes: BackboneAttri
     spec = ModelConfig(stages=3, backbone_attributes=attributes)
     out_channels = {"channel_reduction_conv": 24, "stage1/paf/conv4": 40, "stage2/cmap/conv6": 8}
     if attributes is LIGHTWEIGHT:
-        out_channels |= {"context_c_conv_1": 24}  # the sides of a sum are of one width
+        out_channels |= {"context_c_conv_1": 24}  # terms of a sum have equal channels
     if attributes is MOVENET:
         out_channels |= {f"stage1/conv{layer}": 24 for layer in (1, 2, 3)}
         out_channels |= {"stage2/cmap/conv5": 8}

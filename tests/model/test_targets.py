@@ -1,6 +1,6 @@
-"""Targets against a looped calculation of the formulas.
+"""Tests of the targets against a calculation of the formulas by loops.
 
-See the TAO reference, section 6, with the fixes of section 16.
+The formulas are in the TAO reference, section 6, with the corrections of section 16.
 """
 
 import numpy as np
@@ -88,8 +88,8 @@ def test_images_of_a_batch_are_independent():
     labeled[5, 1:3] = False  # people without any label, before labeled ones
     heat, paf = render_targets(points, labeled, skeleton, 160, 160)
     for image in range(7):
-        somebody = labeled[image].any(dim=1)
-        alone = points[image, somebody][None], labeled[image, somebody][None]
+        is_labeled = labeled[image].any(dim=1)
+        alone = points[image, is_labeled][None], labeled[image, is_labeled][None]
         expected = render_targets(*alone, skeleton, 160, 160)
         torch.testing.assert_close(heat[image], expected[0][0])
         torch.testing.assert_close(paf[image], expected[1][0])
@@ -107,7 +107,7 @@ def test_position_of_an_unlabeled_joint_has_no_effect(crowd):
 
 
 def test_rendering_does_not_synchronize_with_the_device():
-    # Tensors on `meta` have no values: whatever asks for one, or for a number of them, fails.
+    # Tensors on `meta` have no values, so operations that read values fail.
     skeleton = load_skeleton("bpnet_18joints.json")
     points = torch.empty(64, 20, 18, 2, device="meta")
     labeled = torch.empty(64, 20, 18, dtype=torch.bool, device="meta")
@@ -157,8 +157,8 @@ def test_batch_without_people_is_background():
 
 
 def test_joints_that_are_not_annotated_exclude_their_channels_limbs_and_the_background():
-    known = torch.tensor([[True, True, True], [True, True, False]])
-    heat, paf = channel_weights(known, ARM)
+    annotated = torch.tensor([[True, True, True], [True, True, False]])
+    heat, paf = channel_weights(annotated, ARM)
     assert heat[:, :, 0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert paf[:, :, 0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 

@@ -1,4 +1,4 @@
-"""A narrow MoveNet backbone with the names, shapes and topology of its files."""
+"""Narrow MoveNet backbone, with the names, shapes and topology of the published files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS = (
 
 
 def tiny_file(path: Path, metadata: dict[str, str] | None = None) -> dict[str, Tensor]:
-    """Write a file of random weights; returns its tensors."""
+    """Write a file of random weights; return its tensors."""
     tensors = random_tensors()
     save_file(
         {name: tensor.half() for name, tensor in tensors.items()},
@@ -32,6 +32,7 @@ def tiny_file(path: Path, metadata: dict[str, str] | None = None) -> dict[str, T
 
 
 def random_tensors() -> dict[str, Tensor]:
+    """Return random weights of a backbone."""
     random, tensors = torch.Generator().manual_seed(3), {}
 
     def add(name: str, inputs: int, outputs: int, kernel: int = 1, bias: bool = True) -> None:
@@ -67,11 +68,11 @@ def random_tensors() -> dict[str, Tensor]:
 
 
 def features(tensors: dict[str, Tensor], pixels: Tensor) -> list[Tensor]:
-    """Block 5, block 12, the lateral of stride 32 and the level of stride 8, of RGB pixels.
+    """Compute block 5, block 12, the lateral of stride 32 and the level of stride 8.
 
     Args:
-        tensors: Of the file.
-        pixels: (N, 3, H, W), multiples of 32.
+        tensors: Tensors of the file.
+        pixels: (N, 3, H, W) RGB; height and width are multiples of 32.
     """
 
     def convolve(name: str, x: Tensor, stride: int = 1) -> Tensor:

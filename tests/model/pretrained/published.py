@@ -1,4 +1,4 @@
-"""Lightweight OpenPose with 1/8 of the width, with the topology and names of its public code."""
+"""Lightweight OpenPose with 1/8 of the channels, with the topology and names of its public code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of the network, with how it is applied."""
+    """A convolution of the network and its activation."""
 
     name: str
     inputs: int
@@ -39,8 +39,19 @@ class Layer:
         return (self.outputs, 1 if self.depthwise else self.inputs, self.kernel, self.kernel)
 
 
-def forward(apply: Callable, add: Callable, concatenate: Callable, image, is_intels: bool = True):
-    """The network's topology, on whatever `apply(layer, x)` computes; Intel's or Osokin's own."""
+def forward(apply: Callable, add: Callable, concatenate: Callable, image, is_intel: bool = True):
+    """Apply the layers of the network to an image.
+
+    Args:
+        apply: Function that applies a `Layer` to a value.
+        add: Function that adds two values.
+        concatenate: Function that concatenates features, heatmaps and PAFs.
+        image: Input of the network.
+        is_intel: Whether the network is Intel's variant, else Osokin's.
+
+    Returns:
+        Heatmaps and PAFs.
+    """
 
     def separable(x, name, inputs, outputs, stride=1, dilation=1, last=3, act="relu"):
         depthwise = Layer(f"{name}.0", inputs, inputs, 3, stride, dilation, True, act)
@@ -58,9 +69,9 @@ def forward(apply: Callable, add: Callable, concatenate: Callable, image, is_int
     x, inputs = apply(Layer("model.0.0", 3, 8, 3, stride=2), image), 8
     for block, (outputs, stride, dilation) in enumerate(BLOCKS, start=1):
         x, inputs = separable(x, f"model.{block}", inputs, outputs, stride, dilation), outputs
-    act = "elu" if is_intels else "relu"
+    act = "elu" if is_intel else "relu"
     x = align = apply(Layer("cpm.align.0", inputs, CHANNELS, activation=act), x)
-    if is_intels:
+    if is_intel:
         x = apply(Layer("cpm.reduce.0", CHANNELS, CHANNELS, activation="elu"), align)
     for block in range(3):
         x = separable(x, f"cpm.trunk.{block}", CHANNELS, CHANNELS, last=2, act="elu")
@@ -79,7 +90,7 @@ def forward(apply: Callable, add: Callable, concatenate: Callable, image, is_int
 
 
 def torch_maps(tensors: dict[str, Tensor], pixels: Tensor) -> list[Tensor]:
-    """Heatmaps and PAFs of RGB pixels, with tensors under the published names."""
+    """Compute the heatmaps and PAFs of RGB pixels, with tensors under the published names."""
     acts = {"relu": torch.relu, "elu": functional.elu, "linear": lambda x: x}
 
     def apply(layer: Layer, x: Tensor) -> Tensor:
@@ -95,12 +106,12 @@ def torch_maps(tensors: dict[str, Tensor], pixels: Tensor) -> list[Tensor]:
     def concatenate(*parts: Tensor) -> Tensor:
         return torch.cat(parts, dim=1)
 
-    is_intels = "cpm.reduce.0.weight" in tensors
-    return forward(apply, torch.add, concatenate, pixels / 256 - 0.5, is_intels)
+    is_intel = "cpm.reduce.0.weight" in tensors
+    return forward(apply, torch.add, concatenate, pixels / 256 - 0.5, is_intel)
 
 
-def random_tensors(is_intels: bool, norms: bool) -> dict[str, Tensor]:
-    """Weights under the published names; with `norms` batch normalization where Osokin has it."""
+def random_tensors(is_intel: bool, norms: bool) -> dict[str, Tensor]:
+    """Return weights under the published names, with Osokin's batch normalization if `norms`."""
     random, tensors = torch.Generator().manual_seed(1), {}
 
     def apply(layer: Layer, x: Tensor) -> Tensor:
@@ -121,5 +132,5 @@ def random_tensors(is_intels: bool, norms: bool) -> dict[str, Tensor]:
             tensors[f"{norm}.num_batches_tracked"] = torch.tensor(7)
         return x
 
-    forward(apply, lambda one, other: one, lambda *parts: parts[0], torch.zeros(0), is_intels)
+    forward(apply, lambda one, other: one, lambda *parts: parts[0], torch.zeros(0), is_intel)
     return tensors

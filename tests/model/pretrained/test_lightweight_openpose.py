@@ -1,4 +1,4 @@
-"""Published weights of lightweight OpenPose: conversion, normalization, inactive channels."""
+"""Tests of published weights of lightweight OpenPose: conversion, inactive channels, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def network_of(**attributes: object) -> BodyPoseNetwork:
 
 
 def maps_of(network: BodyPoseNetwork, pixels: Tensor = PIXELS) -> list[Tensor]:
-    """Heatmaps and PAFs of the last stage."""
+    """Compute the heatmaps and PAFs of the last stage."""
     scale, offset = network.image_scale, network.image_offset
     with torch.inference_mode():
         maps = network.eval()(pixels / scale - offset)
@@ -42,7 +42,7 @@ def check_equal(ours: list[Tensor], theirs: list[Tensor]) -> None:
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Path:
-    """As the published training code saves it: for BGR, of a DataParallel."""
+    """Write a checkpoint as the published training code does: for BGR, of a DataParallel."""
     first = {"model.0.0.weight": tensors["model.0.0.weight"].flip(1)}
     state = {f"module.{name}": value for name, value in {**tensors, **first}.items()}
     optimizer = torch.optim.Adam([torch.zeros(1)]).state_dict()
@@ -113,7 +113,7 @@ class TestCheckpoint:
             load_pretrained(network_of(), tmp_path / "resnet.pth")
 
 
-class TestIntels:
+class TestIntel:
     @pytest.fixture
     def weights(self, tmp_path: Path) -> Path:
         save_file(random_tensors(True, False), tmp_path / "w.safetensors")
@@ -125,7 +125,7 @@ class TestIntels:
         assert network.spec.backbone_attributes.mtype == "open_model_zoo"
 
     def test_first_layer_is_adapted_to_the_normalization(self, weights: Path):
-        """The padding stands for pixels of 128 in both, so that the border is equal, too."""
+        """The padding of 0 is the pixel value 128 in both, so the border is equal, too."""
         ours = Normalization((255.0, 128.0, 64.0), (128 / 255, 1.0, 2.0))
         network, _ = build_pretrained(weights, "", BODY, ours)
         assert network.normalization == ours
@@ -160,17 +160,17 @@ def test_channels_that_are_always_0_are_removed(tmp_path: Path):
     assert all(
         float(layer.weight.detach().abs().max()) < 100 for layer in network.layers().values()
     )
-    whole = network_of(mtype="open_model_zoo", batch_norm=False)
-    load_pretrained(whole, tmp_path / "w.safetensors")
-    check_equal(maps_of(whole), torch_maps(tensors, PIXELS))
+    unpruned = network_of(mtype="open_model_zoo", batch_norm=False)
+    load_pretrained(unpruned, tmp_path / "w.safetensors")
+    check_equal(maps_of(unpruned), torch_maps(tensors, PIXELS))
 
 
 def test_maps_match_by_the_names_of_joints_and_limbs(tmp_path: Path):
-    """Stage 1 has no maps as input, so its channels that are kept must be equal."""
+    """Stage 1 has no maps as input, so channels of the same joints must be equal."""
     save_file(random_tensors(True, False), tmp_path / "w.safetensors")
     body, _ = build_pretrained(tmp_path / "w.safetensors", "", BODY, Normalization())
     joints = ("left_wrist", "neck", "tail", "left_elbow")
-    skeleton = Skeleton("other", joints, ((0, 3), (1, 2)))  # the first runs the other way
+    skeleton = Skeleton("other", joints, ((0, 3), (1, 2)))  # the first limb is reversed
     other, report = build_pretrained(tmp_path / "w.safetensors", "", skeleton, Normalization())
     assert report.new_maps == ("tail", "neck - tail")
     with torch.inference_mode():
@@ -180,7 +180,7 @@ def test_maps_match_by_the_names_of_joints_and_limbs(tmp_path: Path):
     torch.testing.assert_close(ours.heatmaps[0][:, [0, 1, 3, 4]], heatmaps)
     limb = BODY.limbs.index((BODY.joints.index("left_elbow"), BODY.joints.index("left_wrist")))
     torch.testing.assert_close(ours.pafs[0][:, :2], -theirs.pafs[0][:, 2 * limb : 2 * limb + 2])
-    assert ours.heatmaps[0][:, 2].abs().max() < 0.2  # new ones start small
+    assert ours.heatmaps[0][:, 2].abs().max() < 0.2  # the tail
     assert ours.pafs[0][:, 2:].abs().max() < 0.2
 
 
@@ -202,7 +202,7 @@ def test_the_same_joints_in_another_order_give_the_same_maps(tmp_path: Path):
 
 @pytest.mark.shared_data
 def test_real_network_equals_the_published_one(shared: Path):
-    """A plain module that is equal to the IR's float graph gives the same maps."""
+    """The reference is a plain module that is equal to the float graph of the IR."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     folder = shared / "weights" / "lightweight_openpose"

@@ -1,4 +1,4 @@
-"""MoveNet's trunk, in our network."""
+"""Tests of the weights of MoveNet's backbone in a network of this package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_network(
 
 
 def make_normalization(scale: float) -> Normalization:
-    """Normalization of the file: pixel * scale - 1."""
+    """Return the normalization of the file: pixel * scale - 1."""
     return Normalization((1 / scale,) * 3, (1.0,) * 3)
 
 
@@ -42,7 +42,7 @@ def backbone_features(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
 
 
 def at_stride8(stride8: Tensor, deep16: Tensor, level32: Tensor, level8: Tensor) -> Tensor:
-    """Features of the published backbone, joined at stride 8."""
+    """Join the features of the published backbone at stride 8."""
     deep16 = functional.interpolate(deep16, scale_factor=2.0, mode="bilinear")
     level32 = functional.interpolate(level32, scale_factor=4.0, mode="bilinear")
     return torch.cat([stride8, deep16, level32 / LEVEL32_SCALE, level8], dim=1)
@@ -69,7 +69,7 @@ def test_first_layer_is_adapted_to_the_normalization(weights: Path, normalizatio
     own, ours = make_network(make_normalization(SCALE)), make_network(normalization)
     for network in (own, ours):
         load_pretrained(network, weights)
-    # The input is not padded, because the padding stands for other pixels.
+    # Without padding, because padded zeros correspond to different pixels.
     with torch.inference_mode():
         theirs, found = (
             network.layers()["block_stem_conv"](PIXELS / network.image_scale - network.image_offset)
@@ -90,7 +90,7 @@ def test_loaded_missing_and_unused_tensors_are_reported(weights: Path):
     assert all(name.startswith(("lateral4.", "fuse4.", "heads.")) for name in report.unused)
 
 
-def test_another_width_is_reported(weights: Path):
+def test_other_numbers_of_channels_are_reported(weights: Path):
     report = load_pretrained(make_network(width=0.25), weights)
     assert "block_16_project_conv.weight" in report.mismatched
 
@@ -133,7 +133,7 @@ def test_default_scale(tmp_path: Path):
 
 @pytest.mark.shared_data
 def test_real_backbone_equals_the_published_one(shared: Path):
-    """Against a plain module of the same weights, which is equal to the published graph."""
+    """The reference is a plain module of the same weights, equal to the published graph."""
     folder = shared / "weights" / "movenet"
     spec = spec_from_file_location("movenet_trunk", folder / "movenet_trunk.py")
     assert spec is not None and spec.loader is not None

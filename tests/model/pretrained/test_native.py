@@ -1,4 +1,4 @@
-"""Files of this package as pretrained weights, for the same skeleton and for another."""
+"""Tests of this package's files as pretrained weights, for the same and other skeletons."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_shared_joints_of_another_skeleton_are_kept(pruned: Path):
     torch.testing.assert_close(ours[paf].weight[:2], theirs[paf].weight[2:4])
 
 
-def export(network: BodyPoseNetwork, path: Path, form: OnnxExportOptions = PLAIN) -> Path:
-    path.write_bytes(export_onnx(network, model_header(network), form))
+def export(network: BodyPoseNetwork, path: Path, options: OnnxExportOptions = PLAIN) -> Path:
+    path.write_bytes(export_onnx(network, model_header(network), options))
     return path
 
 
 def test_exported_model_is_restored(tmp_path: Path):
-    """Batch normalization is folded in it, and biases that are 0 are left out."""
+    """Batch normalization is folded in the file, and biases that are 0 are omitted."""
     network = random_network()
     path = export(network, tmp_path / "m.onnx", OnnxExportOptions(normalizes_input=True))
     again, report = build_pretrained(path, "", ARM, Normalization())
@@ -119,7 +119,7 @@ def test_default_model_can_be_trained():
 
 @pytest.mark.parametrize("attributes", [{}, {"batch_norm": False}, {"mtype": "open_model_zoo"}])
 def test_default_model_is_refused_for_another_variant(attributes: dict):
-    """Else its kernels would stand behind fresh batch normalization, without their biases."""
+    """Otherwise new batch normalization would follow its convolutions, without their biases."""
     backbone = BackboneAttributes(architecture="lightweight_openpose", **attributes)
     network = BodyPoseNetwork(
         load_skeleton("bpnet_18joints.json"), ModelConfig(stages=2, backbone_attributes=backbone)

@@ -1,4 +1,4 @@
-"""Networks of 1/8 of the width, written as IR in the layouts of the published ones."""
+"""Tests of the IR reader, on narrow networks written in the layouts of the published ones."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class IrBuilder:
     """Builds an IR with random weights in one of the published layouts.
 
     Args:
-        weights: "float"; "int8": int8 constants behind Convert, Subtract, Multiply; or
-            "fake_quantize": float constants behind FakeQuantize.
+        weights: "float"; "int8" for int8 constants followed by Convert, Subtract and Multiply; or
+            "fake_quantize" for float constants followed by FakeQuantize.
         activations: Whether FakeQuantize nodes precede convolutions, sums and concatenations.
-        norm: Whether batch normalization is left as Multiply and Add.
+        norm: Whether batch normalization is present, as Multiply and Add.
         half: Whether the graph computes in float16.
         preprocessing: "scale_mean", "mean_scale" or "none".
-        alpha: Of the ELUs.
-        stride: Of the layers that have the stride 2.
-        levels: Of the FakeQuantize nodes of activations.
+        alpha: Parameter of the ELUs.
+        stride: Stride of the layers whose stride is 2 in the published network.
+        levels: Number of levels of the FakeQuantize nodes of activations.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ def write(model: openvino.Model, path: Path, compress: bool = False) -> Path:
 
 
 def ir_maps(path: Path, pixels: Tensor) -> list[Tensor]:
-    """Heatmaps and PAFs of RGB pixels, computed by OpenVINO in float32."""
+    """Compute the heatmaps and PAFs of RGB pixels with OpenVINO, in float32."""
     with preserve_signal_stack():
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     paf, heat = compiled([pixels.flip(1).numpy()]).values()
@@ -183,7 +183,7 @@ class TestSameNetwork:
         assert_same_maps(torch_maps(read_ir(path), pixels), ir_maps(path, pixels), tolerance)
 
     def test_input_without_normalization(self, tmp_path):
-        """Weights for 0 to 255 are those for normalized input / 255, so only the mean differs."""
+        """The first weights are scaled by 1/255 instead of the input, so only the mean differs."""
         tensors = []
         for preprocessing in ("none", "scale_mean"):
             path = tmp_path / f"{preprocessing}.xml"

@@ -1,4 +1,4 @@
-"""Pretrained weights of model files, Keras and VGG19."""
+"""Tests of pretrained weights of model files, Keras and VGG19."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def small_network(skeleton: Skeleton = TOY, stages: int = 2, **options: object) 
 
 
 def has_map_channels(name: str) -> bool:
-    """Whether a tensor has channels of joints and limbs."""
+    """Return whether a tensor has channels of joints and limbs."""
     return "out." in name or name.startswith(("stage2/block1/conv1.", "stage3/block1/conv1."))
 
 
@@ -59,8 +59,8 @@ class TestModelFiles:
         assert "stage3/block1/conv1.weight" in report.missing
         assert "stage2/heat_branch/out.bias" in report.missing
         assert set(report.unused) == set()
-        named = {*report.loaded, *report.missing, *report.mismatched}
-        assert named == {name for name in ours if not name.endswith("num_batches_tracked")}
+        reported = {*report.loaded, *report.missing, *report.mismatched}
+        assert reported == {name for name in ours if not name.endswith("num_batches_tracked")}
         lines = report.lines()
         assert lines[0] == f"{len(report.loaded)} tensors loaded"
         assert any("left_hand" in line for line in lines)
@@ -163,9 +163,9 @@ class TestKeras:
 
 
 def vgg19_features(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
-    """VGG19 up to conv3_4 and its pooling, on BGR pixels minus the mean.
+    """Compute VGG19 up to conv3_4 and its pooling, on BGR pixels minus the mean.
 
-    The folded network pads with gray, so the reference is given a gray border, too.
+    The converted network pads with gray, so the border is gray here, too.
     """
     mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
     features = functional.pad(pixels.flip(1), (1, 1, 1, 1), value=128.0) - mean
@@ -179,7 +179,7 @@ def vgg19_features(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
 
 
 def network_features(network: BodyPoseNetwork, pixels: Tensor) -> Tensor:
-    """Features of the backbone up to the third pooling."""
+    """Compute the features of the backbone up to the third pooling."""
     front = []
     for name, layer in network.backbone.named_children():
         front.append(layer)
