@@ -1,4 +1,4 @@
-"""Maps to decode, as a model without a network: of drawn people, and of photos."""
+"""Maps for tests of decoding: models without a network that decode them, and maps to decode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_MODELS = Path(bodyposenet.__file__).parent / "resources" / "default_mode
 
 
 def header(skeleton: Skeleton, sigma: float = 7.0) -> dict:
-    """The header of a model whose maps are channels first."""
+    """Return the header of a model whose maps are channels first."""
     return {
         "skeleton": skeleton.to_pose_configuration(),
         "normalization": {"image_scale": [256.0] * 3, "image_offset": [0.5] * 3},
@@ -39,7 +39,7 @@ def header(skeleton: Skeleton, sigma: float = 7.0) -> dict:
 
 
 def maps_model(skeleton: Skeleton, sigma: float = 7.0) -> bytes:
-    """A model that returns its inputs: heatmaps and PAFs, channels first."""
+    """Return a model whose outputs are its inputs: heatmaps and PAFs, channels first."""
     names = {HEATMAPS: skeleton.heatmap_channels, PAFS: skeleton.paf_channels}
 
     def tensor(name: str, channels: int) -> onnx.ValueInfoProto:
@@ -60,18 +60,18 @@ def maps_model(skeleton: Skeleton, sigma: float = 7.0) -> bytes:
 def decoding_model(
     skeleton: Skeleton, options: DecodingGraphOptions | None = None, sigma: float = 7.0
 ) -> bytes:
-    """A model from maps to peaks and PAF scores."""
+    """Return a model that decodes its inputs, heatmaps and PAFs, to peaks and PAF scores."""
     return append_decoding(maps_model(skeleton, sigma), options)
 
 
 def decoding_header(model: bytes) -> dict:
-    """Entry `decoding` of a model's header."""
+    """Return the entry `decoding` of a model's header."""
     (entry,) = onnx.load_model_from_string(model).metadata_props
     return json.loads(entry.value)["decoding"]
 
 
 def stack(*images: Maps) -> dict[str, np.ndarray]:
-    """The inputs of a `decoding_model`."""
+    """Return the inputs of a `decoding_model` for a batch of maps."""
     return {
         f"in/{HEATMAPS}": np.stack([maps.heatmaps for maps in images]),
         f"in/{PAFS}": np.stack([maps.pafs for maps in images]),
@@ -79,6 +79,7 @@ def stack(*images: Maps) -> dict[str, np.ndarray]:
 
 
 def onnx_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Open a model in ONNX Runtime on one thread of the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
@@ -87,7 +88,7 @@ def onnx_session(model: bytes) -> onnxruntime.InferenceSession:
 
 @cache
 def drawn_maps(count: int = 10) -> tuple[Maps, ...]:
-    """Maps of 1 to 10 people in everyday poses, with a little noise, of various sizes."""
+    """Return maps of 1 to `count` people, with a little noise, of various sizes."""
     from benchmarks.synthetic_maps import make_synthetic_maps
 
     random = np.random.default_rng(0)
@@ -99,7 +100,7 @@ def drawn_maps(count: int = 10) -> tuple[Maps, ...]:
 
 @cache
 def photo_maps(shared: Path, count: int = 50) -> tuple[Maps, ...]:
-    """Maps of the default model for photos: half of them those with the most people."""
+    """Return maps of the default model for photos; half of them have the most people."""
     from bodyposenet.inference.engines import onnx as engine
 
     folder = shared / "data" / "coco-person"

@@ -1,4 +1,4 @@
-"""Deployment bundles: their values are those of the model, and their example runs."""
+"""Tests of deployment bundles: values of their files, and their example program."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ SKELETON = load_skeleton("bpnet_18joints.json")
 NVIDIAS_LINES = (
     "0,1 1,2 1,5 2,3 3,4 5,6 6,7 2,8 8,9 9,10 5,11 11,12 12,13 0,14 14,16 8,11 15,17 0,15"
 )
-"""Of its application's own configuration (TAO reference, section 14.6)."""
+"""Lines that NVIDIA's application draws, in its configuration (TAO reference, section 14.6)."""
 FIXED = {"size": (2, 96, 128)}
 WITHOUT_TORCH = """
 import runpy, sys
@@ -50,9 +50,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def write_exported(
-    folder: Path, *, data_type="fp32", scale=(256,) * 3, offset=(0.5,) * 3, repeats=4, **form
+    folder: Path, *, data_type="fp32", scale=(256,) * 3, offset=(0.5,) * 3, repeats=4, **options
 ) -> Path:
-    """A small model with the tensors and the header of an exported one."""
+    """Write a small model with the tensors and the header of an exported one."""
     header = {
         "skeleton": SKELETON.to_pose_configuration(),
         "normalization": {"image_scale": scale, "image_offset": offset},
@@ -62,7 +62,7 @@ def write_exported(
         "data_type": data_type,
     }
     metadata = {"bodyposenet": json.dumps(header)}
-    return write_model(folder / NAME, repeats=repeats, metadata=metadata, **form)
+    return write_model(folder / NAME, repeats=repeats, metadata=metadata, **options)
 
 
 def make_bundle(folder: Path, options: BundleOptions = OPTIONS, **model) -> Path:
@@ -115,8 +115,8 @@ def test_nvinfer_normalizes_as_the_network_does(tmp_path):
     config = nvinfer(make_bundle(tmp_path, scale=scale, offset=offset))
     pixels = np.arange(256)[:, None]
     offsets = np.array([float(value) for value in config["offsets"].split(";")])
-    given = float(config["net-scale-factor"]) * (pixels - offsets)
-    np.testing.assert_allclose(given, pixels / np.array(scale) - np.array(offset), atol=1e-6)
+    normalized = float(config["net-scale-factor"]) * (pixels - offsets)
+    np.testing.assert_allclose(normalized, pixels / np.array(scale) - np.array(offset), atol=1e-6)
 
 
 def test_nvinfer_configuration_names_the_calibration_cache(tmp_path):
@@ -186,8 +186,8 @@ def test_postprocessing_of_other_skeletons(tmp_path, joints, least, remark):
     assert ("recompiled" in text) == remark
 
 
-def declared(bundle: Path) -> dict[str, list[int]]:
-    """Sizes of the model's tensors in ONNX Runtime, with -1 for dynamic ones."""
+def declared_sizes(bundle: Path) -> dict[str, list[int]]:
+    """Return the sizes of the model's tensors in ONNX Runtime, with -1 for dynamic ones."""
     session = onnxruntime.InferenceSession(
         bundle / "model.onnx", providers=["CPUExecutionProvider"]
     )
@@ -208,7 +208,9 @@ def test_triton_configuration_matches_the_model(tmp_path, model):
     assert (config["name"], config["platform"]) == ("my_net", "onnxruntime_onnx")
     batch = [] if model == FIXED else [-1]
     tensors = {entry["name"]: entry for entry in (*config["input"], *config["output"])}
-    assert {name: [*batch, *entry["dims"]] for name, entry in tensors.items()} == declared(bundle)
+    assert {name: [*batch, *entry["dims"]] for name, entry in tensors.items()} == declared_sizes(
+        bundle
+    )
     pixels = "dtype" in model
     assert tensors["input_1:0"]["data_type"] == ("TYPE_UINT8" if pixels else "TYPE_FP32")
     assert config["max_batch_size"] == (0 if model == FIXED else 16)
@@ -244,7 +246,7 @@ def test_triton_reads_the_configuration(tmp_path, model):
         (FIXED, []),
     ],
 )
-def test_trtexec_is_given_the_shapes(tmp_path, model, shapes):
+def test_trtexec_command_has_the_shapes(tmp_path, model, shapes):
     bundle = make_bundle(tmp_path, **model)
     # The script runs with trtexec replaced by echo.
     script = (bundle / "trtexec.sh").read_text().replace("trtexec --onnx", "echo --onnx")
@@ -268,14 +270,15 @@ def picture(tmp_path_factory):
     return path
 
 
-def usual_poses(bundle: Path, picture: Path) -> Poses:
-    load = bodyposenet.load(
+def expected_poses(bundle: Path, picture: Path) -> Poses:
+    """Return the poses of the Python API."""
+    estimator = bodyposenet.load(
         bundle / "model.onnx",
         input_shape=SHAPE,
         keep_aspect_ratio_mode="pad_image_input",
         threads=1,
     )
-    return load(picture)
+    return estimator(picture)
 
 
 def test_example_detects_the_same_people_without_torch(tmp_path, picture):
@@ -285,13 +288,13 @@ def test_example_detects_the_same_people_without_torch(tmp_path, picture):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    poses = usual_poses(bundle, picture)
+    poses = expected_poses(bundle, picture)
     assert len(poses)
     assert json.loads(run.stdout) == poses.to_dict()
     assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
 
 
-def test_example_names_a_missing_photo(tmp_path):
+def test_missing_photo_is_an_error_of_the_example(tmp_path):
     run = subprocess.run(
         [sys.executable, make_bundle(tmp_path) / "run.py", "nope.jpg"],
         capture_output=True, text=True, check=False,
@@ -313,7 +316,7 @@ def test_example_runs_models_of_all_export_options(tmp_path, picture, capsys, mo
     spec.loader.exec_module(example)
     monkeypatch.setattr(sys, "argv", ["run.py", str(picture)])
     example.main()
-    poses = usual_poses(bundle, picture)
+    poses = expected_poses(bundle, picture)
     assert len(poses)
     assert json.loads(capsys.readouterr().out) == poses.to_dict()
 
@@ -335,11 +338,11 @@ def test_signature_of_a_real_export(tmp_path):
 
 def test_older_bundle_is_replaced_and_other_files_are_kept(tmp_path):
     bundle = make_bundle(tmp_path)
-    (bundle / "notes.txt").write_text("mine")
+    (bundle / "notes.txt").write_text("notes")
     path = write_exported(tmp_path, data_type="fp16")
     write_bundle(bundle, path, path.read_bytes(), OPTIONS)
     assert nvinfer(bundle)["network-mode"] == "2"
-    assert (bundle / "notes.txt").read_text() == "mine"
+    assert (bundle / "notes.txt").read_text() == "notes"
 
 
 def test_shape_that_is_not_a_multiple_of_the_stride_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Decoding inside a model: peaks and PAF scores are the decoder's, on both runtimes."""
+"""Tests of decoding inside a model: peaks and PAF scores equal the decoder's on both runtimes."""
 
 import json
 
@@ -54,7 +54,7 @@ RUNTIMES = pytest.mark.parametrize("runtime", [on_onnxruntime, on_openvino])
 
 
 def check_equal(maps, skeleton, found, options):
-    """The largest difference of a coordinate is 1e-3 pixels, that of a score 1e-4."""
+    """Check that coordinates differ by at most 1e-3 pixels and scores by at most 1e-4."""
     total, same = compare_decoding(maps, skeleton, *found, options, pixels=1e-3, score=1e-4)
     assert total == same
     return total
@@ -122,7 +122,7 @@ def test_the_first_of_equal_cells_is_the_peak(runtime):
     heatmaps = np.zeros((3, 9, 12), np.float32)
     heatmaps[0, 2:4, 3:5] = 0.5
     heatmaps[0, 6, 8:11] = heatmaps[1, :, 4] = heatmaps[1, 8] = 0.7
-    heatmaps[0, 8, 0] = np.float32(0.05)  # a little more than .05, the threshold
+    heatmaps[0, 8, 0] = np.float32(0.05)  # rounded up, so above the threshold 0.05
     maps = Maps(heatmaps, np.ones((2, 9, 12), np.float32))
     found = [output[0] for output in runtime(decoding_model(PAIR))(stack(maps))]
     assert (found[0][0, :, 2] > 0).sum() == 3
@@ -145,9 +145,9 @@ def test_broken_values_count_as_0(runtime):
 
 
 @RUNTIMES
-def test_nobody_gives_zeros(runtime):
-    nobody = Maps(np.zeros((19, 4, 4), np.float32), np.zeros((38, 4, 4), np.float32))
-    for output in runtime(decoding_model(SKELETON))(stack(nobody, nobody)):
+def test_outputs_of_images_without_people_are_0(runtime):
+    empty = Maps(np.zeros((19, 4, 4), np.float32), np.zeros((38, 4, 4), np.float32))
+    for output in runtime(decoding_model(SKELETON))(stack(empty, empty)):
         assert not output.any()
 
 
@@ -164,7 +164,7 @@ def test_only_the_highest_peaks_are_kept_in_the_order_of_their_cells():
     assert not everything[~exist].any()
 
 
-def test_the_file_holds_standard_operators_and_what_a_client_needs():
+def test_file_has_standard_operators_and_a_header_for_clients():
     model = decoding_model(SKELETON, DecodingGraphOptions(max_peaks=40))
     read = onnx.load_model_from_string(model)
     onnx.checker.check_model(read, full_check=True)
@@ -196,7 +196,7 @@ def test_models_of_other_data_types_are_decoded_inside(name):
     assert check_decoding(name, content, model, (128, 192), options) > 0.98
 
 
-# ONNX Runtime rounds the maps of the one file to float16, and keeps them in float32 in the other.
+# ONNX Runtime rounds the maps of the fp16 file to float16, but not those that are decoded inside.
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "runtime", "pixels"),
@@ -249,7 +249,7 @@ def test_options_out_of_range_are_refused(options):
         append_decoding(maps_model(PAIR), options)
 
 
-def test_enlarged_pafs_are_refused():
+def test_upsampled_pafs_are_refused():
     model = onnx.load_model_from_string(maps_model(PAIR))
     for value in (*model.graph.node[1].output, model.graph.output[1].name):
         assert value == "paf_out/BiasAdd:0"
@@ -265,7 +265,7 @@ def test_the_constants_are_those_of_the_decoder():
     assert decoding_graph._MIN_VALUE == peaks._MIN_VALUE
 
 
-def test_the_header_remains(tmp_path):
+def test_other_entries_of_the_header_are_kept():
     content = (DEFAULT_MODELS / "default-fp16.onnx").read_bytes()
     before, after = (
         json.loads(onnx.load_model_from_string(model).metadata_props[0].value)

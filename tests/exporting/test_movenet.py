@@ -1,4 +1,4 @@
-"""Export of the architecture movenet: upsampled features of any size, ReLU6, names, INT8."""
+"""Tests of the export of `movenet`: upsampled features of any size, ReLU6, names, INT8."""
 
 from __future__ import annotations
 
@@ -55,15 +55,16 @@ def photos() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def int8_files(content: bytes, photos: NDArray[np.float32]) -> dict[str, bytes]:
-    even = equalize_channels(content)
-    ranges = measure_ranges(even, [photos[:2], photos[2:]], "percentile", 2)
+    equalized = equalize_channels(content)
+    ranges = measure_ranges(equalized, [photos[:2], photos[2:]], "percentile", 2)
     return {
-        target: to_int8(even, ranges, QuantizationOptions(target)) for target in ("cpu", "tensorrt")
+        target: to_int8(equalized, ranges, QuantizationOptions(target))
+        for target in ("cpu", "tensorrt")
     }
 
 
 def expected_maps(network: BodyPoseNetwork, inputs: NDArray[np.float32]) -> list[np.ndarray]:
-    """PAFs and heatmaps of the last stage, channels last."""
+    """Return the PAFs and heatmaps of the last stage, channels last."""
     with torch.inference_mode():
         maps = network(torch.from_numpy(inputs).permute(0, 3, 1, 2))
     return [each[-1].permute(0, 2, 3, 1).numpy() for each in (maps.pafs, maps.heatmaps)]
@@ -146,7 +147,7 @@ def test_dynamic_sizes_are_named_in_cells(content):
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_int8_is_close(network, int8_files, photos, engine):
-    """Noise of random weights; a trained network's maps are nearer."""
+    """The weights are random; the maps of a trained network are closer."""
     onnx.checker.check_model(onnx.load_model_from_string(int8_files["cpu"]), full_check=True)
     found = run(int8_files["cpu"], photos, engine)
     assert signal_to_noise(expected_maps(network, photos), found) > 11

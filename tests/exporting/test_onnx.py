@@ -1,4 +1,4 @@
-"""ONNX files of all export options: tensors, names and maps."""
+"""Tests of ONNX files with all export options: tensors, names and maps."""
 
 import json
 from dataclasses import asdict
@@ -22,7 +22,7 @@ SKELETON = load_skeleton("bpnet_18joints.json")
 SCALES = Normalization((58.4, 57.1, 57.4), (2.1, 2.0, 1.8))
 
 PIXELS = OnnxExportOptions(upsample_ratio=4, normalizes_input=True)
-BOUND = OnnxExportOptions(
+STATIC = OnnxExportOptions(
     channels_last=False, upsample_ratio=2, static_batch_size=2, static_shape=(24, 40),
     normalizes_input=True,
 )  # fmt: skip
@@ -30,7 +30,7 @@ BOUND = OnnxExportOptions(
 
 @cache
 def network(options: OnnxExportOptions) -> BodyPoseNetwork:
-    """A narrow vgg, which is exported fastest, with random statistics."""
+    """Return a narrow vgg, which takes the least time to export, with random statistics."""
     torch.manual_seed(0)
     stages = 2 if options == PLAIN else 1
     spec = ModelConfig(stages=stages, use_self_attention=True, kernel_initializer="xavier")
@@ -84,7 +84,7 @@ def test_plain_model_computes_the_maps_of_the_network(shape):
     check_same(run(content(PLAIN), inputs), expected_maps(PLAIN, pixels), 1e-4)
 
 
-@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
+@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (STATIC, (2, 24, 40))])
 def test_pixels_are_normalized_inside_and_pafs_upsampled(options, shape):
     pixels = images(*shape)
     inputs = pixels if options.channels_last else pixels.transpose(0, 3, 1, 2)
@@ -119,7 +119,7 @@ def test_pixels_are_normalized_inside_and_pafs_upsampled(options, shape):
             },
         ),
         (
-            BOUND,
+            STATIC,
             {
                 "input_1:0": (TensorProto.UINT8, [2, 3, 24, 40]),
                 "conv2d_transpose_1/BiasAdd:0": (TensorProto.FLOAT, [2, 38, 6, 10]),
@@ -127,7 +127,7 @@ def test_pixels_are_normalized_inside_and_pafs_upsampled(options, shape):
             },
         ),
     ],
-    ids=["plain", "pixels", "bound"],
+    ids=["plain", "pixels", "static"],
 )  # fmt: skip
 @pytest.mark.parametrize("convert", [bytes, to_float16], ids=["fp32", "fp16"])
 def test_tensors_follow_from_the_options(options, tensors, convert):
@@ -144,7 +144,7 @@ def test_tensors_follow_from_the_options(options, tensors, convert):
     assert found == tensors
 
 
-@pytest.mark.parametrize("options", [PLAIN, PIXELS, BOUND], ids=["plain", "pixels", "bound"])
+@pytest.mark.parametrize("options", [PLAIN, PIXELS, STATIC], ids=["plain", "pixels", "static"])
 def test_header_has_the_options(options):
     (entry,) = onnx.load_model_from_string(content(options)).metadata_props
     found = json.loads(entry.value)
@@ -191,7 +191,7 @@ def test_export_is_deterministic():
     assert again == content(PIXELS)
 
 
-@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (BOUND, (2, 24, 40))])
+@pytest.mark.parametrize(("options", "shape"), [(PIXELS, (3, 16, 64)), (STATIC, (2, 24, 40))])
 def test_float16_with_pixels_and_upsampled_pafs(options, shape):
     pixels = images(*shape)
     inputs = pixels if options.channels_last else pixels.transpose(0, 3, 1, 2)
@@ -203,7 +203,7 @@ def test_float16_with_pixels_and_upsampled_pafs(options, shape):
     assert kept == {
         "normalization/div.constant",
         "normalization/sub.constant",
-        "conv2d_transpose_1.constant",  # by how much the sides grow
+        "conv2d_transpose_1.constant",  # factors of the upsampling
     }
     (entry,) = onnx.load_model_from_string(model).metadata_props
     assert json.loads(entry.value)["data_type"] == "fp16"

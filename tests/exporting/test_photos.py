@@ -1,4 +1,4 @@
-"""Photos for calibration: samples of a folder, and subsets of a dataset."""
+"""Tests of photos for calibration: samples of a folder, and subsets of a dataset."""
 
 import json
 import re
@@ -24,7 +24,7 @@ JOINTS = 17
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eight gray images, each of its own brightness, and one in a folder."""
+    """Eight gray images of different brightness, and one in a subfolder."""
     (tmp_path / "deeper").mkdir()
     for number in range(8):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 12, 3), 10 * number, np.uint8))
@@ -123,7 +123,7 @@ def person(number, image_id, labeled):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """60 images of one person all of whose joints are seen, 20 of three with few, 20 of nobody."""
+    """60 images of one person with all joints, 20 of three people with 4 joints, 20 of none."""
     people, images = [], []
     (tmp_path / "images" / "sub").mkdir(parents=True)
     for image_id in range(100):

@@ -1,4 +1,4 @@
-"""Comparison of an exported model with its network, and its limits."""
+"""Tests of the comparison of an exported model with its network, and of its limits."""
 
 import math
 from dataclasses import replace
@@ -23,12 +23,20 @@ from bodyposenet.model.targets import render_targets
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Maps
 
-FACE, POINTS = [0, 1, 14, 15, 16, 17], [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
+# Joints of a face and the neck, and their pixels.
+FACE = [0, 1, 14, 15, 16, 17]
+POINTS = [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
+
 EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100)
 
 
 class FixedEngine:
-    """Gives the same maps for every image, those of one face, and something added."""
+    """Engine that returns the maps of one face for every image.
+
+    Args:
+        shift: Shift of the face to the right, in pixels.
+        added: Number that is added to the heatmaps.
+    """
 
     def __init__(self, shift: float = 0.0, added: float = 0.0):
         self.skeleton = load_skeleton("bpnet_18joints.json")

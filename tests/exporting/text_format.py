@@ -8,7 +8,7 @@ _TOKEN = re.compile(r'#[^\n]*|("[^"]*")|([\w.-]+)|([{}\[\]:,])')
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return fields by name; messages are dicts, and a repeated field is an error."""
+    """Return the fields by name; messages are dicts. A repeated field is an error."""
     tokens = [token for token in (found[0] for found in _TOKEN.finditer(text)) if token[0] != "#"]
     stream = iter([*tokens, "}"])
     message = _message(stream)

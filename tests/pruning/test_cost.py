@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of networks, pruned or not."""
+"""Tests of parameters and multiply-accumulates of networks, pruned or not."""
 
 from bodyposenet.pruning.cost import SIZE, compute_cost
 from bodyposenet.pruning.dependency_graph import prune_channels
@@ -22,8 +22,8 @@ def test_macs_are_those_of_the_convolutions():
     layers = network.layers()
     strides = {"block_2": 2, "block_3": 4}
     expected = 0
-    for name, width in network.out_channels().items():
+    for name, channels in network.out_channels().items():
         layer = layers[name]
         rows = SIZE // strides.get(name[:7], 1 if name.startswith("block_1") else 8)
-        expected += rows * rows * width * layer.weight[0].numel()
+        expected += rows * rows * channels * layer.weight[0].numel()
     assert compute_cost(network).macs == expected

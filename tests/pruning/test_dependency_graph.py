@@ -1,4 +1,4 @@
-"""Dependency groups, and pruned networks: they compute what filters of zeros compute."""
+"""Tests of dependency groups, and of pruned networks, which equal ones with zeroed filters."""
 
 from copy import deepcopy
 
@@ -43,7 +43,7 @@ NETWORKS = {
 
 
 def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
-    """A small network whose weights, biases and statistics are all random."""
+    """Return a small network whose weights, biases and statistics are all random."""
     torch.manual_seed(0)
     options = {"kernel_initializer": "xavier", **NETWORKS[kind]}
     attributes = BackboneAttributes.model_validate(options.pop("backbone_attributes", {}))
@@ -53,7 +53,7 @@ def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
     narrow = {}
     if attributes.architecture == "vgg":
         outputs = names.outputs()
-        narrow = {name: w // 8 for name, w in names.out_channels().items() if name not in outputs}
+        narrow = {name: n // 8 for name, n in names.out_channels().items() if name not in outputs}
     network = BodyPoseNetwork(skeleton, spec, out_channels=narrow)
     for layer in network.layers().values():
         if isinstance(layer, nn.BatchNorm2d):
@@ -69,7 +69,7 @@ def make_network(kind: str, skeleton: Skeleton = ARM) -> BodyPoseNetwork:
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def traced(request) -> tuple[BodyPoseNetwork, list[tuple[str, ...]]]:
-    """A network of each kind, and its groups of layers; copy it to change it."""
+    """A network of each kind and its dependency groups. Tests must not modify it."""
     network = make_network(request.param)
     return network, dependency_groups(network)
 

@@ -1,4 +1,4 @@
-"""The search for the threshold that leaves a share of the MACs."""
+"""Tests of the search for the threshold that leaves a given share of the MACs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""TAO's rule: norms of filters, norms of dependency groups, and which filters are kept."""
+"""Tests of TAO's rule: norms of filters and of dependency groups, and the filters to keep."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""Calibration caches in TensorRT's format, damaged caches, and the metadata beside them."""
+"""Tests of calibration caches in TensorRT's format, damaged caches, and their metadata."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ from bodyposenet.exporting.int8.calibration_cache import (
 from bodyposenet.exporting.int8.ranges import Range
 
 
-def test_line_is_the_name_and_the_step_in_big_endian_hex(tmp_path):
+def test_line_is_the_name_and_the_scale_in_big_endian_hex(tmp_path):
     write_cache(tmp_path / "cal.bin", {"input_1:0": Range(-1.0, 0.5), "conv": Range(0.0, 25.4)})
     title, *lines = (tmp_path / "cal.bin").read_text().splitlines()
     assert title.startswith("TRT-")

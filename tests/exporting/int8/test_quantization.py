@@ -1,4 +1,4 @@
-"""INT8 quantization for both targets: the graph, its accuracy, and the calibration."""
+"""Tests of INT8 quantization for both targets: the graph, its accuracy, and the calibration."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def files(content, ranges):
 
 
 class Graph:
-    """Nodes of a file, their inputs and their users."""
+    """Graph of an ONNX file, with access to nodes by name, operator and input."""
 
     def __init__(self, content):
         graph = onnx.load_model_from_string(content).graph
@@ -85,7 +85,7 @@ class Graph:
         return [node for node in self.nodes.values() if name in node.input]
 
     def weights(self, convolution):
-        """Integers and scales of a convolution's weights; its own weights where they are float."""
+        """Return a convolution's INT8 weights and scales, or its float weights and None."""
         dequantize = self.producer.get(convolution.input[1])
         if dequantize is None:
             return self.numbers[convolution.input[1]], None
@@ -95,7 +95,7 @@ class Graph:
 def run(content, images, *, plain=False):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if plain:  # nothing is fused: the graph as it is written
+    if plain:  # without fusion: the graph as written
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: images})
@@ -115,7 +115,7 @@ def photos(drawn_dataset):
 
 @pytest.mark.parametrize(("target", "least"), [("cpu", 11), ("tensorrt", 6)])
 def test_int8_maps_are_close_to_the_networks(files, content, drawn_dataset, target, least):
-    """The network has learned for seconds only, and magnifies any noise."""
+    """The network was trained for seconds only, and amplifies noise."""
     onnx.checker.check_model(onnx.load_model_from_string(files[target]), full_check=True)
     images = photos(drawn_dataset)
     found = run(files[target], images)
@@ -167,16 +167,16 @@ def test_weights_have_a_scale_for_each_channel(files):
 
 def test_ranges_after_a_relu_have_no_negative_values(files):
     graph = Graph(files["cpu"])
-    behind_relu = [
+    after_relu = [
         node for node in graph.of("QuantizeLinear")
         if graph.producer[node.input[0]].op_type == "Relu"
     ]  # fmt: skip
-    assert len(behind_relu) > 30
-    assert not any(graph.numbers[node.input[2]] for node in behind_relu)
+    assert len(after_relu) > 30
+    assert not any(graph.numbers[node.input[2]] for node in after_relu)
 
 
 def float_convolutions(content, folder):
-    """Convolutions that ONNX Runtime computes in float after fusing the graph."""
+    """Return the convolutions that ONNX Runtime computes in float after fusing the graph."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(folder / "optimized.onnx")
@@ -217,7 +217,7 @@ def test_layers_kept_in_float(content, ranges, target):
 
 
 def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_path):
-    """By itself, ONNX Runtime quantizes float weights between integers, with one scale for all."""
+    """By default, ONNX Runtime quantizes float layers between INT8 layers, with a single scale."""
     file = to_int8(content, ranges, QuantizationOptions(nodes_to_exclude=("block_*_dwconv_1",)))
     depthwise = {node.name for node in Graph(content).of("Conv") if "_dwconv_" in node.name}
     found = float_convolutions(file, tmp_path)
@@ -316,7 +316,7 @@ def test_cache_that_contradicts_the_options_is_an_error(
 
 
 def test_expected_batches_of_a_tensorfile(content, source, ranges, tmp_path):
-    """Its batches hold two images each, whatever size is asked for photos of a folder."""
+    """Batches of the tensorfile have two images; --batch_size applies only to folders of photos."""
     expected = ExpectedCalibration(batches=2, images=2)
     again = replace(
         source, cache_file=tmp_path / "cal.bin", batches=2, batch_size=1, expected=expected
@@ -355,7 +355,7 @@ def test_cache_that_lacks_tensors_is_an_error(content, source, ranges, tmp_path)
 
 
 def with_other_weights(content, change):
-    """The model, the weights of its first convolution changed."""
+    """Return the model with changed weights of the first convolution."""
     model = onnx.load_model_from_string(content)
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     (weights,) = (each for each in model.graph.initializer if each.name == first.input[1])
@@ -364,11 +364,11 @@ def with_other_weights(content, change):
 
 
 def test_cache_of_another_model_is_an_error(content, source, ranges):
-    """Its layers are the same, so that nothing else would show it."""
-    trained_on = with_other_weights(content, lambda weights: weights * np.float32(1.01))
+    """The layers of both models are the same; only the weights differ."""
+    retrained = with_other_weights(content, lambda weights: weights * np.float32(1.01))
     again = CalibrationSource(None, None, source.cache_file, 3, 2, SIZE)
     with pytest.raises(BodyPoseNetError, match="holds the ranges of another model"):
-        quantize(trained_on, again, QuantizationOptions())
+        quantize(retrained, again, QuantizationOptions())
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -411,25 +411,25 @@ def test_cross_layer_equalization_keeps_all_bits_of_the_maps(content, drawn_data
 
 
 @pytest.fixture(scope="module")
-def pixels_first(exported):
-    """The model with pixels as input, channels first, two images at a time."""
+def channels_first(exported):
+    """The model with uint8 input, channels first and a batch size of 2."""
     header, network = read_model(exported / "model.tlt", "key")
-    form = OnnxExportOptions(channels_last=False, normalizes_input=True, static_batch_size=2)
-    return export_onnx(network, header, form)
+    options = OnnxExportOptions(channels_last=False, normalizes_input=True, static_batch_size=2)
+    return export_onnx(network, header, options)
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
-def test_other_export_options(content, pixels_first, source, ranges, drawn_dataset, target):
-    assert fingerprint(pixels_first) == fingerprint(content)
+def test_other_export_options(content, channels_first, source, ranges, drawn_dataset, target):
+    assert fingerprint(channels_first) == fingerprint(content)
     images = photos(drawn_dataset)[:2]
     pixels = np.ascontiguousarray((images * 256 + 128).astype(np.uint8).transpose(0, 3, 1, 2))
     found = find_ranges(
-        equalize_channels(pixels_first),
+        equalize_channels(channels_first),
         CalibrationSource(None, source.data_file, None, 3, 2, SIZE), "percentile", [], "",
     )  # fmt: skip
     assert found["block_1a_relu"].high == pytest.approx(ranges["block_1a_relu"].high, rel=1e-3)
     file = to_int8(
-        equalize_channels(pixels_first), found, QuantizationOptions(target, float_outputs=False)
+        equalize_channels(channels_first), found, QuantizationOptions(target, float_outputs=False)
     )
     onnx.checker.check_model(onnx.load_model_from_string(file), full_check=True)
-    assert signal_to_noise(run(pixels_first, pixels), run(file, pixels)) > 6
+    assert signal_to_noise(run(channels_first, pixels), run(file, pixels)) > 6

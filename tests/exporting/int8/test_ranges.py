@@ -1,4 +1,4 @@
-"""Ranges for INT8, against independent computations on the values themselves."""
+"""Tests of INT8 ranges against independent computations on the values themselves."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ METHODS = "percentile", "entropy", "minmax"
 
 
 def values(seed=0, count=200_000):
-    """Like the output of a ReLU: half of them zeros, a long tail."""
+    """Return values like the output of a ReLU: half of them are 0, with a long tail."""
     random = np.random.default_rng(seed)
     return np.maximum(random.normal(size=count) * random.gamma(2, size=count), 0).astype(np.float32)
 
@@ -33,8 +33,8 @@ def test_percentile_clips_the_tails():
     assert found.high == pytest.approx(high, rel=0.01)
 
 
-def divergence_by_hand(magnitudes, bins):
-    """TensorRT's calibration with a loop over every bin (Migacz 2017): the best place to clip."""
+def looped_entropy_calibration(magnitudes, bins):
+    """Return the clipping point of TensorRT's calibration (Migacz 2017), by loops over all bins."""
     counts, edges = np.histogram(magnitudes, 2048, (0, 2 ** np.ceil(np.log2(magnitudes.max()))))
     counts = counts.astype(float)
     counts[0] = counts[1]
@@ -58,7 +58,9 @@ def divergence_by_hand(magnitudes, bins):
 def test_entropy_equals_a_plain_loop():
     found = histogram(values(count=20_000)).range("entropy")
     assert found.low == 0
-    assert found.high == pytest.approx(divergence_by_hand(values(count=20_000), bins=8), rel=1e-6)
+    assert found.high == pytest.approx(
+        looped_entropy_calibration(values(count=20_000), bins=8), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,4 +1,4 @@
-"""Tensorfiles: TAO's layout, streaming, and files that cannot be used."""
+"""Tests of tensorfiles: TAO's layout, streaming, and files that cannot be used."""
 
 import sys
 import weakref
@@ -56,7 +56,7 @@ def test_batches_are_written_one_by_one(tmp_path):
 
     write_tensorfile(tmp_path / "cal.tensorfile", stream())
     assert len(alive) == 6
-    assert max(alive) <= 2  # the one before is held until the next has come
+    assert max(alive) <= 2  # a batch is kept until the next one is there
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
@@ -98,6 +98,6 @@ def test_failure_leaves_no_file(tmp_path):
 
 def test_missing_h5py_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ModuleNotFoundError) as error:  # the command line tells the extra
+    with pytest.raises(ModuleNotFoundError) as error:  # the command line names the extra
         write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
     assert error.value.name == "h5py"
