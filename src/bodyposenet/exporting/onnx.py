@@ -35,7 +35,7 @@ _EXAMPLE = (2, 64, 96)
 that torch.export keeps them apart."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-"""Metadata key of the modules that a node lies in, from the outermost, and of its name."""
+"""Metadata key with the enclosing modules of a node, the outermost first, and its name."""
 
 _NETWORK = "network"
 """Module whose own Concat nodes concatenate features and maps."""

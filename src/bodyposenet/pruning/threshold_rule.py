@@ -2,7 +2,7 @@
 
 The norms of a layer's filters are normalized, combined over the layers of a dependency group (TAO's
 equalization criterion) and compared with one threshold for the whole network. `rank_filters` does
-all but the last step, so that several thresholds can be tried on one `Ranking`.
+everything except for the comparison, so that several thresholds can be tried on one `Ranking`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RankedGroup:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Norms of a network's filters, from which each threshold gives the filters to keep.
+    """Norms of a network's filters, which a threshold is compared with.
 
     Args:
         options: Options that the norms were computed with.
@@ -82,7 +82,7 @@ class Ranking:
         return {name: len(filters) for name, filters in self.kept(threshold).items()}
 
     def norms(self) -> NDArray[np.float64]:
-        """Return the distinct norms, ascending; only at these does a threshold make a change."""
+        """Return the distinct norms, ascending, at which the filters to keep change."""
         return np.unique(np.concatenate([group.norms for group in self.groups]))
 
 
