@@ -170,11 +170,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 def _check_shapes(maps: Maps, skeleton: Skeleton) -> None:
     """Raise an error if maps do not match the skeleton."""
-    found = (len(maps.heatmaps), len(maps.pafs))
+    actual = (len(maps.heatmaps), len(maps.pafs))
     expected = (skeleton.heatmap_channels, skeleton.paf_channels)
-    if found != expected:
+    if actual != expected:
         raise BodyPoseNetError(
-            f"the network has {found[0]} heatmaps and {found[1]} PAF channels, but the skeleton "
+            f"the network has {actual[0]} heatmaps and {actual[1]} PAF channels, but the skeleton "
             f"{skeleton.name} needs {expected[0]} and {expected[1]}",
             "Use the pose configuration that the model was trained with.",
         )

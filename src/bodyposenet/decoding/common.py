@@ -27,21 +27,22 @@ MISSING = -1
 
 @jit
 def insert_peak(
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     heights: NDArray[np.float32],
     count: int,
-    place: int,
+    index: int,
     height: np.float32,
 ) -> int:
-    """Insert a peak into the list of a joint's highest peaks, which is sorted by place.
+    """Insert a peak into the list of a joint's highest peaks, which is sorted by flat index.
 
     A full list drops its lowest peak, the last one of equals, which may be the new one.
 
     Args:
-        places: (128,) row * width + column of each peak, ascending. Modified in place.
+        indices: (128,) flat indices of the peaks (row * width + column), ascending. Modified in
+            place.
         heights: (128,) heatmap value of each peak. Modified in place.
         count: Number of peaks in the list.
-        place: Place of the new peak.
+        index: Flat index of the new peak.
         height: Heatmap value of the new peak.
 
     Returns:
@@ -52,18 +53,18 @@ def insert_peak(
         for k in range(1, count):
             if heights[k] <= heights[lowest]:
                 lowest = k
-        if height < heights[lowest] or (height == heights[lowest] and place > places[lowest]):
+        if height < heights[lowest] or (height == heights[lowest] and index > indices[lowest]):
             return count
         count -= 1
         for k in range(lowest, count):
-            places[k] = places[k + 1]
+            indices[k] = indices[k + 1]
             heights[k] = heights[k + 1]
     k = count
-    while k > 0 and places[k - 1] > place:
-        places[k] = places[k - 1]
+    while k > 0 and indices[k - 1] > index:
+        indices[k] = indices[k - 1]
         heights[k] = heights[k - 1]
         k -= 1
-    places[k] = place
+    indices[k] = index
     heights[k] = height
     return count + 1
 

@@ -64,8 +64,8 @@ class _CompilationNotice(Listener):
     def on_start(self, event: Event) -> None:
         """Log the first compilation of a kernel of this package."""
         dispatcher = (event.data or {})["dispatcher"]
-        ours = dispatcher.py_func.__module__.startswith("bodyposenet.")
-        if ours and not self._logged:
+        is_own = dispatcher.py_func.__module__.startswith("bodyposenet.")
+        if is_own and not self._logged:
             self._logged = True
             logger.info("compiling the decoder for the first time: this takes a few seconds")
 

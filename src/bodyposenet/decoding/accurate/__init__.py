@@ -50,7 +50,7 @@ def decode_accurate(
     Returns:
         People with at least three joints (all joints of a smaller skeleton), best first, in
         network input pixels, not clipped to the image. A keypoint's score is the height of its
-        peak; an inferred keypoint's score is the heatmap value at its place. A person's score
+        peak; an inferred keypoint's score is the heatmap value there. A person's score
         increases with the sum of the scores of peaks and connections (`person_scores`).
     """
     sigma = heatmap_sigma / stride

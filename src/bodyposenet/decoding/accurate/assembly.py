@@ -109,8 +109,8 @@ def _assemble(
     # Not a literal: numba would compile `_add` a second time for its type.
     people: int = np.int64(0)  # type: ignore[assignment]
     for is_auxiliary in (False, True):
-        for place in range(len(order)):
-            k = order[place]
+        for rank in range(len(order)):
+            k = order[rank]
             limb, start, end = connections[k, 0], connections[k, 1], connections[k, 2]
             if auxiliary[limb] != is_auxiliary or taken[limb, start] or taken[limb, end]:
                 continue

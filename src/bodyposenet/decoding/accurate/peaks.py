@@ -37,8 +37,8 @@ def find_peaks(
     points = np.empty((joints * MAX_PEAKS, 2))
     scores = np.empty(joints * MAX_PEAKS)
     first = np.zeros(joints + 1, np.int64)
-    places, heights = np.empty(MAX_PEAKS, np.int64), np.empty(MAX_PEAKS, np.float32)
-    _find_peaks(heatmaps, threshold, sigma, places, heights, points, scores, first)
+    indices, heights = np.empty(MAX_PEAKS, np.int64), np.empty(MAX_PEAKS, np.float32)
+    _find_peaks(heatmaps, threshold, sigma, indices, heights, points, scores, first)
     return points[: first[-1]], scores[: first[-1]], first
 
 
@@ -47,13 +47,13 @@ def _find_peaks(
     heatmaps: NDArray[np.float32],
     threshold: float,
     sigma: float,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     heights: NDArray[np.float32],
     points: NDArray[np.float64],
     scores: NDArray[np.float64],
     first: NDArray[np.int64],
 ) -> None:
-    """Fill points, scores and first. Places and heights (128,) are scratch space."""
+    """Fill points, scores and first. Indices and heights (128,) are scratch space."""
     joints, height, width = heatmaps.shape
     for joint in range(joints):
         # Not a literal: numba would compile `insert_peak` a second time for its type.
@@ -62,10 +62,10 @@ def _find_peaks(
             for column in range(width):
                 value = heatmaps[joint, row, column]
                 if value > threshold and _is_peak(heatmaps, joint, row, column):
-                    count = insert_peak(places, heights, count, row * width + column, value)
+                    count = insert_peak(indices, heights, count, row * width + column, value)
         start = first[joint]
         for k in range(count):
-            row, column = places[k] // width, places[k] % width
+            row, column = indices[k] // width, indices[k] % width
             value = np.float64(heights[k])
             left = heatmaps[joint, row, column - 1] if column > 0 else math.nan
             right = heatmaps[joint, row, column + 1] if column < width - 1 else math.nan

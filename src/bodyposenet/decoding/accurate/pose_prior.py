@@ -27,7 +27,7 @@ the person."""
 
 @dataclass(frozen=True, eq=False)
 class JointEstimates:
-    """Expected places of the joints of one person.
+    """Expected positions of the joints of one person.
 
     Args:
         points: (K, 2) x and y, NaN for joints that are not in the prior.

@@ -134,8 +134,8 @@ def _assemble(
     """
     # Not a literal: numba would compile `_find_holders` a second time for its type.
     people: int = np.int64(0)  # type: ignore[assignment]
-    for place in range(len(order)):
-        k = order[place]
+    for rank in range(len(order)):
+        k = order[rank]
         limb, start, end = connections[k, 0], connections[k, 1], connections[k, 2]
         if taken[limb, start] or taken[limb, end]:
             continue

@@ -67,7 +67,7 @@ def _find_peaks(
     tiles: NDArray[np.bool_],
     across: NDArray[np.float64],
     smoothed: NDArray[np.float64],
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     heights: NDArray[np.float32],
     points: NDArray[np.int64],
     scores: NDArray[np.float32],
@@ -75,7 +75,7 @@ def _find_peaks(
 ) -> None:
     """Fill points, scores and first.
 
-    Scratch space: tiles (h + 1, w + 1), across and smoothed (see `smooth_window`), places and
+    Scratch space: tiles (h + 1, w + 1), across and smoothed (see `smooth_window`), indices and
     heights (128,).
     """
     joints, height, width = heatmaps.shape
@@ -98,11 +98,11 @@ def _find_peaks(
                 if top < bottom and left < right:
                     count = _add_peaks(
                         heatmaps, joint, limit, rows, columns, (top, bottom, left, right),
-                        across, smoothed, places, heights, count,
+                        across, smoothed, indices, heights, count,
                     )  # fmt: skip
         start = first[joint]
         for k in range(count):
-            points[start + k, 0], points[start + k, 1] = places[k] % pixels, places[k] // pixels
+            points[start + k, 0], points[start + k, 1] = indices[k] % pixels, indices[k] // pixels
             scores[start + k] = heights[k]
         first[joint + 1] = start + count
 
@@ -182,7 +182,7 @@ def _add_peaks(
     window: tuple[int, int, int, int],
     across: NDArray[np.float64],
     smoothed: NDArray[np.float64],
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     heights: NDArray[np.float32],
     count: int,
 ) -> int:
@@ -204,7 +204,7 @@ def _add_peaks(
             ):
                 score = read_pixel(heatmaps, joint, rows, columns, row, column)
                 if score > threshold:
-                    count = insert_peak(places, heights, count, row * width + column, score)
+                    count = insert_peak(indices, heights, count, row * width + column, score)
     return count
 
 

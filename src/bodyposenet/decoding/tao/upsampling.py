@@ -61,18 +61,18 @@ def _stencil(
     """Return (P, T) cells and weights of OpenCV's upsampling and of smoothing with zero padding."""
     pixels = np.arange(cells * factor)
     reach = len(smoothing) // 2
-    first = np.floor(_places(pixels - reach, factor)).astype(int) - 1
-    last = np.floor(_places(pixels + reach, factor)).astype(int) + 2
+    first = np.floor(_positions(pixels - reach, factor)).astype(int) - 1
+    last = np.floor(_positions(pixels + reach, factor)).astype(int) + 2
     near = first[:, None] + np.arange((last - first).max() + 1)
     weights = np.zeros(near.shape)
     for shift, weight in enumerate(smoothing, start=-reach):
         inside = (pixels + shift >= 0) & (pixels + shift < len(pixels))
-        distances = _places(pixels + shift, factor)[:, None] - near
+        distances = _positions(pixels + shift, factor)[:, None] - near
         weights += weight * inside[:, None] * _cubic(distances)
     return near.clip(0, cells - 1), weights
 
 
-def _places(pixels: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
+def _positions(pixels: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
     """Return the positions of pixels in cells."""
     return (pixels + 0.5) / factor - 0.5
 
