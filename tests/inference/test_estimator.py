@@ -89,7 +89,7 @@ def row_of_dots(x=30, y=40, height=96, width=128):
 
 @pytest.fixture(scope="module")
 def tlt(tmp_path_factory):
-    """A tiny network with random weights."""
+    """Path of a model file with a small network and random weights."""
     torch.manual_seed(0)
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
     config = ModelConfig(stages=1, backbone_attributes=attributes)

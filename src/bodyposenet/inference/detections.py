@@ -174,18 +174,18 @@ def image_items(
     if numbered:
         return [ImageItem(k, image, f"{k}.{image_format}") for k, image in enumerate(images)]
     taken = {image.path.stem.casefold() for image in images}
-    given: dict[str, int] = {}
+    counts: dict[str, int] = {}
     items = []
     for number, image in enumerate(images):
         stem = image.path.stem
-        count = given.get(stem.casefold(), 0) + 1
+        count = counts.get(stem.casefold(), 0) + 1
         name = stem
         while count > 1:
             name = f"{stem}_{count}"
             if name.casefold() not in taken:
                 break
             count += 1
-        given[stem.casefold()] = count
+        counts[stem.casefold()] = count
         taken.add(name.casefold())
         items.append(ImageItem(number, image, f"{name}.{image_format}"))
     return items
@@ -256,22 +256,22 @@ class DetectionJob:
         return file_fingerprint(self.drawings / picture) if self.drawings and picture else None
 
 
-def clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], former: Set[str]) -> None:
+def clear_pictures(drawings: Path, entries: Sequence[Mapping[str, Any]], earlier: Set[str]) -> None:
     """Remove annotated pictures of an earlier run that the current run did not write.
 
     Args:
         drawings: Folder of the pictures.
         entries: Entries of the current `detections.json`.
-        former: File names in the earlier `detections.json`.
+        earlier: File names in the earlier `detections.json`; see `read_pictures`.
     """
-    ours = pictures_of(entries)
+    current = pictures_of(entries)
     present = {file.name: file for file in drawings.glob("*")}
-    stale = [present[name] for name in sorted(former - ours) if name in present]
+    stale = [present[name] for name in sorted(earlier - current) if name in present]
     for file in stale:
         file.unlink(missing_ok=True)
     if stale:
         logger.info("%s: removed %d pictures of an earlier run", drawings, len(stale))
-    if unknown := len(present) - len(stale) - len(ours & present.keys()):
+    if unknown := len(present) - len(stale) - len(current & present.keys()):
         logger.info("%s: kept %d other files", drawings, unknown)
 
 

@@ -152,13 +152,13 @@ def list_packages() -> list[Package]:
         requirements = requires("bodyposenet") or []
     except PackageNotFoundError:  # run from the source tree
         return []
-    found: dict[str, str] = {}
+    extra_of: dict[str, str] = {}
     for extra in _EXTRAS:
         for requirement in requirements:
             name, its_extra = _REQUIREMENT.match(requirement).groups(default="")  # type: ignore[union-attr]
             if its_extra == extra:
-                found.setdefault(name, extra)
-    return [Package(name, _version(name), extra) for name, extra in found.items()]
+                extra_of.setdefault(name, extra)
+    return [Package(name, _version(name), extra) for name, extra in extra_of.items()]
 
 
 def _version(package: str) -> str | None:
@@ -400,8 +400,8 @@ def _posed_people(skeleton: Skeleton) -> NDArray[np.float64]:
         pose = Pose(turn, 0.0, 0.0, (0.0, 0.0, 0.0), arms, {"left": Leg(), "right": Leg()})
         points = posed_body(pose, camera_tilt=0.0).points
         x = (person + 0.5) * _WIDTH / _PEOPLE
-        places = np.array([points[joint][:2] for joint in skeleton.joints])
-        people.append((x, 0.5 * _HEIGHT) + 0.75 * _HEIGHT * places * (1, -1))
+        positions = np.array([points[joint][:2] for joint in skeleton.joints])
+        people.append((x, 0.5 * _HEIGHT) + 0.75 * _HEIGHT * positions * (1, -1))
     return np.stack(people)
 
 

@@ -87,15 +87,15 @@ def _mirrored_limbs(
     skeleton: Skeleton, joints: list[int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Return limbs with a mirrored limb, the mirrored limbs, and the signs (x, y) of the fields."""
-    places = {limb: place for place, limb in enumerate(skeleton.limbs)}
-    found: list[tuple[int, int, int]] = []
-    for place, (start, end) in enumerate(skeleton.limbs):
-        ahead, back = (joints[start], joints[end]), (joints[end], joints[start])
-        if ahead in places:
-            found.append((place, places[ahead], 1))
-        elif back in places:
-            found.append((place, places[back], -1))
-    limbs, mirrored, direction = np.array(found, np.intp).reshape(-1, 3).T
+    index_of = {limb: index for index, limb in enumerate(skeleton.limbs)}
+    pairs: list[tuple[int, int, int]] = []
+    for index, (start, end) in enumerate(skeleton.limbs):
+        same, reverse = (joints[start], joints[end]), (joints[end], joints[start])
+        if same in index_of:
+            pairs.append((index, index_of[same], 1))
+        elif reverse in index_of:
+            pairs.append((index, index_of[reverse], -1))
+    limbs, mirrored, direction = np.array(pairs, np.intp).reshape(-1, 3).T
     return limbs, mirrored, np.stack([-direction, direction], axis=1).astype(np.float32)
 
 

@@ -33,7 +33,7 @@ OPTIONS = EngineOptions("tensorrt", DeviceOptions((24, 40), opt_batch_size=2, ma
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A fake TensorRT and GPU for one test."""
+    """Install fakes of TensorRT and CUDA for one test; returns the fake CUDA runtime."""
     modules = fake.make_modules()
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)

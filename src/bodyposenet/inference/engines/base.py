@@ -188,8 +188,8 @@ class ModelDescription:
         }
         return [
             name
-            for name, (ours, theirs) in pairs.items()
-            if ours != theirs and (name != "stages" or (self.has_stages and other.has_stages))
+            for name, (value, other_value) in pairs.items()
+            if value != other_value and (name != "stages" or (self.has_stages and other.has_stages))
         ]
 
 

@@ -332,7 +332,8 @@ def make_engine(
     skeleton = description.skeleton
     channels = skeleton.heatmap_channels, skeleton.paf_channels
     if any(
-        found not in (None, own) for found, own in zip(signature.channels, channels, strict=True)
+        count not in (None, needed)
+        for count, needed in zip(signature.channels, channels, strict=True)
     ):
         raise BodyPoseNetError(
             f"{path}: has {describe_tensors(outputs)}, but the skeleton {skeleton.name} needs "

@@ -101,9 +101,9 @@ class LocalExecutor:
 def in_order(numbered: Iterable[tuple[int, Result]]) -> Iterator[Result]:
     """Yield numbered results in the order of their numbers, each as soon as possible."""
     waiting: dict[int, Result] = {}
-    number = 0
-    for place, result in numbered:
-        waiting[place] = result
-        while number in waiting:
-            yield waiting.pop(number)
-            number += 1
+    next_number = 0
+    for number, result in numbered:
+        waiting[number] = result
+        while next_number in waiting:
+            yield waiting.pop(next_number)
+            next_number += 1

@@ -101,8 +101,8 @@ class ProcessExecutor:
             share = -(-usable_cores() // self._processes)  # rounded up
             with _ignore_interrupts():
                 for cores in assign_cores(self._processes):
-                    own = min(len(cores) or share, share)
-                    opener = partial(self._open_predictor, self._threads or own)
+                    default_threads = min(len(cores) or share, share)
+                    opener = partial(self._open_predictor, self._threads or default_threads)
                     workers.append(_Worker(opener, job, cores))
             yield from in_order(_distribute(items, workers))
         finally:
