@@ -1,6 +1,6 @@
-"""The clients of models that decode inside: the people are those of `decode()`, in each language.
+"""Tests of the clients of models with decoding: people equal those of `decode()` in each language.
 
-Each client gets what the graph makes of the maps of drawn people and of photos.
+The inputs are the model's outputs for maps of drawn people and of photos.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from tests.exporting.decoding_maps import (
 
 CLIENTS = Path(__file__).parents[2] / "examples" / "clients"
 
-OPTIONS = DecodingGraphOptions(max_peaks=128)  # one photo is of a crowd of spectators
+OPTIONS = DecodingGraphOptions(max_peaks=128)  # one photo shows a crowd of spectators
 
 
 class Image(NamedTuple):
-    """What a client gets for one image."""
+    """Inputs of a client for one image."""
 
     peaks: np.ndarray
     paf_scores: np.ndarray
 
 
 class People(NamedTuple):
-    """What a client returns for one image: keypoints (N, J, 3) and scores (N,)."""
+    """Result of a client for one image: keypoints (N, J, 3) and scores (N,)."""
 
     keypoints: np.ndarray
     scores: np.ndarray
@@ -160,7 +160,7 @@ def cpp_client(tmp_path_factory) -> Client:
 
 
 def _program(command: list[str], folder: Path) -> Client:
-    """A client that reads arrays from files and prints people as JSON."""
+    """Return a client that runs a program, which reads arrays from files and prints JSON."""
 
     def run(images, skeleton, max_people=None):
         peaks, pafs, header = (folder / name for name in ("peaks.bin", "pafs.bin", "header.json"))
@@ -189,7 +189,7 @@ def client(request) -> Client:
 
 
 def run_graph(maps: Sequence[Maps], skeleton: Skeleton) -> tuple[list[Image], dict]:
-    """What a client gets: the outputs for each image, and the entry of the header."""
+    """Return the inputs of a client: the outputs for each image, and the entry of the header."""
     model = decoding_model(skeleton, OPTIONS)
     session = onnx_session(model)
     outputs = [session.run(None, stack(each)) for each in maps]
@@ -197,7 +197,7 @@ def run_graph(maps: Sequence[Maps], skeleton: Skeleton) -> tuple[list[Image], di
 
 
 def check_same_people(found: People, maps: Maps, skeleton: Skeleton, max_people=None) -> int:
-    """The same people in the same order: joints within 1e-2 pixels, scores within 1e-3."""
+    """Check people, their order, joints (within 1e-2 pixels) and scores (within 1e-3)."""
     expected = decode(maps, skeleton)
     people = slice(max_people)
     points, scores = expected.keypoints[people], expected.keypoint_scores[people]
@@ -237,9 +237,9 @@ def test_only_the_best_people_are_returned(client):
         check_same_people(each, maps, SKELETON, max_people=2)
 
 
-def test_nobody(client):
-    nobody = Maps(np.zeros((19, 4, 4), np.float32), np.zeros((38, 4, 4), np.float32))
-    images, skeleton = run_graph([nobody, nobody], SKELETON)
+def test_images_without_people(client):
+    empty = Maps(np.zeros((19, 4, 4), np.float32), np.zeros((38, 4, 4), np.float32))
+    images, skeleton = run_graph([empty, empty], SKELETON)
     for found in client(images, skeleton, None):
         assert found.keypoints.shape == (0, 18, 3)
 

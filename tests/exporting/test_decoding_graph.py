@@ -77,7 +77,7 @@ def test_drawn_people_have_the_decoders_peaks_and_scores(runtime, options):
 @pytest.mark.shared_data
 @RUNTIMES
 def test_photos_have_the_decoders_peaks_and_scores(runtime, shared):
-    options = DecodingGraphOptions(max_peaks=128)  # one photo is of a crowd of spectators
+    options = DecodingGraphOptions(max_peaks=128)  # one photo shows a crowd of spectators
     run = runtime(decoding_model(SKELETON, options))
     total = 0
     for maps in photo_maps(shared):

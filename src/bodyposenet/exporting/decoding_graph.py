@@ -354,6 +354,7 @@ def _peak_offset(
     )
 
     def _clip(offset: ir.Value, low: float) -> ir.Value:
+        """Clip an offset to at most half a cell."""
         return ops("Clip", offset, low, 0.5)
 
     curvature = ops("Add", to_before, to_after)
