@@ -1,4 +1,4 @@
-"""Tests of benchmarks/original, the straightforward version of TAO's decoder."""
+"""Tests of benchmarks/original, a straightforward implementation of TAO's decoder."""
 
 import numpy as np
 import pytest
@@ -14,56 +14,56 @@ from bodyposenet.specs.pose import load_skeleton
 from ..decoding.people import random_skeleton
 from ..decoding.reference_decoder import assemble
 
-SAME = (1, 1)
+NO_UPSAMPLING = (1, 1)
 
 
-def bump(height: int, width: int, x: float, y: float, top: float = 1.0) -> np.ndarray:
+def gaussian(height: int, width: int, x: float, y: float, top: float = 1.0) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     return (top * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 4)).astype(np.float32)
 
 
-def test_a_bump_is_one_peak_with_its_unsmoothed_height():
-    peaks = find_peaks(bump(20, 30, 7, 12, 0.6)[None], 0.1, SAME)
+def test_a_gaussian_is_one_peak_with_its_unsmoothed_height():
+    peaks = find_peaks(gaussian(20, 30, 7, 12, 0.6)[None], 0.1, NO_UPSAMPLING)
     assert peaks.points.tolist() == [[7, 12]]
     np.testing.assert_allclose(peaks.scores, [0.6])
 
 
-def test_peaks_come_joint_by_joint_and_row_by_row():
-    two = bump(30, 30, 20, 5) + bump(30, 30, 5, 20)
-    peaks = find_peaks(np.stack([bump(30, 30, 9, 9), two]), 0.1, SAME)
+def test_peaks_are_ordered_by_joint_and_row():
+    two = gaussian(30, 30, 20, 5) + gaussian(30, 30, 5, 20)
+    peaks = find_peaks(np.stack([gaussian(30, 30, 9, 9), two]), 0.1, NO_UPSAMPLING)
     assert peaks.joints.tolist() == [0, 1, 1]
     assert peaks.points.tolist() == [[9, 9], [20, 5], [5, 20]]
     assert peaks.of_joint(1).tolist() == [1, 2]
 
 
 def test_the_threshold_is_on_the_unsmoothed_map_and_strict():
-    heatmap = bump(20, 20, 8, 8, 0.5)[None]
-    assert len(find_peaks(heatmap, 0.49, SAME).points) == 1
-    assert len(find_peaks(heatmap, 0.5, SAME).points) == 0
+    heatmap = gaussian(20, 20, 8, 8, 0.5)[None]
+    assert len(find_peaks(heatmap, 0.49, NO_UPSAMPLING).points) == 1
+    assert len(find_peaks(heatmap, 0.5, NO_UPSAMPLING).points) == 0
 
 
 def test_smoothing_decides_between_neighboring_pixels():
     heatmap = np.zeros((1, 11, 11), np.float32)
     heatmap[0, 5, 4:7] = (0.6, 0.5, 0.6)  # two maxima before smoothing, one after
-    peaks = find_peaks(heatmap, 0.1, SAME)
+    peaks = find_peaks(heatmap, 0.1, NO_UPSAMPLING)
     assert peaks.points.tolist() == [[5, 5]]
     np.testing.assert_allclose(peaks.scores, [0.5])
 
 
-def test_zeros_around_the_map_draw_a_peak_in_the_corner_inward():
-    assert find_peaks(bump(12, 12, 0, 0)[None], 0.1, SAME).points.tolist() == [[1, 1]]
+def test_zero_padding_shifts_a_peak_in_the_corner_inward():
+    assert find_peaks(gaussian(12, 12, 0, 0)[None], 0.1, NO_UPSAMPLING).points.tolist() == [[1, 1]]
 
 
 def test_a_plateau_has_several_peaks_and_noise_at_most_128():
     plateau = np.zeros((1, 20, 20), np.float32)
     plateau[0, 3:13, 3:13] = 0.5
-    assert len(find_peaks(plateau, 0.1, SAME).points) > 1
+    assert len(find_peaks(plateau, 0.1, NO_UPSAMPLING).points) > 1
     noise = np.random.default_rng(0).random((1, 200, 200), np.float32)
-    assert len(find_peaks(noise, 0.1, SAME).points) == 128
-    assert find_peaks(noise, 0.1, SAME).scores.min() > 0.5
+    assert len(find_peaks(noise, 0.1, NO_UPSAMPLING).points) == 128
+    assert find_peaks(noise, 0.1, NO_UPSAMPLING).scores.min() > 0.5
 
 
-def test_upsampling_puts_pixel_edges_onto_pixel_edges():
+def test_upsampling_aligns_the_edges_of_pixels():
     ramp = np.tile(np.arange(20, dtype=np.float32), (6, 1))
     large = upsample(ramp, (2, 8))
     assert large.shape == (12, 160)
@@ -95,12 +95,12 @@ def test_the_connection_score_is_the_mean_paf_score():
     np.testing.assert_allclose(connection.score, 0.7, rtol=1e-5)
 
 
-def test_a_slanted_limb_counts_the_component_along_it():
+def test_the_paf_score_is_the_component_along_the_limb():
     (connection,) = connect(rightward(), peaks_at([(5, 5)], [(25, 25)]))
     np.testing.assert_allclose(connection.score, np.sqrt(0.5), rtol=1e-5)
 
 
-def test_a_limb_against_its_field_is_refused():
+def test_a_limb_opposite_to_its_field_is_rejected():
     assert connect(rightward(), peaks_at([(25, 10)], [(5, 10)])) == []
 
 
@@ -113,7 +113,7 @@ def test_nine_of_ten_samples_must_exceed_the_threshold():
     assert connect(field, peaks) == []
 
 
-def test_samples_below_the_threshold_are_left_out_of_the_mean():
+def test_samples_below_the_threshold_are_excluded_from_the_mean():
     field = rightward()
     field[0, 10, 8] = 0.04
     peaks = peaks_at([(5, 10)], [(32, 10)])

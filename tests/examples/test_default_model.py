@@ -39,7 +39,7 @@ from bodyposenet.types import Person
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "default_model"
 EPOCHS = 12
-BODY = load_skeleton("bpnet_18joints.json")
+SKELETON = load_skeleton("bpnet_18joints.json")
 
 
 def load_script(name):
@@ -57,15 +57,15 @@ def remote_training(monkeypatch):
 
 
 @pytest.fixture
-def home(write_train_spec, tmp_path, monkeypatch):
+def pack_folder(write_train_spec, tmp_path, monkeypatch):
     """A folder to pack from: a drawn dataset, and a train spec whose paths are relative to it."""
     monkeypatch.chdir(tmp_path)
     dataset = write_drawn_dataset(Path("data"), train_images=8, test_images=4, size=96, seed=1)
     for mode in ("train", "test"):
         convert = ["dataset_convert", "-d", str(dataset), "-o", f"data/records/{mode}"]
         assert main([*convert, "-m", mode, "--generate_masks", "--num_processes", "1"]) == 0
-    often = {"checkpoint_n_epoch": 3, "validation_every_n_epoch": EPOCHS}
-    spec = write_train_spec(num_epoch=EPOCHS, **often)
+    intervals = {"checkpoint_n_epoch": 3, "validation_every_n_epoch": EPOCHS}
+    spec = write_train_spec(num_epoch=EPOCHS, **intervals)
     content = yaml.safe_load(spec.read_text())
     content["dataloader"]["dataset_config"] |= {
         "root_data_path": "data",
@@ -92,7 +92,7 @@ def start(machine, *flags):
     )
 
 
-def piece(machine, *flags):
+def run_piece(machine, *flags):
     run = start(machine, *flags)
     _, err = run.communicate()
     return run.returncode, err
@@ -103,18 +103,18 @@ def epochs():
     return [line["epoch"] for line in lines if "graphical" in line]
 
 
-def test_a_training_resumes_on_another_machine(remote_training, home):
+def test_a_training_resumes_on_another_machine(remote_training, pack_folder):
     pack = ["pack", "-e", "train.yaml", "--archive", "archive", "--max-mb"]
     assert remote_training.main([*pack, "0.4"]) == 0
     first, *others = sorted(Path("archive").iterdir())
     assert others
     assert all(part.stat().st_size < 0.4e6 for part in (first, *others))
 
-    waiting = [part.rename(home / part.name) for part in others]  # parts may come one by one
-    code, err = piece("one")
+    waiting = [part.rename(pack_folder / part.name) for part in others]  # parts may come one by one
+    code, err = run_piece("one")
     assert (code, f"1 of {len(others) + 1} parts" in err) == (2, True), err
     for part in waiting:
-        part.rename(home / "archive" / part.name)
+        part.rename(pack_folder / "archive" / part.name)
 
     run = start("one")
     while run.poll() is None and not list(Path("one/results").glob("model.epoch-3.tlt")):
@@ -125,13 +125,13 @@ def test_a_training_resumes_on_another_machine(remote_training, home):
     done = len(epochs())
     assert 3 <= done < EPOCHS
 
-    assert piece("two", "--minutes", "0")[0] == 75  # no time for a step; the state is kept
+    assert run_piece("two", "--minutes", "0")[0] == 75  # no time for a step; the state is kept
     assert len(epochs()) == done
 
-    code, err = piece("three", "--log_level", "ERROR", "--max-mb", "0.6")
+    code, err = run_piece("three", "--log_level", "ERROR", "--max-mb", "0.6")
     assert code == 0, err
     assert epochs() == list(range(1, EPOCHS + 1))
-    assert (home / "three" / "files" / "src" / "bodyposenet" / "cli.py").exists()
+    assert (pack_folder / "three" / "files" / "src" / "bodyposenet" / "cli.py").exists()
     names = {path.name for path in Path("out").iterdir()}
     last = f"model.epoch-{EPOCHS}"
     assert {"bpnet_model.tlt", f"{last}.tlt", "experiment_spec.yaml"} <= names
@@ -144,7 +144,7 @@ def test_a_training_resumes_on_another_machine(remote_training, home):
     events.Reload()
     steps = [event.step for event in events.Scalars("total_loss")]
     assert set(steps) == set(range(1, steps[-1] + 1))
-    assert piece("four")[0] == 0  # the split files are joined; nothing is left to do
+    assert run_piece("four")[0] == 0  # the split files are joined; nothing is left to do
     assert epochs() == list(range(1, EPOCHS + 1))
 
 
@@ -161,9 +161,9 @@ def test_incomplete_parts_are_ignored(remote_training, tmp_path):
     assert (tmp_path / "a").read_bytes() == content[::-1]
 
 
-def test_paths_outside_of_the_working_directory_are_an_error(remote_training, home, capsys):
+def test_paths_outside_of_the_working_directory_are_an_error(remote_training, pack_folder, capsys):
     spec = yaml.safe_load(Path("train.yaml").read_text())
-    spec["dataloader"]["dataset_config"]["root_data_path"] = str(home / "data")
+    spec["dataloader"]["dataset_config"]["root_data_path"] = str(pack_folder / "data")
     Path("train.yaml").write_text(yaml.safe_dump(spec))
     with pytest.raises(SystemExit) as ended:
         remote_training.main(["pack", "-e", "train.yaml", "--archive", "archive"])
@@ -171,7 +171,7 @@ def test_paths_outside_of_the_working_directory_are_an_error(remote_training, ho
     assert "relative to the folder that you pack from" in capsys.readouterr().err
 
 
-def test_pretrained_weights_are_packed(remote_training, home, write_train_spec):
+def test_pretrained_weights_are_packed(remote_training, pack_folder, write_train_spec):
     """The weights of an OpenVINO IR are in a second file; the default model is part of the code."""
     for name in ("net.xml", "net.bin", "other.bin"):
         Path(name).touch()
@@ -183,7 +183,7 @@ def test_pretrained_weights_are_packed(remote_training, home, write_train_spec):
         assert files & {"net.xml", "net.bin", "other.bin", "default"} == expected
 
 
-def test_missing_photos_are_an_error_of_pack(remote_training, home, capsys):
+def test_missing_photos_are_an_error_of_pack(remote_training, pack_folder, capsys):
     Path("data/train/000003.jpg").unlink()
     with pytest.raises(SystemExit) as ended:
         remote_training.main(["pack", "-e", "train.yaml", "--archive", "archive"])
@@ -233,7 +233,7 @@ def weights(tmp_path):
 def export_default(path, factor=1.0):
     """Save the default model as a .tlt file, with its last layer multiplied by a factor."""
     network, _ = build_pretrained(
-        models.DEFAULT_MODEL_FOLDER / models.FLOAT16_FILE, "", BODY, Normalization()
+        models.DEFAULT_MODEL_FOLDER / models.FLOAT16_FILE, "", SKELETON, Normalization()
     )
     with torch.no_grad():
         network.layers()["paf_out"].weight.mul_(factor)
@@ -264,7 +264,7 @@ def test_models_with_other_channel_numbers_cannot_be_averaged(
     weights, tmp_path, monkeypatch, capsys
 ):
     attributes = BackboneAttributes(architecture="lightweight_openpose", width=0.125)
-    small = BodyPoseNetwork(BODY, ModelConfig(stages=2, backbone_attributes=attributes))
+    small = BodyPoseNetwork(SKELETON, ModelConfig(stages=2, backbone_attributes=attributes))
     save_model(tmp_path / "small.tlt", small)
     flags = ("--weights", weights, "--average_with", tmp_path / "small.tlt", "-o", tmp_path / "c")
     assert run_script("convert_weights", monkeypatch, *flags) == 2
@@ -297,7 +297,7 @@ def test_offsets_are_those_of_matched_people():
     }  # fmt: skip
     spec = InferenceSpec(input_shape=(368, 368))
     for results, expected in (([pose], np.tile([2.0, -4.0], (16, 1))), ([], np.zeros((0, 2)))):
-        matches = evaluate_poses(results, [image], COCO_JOINTS, BODY).matches
+        matches = evaluate_poses(results, [image], COCO_JOINTS, SKELETON).matches
         offsets = load_script("gates").find_offsets(matches, [image], spec)
         np.testing.assert_allclose(offsets, expected)
 
@@ -318,21 +318,21 @@ def test_a_subset_of_coco_is_reduced_with_its_annotations(tmp_path, monkeypatch)
         annotations = DatasetSpec.load(whole).annotations(mode)
         shutil.copy(annotations, coco / "annotations" / f"person_keypoints_{split}.json")
     subset = load_script("coco_subset")
-    theirs = json.loads((coco / "annotations" / "person_keypoints_train2017.json").read_text())
-    ids = [image["id"] for image in theirs["images"]][:3]
+    original = json.loads((coco / "annotations" / "person_keypoints_train2017.json").read_text())
+    ids = [image["id"] for image in original["images"]][:3]
     sets = {"few": {"long_side": 48, "annotations": {"train.json": {"train2017": ids}}}}
     (tmp_path / "sets.yaml").write_text(yaml.safe_dump(sets))
     monkeypatch.setattr(subset, "SETS", tmp_path / "sets.yaml")
     monkeypatch.setattr(sys, "argv", ["", "--coco", str(coco), "-o", str(tmp_path / "out")])
     subset.main()
-    ours = json.loads((tmp_path / "out" / "few" / "annotations" / "train.json").read_text())
-    assert [image["id"] for image in ours["images"]] == ids
-    for image in ours["images"]:
+    reduced = json.loads((tmp_path / "out" / "few" / "annotations" / "train.json").read_text())
+    assert [image["id"] for image in reduced["images"]] == ids
+    for image in reduced["images"]:
         pixels = read_image(tmp_path / "out" / "few" / "images" / image["file_name"])
         assert pixels.shape[:2] == (image["height"], image["width"]) == (48, 48)
-    people = [person for person in theirs["annotations"] if person["image_id"] in ids]
-    assert len(people) == len(ours["annotations"]) > 0
-    for small, person in zip(ours["annotations"], people, strict=True):
+    people = [person for person in original["annotations"] if person["image_id"] in ids]
+    assert len(people) == len(reduced["annotations"]) > 0
+    for small, person in zip(reduced["annotations"], people, strict=True):
         assert small["bbox"] == pytest.approx([value / 2 for value in person["bbox"]])
         assert small["area"] == pytest.approx(person["area"] / 4)
         assert small["keypoints"][::3] == pytest.approx([x / 2 for x in person["keypoints"][::3]])

@@ -50,11 +50,11 @@ def people_at(*centers, score=0.9):
 
 
 class SecondNetwork:
-    """Estimates people at fixed places of the image.
+    """Fake network that returns given poses.
 
     Args:
-        monkeypatch: To see where the crops lie.
-        poses: (17, 3) of each person in turn: x, y in the image, score.
+        monkeypatch: Records the transform of each crop.
+        poses: (17, 3) for each call: x and y in the image, and score.
     """
 
     def __init__(self, monkeypatch, *poses):
@@ -62,11 +62,11 @@ class SecondNetwork:
         self.calls = 0
         crop_affine = detect_people.crop_affine
 
-        def watch(points):
+        def record(points):
             self.to_crop = crop_affine(points)
             return self.to_crop
 
-        monkeypatch.setattr(detect_people, "crop_affine", watch)
+        monkeypatch.setattr(detect_people, "crop_affine", record)
 
     def __call__(self, crop):
         assert crop.shape == (256, 256, 3)
@@ -119,13 +119,13 @@ def test_crowds_are_masked_without_a_second_estimate(monkeypatch):
     assert detect_people.lower_crowds(poses).scores[3] == poses.scores[3]
 
 
-def test_two_people_side_by_side_are_no_crowd(monkeypatch):
+def test_two_people_side_by_side_are_not_a_crowd(monkeypatch):
     pair = (100, 100), (115, 100)
     second = SecondNetwork(monkeypatch, *map(body_at, pair))
     assert (detect_people.refine(people_at(*pair), IMAGE, second).scores > HIGH).all()
 
 
-def test_nobody_and_people_without_a_pose(monkeypatch):
+def test_no_people_and_people_with_few_keypoints_are_not_estimated_again(monkeypatch):
     second = SecondNetwork(monkeypatch)
     assert len(detect_people.refine(Poses.empty(SKELETON), IMAGE, second)) == 0
     poses = people_at((100, 100))
@@ -169,7 +169,7 @@ def test_another_network_is_not_accepted_as_thunder():
         detect_people.Thunder(DEFAULT_MODEL_FOLDER / INT8_FILE)
 
 
-def test_a_wrong_file_of_thunder_is_named(tmp_path):
+def test_a_missing_or_broken_file_of_thunder_is_an_error(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     for name in ("missing.onnx", "broken.onnx"):
         with pytest.raises(BodyPoseNetError, match=name):
@@ -177,7 +177,7 @@ def test_a_wrong_file_of_thunder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("refine", [True, False])
-def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
+def test_the_detections_become_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("alone.png", "broken.png", "crowd.png"):
@@ -192,12 +192,12 @@ def test_the_file_makes_labels_and_masks(refine, tmp_path, monkeypatch, capsys):
         return SimpleNamespace(skeleton=SKELETON)
 
     def make_predictor(engine, spec):
-        class StandIn:
+        class FakePredictor:
             def __call__(self, image):
                 return next(poses)
 
-        StandIn.spec = spec
-        return StandIn()
+        FakePredictor.spec = spec
+        return FakePredictor()
 
     monkeypatch.setattr(detect_people, "open_engine", open_engine)
     monkeypatch.setattr(detect_people, "Predictor", make_predictor)

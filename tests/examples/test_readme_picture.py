@@ -1,4 +1,4 @@
-"""The command that draws the picture of the README."""
+"""Tests of examples/readme_picture.py."""
 
 import runpy
 from pathlib import Path
@@ -8,7 +8,7 @@ import cv2
 SCRIPT = Path(__file__).parents[2] / "examples" / "readme_picture.py"
 
 
-def test_everybody_in_the_picture_is_found(tmp_path, capsys):
+def test_all_people_in_the_picture_are_detected(tmp_path, capsys):
     main = runpy.run_path(str(SCRIPT))["main"]
     picture = tmp_path / "people.png"
     assert main([str(picture)]) == 0

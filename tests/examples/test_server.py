@@ -23,18 +23,21 @@ ROW = Skeleton("row", ("left", "right"), ((0, 1),))
 
 
 @dataclass
-class Brightest:
-    """A fake model that finds one person, at the brightest pixel of each half of an image.
+class BrightestPixelModel:
+    """Fake model that detects one person, at the brightest pixel of each half of an image.
 
     Attributes:
         gate: Event that images wait for.
         active: Number of images being processed.
-        most: Maximum of `active`.
+        max_active: Maximum of `active`.
+        closed: Whether the model was closed.
+        limits: Keyword arguments of each call.
+        lock: Lock of the attributes.
     """
 
     gate: threading.Event = field(default_factory=threading.Event)
     active: int = 0
-    most: int = 0
+    max_active: int = 0
     closed: bool = False
     limits: list[dict] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,7 +47,7 @@ class Brightest:
             return Poses.empty(ROW)
         with self.lock:
             self.active += 1
-            self.most = max(self.most, self.active)
+            self.max_active = max(self.max_active, self.active)
             self.limits.append(limits)
         try:
             self.gate.wait(30)
@@ -69,22 +72,22 @@ class Brightest:
         self.closed = True
 
 
-def brightest() -> Brightest:
-    """One that does not wait."""
-    model = Brightest()
+def brightest_pixel_model() -> BrightestPixelModel:
+    """Return a model that does not wait."""
+    model = BrightestPixelModel()
     model.gate.set()
     return model
 
 
 @contextmanager
 def serving(load, **settings) -> Iterator[httpx.Client]:
-    """A client of a service that runs in a thread.
+    """Run a service in a thread, and yield a client of it.
 
     Args:
-        load: A function of the settings, or a model.
-        **settings: Of the service.
+        load: Function from the settings to a model, or a model.
+        **settings: Settings of the service.
     """
-    is_model = isinstance(load, Brightest)
+    is_model = isinstance(load, BrightestPixelModel)
     app = create_app(Settings(**settings), (lambda _: load) if is_model else load)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.socket() as listening:
@@ -104,7 +107,7 @@ def serving(load, **settings) -> Iterator[httpx.Client]:
 
 
 def photo(x: int = 10, y: int = 20) -> bytes:
-    """A dark image with two bright pixels, at (x, y) and 40 pixels beside."""
+    """Return a dark image with bright pixels at (x, y) and (x + 40, y)."""
     pixels = np.zeros((48, 80, 3), np.uint8)
     pixels[y, [x, x + 40]] = 255
     return cv2.imencode(".png", pixels)[1].tobytes()
@@ -120,12 +123,12 @@ def wait_for(condition) -> None:
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not happen within 10 seconds")
+    raise AssertionError("the condition was not met within 10 seconds")
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with serving(brightest(), max_bytes=20_000) as client:
+    with serving(brightest_pixel_model(), max_bytes=20_000) as client:
         yield client
 
 
@@ -147,8 +150,8 @@ def test_a_body_and_a_form_have_the_same_result(client):
     assert Poses.from_dict(body.json(), ROW).to_dict().items() <= body.json().items()
 
 
-def test_limits_go_to_the_model():
-    model = brightest()
+def test_limits_are_passed_to_the_model():
+    model = brightest_pixel_model()
     with serving(model) as client:
         client.post("/predict", content=photo())
         client.post("/predict?score_threshold=.5&max_people=2", content=photo())
@@ -196,13 +199,13 @@ def test_large_bodies_are_rejected_with_and_without_content_length(client):
 
 
 def test_concurrent_requests_have_their_own_results():
-    model = brightest()
+    model = brightest_pixel_model()
     with serving(model, workers=3, queue_length=200) as client, ThreadPoolExecutor(20) as pool:
         places = [(x, y) for x in range(0, 40, 4) for y in range(0, 48, 4)]
-        answers = pool.map(lambda place: client.post("/predict", content=photo(*place)), places)
-        found = [answer.json()["keypoints"][0][0] for answer in answers]
+        responses = pool.map(lambda place: client.post("/predict", content=photo(*place)), places)
+        found = [response.json()["keypoints"][0][0] for response in responses]
     assert found == [list(place) for place in places]
-    assert 1 <= model.most <= 3
+    assert 1 <= model.max_active <= 3
 
 
 def test_concurrent_results_of_the_default_model_equal_sequential_ones():
@@ -211,8 +214,8 @@ def test_concurrent_results_of_the_default_model_equal_sequential_ones():
     expected = [model(image).to_dict() for image in images]
     assert any(each["scores"] for each in expected)
     with serving(lambda _: model, **settings) as client, ThreadPoolExecutor(15) as pool:
-        answers = pool.map(lambda image: client.post("/predict", content=image), 5 * images)
-        results = [answer.json() for answer in answers]
+        responses = pool.map(lambda image: client.post("/predict", content=image), 5 * images)
+        results = [response.json() for response in responses]
     for number, result in enumerate(results):
         assert expected[number % 3].items() <= result.items()
     with pytest.raises(BodyPoseNetError):  # the service has closed it
@@ -220,13 +223,13 @@ def test_concurrent_results_of_the_default_model_equal_sequential_ones():
 
 
 def test_a_full_queue_rejects_immediately():
-    model = Brightest()
+    model = BrightestPixelModel()
     with serving(model, workers=1, queue_length=2) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.post, "/predict", content=photo()) for _ in range(3)]
         wait_for(lambda: client.get("/health").json()["pending"] == 3)
-        refused = client.post("/predict", content=photo())
-        assert refused.status_code == 503
-        assert int(refused.headers["Retry-After"]) >= 1
+        rejected = client.post("/predict", content=photo())
+        assert rejected.status_code == 503
+        assert int(rejected.headers["Retry-After"]) >= 1
         assert client.get("/health").json() | {"version": ""} == {
             "status": "ok", "version": "", "pending": 3, "capacity": 3,
         }  # fmt: skip
@@ -234,11 +237,11 @@ def test_a_full_queue_rejects_immediately():
         assert [each.result().status_code for each in waiting] == [200] * 3
         wait_for(lambda: client.get("/health").json()["pending"] == 0)
         assert client.post("/predict", content=photo()).status_code == 200
-    assert model.most == 1
+    assert model.max_active == 1
 
 
 def test_rejected_large_bodies_get_a_response():
-    model = Brightest()
+    model = BrightestPixelModel()
     with serving(model, workers=1, queue_length=0, max_bytes=1_000_000) as client:
         for size in (1_200_000, 4_000_000):
             chunks = (bytes(100_000) for _ in range(size // 100_000))
@@ -247,8 +250,10 @@ def test_rejected_large_bodies_get_a_response():
         with ThreadPoolExecutor(20) as pool:
             waiting = pool.submit(client.post, "/predict", content=photo())
             wait_for(lambda: client.get("/health").json()["pending"] == 1)
-            refused = pool.map(lambda _: client.post("/predict", content=bytes(400_000)), range(60))
-            assert [response.status_code for response in refused] == [503] * 60
+            rejected = pool.map(
+                lambda _: client.post("/predict", content=bytes(400_000)), range(60)
+            )
+            assert [response.status_code for response in rejected] == [503] * 60
             model.gate.set()
             assert waiting.result().status_code == 200
 
@@ -258,19 +263,19 @@ def test_expect_continue_is_rejected_before_the_body():
         b"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 101\r\n\r\n"
     )
     with (
-        serving(brightest(), max_bytes=100) as client,
-        socket.create_connection((client.base_url.host, client.base_url.port)) as asking,
+        serving(brightest_pixel_model(), max_bytes=100) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port)) as connection,
     ):
-        asking.settimeout(10)
-        asking.sendall(head)
-        assert asking.recv(1000).split()[1] == b"413"
+        connection.settimeout(10)
+        connection.sendall(head)
+        assert connection.recv(1000).split()[1] == b"413"
 
 
 def test_timeouts_are_errors_and_remove_waiting_requests():
-    model = Brightest()
+    model = BrightestPixelModel()
     with serving(model, workers=1, timeout=0.3) as client, ThreadPoolExecutor(3) as pool:
-        late = [pool.submit(client.post, "/predict", content=photo()) for _ in range(3)]
-        assert [each.result().status_code for each in late] == [504] * 3
+        requests = [pool.submit(client.post, "/predict", content=photo()) for _ in range(3)]
+        assert [each.result().status_code for each in requests] == [504] * 3
         assert client.get("/health").json()["pending"] == 1  # a thread cannot be interrupted
         model.gate.set()
         wait_for(lambda: client.get("/health").json()["pending"] == 0)
@@ -279,18 +284,22 @@ def test_timeouts_are_errors_and_remove_waiting_requests():
 
 
 def test_a_body_that_does_not_arrive_is_an_error():
-    with serving(brightest(), timeout=0.3) as client:
-        with socket.create_connection((client.base_url.host, client.base_url.port)) as slow:
-            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
-            assert slow.recv(1000).split()[1] == b"408"
-        with socket.create_connection((client.base_url.host, client.base_url.port)) as gone:
-            gone.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+    with serving(brightest_pixel_model(), timeout=0.3) as client:
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"
+            )
+            assert connection.recv(1000).split()[1] == b"408"
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"
+            )
         wait_for(lambda: client.get("/health").json()["pending"] == 0)
         assert client.post("/predict", content=photo()).status_code == 200
 
 
-def test_metrics():
-    with serving(brightest(), max_bytes=20_000) as client:
+def test_metrics_count_requests_people_and_inferences():
+    with serving(brightest_pixel_model(), max_bytes=20_000) as client:
         for content in (photo(), photo(), b"no image", bytes(30_000)):
             client.post("/predict", content=content)
         client.get("/health")
@@ -338,19 +347,19 @@ def test_wrong_settings_name_the_variable(variable, value):
 
 def test_the_load_test_compares_results(capsys):
     images = [photo(x) for x in range(5)]
-    with serving(brightest(), workers=2, queue_length=2) as client:
+    with serving(brightest_pixel_model(), workers=2, queue_length=2) as client:
         assert load_test.run(str(client.base_url), images, requests=30, at_once=10) == 0
     out = capsys.readouterr().out
     assert "30, 10 concurrent" in out and "0 of 30 results differ" in out
 
 
 def test_the_load_test_finds_results_that_differ():
-    class Fickle(Brightest):
+    class Inconsistent(BrightestPixelModel):
         def find(self, image):
             poses = super().find(image)
             return Poses(poses.keypoints + len(self.limits), np.ones((1, 2)), np.ones(1), ROW)
 
-    model = Fickle()
+    model = Inconsistent()
     model.gate.set()
     with serving(model) as client:
         assert load_test.run(str(client.base_url), [photo()], requests=4, at_once=2) == 4

@@ -14,12 +14,12 @@ from bodyposenet.specs.inference import InferenceSpec
 
 from ..inference.exported_models import HEADER, write_model
 
-SEALED = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
+WITH_CHECKSUM = pytest.mark.parametrize("name", ["m.etlt", "m.engine"])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model as `m.onnx`, `m.etlt` and `m.engine`, not encrypted, as that is slow."""
+    """Write a model as `m.onnx`, `m.etlt` and `m.engine`, unencrypted, as encryption is slow."""
     folder = tmp_path_factory.mktemp("models")
     metadata = {"bodyposenet": json.dumps(HEADER)}
     content = write_model(folder / "m.onnx", metadata=metadata).read_bytes()
@@ -35,10 +35,10 @@ def open_damaged(folder, name, content):
         open_engine(InferenceSpec(), str(path))
 
 
-@SEALED
+@WITH_CHECKSUM
 @settings(max_examples=40)
 @given(share=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
-def test_a_corrupted_byte(folder, name, share, change):
+def test_a_corrupted_byte_is_an_error(folder, name, share, change):
     content = bytearray((folder / name).read_bytes())
     content[int(share * len(content))] ^= change
     open_damaged(folder, name, bytes(content))
@@ -47,12 +47,12 @@ def test_a_corrupted_byte(folder, name, share, change):
 @pytest.mark.parametrize("name", ["m.onnx", "m.etlt", "m.engine"])
 @settings(max_examples=40)
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_truncated_file(folder, name, share):
+def test_a_truncated_file_is_an_error(folder, name, share):
     content = (folder / name).read_bytes()
     open_damaged(folder, name, content[: int(share * len(content))])
 
 
 @pytest.mark.parametrize("name", ["m.tlt", "m.onnx", "m.etlt", "m.engine"])
-def test_files_of_another_format(folder, name):
+def test_files_of_another_format_are_errors(folder, name):
     for other in {"m.onnx", "m.etlt", "m.engine"} - {name}:
         open_damaged(folder, name, (folder / other).read_bytes())

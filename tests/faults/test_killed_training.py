@@ -1,4 +1,4 @@
-"""A training that is killed or stopped can be resumed, with the result of an undisturbed run."""
+"""A training that is killed or stopped can be resumed, with the result of an uninterrupted run."""
 
 import os
 import signal
@@ -52,17 +52,19 @@ def test_a_killed_run_is_resumed_from_its_last_save(write_train_spec, tmp_path, 
     changes = {"num_epoch": 6, "validation_every_n_epoch": 2, "max_ckpt_to_keep": 2}
     changes |= {"ema_decay": 0.9, "checkpoint_n_epoch": 2, "checkpoint_every_n_secs": 1e-6}
     spec = write_train_spec(**changes, **{"dataloader.workers": 1, "dataloader.batch_size": 2})
-    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "undisturbed").code == 0
+    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "uninterrupted").code == 0
 
-    undisturbed, results = tmp_path / "undisturbed", tmp_path / "killed"
+    uninterrupted, results = tmp_path / "uninterrupted", tmp_path / "killed"
     for name, count in (("latest.state", 1), ("model.epoch-4.tlt", 1)):
         assert start(spec, results, (KILLED, name, str(count))).wait() == -signal.SIGKILL
     assert not (results / "model.epoch-4.tlt").exists()  # only its state was written
     assert run_bpnet("train", "-e", spec, "-r", results).code == 0
     for name in ("bpnet_model.tlt", "model.epoch-6.tlt", "model.epoch-6.state"):
-        assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
+        assert (results / name).read_bytes() == (uninterrupted / name).read_bytes()
     # Incomplete files of the killed run are removed after a day.
-    names, expected = ({file.name for file in run.glob("[!.]*")} for run in (results, undisturbed))
+    names, expected = (
+        {file.name for file in run.glob("[!.]*")} for run in (results, uninterrupted)
+    )
     assert names == expected
     day_before = time.time() - 25 * 60 * 60
     for path in results.glob(".*.tmp"):
@@ -117,7 +119,7 @@ def test_a_signal_saves_the_exact_position_and_exits_with_75(
 ):
     changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
     spec = write_train_spec(**changes, **{"dataloader.batch_size": 1})
-    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "undisturbed").code == 0
+    assert run_bpnet("train", "-e", spec, "-r", tmp_path / "uninterrupted").code == 0
     step = ProgressLogger.log_step
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
 
@@ -135,4 +137,4 @@ def test_a_signal_saves_the_exact_position_and_exits_with_75(
         assert last_checkpoint(results, "").position == Position(0, samples=3)
         assert run_bpnet("train", "-e", spec, "-r", results).code == 0
         for file in ("bpnet_model.tlt", "model.epoch-2.state"):
-            assert (results / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
+            assert (results / file).read_bytes() == (tmp_path / "uninterrupted" / file).read_bytes()

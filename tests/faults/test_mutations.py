@@ -31,7 +31,7 @@ def test_all_readers_are_covered(seeds):
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_mutation_causes_a_traceback(seeds, tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)  # for files that a mutation names
+    monkeypatch.chdir(tmp_path)  # for files that a mutation refers to
     reader = readers(seeds)[name]
     content = (seeds / reader.seed).read_bytes()
     clean = 0

@@ -1,4 +1,4 @@
-"""Parser of report.html: its text, pictures and plots, and checks that it is well-formed."""
+"""Parser of report.html: extracts text, pictures and plots, and checks that it is well-formed."""
 
 from __future__ import annotations
 

@@ -109,9 +109,9 @@ def test_the_same_result_gives_the_same_bytes_and_a_missing_image_is_logged(
 
 
 def test_an_empty_evaluation_has_a_page(tmp_path):
-    nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
+    empty = evaluate_poses([], [], COCO_JOINTS, COCO)
     no_text = "\udcff.jpg: no image"  # file names need not be valid Unicode
-    without_nose = replace(nothing, not_evaluated=("nose",))
+    without_nose = replace(empty, not_evaluated=("nose",))
     page = HtmlPage(write(tmp_path, DatasetResult(without_nose, [], [], [no_text], [])))
     assert "no AP" in page.text
     assert ": nose." in page.text

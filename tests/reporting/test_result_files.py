@@ -61,8 +61,8 @@ def test_joint_names_are_not_rendered_as_formulas(tmp_path):
 
 
 def test_an_empty_evaluation_has_result_files(tmp_path):
-    nothing = evaluate_poses([], [], COCO_JOINTS, COCO)
-    paths = write_result_files(tmp_path, nothing)
+    empty = evaluate_poses([], [], COCO_JOINTS, COCO)
+    paths = write_result_files(tmp_path, empty)
     assert all(path.stat().st_size for path in paths)
     values = json.loads(paths[1].read_text(), parse_constant=pytest.fail)
     assert values["kpi"]["AP_0.50:0.95_all"] is None

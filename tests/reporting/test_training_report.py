@@ -52,7 +52,7 @@ def training(tmp_path):
     return training
 
 
-def test_a_training_on_one_page(training):
+def test_the_page_has_curves_metrics_predictions_and_settings(training):
     training.train(1, 2)
     training.validate(2, 0.75)
     page = training.page(picture=np.full((64, 160, 3), 77, np.uint8))
@@ -65,7 +65,7 @@ def test_a_training_on_one_page(training):
     assert page.pictures[0].shape == (64, 160, 3)
 
 
-def test_without_validation(training):
+def test_a_training_without_validation_has_a_page(training):
     training.train(1)
     page = training.page()
     assert page.plots == [name for name in CURVES if name != "Accuracy"]
@@ -73,19 +73,19 @@ def test_without_validation(training):
     assert page.pictures == []
 
 
-def test_before_the_first_epoch(training):
+def test_there_is_a_page_before_the_first_epoch(training):
     page = training.page()
     assert page.plots == []
     assert "No epoch is finished yet." in page.text
 
 
-def test_without_an_ap(training):
+def test_a_validation_without_ap_has_a_page(training):
     training.train(1)
     training.status.write("RUNNING", validated_epoch=1, kpi={"validation_loss": 2.0})
     assert "The AP was not measured" in training.page().text
 
 
-def test_without_ground_truth(training):
+def test_a_validation_without_ground_truth_has_a_page(training):
     training.train(1)
     training.validate(1, -1.0)
     page = training.page()
@@ -150,7 +150,7 @@ def test_broken_lines_and_those_of_other_commands_are_ignored(training):
     assert len(history.runs) == 1
 
 
-def test_a_long_training_in_many_runs(training):
+def test_only_the_last_20_runs_are_listed(training):
     for epoch in range(1, 40):
         training.train(epoch, loss=10.0 ** (5 - epoch % 9))
         training.start()

@@ -43,7 +43,7 @@ def step_and_wait(self, number, *arguments, **options):
 progress.ProgressLogger.log_step = step_and_wait
 sys.exit(cli.main(sys.argv[1:]))
 """
-START_TWO_THAT_WAIT = START_TWO.replace(
+START_TWO_WAITING = START_TWO.replace(
     "sys.exit", f"distributed.COMMAND = ('-c', {WAITS_AT_STEP_3!r})\nsys.exit"
 )
 
@@ -107,8 +107,10 @@ def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch_size(write_tra
     output, _ = run.communicate()
     assert run.returncode == 0, output
     one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
-    for mine, theirs in zip(one, two, strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * float(mine.abs().max()) + 1e-6)
+    for expected, actual in zip(one, two, strict=True):
+        assert torch.allclose(
+            expected, actual, rtol=1e-3, atol=1e-3 * float(expected.abs().max()) + 1e-6
+        )
 
 
 def test_two_machines_and_two_resumed_ranks_give_the_same_files(
@@ -117,13 +119,13 @@ def test_two_machines_and_two_resumed_ranks_give_the_same_files(
     """Two "machines" on loopback, as in the documentation; then two ranks on one machine."""
     changes = {"num_epoch": 2, "validation_every_n_epoch": 2, "checkpoint_n_epoch": 2}
     changes |= {"ema_decay": 0.9, "dataloader.batch_size": 1, "log_every_n_secs": 1e-6}
-    spec, undisturbed = write_train_spec(**changes), tmp_path / "undisturbed"
+    spec, uninterrupted = write_train_spec(**changes), tmp_path / "uninterrupted"
     port = free_port()
     machines = [
         start(
             *TORCHRUN, "--nnodes", 2, "--node_rank", number, "--nproc_per_node", 1,
             "--master_addr", "127.0.0.1", "--master_port", port,
-            "-m", "bodyposenet.cli", "train", "-e", spec, "-r", undisturbed, "--multi-node",
+            "-m", "bodyposenet.cli", "train", "-e", spec, "-r", uninterrupted, "--multi-node",
         )
         for number in range(2)
     ]  # fmt: skip
@@ -132,11 +134,11 @@ def test_two_machines_and_two_resumed_ranks_give_the_same_files(
     first, second = outputs
     assert "Epoch: [2/2]" in first and "2 samples per step" in first
     assert "Epoch" not in second and "PASS" not in second
-    lines = lines_of(undisturbed)
+    lines = lines_of(uninterrupted)
     assert [line["status"] for line in lines].count("STARTED") == 1
 
     results, output = tmp_path / "run", ""
-    with start(*two_ranks(spec, results, START_TWO_THAT_WAIT)) as launcher:
+    with start(*two_ranks(spec, results, START_TWO_WAITING)) as launcher:
         for line in launcher.stdout:
             output += line
             if "[3/" in line:
@@ -148,15 +150,15 @@ def test_two_machines_and_two_resumed_ranks_give_the_same_files(
     output, _ = launcher.communicate()
     assert launcher.returncode == 0, output
     for name in ("bpnet_model.tlt", "model.epoch-2.state"):
-        assert (results / name).read_bytes() == (undisturbed / name).read_bytes()
+        assert (results / name).read_bytes() == (uninterrupted / name).read_bytes()
 
     # Two ranks validate every image once: a single process gets the same metrics.
     (together,) = [line["kpi"] for line in lines if "kpi" in line]
-    status = undisturbed / "status.json"
+    status = uninterrupted / "status.json"
     kept = [line for line in lines if "kpi" not in line]
     status.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    assert run_bpnet("train", "-e", spec, "-r", undisturbed).code == 0
-    (alone,) = [line["kpi"] for line in lines_of(undisturbed) if "kpi" in line]
+    assert run_bpnet("train", "-e", spec, "-r", uninterrupted).code == 0
+    (alone,) = [line["kpi"] for line in lines_of(uninterrupted) if "kpi" in line]
     assert together == pytest.approx(alone)
 
 

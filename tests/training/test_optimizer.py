@@ -53,8 +53,8 @@ def test_stagewise_multipliers_follow_the_reference(network):
 
 
 def test_grad_weights_dict_overrides_the_default_and_freezes_layers(network):
-    own = {"block_.*": 0.0, "heatmap_out": 3.0}
-    spec = momentum(grad_weights_dict=own, weight_default_value=2.0)
+    multipliers = {"block_.*": 0.0, "heatmap_out": 3.0}
+    spec = momentum(grad_weights_dict=multipliers, weight_default_value=2.0)
     actual = rates(network, build_optimizer(network, spec, stagewise=False))
     assert not [name for name in actual if name.startswith("block_")]
     assert actual["heatmap_out/bias"] == 1.5
@@ -69,8 +69,8 @@ def test_a_frozen_layer_can_be_trained_again(network):
 
 
 def test_frozen_batch_normalization_stays_in_evaluation_mode(network):
-    own = {"block_.*": 0.0, "stage1/conv1": 0.0}
-    build_optimizer(network, momentum(grad_weights_dict=own), stagewise=True)
+    multipliers = {"block_.*": 0.0, "stage1/conv1": 0.0}
+    build_optimizer(network, momentum(grad_weights_dict=multipliers), stagewise=True)
     network.train()
     layers = network.layers()
     assert not layers["block_1a_bn_1"].training
@@ -78,7 +78,7 @@ def test_frozen_batch_normalization_stays_in_evaluation_mode(network):
         network.frozen
     )
     assert network.training and layers["stage1/conv2"].training
-    spec = momentum(grad_weights_dict=own, freeze_batch_norm=False)
+    spec = momentum(grad_weights_dict=multipliers, freeze_batch_norm=False)
     build_optimizer(network, spec, stagewise=True)
     assert network.train().layers()["block_1a_bn_1"].training
     assert not network.eval().layers()["block_1a_bn_1"].training
@@ -105,7 +105,7 @@ def test_a_pattern_that_matches_no_layer_is_an_error(network):
 
 
 def test_multiplying_the_rate_equals_multiplying_the_gradient_before_momentum():
-    """The original multiplies gradients: v = m v + c g, w = w - lr v."""
+    """TAO multiplies gradients: v = m v + c g, w = w - lr v."""
     weight = torch.nn.Parameter(torch.tensor([1.0]))
     optimizer = torch.optim.SGD([{"params": [weight], "multiplier": 4.0}], lr=0.0, momentum=0.9)
     expected, velocity = 1.0, 0.0

@@ -51,7 +51,7 @@ def predictor(network, settings=SETTINGS):
 
 
 def step_of(spec, teacher, maps=None):
-    """Gradients and loss of one step on all samples."""
+    """Return the gradients and the loss of one step on all samples, and the batch."""
     torch.manual_seed(0)
     network = BodyPoseNetwork(spec.skeleton, spec.model)
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.0))
@@ -74,21 +74,19 @@ def test_maps_of_whole_photos_give_the_gradients_of_the_running_teacher(
     expected, loss, _ = step_of(spec, load_teacher(spec, "", CPU))
     spec = make_spec(distillation={"maps": str(tmp_path / "maps")}, **WHOLE_PHOTOS)
     maps = open_teacher_maps(spec)
-    found, loss_of_maps, batch = step_of(spec, PrecomputedTeacher(maps, 0.5, CPU), maps)
+    gradients, loss_of_maps, batch = step_of(spec, PrecomputedTeacher(maps, 0.5, CPU), maps)
     assert batch.teacher_cells.all()
     with torch.no_grad():
-        answer = teacher(teacher.normalize(batch.image))
+        predicted = teacher(teacher.normalize(batch.image))
     for ours, theirs in (
-        (batch.teacher_heatmaps, answer.heatmaps[-1]), (batch.teacher_pafs, answer.pafs[-1])
+        (batch.teacher_heatmaps, predicted.heatmaps[-1]), (batch.teacher_pafs, predicted.pafs[-1])
     ):  # fmt: skip
         assert (ours - theirs).abs().max() < 0.55 / 127 * theirs.abs().max()
     assert loss_of_maps == pytest.approx(loss, rel=0.002)
-    difference = (found - expected).norm() / expected.norm()
+    difference = (gradients - expected).norm() / expected.norm()
     assert difference < 0.01
-    plain, _, _ = step_of(spec, None)
-    assert (
-        plain - expected
-    ).norm() / expected.norm() > 0.1  # the labels alone give other gradients
+    by_labels, _, _ = step_of(spec, None)
+    assert (by_labels - expected).norm() / expected.norm() > 0.1
 
 
 def test_scales_and_the_flip_test_are_averaged_on_the_cells_of_scale_1(

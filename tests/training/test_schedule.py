@@ -36,7 +36,7 @@ def test_without_soft_start_and_annealing_it_is_constant():
 
 
 def test_annealing_overrides_a_soft_start_that_has_not_ended():
-    """As in the original, which accepts any order of the two."""
+    """As in TAO, which accepts any order of the two."""
     crossed = SOFT.model_copy(update={"soft_start": 0.8, "annealing": 0.5})
     assert learning_rate(crossed, 400, 1000, 100) == pytest.approx(math.sqrt(8e-8 * 2e-5))
     assert learning_rate(crossed, 750, 1000, 100) == pytest.approx(math.sqrt(8e-8 * 2e-5))
