@@ -237,6 +237,7 @@ class EvaluationJob:
         return checked
 
     def _read(self, image: CocoImage) -> NDArray[np.uint8]:
+        """Read an image, oriented like its annotations."""
         return read_image(self.folder / image.file_name, (image.height, image.width))
 
     def _describe(self, image: CocoImage, pixels: NDArray[np.uint8], poses: Poses) -> ImageResult:

@@ -164,6 +164,7 @@ def evaluate_poses(
 
 
 def _check_image_ids(results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]) -> None:
+    """Check that all results belong to the evaluated images."""
     unknown = {result["image_id"] for result in results}.difference(image_ids)
     if unknown:
         raise BodyPoseNetError(
@@ -189,7 +190,7 @@ def _coco_eval(
 
 
 def _no_output(*_: object) -> None:
-    pass
+    """Replace the print function of the COCO evaluator."""
 
 
 def _is_evaluated(person: Mapping[str, Any]) -> bool:

@@ -109,6 +109,7 @@ def select_sample_images(images: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _accuracy(accuracy: KeypointAP, dataset: str) -> list[Markup]:
+    """Return the table of metrics and the precision-recall plot."""
     metrics = accuracy_table({dataset: accuracy.kpis()})
     parts = [row([metrics, plot(plot_precision_recall(accuracy))])]
     if not accuracy.people:
@@ -117,6 +118,7 @@ def _accuracy(accuracy: KeypointAP, dataset: str) -> list[Markup]:
 
 
 def _keypoints(accuracy: KeypointAP) -> list[Markup]:
+    """Return the plot and the table of keypoint errors."""
     header = ("keypoint", "labeled", "detected", "median distance", "mean distance")
     rows = [
         (
@@ -138,6 +140,7 @@ def _keypoints(accuracy: KeypointAP) -> list[Markup]:
 
 
 def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterator[Markup]:
+    """Yield the sample images with their poses."""
     for index in select_sample_images(images):
         entry = images[index]
         meta, count = entry["image_meta"], len(entry["scores"])
@@ -166,6 +169,7 @@ def _draw_resized(
 
 
 def _problems(result: DatasetResult) -> list[Markup]:
+    """Return lists of images that could not be read or have another size."""
     return [
         collapsible_list(f"{len(lines):,} {meaning}", lines)
         for lines, meaning in (
@@ -177,4 +181,5 @@ def _problems(result: DatasetResult) -> list[Markup]:
 
 
 def _format_number(value: float, digits: int, unit: str = "") -> str:
+    """Format a number, or return a dash if it was not measured."""
     return "–" if math.isnan(value) or value < 0 else f"{value:.{digits}f}{unit}"

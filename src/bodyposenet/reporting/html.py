@@ -185,10 +185,12 @@ def _escape(text: str) -> str:
 
 
 def _format_metric(value: float | None) -> str:
+    """Format a metric, or return a dash if it was not measured."""
     return "–" if value is None or not value >= 0 else f"{value:.3f}"
 
 
 def _image(image: NDArray[np.uint8], caption: str) -> str:
+    """Return an `img` element with the image as a JPEG data URL."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     data = base64.b64encode(content.tobytes()).decode()

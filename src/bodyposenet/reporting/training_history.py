@@ -156,6 +156,7 @@ def _runs(lines: Sequence[Any]) -> list[Run]:
 
 
 def _parse_time(entry: _StatusEntry) -> datetime | None:
+    """Return the time of a line, or None if it is invalid."""
     try:
         return datetime.strptime(f"{entry.date} {entry.time}", "%m/%d/%Y %H:%M:%S")
     except ValueError:

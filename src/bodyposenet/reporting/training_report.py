@@ -97,6 +97,7 @@ def _last_and_best(curve: dict[int, float]) -> str:
 
 
 def _curves(history: TrainingHistory) -> list[Markup]:
+    """Return the plots of the training curves."""
     if not history.epochs:
         return [paragraph("No epoch is finished yet.")]
     return [row([plot(figure) for figure in plot_training_curves(history)])]
@@ -136,6 +137,7 @@ def _runs(history: TrainingHistory) -> list[Markup]:
 
 
 def _format_epochs(epochs: list[int]) -> str:
+    """Format the range of epochs of a run."""
     if not epochs:
         return "–"
     first, last = min(epochs), max(epochs)

@@ -96,6 +96,7 @@ class Batch:
         return self._map(lambda tensor: tensor[:count])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply a function to all tensors."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})

@@ -144,6 +144,7 @@ def build_training(
 
 
 def _log_padding(dims: ImageDims) -> None:
+    """Log if images are padded to whole cells of the output."""
     if dims.height % STRIDE or dims.width % STRIDE:
         logger.info(
             "image_dims %d x %d are padded with gray to multiples of %d pixels",
@@ -170,6 +171,7 @@ def _build_state(
     precision: torch.dtype | None,
     invariants: Mapping[str, int | bool],
 ) -> TrainState:
+    """Build optimizer, moving average and gradient scaler, and restore them from the checkpoint."""
     network = initial.network
     network.heatmap_sigma = spec.dataloader.label_processor_config.heatmap_gaussian_sigma
     if spec.sync_batch_norm and distributed.world_size > 1:

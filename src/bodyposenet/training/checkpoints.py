@@ -170,6 +170,7 @@ class Checkpoint:
             ) from error
 
     def _restore_optimizer(self, state: TrainState, strict: bool) -> None:
+        """Restore the state of the optimizer; see `restore`."""
         optimizer = state.optimizer
         parameters = [part for group in optimizer.param_groups for part in group["params"]]
         saved = self._optimizer_state(state.network, parameters)
@@ -331,6 +332,7 @@ def check_weights(state: TrainState, epoch: int) -> None:
 
 
 def _write_state(path: Path, position: Position, state: TrainState, key: str, spec: str) -> None:
+    """Write a .state file."""
     header = model_header(state.network, epoch=position.epoch, spec=spec)
     header |= {"kind": _KIND, "samples": position.samples, "facts": dict(state.invariants)}
     if state.scaler.is_enabled():
@@ -344,6 +346,7 @@ def _write_state(path: Path, position: Position, state: TrainState, key: str, sp
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+    """Return the tensors of the optimizer state by `parameter|entry`."""
     return {
         f"{name}|{entry}": value
         for name, parameter in state.network.named_parameters()

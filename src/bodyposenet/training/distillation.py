@@ -292,6 +292,7 @@ def _warn_if_sigma_differs(spec: TrainSpec, path: Path, sigma: float) -> None:
 
 
 def _infer_with_network(network: BodyPoseNetwork, device: torch.device) -> Infer:
+    """Return a function that runs a network on the training device, without gradients."""
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
 
@@ -304,6 +305,8 @@ def _infer_with_network(network: BodyPoseNetwork, device: torch.device) -> Infer
 
 
 def _infer_with_engine(engine: Engine) -> Infer:
+    """Return a function that runs an engine on images on the CPU."""
+
     def infer(images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the engine's maps as tensors on the CPU."""
         results = engine.infer(images.numpy())

@@ -133,6 +133,7 @@ def _check_network(checkpoint: Checkpoint, spec: TrainSpec) -> None:
 
 
 def _pretrained_network(spec: TrainSpec, path: Path, key: str) -> BodyPoseNetwork:
+    """Build the network and load weights by name, or its graph as well with `load_graph`."""
     if path == DEFAULT_MODEL_WEIGHTS:  # Part of the package and not encrypted.
         key = ""
     if spec.load_graph:
@@ -162,6 +163,7 @@ def _model_path(spec: TrainSpec, location: str, name: str) -> Path:
 
 
 def _log_report(report: WeightReport, path: Path) -> None:
+    """Log which weights were loaded."""
     for line in report.lines():
         logger.info("%s: %s", path, line)
 

@@ -186,6 +186,7 @@ class _Loop:
             self._save(position)
 
     def _save(self, position: Position) -> None:
+        """Save the current state on rank 0, as `latest.state`."""
         training = self._training
         check_weights(training.state, position.epoch + 1)
         if training.distributed.is_main:
@@ -197,4 +198,5 @@ class _Loop:
 
 
 def _is_due(epoch: int, every: int, spec: TrainSpec) -> bool:
+    """Return whether something is due after an epoch: at its interval, and after the last epoch."""
     return epoch % every == 0 or epoch == spec.num_epoch

@@ -225,6 +225,7 @@ def _multiplier(
 
 
 def _check_layer_patterns(multipliers: Mapping[str, float], layers: Sequence[str]) -> None:
+    """Check that every key of grad_weights_dict is valid and matches a layer."""
     for pattern in multipliers:
         try:
             matches = any(re.fullmatch(pattern, layer) for layer in layers)

@@ -136,6 +136,7 @@ class _UnusablePhotoError(BodyPoseNetError):
 
 
 def _read_photo(photo: Photo) -> tuple[PhotoFingerprint, NDArray[np.uint8]]:
+    """Read a photo, and its fingerprint, which identifies it in the store."""
     try:
         pixels = read_image(photo.path, photo.size)
     except BodyPoseNetError as error:

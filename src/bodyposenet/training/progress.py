@@ -228,6 +228,7 @@ class ProgressLogger:
         self._epoch_throughput, self._summary_throughput = Throughput(), Throughput()
 
     def _count_skipped(self) -> None:
+        """Count a skipped step; raise an error after too many in a row."""
         self._skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == _MAX_SKIPPED_IN_A_ROW:
@@ -259,6 +260,7 @@ class ProgressLogger:
     def _write_scalars(
         self, writer: SummaryWriter, losses: Losses, gradient_norm: Tensor | None
     ) -> None:
+        """Write the scalars of a step to TensorBoard, and reset the throughput since the last one."""
         tensors = {"total_loss": losses.total}
         for stage, (heatmap, paf) in enumerate(zip(losses.heatmaps, losses.pafs, strict=True), 1):
             tensors |= {f"cmap_loss_stage{stage}": heatmap, f"paf_loss_stage{stage}": paf}
@@ -276,6 +278,7 @@ class ProgressLogger:
         self._summary_throughput = Throughput()
 
     def _log_step_line(self) -> None:
+        """Log progress, loss, learning rate, throughput and ETA within an epoch."""
         epoch, done = divmod(self._step - 1, self._steps_per_epoch)
         self._log(
             f"Epoch: [{epoch + 1}/{self._spec.num_epoch}]  "

@@ -116,6 +116,7 @@ def normalization(spec: TrainSpec) -> Normalization:
 
 
 def _raise_if_changed(changes: list[str], results_dir: Path) -> None:
+    """Raise an error that lists the changes, if there are any."""
     if changes:
         more = len(changes) - _MAX_LISTED_CHANGES
         listed = changes[:_MAX_LISTED_CHANGES] + ([f"and {more} more"] if more > 0 else [])
@@ -129,6 +130,7 @@ def _raise_if_changed(changes: list[str], results_dir: Path) -> None:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe the values that differ, except for changeable keys."""
     return [
         f"{key} was {before.get(key)}, is {now.get(key)}"
         for key in sorted(before.keys() | now.keys())
@@ -148,5 +150,6 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_changeable(key: str) -> bool:
+    """Return whether a dotted key, or one of its parents, may change on resume."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in _CHANGEABLE for length in range(1, len(parts) + 1))

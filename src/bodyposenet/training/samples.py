@@ -169,6 +169,7 @@ def _sample_set(
     augmentation: AugmentationConfig,
     teacher_maps: TeacherMapSampler | None = None,
 ) -> SampleSet:
+    """Build a sample set at the input size of the train spec."""
     dims, folder = spec.dataloader.image_config.image_dims, spec.dataloader.image_cache_dir
     cache = None if folder is None else ImageCache(Path(folder))
     return SampleSet(

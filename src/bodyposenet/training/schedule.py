@@ -45,6 +45,7 @@ def _soft_start_annealing(schedule: SoftStartAnnealing, progress: float) -> floa
 
 
 def _exponential_decay(schedule: ExponentialDecay, epochs: float) -> float:
+    """Compute rate * decay_rate^(epochs / decay_epochs), at least min_learning_rate."""
     exponent = epochs / schedule.decay_epochs
     if schedule.staircase:
         exponent = math.floor(exponent)

@@ -64,6 +64,7 @@ class StopSignals:
             self._interruptible = False
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        """Record a signal, and raise `Stopped` if the current work is interruptible."""
         is_repeated = time.monotonic() - self._received_at > _DUPLICATE_SECONDS
         if number == signal.SIGINT and self.received and is_repeated:
             raise KeyboardInterrupt
@@ -79,6 +80,7 @@ def exit_with_parent() -> None:
 
 
 def _wait_for_parent(parent: int) -> None:
+    """Exit as soon as the parent process has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -234,6 +234,7 @@ def find_largest_batch_size(step: TrainStep, batch: Batch) -> int:
 
 
 def _fits(step: TrainStep, batch: Batch) -> bool:
+    """Return whether a batch fits in memory; release the cached memory if not."""
     try:
         step.dry_run(batch)
         return True
@@ -246,11 +247,13 @@ def _fits(step: TrainStep, batch: Batch) -> bool:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error means that the memory of the device or the CPU is exhausted."""
     # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _compile_if_enabled(spec: TrainSpec, network: BodyPoseNetwork) -> nn.Module:
+    """Compile the network if `torch_compile` is set."""
     if not spec.torch_compile:
         return network
     logger.info("Compiling the network (torch_compile); the first step takes a while")

@@ -121,6 +121,7 @@ class Validation:
             return self._validate()
 
     def _validate(self) -> ValidationResult | None:
+        """Run the predictions and the loss on all ranks, and combine them on rank 0."""
         results = {name: self._predict(*test_set) for name, test_set in self._test_sets.items()}
         loss = self._loss() if self._has_loss else None
         if not self._distributed.is_main:
@@ -151,6 +152,7 @@ class Validation:
         return sum(totals) / sum(counts)
 
     def _picture(self) -> NDArray[np.uint8]:
+        """Draw the predictions for the first samples."""
         batch = next(self._picture_loader.iterate(range(1)))
         return draw_predictions(batch.image.numpy(), *self._targets_and_maps(batch), self._network)
 
