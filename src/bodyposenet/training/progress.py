@@ -260,7 +260,7 @@ class ProgressLogger:
     def _write_scalars(
         self, writer: SummaryWriter, losses: Losses, gradient_norm: Tensor | None
     ) -> None:
-        """Write the scalars of a step to TensorBoard, and reset the throughput since the last one."""
+        """Write the scalars of a step to TensorBoard, and reset the throughput."""
         tensors = {"total_loss": losses.total}
         for stage, (heatmap, paf) in enumerate(zip(losses.heatmaps, losses.pafs, strict=True), 1):
             tensors |= {f"cmap_loss_stage{stage}": heatmap, f"paf_loss_stage{stage}": paf}
