@@ -51,14 +51,14 @@ TASKS = {
         uses_gpu=True,
     ),
     "prune": SubTask("prune", "remove the filters with the smallest norms from a model"),
-    "export": SubTask("export", "export a model to ONNX, INT8 and engines"),
+    "export": SubTask("export", "export a model to ONNX (fp32, fp16, INT8) and engines"),
     "doctor": SubTask("doctor", "check the installation"),
-    "demo": SubTask("demo", "run all steps on a small drawn dataset"),
+    "demo": SubTask("demo", "run all steps on a small synthetic dataset"),
 }
 """Command name -> command."""
 
 _STATUS = {0: "PASS", 2: "FAIL"}
-"""Exit code -> last line of TAO's commands; none after a run that was stopped by a signal."""
+"""Exit code -> status in the last line, as printed by TAO; a stopped run prints none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,13 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = _Run(argv[0], argv[1:])
     code = exit_code_of(argv[0], run)
     if code in _STATUS:
-        ended = f"Execution status: {_STATUS[code]}"
-        code = exit_code_of(argv[0], lambda: run.report(ended)) or code
+        status = f"Execution status: {_STATUS[code]}"
+        code = exit_code_of(argv[0], lambda: run.report(status)) or code
     return code
 
 
 def tao() -> int:
-    """Run `tao model bpnet <sub_task> ...`, the command of TAO's guide."""
+    """Run `tao model bpnet <sub_task> ...`, the command line of TAO.
+
+    Returns:
+        Exit code, see `exit_code_of`.
+    """
     argv = sys.argv[1:]
     if argv[:1] == ["model"]:
         argv = argv[1:]
@@ -108,7 +112,8 @@ def _overview() -> str:
             "sub-tasks:",
             *lines,
             "",
-            "bpnet <sub_task> --help shows its flags, bpnet --version the version.",
+            "Run `bpnet <sub_task> --help` for the flags of a sub-task, and `bpnet --version` for",
+            "the version.",
         ]
     )
 
@@ -203,8 +208,8 @@ class _Run:
         options = build_options(self._name, values, progress=not launcher.quiet)
         self._prints_results = options.prints_results
         prepare_process(launcher)
-        handles_signals = self._name == "train"  # and saves its state
-        with nullcontext() if handles_signals else _sigterm_as_interrupt():
+        saves_state = self._name == "train"  # which has its own signal handlers
+        with nullcontext() if saves_state else _sigterm_as_interrupt():
             result = command.run(options)
         if summary := result.summary():
             self.report(summary)
@@ -220,9 +225,8 @@ class _Run:
 @contextmanager
 def _sigterm_as_interrupt() -> Generator[None]:
     """Raise KeyboardInterrupt on SIGTERM within the context: clusters send it to end a run."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread can set handlers
+    # Only the main thread can set signal handlers.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, _interrupt)

@@ -27,6 +27,10 @@ _PROGRESS_BARS = ContextVar("progress bars", default=False)
 def configure_logging(level: str, log_file: str | Path | None = None) -> None:
     """Send log messages to standard error, or append them to a file.
 
+    Args:
+        level: Name of the minimum level.
+        log_file: The file; None for standard error.
+
     Raises:
         BodyPoseNetError: The log file cannot be opened.
     """
@@ -49,7 +53,10 @@ def configure_logging(level: str, log_file: str | Path | None = None) -> None:
 
 
 def mute() -> None:
-    """Log only errors, and not to a file: for training processes other than rank 0."""
+    """Silence a training process other than rank 0.
+
+    Only errors are logged, to standard error but not to the log file; standard output is discarded.
+    """
     logger.setLevel(logging.ERROR)
     for handler in list(logger.handlers):
         if isinstance(handler, logging.FileHandler):

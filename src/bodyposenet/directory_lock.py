@@ -44,7 +44,8 @@ def directory_lock(folder: Path, prefix: str = "") -> Iterator[Callable[[], None
             at the same time.
 
     Yields:
-        A function that checks that the folder was not replaced; it is also called at the end.
+        A function that checks that the folder was not removed or replaced in the meantime. It is
+        also called at the end of the context.
 
     Raises:
         BodyPoseNetError: Another run has locked the folder, or it was removed during this run.
@@ -87,7 +88,7 @@ def _acquire(path: Path) -> int:
                     "Wait until it has ended, or choose another results folder (-r).",
                 ) from error
             logger.warning(
-                "%s: cannot be locked, so a second run in this folder is not detected: %s",
+                "%s: cannot be locked: %s; another run in this folder is not detected",
                 path,
                 error.strerror,
             )
@@ -117,12 +118,12 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _leave_to_parent() -> None:
-    """Close the locks in a forked process, which may outlive the run."""
+def _close_locks_in_child() -> None:
+    """Close the locks in a forked process, which may continue after the run has ended."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(after_in_child=_close_locks_in_child)

@@ -37,30 +37,37 @@ _SCRYPT = {"length": 32, "n": 2**15, "r": 8, "p": 1}
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 
 _MOST_HEADER_BYTES = 2**24
-"""Headers are some kilobytes of text: the skeleton, the network, and the train spec."""
+"""Limit of a header, which has some kilobytes: the skeleton, the network, and the train spec."""
 
 _COPY_AGAIN = "Copy the file again from its source; if it is damaged there, create it again."
 
 
 def model_file(path: Path) -> Path:
-    """Return the path of a model file, where `x.hdf5` (TAO's name) may stand for `x.tlt`.
+    """Return the path of a model file; if `x.hdf5` does not exist, that of `x.tlt`.
+
+    TAO 5 writes models as .hdf5 files, so its commands and specs contain such names.
 
     Args:
-        path: The given path. If it does not exist and `x.tlt` does, the log mentions it.
+        path: The given path.
+
+    Returns:
+        The path, with the extension .tlt if only that file exists; the replacement is logged.
     """
     if path.suffix.lower() == ".hdf5" and not exists(path):
-        ours = path.with_suffix(".tlt")
-        if exists(ours):
-            logger.info("%s does not exist: using %s", path, ours)
-            return ours
+        tlt = path.with_suffix(".tlt")
+        if exists(tlt):
+            logger.info("%s does not exist: using %s", path, tlt)
+            return tlt
     return path
 
 
 class SealedKey(str):
-    """Key that does not open plain files, which anybody can create."""
+    """Key for encrypted files only: plain files, which anyone can create, are rejected."""
 
 
 class _Seal(BaseModel):
+    """Parameters of the encryption, in hexadecimal."""
+
     nonce: Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * _NONCE_BYTES}}}$")]
     salt: Annotated[str, Field(pattern=f"^[0-9a-f]{{{2 * _SALT_BYTES}}}$")]
 
@@ -128,7 +135,8 @@ def read_container(path: str | Path, key: str = "") -> tuple[dict[str, Any], byt
         return content.header, body
     if not key:
         raise BodyPoseNetError(
-            f"{path}: the file is sealed", "Give the key (-k) that it was written with."
+            f"{path}: the file is sealed (encrypted)",
+            "Give the key (-k) that it was written with.",
         )
     from cryptography.exceptions import InvalidTag
 
@@ -224,7 +232,7 @@ def _foreign(path: Path, data: bytes) -> BodyPoseNetError:
         return BodyPoseNetError(f"{path}: the file is empty", _COPY_AGAIN)
     if path.suffix.lower() == ".onnx":
         return BodyPoseNetError(
-            f"{path}: is an exported model", "Give the .tlt file that train wrote."
+            f"{path}: is an exported model", "Give the .tlt file written by bpnet train."
         )
     return BodyPoseNetError(
         f"{path}: not a file of bodyposenet",

@@ -1,4 +1,4 @@
-"""Exceptions of the package, checks of arguments that raise them, and helpers for their texts."""
+"""Exceptions, checks of arguments, and helpers for error texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BodyPoseNetError(Exception):
         self.remedy = remedy
 
     def rewrite(self, change: Callable[[str], str]) -> None:
-        """Change both texts, for example from flags to keyword arguments.
+        """Change both texts in place, for example from flags to keyword arguments.
 
         Args:
             change: Function from the old to the new text.
@@ -82,7 +82,7 @@ def check_count(name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise BodyPoseNetError(
-            f"{name}: {value!r} is out of range", f"Write a whole number, at least {least}."
+            f"{name}: {value!r} is out of range", f"Give a whole number, at least {least}."
         )
 
 
@@ -97,7 +97,7 @@ def check_score(name: str, value: object) -> None:
         BodyPoseNetError: It is not a number from 0 to 1.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise BodyPoseNetError(f"{name}: {value!r} is not a score", "Write a number from 0 to 1.")
+        raise BodyPoseNetError(f"{name}: {value!r} is not a score", "Give a number from 0 to 1.")
 
 
 def check_type(name: str, value: object, kind: type, remedy: str) -> None:
@@ -126,7 +126,7 @@ def check_bool(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise BodyPoseNetError(
-            f"{name}: expected True or False, got {value!r}", "Write True or False."
+            f"{name}: expected True or False, got {value!r}", "Give True or False."
         )
 
 
@@ -154,9 +154,9 @@ def first_problem(error: ValidationError) -> str:
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
-    """A signal stopped a training whose state is saved; the same command resumes it.
+    """A signal stopped a training run; its state is saved, and the same command resumes it.
 
-    Commands exit with code `STOPPED`.
+    The command exits with code `STOPPED`.
 
     Args:
         signal: Name of the signal.

@@ -28,7 +28,7 @@ def exit_code_of(name: str, work: Callable[[], object]) -> int:
 
     Returns:
         Exit code: 0 for success; 2 for an error that the user can fix, such as a missing package;
-        75 if a signal stopped a training whose state is saved; 130 after Ctrl-C.
+        75 if a signal stopped a training run whose state is saved; 130 after Ctrl-C.
     """
     try:
         with translate_errors(name):

@@ -1,6 +1,6 @@
 """Files: atomic writing, checks of paths, and reading and writing of JSON.
 
-A run that is killed while it writes leaves the old file or the new one, never a part of one.
+After a run is killed, each file has either its old or its new content, never a part of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from bodyposenet.errors import BodyPoseNetError
 
 _RANDOM_BYTES = 8
 _TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.tmp(\.\w+)?", re.DOTALL)
-_KEPT = 32
-"""Characters of a file's name in its temporary name, which may have at most 255 bytes."""
-_SECONDS_TO_GO_STALE = 24 * 60 * 60
-"""A running process writes to its files more often."""
+_NAME_CHARACTERS = 32
+"""Characters of the file's name in its temporary name, which may have at most 255 bytes."""
+_STALE_SECONDS = 24 * 60 * 60
+"""Age of a temporary file that no running process writes to any more."""
 
 
 @contextmanager
@@ -35,15 +35,15 @@ def atomic_write(
 ) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` on success and is removed after an error.
 
-    Of a symbolic link, the target is replaced. Files that cannot be replaced are written directly:
-    devices, pipes, and the file that standard output or standard error is redirected to. Errors
-    other than those of this file are raised unchanged.
+    If `path` is a symbolic link, its target is replaced. Files that cannot be replaced are written
+    directly: devices, pipes, and the file that standard output or standard error is redirected to.
+    Exceptions of the caller are raised unchanged.
 
     Args:
         path: The file to write.
         durable: Whether to flush to disk (fsync), for important results.
-        make_folder: Whether to create the folder if it is missing. False for one of many files,
-            whose folder is only missing if it was removed with the earlier files.
+        make_folder: Whether to create the folder if it is missing. False for one of many files: if
+            the folder is missing then, it was removed together with the earlier files.
 
     Raises:
         BodyPoseNetError: The file cannot be written, for example because the disk is full.
@@ -80,7 +80,9 @@ def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
 
     In a folder that others may write to, they could create a link with a predictable name.
     """
-    return path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}")
+    return path.with_name(
+        f".{path.name[:_NAME_CHARACTERS]}.{secrets.token_hex(_RANDOM_BYTES)}{suffix}"
+    )
 
 
 def remove_stale_files(folder: Path) -> int:
@@ -93,7 +95,7 @@ def remove_stale_files(folder: Path) -> int:
         The number of removed files.
     """
     removed = 0
-    oldest = time.time() - _SECONDS_TO_GO_STALE
+    oldest = time.time() - _STALE_SECONDS
     for file in folder.glob(".*"):
         with suppress(OSError):  # removed in the meantime, or of another user
             if _TEMPORARY.fullmatch(file.name) and file.lstat().st_mtime < oldest:
@@ -266,17 +268,17 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> None:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise an error if an output exists that must not be overwritten.
+    """Raise an error if an output exists and may not be overwritten.
 
     Args:
         path: File or folder to write.
         overwrite: Whether it may be replaced.
 
     Raises:
-        BodyPoseNetError: It exists, and must not be replaced.
+        BodyPoseNetError: It exists and may not be replaced.
     """
     if exists(path) and not overwrite:
-        raise BodyPoseNetError(f"{path}: exists already", "Give another name, or --overwrite.")
+        raise BodyPoseNetError(f"{path}: already exists", "Give another name, or --overwrite.")
 
 
 def make_directory(
@@ -302,8 +304,5 @@ def make_directory(
             pass
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = getattr(error, "strerror", None) or error
-        raise BodyPoseNetError(
-            f"{path}: cannot write results there: {reason}",
-            remedy,
-        ) from error
+        raise BodyPoseNetError(f"{path}: results cannot be written: {reason}", remedy) from error
     return path

@@ -1,6 +1,8 @@
-"""Object keypoint similarity (OKS, cocodataset.org "keypoints-eval") between detected poses.
+"""Object keypoint similarity (OKS) between detected poses, for tracking and checks of engines.
 
-Detections have no annotated area, so it is estimated. Evaluation uses faster-coco-eval instead.
+OKS is defined by COCO (cocodataset.org, "keypoints-eval") for annotated people. Detections have no
+annotated area, so the area is estimated from the joints. The evaluation of models uses
+faster-coco-eval instead.
 """
 
 from __future__ import annotations

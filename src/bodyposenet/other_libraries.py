@@ -12,10 +12,10 @@ from bodyposenet.errors import BodyPoseNetError, closest
 _SCORE = "score_threshold=0.5, the minimum score of a person (heatmap_threshold: of a joint)"
 _SHAPE = "input_shape=(height, width), given to load()"
 _PEOPLE = "max_people=5"
-_FILE = 'the model file has its precision: bpnet export writes fp16 and INT8; or precision="bf16"'
+_FILE = 'the precision is that of the model file (bpnet export --data_type); or precision="bf16"'
 _NO_NMS = "leave it out: the network detects joints, not boxes, so there is nothing to suppress"
 _LOG = 'logging.getLogger("bodyposenet").setLevel(...)'
-_STREAM = "an iterator in place of a list gives an iterator; model.video(source) reads videos"
+_STREAM = "an iterator of images gives an iterator of poses; model.video(source) reads videos"
 _DEVICE = 'device="cpu", "cuda" or "cuda:1", given to load()'
 _ENGINE = 'engine="onnx", "openvino", "pytorch" or "tensorrt", given to load()'
 _DRAW = "bodyposenet.draw(image, poses)"
@@ -61,7 +61,7 @@ _KEYWORDS = {
     "to_openpose": "poses.skeleton has the joints of the model, poses.to_coco() maps to COCO",
     "show": _DRAW, "save": "poses.save(path), or bodyposenet.draw(image, poses)",
 }  # fmt: skip
-"""Keyword of `load` or of the model's call in another library -> hint."""
+"""Keyword argument in another library -> hint."""
 
 _METHODS = {
     "predict": _CALL, "process": _CALL, "detect": _CALL, "inference": _CALL, "infer": _CALL,
@@ -83,7 +83,7 @@ _RESULTS = {
     **dict.fromkeys(("plot", "show", "visualize", "vis"), "poses.draw(image) gives a new image"),
     **dict.fromkeys(("xy", "xyn", "conf", "shape", "pose_landmarks", "landmark"), _ARRAYS),
     **dict.fromkeys(("keypoints_visible", "pred_instances", "predictions"), _ARRAYS),
-    **dict.fromkeys(("cpu", "cuda", "numpy", "to"), "leave it out: the arrays are NumPy's"),
+    **dict.fromkeys(("cpu", "cuda", "numpy", "to"), "leave it out: the arrays are NumPy arrays"),
     **dict.fromkeys(("tojson", "to_json", "summary"), "poses.to_dict(), or poses.save(path)"),
     **dict.fromkeys(("masks", "probs", "obb"), "there are only joints"),
     "names": "poses.skeleton.joints",

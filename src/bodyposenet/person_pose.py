@@ -1,4 +1,4 @@
-"""One detected person: joints by name."""
+"""One detected person, a mapping from joint names to keypoints."""
 
 from __future__ import annotations
 

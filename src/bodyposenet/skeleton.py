@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 
-# OKS sigmas of COCO's keypoints (cocodataset.org, "keypoints-eval"), by the part's name without
-# its side. COCO has no neck, which gets the shoulder's.
+# OKS sigmas of COCO's keypoints (cocodataset.org, "keypoints-eval"), by the body part without its
+# side. COCO has no neck; its sigma is that of the shoulders.
 _SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
     "hip": 0.107, "knee": 0.087, "ankle": 0.089, "neck": 0.079,
 }  # fmt: skip
-_SIGMA_OF_OTHERS = 0.079
+_DEFAULT_SIGMA = 0.079
 
 # Joints at the midpoint of two others, for datasets that do not annotate them.
 _DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
@@ -48,8 +48,8 @@ class Skeleton:
         sigmas: K OKS sigmas. Default: those of COCO, by joint name.
         derived: Joint -> the two joints with this midpoint, for datasets without the joint.
             Default: the neck between the shoulders.
-        auxiliary: Indices of the auxiliary limbs, which `mode: accurate` assembles last and which
-            start no person. Default: the limbs between a shoulder and an ear.
+        auxiliary: Indices of the auxiliary limbs, which `mode: accurate` assembles last; they never
+            start a person. Default: the limbs between a shoulder and an ear.
 
     Raises:
         BodyPoseNetError: A joint name occurs twice, or a limb does not connect two joints.
@@ -114,8 +114,8 @@ class Skeleton:
     def unpaired(self) -> tuple[str, ...]:
         """Joints of one side without a counterpart on the other.
 
-        Such joints are misspelled or really one-sided; either way, mirrored training samples are
-        wrong.
+        Either the name is misspelled or the joint exists on one side only. In both cases, the
+        labels of mirrored training images are wrong.
         """
         sided = (joint for joint in self.joints if side_of(joint))
         return tuple(joint for joint in sided if other_side(joint) not in self.joints)
@@ -313,7 +313,7 @@ def part_of(joint: str) -> str:
 def oks_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
     """Return the OKS sigmas of joints by name: those of COCO, or the shoulder's for other parts."""
     return tuple(
-        next((_SIGMAS[word] for word in words_of(joint) if word in _SIGMAS), _SIGMA_OF_OTHERS)
+        next((_SIGMAS[word] for word in words_of(joint) if word in _SIGMAS), _DEFAULT_SIGMA)
         for joint in joints
     )
 
@@ -344,13 +344,13 @@ def _side_words(joint: str) -> tuple[str, ...]:
     return next((pair for pair in _SIDES if pair[0] in words or pair[1] in words), ())
 
 
-def _match_case(model: str, word: str) -> str:
-    """Return the word in the capitalization of the model."""
-    if word == model:
+def _match_case(template: str, word: str) -> str:
+    """Return the word in the capitalization of the template."""
+    if word == template:
         return word
-    if model.isupper():
+    if template.isupper():
         return word.upper()
-    return word.capitalize() if model.istitle() else word
+    return word.capitalize() if template.istitle() else word
 
 
 COCO_JOINTS = (

@@ -17,8 +17,8 @@ def without_telemetry() -> Iterator[None]:
     """Hide the package openvino_telemetry while OpenVINO is imported (context manager).
 
     On import, OpenVINO writes an id to the user's home folder and reports to Google Analytics,
-    unless openvino_telemetry is missing. The only setting against it is a file in the home folder,
-    which belongs to the user. Outside of the context, the package can be imported.
+    unless openvino_telemetry is missing. The only other way to turn this off is a file in the home
+    folder, which a library must not write. Outside of the context, the package can be imported.
     """
     modules: dict[str, Any] = sys.modules
     with _importing:

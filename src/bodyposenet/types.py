@@ -24,7 +24,7 @@ __all__ = [
     "Poses",
     "Record",
     "Visibility",
-]  # fmt: skip
+]
 
 HEATMAP_SIGMA = 7.0
 """Default standard deviation of a joint's Gaussian in the heatmaps, in network input pixels."""

@@ -183,7 +183,7 @@ def test_a_file_that_exists_stays_unless_it_is_to_be_replaced(prune):
     before = path.read_bytes()
     refused, _ = prune("-pth", 0.95)
     assert refused.code == 2
-    assert f"{path}: exists already" in refused.err
+    assert str(path) in refused.err and "--overwrite" in refused.err
     assert path.read_bytes() == before
     replaced, _ = prune("-pth", 0.95, "--overwrite")
     assert replaced.code == 0

@@ -187,7 +187,7 @@ def test_an_error_while_reading_is_one_here():
 
 
 def test_nobody_waits_for_a_camera_that_is_stuck(monkeypatch):
-    monkeypatch.setattr(video_module, "_LEAVE", 0.01)
+    monkeypatch.setattr(video_module, "_JOIN_TIMEOUT", 0.01)
     go, released = threading.Event(), threading.Event()
 
     class StuckCamera(FakeCapture):
@@ -230,7 +230,7 @@ def test_a_camera_drops_what_nobody_has_time_for():
 def test_cameras_are_numbers_or_addresses(monkeypatch):
     asked = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda s: asked.append(s) or FakeCapture([0.0], 0.0))
-    assert open_camera("0").fps == video_module._USUAL_RATE
+    assert open_camera("0").fps == video_module._DEFAULT_FPS
     assert open_camera("rtsp://host/stream").is_live
     assert open_camera("rtsp://bob:hunter2@host/stream").name == "rtsp://***@host/stream"
     assert asked == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]

@@ -1,1 +1,13 @@
-"""The commands of `bpnet`, one module each, and the framework of their options."""
+"""The commands of `bpnet`.
+
+Each command has a module of its name, with its options class, its result class and its Python
+function: `dataset_convert`, `train`, `evaluate`, `inference`, `prune`, `export`, `doctor`, `demo`.
+
+Shared modules:
+    options: the framework: options classes, the decorator `command`, validation.
+    option_parser: the command-line parser that is built from an options class.
+    model_options: options of several commands: encryption key, model and engine, processes.
+    launcher: options of TAO's launcher that all commands accept: logging and GPUs.
+
+The entry point is `bodyposenet.cli`.
+"""

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from bodyposenet.data.pseudo_labels import PseudoLabels
     from bodyposenet.specs.dataset import DatasetSpec
 
-# The decoder's score is 1 - 1 / (sum of the scores of a person's joints and limbs), at least 0.375;
-# 0.9 is a sum of 10, half a body or more. Precision of an earlier default model on COCO's photos
-# (OKS 0.5 with an annotated person): 93 % of the detections from 0.9 on, 44 % from 0.5 to 0.9.
+# A person's score is 1 - 1 / (sum of the scores of the joints and limbs), at least 0.375; 0.9 is a
+# sum of 10, that is half of the joints and limbs or more. Precision of an earlier default model on
+# COCO's photos (OKS 0.5 with an annotated person): 93% of the detections with a score of 0.9 or
+# more, 44% of those from 0.5 to 0.9.
 _PSEUDO_SCORE_HIGH, _PSEUDO_SCORE_LOW = 0.9, 0.5
 _MAX_FILES = 10_000
 _PSEUDO_LABELS = "pseudo-labels"
@@ -93,7 +94,8 @@ class ConvertOptions(CommandOptions):
         StrPath | None,
         Option(
             help="Detections of a model: detections.json of inference or evaluate, or COCO "
-            "results. People that overlap no annotation become pseudo-labels or masked regions.",
+            "results. Detections that overlap no annotation become pseudo-labels or masked "
+            "regions.",
             metavar="FILE",
             group=_PSEUDO_LABELS,
         ),
@@ -109,8 +111,8 @@ class ConvertOptions(CommandOptions):
     pseudo_score_low: Annotated[
         float | None,
         Option(
-            help="Minimum score of people who are masked. If both scores are equal, none are. "
-            f"Default: {_PSEUDO_SCORE_LOW}.",
+            help="Minimum score of masked detections. If both scores are equal, nothing is "
+            f"masked. Default: {_PSEUDO_SCORE_LOW}.",
             metavar="B",
             group=_PSEUDO_LABELS,
         ),
@@ -167,8 +169,8 @@ def convert_dataset(options: ConvertOptions) -> ConvertResult:
         ... )
 
     Raises:
-        BodyPoseNetError: The spec or the annotations are invalid, there is nothing to convert, or
-            the results cannot be written.
+        BodyPoseNetError: The spec or the annotations are invalid, no image has usable annotations,
+            or the results cannot be written.
     """
     from bodyposenet.specs.dataset import DatasetSpec
 
@@ -228,7 +230,7 @@ def _read_images(
     dataset = correct_image_sizes(dataset, spec.images_folder(options.mode))
     done, skipped = Counter(images=len(dataset.images)), Counter(dataset.skipped)
     if options.pseudo_labels is not None:
-        added = _add_detected_people(options, Path(options.pseudo_labels), spec, dataset)
+        added = _add_pseudo_labels(options, Path(options.pseudo_labels), spec, dataset)
         done.update(added.added)
         skipped.update(added.skipped)
         dataset = CocoDataset(added.images, skipped, dataset.repairs)
@@ -237,7 +239,7 @@ def _read_images(
     return images, ConvertResult(output, done, skipped, dataset.repairs)
 
 
-def _add_detected_people(
+def _add_pseudo_labels(
     options: ConvertOptions, file: Path, spec: DatasetSpec, dataset: CocoDataset
 ) -> PseudoLabels:
     from bodyposenet.data.detections import read_detections
@@ -281,8 +283,8 @@ def _check_pseudo_options(options: ConvertOptions) -> None:
     high, low = options.pseudo_scores
     if not 0 <= low <= high:
         raise BodyPoseNetError(
-            f"--pseudo_score_low {low:g} --pseudo_score_high {high:g}: not 0 <= low <= high",
-            f"Defaults: {_PSEUDO_SCORE_LOW} and {_PSEUDO_SCORE_HIGH}.",
+            f"--pseudo_score_low {low:g} --pseudo_score_high {high:g}: expected 0 <= low <= high",
+            f"The defaults are {_PSEUDO_SCORE_LOW} and {_PSEUDO_SCORE_HIGH}.",
         )
     if low < high and not options.generate_masks:
         raise BodyPoseNetError(

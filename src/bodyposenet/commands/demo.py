@@ -1,7 +1,7 @@
-"""Run inference on a photo; then draw a dataset, convert it, train, evaluate and run inference.
+"""Run inference on a photo; then run all steps, from conversion to inference, on synthetic images.
 
-`bpnet demo -r demo` takes minutes on two CPU cores. It prints the commands that it runs, which can
-be used in the same way on real data.
+Takes some minutes on two CPU cores. The demo prints the commands that it runs; they can be used in
+the same way on real data.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class DemoResult:
     Args:
         folder: Output folder.
         images: Number of test images.
-        ap: Keypoint AP on them.
-        ap_of_perfect_maps: Keypoint AP of the decoder on the training targets of these images.
+        ap: Keypoint AP of the trained model on them.
+        ap_of_perfect_maps: Keypoint AP of the decoder on the ideal maps (training targets) of these
+            images, the upper limit.
     """
 
     folder: Path
@@ -89,7 +90,7 @@ class DemoResult:
 
 @command(DemoOptions)
 def demo(options: DemoOptions) -> DemoResult:
-    """Run inference on a photo; then draw a dataset, convert it, train, evaluate and run inference.
+    """Run inference on a photo; then run all steps on synthetic images.
 
     Raises:
         BodyPoseNetError: A package is missing, the folder contains a demo with other options, or it
@@ -103,14 +104,16 @@ def demo(options: DemoOptions) -> DemoResult:
     with results_folder(folder) as status:
         _write_specs(folder, options)
         _run_on_photo(run, folder)
-        run.show(f"\ndrawing {options.images} training and {options.test_images} test images")
+        run.show(
+            f"\ndrawing {options.images} synthetic training and {options.test_images} test images"
+        )
         write_drawn_dataset(
             folder / "data", options.images, options.test_images, _SIZE, options.seed
         )
-        reached = _run_commands(run, folder)
-        perfect = _perfect_ap(folder)
-        status.write("RUNNING", "demo", kpi={"AP": reached, "AP_of_perfect_maps": perfect})
-    return DemoResult(folder, options.test_images, reached, perfect)
+        ap = _run_commands(run, folder)
+        ideal_ap = _ideal_ap(folder)
+        status.write("RUNNING", "demo", kpi={"AP": ap, "AP_of_perfect_maps": ideal_ap})
+    return DemoResult(folder, options.test_images, ap, ideal_ap)
 
 
 class _Run:
@@ -138,7 +141,7 @@ class _Run:
 
 
 def _check_packages() -> None:
-    """Check that all packages are installed that the commands need, before the first one runs.
+    """Check that all packages that the commands need are installed.
 
     Raises:
         BodyPoseNetError: Packages are missing.
@@ -184,7 +187,7 @@ def _run_on_photo(run: _Run, folder: Path) -> None:
 
 
 def _run_commands(run: _Run, folder: Path) -> float:
-    """Convert, train, evaluate and infer.
+    """Convert the dataset, train, evaluate and run inference.
 
     Returns:
         Keypoint AP on the test images.
@@ -199,7 +202,7 @@ def _run_commands(run: _Run, folder: Path) -> float:
     train_spec, results = f"{folder}/train.yaml", f"{folder}/model"
     trained = run("train", train, experiment_spec_file=train_spec, results_dir=results)
     model = {"inference_spec": f"{folder}/inference.yaml", "model_filename": str(trained.model)}
-    accuracy = run(
+    evaluated = run(
         "evaluate", evaluate, **model, dataset_spec=dataset, results_dir=f"{folder}/evaluation"
     )
     run(
@@ -207,11 +210,11 @@ def _run_commands(run: _Run, folder: Path) -> float:
         input=f"{folder}/data/test", input_type="dir", dump_visualizations=True,
         results_dir=f"{folder}/inference",
     )  # fmt: skip
-    return max(accuracy.ap, 0.0)
+    return max(evaluated.ap, 0.0)
 
 
-def _perfect_ap(folder: Path) -> float:
-    """Return the keypoint AP of the decoder on the test images' training targets."""
+def _ideal_ap(folder: Path) -> float:
+    """Return the keypoint AP of the decoder on ideal maps of the test images."""
     from bodyposenet.evaluation.evaluator import load_test_images
     from bodyposenet.specs.dataset import DatasetSpec
     from bodyposenet.specs.inference import InferenceSpec

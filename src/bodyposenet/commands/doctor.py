@@ -41,7 +41,7 @@ class DoctorResult:
         engines: Engines, and the devices that they support here.
         kernels: Seconds until the decoder was ready, and how many functions were compiled.
         decoder: Check of each decoder mode.
-        inference: Check of each engine with the default model on a drawn image.
+        inference: Check of each engine with the default model on a synthetic image.
     """
 
     system: dict[str, str]
@@ -55,8 +55,8 @@ class DoctorResult:
     def summary(self) -> str:
         """Return all results as tables."""
         seconds, compiled = self.kernels["seconds"], self.kernels["compiled"]
-        origin = f"{compiled} functions compiled" if compiled else "all from the cache on disk"
-        kernels = {"kernels": f"ready after {seconds:.1f} s, {origin}"}
+        how = f"{compiled} functions compiled" if compiled else "all from the cache on disk"
+        kernels = {"kernels": f"ready after {seconds:.1f} s, {how}"}
         lines = [
             *_table("system", self.system),
             *_table("packages", {p.name: _describe_package(p) for p in self.packages}),

@@ -22,7 +22,11 @@ class EvaluateOptions(ManyImagesOptions):
 
     dataset_spec: Annotated[
         StrPath,
-        Option("-d", help="Dataset spec (JSON); its test_data are evaluated.", metavar="FILE"),
+        Option(
+            "-d",
+            help="Dataset spec (JSON or YAML); its test_data are evaluated.",
+            metavar="FILE",
+        ),
     ]
     dataset: Annotated[Literal["coco"], Option(help="Annotation format.")] = "coco"
     results_dir: Annotated[
@@ -80,8 +84,8 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         executor = options.open_executor(results_dir)
         skeleton, spec = executor.skeleton, executor.spec
         images = load_test_images(dataset_spec)
-        findings = predict_test_images(executor, dataset_spec, images)
-        result = score_results(findings, skeleton, dataset_spec, images)
+        results = predict_test_images(executor, dataset_spec, images)
+        result = score_results(results, skeleton, dataset_spec, images)
         _check_images(result, dataset_spec)
         detections, coco = results_dir / FILE_NAME, results_dir / "detections_coco_format.json"
         write_detections(detections, skeleton, spec, result.images)
@@ -120,7 +124,7 @@ def _lines(result: DatasetResult) -> list[str]:
         (result.unreadable, "could not be read, and count as images without detections"),
         (
             result.resized,
-            "differ from their annotated size; each line shows whether poses are scaled",
+            "differ in size from their annotation; each line shows whether poses are scaled",
         ),
     ):
         if problems:

@@ -1,9 +1,9 @@
 """Export a trained model to ONNX, for ONNX Runtime, OpenVINO, TensorRT and others.
 
-The model's input are images whose height and width are multiples of 8, its output the maps of the
-last stage. Before the file is written, its output is compared with that of the network. No GPU is
-needed. --engine_file also builds an engine; if that fails, the ONNX file is kept and the exit code
-is 2. --deployment_bundle also writes the files that other programs need to run the model.
+The exported model takes images whose height and width are multiples of 8, and returns the maps of
+the last stage. Before the file is written, its output is compared with that of the network. No GPU
+is needed. --engine_file also builds an engine; if that fails, the ONNX file is kept and the exit
+code is 2. --deployment_bundle also writes the files that other programs need to run the model.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class ExportOptions(KeyOptions):
     verify_images: Annotated[
         StrPath | None,
         Option(
-            help="Folder of photos for the comparison with the network. Default: synthetic people; "
-            "for INT8, photos of --cal_image_dir or --cal_source_dir that calibration does not "
-            "use, if there are at least 4.",
+            help="Folder of photos for the comparison with the network. Default: synthetic "
+            "images; for INT8, photos in --cal_image_dir or --cal_source_dir that are not used "
+            "for calibration, if there are at least 4.",
             metavar="DIR",
         ),
     ] = None
@@ -149,7 +149,9 @@ class ExportOptions(KeyOptions):
     ] = "fp32"
     sdk_compatible_model: Annotated[
         bool,
-        _FileOption(help="Upsample and rename the PAFs, as DeepStream's application expects."),
+        _FileOption(
+            help="Upsample and rename the PAFs, as the sample application of DeepStream expects."
+        ),
     ] = False
     upsample_ratio: Annotated[
         int,
@@ -169,13 +171,17 @@ class ExportOptions(KeyOptions):
         bool,
         _FileOption(
             help="Return peaks and PAF scores instead of maps, for clients in any language "
-            "(examples/clients); bpnet itself cannot run such a file."
+            "(examples/clients). Such a file cannot be used with bpnet."
         ),
     ] = False
     max_peaks: Annotated[
         int,
         Field(ge=1, le=128),
-        _FileOption(help="Peaks per joint, the highest.", metavar="N", needs=_DECODING),
+        _FileOption(
+            help="Maximum number of peaks per joint; the highest are returned.",
+            metavar="N",
+            needs=_DECODING,
+        ),
     ] = 64
 
     int8_target: Annotated[
@@ -187,7 +193,8 @@ class ExportOptions(KeyOptions):
         ),
     ] = None
     float_outputs: Annotated[
-        bool, _Int8Option(help="Keep the output layers of all stages in floating point.")
+        bool,
+        _Int8Option(help="Keep the output layers of all stages in floating point (the default)."),
     ] = True
     nodes_to_exclude: Annotated[
         tuple[str, ...],
@@ -202,7 +209,8 @@ class ExportOptions(KeyOptions):
         bool, _Int8Option("-s", help="Quantize all layers except the outputs.")
     ] = False
     force_ptq: Annotated[
-        bool, _Int8Option(help="Post-training quantization, which is always used here.")
+        bool,
+        _Int8Option(help="Use post-training quantization, which is the only method here."),
     ] = False
     cal_image_dir: Annotated[
         StrPath | None,
@@ -420,9 +428,9 @@ def _make_plan(options: ExportOptions) -> _Plan:
         options.sdk_compatible_model or options.engine_file or options.deployment_bundle
     ):
         raise BodyPoseNetError(
-            "--with_decoding: not with --sdk_compatible_model, --engine_file or "
-            "--deployment_bundle, whose programs decode maps themselves",
-            "Write another file for those.",
+            "--with_decoding cannot be combined with --sdk_compatible_model, --engine_file or "
+            "--deployment_bundle: these are for programs that decode maps",
+            "Export a second file for them, without --with_decoding.",
         )
     model = find_trained_model(Path(options.model))
     output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)
@@ -448,8 +456,8 @@ def _make_plan(options: ExportOptions) -> _Plan:
     return plan
 
 
-def _path(named: StrPath | None) -> Path | None:
-    return Path(named) if named else None
+def _path(text: StrPath | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _device_options(options: ExportOptions) -> DeviceOptions:

@@ -69,7 +69,8 @@ class InferenceOptions(ManyImagesOptions):
     image_root_path: Annotated[
         StrPath,
         Option(
-            help="Folder to which the paths of an image or in a JSON file are relative.",
+            help="Base folder of relative paths, of an image or in a JSON file. Default: the "
+            "working directory.",
             metavar="DIR",
         ),
     ] = ""
@@ -123,8 +124,8 @@ class InferenceOptions(ManyImagesOptions):
     dump_visualizations: Annotated[
         bool,
         Option(
-            help=f"Draw the people, in RESULTS_DIR/{DRAWINGS}. With -r, a single image is always "
-            "drawn.",
+            help=f"Write annotated images to RESULTS_DIR/{DRAWINGS}. With -r, a single image is "
+            "always drawn.",
             group=_DRAWING,
             needs=IMAGES,
         ),
@@ -140,8 +141,8 @@ class InferenceOptions(ManyImagesOptions):
     viz_names: Annotated[
         Literal["image", "index"],
         Option(
-            help="Names of annotated images. image: that of the input image (a.jpg gives a.png, a "
-            "second a.jpg a_2.png); index: its index in the input, as in TAO (0.png).",
+            help="Names of annotated images. image: the name of the input image (a.png for a.jpg, "
+            "a_2.png for a second a.jpg); index: its index in the input, as in TAO (0.png).",
             group=_DRAWING,
             needs=IMAGES,
         ),
@@ -158,8 +159,8 @@ class InferenceOptions(ManyImagesOptions):
         Field(ge=1),
         Option(
             deprecated=("--every",),
-            help="Run the model on every N-th frame. The frames in between get its poses, "
-            "extrapolated with --track.",
+            help="Run the model on every N-th frame. The frames in between get the poses of the "
+            "last one, extrapolated with --track.",
             metavar="N",
             group=_VIDEO,
             needs=_VIDEOS,
@@ -299,7 +300,7 @@ def _reject_ignored(options: InferenceOptions) -> None:
     ignored = list(ignored_options(options))
     if ignored:
         need = ignored[0][1]
-        flags = ", ".join(field.flag for field, other in ignored if other is need)
+        flags = ", ".join(field.flag for field, other in ignored if other.words == need.words)
         given = _DESCRIPTIONS[options.detected_type]
         raise BodyPoseNetError(
             f"{flags}: only works with {need.words}, but the input is {given}",
@@ -331,8 +332,8 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         make_directory(drawings)
     work = DetectionJob(drawings if draws else None, options.batch)
     items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
-    first = _warm_up(executor, items, options)
-    entries, end = _process(executor, work, [items[:first], items[first:]], options)
+    warm_up = _count_warm_up(executor, items, options)
+    entries, end = _process(executor, work, [items[:warm_up], items[warm_up:]], options)
     files = []
     if options.writes_files:
         files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
@@ -346,12 +347,12 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     elif end is None:
         _check_entries(entries)
     if end is not None:
-        logger.warning("the run ended after %d of %d images", len(entries), len(items))
+        logger.warning("the run stopped after %d of %d images", len(entries), len(items))
     elif not draws and options.writes_files:
         logger.info("add --dump_visualizations to draw the people")
     times = []
-    if options.benchmark and len(entries) > first:
-        times = executor.stopwatch.table(len(entries) - first)
+    if options.benchmark and len(entries) > warm_up:
+        times = executor.stopwatch.table(len(entries) - warm_up)
     return _image_result(entries, executor.spec.display_score_threshold, files, times, end)
 
 
@@ -408,14 +409,16 @@ def _should_draw(options: InferenceOptions, images: ImageList, drawings: Path) -
     return True
 
 
-def _warm_up(executor: Executor, items: Sequence[ImageItem], options: InferenceOptions) -> int:
+def _count_warm_up(
+    executor: Executor, items: Sequence[ImageItem], options: InferenceOptions
+) -> int:
     """Return the number of images that are processed before `--benchmark` starts to measure."""
     from bodyposenet.inference.parallel.executor import LocalExecutor
 
     if not options.benchmark or not isinstance(executor, LocalExecutor):
         return 0
     if len(items) <= options.batch:
-        logger.info("--benchmark: too few images to exclude the first, slower run of the model")
+        logger.info("--benchmark: too few images for a warm-up; the slower first run is included")
         return 0
     return options.batch
 
@@ -428,8 +431,8 @@ def _process(
 
     Args:
         executor: Executor of the model.
-        work: Processing of each image.
-        parts: The images, in parts that run one after the other.
+        work: Job that processes each image.
+        parts: The images, in parts that are processed one after the other.
         options: Options of the command.
 
     Returns:
@@ -485,7 +488,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
     video = _open_video(options, results_dir)
     counts = FrameCounts(video.total)
 
-    def _handle(result: FrameResult) -> bool:
+    def _count_and_print(result: FrameResult) -> bool:
         counts.add(result)
         return not options.prints_results or _print_poses(describe_frame(result), options)
 
@@ -499,15 +502,15 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             predictor, video,
             stride=options.vid_stride, track=options.track, smooth=options.smooth,
         ),
-        _handle,
+        _count_and_print,
         lines=files[0] if files else None,
         movie=files[1] if files[1:] else None,
         shows=options.show,
         score_threshold=predictor.spec.display_score_threshold,
     )  # fmt: skip
     if options.writes_files:
-        about = {
-            "path": mask_passwords(_name_of(options)),
+        description = {
+            "path": mask_passwords(_input_name(options)),
             "frames_per_s": video.fps,
             "frames": counts.frames,
             "seconds": round(counts.video_seconds, 6),
@@ -516,12 +519,12 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
         }
         write_detections(
             results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
-            {"video": about},
+            {"video": description},
         )  # fmt: skip
     if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
-        end = None  # the normal end of a camera
+        end = None  # a camera has no other end
     elif end is not None:
-        logger.warning("the run ended after %.2f s of the video", counts.video_seconds)
+        logger.warning("the run stopped after %.2f s of the video", counts.video_seconds)
     figures = counts.figures(video)
     line = ", ".join(f"{name}: {number}" for name, number in figures.items())
     if files:
@@ -532,7 +535,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
     )
 
 
-def _name_of(options: InferenceOptions) -> str:
+def _input_name(options: InferenceOptions) -> str:
     """Return the name of the input in detections.json."""
     if options.detected_type == "webcam":
         return str(options.input)

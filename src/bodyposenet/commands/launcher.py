@@ -32,7 +32,13 @@ class LauncherOptions(CommandOptions):
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        Option("-l", "-ll", help="Minimum level of log messages.", group=_GROUP),
+        Option(
+            "-l",
+            "-ll",
+            help="Minimum level of log messages: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+            metavar="LEVEL",
+            group=_GROUP,
+        ),
     ] = "INFO"
     log_file: Annotated[
         StrPath | None,
@@ -84,8 +90,8 @@ def check_flags(name: str, launcher: LauncherOptions, kind: type[Any]) -> None:
 
 def prepare_process(launcher: LauncherOptions) -> None:
     """Set environment variables of threads and GPUs, before libraries read them."""
-    # How long PyTorch's threads spin while they wait for each other. The default slows a busy
-    # machine down considerably; without spinning, an idle machine loses a third of its speed.
+    # Iterations for which PyTorch's threads spin while they wait for each other. The default slows
+    # down a busy machine considerably; without spinning, an idle machine is a third slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     limit_threads()
     if launcher.gpu_index:

@@ -25,6 +25,7 @@ _MAX_KEY_CHARACTERS = 2**16
 IMAGES = Need("image inputs", lambda options: not options.is_video)
 
 _ENCRYPTION, _PARALLEL = "encryption", "parallel processing of images"
+_PARALLEL_IMAGES = Need(IMAGES.words, IMAGES.is_met, in_help=False)  # in the heading of the group
 
 
 @options_class
@@ -58,9 +59,12 @@ class KeyOptions(CommandOptions):
     ] = False
 
     def read_key(self) -> str:
-        """Return the key of `key`, `key_file` or the environment variable `KEY_VARIABLE`.
+        """Return the key from `key`, `key_file` or the environment variable BPNET_KEY.
 
-        If `key` is an empty string, there is no key, even if the variable is set.
+        An empty `key` means plain files, even if the variable is set.
+
+        Returns:
+            The key; empty for plain files. A `SealedKey` if encrypted files are required.
 
         Raises:
             BodyPoseNetError: The key is given twice, the file cannot be read or is empty, or a key
@@ -182,7 +186,7 @@ class ManyImagesOptions(ModelOptions):
             "--ray, as many as the cluster can run.",
             metavar="N",
             group=_PARALLEL,
-            needs=IMAGES,
+            needs=_PARALLEL_IMAGES,
         ),
     ] = None
     ray: Annotated[
@@ -193,15 +197,15 @@ class ManyImagesOptions(ModelOptions):
             "RESULTS_DIR/parts, from where the same command resumes an interrupted run.",
             metavar="ADDRESS",
             group=_PARALLEL,
-            needs=IMAGES,
+            needs=_PARALLEL_IMAGES,
         ),
     ] = None
     overwrite: Annotated[
         bool,
         Option(
-            help="With --ray: discard results of earlier runs in RESULTS_DIR/parts.",
+            help="Discard the results of earlier runs with --ray in RESULTS_DIR/parts.",
             group=_PARALLEL,
-            needs=IMAGES,
+            needs=_PARALLEL_IMAGES,
         ),
     ] = False
 
@@ -253,7 +257,7 @@ class ManyImagesOptions(ModelOptions):
 
 
 def _manifest(predictor: Predictor) -> dict[str, Any]:
-    """Return everything that the poses in an image depend on, except for the image."""
+    """Return all settings that affect the poses; stored results are reused only if they match."""
     from bodyposenet.inference.models import find_model
 
     spec, engine = predictor.spec, cast("ModelEngine", predictor.engine)

@@ -11,7 +11,7 @@ from bodyposenet.commands.options import OptionField, option_fields
 from bodyposenet.errors import BodyPoseNetError, closest
 
 _NEGATIVE_NUMBER = re.compile(r"-(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$")
-"""Also matches exponents, which argparse would take for flags."""
+"""Numbers with an exponent too, unlike argparse, which would treat them as flags."""
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -100,7 +100,7 @@ class OptionParser(argparse.ArgumentParser):
         else:
             settings |= {"required": field.is_required, "metavar": option.metavar}
             if field.choices:
-                settings |= {"choices": field.choices, "metavar": None}
+                settings["choices"] = field.choices
             if option.empty is not None:
                 settings |= {"nargs": "?", "const": option.empty}
             elif option.nargs is not None:
@@ -122,8 +122,9 @@ def _help(field: OptionField) -> str:
     """Return the help text of an option, with its default and the condition of its use."""
     option, default = field.option, field.default
     text = option.help.replace("%", "%%")
-    if not (field.is_required or default in (None, False, True, "", ()) or "efault" in text):
+    has_no_value = default is None or isinstance(default, bool) or default in ("", ())
+    if not (field.is_required or has_no_value or "efault" in text):
         text += f" Default: {default}."
-    if option.needs is not None:
+    if option.needs is not None and option.needs.in_help:
         text += f" Only with {option.needs.words}."
     return text

@@ -55,10 +55,12 @@ class Need:
     Args:
         words: Description of the condition, such as `--data_type int8`.
         is_met: Function that tests the options of a command.
+        in_help: Whether help texts mention the condition.
     """
 
     words: str
     is_met: Callable[[Any], object]
+    in_help: bool = True
 
 
 class Option:
@@ -68,7 +70,7 @@ class Option:
         *flags: Flags of the command line. If none starts with `--`, `--` and the field's name is
             added.
         help: Help text, one sentence or two.
-        metavar: Placeholder of the value in `--help`.
+        metavar: Placeholder of the value in `--help`. Default: the choices, if there are any.
         group: Heading under which `--help` lists the option.
         needs: Condition under which the option has an effect; see `ignored_options`.
         empty: Value if the flag is given without one, as in `-k $KEY` with an unset variable.

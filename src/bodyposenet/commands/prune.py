@@ -1,4 +1,6 @@
-"""Remove the filters with the smallest norms from a trained model: `bpnet prune -m IN -o OUT`.
+"""Remove the filters with the smallest norms from a trained model.
+
+Example: bpnet prune -m model.tlt -o pruned.tlt --target_macs 0.5
 
 The pruned model is smaller and less accurate. Retrain it: set pretrained_weights in the train spec
 to its path, and load_graph to true.
@@ -44,7 +46,7 @@ class PruneOptions(KeyOptions):
         StrPath,
         Option(
             "-o",
-            help="Pruned model (.tlt). A name in .hdf5, as in TAO's specs, is accepted.",
+            help="Pruned model (.tlt). For TAO's specs, the extension .hdf5 is accepted too.",
             metavar="FILE",
         ),
     ]
@@ -67,7 +69,8 @@ class PruneOptions(KeyOptions):
         Equalization,
         Option(
             "-eq",
-            help="How to combine the norms of layers that must keep the same filters.",
+            help="How to combine the norms of layers that must keep the same filters, such as "
+            "those whose outputs are added.",
             group=_PRUNING,
         ),
     ] = "union"
@@ -106,7 +109,7 @@ class PruneOptions(KeyOptions):
         Field(gt=0, lt=1),
         Option(
             help="Share of the multiply-accumulate operations to keep, instead of a threshold: "
-            "0.3 keeps 30 %.",
+            "0.3 keeps 30%.",
             metavar="SHARE",
             group=_PRUNING,
         ),
@@ -186,9 +189,9 @@ def prune(options: PruneOptions) -> PruneResult:
                 "Give a larger --pruning_threshold (-v prints the norms), or --target_macs, the "
                 "share of the compute to keep.",
             )
-        narrowed = model_header(pruned, epoch=header["epoch"], spec=header["spec"])
-        narrowed["pruned"] = asdict(pruning_options) | {"threshold": threshold}
-        write_tensors(output, narrowed, named_tensors(pruned), key=key)
+        pruned_header = model_header(pruned, epoch=header["epoch"], spec=header["spec"])
+        pruned_header["pruned"] = asdict(pruning_options) | {"threshold": threshold}
+        write_tensors(output, pruned_header, named_tensors(pruned), key=key)
         if output.suffix.lower() == ".hdf5":
             logger.info("%s has the format of .tlt files, which Keras and TAO cannot read", output)
         status.write("RUNNING", f"pruned {output}")

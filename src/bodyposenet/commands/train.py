@@ -1,7 +1,9 @@
-"""Train a network: `bpnet train -e SPEC -r RESULTS_DIR -k KEY --gpus N`.
+"""Train a network.
 
-The same command resumes an interrupted training from the state that was saved last. It can also
-be started with torchrun, on one machine or several.
+Example: bpnet train -e train.yaml -r results --gpus 2
+
+The same command resumes an interrupted training from the last saved state. It can also be started
+with torchrun, on one machine or several.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class TrainOptions(KeyOptions):
     gpus: Annotated[
         int,
         Field(ge=1),
-        Option(help="Number of GPUs. With 1, the CPU is used if there is none.", metavar="N"),
+        Option(help="Number of GPUs. Without a GPU, 1 trains on the CPU.", metavar="N"),
     ] = 1
     use_amp: Annotated[bool, Option(help="Train with automatic mixed precision.")] = False
     multi_node: Annotated[
@@ -128,7 +130,7 @@ def _launch(options: TrainOptions) -> None:
     if not options.key:
         launch_processes(options.gpus, to_argv(options))
         return
-    # In the environment: other users can read the arguments in the process list.
+    # Pass the key in the environment: other users can read arguments in the process list.
     before = os.environ.get(KEY_VARIABLE)
     os.environ[KEY_VARIABLE] = options.key
     try:

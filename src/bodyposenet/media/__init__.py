@@ -1,1 +1,15 @@
-"""Images and videos: reading, downloading, drawing of people, tracking and smoothing."""
+"""Images and videos: reading, writing, drawing and tracking.
+
+Images:
+    images: conversion of files, arrays, tensors and PIL images to RGB pixels.
+    image_header: size, orientation and completeness of image files, without decoding.
+    download: download of images from web servers.
+    inputs: input types of commands; the images in a folder or a JSON file.
+    draw: drawing of skeletons.
+
+Videos:
+    video: frames of video files, cameras and streams.
+    video_writer: writing of MP4 files.
+    tracking: track ids.
+    smoothing: One-Euro filter.
+"""

@@ -29,7 +29,7 @@ _FRINGE = 0.6
 _HALF_CIRCLE = np.linspace(-np.pi / 2, np.pi / 2, 17)
 """Angles of the vertices of a polygon that approximates half a circle."""
 
-_HOLE = 0.6
+_RING_HOLE = 0.6
 """Inner radius of the ring of an inferred joint, relative to the outer one."""
 
 _INFERRED_LIMB = 0.4
@@ -96,8 +96,8 @@ def draw(
 
 def _extent(points: NDArray[np.floating]) -> float:
     """Return the longer side of the box around a person's joints."""
-    found = points[~np.isnan(points[:, 0])]
-    return float(np.ptp(found, axis=0).max()) if len(found) else 0.0
+    visible = points[~np.isnan(points[:, 0])]
+    return float(np.ptp(visible, axis=0).max()) if len(visible) else 0.0
 
 
 def _pen(image_shape: tuple[int, ...], extent: float) -> _Pen:
@@ -111,27 +111,27 @@ def _draw_person(
 ) -> None:
     """Draw one person on a layer, then blend it into the canvas."""
     points, skeleton = poses.keypoints[person].astype(np.float64), poses.skeleton
-    found = ~np.isnan(points[:, 0])
-    drawn = [k for k, limb in enumerate(skeleton.limbs) if found[list(limb)].all()]
+    visible = ~np.isnan(points[:, 0])
+    drawn = [k for k, limb in enumerate(skeleton.limbs) if visible[list(limb)].all()]
     limbs = np.array([skeleton.limbs[k] for k in drawn], np.intp).reshape(-1, 2)
-    inferred = poses.inferred[person] if poses.inferred is not None else np.zeros(len(found), bool)
+    inferred = np.zeros_like(visible) if poses.inferred is None else poses.inferred[person]
     opacities, sizes = _opacities(poses.keypoint_scores[person]), _sizes(points, limbs, pen)
     widths = pen.limb * sizes[limbs].min(axis=1)
     widths[inferred[limbs].any(axis=1)] *= _INFERRED_LIMB
     limb_colors = [skeleton.colors[k] for k in drawn]
     limb_opacities = opacities[limbs].min(axis=1)
     starts, ends = points[limbs[:, 0]], points[limbs[:, 1]]
-    layer = _Layer(canvas, points[found], margin=pen.joint + pen.outline + 2)
+    layer = _Layer(canvas, points[visible], margin=pen.joint + pen.outline + 2)
     layer.lines(starts, ends, widths + 2 * pen.outline, [_OUTLINE] * len(limbs), limb_opacities)
     layer.lines(starts, ends, widths, limb_colors, limb_opacities)
     radii = pen.joint * sizes
     dots = [
         dot
-        for k in np.flatnonzero(found).tolist()
+        for k in np.flatnonzero(visible).tolist()
         for dot in (
             (k, radii[k] + pen.outline, _OUTLINE, opacities[k]),
             (k, radii[k], joint_colors[k], opacities[k]),
-            (k, _HOLE * radii[k], joint_colors[k], 0.0),
+            (k, _RING_HOLE * radii[k], joint_colors[k], 0.0),
         )[: 3 if inferred[k] else 2]
     ]
     joints, radii, colors, covers = zip(*dots, strict=True)
@@ -239,17 +239,17 @@ def draw_track_ids(image: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
     if poses.track_ids is None:
         return canvas
     scale = max(min(image.shape[:2]) / 900, 0.4)
-    for identity, points in zip(poses.track_ids.tolist(), poses.keypoints, strict=True):
-        found = points[~np.isnan(points[:, 0])]
-        if identity < 0 or not len(found):
+    for track_id, points in zip(poses.track_ids.tolist(), poses.keypoints, strict=True):
+        visible = points[~np.isnan(points[:, 0])]
+        if track_id < 0 or not len(visible):
             continue
-        x, y = found[found[:, 1].argmin()]
-        middle = 0.5 * cv2.getTextSize(str(identity), _FONT, scale, 1)[0][0]
+        x, y = visible[visible[:, 1].argmin()]
+        middle = 0.5 * cv2.getTextSize(str(track_id), _FONT, scale, 1)[0][0]
         corner = np.array([x - middle, y - 0.8 * scale * _HEIGHT])
         place = np.clip(corner, (0, scale * _HEIGHT), image.shape[1::-1]).round().astype(int)
         for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
             width = max(round(thickness * scale), thickness)
             cv2.putText(
-                canvas, str(identity), place.tolist(), _FONT, scale, color, width, cv2.LINE_AA
+                canvas, str(track_id), place.tolist(), _FONT, scale, color, width, cv2.LINE_AA
             )
     return canvas

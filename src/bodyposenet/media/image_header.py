@@ -1,7 +1,8 @@
 """Headers of encoded images: size, orientation and completeness, without decoding the pixels.
 
 The size is checked before an image is decoded, so that a file of a few bytes cannot allocate
-gigabytes. Formats: all that OpenCV reads. Also here: the boxes of ISO media files (AVIF, MP4, MOV).
+gigabytes. All formats that OpenCV reads are supported. The reader of the boxes of ISO media files
+(`find_boxes`) is used for AVIF images, and for MP4 and MOV videos.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ class Orientation(NamedTuple):
     """How the stored pixels are transformed before an image is displayed.
 
     Args:
-        is_turned: They are rotated or mirrored.
-        swaps_sides: Height and width are exchanged.
+        is_turned: The pixels are rotated or mirrored.
+        swaps_sides: Height and width are exchanged (a rotation by 90 or 270 degrees).
     """
 
     is_turned: bool = False

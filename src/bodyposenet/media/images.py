@@ -1,11 +1,11 @@
 """Images as RGB pixels: from paths, addresses, bytes, open files, arrays, tensors and PIL images.
 
-Which pixels an image file holds is decided here, for inference, training and evaluation alike: the
-EXIF orientation is applied, unless annotations state a size that only the image as stored has.
+The EXIF orientation of files is applied here, in the same way for inference, training and
+evaluation: unless annotations state a size that only the image as stored has.
 
-Inputs that could be interpreted in two ways (floats outside of 0 to 1, 16 bits per channel, a
-tensor with two axes that could be the channels) are errors that state how to convert them: with a
-wrong interpretation nobody would be detected, without any hint at the reason.
+Ambiguous inputs (floats outside of 0 to 1, 16 bits per channel, a tensor with two axes that could
+be the channels) are errors whose texts explain the conversion. With the wrong interpretation, no
+person would be detected, and no error reported.
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ _DAMAGED = "Copy or download it again."
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 _SCAN_DATA = bytes(0x5A ^ 29 * i % 127 for i in range(256))
-"""Changes nothing behind a complete scan. Behind an incomplete one it is decoded in place of the
-missing data, to other pixels than those that decoders fill in."""
+"""Bytes that `restore_end_marker` appends to the scan of a JPEG to detect missing rows.
+
+After a complete scan, decoders ignore them. After an incomplete one, they are decoded in place of
+the missing data, so the pixels differ from those that decoders fill in.
+"""
 
 
 def to_pixels(image: Image | DeferredImage, color: Color = "rgb") -> NDArray[np.uint8]:
@@ -255,14 +258,14 @@ def restore_end_marker(content: bytes) -> bytes | None:
 
 
 def _digest(content: bytes) -> bytes | None:
-    """Hash of the decoded pixels; None if the content cannot be decoded."""
+    """Return a hash of the decoded pixels, or None if the content cannot be decoded."""
     image = imdecode(content, cv2.IMREAD_COLOR)
     return None if image is None else hashlib.blake2b(image.data, digest_size=16).digest()
 
 
 @cache
 def warn_missing_end_marker(path: str) -> None:
-    """Log once per file that a JPEG has no end marker: training reads it in every epoch."""
+    """Log that a JPEG has no end marker, once per file, as training reads it in every epoch."""
     logger.warning("%s: the end marker of the JPEG is missing; all rows are present", path)
 
 
@@ -302,13 +305,13 @@ def check_color(color: object) -> None:
 
 
 def is_single_image(images: object) -> bool:
-    """Return whether an argument is one image, although one could iterate over it."""
-    one = isinstance(images, str | os.PathLike | Buffer)
-    return one or hasattr(images, "__array__") or hasattr(images, "read")
+    """Return whether an argument is one image rather than an iterable of images."""
+    is_file = isinstance(images, str | os.PathLike | Buffer)
+    return is_file or hasattr(images, "__array__") or hasattr(images, "read")
 
 
 def _from_path(path: str) -> NDArray[np.uint8]:
-    """Read a file or download it; errors suggest what else the text could mean."""
+    """Read a file or download it; errors suggest fixes for patterns, lists and videos."""
     if is_address(path):
         return decode_image(download(path), path)
     if scheme := re.match(r"([A-Za-z][\w+.-]+)://", path):

@@ -126,7 +126,7 @@ def list_images(input_type: ImageInputType, path: str | Path, root: str | Path =
         root: Folder to which relative paths of `image` and `json` are relative.
 
     Raises:
-        BodyPoseNetError: The folder or the JSON cannot be read, or names no image.
+        BodyPoseNetError: The folder or the JSON file cannot be read, or contains no images.
     """
     if input_type == "image":
         return ImageList((ImageEntry.from_name(path, Path(root)),))
@@ -212,9 +212,9 @@ def _type_of_address(address: str) -> InputType:
         return "webcam"
     try:
         beginning = download_beginning(address, _SIGNATURE_BYTES)
-    except (
-        BodyPoseNetError
-    ):  # reported when it is read; FFmpeg reaches some addresses that urllib does not
+    except BodyPoseNetError:
+        # The error is reported when the input is read; FFmpeg can open some addresses that urllib
+        # cannot.
         return "image" if extension in IMAGE_EXTENSIONS else "webcam"
     with TemporaryDirectory() as folder:
         file = Path(folder, "beginning")

@@ -19,11 +19,11 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media.tracking import check_frame
 from bodyposenet.poses import Poses
 
-_LONGEST_GAP = 0.5
-"""The filter of a joint restarts if the joint was missing for this many seconds."""
+_MAX_GAP = 0.5
+"""The filter of a joint restarts if the joint was missing for more than this many seconds."""
 
-_LEAST_STEPS = 2
-"""The filter of a joint never restarts after this many frames, at any frame rate."""
+_MIN_GAP_FRAMES = 2
+"""The filter of a joint does not restart after a gap of this many frames, at any frame rate."""
 
 
 class OneEuroFilter:
@@ -54,7 +54,7 @@ class OneEuroFilter:
         self._beta = beta
         self._d_cutoff = d_cutoff
         self._people: dict[int, _Person] = {}
-        self._times: deque[float] = deque(maxlen=1 + _LEAST_STEPS)
+        self._times: deque[float] = deque(maxlen=1 + _MIN_GAP_FRAMES)
 
     def smooth(self, poses: Poses, time: float) -> Poses:
         """Filter the poses of the next frame.
@@ -74,7 +74,7 @@ class OneEuroFilter:
         if poses.track_ids is None:
             return poses
         self._times.append(time)
-        oldest = min(time - _LONGEST_GAP, self._times[0])
+        oldest = min(time - _MAX_GAP, self._times[0])
         keypoints = poses.keypoints.copy()
         for index in np.flatnonzero(poses.track_ids >= 0):
             person = self._people.setdefault(
@@ -82,8 +82,8 @@ class OneEuroFilter:
             )
             keypoints[index] = self._filter(person, poses.keypoints[index], time, oldest)
         self._people = {
-            identity: person
-            for identity, person in self._people.items()
+            track_id: person
+            for track_id, person in self._people.items()
             if person.times.max() >= oldest
         }
         return replace(poses, keypoints=keypoints)
@@ -108,8 +108,8 @@ class OneEuroFilter:
                 steps / seconds - velocities
             )
             speeds = np.hypot(*velocities.T)[:, None] / length
-            share = _smoothing_factor(self._min_cutoff + self._beta * speeds, seconds)
-            smooth[known] = person.points[known] + share * steps
+            alpha = _smoothing_factor(self._min_cutoff + self._beta * speeds, seconds)
+            smooth[known] = person.points[known] + alpha * steps
             person.velocities[known] = velocities
         person.velocities[visible & ~recent] = 0
         person.points[visible] = smooth[visible]
@@ -135,7 +135,7 @@ class _Person:
 def _smoothing_factor(
     cutoff: NDArray[np.float64] | float, seconds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the weight of the new value: 1 / (1 + tau / T) with tau = 1 / (2 pi cutoff)."""
+    """Return alpha, the weight of the new value: 1 / (1 + tau / T) with tau = 1 / (2 pi cutoff)."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * seconds))
 
 

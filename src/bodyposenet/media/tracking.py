@@ -83,14 +83,14 @@ class Tracker:
             )
         ids = np.full(len(poses), NO_ID, np.int64)
         points = poses.keypoints.astype(np.float64)
-        seen = ~np.isnan(points[..., 0]).all(axis=1)
+        has_joints = ~np.isnan(points[..., 0]).all(axis=1)
         for track, person in self._pairs(points, time):
             track.update(points[person], time)
             ids[person] = track.id
         self._times.append(time)
         oldest = min(time - self._max_age, self._times[0])
         self._tracks = [track for track in self._tracks if track.time >= oldest]
-        for person in np.flatnonzero(seen & (ids == NO_ID)):
+        for person in np.flatnonzero(has_joints & (ids == NO_ID)):
             if poses.scores[person] >= self._new_track_score:
                 ids[person] = next(self._ids)
                 self._tracks.append(_Track(int(ids[person]), points[person], time))
@@ -105,7 +105,7 @@ class Tracker:
             time: Time to extrapolate to, in seconds.
 
         Returns:
-            The same people, moved.
+            The same people at that time; those without a track do not move.
         """
         if poses.track_ids is None:
             return poses
@@ -173,13 +173,13 @@ class _Track:
     """The track of one person.
 
     Args:
-        identity: Track id.
+        track_id: Track id.
         points: (K, 2) joints in pixels, NaN where they are missing.
         time: Time of the frame in seconds.
     """
 
-    def __init__(self, identity: int, points: NDArray[np.float64], time: float) -> None:
-        self.id = identity
+    def __init__(self, track_id: int, points: NDArray[np.float64], time: float) -> None:
+        self.id = track_id
         self.time = time
         self._points = points
         self._velocities = np.zeros_like(points)

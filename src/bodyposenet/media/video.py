@@ -29,25 +29,25 @@ VIDEO_EXTENSIONS = (
 )  # fmt: skip
 """Extensions of video files, in either case; other files are identified by their content."""
 
-_AHEAD = 4
+_FRAMES_AHEAD = 4
 """Number of frames of a file that are read ahead."""
 
-_RATES = (0.1, 500.0)
+_FPS_RANGE = (0.1, 500.0)
 """Plausible frames per second; some recorders write 1000 or 90000 if the rate is unknown."""
 
-_USUAL_RATE = 25.0
+_DEFAULT_FPS = 25.0
 """Frames per second if the rate is unknown."""
 
-_MOST_STRETCHED = 8.0
+_MAX_PIXEL_ASPECT = 8.0
 """Maximum plausible pixel aspect ratio (the minimum is its inverse); usual ones are below 3."""
 
 _FRAMES_TO_MEASURE = 30
 
-_LONGEST_PAUSE = 60.0
+_MAX_PAUSE = 60.0
 """Maximum seconds between two frames; longer pauses are invalid time stamps."""
 
-_LEAVE = 1.0
-"""Seconds to wait for the end of a camera's thread; a blocked thread is abandoned."""
+_JOIN_TIMEOUT = 1.0
+"""Seconds to wait for the end of a camera's thread; a blocked thread is not waited for."""
 
 _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
 _ADDRESS_REMEDY = "Check the address; or download the video and give its path."
@@ -127,7 +127,7 @@ class Video:
         Raises:
             BodyPoseNetError: No frame can be read.
         """
-        queue: Queue[Frame | _End] = Queue(1 if self.is_live else _AHEAD)
+        queue: Queue[Frame | _End] = Queue(1 if self.is_live else _FRAMES_AHEAD)
         with self._opening:
             self._is_read = True
         # A camera can block forever; the process does not wait for a daemon thread at exit.
@@ -143,7 +143,7 @@ class Video:
         finally:
             is_stopped = self._stop.is_set()
             self._stop.set()
-            thread.join(_LEAVE if self.is_live else None)
+            thread.join(_JOIN_TIMEOUT if self.is_live else None)
         if is_stopped:
             return
         if not read:
@@ -177,12 +177,12 @@ class Video:
 
     def _put(self, queue: Queue[Frame | _End], item: Frame | _End) -> None:
         """Put an item in the queue; if it is full, a live frame replaces an older one."""
-        takes_place = self.is_live and isinstance(item, Frame)
+        replaces_older = self.is_live and isinstance(item, Frame)
         while not self._stop.is_set():
             with suppress(Full):
-                queue.put(item, timeout=0 if takes_place else 0.1)
+                queue.put(item, timeout=0 if replaces_older else 0.1)
                 return
-            if takes_place:
+            if replaces_older:
                 with suppress(Empty):
                     queue.get_nowait()
                     self.dropped += 1
@@ -226,12 +226,15 @@ class _End:
 
 
 def name_for_opencv(path: str | Path) -> str:
-    """Replace invalid characters in a path, on which OpenCV crashes; no file has the new name."""
+    """Return a path as text for OpenCV, which crashes on invalid characters; they are replaced.
+
+    A path with such characters is then reported as one that cannot be opened.
+    """
     return str(path).encode(errors="replace").decode()
 
 
 def open_capture(*source: str | int) -> cv2.VideoCapture:
-    """Open a video with OpenCV, without messages of OpenCV and FFmpeg.
+    """Open a video with OpenCV, with the messages of OpenCV and FFmpeg turned off.
 
     Args:
         *source: The arguments of `cv2.VideoCapture`.
@@ -265,8 +268,8 @@ def open_video(path: str | Path) -> Video:
     check_size(path, _frame_size(capture))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     fps = capture.get(cv2.CAP_PROP_FPS)
-    if not _RATES[0] <= fps <= _RATES[1]:
-        fps = _measured_rate(path)
+    if not _FPS_RANGE[0] <= fps <= _FPS_RANGE[1]:
+        fps = _measure_fps(path)
         logger.warning("%s: has no valid frame rate; %.4g per second is assumed", path, fps)
     total = round(min(total, _played_seconds(path) * fps))
     aspect = _pixel_aspect(capture)
@@ -306,12 +309,12 @@ def open_camera(source: str) -> Video:
         )
     check_size(name, _frame_size(capture))
     fps = capture.get(cv2.CAP_PROP_FPS)
-    is_plausible = _RATES[0] <= fps <= _RATES[1]
+    is_plausible = _FPS_RANGE[0] <= fps <= _FPS_RANGE[1]
     total = 0
     if source.lower().startswith(("http://", "https://")):
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # negative for live streams
     return Video(
-        capture, name, fps if is_plausible else _USUAL_RATE, total if total > 0 else None,
+        capture, name, fps if is_plausible else _DEFAULT_FPS, total if total > 0 else None,
         is_live=total <= 0, pixel_aspect=_pixel_aspect(capture),
     )  # fmt: skip
 
@@ -324,9 +327,10 @@ def _frame_size(capture: cv2.VideoCapture) -> tuple[int, int]:
 def _pixel_aspect(capture: cv2.VideoCapture) -> float:
     """Return the width of a pixel divided by its height; 1 if the video has no plausible value."""
     width, height = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
-    if width <= 0 or height <= 0 or not 1 / _MOST_STRETCHED <= width / height <= _MOST_STRETCHED:
+    if width <= 0 or height <= 0:
         return 1.0
-    return width / height
+    aspect = width / height
+    return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
 
 
 def _played_seconds(path: str | Path) -> float:
@@ -357,12 +361,12 @@ def _timescale(header: memoryview) -> int:
 
 def _edits(edit_list: memoryview) -> Iterator[tuple[int, int]]:
     """Yield duration (in the movie's time units) and start (in the track's) of each edit."""
-    form = struct.Struct(">Qq4x" if edit_list[0] else ">Ii4x")
+    layout = struct.Struct(">Qq4x" if edit_list[0] else ">Ii4x")
     (count,) = struct.unpack_from(">I", edit_list, 4)
-    return form.iter_unpack(edit_list[8 : 8 + count * form.size])
+    return layout.iter_unpack(edit_list[8 : 8 + count * layout.size])
 
 
-def _measured_rate(path: str | Path) -> float:
+def _measure_fps(path: str | Path) -> float:
     """Estimate the frames per second from the time stamps of the first frames."""
     capture, stamps = open_capture(name_for_opencv(path), cv2.CAP_FFMPEG), []
     while len(stamps) < _FRAMES_TO_MEASURE and capture.grab():
@@ -370,7 +374,7 @@ def _measured_rate(path: str | Path) -> float:
     capture.release()
     steps = np.diff(stamps)
     step = float(np.median(steps)) if len(steps) else 0.0
-    return 1 / step if 1 / _RATES[1] <= step <= 1 / _RATES[0] else _USUAL_RATE
+    return 1 / step if 1 / _FPS_RANGE[1] <= step <= 1 / _FPS_RANGE[0] else _DEFAULT_FPS
 
 
 class _Clock:
@@ -390,7 +394,7 @@ class _Clock:
     def read(self, stamp: float) -> float:
         """Return the time of a frame with this time stamp, both in seconds."""
         now = stamp - self._start
-        if not 0 < now - self._last <= _LONGEST_PAUSE:
+        if not 0 < now - self._last <= _MAX_PAUSE:
             now = self._last + self._step
             self._start = stamp - now
         self._last = now

@@ -28,10 +28,10 @@ _SIDES_REMEDY = (
 class Mp4Writer:
     """Writer of MP4 files (codec mp4v: MPEG-4 Part 2), without sound.
 
-    Frames of any rate are resampled to the constant rate: a frame is repeated until the time of the
-    next one, and of several frames within one step, the first is used. So the duration is right
-    for cameras and for videos of variable frame rate too. The context manager writes the complete
-    file, or none after an error.
+    Frames are resampled to the constant rate: a frame is repeated until the time of the next one,
+    and of several frames within one step, the first is used. So the duration is also right for
+    cameras and for videos with a variable frame rate. Use it as a context manager; after an error,
+    no file is written.
 
     Args:
         path: The file.
@@ -91,9 +91,8 @@ class Mp4Writer:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         size = (width, height)
         try:
-            self._temporary.touch(
-                exist_ok=False
-            )  # so that OpenCV does not follow a link of another user
+            # Created here, so that OpenCV does not follow a link that another user has created.
+            self._temporary.touch(exist_ok=False)
         except OSError as error:
             self._fail(error.strerror or str(error))
         writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self._fps, size)
