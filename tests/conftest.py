@@ -1,4 +1,4 @@
-"""What the tests of all rooms share: data, the command line, and a quiet, repeatable process."""
+"""Fixtures of all tests: synthetic data, trained models, and the command line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 import yaml
 from hypothesis import settings
 
-# A busy machine is no reason to fail.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+# No time limit per example: it would fail on a busy machine.
+settings.register_profile("bodyposenet", deadline=None)
+settings.load_profile("bodyposenet")
 
-# Tests that import OpenVINO themselves report nothing either.
+# Turns off the telemetry of OpenVINO in tests that import it directly.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -26,7 +26,12 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @dataclass(frozen=True)
 class DrawnFiles:
-    """A drawn dataset on disk: its dataset spec, and the folder that holds all of it."""
+    """A synthetic dataset on disk.
+
+    Args:
+        spec: Its dataset spec.
+        folder: Folder of all its files.
+    """
 
     spec: Path
     folder: Path
@@ -34,7 +39,7 @@ class DrawnFiles:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a `bpnet` command ended with."""
+    """Exit code and output of a `bpnet` command."""
 
     code: int
     out: str
@@ -51,7 +56,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_dataset(tmp_path_factory: pytest.TempPathFactory) -> DrawnFiles:
-    """12 train and 6 test images of drawn people, 128 x 128; read it, do not write into it."""
+    """12 training and 6 test images of synthetic people, 128 x 128; shared, so only for reading."""
     from bodyposenet.demo import write_drawn_dataset
 
     folder = tmp_path_factory.mktemp("drawn")
@@ -77,7 +82,10 @@ def run_bpnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult
 
 @pytest.fixture(autouse=True)
 def quiet_process() -> Iterator[None]:
-    """One thread of torch, and loggers as they were: a run's log handlers hold its old stderr."""
+    """Use one thread of torch, and restore the logger after each test.
+
+    Log handlers of a command keep the standard error of its test.
+    """
     logger = logging.getLogger("bodyposenet")
     before = logger.level, logger.propagate
     if "torch" in sys.modules:
@@ -91,7 +99,7 @@ def quiet_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def converted(drawn_dataset: DrawnFiles) -> Path:
-    """The folder of the drawn dataset, with train and test records and masks."""
+    """The folder of the synthetic dataset, with training and test records and masks."""
     from bodyposenet.cli import main
 
     for mode in ("train", "test"):
@@ -103,7 +111,7 @@ def converted(drawn_dataset: DrawnFiles) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(drawn_dataset: DrawnFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained `model.tlt` (key: key), its `model.onnx` and an `infer.yaml`."""
+    """A folder with a trained `model.tlt` (the key is "key"), its `model.onnx` and `infer.yaml`."""
     from bodyposenet.cli import main
     from bodyposenet.model.checkpoint import save_model
 
@@ -118,10 +126,13 @@ def exported(drawn_dataset: DrawnFiles, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def write_train_spec(converted: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write a tiny network's train spec: `write_train_spec(num_epoch=3, **{"model.stages": 1})`."""
+    """Write the train spec of a tiny network.
+
+    Keyword arguments change its values: `write_train_spec(num_epoch=3, **{"model.stages": 1})`.
+    """
 
     def write(**changes: Any) -> Path:
-        spec = deepcopy(_tiny(converted))
+        spec = deepcopy(_tiny_spec(converted))
         for place, value in changes.items():
             *parents, key = place.split(".")
             block = spec
@@ -135,7 +146,7 @@ def write_train_spec(converted: Path, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def _tiny(folder: Path) -> dict[str, Any]:
+def _tiny_spec(folder: Path) -> dict[str, Any]:
     schedule = {
         "__class_name__": "SoftstartAnnealingLearningRateSchedule",
         "base_learning_rate": 1e-3,

@@ -1,4 +1,4 @@
-"""Overfit a tiny network to the test images of a drawn dataset, in seconds."""
+"""Overfit a tiny network to the test images of a synthetic dataset, in seconds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run says."""
+"""Output of commands: log messages, results, progress, and status.json."""
 
 import errno
 import io
@@ -48,7 +48,7 @@ def test_status_of_a_run_that_fails(tmp_path):
     assert lines[3]["message"] == "ValueError"
 
 
-def test_status_appends_to_the_runs_before(tmp_path):
+def test_status_is_appended_to_earlier_runs(tmp_path):
     for _ in range(2):
         with StatusFile(tmp_path):
             pass
@@ -64,7 +64,7 @@ def test_status_that_cannot_be_written(tmp_path):
         StatusFile(tmp_path / "file")
 
 
-def test_the_error_of_the_run_goes_before_that_of_its_status(tmp_path):
+def test_error_of_the_run_hides_error_of_its_status(tmp_path):
     with pytest.raises(ValueError, match="the reason"), StatusFile(tmp_path / "run"):
         (tmp_path / "run" / "status.json").unlink()
         (tmp_path / "run" / "status.json").mkdir()
@@ -102,7 +102,7 @@ def test_a_log_file_that_cannot_be_opened(tmp_path):
         configure_logging("INFO", str(tmp_path))
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, caplog):
+def test_progress_without_a_terminal_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(console, "_SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO, "bodyposenet"):
         assert list(progress(range(3), "counting")) == [0, 1, 2]
@@ -118,7 +118,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, caplog)
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
     class Terminal:
-        """Standard error, pretending."""
+        """A stream that is taken for a terminal."""
 
         def __init__(self, stream) -> None:
             self._stream = stream
@@ -142,7 +142,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys, caplog):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("argument", ["doctor", "--help", "--version"])
-def test_a_full_disk_behind_standard_output_is_one_error(argument):
+def test_full_disk_behind_standard_output_is_one_error(argument):
     command = [sys.executable, "-m", "bodyposenet.cli", argument]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -153,14 +153,14 @@ def test_a_full_disk_behind_standard_output_is_one_error(argument):
     assert remedy.startswith(" ")
 
 
-def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch):
+def test_characters_not_in_the_encoding_are_escaped(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", stream)
     print_result("Łódź.png \ud800")
     assert stream.buffer.getvalue().strip() == b"\\u0141\xf3d\\u017a.png \\ud800"
 
 
-def test_a_log_file_on_a_full_disk_is_told_once(capsys, monkeypatch, tmp_path):
+def test_full_disk_of_the_log_file_is_reported_once(capsys, monkeypatch, tmp_path):
     def fail(text):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Cores that a process may use: affinity and quotas, with a faked file tree for the latter."""
+"""Number of usable cores, by affinity and by quotas in a fake cgroup file system."""
 
 import os
 
@@ -60,13 +60,13 @@ def test_a_system_without_control_groups_has_no_quota(tmp_path):
     assert cpu.quota_cores(tmp_path) is None
 
 
-def test_affinity_counts_where_it_is_less_than_the_quota(tmp_path, monkeypatch):
+def test_affinity_below_the_quota_limits_the_cores(tmp_path, monkeypatch):
     write_tree(tmp_path, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "400000 100000"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
     assert cpu.usable_cores(tmp_path) == 1
 
 
-def test_a_quota_is_told_to_libraries_and_nothing_else_is(monkeypatch):
+def test_quota_sets_thread_limits_of_libraries(monkeypatch):
     names = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
     for name in names:
         monkeypatch.setenv(name, "restored after the test")
@@ -81,15 +81,15 @@ def test_a_quota_is_told_to_libraries_and_nothing_else_is(monkeypatch):
 
 
 def test_a_quota_limits_the_threads_of_a_network(monkeypatch):
-    asked = []
+    calls = []
 
     def open_session(path, *, threads, **_):
-        asked.append(threads)
-        raise BodyPoseNetError("that is all")
+        calls.append(threads)
+        raise BodyPoseNetError("stopped by the test")
 
     monkeypatch.setattr("bodyposenet.inference.engines.onnx.open_session", open_session)
     for quota, threads, expected in ((None, None, None), (3, None, 3), (3, 5, 5)):
         monkeypatch.setattr("bodyposenet.inference.models.quota_cores", lambda quota=quota: quota)
-        with pytest.raises(BodyPoseNetError, match="that is all"):
+        with pytest.raises(BodyPoseNetError, match="stopped by the test"):
             bodyposenet.load(threads=threads)
-        assert asked.pop() == expected
+        assert calls.pop() == expected

@@ -1,4 +1,4 @@
-"""One folder, one run; what a killed run leaves behind stops nobody."""
+"""Locks of results folders, and cleaning up after killed runs."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from pathlib import Path
 from bodyposenet.directory_lock import directory_lock
 with directory_lock(Path(sys.argv[1])):
     forks = sys.argv[2] == "fork"
-    if not forks or not os.fork():  # of two, the child reports: by then it has closed the lock
+    if not forks or not os.fork():  # the child has closed its copy of the lock when it prints
         print("locked", flush=True)
     time.sleep(60)
 """
 
 
 def hold(folder, *more: str) -> subprocess.Popen:
-    """A process that has the lock."""
+    """Start a process that holds the lock."""
     command = [sys.executable, "-c", HOLD, str(folder), *(more or ("",))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -44,7 +44,7 @@ def refused(folder, prefix: str = "") -> bool:
         return True
 
 
-def test_a_second_run_is_refused_at_once_and_the_next_one_is_not(tmp_path):
+def test_second_run_fails_until_the_first_has_ended(tmp_path):
     with hold(tmp_path) as process:
         begin = time.monotonic()
         assert refused(tmp_path)
@@ -57,7 +57,7 @@ def test_a_second_run_is_refused_at_once_and_the_next_one_is_not(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_killed_run_leaves_no_lock_even_if_its_workers_live_on(tmp_path):
+def test_lock_of_killed_run_is_free_although_its_workers_run(tmp_path):
     with hold(tmp_path, "fork") as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -65,7 +65,7 @@ def test_a_killed_run_leaves_no_lock_even_if_its_workers_live_on(tmp_path):
         assert not refused(tmp_path)
 
 
-def test_prefixes_are_locked_one_by_one(tmp_path):
+def test_prefixes_have_separate_locks(tmp_path):
     with directory_lock(tmp_path, "train"):
         assert refused(tmp_path, "train")
         assert not refused(tmp_path, "test")
@@ -84,8 +84,8 @@ def test_unfinished_files_of_killed_runs_are_removed_after_a_day(tmp_path, caplo
 
 
 @pytest.mark.parametrize("prefix", ["", "train"])
-def test_a_lock_leaves_the_unfinished_files_of_runs_that_are_alive(tmp_path, prefix):
-    """Of a run with another prefix, or one that writes single files without a lock."""
+def test_unfinished_files_of_running_processes_are_kept(tmp_path, prefix):
+    """They belong to a run with another prefix, or to one that writes files without a lock."""
     with atomic_write(tmp_path / "train_small-0") as file:
         file.write(b"whole")
         with directory_lock(tmp_path, prefix):
@@ -93,7 +93,7 @@ def test_a_lock_leaves_the_unfinished_files_of_runs_that_are_alive(tmp_path, pre
     assert (tmp_path / "train_small-0").read_bytes() == b"whole"
 
 
-def test_a_folder_that_is_removed_meanwhile_is_an_error(tmp_path):
+def test_folder_removed_during_the_run_is_an_error(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     with pytest.raises(BodyPoseNetError, match=r"run: "), directory_lock(folder):
@@ -103,7 +103,7 @@ def test_a_folder_that_is_removed_meanwhile_is_an_error(tmp_path):
     assert (folder / ".lock").exists()
 
 
-def test_an_error_says_more_than_a_folder_that_is_gone(tmp_path):
+def test_error_of_the_run_hides_the_removed_folder(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     with pytest.raises(ValueError, match="first"), directory_lock(folder):
@@ -111,17 +111,17 @@ def test_an_error_says_more_than_a_folder_that_is_gone(tmp_path):
         raise ValueError("first")
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+def test_lock_file_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / ".lock").symlink_to(tmp_path / "victim")
     assert refused(tmp_path)
     assert not (tmp_path / "victim").exists()
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
-    def none(_: int) -> None:
+def test_file_system_without_locks_is_logged(tmp_path, monkeypatch, caplog):
+    def fail(_: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("bodyposenet.directory_lock._lock", none)
+    monkeypatch.setattr("bodyposenet.directory_lock._lock", fail)
     with directory_lock(tmp_path):
         pass
     assert "Operation not supported" in caplog.text

@@ -1,4 +1,4 @@
-"""Sealed files: closed without the key, and every damage told."""
+"""Container files: encryption, and detection of damage."""
 
 import os
 import pickle
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bodyposenet import encryption as sealing
+from bodyposenet import encryption
 from bodyposenet.encryption import SealedKey, read_container, write_container
 from bodyposenet.errors import BodyPoseNetError
 
@@ -21,12 +21,12 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("key", ["", "nvidia_tlt", "ключ", os.fsdecode(b"\xff\x00\xaa")])
 @pytest.mark.parametrize("body", [b"", BODY])
-def test_what_is_written_is_read(path: Path, key: str, body: bytes):
+def test_written_files_can_be_read(path: Path, key: str, body: bytes):
     write_container(path, HEADER, body, key)
     assert read_container(path, key) == (HEADER, body)
 
 
-def test_plain_files_are_the_same_bytes(path: Path):
+def test_plain_files_are_deterministic(path: Path):
     write_container(path, HEADER, BODY)
     first = path.read_bytes()
     write_container(path, dict(reversed(HEADER.items())), BODY)
@@ -52,9 +52,9 @@ def test_a_plain_file_opens_with_any_key_and_a_warning(
     assert "--require_sealed" in caplog.text
 
 
-def test_a_plain_file_in_place_of_a_sealed_one_can_be_refused(path: Path):
+def test_sealed_key_rejects_plain_files(path: Path):
     write_container(path, HEADER, BODY, "key")
-    required = pickle.loads(pickle.dumps(SealedKey("key")))  # other processes get it too
+    required = pickle.loads(pickle.dumps(SealedKey("key")))  # as it is sent to other processes
     assert read_container(path, required) == (HEADER, BODY)
     write_container(path, HEADER, BODY)
     with pytest.raises(BodyPoseNetError, match=r"model\.tlt"):
@@ -62,9 +62,9 @@ def test_a_plain_file_in_place_of_a_sealed_one_can_be_refused(path: Path):
 
 
 def forge(path: Path, encoded: bytes, body: bytes = b"") -> None:
-    """A file whose checksum is right, whatever its header holds."""
-    prelude = sealing._PRELUDE.pack(sealing.MAGIC, 1, len(encoded), len(body))
-    path.write_bytes(prelude + sealing._digest(prelude, encoded, body) + encoded + body)
+    """Write a file with a given header and body, and the right checksum."""
+    prelude = encryption._PRELUDE.pack(encryption.MAGIC, 1, len(encoded), len(body))
+    path.write_bytes(prelude + encryption._digest(prelude, encoded, body) + encoded + body)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def forge(path: Path, encoded: bytes, body: bytes = b"") -> None:
         b'{"header": {"a": "\\ud800"}}', b'{"header": {"a": ' + b"9" * 5000 + b"}}",
     ],
 )  # fmt: skip
-def test_a_header_that_is_none_is_an_error(path: Path, encoded: bytes):
+def test_invalid_headers_are_errors(path: Path, encoded: bytes):
     forge(path, encoded)
     for key in ("", "key"):
         with pytest.raises(BodyPoseNetError, match=r"model\.tlt.*header"):
@@ -86,19 +86,19 @@ def test_a_header_that_is_none_is_an_error(path: Path, encoded: bytes):
 
 
 @pytest.mark.parametrize(("header", "body"), [(2**32 - 1, 0), (2, 2**64 - 1), (2, 2**40)])
-def test_lengths_beyond_the_file_take_no_memory(path: Path, header: int, body: int):
-    path.write_bytes(sealing._PRELUDE.pack(sealing.MAGIC, 1, header, body) + bytes(40))
+def test_lengths_beyond_the_file_allocate_no_memory(path: Path, header: int, body: int):
+    path.write_bytes(encryption._PRELUDE.pack(encryption.MAGIC, 1, header, body) + bytes(40))
     with pytest.raises(BodyPoseNetError, match="truncated"):
         read_container(path)
 
 
-def test_a_header_of_many_megabytes_is_none(path: Path):
+def test_header_of_many_megabytes_is_rejected(path: Path):
     forge(path, b'{"header": {"a": "' + b"a" * 2**24 + b'"}}')
     with pytest.raises(BodyPoseNetError, match="damaged"):
         read_container(path)
 
 
-def test_wrong_and_missing_keys_are_told_apart(path: Path):
+def test_wrong_and_missing_keys_have_different_errors(path: Path):
     write_container(path, HEADER, BODY, "right")
     with pytest.raises(BodyPoseNetError, match="wrong key"):
         read_container(path, "wrong")
@@ -136,8 +136,8 @@ def test_a_longer_file_is_an_error(path: Path):
 
 
 def test_the_header_of_a_sealed_file_is_authenticated(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An edited header must not pass, not even with a corrected checksum."""
-    monkeypatch.setattr(sealing, "_digest", lambda *parts: bytes(32))
+    """A changed header is detected even if the checksum is corrected."""
+    monkeypatch.setattr(encryption, "_digest", lambda *parts: bytes(32))
     write_container(path, HEADER, BODY, "key")
     path.write_bytes(path.read_bytes().replace(b'"epoch":3', b'"epoch":4'))
     with pytest.raises(BodyPoseNetError, match="wrong key"):
@@ -152,15 +152,15 @@ def test_the_header_of_a_sealed_file_is_authenticated(path: Path, monkeypatch: p
         (b"\x07\x00\x00\x00input_1 something sealed by NVIDIA", "NVIDIA"),
     ],
 )
-def test_foreign_files_are_named(path: Path, content: bytes, message: str):
+def test_errors_name_the_format_of_foreign_files(path: Path, content: bytes, message: str):
     path.write_bytes(content)
     with pytest.raises(BodyPoseNetError) as error:
         read_container(path)
     assert message in str(error.value)
 
 
-def test_a_newer_format_asks_for_an_update(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sealing, "FORMAT_VERSION", 2)
+def test_newer_format_version_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encryption, "FORMAT_VERSION", 2)
     write_container(path, HEADER, BODY)
     monkeypatch.undo()
     with pytest.raises(BodyPoseNetError, match="newer"):

@@ -1,4 +1,4 @@
-"""What errors tell, and what they must not tell."""
+"""Error texts without passwords, and checks of arguments."""
 
 import pickle
 
@@ -42,30 +42,30 @@ def test_long_texts_are_masked_in_linear_time(piece):
     assert mask_passwords(f"{text} rtsp://bob:hunter2@cam").endswith(" rtsp://***@cam")
 
 
-def test_no_error_tells_a_password():
+def test_errors_contain_no_passwords():
     error = BodyPoseNetError("rtsp://bob:hunter2@cam: lost", "Try rtsp://bob:hunter2@cam2.")
-    for told in (str(error), repr(error), error.what, error.remedy, repr(pickle.dumps(error))):
-        assert "hunter2" not in told
+    for text in (str(error), repr(error), error.what, error.remedy, repr(pickle.dumps(error))):
+        assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
-def test_whole_numbers(value):
+def test_valid_counts(value):
     check_count("stride", value, 2)
 
 
 @pytest.mark.parametrize("value", [1, -1, 2.0, 1.5, "2", True, None, np.bool_(True), [], np.nan])
-def test_what_is_not_a_whole_number_from_2_on(value):
+def test_invalid_counts_are_errors(value):
     with pytest.raises(BodyPoseNetError, match="stride") as caught:
         check_count("stride", value, 2)
     assert "at least 2" in caught.value.remedy
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), np.int64(1)])
-def test_scores(value):
+def test_valid_scores(value):
     check_score("score_threshold", value)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 2, True, "0.5", None, float("nan"), [0.5]])
-def test_what_is_not_a_score(value):
+def test_invalid_scores_are_errors(value):
     with pytest.raises(BodyPoseNetError, match="score_threshold"):
         check_score("score_threshold", value)

@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, never half of one."""
+"""Atomic writing, checks of paths, and JSON."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ def names_in(folder) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_writes_and_makes_the_folder(tmp_path):
+def test_atomic_write_creates_the_folder(tmp_path):
     path = tmp_path / "deep" / "er" / "file"
     with atomic_write(path) as file:
         file.write(b"new")
@@ -37,7 +37,7 @@ def test_writes_and_makes_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, durable):
+def test_old_file_is_kept_after_an_error(tmp_path, durable):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt), atomic_write(path, durable=durable) as file:
@@ -75,8 +75,8 @@ def test_only_durable_files_are_flushed_to_disk(tmp_path, monkeypatch):
     assert len(flushed) == 1
 
 
-def test_nobody_can_foresee_the_temporary_name(tmp_path):
-    """A link under a name that is known beforehand would have its target overwritten."""
+def test_temporary_names_are_unpredictable(tmp_path):
+    """Otherwise, another user could create a link with that name, and its target be overwritten."""
     names = set()
     for _ in range(2):
         with atomic_write(tmp_path / "file") as file:
@@ -90,7 +90,7 @@ def test_nobody_can_foresee_the_temporary_name(tmp_path):
     assert not (tmp_path / "file").is_symlink()
 
 
-def test_a_temporary_name_that_exists_is_not_followed(tmp_path, monkeypatch):
+def test_existing_temporary_file_is_not_followed(tmp_path, monkeypatch):
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "planted").symlink_to(tmp_path / "victim")
     monkeypatch.setattr("bodyposenet.files.temporary_name", lambda path: tmp_path / "planted")
@@ -99,13 +99,13 @@ def test_a_temporary_name_that_exists_is_not_followed(tmp_path, monkeypatch):
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
-def test_names_may_be_as_long_as_the_system_allows(tmp_path):
+def test_file_names_of_maximum_length(tmp_path):
     for name in ("n" * 255, "ä" * 127):
         write_json(tmp_path / name, {})
         assert (tmp_path / name).exists()
 
 
-def test_two_at_once_leave_one_whole_file(tmp_path):
+def test_concurrent_writers_leave_one_complete_file(tmp_path):
     def write(number: int) -> None:
         with atomic_write(tmp_path / "file") as file:
             for _ in range(100):
@@ -118,17 +118,17 @@ def test_two_at_once_leave_one_whole_file(tmp_path):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_symbolic_links_are_kept(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "file").symlink_to(tmp_path / "disk" / "real")
-    for text in ("new", "newer"):  # it may point to what is not there yet
+    for text in ("new", "newer"):  # at first, its target does not exist
         write_json(tmp_path / "file", text)
         assert (tmp_path / "file").is_symlink()
         assert read_json(tmp_path / "disk" / "real") == text
     assert names_in(tmp_path / "disk") == ["real"]
 
 
-def test_errors_of_others_pass_through(tmp_path):
+def test_other_exceptions_are_unchanged(tmp_path):
     for error in (OSError(errno.ENOSPC, "another disk"), ValueError("no number")):
         with pytest.raises(type(error)) as caught, atomic_write(tmp_path / "file"):
             raise error
@@ -137,8 +137,8 @@ def test_errors_of_others_pass_through(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
-    for size in (1, 1_000_000):  # told by the flush, or by the write
+def test_full_disk_while_writing_names_the_file():
+    for size in (1, 1_000_000):  # the flush fails, or the write
         with (
             pytest.raises(BodyPoseNetError, match=r"/dev/full: .*No space left"),
             atomic_write("/dev/full") as file,
@@ -146,7 +146,7 @@ def test_a_disk_that_fills_up_while_writing_is_an_error_that_names_the_file():
             file.write(bytes(size))
 
 
-def test_a_folder_that_must_exist_is_not_made(tmp_path):
+def test_missing_folder_is_not_created_without_make_folder(tmp_path):
     with (
         pytest.raises(BodyPoseNetError, match=r"5\.png: "),
         atomic_write(tmp_path / "gone" / "5.png", make_folder=False),
@@ -156,7 +156,7 @@ def test_a_folder_that_must_exist_is_not_made(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
-def test_devices_are_written_straight(tmp_path):
+def test_devices_are_written_directly(tmp_path):
     code = (
         "from bodyposenet.files import write_json\n"
         "print('before', flush=True)\n"
@@ -173,7 +173,7 @@ def test_devices_are_written_straight(tmp_path):
     assert not Path("/dev/null").is_file()
 
 
-def test_a_folder_that_is_a_file(tmp_path):
+def test_file_in_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(BodyPoseNetError, match=r"taken.file\.json: "):
         write_json(tmp_path / "taken" / "file.json", {})
@@ -181,7 +181,7 @@ def test_a_folder_that_is_a_file(tmp_path):
         make_directory(tmp_path / "taken")
 
 
-def test_json_is_text_that_people_can_read(tmp_path):
+def test_json_is_readable_text(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Zoë", "n": [1, 2.5]})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"name": "Zoë", "n": [1, 2.5]}
@@ -189,7 +189,7 @@ def test_json_is_text_that_people_can_read(tmp_path):
     assert text.endswith("}\n")
 
 
-def test_json_of_others_is_read_with_or_without_a_byte_order_mark(tmp_path):
+def test_json_is_read_with_or_without_byte_order_mark(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         (tmp_path / "a.json").write_text('{"name": "Zoë"}', encoding=encoding)
         assert read_json(tmp_path / "a.json") == {"name": "Zoë"}
@@ -214,13 +214,13 @@ def test_json_that_cannot_be_read_is_an_error_that_names_the_file(tmp_path, cont
     assert caught.value.remedy == "Try another."
 
 
-def test_names_of_files_that_are_no_text_come_back_from_json(tmp_path):
+def test_invalid_utf8_in_file_names_survives_json(tmp_path):
     name = os.fsdecode(b"M\xfcller \xc3\xa4.jpg")
     write_json(tmp_path / "a.json", [name])
     assert read_json(tmp_path / "a.json") == [name]
 
 
-def test_what_there_is(tmp_path):
+def test_exists_is_file_and_is_folder(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     assert exists(tmp_path)
@@ -236,18 +236,18 @@ def test_what_there_is(tmp_path):
         refuse_existing(tmp_path / name, overwrite=False)
 
 
-def test_a_file_in_a_folder_that_may_not_be_entered_is_not_missing(tmp_path, monkeypatch):
+def test_missing_permission_is_an_error(tmp_path, monkeypatch):
     def refuse(_: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "stat", refuse)
-    for ask in (exists, is_file, is_folder):
+    for check in (exists, is_file, is_folder):
         with pytest.raises(BodyPoseNetError, match=r"model\.tlt: .*Permission denied"):
-            ask(tmp_path / "model.tlt")
+            check(tmp_path / "model.tlt")
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "null\0"])
-def test_a_folder_that_cannot_have_its_name_is_an_error(tmp_path, name):
+def test_invalid_folder_names_are_errors(tmp_path, name):
     with pytest.raises(BodyPoseNetError, match=f"{name}: "):
         make_directory(tmp_path / name)
 

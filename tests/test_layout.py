@@ -1,4 +1,4 @@
-"""The package layout: imports follow the layers, inference needs no torch, all is documented."""
+"""Package layout: layers of imports, inference without torch, and docstrings."""
 
 import ast
 import subprocess
@@ -22,7 +22,7 @@ def test_imports_follow_the_layers():
 @pytest.mark.parametrize(
     "module", ["decoding.tao", "data.records", "media.draw", "specs.training", "encryption"]
 )
-def test_packages_of_inference_import_no_torch(module):
+def test_inference_packages_import_no_torch(module):
     code = f"import sys, bodyposenet.{module}; raise SystemExit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,4 +1,4 @@
-"""Names of other pose libraries: errors contain the equivalent in this package."""
+"""Errors about names of other pose libraries contain the equivalent in this package."""
 
 import copy
 import logging
@@ -55,17 +55,17 @@ def photo(drawn_dataset, tmp_path):
         # MMPose: MMPoseInferencer(...), inferencer(img, ...)
         ({"pose2d": "human"}, "load(model)"),
         ({"kpt_thr": 0.3}, "heatmap_threshold"),
-        # ours, mistyped
+        # a mistyped option of this package
         ({"scor_threshold": 0.5}, "score_threshold"),
     ],
 )
-def test_keywords_of_others_name_ours(model, options, write):
+def test_keywords_of_other_libraries_suggest_ours(model, options, write):
     (name,) = options
     for call in (lambda: bodyposenet.load(**options), lambda: model("a.jpg", **options)):
         with pytest.raises(BodyPoseNetError) as caught:
             call()
         assert name in caught.value.what
-        assert "\n" not in str(caught.value)  # it does not list what there is, too
+        assert "\n" not in str(caught.value)  # the hint replaces the list of all options
     with pytest.raises(BodyPoseNetError) as caught:
         bodyposenet.load(**options)
     assert write in caught.value.what
@@ -81,7 +81,7 @@ def test_keywords_of_others_name_ours(model, options, write):
         ({"stride": 2}, "model.video()"),
     ],
 )
-def test_options_of_our_other_functions_name_these(model, options, function):
+def test_options_of_another_function_name_it(model, options, function):
     calls = [lambda: model("a.jpg", **options)]
     calls += [lambda: bodyposenet.load(**options)] if "video" in function else []
     calls += [lambda: model.video("a.mp4", **options)] if "load" in function else []
@@ -92,14 +92,14 @@ def test_options_of_our_other_functions_name_these(model, options, function):
         assert function in caught.value.what
 
 
-def test_an_option_that_nobody_knows_lists_those_that_there_are(model):
+def test_unknown_option_lists_all_options(model):
     for call in (lambda: bodyposenet.load(xyzzy=1), lambda: model("a.jpg", xyzzy=1)):
         with pytest.raises(BodyPoseNetError, match="xyzzy") as caught:
             call()
         assert "max_people" in caught.value.remedy
 
 
-def test_several_keywords_are_told_at_once(model):
+def test_several_unknown_keywords_are_one_error(model):
     with pytest.raises(BodyPoseNetError) as caught:
         model(source="a.jpg", conf=0.5, verbose=False)
     assert all(name in caught.value.what for name in ("source", "conf", "verbose"))
@@ -121,20 +121,20 @@ def test_several_keywords_are_told_at_once(model):
         ("release", "model.close()"),
     ],
 )
-def test_methods_of_others_name_ours(model, name, write):
+def test_methods_of_other_libraries_suggest_ours(model, name, write):
     with pytest.raises(AttributeError, match=name) as caught:
         getattr(model, name)
     assert write in str(caught.value)
     assert not hasattr(model, name)
 
 
-def test_a_sub_task_names_its_function():
+def test_name_of_command_suggests_its_function():
     with pytest.raises(AttributeError, match="convert_dataset"):
         bodyposenet.dataset_convert  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["YOLO", "Body", "PoseLandmarker", "MMPoseInferencer"])
-def test_classes_of_others_name_ours(name):
+def test_classes_of_other_libraries_suggest_ours(name):
     with pytest.raises(AttributeError, match=name) as caught:
         getattr(bodyposenet, name)
     assert "bodyposenet.load()" in str(caught.value)
@@ -143,7 +143,7 @@ def test_classes_of_others_name_ours(name):
 
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("name", ["yolo11n-pose.pt", "pose_landmarker.task", "rtmpose.pth"])
-def test_models_of_others_cannot_be_run(tmp_path, name, exists):
+def test_models_of_other_libraries_are_rejected(tmp_path, name, exists):
     if exists:
         (tmp_path / name).write_bytes(b"weights")
     with pytest.raises(BodyPoseNetError, match=name) as caught:
@@ -151,7 +151,7 @@ def test_models_of_others_cannot_be_run(tmp_path, name, exists):
     assert "default model" in caught.value.remedy
 
 
-def test_the_modes_of_rtmlib_are_not_ours():
+def test_modes_of_rtmlib_are_rejected():
     with pytest.raises(BodyPoseNetError, match=r"mode.*balanced") as caught:
         bodyposenet.load(mode="balanced")
     assert "accurate" in str(caught.value)
@@ -174,20 +174,20 @@ def test_the_modes_of_rtmlib_are_not_ours():
         lambda model, folder: bodyposenet.load(threads=0),
     ],
 )
-def test_errors_from_python_name_no_flags(model, tmp_path, use):
+def test_errors_in_python_contain_no_flags(model, tmp_path, use):
     with pytest.raises(BodyPoseNetError) as caught:
         use(model, tmp_path)
     assert caught.value.remedy
     assert " -" not in str(caught.value)
 
 
-def test_devices_of_ultralytics_are_numbers():
+def test_device_numbers_are_rejected():
     with pytest.raises(BodyPoseNetError) as caught:
         bodyposenet.load(device=0)
     assert "cuda:0" in caught.value.remedy
 
 
-def test_an_image_is_one_result_and_a_list_is_a_list(model, photo):
+def test_one_image_gives_one_result_and_a_list_gives_a_list(model, photo):
     poses = model(str(photo))
     assert isinstance(poses, Poses)
     (first,) = model([photo])
@@ -195,7 +195,7 @@ def test_an_image_is_one_result_and_a_list_is_a_list(model, photo):
     assert [len(found) for found in model(path for path in [photo])] == [len(poses)]
 
 
-def test_images_of_opencv(photo):
+def test_opencv_images_with_color_bgr(photo):
     model = bodyposenet.load(input_shape=(64, 64), color="bgr", device="cpu")
     frame = cv2.imread(str(photo))
     np.testing.assert_array_equal(model(frame).keypoints, model(photo).keypoints)
@@ -217,7 +217,7 @@ def test_images_of_opencv(photo):
         ("shape", "poses.keypoints"),  # rtmlib: keypoints, scores = body(image)
     ],
 )
-def test_results_of_others_name_ours(name, write):
+def test_attributes_of_other_results_suggest_ours(name, write):
     skeleton = load_skeleton("bpnet_18joints.json")
     points = np.zeros((1, 18, 2), np.float32)
     poses = Poses(points, points[..., 0], points[:, 0, 0], skeleton)
@@ -229,13 +229,13 @@ def test_results_of_others_name_ours(name, write):
     np.testing.assert_array_equal(again.keypoints, poses.keypoints)
 
 
-def test_poses_are_drawn(model, photo):
+def test_drawing_on_a_photo(model, photo):
     poses = model(photo, score_threshold=0.0)
     picture = poses.draw(photo, score_threshold=0)
     assert picture.shape == read_image(photo).shape
 
 
-def test_loading_says_nothing_by_itself(capfd):
+def test_loading_prints_nothing(capfd):
     level = logging.getLogger("bodyposenet").level
     bodyposenet.load(input_shape=(64, 64))(np.zeros((64, 64, 3), np.uint8))
     assert capfd.readouterr().out == ""

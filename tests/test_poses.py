@@ -1,4 +1,4 @@
-"""Poses: shapes, choosing people, joints by name, and conversions to other formats and back."""
+"""Poses: shapes, indexing, joints by name, and conversions to and from other formats."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def poses() -> Poses:
 
 
 def some_people(seed: int, people: int, skeleton: Skeleton, **fields) -> Poses:
-    """Random people, a third of whose joints are missing; values that JSON's rounding keeps."""
+    """Return random people with a third of the joints missing; rounding in JSON is exact."""
     rng = np.random.default_rng(seed)
     shape = (people, len(skeleton.joints))
     keypoints = rng.integers(1, 4000, (*shape, 2)) / np.float32(8)
@@ -73,7 +73,7 @@ def assert_same(first: Poses, second: Poses) -> None:
         ({"scores": ["high", "low"]}, ("scores",)),
     ],
 )
-def test_wrong_shapes_are_errors_that_name_both_shapes(poses, fields, named):
+def test_wrong_shapes_are_errors(poses, fields, named):
     with pytest.raises(BodyPoseNetError) as error:
         replace(poses, **fields)
     assert all(part in error.value.what for part in named)
@@ -101,7 +101,7 @@ def test_pickling(poses):
 # People
 
 
-def test_choosing_people(poses):
+def test_indexing_people(poses):
     assert len(poses) == 2
     assert len(poses[[0]]) == len(poses[-1:]) == 1
     assert len(poses[poses.scores > 0.6]) == 1
@@ -109,7 +109,7 @@ def test_choosing_people(poses):
     np.testing.assert_array_equal(poses[[1, 0]].scores, [0.5, 0.75])
 
 
-def test_a_number_and_a_loop_give_persons(poses):
+def test_integers_and_iteration_give_persons(poses):
     assert isinstance(poses[0], PersonPose)
     assert [person.score for person in poses] == [0.75, 0.5]
     assert poses[-1].score == poses[np.int64(1)].score == 0.5
@@ -131,7 +131,7 @@ def test_joints_of_a_person_by_name(poses):
     assert [name for name, joint in second.items() if joint.visible] == ["head", "foot"]
 
 
-def test_an_unknown_joint_is_an_error_that_names_a_similar_one(poses):
+def test_unknown_joint_suggests_a_similar_one(poses):
     with pytest.raises(BodyPoseNetError) as error:
         poses[0]["nekc"]
     assert "nekc" in error.value.what and "'neck'" in error.value.remedy
@@ -162,7 +162,7 @@ def test_equal_poses_have_equal_values(poses):
             hash(value)
 
 
-def test_a_person_has_what_poses_have(poses):
+def test_person_has_the_attributes_of_poses(poses):
     inferred = np.array([[False] * 3, [False, False, True]])
     person = replace(poses, track_ids=[7, 9], inferred=inferred)[1]
     np.testing.assert_array_equal(person.keypoints, poses.keypoints[1])
@@ -183,7 +183,7 @@ def test_boxes_surround_the_visible_joints(poses):
     assert poses.boxes.dtype == np.float32
 
 
-def test_which_joints_are_there(poses):
+def test_visible_joints(poses):
     np.testing.assert_array_equal(poses.visible, [[True] * 3, [True, False, True]])
     assert poses[:0].visible.shape == (0, 3)
 
@@ -197,7 +197,7 @@ def test_the_repr_is_one_line(poses):
     assert repr(crowd).endswith(", ...)")
 
 
-def test_inferred_joints_and_track_ids_go_along(poses):
+def test_inferred_joints_and_track_ids_are_kept(poses):
     inferred = np.array([[False] * 3, [False, False, True]])
     completed = replace(poses, inferred=inferred, track_ids=np.array([7, 9]))
     np.testing.assert_array_equal(completed[[1]].inferred, [[False, False, True]])
@@ -219,7 +219,7 @@ def test_named_joints(poses):
     assert poses.to_named(1)["foot"] == (50, 60, 0.5)
 
 
-def test_joining_people(poses):
+def test_concatenating_people(poses):
     joined = Poses.concat([poses[[1]], Poses.empty(SKELETON), poses])
     np.testing.assert_array_equal(joined.scores, [0.5, 0.75, 0.5])
     assert joined.track_ids is None and joined.inferred is None
@@ -259,15 +259,15 @@ def test_old_names_still_work_and_warn(poses, use, new):
 def test_drawing(poses):
     image = np.full((80, 80, 3), 90, np.uint8)
     np.testing.assert_array_equal(poses.draw(image), draw(image, poses))
-    everybody = draw(image, poses, score_threshold=0)
-    np.testing.assert_array_equal(poses.draw(image, score_threshold=0), everybody)
-    assert (image == 90).all() and not np.array_equal(everybody, poses.draw(image))
+    all_people = draw(image, poses, score_threshold=0)
+    np.testing.assert_array_equal(poses.draw(image, score_threshold=0), all_people)
+    assert (image == 90).all() and not np.array_equal(all_people, poses.draw(image))
 
 
 # JSON
 
 
-def test_lists_for_json(poses):
+def test_conversion_to_dict(poses):
     content = json.loads(json.dumps(poses.to_dict()))
     assert content["keypoints"][1] == [[10, 20], [0, 0], [50, 60]]
     assert content["keypoints"][0][0] == [1.1, 2]
@@ -275,8 +275,8 @@ def test_lists_for_json(poses):
     assert content["scores"] == [0.75, 0.5]
     tracked = replace(poses, track_ids=[7, 9], inferred=np.ones((2, 3), bool)).to_dict()
     assert tracked["track_ids"] == [7, 9] and tracked["inferred"] == [[True] * 3] * 2
-    nobody = Poses.empty(SKELETON).to_dict()
-    assert nobody == {"keypoints": [], "scores": [], "keypoint_scores": []}
+    empty = Poses.empty(SKELETON).to_dict()
+    assert empty == {"keypoints": [], "scores": [], "keypoint_scores": []}
 
 
 @given(
@@ -286,7 +286,7 @@ def test_lists_for_json(poses):
     st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_lists_are_read_back(people, seed, skeleton, is_video):
+def test_conversion_from_dict(people, seed, skeleton, is_video):
     more = {}
     if is_video:
         more = {
@@ -297,14 +297,14 @@ def test_lists_are_read_back(people, seed, skeleton, is_video):
     assert_same(Poses.from_dict(json.loads(json.dumps(poses.to_dict())), skeleton), poses)
 
 
-def test_a_joint_in_the_corner_and_an_inferred_one_without_a_score_are_there():
+def test_joint_at_the_origin_and_inferred_joint_without_score_are_visible():
     keypoints = [[[0, 0], [9, 9], [0, 0]]]
     poses = Poses(keypoints, [[0.5, 0, 0]], [1], SKELETON)
     again = Poses.from_dict(poses.to_dict(), SKELETON)
     assert again.visible.tolist() == [[True, True, False]]
 
 
-def test_files_hold_the_skeleton(poses, tmp_path):
+def test_files_contain_the_skeleton(poses, tmp_path):
     path = tmp_path / "new" / "poses.json"
     poses.save(path)
     assert_same(Poses.load(path), poses)
@@ -312,9 +312,9 @@ def test_files_hold_the_skeleton(poses, tmp_path):
     assert content["skeleton"]["pose_config_type"] == "toy"
     assert {key: content[key] for key in poses.to_dict()} == poses.to_dict()
     assert_same(Poses.from_dict(content), poses)
-    nobody = Poses.empty(TAO)
-    nobody.save(path)
-    assert_same(Poses.load(str(path)), nobody)
+    empty = Poses.empty(TAO)
+    empty.save(path)
+    assert_same(Poses.load(str(path)), empty)
 
 
 @pytest.mark.parametrize(
@@ -327,13 +327,13 @@ def test_files_hold_the_skeleton(poses, tmp_path):
         ([1, 2], "expected a dict, got list"),
     ],
 )
-def test_other_lists_are_errors(values, named):
+def test_invalid_dicts_are_errors(values, named):
     with pytest.raises(BodyPoseNetError) as error:
         Poses.from_dict(values, SKELETON)
     assert named in error.value.what
 
 
-def test_lists_without_a_skeleton_are_errors(poses, tmp_path):
+def test_dicts_without_skeleton_are_errors(poses, tmp_path):
     with pytest.raises(BodyPoseNetError) as error:
         Poses.from_dict(poses.to_dict())
     assert "skeleton" in error.value.what and "model.skeleton" in error.value.remedy
@@ -352,7 +352,7 @@ def test_lists_without_a_skeleton_are_errors(poses, tmp_path):
 # COCO
 
 
-def test_coco_results_by_name(poses):
+def test_coco_results_match_joints_by_name(poses):
     results = poses.to_coco(42, ("foot", "tail", "neck"))
     assert [result["keypoints"] for result in results] == [
         [5, 6, 1, 0, 0, 0, 3, 4, 1],
@@ -363,14 +363,14 @@ def test_coco_results_by_name(poses):
     assert Poses.empty(SKELETON).to_coco(1, SKELETON.joints) == []
 
 
-def test_cocos_joints_are_the_default():
+def test_coco_joints_are_the_default():
     poses = some_people(0, 3, TAO)
     assert poses.to_coco(7) == poses.to_coco(7, COCO_JOINTS)
     first = np.reshape(poses.to_coco(7)[0]["keypoints"], (17, 3))
     assert first[:, 2].sum() == poses.visible[0, [TAO.joints.index(j) for j in COCO_JOINTS]].sum()
 
 
-def test_joints_that_are_spelled_otherwise_are_cocos_too():
+def test_joints_in_another_notation_match_coco():
     spelled = tuple(
         "".join(word.capitalize() for word in joint.replace("left", "L").split("_"))
         for joint in TAO.joints
@@ -383,9 +383,9 @@ def test_joints_that_are_spelled_otherwise_are_cocos_too():
 
 @given(st.integers(0, 5), st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
-def test_coco_results_are_read_back(people, seed):
+def test_conversion_from_coco(people, seed):
     poses = some_people(seed, people, COCO)
-    poses = replace(poses, keypoint_scores=poses.visible)  # the format has no scores of joints
+    poses = replace(poses, keypoint_scores=poses.visible)  # COCO's format has no scores of joints
     results = json.loads(json.dumps(poses.to_coco(7)))
     assert_same(Poses.from_coco(results, COCO), poses)
 
@@ -399,7 +399,7 @@ def test_a_neck_is_derived_from_coco_results():
     assert person.visible.sum() == 3
 
 
-def test_annotations_without_crowds():
+def test_crowd_annotations_are_skipped():
     keypoints = [0] * 51
     keypoints[:3] = [4, 5, 2]
     annotations = [
@@ -429,7 +429,7 @@ def test_annotations_without_crowds():
         ),
     ],
 )
-def test_other_coco_results_are_errors(results, named):
+def test_invalid_coco_results_are_errors(results, named):
     with pytest.raises(BodyPoseNetError) as error:
         Poses.from_coco(results, COCO)
     assert all(part in str(error.value) for part in named)
@@ -450,14 +450,14 @@ def test_a_data_frame_has_a_row_per_joint(poses):
     tracked = replace(poses, track_ids=[7, 9], inferred=np.zeros((2, 3), bool)).to_dataframe()
     assert tracked.groupby("track_id").person_score.first().to_dict() == {7: 0.75, 9: 0.5}
     assert tracked.inferred.dtype == bool
-    nobody = Poses.empty(SKELETON).to_dataframe()
-    assert list(nobody.columns) == list(frame.columns) and not len(nobody)
-    assert isinstance(nobody, pandas.DataFrame)
+    empty = Poses.empty(SKELETON).to_dataframe()
+    assert list(empty.columns) == list(frame.columns) and not len(empty)
+    assert isinstance(empty, pandas.DataFrame)
 
 
 @dataclass
 class KeyPoints:
-    """Stands in for supervision's class, with its fields."""
+    """A fake of supervision's class, with its fields."""
 
     xy: np.ndarray
     class_id: np.ndarray | None = None
@@ -467,7 +467,7 @@ class KeyPoints:
     data: dict = field(default_factory=dict)
 
 
-def test_key_points_of_supervision(poses, monkeypatch):
+def test_conversion_to_supervision(poses, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=KeyPoints))
     points = replace(poses, track_ids=[7, 9]).to_supervision()
     np.testing.assert_array_equal(points.xy[1], [[10, 20], [0, 0], [50, 60]])

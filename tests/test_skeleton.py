@@ -1,4 +1,4 @@
-"""Everything about joints follows from their names."""
+"""Skeletons: properties derived from joint names, validation, and mapping of joints."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_channels_of_the_shipped_skeletons():
     assert (LINKED.heatmap_channels, LINKED.paf_channels) == (19, 44)
 
 
-def test_22_limbs_are_taos_and_three_that_hold_the_trunk_together():
+def test_22_limbs_are_those_of_tao_and_three_of_the_trunk():
     assert LINKED.joints == TAO.joints
     assert LINKED.limbs[:19] == TAO.limbs
     assert [tuple(LINKED.joints[joint] for joint in limb) for limb in LINKED.limbs[19:]] == [
@@ -54,7 +54,7 @@ def test_limbs_from_shoulder_to_ear_are_auxiliary(skeleton):
     assert len(ends) == 2
 
 
-def test_auxiliary_limbs_can_be_others_or_none():
+def test_auxiliary_limbs_can_be_changed_or_empty():
     for auxiliary in ((), (0, 3)):
         skeleton = Skeleton("own", TAO.joints, TAO.limbs, auxiliary=auxiliary)
         assert skeleton.auxiliary == auxiliary
@@ -73,7 +73,7 @@ def test_an_auxiliary_limb_must_be_a_limb(key, tmp_path):
         load_skeleton(path)
 
 
-def test_the_older_name_of_auxiliary_limbs_is_accepted(tmp_path, caplog):
+def test_old_key_of_auxiliary_limbs_is_accepted(tmp_path, caplog):
     caplog.set_level("INFO")
     skeleton = Skeleton("own", TAO.joints, TAO.limbs, auxiliary=(0, 3))
     configuration = skeleton.to_pose_configuration()
@@ -90,7 +90,7 @@ def test_the_older_name_of_auxiliary_limbs_is_accepted(tmp_path, caplog):
         assert skeleton.completing == (0, 3)
 
 
-def test_both_names_of_auxiliary_limbs_at_once_are_an_error(tmp_path):
+def test_both_keys_of_auxiliary_limbs_are_an_error(tmp_path):
     configuration = TAO.to_pose_configuration()
     configuration["categories"][0]["completing_limbs"] = []
     path = tmp_path / "pose.json"
@@ -99,20 +99,20 @@ def test_both_names_of_auxiliary_limbs_at_once_are_an_error(tmp_path):
         load_skeleton(path)
 
 
-def test_taos_mirror_pairs():
+def test_mirror_pairs_of_tao_skeleton():
     expected = {5: 2, 6: 3, 7: 4, 11: 8, 12: 9, 13: 10, 15: 14, 17: 16, 0: 0, 1: 1}
     for left, right in expected.items():
         assert TAO.mirrored[left] == right
         assert TAO.mirrored[right] == left
 
 
-def test_pairs_go_by_name_not_by_order():
+def test_mirror_pairs_are_matched_by_name():
     skeleton = Skeleton("odd", ("right_b", "left_a", "right_a", "left_b", "left_c"), ())
     assert skeleton.mirrored == (3, 2, 1, 0, 4)
 
 
 @given(skeletons())
-def test_flip_test_twice_changes_nothing(skeleton):
+def test_mirroring_twice_is_the_identity(skeleton):
     mirrored = np.array(skeleton.mirrored)
     np.testing.assert_array_equal(mirrored[mirrored], np.arange(len(skeleton.joints)))
     for joint, other in zip(skeleton.joints, mirrored, strict=True):
@@ -121,11 +121,11 @@ def test_flip_test_twice_changes_nothing(skeleton):
 
 
 @given(skeletons())
-def test_pose_configurations_hold_the_whole_skeleton(skeleton):
+def test_pose_configurations_contain_the_whole_skeleton(skeleton):
     assert Skeleton.from_pose_configuration(skeleton.to_pose_configuration()) == skeleton
 
 
-def test_round_trip_keeps_what_is_our_own():
+def test_round_trip_keeps_sigmas_and_derived_joints():
     skeleton = Skeleton(
         "own", ("a", "b", "middle"), ((0, 2),),
         sigmas=(0.1, 0.2, 0.3), derived={"middle": ("a", "b")},
@@ -134,13 +134,13 @@ def test_round_trip_keeps_what_is_our_own():
 
 
 @given(skeletons())
-def test_colors_are_distinct(skeleton):
+def test_colors_are_bytes(skeleton):
     assert len(skeleton.colors) == len(skeleton.limbs)
     assert all(0 <= value <= 255 for color in skeleton.colors for value in color)
 
 
 @pytest.mark.parametrize("skeleton", [TAO, COCO], ids=["tao", "coco"])
-def test_colors_tell_limbs_and_sides_apart(skeleton):
+def test_colors_differ_by_limb_and_side(skeleton):
     assert len(set(skeleton.colors)) == len(skeleton.limbs)
     for (start, end), (red, _, blue) in zip(skeleton.limbs, skeleton.colors, strict=True):
         sides = {side_of(skeleton.joints[start]), side_of(skeleton.joints[end])} - {""}
@@ -185,7 +185,7 @@ def test_equal_skeletons_have_equal_hashes(skeleton):
     assert len({TAO, COCO, LINKED, skeleton}) == 3
 
 
-def test_lists_make_a_skeleton_that_is_hashable():
+def test_skeleton_of_lists_is_hashable():
     skeleton = Skeleton("own", ["a", "b"], [[0, 1]], sigmas=[0.1, 0.2], auxiliary=[])
     assert skeleton == Skeleton("own", ("a", "b"), ((0, 1),), sigmas=(0.1, 0.2), auxiliary=())
     assert hash(skeleton)
@@ -211,7 +211,7 @@ def test_joints_match_by_side_and_words(joint, index):
     assert skeleton.match([joint]) == (index,)
 
 
-def test_only_an_exact_name_matches_where_several_could():
+def test_ambiguous_names_match_exactly_or_not_at_all():
     doubled = Skeleton("own", ("left_ear", "LEar"), ())
     assert doubled.match(["left_ear", "LEar"]) == (0, 1)
     assert doubled.match(["EarLeft"]) == (None,)
@@ -220,17 +220,17 @@ def test_only_an_exact_name_matches_where_several_could():
 
 
 @given(st.text("lLrRef tT_-1", max_size=12))
-def test_the_other_side_of_the_other_side_is_the_joint(joint):
+def test_other_side_twice_is_the_identity(joint):
     assert other_side(other_side(joint)) == joint
 
 
 @pytest.mark.parametrize("joint", ["right_ear", "ear_right", "RightEar", "right ear", "ear-R"])
-def test_the_part_is_named_without_its_side(joint):
+def test_part_of_is_the_name_without_its_side(joint):
     assert part_of(joint) == "ear"
     assert oks_sigmas((joint,)) == (0.035,)
 
 
-def test_joints_without_their_counterpart_are_named():
+def test_unpaired_joints():
     joints = ("LeftHand", "RightHand", "leftFoot", "right_foot", "tail", "left_horn")
     skeleton = Skeleton("odd", joints, ())
     assert skeleton.mirrored == (1, 0, 2, 3, 4, 5)
@@ -257,13 +257,13 @@ def test_sigmas_by_name():
         ((("a", "b"), ((0, 1),), (), {}, (1,)), r"auxiliary \(1,\)"),
     ],
 )
-def test_impossible_skeletons(arguments, message):
+def test_invalid_skeletons_are_errors(arguments, message):
     with pytest.raises(BodyPoseNetError, match=message):
         Skeleton("bad", *arguments)
 
 
 def people(*labeled_shoulders: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
-    """COCO people whose joint d lies at (d, 10 d), all labeled but perhaps the shoulders."""
+    """Return COCO people with joint d at (d, 10 d), and all joints labeled except shoulders."""
     d = np.arange(17.0)
     points = np.tile(np.stack([d, 10 * d], axis=1), (len(labeled_shoulders), 1, 1))
     labeled = np.ones((len(labeled_shoulders), 17), bool)
@@ -280,7 +280,7 @@ def test_a_neck_needs_both_shoulders():
     np.testing.assert_array_equal(mapped[1:, 1], np.zeros((3, 2)))
 
 
-def test_joints_go_by_name():
+def test_joints_are_mapped_by_name():
     points, labeled = people((True, True))
     mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(points, labeled)
     assert found.all()
@@ -289,7 +289,7 @@ def test_joints_go_by_name():
             assert place[0] == COCO_JOINTS.index(joint)
 
 
-def test_a_dataset_that_has_a_neck_keeps_its_own():
+def test_annotated_neck_is_not_derived():
     mapping = TAO.joints_from(("neck", "left_shoulder", "right_shoulder"))
     points = np.array([[[7.0, 7.0], [0, 0], [2, 2]]])
     mapped, found = mapping.keypoints(points, np.array([[True, False, False]]))
@@ -308,7 +308,7 @@ def test_known_joints():
     assert not TAO.joints_from(one_shoulder).known[1]
 
 
-def test_nobody_maps_to_nobody():
+def test_mapping_of_no_people_is_empty():
     mapped, found = TAO.joints_from(COCO_JOINTS).keypoints(
         np.zeros((0, 17, 2)), np.zeros((0, 17), bool)
     )

@@ -1,4 +1,4 @@
-"""Runtimes report nothing; what others do with them is theirs."""
+"""The telemetry package of OpenVINO is hidden during its import only."""
 
 import sys
 from types import ModuleType
@@ -9,7 +9,7 @@ from bodyposenet.telemetry import without_telemetry
 
 
 @pytest.mark.parametrize("loaded", [None, ModuleType("openvino_telemetry")])
-def test_the_reporting_package_is_missing_only_within(monkeypatch, loaded):
+def test_telemetry_package_is_hidden_within_the_context(monkeypatch, loaded):
     monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
     if loaded:
         monkeypatch.setitem(sys.modules, "openvino_telemetry", loaded)

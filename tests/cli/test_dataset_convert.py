@@ -1,4 +1,4 @@
-"""`bpnet dataset_convert`, from the command line: files, summary, clear errors."""
+"""`bpnet dataset_convert`: records, masks, pseudo-labels, summary and errors."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def convert(run_bpnet, tmp_path):
     def run(images, annotations, *flags, output=None, **changes):
         spec = write_spec(tmp_path, images, annotations, **changes)
         if not (tmp_path / "images").exists():
-            write_images(tmp_path, "0001.jpg")  # of the others no file is needed
+            write_images(tmp_path, "0001.jpg")  # one existing file is enough
         output = output or tmp_path / "out" / "toy"
         result = run_bpnet("dataset_convert", "-d", spec, "-o", output, *flags)
         paths = sorted(Path(output).parent.glob(Path(output).name + "*"))
@@ -52,7 +52,7 @@ def convert(run_bpnet, tmp_path):
 
 
 def counts_of(folder):
-    """What a conversion counted, from its status file."""
+    """Return the counts of a conversion from its status.json."""
     lines = (folder / "out" / "status.json").read_text().splitlines()
     return next(row for row in map(json.loads, lines) if row["status"] == "RUNNING")
 
@@ -67,17 +67,17 @@ def test_records_masks_and_a_summary(convert, tmp_path):
     ignored = cv2.imread(str(tmp_path / "masks" / "0001.png"), cv2.IMREAD_UNCHANGED) == 0
     assert ignored.sum() == 30 * 50
     lines = " ".join(result.out.split())
-    for told in (
+    for count in (
         "3 images", "2 records", "2 masks", "3 people in records", "1 TFRecord files",
         "1 images without annotations",
         "2 people who are not anchor persons: fewer than 2 labeled keypoints",
     ):  # fmt: skip
-        assert told in lines
+        assert count in lines
     assert "Execution status: PASS" in result.out
     assert f"{tmp_path / 'masks'}: 2 masks" in result.err
 
 
-def test_the_status_file_lies_beside_the_records_or_in_the_results_folder(convert, tmp_path):
+def test_status_file_is_beside_the_records_or_in_the_results_folder(convert, tmp_path):
     convert(IMAGES, PEOPLE)
     convert(IMAGES, PEOPLE, "-r", tmp_path / "results")
     for folder in ("out", "results"):
@@ -88,7 +88,7 @@ def test_the_status_file_lies_beside_the_records_or_in_the_results_folder(conver
         assert rows[1]["left_out"]["images without annotations"] == 1
 
 
-def test_a_second_run_gives_the_same_bytes(convert, tmp_path):
+def test_conversion_is_deterministic(convert, tmp_path):
     contents = []
     for name, processes in (("a", 1), ("b", 2)):
         flags = ("--generate_masks", "-p", 2, "-s", 2, "--num_processes", processes)
@@ -110,7 +110,7 @@ def test_test_data_and_an_output_without_a_folder(convert, tmp_path, monkeypatch
     assert [path.name for path in records.paths] == ["plain-fold-000-of-001"]
 
 
-def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
+def test_check_files_skips_unusable_images(convert, tmp_path):
     names = ["good.jpg", "good.png", "large.jpg", "zero.jpg", "absent.jpg", "text.jpg"]
     names += ["head.jpg", "cut.jpg", "cut.png"]
     stems = {"good.png": "other.png", "cut.png": "half.png"}
@@ -133,7 +133,7 @@ def test_check_files_leaves_out_images_that_do_not_fit(convert, tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["good.png", "other.png"]
 
 
-def test_check_files_looks_for_masks_that_are_not_drawn_now(convert, tmp_path):
+def test_check_files_skips_images_without_masks(convert, tmp_path):
     write_images(tmp_path, "0001.jpg", "0002.jpg")
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "0002.png").touch()
@@ -147,7 +147,7 @@ def add_exif(path, orientation):
     path.write_bytes(content[:2] + exif_segment(orientation) + content[2:])
 
 
-def test_every_conversion_corrects_exchanged_sizes_so_that_training_reads_them(convert, tmp_path):
+def test_exchanged_sizes_are_corrected_in_records_and_masks(convert, tmp_path):
     write_images(tmp_path, "0001.jpg", height=160, width=120)
     _, records = convert(IMAGES[:1], [person(1, bbox=[10, 60, 40, 90])], "--generate_masks")
     (record,) = records
@@ -157,10 +157,10 @@ def test_every_conversion_corrects_exchanged_sizes_so_that_training_reads_them(c
     assert list(counts_of(tmp_path)["repaired"].values()) == [1]
 
 
-def test_images_of_another_size_are_told_and_left_out_if_files_are_checked(convert, tmp_path):
+def test_images_of_another_size_are_logged_or_skipped(convert, tmp_path):
     write_images(tmp_path, "0001.jpg")
     write_images(tmp_path, "0002.jpg", height=160, width=120)
-    people = [person(1), person(2, 2, bbox=[110, 20, 40, 80])]  # who fit as annotated only
+    people = [person(1), person(2, 2, bbox=[110, 20, 40, 80])]  # inside the annotated size only
     result, records = convert(IMAGES[:2], people)
     assert len(list(records)) == 2
     assert "0002.jpg" in result.err
@@ -170,7 +170,7 @@ def test_images_of_another_size_are_told_and_left_out_if_files_are_checked(conve
     assert not counts_of(tmp_path)["repaired"]
 
 
-def test_no_image_at_all_is_an_error(convert, tmp_path):
+def test_missing_images_are_an_error(convert, tmp_path):
     (tmp_path / "images").mkdir()
     result, _ = convert(IMAGES, PEOPLE, "--generate_masks")
     assert result.code == 2
@@ -179,7 +179,7 @@ def test_no_image_at_all_is_an_error(convert, tmp_path):
     assert not (tmp_path / "masks").exists()
 
 
-def test_file_names_of_windows_are_taken_where_the_file_is_there(convert, tmp_path):
+def test_windows_file_names_are_repaired(convert, tmp_path):
     (tmp_path / "images" / "deep").mkdir(parents=True)
     write_images(tmp_path, "deep/a.jpg")
     result, records = convert([image(1, "deep\\a.jpg")], [person(1)], "--generate_masks")
@@ -191,7 +191,7 @@ def test_file_names_of_windows_are_taken_where_the_file_is_there(convert, tmp_pa
     assert "b.jpg" in result.err
 
 
-def test_what_is_repaired_is_in_the_summary_and_the_status(convert, tmp_path):
+def test_repairs_are_in_summary_and_status(convert, tmp_path):
     result, records = convert(IMAGES, [person(1, num_keypoints=0), person(2, 2, area=0)])
     assert len(records) == 2
     repaired = counts_of(tmp_path)["repaired"]
@@ -201,7 +201,7 @@ def test_what_is_repaired_is_in_the_summary_and_the_status(convert, tmp_path):
         assert kind in result.out
 
 
-def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
+def test_image_with_exif_orientation_fits_either_size(convert, tmp_path):
     write_images(tmp_path, "0001.jpg", height=160, width=120)
     add_exif(tmp_path / "images" / "0001.jpg", 6)
     _, records = convert(IMAGES, PEOPLE, "--check_files", "--generate_masks")
@@ -209,9 +209,7 @@ def test_an_image_that_its_exif_data_turn_fits_either_size(convert, tmp_path):
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])
-def test_images_whose_size_does_not_tell_how_they_are_turned_are_told(
-    convert, tmp_path, orientation
-):
+def test_orientations_that_keep_the_size_are_logged(convert, tmp_path, orientation):
     write_images(tmp_path, "0001.jpg", "0002.jpg")
     add_exif(tmp_path / "images" / "0001.jpg", orientation)
     result, records = convert(IMAGES, PEOPLE)
@@ -221,8 +219,8 @@ def test_images_whose_size_does_not_tell_how_they_are_turned_are_told(
     assert " 1 " in line
 
 
-def write_found_people(folder, *people):
-    """A detections.json of people: image, x of the left side, score."""
+def write_detections(folder, *people):
+    """Write a detections.json of people, each (number of the image, x of the left side, score)."""
     images = [
         {"full_image_path": f"/photos/{number:04d}.jpg", "keypoints": [], "scores": []}
         for number in range(1, 5)
@@ -235,12 +233,12 @@ def write_found_people(folder, *people):
     return path
 
 
-def test_found_people_become_labels_and_masked_regions(convert, tmp_path):
-    found = write_found_people(
+def test_detections_become_labels_and_masked_regions(convert, tmp_path):
+    detections = write_detections(
         tmp_path, (1, 20, 0.99), (1, 120, 0.8), (2, 100, 0.95), (3, 60, 0.7), (3, 100, 0.2),
         (4, 1, 0.99),
     )  # fmt: skip
-    flags = ("--generate_masks", "--pseudo_labels", found, "--pseudo_score_high", 0.9)
+    flags = ("--generate_masks", "--pseudo_labels", detections, "--pseudo_score_high", 0.9)
     people = [person(1), person(2, 2)]
     contents = []
     for _ in range(2):
@@ -249,7 +247,7 @@ def test_found_people_become_labels_and_masked_regions(convert, tmp_path):
         contents.append(records.paths[0].read_bytes())
     assert contents[0] == contents[1]
     lines = " ".join(result.out.split())
-    for told in (
+    for count in (
         "1 detections added as labels",
         "2 detections added as masked regions",
         "3 records",
@@ -258,20 +256,21 @@ def test_found_people_become_labels_and_masked_regions(convert, tmp_path):
         "1 detections with a score below --pseudo_score_low",
         "1 detections in images that are not annotated",
     ):
-        assert told in lines
-    by_main = {(record.image_id, record.person_index): record for record in records}
-    assert sorted(by_main) == [(1, 0), (2, 0), (2, 1)]
+        assert count in lines
+    by_anchor = {(record.image_id, record.person_index): record for record in records}
+    assert sorted(by_anchor) == [(1, 0), (2, 0), (2, 1)]
     np.testing.assert_array_equal(
-        by_main[2, 1].joints[0], [[110, 10, 2], [100, 50, 2], [120, 90, 2]]
+        by_anchor[2, 1].joints[0], [[110, 10, 2], [100, 50, 2], [120, 90, 2]]
     )
-    # Image 3, which nobody annotated, has a mask of the person that the model is not sure of.
+    # Image 3 has no annotations, and a mask of the detection with a low score.
     mask = cv2.imread(str(tmp_path / "masks" / "0003.png"), cv2.IMREAD_UNCHANGED)
     assert (mask == 0).sum() == 36 * 96
 
 
-def test_photos_without_any_annotation_train_on_found_people(convert, tmp_path):
-    found = write_found_people(tmp_path, (1, 20, 0.99), (3, 60, 0.95))
-    result, records = convert(IMAGES, [], "--pseudo_labels", found, "--pseudo_score_low", 0.9)
+def test_photos_without_annotations_have_pseudo_labels(convert, tmp_path):
+    detections = write_detections(tmp_path, (1, 20, 0.99), (3, 60, 0.95))
+    flags = ("--pseudo_labels", detections, "--pseudo_score_low", 0.9)
+    result, records = convert(IMAGES, [], *flags)
     assert result.code == 0, result.err
     assert sorted(record.image_id for record in records) == [1, 3]
     assert not (tmp_path / "masks").exists()
@@ -290,13 +289,13 @@ def test_photos_without_any_annotation_train_on_found_people(convert, tmp_path):
         (("--pseudo_labels", "absent.json", "--generate_masks"), "absent.json: "),
     ],
 )
-def test_wrong_flags_of_found_people_are_errors(convert, flags, message):
+def test_wrong_pseudo_label_flags_are_errors(convert, flags, message):
     result, _ = convert(IMAGES, PEOPLE, *flags)
     assert result.code == 2
     assert message in result.err
 
 
-def test_masks_in_the_folder_of_the_images_are_refused(convert, tmp_path):
+def test_masks_in_the_image_folder_are_rejected(convert, tmp_path):
     write_images(tmp_path, "a.jpg", "a.png")
     before = (tmp_path / "images" / "a.png").read_bytes()
     split = {
@@ -330,7 +329,7 @@ def test_wrong_flags_are_errors(convert, flags, message):
     assert message in result.err
 
 
-def test_nothing_to_convert_is_an_error_that_says_why(convert):
+def test_nothing_to_convert_is_an_error(convert):
     result, _ = convert([], [])
     assert result.code == 2
     assert "no records to write" in result.err
@@ -351,7 +350,7 @@ def test_broken_annotations_are_one_error(convert, tmp_path, run_bpnet):
     assert "Traceback" not in result.err
 
 
-def test_a_broken_mask_leaves_no_records_behind(convert, tmp_path):
+def test_no_records_are_written_after_a_broken_mask(convert, tmp_path):
     broken = unlabeled(9, segmentation=[[1, 2, 3, 4, 5, float("nan")]])
     result, _ = convert(IMAGES, [*PEOPLE, broken], "--generate_masks")
     assert result.code == 2
@@ -376,13 +375,13 @@ def names_below(folder: Path) -> list[str]:
 def test_sigterm_leaves_no_unfinished_files(convert, tmp_path, monkeypatch):
     for place in ("bodyposenet.data.conversion.progress", "bodyposenet.data.masks.progress"):
 
-        def be_ended(items, *_):
+        def terminate_after_first(items, *_):
             yield next(items)
             os.kill(os.getpid(), signal.SIGTERM)
             yield from items
 
         with monkeypatch.context() as patch:
-            patch.setattr(place, be_ended)
+            patch.setattr(place, terminate_after_first)
             result, _ = convert(IMAGES, PEOPLE, "--generate_masks", "--num_processes", "1")
         assert result.code == 130
         assert not [name for name in names_below(tmp_path) if ".tmp" in name]
@@ -390,7 +389,7 @@ def test_sigterm_leaves_no_unfinished_files(convert, tmp_path, monkeypatch):
 
 
 def start_drawing(tmp_path: Path) -> subprocess.Popen:
-    """A command, the leader of its process group, two processes of which draw masks."""
+    """Start a command, as the leader of a process group, and wait until it draws masks."""
     images = [image(number) for number in range(1, 4 * masks._MASKS_PER_TASK)]
     people = [person(number, number) for number in range(1, len(images) + 1)]
     spec = write_spec(tmp_path, images, people)
@@ -406,21 +405,21 @@ def start_drawing(tmp_path: Path) -> subprocess.Popen:
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
-def test_processes_that_draw_masks_end_what_they_have_begun(tmp_path):
-    """SIGTERM may come to all processes of a command: a cluster ends its jobs like that."""
+def test_sigterm_to_all_processes_leaves_no_unfinished_masks(tmp_path):
+    """Clusters send SIGTERM to all processes of a command."""
     with start_drawing(tmp_path) as process:
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(30) == 130
     assert not [name for name in names_below(tmp_path) if ".tmp" in name]
 
 
-def test_processes_that_draw_masks_end_with_a_command_that_is_killed(tmp_path):
+def test_mask_processes_end_if_the_command_is_killed(tmp_path):
     with start_drawing(tmp_path) as process:
         process.kill()
-        process.communicate(timeout=30)  # standard output is open as long as one of them lives
+        process.communicate(timeout=30)  # waits until all of them have closed it
 
 
-def test_two_conversions_of_one_prefix_are_refused(convert, tmp_path):
+def test_second_conversion_of_one_prefix_is_an_error(convert, tmp_path):
     (tmp_path / "out").mkdir()
     with directory_lock(tmp_path / "out", "toy"):
         assert convert(IMAGES, PEOPLE)[0].code == 2

@@ -1,11 +1,11 @@
-"""`bpnet demo`, in a size that takes seconds."""
+"""`bpnet demo`, with few images."""
 
 import json
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from bodyposenet.inference import diagnostics as installation
+from bodyposenet.inference import diagnostics
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def tiny_demo(run_bpnet, tmp_path):
     return run
 
 
-def test_the_demo_goes_all_the_way(tiny_demo, tmp_path):
+def test_demo_runs_all_steps(tiny_demo, tmp_path):
     result = tiny_demo()
     assert result.code == 0, result.err
     commands = [line.split()[2] for line in result.out.splitlines() if line.startswith("$ bpnet")]
-    made = ["dataset_convert", "dataset_convert", "train", "evaluate", "inference"]
-    assert commands == ["inference", *made]
+    steps = ["dataset_convert", "dataset_convert", "train", "evaluate", "inference"]
+    assert commands == ["inference", *steps]
     assert (tmp_path / "demo" / "photo" / "images_annotated" / "grace_hopper.png").is_file()
     assert "keypoint AP on these 3 images" in result.out
     pictures = tmp_path / "demo" / "inference" / "images_annotated"
@@ -35,13 +35,13 @@ def test_the_demo_goes_all_the_way(tiny_demo, tmp_path):
     assert other.code == 2 and "-r" in other.err
 
 
-def test_missing_packages_are_told_before_any_work(tiny_demo, tmp_path, monkeypatch):
+def test_missing_packages_are_reported_before_any_work(tiny_demo, tmp_path, monkeypatch):
     def version(package):
         if package in ("torch", "matplotlib"):
             raise PackageNotFoundError
         return "1.0"
 
-    monkeypatch.setattr(installation, "version", version)
+    monkeypatch.setattr(diagnostics, "version", version)
     result = tiny_demo()
     assert result.code == 2
     assert "matplotlib, torch" in result.err

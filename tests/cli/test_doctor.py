@@ -1,4 +1,4 @@
-"""`bpnet doctor`: tells what there is, and fails only where inference cannot work."""
+"""`bpnet doctor`: report of the installation, and errors that prevent inference."""
 
 import json
 import sys
@@ -16,32 +16,32 @@ from bodyposenet.types import Poses
 
 @pytest.fixture
 def no_engine_checks(monkeypatch):
-    """Engines are opened where it is tested what comes of it."""
+    """Skip the checks of engines, which take seconds."""
     monkeypatch.setattr(diagnostics, "check_engines", lambda engines: [])
 
 
-def test_all_is_well(run_bpnet, tmp_path):
+def test_all_checks_pass(run_bpnet, tmp_path):
     result = run_bpnet("doctor", "--json", tmp_path / "doctor.json", "-r", tmp_path / "run")
     assert result.code == 0, result.out + result.err
     assert "no problems found" in result.out
-    told = json.loads((tmp_path / "doctor.json").read_text())
-    assert told["system"]["python"] == sys.version.split()[0]
-    versions = {package["name"]: package["version"] for package in told["packages"]}
+    report = json.loads((tmp_path / "doctor.json").read_text())
+    assert report["system"]["python"] == sys.version.split()[0]
+    versions = {package["name"]: package["version"] for package in report["packages"]}
     assert versions["numpy"] == np.__version__
     assert not {"pytest", "bodyposenet"} & set(versions)
-    assert [engine["name"] for engine in told["engines"]] == [
+    assert [engine["name"] for engine in report["engines"]] == [
         "onnx",
         "openvino",
         "pytorch",
         "tensorrt",
     ]
-    assert told["engines"][0]["devices"]
-    assert told["threads"]["cores"] >= 1
-    for check in told["decoder"]:
+    assert report["engines"][0]["devices"]
+    assert report["threads"]["cores"] >= 1
+    for check in report["decoder"]:
         assert check["found"] == check["people"] and check["error"] < 2
         assert f"{check['error']:.1f} px" in result.out
-    assert [check["engine"] for check in told["inference"]] == ["onnx", "openvino", "pytorch"]
-    for check in told["inference"]:
+    assert [check["engine"] for check in report["inference"]] == ["onnx", "openvino", "pytorch"]
+    for check in report["inference"]:
         assert check["found"] == check["people"] == 2 and check["similarity"] > 0.95
     assert "SUCCESS" in (tmp_path / "run" / "status.json").read_text()
 
@@ -65,7 +65,7 @@ def test_no_engine_is_an_error(monkeypatch, run_bpnet):
     assert result.code == 2 and "onnxruntime" in result.err
 
 
-def test_without_a_compiler(monkeypatch, run_bpnet):
+def test_broken_numba_is_an_error(monkeypatch, run_bpnet):
     monkeypatch.setitem(sys.modules, "numba.core", None)
     result = run_bpnet("doctor")
     assert result.code == 2 and "the decoder cannot be loaded" in result.err
@@ -83,7 +83,7 @@ def test_a_missing_package_is_an_error(monkeypatch, run_bpnet, no_engine_checks)
     assert "not installed: pip install 'bodyposenet[export]'" in result.out
 
 
-def test_a_decoder_that_finds_nobody_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
+def test_decoder_without_detections_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
     monkeypatch.setattr(
         diagnostics, "decode", lambda maps, skeleton, options: Poses.empty(skeleton)
     )
@@ -104,7 +104,7 @@ def test_a_build_for_gpus_without_a_gpu_is_reported(monkeypatch):
 
 
 class Shifted:
-    """A predictor whose poses lie elsewhere."""
+    """A predictor whose poses are shifted by 40 pixels."""
 
     def __init__(self, predictor):
         self.engine = predictor.engine
@@ -116,12 +116,12 @@ class Shifted:
 
 
 def test_an_engine_that_fails_or_gives_other_poses_fails_the_check(monkeypatch):
-    right = diagnostics._open_default_model("onnx")
+    correct = diagnostics._open_default_model("onnx")
 
     def open_default_model(engine):
         if engine == "pytorch":
             raise RuntimeError("no kernel image is available")
-        return Shifted(right) if engine == "openvino" else right
+        return Shifted(correct) if engine == "openvino" else correct
 
     monkeypatch.setattr(diagnostics, "_open_default_model", open_default_model)
     names = ("onnx", "openvino", "pytorch", "tensorrt")
@@ -139,7 +139,7 @@ def test_a_failed_check_of_an_engine_is_an_error(monkeypatch, run_bpnet):
     assert result.code == 2 and "openvino" in result.err
 
 
-def test_run_from_its_source(monkeypatch):
+def test_package_list_is_empty_without_installed_metadata(monkeypatch):
     def requires(package):
         raise PackageNotFoundError(package)
 

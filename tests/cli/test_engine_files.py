@@ -1,4 +1,4 @@
-"""What inference says of an engine file that it cannot run."""
+"""Errors of `bpnet inference` about engine files."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 
 @pytest.fixture(scope="module")
 def engine(exported, tmp_path_factory):
-    """An engine of OpenVINO, with the key `key`."""
+    """An engine of OpenVINO; its key is "key"."""
     path = tmp_path_factory.mktemp("built") / "model.engine"
     content = (exported / "model.onnx").read_bytes()
     build_engine_file(content, path, EngineOptions("openvino"), "key")
@@ -22,7 +22,7 @@ def engine(exported, tmp_path_factory):
         (("-k", "key", "--engine", "tensorrt"), "built by openvino"),
     ],
 )
-def test_mistakes_are_told(run_bpnet, engine, drawn_dataset, tmp_path, flags, message):
+def test_errors_name_the_cause(run_bpnet, engine, drawn_dataset, tmp_path, flags, message):
     done = run_bpnet(
         "inference", "-m", engine, "--input_type", "dir",
         "--input", drawn_dataset.folder / "test", "-r", tmp_path, *flags,

@@ -1,4 +1,4 @@
-"""`bpnet evaluate`, from the command line: results, and data that do not fit."""
+"""`bpnet evaluate`: results, and datasets whose images and annotations do not match."""
 
 import json
 import os
@@ -20,20 +20,20 @@ from bodyposenet.types import Poses
 
 CROSS = Skeleton("cross", ("head", "left_hand", "right_hand", "foot"), ((0, 1), (0, 2), (0, 3)))
 PLACES = np.array([[0.5, 0.2], [0.8, 0.4], [0.2, 0.4], [0.6, 0.9]])
-"""Where people stand, in shares of their image."""
+"""Joints of all people, relative to the size of their image."""
 DARK = 40
 
 
 @dataclass
-class SeeingEngine:
+class FakeEngine:
     skeleton: Skeleton = CROSS
 
 
-class Seer:
-    """A predictor that sees one person, at `PLACES`, in all images that are not dark."""
+class FakePredictor:
+    """A predictor that detects one person, at `PLACES`, in all images that are not dark."""
 
     def __init__(self, engine=None, spec=None, **limits):
-        self.engine = SeeingEngine()
+        self.engine = FakeEngine()
         self.spec = spec
 
     def prepare(self, pixels):
@@ -62,7 +62,7 @@ def person(image_id: int, height: int, width: int) -> dict:
 
 @pytest.fixture
 def write_dataset(tmp_path):
-    """Make a dataset of gray images: `write_dataset({"a.png": (height, width), ...})`."""
+    """Write a dataset of gray images: `write_dataset({"a.png": (height, width), ...})`."""
 
     def write(sizes, *, empty=(), keypoints=CROSS.joints) -> Path:
         (tmp_path / "images").mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ def write_dataset(tmp_path):
 
 def evaluate(path: Path, max_images: int | None = None):
     spec = DatasetSpec.load(path)
-    return evaluate_dataset(Seer(), spec, load_test_images(spec, max_images))
+    return evaluate_dataset(FakePredictor(), spec, load_test_images(spec, max_images))
 
 
 EXCHANGED = (("height", "width"), ("width", "height"))
@@ -113,7 +113,7 @@ def change_annotations(folder, **changes):
 SIZES = {"a.png": (120, 200), "b.png": (200, 90), "c.png": (150, 150)}
 
 
-def test_what_is_where_it_should_be_gives_an_ap_of_one(write_dataset):
+def test_correct_detections_have_an_ap_of_1(write_dataset):
     result = evaluate(write_dataset(SIZES))
     assert result.accuracy.ap == pytest.approx(1.0)
     assert [entry["image_id"] for entry in result.images] == [1, 2, 3]
@@ -129,13 +129,13 @@ def test_images_without_people_or_detections_count(write_dataset):
     assert result.images[1]["keypoints"] == []
 
 
-def test_nobody_anywhere_is_explained(write_dataset):
+def test_dataset_without_people_is_reported(write_dataset):
     result = evaluate(write_dataset(SIZES, empty=tuple(SIZES)))
     assert result.accuracy.ap == -1
     assert any("no ground truth" in line for line in result.accuracy.table())
 
 
-def test_an_unreadable_image_is_one_without_detections(write_dataset, tmp_path):
+def test_unreadable_images_count_without_detections(write_dataset, tmp_path):
     path = write_dataset(SIZES)
     (tmp_path / "images" / "b.png").write_bytes(b"")
     (tmp_path / "images" / "c.png").unlink()
@@ -146,7 +146,7 @@ def test_an_unreadable_image_is_one_without_detections(write_dataset, tmp_path):
     assert "error" in result.images[1]
 
 
-def test_no_readable_image_is_an_ap_of_zero(write_dataset, tmp_path):
+def test_unreadable_dataset_has_an_ap_of_0(write_dataset, tmp_path):
     path = write_dataset(SIZES)
     for name in SIZES:
         (tmp_path / "images" / name).write_text("no image")
@@ -167,9 +167,7 @@ def test_images_of_another_size_are_scaled_to_their_annotations(write_dataset, t
     assert result.accuracy.ap > 0.9
 
 
-def test_pixels_are_taken_as_they_are_where_height_and_width_are_exchanged(
-    write_dataset, tmp_path, caplog
-):
+def test_exchanged_height_and_width_are_repaired(write_dataset, tmp_path, caplog):
     path = write_dataset(SIZES)
     change_annotations(tmp_path, images=lambda one: one | {k: one[v] for k, v in EXCHANGED})
     result = evaluate(path)
@@ -179,22 +177,22 @@ def test_pixels_are_taken_as_they_are_where_height_and_width_are_exchanged(
     assert result.images[0]["image_meta"] == {"file_name": "a.png", "height": 120, "width": 200}
 
 
-def test_poses_are_scaled_where_people_fit_into_the_exchanged_size_only(write_dataset, tmp_path):
-    path = write_dataset({"a.png": (200, 120)})  # and later turned
+def test_poses_are_scaled_if_people_fit_the_exchanged_size_only(write_dataset, tmp_path):
+    path = write_dataset({"a.png": (200, 120)})  # the file was rotated afterwards
     cv2.imwrite(str(tmp_path / "images" / "a.png"), np.full((120, 200, 3), 200, np.uint8))
     result = evaluate(path)
     assert len(result.resized) == 1
     assert result.images[0]["image_meta"] == {"file_name": "a.png", "height": 200, "width": 120}
 
 
-def test_people_whose_area_is_0_count_and_are_told(write_dataset, tmp_path, caplog):
+def test_people_with_an_area_of_0_count(write_dataset, tmp_path, caplog):
     path = write_dataset(SIZES)
     change_annotations(tmp_path, annotations=lambda one: one | {"area": 0})
     assert evaluate(path).accuracy.ap == pytest.approx(1.0)
     assert "repaired: 3 areas" in caplog.text
 
 
-def test_labeled_keypoints_are_counted(write_dataset, tmp_path, caplog):
+def test_wrong_num_keypoints_are_repaired(write_dataset, tmp_path, caplog):
     path = write_dataset(SIZES)
     change_annotations(tmp_path, annotations=lambda one: one | {"num_keypoints": 0})
     result = evaluate(path)
@@ -202,12 +200,12 @@ def test_labeled_keypoints_are_counted(write_dataset, tmp_path, caplog):
     assert "repaired: 3 " in caplog.text and "num_keypoints" in caplog.text
 
 
-def test_only_the_first_images_if_so_told(write_dataset):
+def test_max_images_limits_the_images(write_dataset):
     result = evaluate(write_dataset(SIZES), max_images=2)
     assert result.accuracy.images == len(result.images) == 2
 
 
-def test_the_spec_says_which_flags_mean_labeled(write_dataset):
+def test_visibility_flags_of_the_spec_are_used(write_dataset):
     path = write_dataset(SIZES)
     spec = json.loads(path.read_text())
     spec["visibility_flags"] = {
@@ -230,15 +228,15 @@ def test_joints_are_matched_by_name(write_dataset, tmp_path):
 
 
 @pytest.fixture
-def seer(monkeypatch):
-    """The command with `Seer` in place of a model."""
+def fake_predictor(monkeypatch):
+    """The command with `FakePredictor` in place of a model."""
     models = "bodyposenet.inference.models"
     monkeypatch.setattr(f"{models}.find_model", lambda _, model, *__: Path(model or "model.tlt"))
-    monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: SeeingEngine())
-    monkeypatch.setattr(f"{models}.Predictor", Seer)
+    monkeypatch.setattr(f"{models}.open_engine", lambda *_, **__: FakeEngine())
+    monkeypatch.setattr(f"{models}.Predictor", FakePredictor)
 
 
-def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):
+def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, fake_predictor):
     path = write_dataset(SIZES)
     (tmp_path / "images" / "b.png").write_bytes(b"")
     (tmp_path / "infer.yaml").write_text("input_shape: [64, 64]\n")
@@ -262,11 +260,13 @@ def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, seer):
     assert lines[-1]["status"] == "SUCCESS"
 
 
-def test_sigterm_is_told_in_the_status(run_bpnet, write_dataset, tmp_path, seer, monkeypatch):
-    def be_ended(self, batch):
+def test_sigterm_is_recorded_in_the_status(
+    run_bpnet, write_dataset, tmp_path, fake_predictor, monkeypatch
+):
+    def terminate(self, batch):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Seer, "infer", be_ended)
+    monkeypatch.setattr(FakePredictor, "infer", terminate)
     path = write_dataset(SIZES)
     done = run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", tmp_path / "results")
     assert done.code == 130
@@ -274,7 +274,7 @@ def test_sigterm_is_told_in_the_status(run_bpnet, write_dataset, tmp_path, seer,
     assert (last["status"], last["message"]) == ("FAILURE", "interrupted")
 
 
-def test_what_a_result_depends_on_is_in_its_key(write_dataset, tmp_path):
+def test_keys_of_stored_results_depend_on_their_inputs(write_dataset, tmp_path):
     spec = DatasetSpec.load(write_dataset(SIZES))
     image = load_test_images(spec)[0]
     work = EvaluationJob(tmp_path / "images", CROSS.joints)
@@ -290,7 +290,9 @@ def test_a_dataset_spec_is_required(run_bpnet):
     assert run_bpnet("evaluate", "-m", "model.tlt").code == 2
 
 
-def test_a_dataset_without_test_data_is_an_error(run_bpnet, write_dataset, tmp_path, seer):
+def test_a_dataset_without_test_data_is_an_error(
+    run_bpnet, write_dataset, tmp_path, fake_predictor
+):
     path = write_dataset(SIZES)
     spec = json.loads(path.read_text())
     del spec["test_data"]
@@ -301,7 +303,7 @@ def test_a_dataset_without_test_data_is_an_error(run_bpnet, write_dataset, tmp_p
 
 
 @pytest.mark.parametrize("sizes", [{}, SIZES])
-def test_nothing_to_evaluate_is_an_error(run_bpnet, write_dataset, tmp_path, seer, sizes):
+def test_nothing_to_evaluate_is_an_error(run_bpnet, write_dataset, tmp_path, fake_predictor, sizes):
     path = write_dataset(sizes)
     for name in sizes:
         (tmp_path / "images" / name).unlink()

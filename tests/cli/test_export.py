@@ -1,4 +1,4 @@
-"""`bpnet export`, from the command line: the files, what is in them, and who runs them."""
+"""`bpnet export`: files, INT8, engines, deployment bundles and errors."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def deployable(exported, tmp_path_factory):
 
 @pytest.fixture
 def export(run_bpnet, exported, tmp_path, monkeypatch):
-    """Run `bpnet export` on the trained model; its plain file is at hand, which saves seconds."""
+    """Run `bpnet export` on the trained model; its ONNX file is reused, which saves seconds."""
     monkeypatch.setattr(
         "bodyposenet.exporting.onnx.export_onnx",
         lambda *_: (exported / "model.onnx").read_bytes(),
@@ -69,7 +69,7 @@ def export(run_bpnet, exported, tmp_path, monkeypatch):
     return run
 
 
-def test_the_header_is_the_models_and_nothing_of_the_machine_is_told(exported):
+def test_header_is_that_of_the_model_and_no_paths_are_included(exported):
     content = (exported / "model.onnx").read_bytes()
     found = header(content)
     assert found.pop("data_type") == "fp32"
@@ -100,7 +100,9 @@ def test_evaluation_needs_no_torch(exported, drawn_dataset, tmp_path):
     assert (tmp_path / "results.json").is_file()
 
 
-def test_all_files_of_a_model_give_its_ap(run_bpnet, exported, deployable, drawn_dataset, tmp_path):
+def test_all_files_of_a_model_have_the_same_ap(
+    run_bpnet, exported, deployable, drawn_dataset, tmp_path
+):
     found = {}
     for path in (exported / "model.onnx", deployable / "model.etlt", deployable / "model.engine"):
         done = run_bpnet(
@@ -114,7 +116,7 @@ def test_all_files_of_a_model_give_its_ap(run_bpnet, exported, deployable, drawn
     assert found == pytest.approx(dict.fromkeys(found, found[".onnx"]), abs=1e-6)
 
 
-def test_the_deployable_model_keeps_the_contract(deployable):
+def test_deployable_model_has_the_documented_signature(deployable):
     content = read_etlt(deployable / "model.etlt", "key")
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model, full_check=True)
@@ -126,7 +128,7 @@ def test_the_deployable_model_keeps_the_contract(deployable):
     assert read_engine(deployable / "model.engine")[0].runtime == "openvino"  # plain, as TAO's
 
 
-def test_an_engine_is_sealed_where_that_is_asked(export, tmp_path):
+def test_seal_engine(export, tmp_path):
     flags = "--engine_file", tmp_path / "m.engine", "--engine_runtime", "openvino"
     done = export(*flags)
     assert "m.engine" in done.err
@@ -138,7 +140,7 @@ def test_an_engine_is_sealed_where_that_is_asked(export, tmp_path):
     assert read_container(tmp_path / "m.engine", "key")[0]["kind"] == "engine"
 
 
-def test_an_existing_file_is_replaced_only_where_that_is_said(export, tmp_path):
+def test_existing_file_is_replaced_only_with_overwrite(export, tmp_path):
     (tmp_path / "m.onnx").write_text("precious")
     done = export()
     assert done.code == 2
@@ -149,7 +151,7 @@ def test_an_existing_file_is_replaced_only_where_that_is_said(export, tmp_path):
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "fp32"
 
 
-def test_a_name_without_extension_gets_one_and_a_plain_file_is_said_to_be_plain(export, tmp_path):
+def test_missing_extension_is_added_and_a_plain_file_is_logged(export, tmp_path):
     done = export("-o", tmp_path / "m")
     assert done.code == 0
     assert (tmp_path / "m.onnx").is_file()
@@ -173,7 +175,7 @@ def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_datase
         "--batch_size", 2, "--cal_cache_file", tmp_path / "cal.bin", "--force_ptq",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "--force_ptq" not in done.err  # it is always so
+    assert "--force_ptq" not in done.err  # has no effect, and is accepted
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-cpu"
     assert (tmp_path / "cal.bin").is_file()
     assert "only 0 other photos" in done.err  # the folder holds six
@@ -187,8 +189,8 @@ def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_datase
         assert flag in again.err
 
 
-def test_int8_is_compared_on_photos_that_do_not_calibrate(export, tmp_path, drawn_dataset):
-    """It knows none of them, nor what it is rounded to: all its poses are others."""
+def test_int8_is_verified_on_held_out_photos(export, tmp_path, drawn_dataset):
+    """The overfitted model differs too much on unknown photos after quantization."""
     flags = "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train", "--batches", 2
     done = export(*flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs")
     assert "10 photos that were not used" in done.err
@@ -205,10 +207,8 @@ def test_int8_is_compared_on_photos_that_do_not_calibrate(export, tmp_path, draw
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-tensorrt"
 
 
-def test_the_same_int8_command_gives_the_same_file_compared_on_the_same_photos(
-    export, tmp_path, drawn_dataset
-):
-    """The second run is told by the cache what was calibrated with, the third by its origin."""
+def test_int8_export_is_deterministic(export, tmp_path, drawn_dataset):
+    """The second run reads the calibration from the cache, the third also its settings."""
     flags = (
         "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train",
         "--cal_cache_file", tmp_path / "cal.bin", "--overwrite", "--allow_inaccurate",
@@ -223,7 +223,7 @@ def test_the_same_int8_command_gives_the_same_file_compared_on_the_same_photos(
     assert compared == compared[:1] * 3
 
 
-def test_photos_of_an_unknown_calibration_are_not_called_held_out(export, tmp_path, drawn_dataset):
+def test_photos_of_an_unknown_calibration_are_not_held_out(export, tmp_path, drawn_dataset):
     flags = (
         "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train", "--batches", 2,
         "--cal_data_file", tmp_path / "cal.tensorfile", "--overwrite", "--allow_inaccurate",
@@ -239,9 +239,11 @@ def test_photos_of_an_unknown_calibration_are_not_called_held_out(export, tmp_pa
     assert "--verify_images" in again.err
 
 
-def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_dataset, monkeypatch):
+def test_calibration_images_are_selected_from_a_dataset(
+    export, tmp_path, drawn_dataset, monkeypatch
+):
     images, cache = tmp_path / "chosen", tmp_path / "cal.bin"
-    cache.write_text("another model's")  # TAO's default name; used only where it is named
+    cache.write_text("another model's")  # TAO's default name, which is used only if it is given
     monkeypatch.chdir(tmp_path)
     done = export(
         "--data_type", "int8", "--cal_select", drawn_dataset.folder / "annotations" / "test.json",
@@ -271,12 +273,12 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         (("-m", "model.onnx"), "model.onnx: already exported"),
         (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt"),
         (("--verify_images", "nothere"), "--verify_images nothere"),
-        (("-o", "kit/m.onnx", "--deployment_bundle", "kit"), "--deployment_bundle kit"),
+        (("-o", "bundle/m.onnx", "--deployment_bundle", "bundle"), "--deployment_bundle bundle"),
         (
-            ("--engine_file", "kit/e/m.engine", "--deployment_bundle", "kit"),
-            "(kit/e)",
+            ("--engine_file", "bundle/e/m.engine", "--deployment_bundle", "bundle"),
+            "(bundle/e)",
         ),
-        (("-r", "kit", "--deployment_bundle", "kit"), "--deployment_bundle kit"),
+        (("-r", "bundle", "--deployment_bundle", "bundle"), "--deployment_bundle bundle"),
         (("--deployment_bundle", "photos"), "error: photos: "),
         (("--deployment_bundle", "photos/a.png"), "photos/a.png is a file"),
         (
@@ -312,7 +314,9 @@ def test_calibration_images_are_chosen_from_a_dataset(export, tmp_path, drawn_da
         ),
     ],
 )
-def test_mistakes_are_told_before_any_work(export, tmp_path, monkeypatch, flags, message):
+def test_invalid_options_are_reported_before_any_work(
+    export, tmp_path, monkeypatch, flags, message
+):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)  # cannot be called
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
@@ -331,7 +335,7 @@ def test_mistakes_are_told_before_any_work(export, tmp_path, monkeypatch, flags,
         ("auto", "openvino", "neither works"),
     ],
 )
-def test_a_missing_runtime_is_told_before_any_work(
+def test_missing_runtime_is_reported_before_any_work(
     export, tmp_path, monkeypatch, runtime, package, message
 ):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
@@ -342,21 +346,19 @@ def test_a_missing_runtime_is_told_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_runtime_is_told_before_any_work(export, tmp_path, monkeypatch):
+def test_broken_runtime_is_reported_before_any_work(export, tmp_path, monkeypatch):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
     (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so is missing')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     flags = "--engine_file", tmp_path / "m.engine", "--engine_runtime"
-    told = "openvino is installed but cannot be loaded: libopenvino.so is missing"
-    assert told in export(*flags, "openvino").err
+    error = export(*flags, "openvino").err
+    assert "openvino" in error and "libopenvino.so is missing" in error
     assert "neither works" in export(*flags, "auto").err
 
 
-def test_without_tensorrt_the_guides_command_writes_the_model_and_says_what_lacks(
-    export, tmp_path, monkeypatch
-):
-    """OpenVINO is here, but nobody asked for an engine of it."""
+def test_missing_tensorrt_is_an_error_after_the_model_was_written(export, tmp_path, monkeypatch):
+    """OpenVINO is available, but is only used with --engine_runtime."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     done = export(
         "--engine_file", tmp_path / "m.engine", "--deployment_bundle", tmp_path / "bundle"
@@ -372,9 +374,7 @@ def test_without_tensorrt_the_guides_command_writes_the_model_and_says_what_lack
     )
 
 
-def test_from_python_an_engine_that_cannot_be_built_is_an_error_after_the_model(
-    exported, tmp_path, monkeypatch
-):
+def test_failed_engine_build_in_python_raises_after_the_model(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "bodyposenet.exporting.onnx.export_onnx",
         lambda *_: (exported / "model.onnx").read_bytes(),
@@ -388,7 +388,7 @@ def test_from_python_an_engine_that_cannot_be_built_is_an_error_after_the_model(
     assert (tmp_path / "m.onnx").is_file()
 
 
-def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monkeypatch):
+def test_failed_engine_build_keeps_the_model(export, tmp_path, monkeypatch):
     def fail(*_):
         raise BodyPoseNetError("m.engine: no kernel fits")
 
@@ -409,34 +409,32 @@ def test_an_engine_that_cannot_be_built_leaves_the_model(export, tmp_path, monke
         ({"int8_target": "tensorrt"}, "int8-tensorrt"),
     ],
 )
-def test_int8_is_for_what_will_run_it(options, expected):
+def test_default_int8_target(options, expected):
     assert ExportOptions(model="m.tlt", data_type="int8", **options).exported_type == expected
 
 
 @pytest.mark.parametrize("flag", ["-o", "--engine_file", "--deployment_bundle"])
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(
-    export, tmp_path, monkeypatch, flag
-):
+def test_unwritable_folder_is_reported_before_any_work(export, tmp_path, monkeypatch, flag):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)
     (tmp_path / "file").write_text("no folder")
-    name = {"-o": "m.onnx", "--engine_file": "m.engine", "--deployment_bundle": "kit"}[flag]
+    name = {"-o": "m.onnx", "--engine_file": "m.engine", "--deployment_bundle": "bundle"}[flag]
     done = export(flag, tmp_path / "file" / name)
     assert done.code == 2
     assert f"{tmp_path / 'file'}: " in done.err
 
 
-def test_a_folder_in_the_way_is_told(export, tmp_path):
+def test_folder_in_place_of_the_output_is_an_error(export, tmp_path):
     (tmp_path / "m.onnx").mkdir()
     assert "m.onnx is a folder" in export("--overwrite").err
 
 
-def test_flags_without_effect_are_told(export):
+def test_flags_without_effect_are_logged(export):
     done = export("--cal_image_dir", "photos", "--no-float_outputs", "-u", 2, "--force_ptq",
                   "--engine_runtime", "openvino", "--opt_batch_size", 4, "--batch_size", 4,
                   "--seal_engine")  # fmt: skip
     assert done.code == 0
-    told = re.findall(r"--(\w+) has no effect without (.*)", done.err)
-    assert dict(told) == {
+    ignored = re.findall(r"--(\w+) has no effect without (.*)", done.err)
+    assert dict(ignored) == {
         "cal_image_dir": "--data_type int8",
         "float_outputs": "--data_type int8",
         "force_ptq": "--data_type int8",
@@ -448,7 +446,7 @@ def test_flags_without_effect_are_told(export):
     }
 
 
-def test_a_train_spec_must_agree(export, write_train_spec):
+def test_train_spec_must_match(export, write_train_spec):
     spec = write_train_spec(**{"dataloader.normalization_params": {"image_scale": [255.0] * 3}})
     done = export("-e", spec)
     assert done.code == 2
@@ -468,7 +466,7 @@ def test_counts_are_whole_numbers(run_bpnet, flag):
     assert f"{flag} 0" in done.err
 
 
-def test_options_are_written_as_they_are_read():
+def test_options_survive_the_command_line_of_export():
     options = ExportOptions(
         model="m.tlt", input_dims=(288, 384, 3), nodes_to_exclude=("stage1/conv1", "stage2/*"),
         float_outputs=False,
@@ -502,7 +500,7 @@ def test_export_from_python_returns_what_was_written(exported, tmp_path, capfd, 
     assert capfd.readouterr().out == ""
 
 
-def test_a_wrong_export_leaves_nothing(export, tmp_path, monkeypatch):
+def test_inaccurate_export_is_not_written(export, tmp_path, monkeypatch):
     tolerance = verification.Tolerance(pixels=0.1, remedy="", error=-1.0)
     monkeypatch.setattr(verification, "TOLERANCES", {"fp32": tolerance})
     done = export(

@@ -1,4 +1,4 @@
-"""`bpnet export --with_decoding`: the file decodes, and what it excludes is refused."""
+"""`bpnet export --with_decoding`: outputs, excluded options, and errors of other commands."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.exporting.decoding_maps import onnx_session
 
 @pytest.fixture
 def export(run_bpnet, exported, tmp_path, monkeypatch):
-    """Run `bpnet export --with_decoding` on the trained model, whose maps are exported already."""
+    """Run `bpnet export --with_decoding` on the trained model; its ONNX file is reused."""
     monkeypatch.setattr(
         "bodyposenet.exporting.onnx.export_onnx",
         lambda *_: (exported / "model.onnx").read_bytes(),
@@ -55,7 +55,7 @@ def test_the_file_returns_the_peaks_and_scores_of_the_decoder(export, exported, 
         ("--deployment_bundle", "bundle"),
     ],
 )
-def test_programs_that_decode_maps_are_refused(export, tmp_path, monkeypatch, flags):
+def test_options_for_programs_that_decode_maps_are_rejected(export, tmp_path, monkeypatch, flags):
     monkeypatch.setattr("bodyposenet.exporting.onnx.export_onnx", None)  # cannot be called
     monkeypatch.chdir(tmp_path)
     done = export(*flags)

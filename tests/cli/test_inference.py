@@ -1,4 +1,4 @@
-"""`bpnet inference`, from the command line: images, folders, lists, and files that are none."""
+"""`bpnet inference` on images: inputs, results, and errors."""
 
 import json
 import os
@@ -20,7 +20,7 @@ import pytest
 from bodyposenet.commands import inference
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.inference import detections as image_work
+from bodyposenet.inference import detections
 from bodyposenet.inference.models import default_model
 from bodyposenet.media.images import read_image
 from bodyposenet.skeleton import Skeleton
@@ -32,11 +32,11 @@ CROSS = Skeleton(
     ((0, 1), (0, 2), (0, 3), (0, 4)),
 )  # fmt: skip
 PLACES = np.array([[0.51, 0.21], [0.81, 0.41], [0.21, 0.41], [0.71, 0.86], [0.31, 0.86]])
-"""Where the one person stands that `FixedEngine` sees everywhere, in shares of the input."""
+"""Joints of the person that `FixedEngine` detects, relative to the size of the input."""
 
 
 class FixedEngine:
-    """Stands for a network: sees the same person in every input, however it looks."""
+    """A fake network that returns maps of the same person for every input."""
 
     skeleton, stride, stages, fixed_shape = CROSS, 8, 1, None
 
@@ -47,14 +47,15 @@ class FixedEngine:
         points = PLACES * (width, height) - 0.5
         rows, columns = np.mgrid[: -(-height // 8), : -(-width // 8)] * 8 + 3.5
         cells = np.stack([columns, rows], axis=-1)
-        heat = [0.9 * np.exp(-((cells - p) ** 2).sum(-1) / 98) for p in points]
+        heatmaps = [0.9 * np.exp(-((cells - p) ** 2).sum(-1) / 98) for p in points]
         pafs = []
         for start, end in CROSS.limbs:
             length = np.linalg.norm(points[end] - points[start])
             unit = (points[end] - points[start]) / length
             near = np.abs((cells - points[start]) @ np.array([-unit[1], unit[0]])) < 8
             pafs += [near * unit[0], near * unit[1]]
-        heatmaps = np.stack([*heat, 1 - np.max(heat, axis=0)]).astype(np.float32)
+        background = 1 - np.max(heatmaps, axis=0)
+        heatmaps = np.stack([*heatmaps, background]).astype(np.float32)
         return Maps(heatmaps, np.stack(pafs).astype(np.float32), 8)
 
 
@@ -121,7 +122,7 @@ def test_a_folder_of_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     assert (drawn != 90).any()
 
 
-def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_batches_give_the_results_of_single_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     cv2.imwrite(str(photos / "c.png"), np.full((50, 70, 3), 10, np.uint8))
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     assert run_bpnet(*arguments, "-r", tmp_path / "single").code == 0
@@ -131,7 +132,7 @@ def test_one_batch_gives_what_single_images_give(run_bpnet, fixed_engine, spec, 
     assert wrong.code == 2 and "--batch 0" in wrong.err
 
 
-def test_auto_tells_folders_from_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_auto_detects_folders_and_images(run_bpnet, fixed_engine, spec, photos, tmp_path):
     arguments = ("inference", "-i", spec, "-r", tmp_path / "results", "--input")
     several, one = run_bpnet(*arguments, photos), run_bpnet(*arguments, photos / "b.png")
     assert "images: 2," in several.out and "--dump_visualizations" in several.err
@@ -157,7 +158,7 @@ def test_one_image_that_cannot_be_read_is_one_error_with_a_remedy(
     (tmp_path / "empty.png").touch()
     done = run_bpnet("inference", "--input", tmp_path / name, "-r", tmp_path / "r", *flags)
     assert done.code == 2
-    first, second = done.err.splitlines()  # nothing of a model: it was not opened
+    first, second = done.err.splitlines()  # no line about a model, which is not opened
     assert first.startswith(f"error: {tmp_path / name}: {what}")
     assert remedy in second
 
@@ -176,8 +177,8 @@ def test_without_a_results_folder_only_results_are_written(
     assert [Path(image["full_image_path"]).name for image in read_detections(here)["images"]] == [
         "b.png"
     ]
-    asked = ("inference", "-i", spec, "--input", photos / "b.png", "--dump_visualizations")
-    assert run_bpnet(*asked).code == 0
+    command = ("inference", "-i", spec, "--input", photos / "b.png", "--dump_visualizations")
+    assert run_bpnet(*command).code == 0
     found = sorted(file.relative_to(here).as_posix() for file in here.rglob("*"))
     assert found == ["detections.json", "images_annotated", "images_annotated/b.png"]
 
@@ -210,19 +211,19 @@ def test_poses_as_lines_of_json_on_standard_output(
     assert refused.code == 2 and "-r" in refused.err
 
 
-def test_lines_that_nobody_reads_end_the_run(fixed_engine, spec, photos, monkeypatch):
+def test_closed_output_pipe_ends_the_run(fixed_engine, spec, photos, monkeypatch):
     printed = []
 
     def print_line(text):
         printed.append(text)
-        return False  # as into a pipe whose reader has ended
+        return False  # as for a pipe whose reader has ended
 
     monkeypatch.setattr(inference, "print_line", print_line)
     options = inference.InferenceOptions(inference_spec=spec, input=photos, output="json")
     assert inference.predict.run(options).searched == len(printed) == 1
 
 
-def test_only_some_people_are_reported(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_limits_on_reported_people(run_bpnet, fixed_engine, spec, photos, tmp_path):
     arguments = ("inference", "-i", spec, "--input", photos / "b.png", "-r", tmp_path)
     for flags, people in (
         ((), 1),
@@ -254,7 +255,7 @@ def test_images_on_a_web_server(run_bpnet, fixed_engine, spec, photos, tmp_path)
             super().__init__(*arguments, directory=photos)
 
         def log_message(self, *_):
-            """Be quiet."""
+            """Do not log requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -275,13 +276,13 @@ def test_images_on_a_web_server(run_bpnet, fixed_engine, spec, photos, tmp_path)
         server.shutdown()
 
 
-def test_an_empty_input_is_told(run_bpnet, tmp_path):
+def test_empty_input_is_an_error(run_bpnet, tmp_path):
     done = run_bpnet("inference", "--input", "", "-r", tmp_path)
     assert done.code == 2 and done.err.startswith("error: --input is empty\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
-def test_an_image_may_come_from_a_pipe(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_image_from_a_named_pipe(run_bpnet, fixed_engine, spec, photos, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     image = (photos / "b.png").read_bytes()
     writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(image,), daemon=True)
@@ -291,9 +292,7 @@ def test_an_image_may_come_from_a_pipe(run_bpnet, fixed_engine, spec, photos, tm
     assert (tmp_path / "r" / "images_annotated" / "pipe.png").exists()
 
 
-def test_the_benchmark_tells_the_time_of_every_part(
-    run_bpnet, fixed_engine, spec, photos, tmp_path
-):
+def test_benchmark_reports_the_time_of_every_stage(run_bpnet, fixed_engine, spec, photos, tmp_path):
     done = run_bpnet(
         "inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", tmp_path / "r",
         "--dump_visualizations", "--benchmark",
@@ -312,7 +311,7 @@ def test_the_benchmark_tells_the_time_of_every_part(
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_the_benchmark_leaves_the_warm_up_out(
+def test_benchmark_excludes_the_warm_up(
     run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch, batch
 ):
     for name in "cde":
@@ -350,15 +349,15 @@ def test_people_below_the_display_threshold_are_written_but_not_drawn(
     assert (read_image(results / "images_annotated" / "b.png") == 90).all()
 
 
-def test_our_own_sample_carries_the_better_thresholds():
+def test_thresholds_of_the_sample_specs():
     specs = files("bodyposenet") / "resources" / "specs"
-    ours = InferenceSpec.load(str(specs / "infer_spec_accurate.yaml"))
-    assert (ours.mode, ours.heatmap_threshold, ours.paf_threshold) == ("accurate", 0.05, 0.02)
+    sample = InferenceSpec.load(str(specs / "infer_spec_accurate.yaml"))
+    assert (sample.mode, sample.heatmap_threshold, sample.paf_threshold) == ("accurate", 0.05, 0.02)
     guide = InferenceSpec.load(str(specs / "infer_spec.yaml"))
     assert (guide.mode, guide.heatmap_threshold, guide.paf_threshold) == ("accurate", 0.1, 0.05)
 
 
-def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_image_root_path(run_bpnet, fixed_engine, spec, photos, tmp_path):
     results = tmp_path / "results"
     done = run_bpnet(
         "inference", "-i", spec, "-m", "m.tlt", "-r", results,
@@ -370,7 +369,7 @@ def test_one_image_relative_to_a_root(run_bpnet, fixed_engine, spec, photos, tmp
     assert [file.name for file in (results / "images_annotated").iterdir()] == ["b.png"]
 
 
-def test_the_score_of_the_display_threshold_is_told(
+def test_summary_counts_people_above_the_display_threshold(
     run_bpnet, fixed_engine, spec, photos, tmp_path
 ):
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", tmp_path)
@@ -379,18 +378,18 @@ def test_the_score_of_the_display_threshold_is_told(
     assert "people: 2 (0 with" in run_bpnet(*arguments).out
 
 
-def test_pictures_of_a_former_run_are_removed_and_others_stay(
+def test_annotated_images_of_an_earlier_run_are_removed(
     run_bpnet, fixed_engine, spec, photos, tmp_path
 ):
     drawings = tmp_path / "r" / "images_annotated"
     arguments = ("inference", "-i", spec, "-r", tmp_path / "r", "--input")
     assert run_bpnet(*arguments, photos, "--dump_visualizations").code == 0
     assert {file.name for file in drawings.iterdir()} == {"a.png", "b.png"}
-    for name in ("mine.png", "2.png"):  # of somebody else, and of a run that was killed
+    for name in ("mine.png", "2.png"):  # of the user, and of a killed run
         (drawings / name).touch()
     run_bpnet(*arguments, photos / "b.png")
     assert {file.name for file in drawings.iterdir()} == {"b.png", "2.png", "mine.png"}
-    # Files of versions that named pictures by viz_id alone.
+    # Older versions wrote no viz_name; the file was named after viz_id.
     document = read_detections(tmp_path / "r")
     document["images"] = [{"viz_id": 2}, *document["images"]]
     (tmp_path / "r" / "detections.json").write_text(json.dumps(document))
@@ -407,10 +406,8 @@ def test_pictures_of_a_former_run_are_removed_and_others_stay(
         (("--viz_names", "index", "--image_format", "webp"), [f"{k}.webp" for k in range(4)]),
     ],
 )  # fmt: skip
-def test_pictures_are_named_after_images_or_numbers(
-    run_bpnet, fixed_engine, spec, photos, tmp_path, flags, names
-):
-    """A name that is taken gets a number, but never the name of another image."""
+def test_names_of_annotated_images(run_bpnet, fixed_engine, spec, photos, tmp_path, flags, names):
+    """An existing name gets a number, but never that of another image."""
     for name in ("B.bmp", "b_2.png"):
         cv2.imwrite(str(photos / name), np.full((60, 50, 3), 120, np.uint8))
     listed = ["a.JPG", "b.png", "B.bmp", "b_2.png"]
@@ -428,7 +425,7 @@ def test_pictures_are_named_after_images_or_numbers(
         assert picture.shape == read_image(photos / image).shape
 
 
-def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_annotated_images_do_not_replace_inputs(run_bpnet, fixed_engine, spec, photos, tmp_path):
     drawings = tmp_path / "images_annotated"
     photos.rename(drawings)
     done = run_bpnet(
@@ -438,14 +435,16 @@ def test_pictures_do_not_replace_what_is_read(run_bpnet, fixed_engine, spec, pho
     assert done.code == 2
     assert "images_annotated" in done.err
     one = run_bpnet("inference", "-i", spec, "--input", drawings / "b.png", "-r", tmp_path)
-    assert one.code == 0, one.err  # nobody has asked for a drawing of it
+    assert one.code == 0, one.err  # drawing was not requested
     assert "viz_id" not in read_detections(tmp_path)["images"][0]
 
 
-def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_earlier_detections(
+    run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
+):
     for name in "cdefghij":
         (photos / f"{name}.png").write_bytes((photos / "b.png").read_bytes())
-    # Many cores would wait for the first result when the tenth image is already interrupted.
+    # With many cores, the tenth image would be interrupted before the first result is ready.
     monkeypatch.setattr("bodyposenet.inference.pipeline.usable_cores", lambda: 2)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     results = tmp_path / "results"
@@ -476,12 +475,12 @@ def test_ctrl_c_keeps_what_was_found(run_bpnet, fixed_engine, spec, photos, tmp_
 def test_sigterm_ends_a_run_as_ctrl_c_does(
     run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
 ):
-    def be_ended(found, *_):
+    def terminate_after_first(found, *_):
         yield next(found)
         os.kill(os.getpid(), signal.SIGTERM)
         yield from found
 
-    monkeypatch.setattr("bodyposenet.commands.inference.progress", be_ended)
+    monkeypatch.setattr("bodyposenet.commands.inference.progress", terminate_after_first)
     before = signal.getsignal(signal.SIGTERM)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     done = run_bpnet(*arguments, "-r", tmp_path / "results")
@@ -492,7 +491,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_folder_in_use_is_told_at_once(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_locked_results_folder_is_an_error(run_bpnet, fixed_engine, spec, photos, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos, "-r", results)
@@ -505,29 +504,29 @@ def test_a_folder_in_use_is_told_at_once(run_bpnet, fixed_engine, spec, photos, 
     assert not (results / ".lock").exists()
 
 
-def test_a_results_folder_that_is_removed_meanwhile_is_an_error(
+def test_results_folder_removed_during_the_run_is_an_error(
     run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
 ):
-    """Else the pictures of before would be missing from what looks like a complete run."""
+    """Earlier annotated images are lost, so the run must not end with success."""
     results = tmp_path / "results"
-    write = image_work._write_picture
+    write = detections._write_picture
 
     def remove_after_the_first(path, picture):
         write(path, picture)
         shutil.rmtree(results, ignore_errors=True)
 
-    monkeypatch.setattr(image_work, "_write_picture", remove_after_the_first)
+    monkeypatch.setattr(detections, "_write_picture", remove_after_the_first)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     done = run_bpnet(*arguments, "-r", results, "--dump_visualizations")
     assert done.code == 2
     assert ".png: " in done.err or f"error: {results}: " in done.err
 
 
-def test_a_results_folder_that_is_made_again_meanwhile_has_no_success(
+def test_results_folder_recreated_during_the_run_is_an_error(
     run_bpnet, fixed_engine, spec, photos, tmp_path, monkeypatch
 ):
     results = tmp_path / "results"
-    write, one_at_a_time = image_work._write_picture, Lock()
+    write, one_at_a_time = detections._write_picture, Lock()
 
     def make_again_after_the_first(path, picture):
         with one_at_a_time:
@@ -536,16 +535,15 @@ def test_a_results_folder_that_is_made_again_meanwhile_has_no_success(
                 path.parent.mkdir(parents=True)
             write(path, picture)
 
-    monkeypatch.setattr(image_work, "_write_picture", make_again_after_the_first)
+    monkeypatch.setattr(detections, "_write_picture", make_again_after_the_first)
     arguments = ("inference", "-i", spec, "--input_type", "dir", "--input", photos)
     done = run_bpnet(*arguments, "-r", results, "--dump_visualizations")
     assert done.code == 2
     assert f"error: {results}: " in done.err
-    told = [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
-    assert told[-1]["status"] == "FAILURE"
+    assert statuses(results)[-1] == "FAILURE"
 
 
-def test_json_keeps_its_own_fields(run_bpnet, fixed_engine, spec, photos, tmp_path):
+def test_fields_of_the_input_json_are_kept(run_bpnet, fixed_engine, spec, photos, tmp_path):
     content = {
         "trip": "north", "categories": "replaced",
         "images": [{"full_image_path": "b.png", "camera": 3, "scores": "old"}],
@@ -580,9 +578,7 @@ def test_unreadable_images_are_named_and_skipped(run_bpnet, fixed_engine, spec, 
     assert not any("keypoints" in entry for entry in entries[2:])
 
 
-def test_a_json_may_name_what_no_file_can_be_called(
-    run_bpnet, fixed_engine, spec, photos, tmp_path
-):
+def test_invalid_file_names_in_json_are_skipped(run_bpnet, fixed_engine, spec, photos, tmp_path):
     (tmp_path / "list.json").write_text(r'["a\u0000b.jpg", "a\ud800.jpg", "b.png"]')
     done = run_bpnet(
         "inference", "-i", spec, "--input_type", "json", "--input", tmp_path / "list.json",
@@ -594,7 +590,7 @@ def test_a_json_may_name_what_no_file_can_be_called(
     assert ["file name" in entry.get("error", "") for entry in entries] == [1, 1, 0]
 
 
-def test_help_loads_nothing_heavy():
+def test_options_import_no_large_library():
     code = (
         "import sys, bodyposenet.commands.inference;"
         "print(*{'numpy', 'cv2', 'torch', 'numba'} & set(sys.modules))"
@@ -603,7 +599,7 @@ def test_help_loads_nothing_heavy():
     assert run.stdout.split() == []
 
 
-def test_it_fails_where_no_image_can_be_read(run_bpnet, fixed_engine, spec, tmp_path):
+def test_run_without_readable_images_fails(run_bpnet, fixed_engine, spec, tmp_path):
     (tmp_path / "a.jpg").touch()
     done = run_bpnet("inference", "-i", spec, "--input", tmp_path / "a.jpg", "-r", tmp_path / "r")
     assert done.code == 2
@@ -611,7 +607,7 @@ def test_it_fails_where_no_image_can_be_read(run_bpnet, fixed_engine, spec, tmp_
     assert statuses(tmp_path / "r")[-1] == "FAILURE"
 
 
-def test_one_image_needs_no_more_than_its_name(run_bpnet, photos, tmp_path):
+def test_one_image_with_default_options(run_bpnet, photos, tmp_path):
     done = run_bpnet(
         "inference", "--input", photos / "b.png", "--results_dir", tmp_path / "results"
     )
@@ -632,7 +628,7 @@ def test_a_missing_model_is_an_error(run_bpnet, photos, tmp_path):
 
 
 @pytest.mark.parametrize("extension", ["ckzip", "pth"])
-def test_other_kinds_of_models_say_what_to_do(run_bpnet, photos, tmp_path, extension):
+def test_other_kinds_of_models_are_errors(run_bpnet, photos, tmp_path, extension):
     model = tmp_path / f"model.{extension}"
     model.touch()
     done = run_bpnet("inference", "--input", photos / "b.png", "-r", tmp_path, "-m", model)
@@ -647,7 +643,7 @@ def test_input_is_required(run_bpnet):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """An untrained network, plain and sealed."""
+    """A folder with the files of an untrained network, plain and sealed."""
     import torch
 
     from bodyposenet.model.checkpoint import save_model
@@ -673,7 +669,7 @@ def test_real_model_files(run_bpnet, models, spec, photos, tmp_path):
     assert "sealed.tlt" in wrong.err
 
 
-def test_a_stage_that_the_model_lacks(run_bpnet, models, spec, photos, tmp_path):
+def test_missing_stage_is_an_error(run_bpnet, models, spec, photos, tmp_path):
     spec.write_text(spec.read_text() + "output_stage_to_use: 2\n")
     done = run_bpnet(
         "inference", "-i", spec, "-m", models / "plain.tlt", "-r", tmp_path,
@@ -683,7 +679,7 @@ def test_a_stage_that_the_model_lacks(run_bpnet, models, spec, photos, tmp_path)
     assert "infer.yaml:3: output_stage_to_use: there is no stage 2, the model has 1" in done.err
 
 
-def test_a_train_spec_must_agree_with_the_model(run_bpnet, models, spec, photos, tmp_path):
+def test_train_spec_must_match_the_model(run_bpnet, models, spec, photos, tmp_path):
     train = tmp_path / "train.yaml"
     arguments = (
         "inference", "-i", spec, "-m", models / "plain.tlt", "-r", tmp_path,

@@ -1,4 +1,4 @@
-"""`--processes` and `--ray`: what one process finds, found by several."""
+"""`--processes` and `--ray`: the same results as in one process, and resuming."""
 
 import json
 import multiprocessing
@@ -20,7 +20,7 @@ def bpnet(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def photos(drawn_dataset, tmp_path) -> Path:
-    """The test images of the drawn dataset, and one that is none."""
+    """The test images of the synthetic dataset, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for image in sorted((drawn_dataset.folder / "test").iterdir()):
@@ -38,7 +38,7 @@ def read(results: Path, name: str) -> object:
     return json.loads((results / name).read_text())
 
 
-def test_processes_infer_what_one_does(run_bpnet, model, photos, tmp_path):
+def test_several_processes_give_the_detections_of_one(run_bpnet, model, photos, tmp_path):
     command = ("inference", *model, "--input_type", "dir", "--input", photos)
     one = run_bpnet(*command, "--dump_visualizations", "-r", tmp_path / "one")
     two = run_bpnet(
@@ -55,7 +55,7 @@ def test_processes_infer_what_one_does(run_bpnet, model, photos, tmp_path):
         assert other.read_bytes() == picture.read_bytes()
 
 
-def test_processes_evaluate_as_one_does(run_bpnet, model, drawn_dataset, tmp_path):
+def test_several_processes_give_the_metrics_of_one(run_bpnet, model, drawn_dataset, tmp_path):
     command = ("evaluate", *model, "-d", drawn_dataset.spec)
     assert run_bpnet(*command, "-r", tmp_path / "one").code == 0
     assert run_bpnet(*command, "-r", tmp_path / "two", "--processes", 2).code == 0
@@ -75,9 +75,7 @@ def test_processes_evaluate_as_one_does(run_bpnet, model, drawn_dataset, tmp_pat
         (("--input_type", "video", "--image_format", "jpg"), "--image_format: "),
     ],
 )
-def test_flags_that_would_do_nothing_are_refused(
-    run_bpnet, model, photos, tmp_path, flags, message
-):
+def test_flags_without_effect_are_rejected(run_bpnet, model, photos, tmp_path, flags, message):
     done = run_bpnet(
         "inference", *model, "--input_type", "dir", "--input", photos, "-r", tmp_path / "r", *flags
     )
@@ -86,8 +84,8 @@ def test_flags_that_would_do_nothing_are_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_path, monkeypatch):
-    """Nobody can read the last image: it is a pipe, so that the run cannot end before the kill."""
+def test_killed_process_keeps_earlier_results(run_bpnet, model, photos, tmp_path, monkeypatch):
+    """The last image is a pipe without content, so that the run cannot end before the kill."""
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     paths = [*map(str, sorted(photos.iterdir()) * 10), str(pipe)]
@@ -99,7 +97,7 @@ def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_pa
                 if count == 3:
                     multiprocessing.active_children()[0].kill()
                 yield entry
-        finally:  # the other process may hold the pipe, and shall end
+        finally:  # end the read of the other process, which may wait for the pipe
             end = os.open(pipe, os.O_RDWR)
             pipe.unlink()
             os.close(end)
@@ -120,7 +118,7 @@ def test_a_killed_process_leaves_what_was_found(run_bpnet, model, photos, tmp_pa
 
 @pytest.fixture
 def cluster_here(monkeypatch):
-    """A cluster that is this process; the numbers of the items that it was given, run by run."""
+    """Run the work of a cluster in this process; the list has the numbers of the items per run."""
     given = []
 
     def answer(open_predictor, work, numbered, options):
@@ -137,7 +135,7 @@ def cluster_here(monkeypatch):
     return given
 
 
-def test_a_second_run_does_what_has_changed(run_bpnet, model, photos, tmp_path, cluster_here):
+def test_second_run_processes_changed_images_only(run_bpnet, model, photos, tmp_path, cluster_here):
     def run(*flags, task="inference", code=0):
         images = ("--input_type", "dir", "--input", photos, "--dump_visualizations")
         where = ("-r", tmp_path / "r", "--ray", "auto")
@@ -147,7 +145,7 @@ def test_a_second_run_does_what_has_changed(run_bpnet, model, photos, tmp_path, 
 
     run()
     first = read(tmp_path / "r", "detections.json")
-    run("--engine", "onnx", "--precision", "fp32")  # what it did unasked
+    run("--engine", "onnx", "--precision", "fp32")  # the defaults
     (tmp_path / "r" / "images_annotated" / "000003.png").unlink()
     run()
     assert read(tmp_path / "r", "detections.json") == first
@@ -161,7 +159,7 @@ def test_a_second_run_does_what_has_changed(run_bpnet, model, photos, tmp_path, 
     assert "another engine" in run("--engine", "openvino", code=2).err
 
 
-def test_other_work_has_results_of_its_own(
+def test_stored_results_of_another_command_are_rejected(
     run_bpnet, model, photos, drawn_dataset, tmp_path, cluster_here
 ):
     command = (*model, "-r", tmp_path, "--ray", "auto")
@@ -177,8 +175,8 @@ def test_other_work_has_results_of_its_own(
 
 
 @pytest.mark.slow
-def test_a_cluster_finds_what_one_process_does(model, photos, drawn_dataset, tmp_path):
-    """In processes of their own: Ray starts threads and handlers that outlive a test."""
+def test_cluster_gives_the_results_of_one_process(model, photos, drawn_dataset, tmp_path):
+    """Runs in separate processes: Ray starts threads and handlers that outlive a test."""
     pytest.importorskip("ray")
     images = ("inference", *model, "--input_type", "dir", "--input", photos)
     cluster = ("--ray", "local", "--processes", 2)
@@ -191,7 +189,7 @@ def test_a_cluster_finds_what_one_process_does(model, photos, drawn_dataset, tmp
     (part,) = (tmp_path / "two" / "parts").glob("*.jsonl")
     lines = part.read_text().splitlines()
     assert len(lines) == 7
-    part.write_text("".join(f"{line}\n" for line in lines[:3]))  # a run that was cut off
+    part.write_text("".join(f"{line}\n" for line in lines[:3]))  # as after an interrupted run
     again = bpnet(*images, *cluster, "-r", tmp_path / "two")
     assert again.returncode == 0, again.stderr
     assert "reusing " in again.stderr

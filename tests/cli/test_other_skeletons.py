@@ -1,4 +1,4 @@
-"""Another skeleton in one file: labels, channels, decoder, evaluation and drawing follow."""
+"""Training, evaluation and inference with another skeleton, defined by a pose configuration."""
 
 import json
 import re
@@ -23,7 +23,7 @@ LIMBS = [
 
 @pytest.fixture
 def toy(tmp_path):
-    """A pose configuration of five joints, and drawn people with those joints."""
+    """A pose configuration of five joints, a synthetic dataset with these joints, its folder."""
     category = {"num_joints": 5, "keypoints": JOINTS, "skeleton_edge_names": LIMBS}
     pose = tmp_path / "toy.json"
     pose.write_text(json.dumps({"pose_config_type": "toy", "categories": [category]}))
@@ -31,7 +31,7 @@ def toy(tmp_path):
     return pose, write_drawn_dataset(folder, 8, 4, size=128, seed=2, joints=JOINTS), folder
 
 
-def test_five_joints_go_through_every_sub_task(toy, run_bpnet, write_train_spec, tmp_path):
+def test_five_joints_with_every_command(toy, run_bpnet, write_train_spec, tmp_path):
     pose, dataset, folder = toy
     for mode in ("train", "test"):
         result = run_bpnet("dataset_convert", "-d", dataset, "-o", folder / mode, "-m", mode)
@@ -84,7 +84,7 @@ def test_channels_that_do_not_fit_the_skeleton_are_an_error(toy, run_bpnet, writ
 
 
 @pytest.mark.parametrize("flip", [{}, {"flip_lr_prob": 0.5}, {"flip_tb_prob": 0.5}])
-def test_a_joint_without_its_counterpart_is_told_where_images_are_mirrored(
+def test_unpaired_joints_are_logged_if_images_are_mirrored(
     converted, run_bpnet, write_train_spec, tmp_path, flip
 ):
     joints = ["nose", "left_shoulder", "left_hip"]
@@ -100,14 +100,13 @@ def test_a_joint_without_its_counterpart_is_told_where_images_are_mirrored(
     )
     result = run_bpnet("train", "-e", spec, "-r", tmp_path / "run")
     assert result.code == 0, result.err
-    told = result.err.count("left_shoulder, left_hip")
-    assert told == (1 if flip else 0)
+    assert result.err.count("left_shoulder, left_hip") == (1 if flip else 0)
 
 
 def test_datasets_with_other_joints_train_together(
     converted, run_bpnet, write_train_spec, tmp_path
 ):
-    """The second dataset has no faces, and calls itself differently; its images lie elsewhere."""
+    """The second dataset has no face keypoints, another name, and another image folder."""
     bodies = tuple(joint for joint in load_skeleton("coco_17joints.json").joints if "_" in joint)
     bodies = tuple(joint for joint in bodies if not joint.endswith(("eye", "ear")))
     folder = tmp_path / "bodies"

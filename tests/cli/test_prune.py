@@ -1,4 +1,4 @@
-"""`bpnet prune`, from the command line: the file, its table, and what takes it afterwards."""
+"""`bpnet prune`: the pruned model, the table of layers, retraining and errors."""
 
 import json
 import re
@@ -23,12 +23,12 @@ def prune(run_bpnet, exported, tmp_path):
 
 
 def row(table, name):
-    """What follows a name in the table."""
+    """Return the columns after a name in the table."""
     (line,) = [line for line in table.splitlines() if line.startswith(name + " ")]
     return line.removeprefix(name).split()
 
 
-def test_the_table_tells_filters_parameters_and_compute(prune, exported):
+def test_table_has_filters_parameters_and_compute(prune, exported):
     result, path = prune("-pth", 0.9, "-el", "stage1/conv1")
     assert result.code == 0, result.err
     before = load_model(exported / "model.tlt", "key").out_channels()
@@ -45,7 +45,7 @@ def test_the_table_tells_filters_parameters_and_compute(prune, exported):
     assert f"written: {path}" in result.out
 
 
-def test_the_file_says_what_it_is(prune, exported, tmp_path):
+def test_header_of_the_pruned_model(prune, exported, tmp_path):
     save_model(tmp_path / "m.tlt", load_model(exported / "model.tlt", "key"), epoch=7, spec="a: 1")
     result, path = prune("-n", "L2", "-eq", "geometric_mean", "-pth", 5, model=tmp_path / "m.tlt")
     assert result.code == 0, result.err
@@ -60,7 +60,7 @@ def test_the_file_says_what_it_is(prune, exported, tmp_path):
     assert [line["status"] for line in lines] == ["STARTED", "RUNNING", "SUCCESS"]
 
 
-def test_a_share_of_the_compute_can_be_asked_for(prune):
+def test_target_macs(prune):
     result, path = prune("--target_macs", 0.6)
     assert result.code == 0, result.err
     assert 50 < float(row(result.out, "GMAC at 256 x 256")[2].rstrip("%")) <= 60
@@ -70,14 +70,14 @@ def test_a_share_of_the_compute_can_be_asked_for(prune):
     assert load_model(same, "key").out_channels() == load_model(path, "key").out_channels()
 
 
-def test_norms_are_told_on_request(prune):
+def test_verbose_prints_norms(prune):
     result, _ = prune("-v")
     least, median, largest = map(float, row(result.err, "stage1/conv1")[3:])
     assert 0 <= least <= median <= largest == 1
 
 
-def test_a_threshold_that_takes_nothing_out_is_an_error(prune):
-    """A script would go on to retrain a network of the old size."""
+def test_threshold_without_effect_is_an_error(prune):
+    """Otherwise, a script would continue with a network of the old size."""
     result, path = prune("-pth", 0)
     assert result.code == 2
     assert "no filter" in result.err
@@ -86,13 +86,13 @@ def test_a_threshold_that_takes_nothing_out_is_an_error(prune):
     assert not path.exists()
 
 
-def test_a_model_that_was_exported_is_told(prune, exported):
+def test_exported_model_is_an_error(prune, exported):
     result, _ = prune(model=exported / "model.onnx")
     assert result.code == 2
     assert "model.onnx" in result.err
 
 
-def test_the_other_sub_tasks_take_the_file(prune, run_bpnet, exported, drawn_dataset, tmp_path):
+def test_other_commands_read_the_pruned_model(prune, run_bpnet, exported, drawn_dataset, tmp_path):
     _, path = prune("-pth", 0.9)
     spec = ("-i", exported / "infer.yaml", "-k", "key")
     evaluated = run_bpnet("evaluate", *spec, "-m", path, "-d", drawn_dataset.spec, "-r", tmp_path)
@@ -171,14 +171,14 @@ def test_training_without_load_graph_logs_a_hint(prune, run_bpnet, write_train_s
         (("-k", "wrong"), "wrong key"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_and_leaves_no_file(prune, flags, message):
+def test_invalid_options_are_errors_without_a_file(prune, flags, message):
     result, path = prune(*flags)
     assert result.code == 2
     assert message in result.err
     assert not path.exists()
 
 
-def test_a_file_that_exists_stays_unless_it_is_to_be_replaced(prune):
+def test_existing_file_is_kept_without_overwrite(prune):
     _, path = prune("-pth", 0.9)
     before = path.read_bytes()
     refused, _ = prune("-pth", 0.95)

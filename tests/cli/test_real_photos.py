@@ -1,4 +1,4 @@
-"""The guide's way through, on twelve real photos with official COCO annotations."""
+"""Conversion, training, evaluation and inference on twelve COCO photos."""
 
 import json
 
@@ -15,7 +15,7 @@ JOINTS = (
 
 @pytest.fixture
 def smoke(shared, tmp_path):
-    """A dataset spec of the photos; masks go elsewhere, as their folder may be read-only."""
+    """A dataset spec of the photos; masks are written elsewhere: the folder may be read-only."""
     split = {
         "images_root_dir_path": "images",
         "mask_root_dir_path": str(tmp_path / "masks"),

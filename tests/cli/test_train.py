@@ -1,4 +1,4 @@
-"""`bpnet train`, from the command line: files, resuming, starting points, clear errors."""
+"""`bpnet train`: files, resuming, fine-tuning, validation and errors."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def tensors(path, key=""):
 
 @pytest.fixture
 def train(run_bpnet, write_train_spec, tmp_path):
-    """Train in a folder of its own: `train("a", num_epoch=2)` -> (result, results folder)."""
+    """Train in a new folder: `train("a", num_epoch=2)` -> (result, results folder)."""
 
     def run(name, *flags, **changes):
         results = tmp_path / name
@@ -34,7 +34,7 @@ def train(run_bpnet, write_train_spec, tmp_path):
     return run
 
 
-def test_a_run_leaves_checkpoints_a_model_events_and_a_status(train):
+def test_run_writes_checkpoints_model_events_and_status(train):
     result, results = train("run")
     assert result.code == 0, result.err
     assert "Execution status: PASS" in result.out
@@ -60,7 +60,7 @@ def test_a_run_leaves_checkpoints_a_model_events_and_a_status(train):
     assert events.Tags()["images"] == ["validation/predictions"]
 
 
-def test_a_run_in_two_parts_equals_one_in_one_part(train, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_one(train, tmp_path):
     _, whole = train("whole", num_epoch=4)
     _, parts = train("parts", num_epoch=4)
     for path in parts.glob("*.epoch-[34].*"):
@@ -73,7 +73,7 @@ def test_a_run_in_two_parts_equals_one_in_one_part(train, tmp_path):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_training_that_is_done_says_so(train):
+def test_completed_training_is_logged(train):
     _, results = train("run")
     model = (results / "bpnet_model.tlt").read_bytes()
     result, _ = train("run")
@@ -82,7 +82,7 @@ def test_a_training_that_is_done_says_so(train):
     assert (results / "bpnet_model.tlt").read_bytes() == model
 
 
-def test_sizes_that_are_no_whole_cells_are_padded_and_told(train):
+def test_input_sizes_are_padded_to_whole_cells(train):
     dims = {"height": 60, "width": 64}
     result, _ = train("run", num_epoch=1, **{"dataloader.image_config.image_dims": dims})
     assert result.code == 0, result.err
@@ -97,7 +97,7 @@ def test_the_same_run_gives_the_same_bytes_with_any_number_of_workers(train):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_key_seals_the_files_and_another_key_is_one_clear_line(train, run_bpnet):
+def test_wrong_key_of_sealed_checkpoints_is_an_error(train, run_bpnet):
     _, results = train("sealed", "-k", "secret")
     load_model(results / "bpnet_model.tlt", "secret")
     result, _ = train("sealed", "-k", "wrong", num_epoch=3)
@@ -115,7 +115,7 @@ def test_an_unset_key_is_an_empty_key(train):
     load_model(results / "bpnet_model.tlt")
 
 
-def test_only_so_many_checkpoints_are_kept(train):
+def test_old_checkpoints_are_removed(train):
     _, results = train("kept", num_epoch=3, max_ckpt_to_keep=1, validation_every_n_epoch=9)
     kept = sorted(path.name for path in results.glob("model.epoch-*"))
     assert kept == ["model.epoch-3.state", "model.epoch-3.tlt"]
@@ -130,8 +130,8 @@ FLAT = {
 }  # fmt: skip
 
 
-def test_fine_tuning_takes_weights_and_optimizer_and_counts_from_its_epoch(train):
-    """With a constant rate its third epoch is that of an uninterrupted run."""
+def test_fine_tuning_continues_with_weights_optimizer_and_epoch(train):
+    """With a constant learning rate, the third epoch equals that of an uninterrupted run."""
     _, whole = train("whole", num_epoch=3, optimizer=FLAT)
     tuning = {
         "is_finetune_exp": True,
@@ -154,7 +154,7 @@ def assert_weights_are_near(path, expected):
         torch.testing.assert_close(ours[name].weight, layer.weight, rtol=0, atol=1e-5)
 
 
-def test_fine_tuning_freezes_layers_to_the_last_statistic(train):
+def test_fine_tuning_freezes_layers_with_their_statistics(train):
     _, first = train("first", optimizer=FLAT)
     frozen = FLAT | {"grad_weights_dict": {"block_.*": 0.0}}
     tuning = fine_tune(first / "model.epoch-2.tlt")
@@ -171,7 +171,7 @@ def test_fine_tuning_freezes_layers_to_the_last_statistic(train):
     )
 
 
-def test_fine_tuning_with_another_optimizer_starts_it_anew_and_says_so(train):
+def test_fine_tuning_with_another_optimizer_resets_its_state(train):
     _, first = train("first", optimizer=FLAT)
     tuning = fine_tune(first / "model.epoch-2.tlt")
     result, tuned = train("tuned", num_epoch=3, optimizer=sgd(1e-12), finetuning_config=tuning)
@@ -186,7 +186,7 @@ BARE = {"architecture": "lightweight_openpose", "width": 0.125, "batch_norm": Fa
 @pytest.mark.parametrize(
     "kind", ["bpnet_model.tlt", "model.epoch-2.tlt", "m.onnx", "model.epoch-2.state"]
 )
-def test_any_model_file_can_be_the_start_of_fine_tuning(train, kind, tmp_path):
+def test_fine_tuning_starts_from_any_model_file(train, kind, tmp_path):
     changes = {"model.backbone_attributes": BARE, "optimizer": sgd(1e-6)}
     _, first = train("first", **changes)
     path = tmp_path / kind
@@ -203,7 +203,7 @@ def test_any_model_file_can_be_the_start_of_fine_tuning(train, kind, tmp_path):
 
 
 def test_fine_tuning_starts_from_the_default_model_by_its_name(train, monkeypatch):
-    """A small model stands for the package's own, whose training would take minutes."""
+    """A small model replaces the default model of the package."""
     _, first = train("first", optimizer=FLAT)
     monkeypatch.setattr(initial_state, "DEFAULT_MODEL_WEIGHTS", first / "bpnet_model.tlt")
     changes = {"optimizer": sgd(1e-12), "finetuning_config": fine_tune("default")}
@@ -212,7 +212,7 @@ def test_fine_tuning_starts_from_the_default_model_by_its_name(train, monkeypatc
     assert_weights_are_near(tuned / "bpnet_model.tlt", first / "bpnet_model.tlt")
 
 
-def test_fine_tuning_another_network_takes_what_fits_by_name(train):
+def test_fine_tuning_of_another_network_copies_matching_weights(train):
     _, first = train("first")
     tuning = fine_tune(first / "model.epoch-2.tlt")
     changes = {"optimizer": FROZEN, "model.stages": 3}
@@ -234,7 +234,7 @@ def test_fine_tuning_in_the_folder_of_its_checkpoint_is_an_error(train):
     assert "another results folder" in result.err
 
 
-def test_a_results_folder_that_is_further_than_the_spec_is_an_error(train):
+def test_checkpoint_beyond_num_epoch_is_an_error(train):
     train("run", num_epoch=3)
     result, _ = train("run", num_epoch=2)
     assert result.code == 2
@@ -258,7 +258,7 @@ def test_pretrained_weights_are_copied_by_name_and_reported(train):
         assert torch.equal(ours[layer].weight, theirs[layer].weight)
 
 
-def test_load_graph_takes_widths_and_weights_from_the_file(train):
+def test_load_graph_copies_out_channels_and_weights(train):
     _, first = train("first")
     path = str(first / "bpnet_model.tlt")
     changes = {"pretrained_weights": path, "load_graph": True, "optimizer": FROZEN}
@@ -272,7 +272,7 @@ def test_load_graph_takes_widths_and_weights_from_the_file(train):
             assert torch.equal(ours[name].weight, layer.weight)
 
 
-def test_the_heads_of_movenet_are_trained_on_a_frozen_trunk(train, run_bpnet, tmp_path):
+def test_heads_are_trained_on_a_frozen_movenet_trunk(train, run_bpnet, tmp_path):
     tiny_file(tmp_path / "trunk.safetensors")
     movenet = {"architecture": "movenet", "width": 0.125, "batch_norm": False}
     changes = {
@@ -308,7 +308,7 @@ def test_the_heads_of_movenet_are_trained_on_a_frozen_trunk(train, run_bpnet, tm
     assert load_model(results / "bpnet_model.tlt").out_channels() == narrowed
 
 
-def test_another_normalization_than_the_models_is_an_error(train):
+def test_changed_normalization_is_an_error(train):
     train("run", num_epoch=1)
     scale = {"image_scale": [255.0, 255.0, 255.0]}
     result, _ = train("run", **{"dataloader.normalization_params": scale})
@@ -316,7 +316,7 @@ def test_another_normalization_than_the_models_is_an_error(train):
     assert "normalization_params" in result.err
 
 
-def test_a_results_folder_of_another_spec_is_an_error_that_tells_what_differs(train):
+def test_results_folder_of_another_spec_is_an_error_with_the_differences(train):
     _, results = train("run", num_epoch=1)
     before = (results / "experiment_spec.yaml").read_bytes()
     changes = {"dataloader.batch_size": 6, "random_seed": 7, "num_epoch": 3}
@@ -328,7 +328,7 @@ def test_a_results_folder_of_another_spec_is_an_error_that_tells_what_differs(tr
     assert (results / "experiment_spec.yaml").read_bytes() == before
 
 
-def test_other_records_and_another_precision_are_another_training(train, converted, tmp_path):
+def test_changed_records_or_precision_are_an_error(train, converted, tmp_path):
     train("run", num_epoch=1)
     twice = ["train-fold-000-of-001", "train-fold-000-of-001"]
     changes = {"dataloader.dataset_config.train_records_path": twice, "num_epoch": 2}
@@ -337,7 +337,7 @@ def test_other_records_and_another_precision_are_another_training(train, convert
     assert "--use_amp was False, is True; records was" in result.err
 
 
-def test_one_folder_takes_one_training_at_a_time(train, tmp_path):
+def test_second_training_in_one_folder_is_an_error(train, tmp_path):
     (tmp_path / "run").mkdir()
     with directory_lock(tmp_path / "run"):
         result, _ = train("run")
@@ -346,7 +346,7 @@ def test_one_folder_takes_one_training_at_a_time(train, tmp_path):
     assert "-r" in result.err
 
 
-def test_what_changes_no_result_may_change_within_a_training(train, tmp_path):
+def test_settings_without_effect_on_results_can_be_changed_on_resume(train, tmp_path):
     train("run", num_epoch=1)
     free = {"num_epoch": 2, "log_every_n_secs": 5, "dataloader.workers": 1}
     result, _ = train("run", **free, checkpoint_every_n_secs=60, max_ckpt_to_keep=1)
@@ -370,10 +370,8 @@ def sgd(rate):
 
 
 @pytest.mark.parametrize("batch_size", [4, 64])
-def test_an_exploding_training_stops_with_what_to_try_and_leaves_no_bad_checkpoint(
-    train, batch_size
-):
-    """In one step per epoch the loss is still fine when the weights are not."""
+def test_diverged_training_is_an_error_without_a_checkpoint(train, batch_size):
+    """With one step per epoch, the loss is still finite when the weights are not."""
     changes = {"optimizer": sgd(1e30), "num_epoch": 5, "dataloader.batch_size": batch_size}
     result, results = train("nan", **changes)
     assert result.code == 2
@@ -384,15 +382,15 @@ def test_an_exploding_training_stops_with_what_to_try_and_leaves_no_bad_checkpoi
     assert last["status"] == "FAILURE"
 
 
-def test_an_exploding_training_keeps_the_last_good_position(train):
+def test_diverged_training_saves_no_state(train):
     changes = {"optimizer": sgd(1e30), "num_epoch": 5, "dataloader.batch_size": 1}
     result, results = train("nan", **changes, checkpoint_every_n_secs=1e-6)
     assert result.code == 2
-    assert not (results / "latest.state").exists()  # the first step was too much already
+    assert not (results / "latest.state").exists()  # diverged in the first step
 
 
 def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkeypatch):
-    """As on GPUs without bfloat16; the scale of the loss begins far too high."""
+    """As on GPUs without bfloat16; the initial loss scale is far too large."""
     updated = []
     monkeypatch.setattr(build, "mixed_precision", lambda _: torch.float16)
     monkeypatch.setattr(
@@ -406,35 +404,33 @@ def test_float16_skips_steps_that_overflow_and_averages_the_others(train, monkey
     assert len(updated) == steps - skipped
 
 
-def test_no_search_for_kernels_while_images_of_many_sizes_are_validated(train, monkeypatch):
-    searched = []
+def test_validation_turns_off_cudnn_benchmark(train, monkeypatch):
+    benchmark_values = []
     predict = validation.predict_test_images
 
-    def watched(*arguments):
-        searched.append(torch.backends.cudnn.benchmark)
+    def record_and_predict(*arguments):
+        benchmark_values.append(torch.backends.cudnn.benchmark)
         return predict(*arguments)
 
-    monkeypatch.setattr(validation, "predict_test_images", watched)
-    monkeypatch.setattr(loop, "build_training", with_search(loop.build_training))
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # put back afterwards
+    monkeypatch.setattr(validation, "predict_test_images", record_and_predict)
+    monkeypatch.setattr(loop, "build_training", with_benchmark(loop.build_training))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # restored after the test
     result, _ = train("run", num_epoch=2, validation_every_n_epoch=1)
     assert result.code == 0, result.err
-    assert searched == [False, False]
+    assert benchmark_values == [False, False]
     assert torch.backends.cudnn.benchmark
 
 
-def with_search(prepare):
-    def prepared(*arguments, **options):
-        training = prepare(*arguments, **options)
+def with_benchmark(build_training):
+    def build_with_benchmark(*arguments, **options):
+        training = build_training(*arguments, **options)
         torch.backends.cudnn.benchmark = True  # as on a GPU
         return training
 
-    return prepared
+    return build_with_benchmark
 
 
-def test_validation_without_records_and_test_images_is_off_with_a_line_each(
-    train, converted, tmp_path
-):
+def test_validation_without_data_is_off_and_logged(train, converted, tmp_path):
     spec = json.loads((converted / "dataset.json").read_text())
     copy = converted / "annotations" / "copy_of_train.json"
     shutil.copy(converted / "annotations" / "train.json", copy)
@@ -455,7 +451,7 @@ def test_validation_without_records_and_test_images_is_off_with_a_line_each(
     assert events.Tags()["images"] == ["validation/predictions"]
 
 
-def test_validation_that_cannot_work_is_an_error_before_the_first_epoch(train, tmp_path):
+def test_invalid_validation_is_an_error_before_the_first_epoch(train, tmp_path):
     inference = tmp_path / "infer.yaml"
     inference.write_text("output_stage_to_use: 5")
     result, _ = train("run", inference_spec=str(inference))
@@ -464,7 +460,7 @@ def test_validation_that_cannot_work_is_an_error_before_the_first_epoch(train, t
     assert "Epoch: [1/2]" not in result.err
 
 
-def test_a_validation_that_a_kill_prevented_is_done_on_resume(train):
+def test_missing_validation_is_repeated_on_resume(train):
     _, results = train("run", num_epoch=4)
     for path in results.glob("*.epoch-[34].*"):
         path.unlink()
@@ -476,7 +472,7 @@ def test_a_validation_that_a_kill_prevented_is_done_on_resume(train):
     assert result.err.index("Validation: [2/4]") < result.err.index("Epoch: [3/4]")
 
 
-def test_fewer_gpus_than_asked_for_are_a_clear_error(train):
+def test_too_few_gpus_are_an_error(train):
     result, _ = train("gpus", "--gpus", "2")
     assert result.code == 2
     assert "--gpus 2" in result.err

@@ -1,4 +1,4 @@
-"""Videos and cameras from flags to files: annotated, followed, and whole after Ctrl-C."""
+"""`bpnet inference` on videos and cameras: results, tracking, and interrupted runs."""
 
 import json
 from pathlib import Path
@@ -22,12 +22,12 @@ FPS, FRAMES, STEP = 20, 24, 10
 
 
 def frame_pixels(index: int) -> np.ndarray:
-    """A frame whose shade tells its number."""
+    """Return a gray frame whose value encodes its index."""
     return np.full((240, 320, 3), STEP * index, np.uint8)
 
 
 class WalkPredictor:
-    """Stands for a network: sees two people, who move on with the shade of the frame."""
+    """A fake predictor that detects two people, whose position depends on the frame's value."""
 
     engine = SimpleNamespace(skeleton=SKELETON)
     spec = InferenceSpec()
@@ -92,7 +92,7 @@ def files_of(results: Path) -> list[str]:
     return sorted(file.name for file in results.iterdir())
 
 
-def test_a_video_becomes_lines_and_an_annotated_video(run, movie, tmp_path):
+def test_video_gives_json_lines_and_an_annotated_video(run, movie, tmp_path):
     results = tmp_path / "results"
     result = run(movie, results)
     assert (result.searched, result.people, result.error) == (FRAMES, 2 * FRAMES, None)
@@ -118,7 +118,7 @@ def test_a_video_becomes_lines_and_an_annotated_video(run, movie, tmp_path):
         assert np.abs(pixels[-5:, -5:].astype(int) - STEP * index).max() < 12
 
 
-def test_detections_json_tells_of_the_lines(run, movie, tmp_path):
+def test_detections_json_describes_the_video(run, movie, tmp_path):
     run(movie, tmp_path / "results", "--vid_stride", "2")
     document = json.loads((tmp_path / "results" / "detections.json").read_text())
     assert document["keypoint_names"] == list(SKELETON.joints)
@@ -129,7 +129,7 @@ def test_detections_json_tells_of_the_lines(run, movie, tmp_path):
     }  # fmt: skip
 
 
-def test_every_third_frame_and_the_others_keep_its_poses(run, movie, tmp_path):
+def test_vid_stride(run, movie, tmp_path):
     predictor = WalkPredictor()
     run(movie, tmp_path / "results", "--vid_stride", "3", predictor=predictor)
     assert predictor.seen == list(range(0, FRAMES, 3))
@@ -140,7 +140,7 @@ def test_every_third_frame_and_the_others_keep_its_poses(run, movie, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--track", "--smooth"])
-def test_tracked_people_have_ids_and_move_between(run, movie, tmp_path, flag):
+def test_tracked_people_are_extrapolated(run, movie, tmp_path, flag):
     run(movie, tmp_path / "results", "--vid_stride", "3", flag)
     lines = lines_of(tmp_path / "results")
     assert all(line["track_ids"] == [1, 2] for line in lines)
@@ -150,8 +150,8 @@ def test_tracked_people_have_ids_and_move_between(run, movie, tmp_path, flag):
     assert json.loads(status[1])["video"]["tracks"] == 2
 
 
-def test_only_sure_people_are_drawn_unless_they_are_tracked(run, movie, tmp_path):
-    class Unsure(WalkPredictor):
+def test_people_with_low_scores_are_drawn_only_if_tracked(run, movie, tmp_path):
+    class UncertainPredictor(WalkPredictor):
         def find_poses(self, inputs, maps):
             poses = super().find_poses(inputs, maps)
             poses.scores[:] = 0.9 if maps[0] == 0 else 0.3
@@ -159,7 +159,7 @@ def test_only_sure_people_are_drawn_unless_they_are_tracked(run, movie, tmp_path
 
     drawn = []
     for flags in ((), ("--track",)):
-        run(movie, tmp_path / "results", *flags, predictor=Unsure())
+        run(movie, tmp_path / "results", *flags, predictor=UncertainPredictor())
         pixels = frames_of(tmp_path / "results")[-1]
         drawn.append(bool((np.abs(pixels.astype(int) - STEP * (FRAMES - 1)) > 25).any()))
         assert len(lines_of(tmp_path / "results")[-1]["scores"]) == 2
@@ -171,7 +171,7 @@ def test_no_video(run, movie, tmp_path):
     assert files_of(tmp_path / "results") == ["detections.json", "detections.jsonl", "status.json"]
 
 
-def test_ctrl_c_leaves_whole_files(run, movie, tmp_path):
+def test_ctrl_c_keeps_complete_files(run, movie, tmp_path):
     results, end = tmp_path / "results", KeyboardInterrupt()
     result = run(movie, results, predictor=WalkPredictor(end))
     assert (result.error, result.searched) == (end, 7)
@@ -182,13 +182,13 @@ def test_ctrl_c_leaves_whole_files(run, movie, tmp_path):
     assert files_of(results)[0] == "annotated.mp4"
 
 
-def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(run, movie, tmp_path, monkeypatch):
+def test_ctrl_c_while_drawing_counts_written_frames(run, movie, tmp_path, monkeypatch):
     drawn = []
 
     def draw(pixels, poses, **_):
         drawn.append(poses)
         if len(drawn) == 5:
-            raise KeyboardInterrupt  # reaches the main thread where it waits for the picture
+            raise KeyboardInterrupt  # raised in the main thread, which waits for the drawing
         return pixels
 
     monkeypatch.setattr("bodyposenet.inference.recording.draw", draw)
@@ -198,14 +198,14 @@ def test_ctrl_c_while_a_frame_is_drawn_counts_what_is_written(run, movie, tmp_pa
     assert document["video"]["frames"] == len(lines_of(results)) == 7
 
 
-def test_ctrl_c_before_the_first_poses_leaves_nothing(run, movie, tmp_path):
+def test_ctrl_c_before_the_first_poses_writes_no_results(run, movie, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(movie, tmp_path / "results", predictor=WalkPredictor(KeyboardInterrupt(), before=1))
     assert files_of(tmp_path / "results") == ["status.json"]
 
 
 class Camera:
-    """Stands for a camera of ten frames per second that works at half its speed."""
+    """A fake camera with 10 frames per second, of which every second one is dropped."""
 
     fps, total, is_live, dropped = 10, None, True, 12
 
@@ -217,7 +217,7 @@ class Camera:
             yield Frame(index, index / self.fps, frame_pixels(index))
 
 
-def test_ctrl_c_is_the_usual_end_of_a_camera(run, tmp_path, monkeypatch):
+def test_ctrl_c_is_the_normal_end_of_a_camera(run, tmp_path, monkeypatch):
     monkeypatch.setattr("bodyposenet.media.video.open_camera", lambda source: Camera())
     predictor = WalkPredictor(KeyboardInterrupt())
     address = "rtsp://bob:hunter2@cam/live"
@@ -251,20 +251,22 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
     run(movie, tmp_path / "results", "--show", "--no_video")
     assert shown[-1] == "closed"
     assert (shown[0] != frame_pixels(0)).any()
-    assert len(lines_of(tmp_path / "results")) == 7  # two are drawn behind
+    assert len(lines_of(tmp_path / "results")) == 7  # two more were processed while drawing
 
 
 @pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError(), OSError("gone")])
-def test_an_error_leaves_what_was_done_before_it(run, movie, tmp_path, end, caplog):
+def test_error_keeps_earlier_frames(run, movie, tmp_path, end, caplog):
     results = tmp_path / "results"
-    assert run(movie, results, predictor=WalkPredictor(end)).error is end  # and no full disk
+    assert (
+        run(movie, results, predictor=WalkPredictor(end)).error is end
+    )  # even an OSError is not reported as a full disk
     assert [line["frame"] for line in lines_of(results)] == list(range(7))
     assert len(frames_of(results)) == 7
     assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7
     assert "after 0.30 s" in caplog.text
 
 
-def test_an_error_before_the_first_poses_leaves_the_files_of_before(run, movie, tmp_path):
+def test_error_before_the_first_poses_keeps_old_files(run, movie, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     (results / "detections.jsonl").write_text("old")
@@ -274,7 +276,7 @@ def test_an_error_before_the_first_poses_leaves_the_files_of_before(run, movie, 
     assert (results / "detections.jsonl").read_text() == "old"
 
 
-def test_an_error_while_drawing_keeps_the_frames_of_before(run, movie, tmp_path, monkeypatch):
+def test_error_while_drawing_keeps_earlier_frames(run, movie, tmp_path, monkeypatch):
     drawn = []
 
     def draw(pixels, poses, **_):
@@ -289,7 +291,7 @@ def test_an_error_while_drawing_keeps_the_frames_of_before(run, movie, tmp_path,
     assert len(lines_of(tmp_path / "results")) >= 4
 
 
-def test_a_video_that_cannot_be_written_leaves_the_poses(run, movie, tmp_path, monkeypatch):
+def test_unwritable_video_keeps_the_poses(run, movie, tmp_path, monkeypatch):
     def full(self):
         raise BodyPoseNetError("annotated.mp4: cannot be written")
 
@@ -300,7 +302,7 @@ def test_a_video_that_cannot_be_written_leaves_the_poses(run, movie, tmp_path, m
     assert files_of(tmp_path / "results") == ["detections.jsonl", "status.json"]
 
 
-def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
+def test_invalid_options_are_errors(run, movie, tmp_path):
     with pytest.raises(BodyPoseNetError, match="--vid_stride 0"):
         run(movie, tmp_path / "results", "--vid_stride", "0")
     with pytest.raises(BodyPoseNetError, match="no such video file"):
@@ -312,7 +314,7 @@ def test_what_makes_no_sense_is_an_error(run, movie, tmp_path):
         run(movie, tmp_path)
 
 
-def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
+def test_progress_is_logged(run, movie, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("bodyposenet.inference.recording._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level("INFO", "bodyposenet"):
         run(movie, tmp_path / "results", "--no_video")
@@ -321,9 +323,7 @@ def test_progress_is_told(run, movie, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(("end", "code"), [(None, 0), (KeyboardInterrupt(), 130)])
-def test_the_command_finds_out_that_it_is_a_video(
-    run_bpnet, movie, tmp_path, monkeypatch, end, code
-):
+def test_auto_detects_videos(run_bpnet, movie, tmp_path, monkeypatch, end, code):
     predictor = WalkPredictor(end)
     monkeypatch.setattr(InferenceOptions, "open_predictor", lambda _: predictor)
     results = tmp_path / "results"

@@ -1,4 +1,4 @@
-"""Indices of GPUs: places in the list that a scheduler has left to the process."""
+"""Selection of GPUs from CUDA_VISIBLE_DEVICES."""
 
 import pytest
 
@@ -18,10 +18,10 @@ UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
         (" 2, 5", [1], "5"),
         (f"{UUID},MIG-123", [0], UUID),
         (f"{UUID},MIG-123", [1], "MIG-123"),
-        ("3,-1,4", [0], "3"),  # CUDA overlooks what follows an invalid name
+        ("3,-1,4", [0], "3"),  # CUDA ignores everything after an invalid name
     ],
 )
-def test_an_index_is_a_place_in_the_list(monkeypatch, visible, indices, expected):
+def test_index_selects_from_visible_devices(monkeypatch, visible, indices, expected):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -37,7 +37,7 @@ def test_an_index_is_a_place_in_the_list(monkeypatch, visible, indices, expected
         ("NoDevFiles", 0, "--gpu_index"),
     ],
 )
-def test_an_index_outside_the_list_is_an_error(monkeypatch, visible, index, remedy):
+def test_index_beyond_visible_devices_is_an_error(monkeypatch, visible, index, remedy):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(BodyPoseNetError) as error:
         select_gpus([index])

@@ -67,9 +67,9 @@ def pack(options: BoxOptions) -> Packed:
         BodyPoseNetError: There are more boxes than space.
     """
     if options.count > 100:
-        raise BodyPoseNetError("no space, as -n says", "Lower --count; see --lids-off.")
+        raise BodyPoseNetError("no space for -n boxes", "Lower --count; see --lids-off.")
     if options.count > 50:
-        raise BodyPoseNetError("no space, as -n says", "Make some: bpnet export -n 3 -o room")
+        raise BodyPoseNetError("no space for -n boxes", "Make space: bpnet export -n 3 -o file")
     if options.count > 10:
         return Packed(options, BodyPoseNetError("some boxes are left"))
     if options.kind == "wood":
@@ -81,7 +81,7 @@ def parse(*argv: str) -> BoxOptions:
     return build(BoxOptions, OptionParser("pack", "", BoxOptions).parse(argv))
 
 
-def test_a_python_call_takes_the_fields_as_keywords():
+def test_python_functions_have_keyword_arguments():
     assert pack(output="a", count=2).options == BoxOptions(output="a", count=2)
     assert pack(output=Path("a")).options.output == Path("a")
     parameters = inspect.signature(pack).parameters
@@ -105,30 +105,30 @@ def test_a_python_call_takes_the_fields_as_keywords():
         ({"output": 5}, ("output 5",)),
         (
             {"output": "a", "count": 1000},
-            ("no space, as count says", "Lower count; see --lids-off"),
+            ("no space for count boxes", "Lower count; see --lids-off"),
         ),
-        ({"output": "a", "count": 60}, ("as count says", "bpnet export -n 3 -o room")),
+        ({"output": "a", "count": 60}, ("count boxes", "bpnet export -n 3 -o file")),
         ({"output": "a", "shout": True}, ("shout",)),
         ({"output": "a", "number_of_labels": 2}, ("number_of_labels", "labels")),
         ({"output": "a", "count": 20}, ("boxes are left",)),
         ({"output": "a", "kind": "wood"}, ("torch", "bodyposenet[train]")),
     ],
 )
-def test_mistakes_are_errors_that_name_the_option(keywords, facts):
+def test_errors_name_the_option(keywords, facts):
     with pytest.raises(BodyPoseNetError) as caught:
         pack(**keywords)
     assert all(fact in str(caught.value) for fact in facts)
 
 
-def test_positional_arguments_are_told_their_name():
+def test_positional_arguments_are_errors():
     with pytest.raises(BodyPoseNetError, match=r"pack\(output="):
         pack("a")
     assert "shout" not in inspect.signature(pack).parameters
     assert parse("-o", "a", "-s").shout
 
 
-def test_run_leaves_the_error_of_a_result_to_the_caller():
-    """The command line prints the summary before."""
+def test_run_does_not_raise_the_error_of_a_result():
+    """The command line prints the summary before the error."""
     assert pack.run(BoxOptions(output="a", count=20)).error is not None
 
 
@@ -164,7 +164,7 @@ def test_options_survive_the_command_line(options):
     assert parse(*to_argv(options)) == options
 
 
-def test_options_without_effect_are_found():
+def test_ignored_options_are_reported():
     assert not list(ignored_options(BoxOptions(output="a", color="blue", paint=True)))
     assert not list(ignored_options(BoxOptions(output="a")))
     ((field, need),) = ignored_options(BoxOptions(output="a", color="blue"))
@@ -186,9 +186,9 @@ def test_commands_neither_print_nor_exit(capfd, tmp_path):
 def test_quiet_prints_errors_only(run_bpnet, monkeypatch):
     def run(options):
         logger.info("working")
-        logger.log(logging.ERROR, "it burns")
+        logger.log(logging.ERROR, "something failed")
         return Packed(options)
 
     monkeypatch.setattr(cli.find_command("prune"), "run", run)
     result = run_bpnet("prune", "-m", "a", "-o", "b", "--quiet")
-    assert (result.code, result.out, result.err) == (0, "", "ERROR: it burns\n")
+    assert (result.code, result.out, result.err) == (0, "", "ERROR: something failed\n")

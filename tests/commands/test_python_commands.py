@@ -1,4 +1,4 @@
-"""The whole chain from Python, as in a notebook: nothing is printed, nothing exits."""
+"""All commands as Python functions, as in a notebook: nothing is printed."""
 
 import logging
 
@@ -12,8 +12,8 @@ from bodyposenet.demo import write_drawn_dataset
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch, write_train_spec):
-    """A working folder with a drawn dataset, no key in the environment, and nobody who logs."""
-    for handler in list(logger.handlers):  # of the command line, which made the train spec's data
+    """A working folder with a synthetic dataset; no key in the environment, no log handlers."""
+    for handler in list(logger.handlers):  # of the command that created the data of the train spec
         logger.removeHandler(handler)
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.chdir(tmp_path)
@@ -22,7 +22,7 @@ def notebook(tmp_path, monkeypatch, write_train_spec):
     return tmp_path
 
 
-def test_a_notebook_goes_all_the_way(notebook, write_train_spec, capfd, caplog):
+def test_all_commands_run_in_a_notebook(notebook, write_train_spec, capfd, caplog):
     caplog.set_level(logging.INFO, "bodyposenet")
     for mode in ("train", "test"):
         converted = bodyposenet.convert_dataset(

@@ -1,4 +1,4 @@
-"""JPEG files with segments of one's own, as cameras write them."""
+"""JPEG files with additional segments, such as EXIF data."""
 
 import struct
 
@@ -11,13 +11,13 @@ def segment(code: int, content: bytes) -> bytes:
 
 
 def exif_segment(orientation: int) -> bytes:
-    """EXIF data of one tag, the orientation."""
+    """Return EXIF data with one tag, the orientation."""
     tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     return segment(0xE1, b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4))
 
 
 def encode(image: np.ndarray, segments: bytes = b"", *, progressive: bool = False) -> bytes:
-    """A JPEG of an RGB image, with further segments at its beginning."""
+    """Encode an RGB image as JPEG, with further segments at the beginning."""
     flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
     return jpeg[:2] + segments + jpeg[2:]

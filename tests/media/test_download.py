@@ -1,4 +1,4 @@
-"""Downloads: what comes back, and what is refused; from a server on this machine."""
+"""Downloads from a local server: redirects, limits of size and time, and errors."""
 
 import socket
 import threading
@@ -20,11 +20,11 @@ DRIPS = {
     "/drip/length": (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n", b""),
     "/drip/redirect": (b"HTTP/1.1 302 Found\r\nLocation: /file\r\nX-Slow: ", b"\r\n\r\n"),
 }
-"""Path -> what is sent before and after a byte every twentieth of a second, for 3 seconds."""
+"""Path -> content before and after 60 single bytes, which are sent within 3 seconds."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by the path that is asked for."""
+    """Handler whose response depends on the path."""
 
     def do_GET(self):
         where = {
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/cut":
             self.answer(200, **{"Content-Length": str(len(CONTENT) + 1)})
             self.wfile.write(CONTENT)
-        elif self.path == "/untold":
+        elif self.path == "/unknown_length":
             self.answer(200)
             self.wfile.write(CONTENT)
         else:
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def handle(self):
-        with suppress(ConnectionError):  # the client has seen enough
+        with suppress(ConnectionError):  # closed by the client
             super().handle()
 
     def log_message(self, *_):
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server():
-    """Its address."""
+    """Address of the server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -93,13 +93,13 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def _directly(monkeypatch):
+def no_proxy(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
 
 
-@pytest.mark.parametrize("path", ["/file", "/moved", "/untold"])
-def test_a_file_is_fetched(server, path):
+@pytest.mark.parametrize("path", ["/file", "/moved", "/unknown_length"])
+def test_files_are_downloaded(server, path):
     assert download(server + path) == CONTENT
 
 
@@ -107,7 +107,7 @@ def test_a_file_is_fetched(server, path):
     ("path", "reason"),
     [("/lost", "404"), ("/loop", ""), ("/local", ""), ("/ftp", "ftp"), ("/cut", "256000 of")],
 )
-def test_what_cannot_be_fetched_names_the_address(server, path, reason):
+def test_errors_name_the_address(server, path, reason):
     with pytest.raises(BodyPoseNetError) as caught:
         download(server + path)
     assert server + path in caught.value.what
@@ -115,21 +115,21 @@ def test_what_cannot_be_fetched_names_the_address(server, path, reason):
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("path", ["/file", "/untold"])
-def test_the_size_is_limited(server, path, monkeypatch):
+@pytest.mark.parametrize("path", ["/file", "/unknown_length"])
+def test_size_limit(server, path, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
     with pytest.raises(BodyPoseNetError, match="MB"):
         download(server + path)
 
 
-def test_the_time_is_limited(server, monkeypatch):
+def test_timeout_of_one_read(server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     with pytest.raises(BodyPoseNetError, match="silent"):
         download(server + "/silent")
 
 
 @pytest.mark.parametrize("path", [*DRIPS, "/far"])
-def test_the_time_of_all_of_a_download_is_limited(server, path, monkeypatch):
+def test_deadline_of_a_download(server, path, monkeypatch):
     monkeypatch.setattr(module, "DEADLINE", 0.3)
     start = time.monotonic()
     with pytest.raises(BodyPoseNetError, match=r"0\.3 seconds"):
@@ -137,7 +137,7 @@ def test_the_time_of_all_of_a_download_is_limited(server, path, monkeypatch):
     assert time.monotonic() - start < 2
 
 
-def test_a_server_that_does_not_finish_the_handshake(monkeypatch):
+def test_deadline_of_the_tls_handshake(monkeypatch):
     monkeypatch.setattr(module, "DEADLINE", 0.3)
     start = time.monotonic()
     with (
@@ -161,7 +161,7 @@ def test_downloads_leave_no_thread(server):
 
 
 @pytest.mark.parametrize(
-    ("path", "asked"),
+    ("path", "requested"),
     [
         ("/echo/ä b.jpg", "/echo/%C3%A4%20b.jpg"),
         ("/echo/%C3%A4%20b.jpg?a=1&b=[2]", "/echo/%C3%A4%20b.jpg?a=1&b=[2]"),
@@ -169,24 +169,24 @@ def test_downloads_leave_no_thread(server):
         ("/echo/100%.jpg", "/echo/100%.jpg"),
     ],
 )
-def test_addresses_as_people_write_them(server, path, asked):
-    assert download(server + path).decode() == asked
+def test_special_characters_are_escaped(server, path, requested):
+    assert download(server + path).decode() == requested
 
 
 def test_hosts_beyond_ascii(monkeypatch):
-    asked = []
+    connections = []
 
     def create_connection(address, *_):
-        asked.append(address)
+        connections.append(address)
         raise OSError("not found")
 
     monkeypatch.setattr("socket.create_connection", create_connection)
     with pytest.raises(BodyPoseNetError, match="not found"):
         download("http://exämple.invalid:8080/ä")
-    assert asked == [("xn--exmple-cua.invalid", 8080)]
+    assert connections == [("xn--exmple-cua.invalid", 8080)]
 
 
-def test_a_password_is_for_the_server_only(server):
+def test_password_is_sent_as_authorization(server):
     login = server.replace("//", "//bob:s%40cret@")
     assert download(login + "/who") == b"Basic Ym9iOnNAY3JldA=="
     assert download(server + "/who") == b"None"
@@ -213,7 +213,7 @@ def test_a_password_is_for_the_server_only(server):
         "http://127.0.0.1:1/\udcff",
     ],
 )
-def test_no_server(address):
+def test_invalid_addresses_are_errors(address):
     with pytest.raises(BodyPoseNetError) as caught:
         download(address)
     assert address in caught.value.what
@@ -225,6 +225,6 @@ def test_passwords_are_masked():
     assert "secret" not in str(caught.value)
 
 
-def test_which_texts_are_addresses():
+def test_is_address():
     assert is_address("http://a/b.jpg") and is_address("HTTPS://a")
     assert not is_address("http.jpg") and not is_address("ftp://a") and not is_address("file:///a")

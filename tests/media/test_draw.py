@@ -1,4 +1,4 @@
-"""Drawing: limbs where the joints are, legible at any size."""
+"""Drawing of people: limbs, joints, inferred joints, track ids, image types and sizes."""
 
 from dataclasses import replace
 
@@ -38,34 +38,34 @@ def changed(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return (image != drawn).any(axis=2)
 
 
-def test_nobody_leaves_the_image_and_never_touches_its_pixels():
+def test_image_without_people_is_copied():
     image = canvas()
     drawn = draw(image, Poses.empty(STICK))
     assert drawn is not image
     np.testing.assert_array_equal(drawn, image)
 
 
-def test_an_image_of_any_form_is_drawn_on(tmp_path):
+def test_images_of_all_types(tmp_path):
     image, people = canvas(), poses([[10, 50], [90, 50], [50, 10]])
     path = tmp_path / "image.png"
     Image.fromarray(image).save(path)
     transparent = np.dstack([image, image[..., 0]])
     frame = Frame(0, 0.0, image)
-    forms = (path, str(path), path.read_bytes(), Image.open(path), transparent, image / 255, frame)
-    for form in forms:
-        np.testing.assert_array_equal(bodyposenet.draw(form, people), draw(image, people))
+    images = (path, str(path), path.read_bytes(), Image.open(path), transparent, image / 255, frame)
+    for each in images:
+        np.testing.assert_array_equal(bodyposenet.draw(each, people), draw(image, people))
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((2, 9, 9, 3), np.uint8), np.full((9, 9, 3), 300.0), "lost.png", 7]
 )
-def test_what_is_no_image_is_not_drawn_on(image):
+def test_invalid_images_are_errors(image):
     with pytest.raises(BodyPoseNetError):
         bodyposenet.draw(image, poses([[1, 5], [9, 5], [5, 1]]))
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
-def test_a_limb_takes_its_color_on_any_background(background):
+def test_limbs_have_their_color_on_any_background(background):
     image = canvas(value=background)
     drawn = draw(image, poses([[10, 50], [90, 50], [np.nan, np.nan]]))
     middle = drawn[50, 50].astype(int)
@@ -81,13 +81,13 @@ def test_a_missing_joint_draws_no_limb():
     assert not changed(image, drawn)[:, 20:80].any()
 
 
-def test_unsure_joints_are_fainter():
+def test_joints_with_low_scores_are_more_transparent():
     image = canvas(value=0)
     sure, unsure = (draw(image, poses([[10, 50], [90, 50], [50, 10]], s)) for s in (0.9, 0.1))
     assert unsure[50, 50].max() < sure[50, 50].max()
 
 
-def test_inferred_joints_are_rings_at_thin_limbs():
+def test_inferred_joints_are_rings_with_thin_limbs():
     image = canvas(600, 600)
     found = poses([[100, 100], [500, 100], [500, 500]])
     drawn = draw(image, replace(found, inferred=np.array([[False, True, False]])))
@@ -99,7 +99,7 @@ def test_inferred_joints_are_rings_at_thin_limbs():
     assert (thin[95:106, 95:106] == plain[95:106, 95:106]).mean() > 0.9  # a joint that was found
 
 
-def test_people_of_a_low_score_may_be_left_out():
+def test_score_threshold():
     image = canvas()
     both = poses([[[10, 10], [40, 10], [40, 40]], [[60, 60], [90, 60], [90, 90]]])
     both = replace(both, scores=np.array([0.6, 0.59], np.float32))
@@ -109,14 +109,14 @@ def test_people_of_a_low_score_may_be_left_out():
     np.testing.assert_array_equal(draw(image, both), draw(image, both, score_threshold=0.6))
 
 
-def test_a_list_of_people_is_no_poses():
+def test_list_of_people_is_an_error():
     people = poses([[10, 50], [90, 50], [50, 10]])
     with pytest.raises(BodyPoseNetError, match="Poses, got list") as error:
         draw(canvas(), list(people))
     assert "poses[[0, 2]]" in error.value.remedy
 
 
-def test_colors_are_those_of_the_order_of_the_channels():
+def test_color_order_of_image_and_result():
     people, image = poses([[10, 50], [90, 50], [50, 10]]), canvas()
     image[..., 0] = 7
     drawn = people.draw(image)
@@ -127,7 +127,7 @@ def test_colors_are_those_of_the_order_of_the_channels():
 
 
 @pytest.mark.parametrize("threshold", [2, -0.1, "0.5", True])
-def test_a_threshold_that_is_no_score(threshold):
+def test_invalid_thresholds_are_errors(threshold):
     with pytest.raises(BodyPoseNetError, match="score_threshold"):
         poses([[10, 50], [90, 50], [50, 10]]).draw(canvas(), score_threshold=threshold)
 
@@ -177,7 +177,7 @@ def test_joints_without_limbs_are_dots():
     assert changed(image, drawn)[80, 80]
 
 
-def test_every_limb_of_the_shipped_skeleton_is_seen():
+def test_every_limb_of_the_default_skeleton_is_drawn():
     skeleton = load_skeleton("bpnet_18joints.json")
     rng = np.random.default_rng(0)
     points = rng.uniform(20, 480, (1, 18, 2))
@@ -188,7 +188,7 @@ def test_every_limb_of_the_shipped_skeleton_is_seen():
         assert drawn[row, column]
 
 
-def test_numbers_stand_above_heads():
+def test_track_ids_are_above_heads():
     image = np.full((480, 640, 3), 90, np.uint8)
     people = [walker(150, 100, 240, 0), walker(450, 100, 240, 0), walker(630, -20, 240, 0)]
     poses = as_poses([*people, np.full((17, 2), np.nan)], track_ids=np.array([-1, 12, 3, 4]))

@@ -1,4 +1,4 @@
-"""What the bytes of images tell before they are decoded, and readers that heed it."""
+"""Size, orientation and completeness of image files, and readers that check them."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ def picture() -> np.ndarray:
 
 
 def png_header(height: int, width: int) -> bytes:
-    """A PNG without pixels."""
+    """Return a PNG without pixels."""
     chunks = (b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT", b"IEND")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -47,7 +47,7 @@ def png_header(height: int, width: int) -> bytes:
 
 
 def jpeg_header(height: int, width: int) -> bytes:
-    """A JPEG whose frame is said to be of that size."""
+    """Return a JPEG with a wrong size in its header."""
     content = encode(picture())
     frame = content.index(b"\xff\xc0") + 5
     return content[:frame] + struct.pack(">HH", height, width) + content[frame + 4 :]
@@ -61,7 +61,7 @@ def jpeg_header(height: int, width: int) -> bytes:
         ("pfm", np.float32),
     ],
 )
-def test_the_size_stands_in_the_header_of_every_format(extension, dtype):
+def test_size_is_read_from_headers_of_all_formats(extension, dtype):
     image = picture().astype(dtype)
     image = image[..., 0].copy() if extension in ("pgm", "pbm") else image
     content = cv2.imencode(f".{extension}", image)[1].tobytes()
@@ -81,13 +81,13 @@ def test_the_size_stands_in_the_header_of_every_format(extension, dtype):
         ("JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
     ],
 )
-def test_the_size_stands_in_the_header_of_rarer_forms(form, options):
+def test_size_is_read_from_headers_of_format_variants(form, options):
     file = io.BytesIO()
     Image.fromarray(picture()).save(file, form, **options)
     assert image_size(file.getvalue()) == (HEIGHT, WIDTH)
 
 
-def test_rows_of_a_bmp_may_stand_from_top_to_bottom():
+def test_size_of_top_down_bmp():
     content = cv2.imencode(".bmp", picture())[1].tobytes()
     upside_down = content[:22] + struct.pack("<i", -HEIGHT) + content[26:]
     assert image_size(upside_down) == (HEIGHT, WIDTH)
@@ -110,7 +110,7 @@ def test_no_reader_decodes_more_pixels_than_the_limit(tmp_path, content):
     assert image_problem(path, *size)
 
 
-def test_the_limit_can_be_moved(tmp_path, monkeypatch):
+def test_limit_can_be_changed(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), picture())
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, str(HEIGHT * WIDTH))
@@ -169,7 +169,7 @@ def test_training_decodes_a_jpeg_that_lacks_only_its_end_marker_once(tmp_path, c
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [6, 10, 30, 200])
-def test_a_jpeg_without_its_last_blocks_is_cut_off(progressive, missing):
+def test_jpeg_without_its_last_blocks_is_truncated(progressive, missing):
     content = encode(picture(), progressive=progressive)
     assert restore_end_marker(content) is content
     assert restore_end_marker(content[:-missing]) is None
@@ -178,7 +178,7 @@ def test_a_jpeg_without_its_last_blocks_is_cut_off(progressive, missing):
 @pytest.mark.parametrize("divisor", [1, 4])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [6, 10, 30, 200])
-def test_training_reads_no_jpeg_without_its_last_blocks(tmp_path, missing, progressive, divisor):
+def test_training_rejects_jpeg_without_its_last_blocks(tmp_path, missing, progressive, divisor):
     (tmp_path / "a.jpg").write_bytes(encode(picture(), progressive=progressive)[:-missing])
     with pytest.raises(BodyPoseNetError, match=r"a\.jpg.*(cut off|truncated)"):
         ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, divisor)
@@ -203,7 +203,7 @@ def test_the_orientation_of_every_format_is_read_as_images_are_decoded(tmp_path,
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_an_image_that_states_no_orientation_is_not_turned(extension):
+def test_image_without_orientation_is_not_rotated(extension):
     gray = extension in ("pgm", "pbm")
     content = cv2.imencode(f".{extension}", picture()[..., 0] if gray else picture())[1].tobytes()
     for length in (*range(0, 60, 3), len(content)):
@@ -212,7 +212,7 @@ def test_an_image_that_states_no_orientation_is_not_turned(extension):
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 @pytest.mark.parametrize("value", range(1, 9))
-def test_an_avif_is_turned_by_its_own_properties(tmp_path, value):
+def test_avif_is_rotated_by_its_properties(tmp_path, value):
     path = tmp_path / "a.avif"
     exif = Image.Exif()
     exif[0x0112] = value
@@ -224,8 +224,8 @@ def test_an_avif_is_turned_by_its_own_properties(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_all_readers_turn_a_photo_alike(tmp_path, value):
-    """Also where the annotated size cannot tell: mirrored, or turned by 180 degrees."""
+def test_all_readers_apply_the_same_orientation(tmp_path, value):
+    """Also if the size is the same in both orientations: mirrored, or rotated by 180 degrees."""
     path = tmp_path / "a.jpg"
     path.write_bytes(encode(picture(), exif_segment(value)))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path))).astype(int)

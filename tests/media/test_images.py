@@ -1,4 +1,4 @@
-"""RGB pixels of images of every type, the orientation of files, and errors."""
+"""Conversion of images of all types to RGB pixels, EXIF orientation, and errors."""
 
 import io
 import tempfile
@@ -31,7 +31,7 @@ def png(pixels=PIXELS) -> bytes:
 
 
 class Foreign:
-    """An array of another library."""
+    """An array of another library, which NumPy can convert."""
 
     def __array__(self, dtype=None, copy=None):
         return PIXELS
@@ -48,7 +48,7 @@ class Foreign:
         (ALPHA, PIXELS),
         (PIXELS.transpose(2, 0, 1), PIXELS),
         (ALPHA.transpose(2, 0, 1), PIXELS),
-        (PIXELS[:3], PIXELS[:3]),  # three rows are no channels where the last axis has three
+        (PIXELS[:3], PIXELS[:3]),  # the last axis is the channels, as it has three
         (FLOATS, PIXELS),
         (FLOATS.astype(np.float64), PIXELS),
         (FLOATS.transpose(2, 0, 1), PIXELS),
@@ -69,7 +69,7 @@ class Foreign:
         (Image.fromarray(GRAY), GRAY_PIXELS),
     ],
 )
-def test_forms_that_mean_one_thing(image, expected):
+def test_supported_images(image, expected):
     found = to_pixels(image)
     assert found.dtype == np.uint8 and found.flags.c_contiguous
     np.testing.assert_array_equal(found, expected)
@@ -106,7 +106,7 @@ def test_forms_that_mean_one_thing(image, expected):
         ("ftp://server/a.jpg", "ftp", "http"),
     ],
 )
-def test_forms_that_are_refused(image, facts, remedy):
+def test_unsupported_images_are_errors(image, facts, remedy):
     with pytest.raises(BodyPoseNetError) as caught:
         to_pixels(image)
     assert facts in caught.value.what
@@ -121,7 +121,7 @@ def test_arrays_may_be_bgr(image):
 
 
 @pytest.mark.parametrize("image", [png(), Image.fromarray(PIXELS), io.BytesIO(png())])
-def test_other_images_tell_their_colors(image):
+def test_color_has_no_effect_on_encoded_and_pil_images(image):
     np.testing.assert_array_equal(to_pixels(image, "bgr"), PIXELS)
 
 
@@ -137,14 +137,14 @@ def test_open_files(tmp_path):
         np.testing.assert_array_equal(to_pixels(file), PIXELS)
     with pytest.raises(BodyPoseNetError, match=r"image\.png: .*closed"):
         to_pixels(file)
-    for memory in (0, 10**6):  # what FastAPI's UploadFile.file is
-        with tempfile.SpooledTemporaryFile(memory) as spooled:
+    for size in (0, 10**6):  # FastAPI's UploadFile.file, on disk and in memory
+        with tempfile.SpooledTemporaryFile(size) as spooled:
             spooled.write(png())
             spooled.seek(0)
             np.testing.assert_array_equal(to_pixels(spooled), PIXELS)
 
 
-def test_a_file_that_is_read_asynchronously():
+def test_asynchronous_file_is_an_error():
     class UploadFile:
         def __init__(self):
             self.file = io.BytesIO(png())
@@ -179,14 +179,14 @@ def channels_first(content):
     return torch.from_numpy(as_array(content).transpose(2, 0, 1).copy())
 
 
-@pytest.mark.parametrize("form", [bytes, io.BytesIO, as_array, as_gray, channels_first])
-def test_too_many_pixels(form, monkeypatch):
+@pytest.mark.parametrize("convert", [bytes, io.BytesIO, as_array, as_gray, channels_first])
+def test_too_many_pixels(convert, monkeypatch):
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, "203")
     with pytest.raises(BodyPoseNetError, match="17 x 12 pixels"):
-        to_pixels(form(png()))
+        to_pixels(convert(png()))
 
 
-def test_a_video_is_no_image(tmp_path):
+def test_video_in_place_of_an_image_is_an_error(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(BodyPoseNetError) as caught:
@@ -206,28 +206,28 @@ def test_exif_of_encoded_bytes():
     np.testing.assert_array_equal(to_pixels(stream.getvalue()), PIXELS)
 
 
-def test_what_is_held_stays_as_it_was():
+def test_deferred_images_do_not_change():
     array, gray, buffer = PIXELS.copy(), GRAY.copy(), bytearray(png())
     tensor, file = torch.from_numpy(PIXELS.copy()), io.BytesIO(png())
     images = [array, gray, buffer, tensor, file]
-    held = [defer(image, copy=True) for image in images]
+    deferred = [defer(image, copy=True) for image in images]
     for changed in (array, gray, tensor.numpy(), np.frombuffer(buffer, np.uint8)):
         changed[:] = 0
     file.close()
-    for image, expected in zip(held, (PIXELS, GRAY_PIXELS, *[PIXELS] * 3), strict=True):
+    for image, expected in zip(deferred, (PIXELS, GRAY_PIXELS, *[PIXELS] * 3), strict=True):
         np.testing.assert_array_equal(to_pixels(image), expected)
-    assert np.shares_memory(defer(array), array)  # nobody says that it will change
+    assert np.shares_memory(defer(array), array)  # without copy=True
     assert defer("a.jpg") == "a.jpg"
 
 
-def test_opencv_and_color_bgr_agree(tmp_path):
+def test_opencv_image_with_color_bgr(tmp_path):
     cv2.imwrite(str(tmp_path / "image.png"), PIXELS[..., ::-1])
     read = cv2.imread(str(tmp_path / "image.png"))
     np.testing.assert_array_equal(to_pixels(read, "bgr"), to_pixels(tmp_path / "image.png"))
 
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
-    """Smooth RGB, red growing to the right and green downwards."""
+    """Return an RGB gradient: red increases to the right, green downwards."""
     rows, columns = np.mgrid[:height, :width]
     return np.dstack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)]).astype(
         np.uint8
@@ -242,8 +242,8 @@ def write(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-def write_turned(path: Path, image: np.ndarray, orientation: int) -> Path:
-    """A JPEG with an EXIF block of one tag, the orientation."""
+def write_with_orientation(path: Path, image: np.ndarray, orientation: int) -> Path:
+    """Write a JPEG with an EXIF orientation."""
     path.write_bytes(encode(image, exif_segment(orientation)))
     return path
 
@@ -269,20 +269,20 @@ def test_gray_alpha_and_16_bit_become_rgb(tmp_path):
 
 
 def test_exif_orientation_is_applied(tmp_path):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+    path = write_with_orientation(tmp_path / "a.jpg", picture(40, 60), orientation=6)
     turned = read_image(path)
     assert turned.shape == (60, 40, 3)
     np.testing.assert_allclose(turned, np.rot90(read_image(path, (40, 60)), -1))
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40)])
-def test_the_annotated_size_chooses_the_orientation(tmp_path, size):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=6)
+def test_annotated_size_selects_the_orientation(tmp_path, size):
+    path = write_with_orientation(tmp_path / "a.jpg", picture(40, 60), orientation=6)
     assert read_image(path, size).shape[:2] == size
 
 
-def test_another_size_leaves_the_turned_image(tmp_path):
-    path = write_turned(tmp_path / "a.jpg", picture(40, 60), orientation=8)
+def test_other_annotated_sizes_keep_the_exif_orientation(tmp_path):
+    path = write_with_orientation(tmp_path / "a.jpg", picture(40, 60), orientation=8)
     assert read_image(path, (10, 10)).shape[:2] == (60, 40)
 
 
@@ -296,19 +296,19 @@ def test_damaged_files_are_errors(tmp_path, extension, share):
         read_image(path)
 
 
-@pytest.mark.parametrize("film", [b"\0\0\0\x18ftypmp42" + bytes(99), b"\xff\xda\xff\xd8" * 9])
+@pytest.mark.parametrize("video", [b"\0\0\0\x18ftypmp42" + bytes(99), b"\xff\xda\xff\xd8" * 9])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_what_stands_behind_a_jpeg_is_ignored(tmp_path, film, progressive):
+def test_data_after_a_jpeg_is_ignored(tmp_path, video, progressive):
     photo = encode(picture(), progressive=progressive)
     (tmp_path / "plain.jpg").write_bytes(photo)
-    (tmp_path / "motion.jpg").write_bytes(photo + film)
+    (tmp_path / "motion.jpg").write_bytes(photo + video)
     np.testing.assert_array_equal(
         read_image(tmp_path / "motion.jpg"), read_image(tmp_path / "plain.jpg")
     )
 
 
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
-def test_a_progressive_jpeg_with_a_thumbnail_is_cut_off_where_it_is_cut_off(tmp_path, share):
+def test_truncated_progressive_jpeg_with_thumbnail_is_an_error(tmp_path, share):
     thumbnail = segment(0xE1, b"Exif\0\0" + encode(picture(8, 8)))
     photo = encode(picture(), thumbnail, progressive=True)
     beginning = photo.index(b"\xff\xda", len(thumbnail))
@@ -319,7 +319,7 @@ def test_a_progressive_jpeg_with_a_thumbnail_is_cut_off_where_it_is_cut_off(tmp_
 
 
 @pytest.mark.parametrize("name", ["a\0b.jpg", "a\ud800.jpg"])
-def test_names_that_no_file_can_have_are_errors(tmp_path, name):
+def test_invalid_file_names_are_errors(tmp_path, name):
     with pytest.raises(BodyPoseNetError, match="file name"):
         read_image(tmp_path / name)
 

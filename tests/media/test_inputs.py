@@ -1,4 +1,4 @@
-"""Types of inputs, and the images that an input lists."""
+"""Input types, and the images of an input."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from bodyposenet.media.video import open_camera
 from .videos import shade, write_video
 
 
-def test_kinds_of_input(tmp_path):
+def test_input_types(tmp_path):
     video = write_video(tmp_path / "a.mp4", 2)
     image = tmp_path / "b.png"
     cv2.imwrite(str(image), shade(0))
@@ -47,7 +47,7 @@ CONTENTS = {
 
 @pytest.fixture(scope="module")
 def server():
-    """Address of a web server; what it has no content for is a broken connection."""
+    """Address of a web server; other paths than `CONTENTS` get no response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -58,7 +58,7 @@ def server():
                 self.wfile.write(CONTENTS[path])
 
         def log_message(self, *_):
-            """Be quiet."""
+            """Do not log requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
@@ -83,11 +83,11 @@ def test_an_address_is_an_image_if_its_content_is_one(server, monkeypatch, path,
 
 
 @pytest.mark.parametrize("address", ["http://[::1/a.jpg", "http://"])
-def test_an_address_that_is_wrong_is_told_when_it_is_read(address):
+def test_invalid_address_is_reported_when_it_is_read(address):
     assert detect_input_type(address) in ("image", "webcam")
 
 
-def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
+def test_unknown_input_types_are_errors(tmp_path, capfd):
     for name in ("a.dat", "a\udcff"):
         (tmp_path / name).write_bytes(b"neither")
         with pytest.raises(BodyPoseNetError, match="--input_type"):
@@ -97,7 +97,7 @@ def test_unknown_kinds_of_input_are_errors(tmp_path, capfd):
             detect_input_type(str(tmp_path / name))
 
 
-def test_a_video_that_a_server_does_not_have_is_no_camera(server):
+def test_missing_video_on_a_server_is_an_error(server):
     with pytest.raises(BodyPoseNetError) as caught:
         open_camera(f"{server}/lost.mp4")
     assert f"{server}/lost.mp4" in caught.value.what and "camera" not in str(caught.value)
@@ -120,7 +120,7 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         list_images("dir", tmp_path / "missing")
 
 
-def test_the_root_goes_in_front_of_relative_paths(tmp_path):
+def test_relative_paths_start_at_the_root(tmp_path):
     (entry,) = list_images("image", "sub/a.jpg", "/photos").entries
     assert entry.path == Path("/photos/sub/a.jpg")
     (entry,) = list_images("image", tmp_path / "a.jpg", "/photos").entries
@@ -154,7 +154,7 @@ def test_json_objects_keep_their_fields(tmp_path):
 @pytest.mark.parametrize(
     "text", ["[", "3", "{}", "[]", "[3]", '{"images": [{"file": "a.jpg"}]}', '{"images": null}']
 )
-def test_json_of_another_form_is_an_error(tmp_path, text):
+def test_invalid_json_is_an_error(tmp_path, text):
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(BodyPoseNetError, match=r"list\.json"):
         list_images("json", tmp_path / "list.json")

@@ -1,4 +1,4 @@
-"""Tracking: ids stay with people who cross, hide, are missed or jitter."""
+"""Tracking: id switches of crossing, hidden and missed people, lost tracks, and errors."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,18 @@ from bodyposenet.types import Poses
 from .walkers import SKELETON, Walk, as_poses, walker
 
 
-def changes(walk: Walk, seeds: range) -> tuple[int, int]:
-    """How often a person's id changes from one sight to the next, and how many sights there are."""
-    switches = sights = 0
+def count_switches(walk: Walk, seeds: range) -> tuple[int, int]:
+    """Return the number of id switches, and of detections."""
+    switches = detections = 0
     for seed in seeds:
         tracker, last = Tracker(SKELETON), {}
-        for time, who, poses in walk.frames(seed):
-            for person, identity in zip(who, tracker.update(poses, time).track_ids, strict=True):
-                switches += last.get(person, identity) != identity
-                last[person] = identity
-                sights += 1
-    return switches, sights
+        for time, people, poses in walk.frames(seed):
+            track_ids = tracker.update(poses, time).track_ids
+            for person, track_id in zip(people, track_ids, strict=True):
+                switches += last.get(person, track_id) != track_id
+                last[person] = track_id
+                detections += 1
+    return switches, detections
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,9 @@ def changes(walk: Walk, seeds: range) -> tuple[int, int]:
     ids=["crossings", "hidden", "eight", "missed", "jitter", "fast", "ten_frames_per_s"],
 )
 def test_ids_stay_with_people(walk, most):
-    switches, sights = changes(walk, range(4))
-    assert sights > 1000
-    assert switches <= most * sights
+    switches, detections = count_switches(walk, range(4))
+    assert detections > 1000
+    assert switches <= most * detections
 
 
 def test_two_people_cross():
@@ -54,7 +55,7 @@ def test_two_people_cross():
 
 
 @pytest.mark.parametrize(("hidden", "same"), [(20, True), (45, False)])
-def test_a_lost_person_is_remembered_for_a_while(hidden, same):
+def test_lost_track_is_kept_for_max_age(hidden, same):
     tracker = Tracker(SKELETON, max_age=1.0)
     for frame in range(20):
         first = tracker.update(as_poses([walker(100 + 4 * frame, 80, 240, frame / 30)]), frame / 30)
@@ -67,7 +68,7 @@ def test_a_lost_person_is_remembered_for_a_while(hidden, same):
 
 @pytest.mark.parametrize(("missed", "same"), [(3, True), (4, False)])
 @pytest.mark.parametrize("step", [0.5, 2.0])
-def test_where_poses_are_rare_a_few_misses_are_forgiven(step, missed, same):
+def test_lost_track_is_kept_for_3_updates_at_low_frame_rates(step, missed, same):
     tracker = Tracker(SKELETON, max_age=1.0)
     person = as_poses([walker(100, 80, 240, 0)])
     tracker.update(person, 0.0)
@@ -77,7 +78,7 @@ def test_where_poses_are_rare_a_few_misses_are_forgiven(step, missed, same):
     assert back.track_ids.tolist() == [1 if same else 2]
 
 
-def test_only_sure_people_get_a_new_id_but_keep_one_that_they_have():
+def test_low_scores_start_no_track_but_continue_one():
     tracker = Tracker(SKELETON, new_track_score=0.6)
     person = [walker(100, 80, 240, 0)]
     scores = [0.5, 0.7, 0.3]
@@ -85,28 +86,28 @@ def test_only_sure_people_get_a_new_id_but_keep_one_that_they_have():
     assert [int(poses.track_ids[0]) for poses in found] == [NO_ID, 1, 1]
 
 
-@pytest.mark.parametrize("follower", [Tracker(SKELETON).update, OneEuroFilter().smooth])
-def test_a_time_that_runs_back_is_an_error(follower):
+@pytest.mark.parametrize("process", [Tracker(SKELETON).update, OneEuroFilter().smooth])
+def test_decreasing_time_is_an_error(process):
     poses = as_poses([walker(60, 40, 150, 0)], track_ids=np.array([1]))
-    follower(poses, 1.0)
-    follower(poses, 1.0)
+    process(poses, 1.0)
+    process(poses, 1.0)
     for time in (0.5, float("nan"), float("inf")):
         with pytest.raises(BodyPoseNetError, match=rf"{time:g}"):
-            follower(poses, time)
-    assert follower(poses, 1.1).track_ids.tolist() == [1]
+            process(poses, time)
+    assert process(poses, 1.1).track_ids.tolist() == [1]
 
 
-def test_what_cannot_be_tracked():
+def test_invalid_poses_are_errors():
     for wrong in ([1], None, as_poses([walker(60, 40, 150, 0)])[0]):
-        for follower in (Tracker(SKELETON).update, OneEuroFilter().smooth):
+        for process in (Tracker(SKELETON).update, OneEuroFilter().smooth):
             with pytest.raises(BodyPoseNetError, match=type(wrong).__name__):
-                follower(wrong, 0.0)
+                process(wrong, 0.0)
     stick = Skeleton("stick", ("a", "b"), ((0, 1),))
     with pytest.raises(BodyPoseNetError, match="17 joints"):
         Tracker(SKELETON).update(Poses.empty(stick), 0.0)
 
 
-def test_poses_themselves_are_left_as_they_are():
+def test_poses_are_not_modified():
     poses = as_poses([walker(100, 80, 240, 0), walker(400, 80, 240, 0)])
     tracked = Tracker(SKELETON).update(poses, 0.0)
     np.testing.assert_array_equal(tracked.keypoints, poses.keypoints)
@@ -114,7 +115,7 @@ def test_poses_themselves_are_left_as_they_are():
     assert poses.track_ids is None
 
 
-def test_nobody_and_people_without_joints():
+def test_empty_poses_and_people_without_joints():
     tracker = Tracker(SKELETON)
     assert tracker.update(Poses.empty(SKELETON), 0.0).track_ids.shape == (0,)
     nowhere = as_poses(np.full((1, 17, 2), np.nan))
@@ -135,7 +136,7 @@ def test_small_skeletons(joints):
         assert tracker.update(poses, frame / 30).track_ids.tolist() == [1, 2]
 
 
-def test_people_move_along_between_two_frames():
+def test_extrapolation_between_two_frames():
     tracker = Tracker(SKELETON)
     for frame in range(0, 30, 3):
         x = 100 + 5 * frame
@@ -147,7 +148,7 @@ def test_people_move_along_between_two_frames():
     np.testing.assert_array_equal(still.keypoints, unknown.keypoints)
 
 
-def test_the_larger_part_of_a_person_found_in_two_keeps_the_id():
+def test_larger_part_of_a_split_person_keeps_the_id():
     tracker = Tracker(SKELETON)
     whole = walker(100, 80, 240, 0)
     parts = np.stack([whole, whole])

@@ -1,4 +1,4 @@
-"""Video files, cameras and streams: frames, their times, and errors."""
+"""Video files, cameras and streams: frames, times and errors."""
 
 import logging
 import struct
@@ -19,7 +19,7 @@ from .videos import shade, write_video
 
 
 class FakeCapture:
-    """Stands for OpenCV's capture: frames with the time stamps of one's choice."""
+    """A fake of OpenCV's capture, with given time stamps."""
 
     def __init__(self, stamps, fps=25.0, total=0):
         self.stamps, self.at, self.released = stamps, -1, False
@@ -45,7 +45,7 @@ class FakeCapture:
 
 
 def patch(path: Path, kind: bytes, at: int, content: bytes) -> None:
-    """Change what a box holds."""
+    """Overwrite bytes of a box of an MP4 file."""
     whole = bytearray(path.read_bytes())
     start = whole.rindex(kind) + 4 + at
     whole[start : start + len(content)] = content
@@ -53,7 +53,7 @@ def patch(path: Path, kind: bytes, at: int, content: bytes) -> None:
 
 
 def insert_pixel_aspect(path: Path, width: int, height: int) -> None:
-    """Add a box of the pixels' shape to the description of the first track's frames."""
+    """Add a box with the pixel aspect ratio to the sample description of the first track."""
     whole = path.read_bytes()
     end = whole.rindex(b"mp4v") - 4
     end += int.from_bytes(whole[end : end + 4], "big")
@@ -71,7 +71,7 @@ def insert_pixel_aspect(path: Path, width: int, height: int) -> None:
     [((2, 1), (48, 128)), ((1, 2), (48, 32)), ((16, 11), (48, 93)), ((0, 1), (48, 64)),
      ((9999, 1), (48, 64))],
 )  # fmt: skip
-def test_pixels_that_are_not_square_are_stretched_as_players_do(tmp_path, aspect, size):
+def test_non_square_pixels_are_resized(tmp_path, aspect, size):
     path = write_video(tmp_path / "a.mp4", 3)
     insert_pixel_aspect(path, *aspect)
     frames = list(open_video(path).frames())
@@ -79,7 +79,7 @@ def test_pixels_that_are_not_square_are_stretched_as_players_do(tmp_path, aspect
     np.testing.assert_allclose(frames[2].pixels, shade(20, *size), atol=12)
 
 
-def test_a_turned_video_is_stretched_along_its_frames_height():
+def test_non_square_pixels_of_a_rotated_video():
     capture = FakeCapture([0, 0.04])
     capture.properties[cv2.CAP_PROP_ORIENTATION_META] = 90
     frame, _ = Video(capture, "a.mp4", 25.0, pixel_aspect=2.0).frames()
@@ -90,8 +90,8 @@ def test_a_turned_video_is_stretched_along_its_frames_height():
     ("edit", "frames"),
     [((1000, 0), 25), ((800, 0), 20), ((600, 5120), 15)],
 )
-def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path, caplog, edit, frames):
-    """A second of 25 frames, in 1000 units of the movie and 12800 of its media."""
+def test_frames_outside_of_the_edit_list_are_not_missing(tmp_path, caplog, edit, frames):
+    """The video has 25 frames in one second: 1000 units of the movie, 12800 of the track."""
     path = write_video(tmp_path / "a.mp4", 25)
     patch(path, b"elst", 8, struct.pack(">Ii", *edit))
     video = open_video(path)
@@ -101,13 +101,13 @@ def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path, caplog, ed
     assert not caplog.records
 
 
-def test_an_edit_up_to_the_end_leaves_nothing_out(tmp_path):
+def test_edit_with_a_duration_of_0_has_all_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", 25)
     patch(path, b"elst", 8, struct.pack(">Ii", 0, 0))
     assert open_video(path).total == 25
 
 
-def test_an_edit_list_that_makes_no_sense_is_ignored(tmp_path):
+def test_invalid_edit_list_is_ignored(tmp_path):
     path = write_video(tmp_path / "a.mp4", 25)
     for at, content in ((4, b"\xff" * 4), (0, b"\1"), (8, b"\xff" * 8)):
         patch(path, b"elst", at, content)
@@ -125,13 +125,13 @@ def test_an_edit_list_that_makes_no_sense_is_ignored(tmp_path):
     ],
     ids=["usual", "late start", "none", "backwards", "leap"],
 )
-def test_times_always_go_on(stamps, times):
+def test_times_always_increase(stamps, times):
     frames = Video(FakeCapture(stamps), "a.mp4", 25.0).frames()
     np.testing.assert_allclose([frame.time for frame in frames], times, atol=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("told", "stamps", "fps"),
+    ("reported_fps", "stamps", "fps"),
     [
         (0.0, np.arange(50) / 12, 12.0),
         (1000.0, np.arange(50) / 30, 30.0),
@@ -140,15 +140,15 @@ def test_times_always_go_on(stamps, times):
         (24.0, [0.0] * 50, 24.0),
     ],
 )
-def test_a_missing_frame_rate_is_measured(monkeypatch, tmp_path, told, stamps, fps):
+def test_a_missing_frame_rate_is_measured(monkeypatch, tmp_path, reported_fps, stamps, fps):
     (tmp_path / "a.webm").touch()
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: FakeCapture(list(stamps), told))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: FakeCapture(list(stamps), reported_fps))
     video = open_video(tmp_path / "a.webm")
     assert video.fps == pytest.approx(fps)
     assert video.total is None
 
 
-def test_a_cut_off_video_says_so(caplog):
+def test_truncated_video_is_logged(caplog):
     frames = Video(FakeCapture([0.0, 0.1], total=9), "a.mp4", 10.0, total=9).frames()
     assert len(list(frames)) == 2
     assert "only 2 of 9 frames" in caplog.text
@@ -164,7 +164,7 @@ def test_no_video_is_an_error(tmp_path, content, capfd):
         next(Video(FakeCapture([]), "a.mp4", 25.0).frames())
 
 
-def test_who_stops_early_ends_the_thread_and_the_capture():
+def test_closing_the_generator_ends_thread_and_capture():
     capture = FakeCapture(list(np.arange(1000) / 25))
     before = threading.active_count()
     frames = Video(capture, "a.mp4", 25.0).frames()
@@ -175,7 +175,7 @@ def test_who_stops_early_ends_the_thread_and_the_capture():
     assert threading.active_count() == before
 
 
-def test_an_error_while_reading_is_one_here():
+def test_errors_of_the_thread_are_raised():
     class Broken(FakeCapture):
         def read(self):
             raise cv2.error("torn")
@@ -186,27 +186,27 @@ def test_an_error_while_reading_is_one_here():
     assert capture.released
 
 
-def test_nobody_waits_for_a_camera_that_is_stuck(monkeypatch):
+def test_blocked_camera_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(video_module, "_JOIN_TIMEOUT", 0.01)
-    go, released = threading.Event(), threading.Event()
+    resume, released = threading.Event(), threading.Event()
 
-    class StuckCamera(FakeCapture):
+    class BlockedCamera(FakeCapture):
         def grab(self):
-            return super().grab() and (self.at == 0 or go.wait(10))
+            return super().grab() and (self.at == 0 or resume.wait(10))
 
         def release(self):
             released.set()
 
-    frames = Video(StuckCamera([0.0] * 9), "webcam 0", 25.0, is_live=True).frames()
+    frames = Video(BlockedCamera([0.0] * 9), "webcam 0", 25.0, is_live=True).frames()
     next(frames)
     frames.close()
     assert not released.is_set()
-    go.set()
+    resume.set()
     assert released.wait(10)
 
 
 class RunningCamera(FakeCapture):
-    """Shows one frame, and the others as soon as somebody has seen that one."""
+    """Returns one frame, and the others after `seen` is set."""
 
     seen = threading.Event()
 
@@ -216,7 +216,7 @@ class RunningCamera(FakeCapture):
         return super().grab()
 
 
-def test_a_camera_drops_what_nobody_has_time_for():
+def test_camera_drops_unread_frames():
     capture = RunningCamera([0.0] * 200)
     frames = Video(capture, "webcam 0", 25.0, is_live=True).frames()
     assert next(frames).index == 0
@@ -228,12 +228,12 @@ def test_a_camera_drops_what_nobody_has_time_for():
 
 
 def test_cameras_are_numbers_or_addresses(monkeypatch):
-    asked = []
-    monkeypatch.setattr(cv2, "VideoCapture", lambda s: asked.append(s) or FakeCapture([0.0], 0.0))
+    sources = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda s: sources.append(s) or FakeCapture([0.0], 0.0))
     assert open_camera("0").fps == video_module._DEFAULT_FPS
     assert open_camera("rtsp://host/stream").is_live
     assert open_camera("rtsp://bob:hunter2@host/stream").name == "rtsp://***@host/stream"
-    assert asked == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]
+    assert sources == [0, "rtsp://host/stream", "rtsp://bob:hunter2@host/stream"]
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,13 @@ def test_no_camera_is_an_error(capfd, source):
     assert caught.value.remedy
 
 
-def test_a_file_is_no_camera(tmp_path):
+def test_file_in_place_of_a_camera_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"a\.mp4: is a file") as caught:
         open_camera(str(write_video(tmp_path / "a.mp4", 2)))
     assert "--input_type video" in caught.value.remedy
 
 
-def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
+def test_frames_with_too_many_pixels_are_rejected(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", 2)
     monkeypatch.setenv(MAX_PIXELS_VARIABLE, str(48 * 64))
     assert len(list(open_video(path).frames())) == 2
@@ -278,7 +278,7 @@ def test_frames_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a\udcff.mp4"])
-def test_what_is_no_video_is_our_error_alone(tmp_path, capfd, name):
+def test_opencv_prints_nothing_about_invalid_videos(tmp_path, capfd, name):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(BodyPoseNetError, match="not a video, or a damaged one"):
         open_video(tmp_path / name)

@@ -11,7 +11,7 @@ from .videos import reds, shade, write_video
 
 
 @pytest.mark.parametrize("fps", [25, 29.97, 24000 / 1001, 59.94, 100.123, 7.5, 0.5])
-def test_what_is_written_is_read_back(tmp_path, fps):
+def test_written_frames_can_be_read(tmp_path, fps):
     video = open_video(write_video(tmp_path / "a.mp4", 20, fps))
     assert video.fps == pytest.approx(fps, rel=3e-4)
     assert video.total == 20
@@ -22,23 +22,23 @@ def test_what_is_written_is_read_back(tmp_path, fps):
         np.testing.assert_allclose(frame.pixels, shade(10 * index), atol=12)
 
 
-def test_a_varying_frame_rate_keeps_its_times(tmp_path):
+def test_variable_frame_rate_keeps_times(tmp_path):
     times = [0.0, 0.1, 0.2, 0.7, 0.71, 0.9]
     with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
-        for index, moment in enumerate(times):
-            movie.write(shade(40 * index), moment)
+        for index, time in enumerate(times):
+            movie.write(shade(40 * index), time)
     found = np.round(np.array(reds(tmp_path / "a.mp4")) / 40).astype(int)
     assert found.tolist() == [0, 1, 2, 2, 2, 2, 2, 3, 4, 5]
 
 
-def test_frames_that_come_too_fast_are_left_out(tmp_path):
+def test_frames_above_the_frame_rate_are_skipped(tmp_path):
     with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
         for index in range(100):
             movie.write(shade(index), index / 100)
     assert len(reds(tmp_path / "a.mp4")) == 11
 
 
-def test_other_sizes_are_stretched_and_odd_ones_cut(tmp_path):
+def test_other_sizes_are_resized_and_odd_sizes_cropped(tmp_path):
     with Mp4Writer(tmp_path / "a.mp4", 10) as movie:
         movie.write(shade(200, 49, 65), 0.0)
         movie.write(shade(100, 30, 90), 0.1)
@@ -72,7 +72,7 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 8200), (1, 1)])
-def test_a_size_that_the_codec_cannot_take_is_told(tmp_path, capfd, height, width):
+def test_sizes_beyond_the_codec_are_errors(tmp_path, capfd, height, width):
     with (
         pytest.raises(BodyPoseNetError, match=r"(?s)2 to 8191 pixels.*--no_video"),
         Mp4Writer(tmp_path / "a.mp4", 10) as movie,

@@ -1,4 +1,4 @@
-"""Videos of plain red frames, and reading them back."""
+"""Videos of uniform red frames: writing and reading."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from bodyposenet.media.video_writer import Mp4Writer
 
 
 def shade(value: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A red frame; the codec keeps its value within a few steps."""
+    """Return a red frame; the codec changes its value by a few steps at most."""
     frame = np.zeros((height, width, 3), np.uint8)
     frame[..., 0] = value
     return frame
@@ -23,5 +23,5 @@ def write_video(path: Path, frames: int = 20, fps: float = 25.0) -> Path:
 
 
 def reds(path: Path) -> list[int]:
-    """Each frame's red, as written by `shade`."""
+    """Return the red value of each frame."""
     return [int(frame.pixels[..., 0].mean().round()) for frame in open_video(path).frames()]

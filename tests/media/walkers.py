@@ -1,4 +1,4 @@
-"""People who walk over a picture, as a network would see them: with jitter, gaps and crossings."""
+"""Simulated detections of walking people: with jitter, missed detections and crossings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS = [joint.split("_")[-1] for joint in COCO_JOINTS]
 
 
 def walker(x: float, y: float, height: float, time: float, phase: float = 0.0) -> np.ndarray:
-    """(17, 2) joints of a person who takes one step a second; (x, y) is the top of the head."""
+    """Return (17, 2) joints of a person, one step per second; (x, y) is the top of the head."""
     points = np.array([_BODY[part] for part in _PARTS]) * np.stack([_SIDES, _SIDES**2], axis=1)
     swing = np.array([_SWING.get(part, 0.0) for part in _PARTS])
     points[:, 0] += _SIDES * swing * np.sin(2 * np.pi * time + phase)
@@ -31,7 +31,7 @@ def walker(x: float, y: float, height: float, time: float, phase: float = 0.0) -
 
 
 def as_poses(people: np.ndarray, scores: float = 0.9, **more) -> Poses:
-    """Poses of (N, 17, 2) joints."""
+    """Return poses of (N, 17, 2) joints."""
     keypoints = np.asarray(people, np.float32).reshape(-1, len(COCO_JOINTS), 2)
     found = (~np.isnan(keypoints[..., 0])).astype(np.float32)
     return Poses(keypoints, found, np.full(len(keypoints), scores, np.float32), SKELETON, **more)
@@ -39,16 +39,16 @@ def as_poses(people: np.ndarray, scores: float = 0.9, **more) -> Poses:
 
 @dataclass(frozen=True)
 class Walk:
-    """People who walk to and fro between the sides of a picture of 640 x 480.
+    """People who walk back and forth in an image of 640 x 480 pixels, for ten seconds.
 
     Args:
-        people: How many.
-        fps: Frames per second, of ten seconds.
-        jitter: Of every joint, as a share of the person's height.
-        missed: Share of the people who are not found in a frame.
-        missing: Share of the joints that are not found.
-        hide: Whether those who are behind others are not found either.
-        speed: 1: up to a body's height in a second.
+        people: Number of people.
+        fps: Frames per second.
+        jitter: Standard deviation of the noise of each joint, relative to the person's height.
+        missed: Share of the people who are not detected in a frame.
+        missing: Share of the joints that are not detected.
+        hide: Whether people behind others are not detected.
+        speed: Factor of the speeds; with 1, at most 0.8 of the person's height per second.
     """
 
     people: int = 4
@@ -60,7 +60,7 @@ class Walk:
     speed: float = 1.0
 
     def frames(self, seed: int) -> Iterator[tuple[float, np.ndarray, Poses]]:
-        """Time, who they are, and their poses in any order."""
+        """Yield the time, the indices of the detected people, and their poses in random order."""
         rng = np.random.default_rng(seed)
         top, heights = rng.uniform(80, 140, self.people), rng.uniform(180, 280, self.people)
         start, phases = rng.uniform(0, 640, self.people), rng.uniform(0, 6, self.people)
@@ -68,20 +68,20 @@ class Walk:
         for frame in range(round(10 * self.fps)):
             time = frame / self.fps
             x = np.abs((start + self.speed * speeds * time) % 1280 - 640)
-            seen = self._seen(x, top + heights, heights)
-            seen = [who for who in rng.permutation(seen) if rng.random() >= self.missed]
-            points = np.empty((len(seen), len(COCO_JOINTS), 2))
-            for person, who in zip(points, seen, strict=True):
-                person[:] = walker(x[who], top[who], heights[who], time, phases[who])
-                person += rng.normal(0, self.jitter * heights[who], person.shape)
+            visible = self._visible(x, top + heights, heights)
+            detected = [i for i in rng.permutation(visible) if rng.random() >= self.missed]
+            points = np.empty((len(detected), len(COCO_JOINTS), 2))
+            for person, i in zip(points, detected, strict=True):
+                person[:] = walker(x[i], top[i], heights[i], time, phases[i])
+                person += rng.normal(0, self.jitter * heights[i], person.shape)
                 person[rng.random(len(person)) < self.missing] = np.nan
-            yield time, np.array(seen, int), as_poses(points)
+            yield time, np.array(detected, int), as_poses(points)
 
-    def _seen(self, x: np.ndarray, feet: np.ndarray, heights: np.ndarray) -> list[int]:
-        """Who stands behind nobody, the nearest first."""
-        seen: list[int] = []
-        for who in np.argsort(-feet):
-            hidden = any(abs(x[who] - x[other]) < 0.12 * heights[other] for other in seen)
-            if not (self.hide and hidden):
-                seen.append(int(who))
-        return seen
+    def _visible(self, x: np.ndarray, feet: np.ndarray, heights: np.ndarray) -> list[int]:
+        """Return the indices of people who are not behind others, the nearest first."""
+        visible: list[int] = []
+        for i in np.argsort(-feet):
+            is_hidden = any(abs(x[i] - x[other]) < 0.12 * heights[other] for other in visible)
+            if not (self.hide and is_hidden):
+                visible.append(int(i))
+        return visible
