@@ -102,7 +102,7 @@ def option_row(kind: type[Any], field: OptionField) -> Row:
     if field.type is bool and field.default:
         flags += f", `--no-{field.name}`"
     description = option.help
-    if option.needs is not None:
+    if option.needs is not None and option.needs.in_help:
         description += f" Needs {option.needs.words}."
     if option.cli_only:
         description += " Command line only."

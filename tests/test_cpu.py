@@ -27,7 +27,7 @@ V1 = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n3:cpuset:/docker/abc"
 @pytest.mark.parametrize(
     ("groups", "files", "cores"),
     [
-        # Version 2: a container sees its own group at the top, a host the whole path.
+        # Version 2: in a container, its own group is the root; on a host, the whole path is used.
         ("0::/", {"cpu.max": "200000 100000"}, 2),
         ("0::/", {"cpu.max": "150000 100000"}, 2),
         ("0::/", {"cpu.max": "20000 100000"}, 1),
@@ -36,7 +36,7 @@ V1 = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n3:cpuset:/docker/abc"
         (V2, {"kubepods/pod1/main/cpu.max": "400000 100000"}, 4),
         (V2, {"kubepods/pod1/main/cpu.max": "max 100000", "kubepods/cpu.max": "300000 100000"}, 3),
         (V2, {"cpu.max": "100000 50000"}, 2),
-        # Version 1: a container has the host's path, but sees its own group at the top.
+        # Version 1: in a container, the path is that of the host, but its own group is the root.
         (V1, {"cpu/docker/abc/cpu.cfs_quota_us": "250000",
               "cpu/docker/abc/cpu.cfs_period_us": "100000"}, 3),
         (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "100000",

@@ -87,10 +87,10 @@ def smooth_image(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(80, 120), (40, 60), (52, 90), (120, 60)])
 def test_resize_matches_opencv(height, width):
     image = smooth_image(40, 60)
-    ours = Affine.resize(width / 60, height / 40).warp(image, height, width, outside=0)
-    theirs = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    warped = Affine.resize(width / 60, height / 40).warp(image, height, width, outside=0)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     inside = (slice(4, -4), slice(4, -4))  # at the border, OpenCV repeats the edge
-    difference = np.abs(ours[inside].astype(int) - theirs[inside])
+    difference = np.abs(warped[inside].astype(int) - resized[inside])
     assert difference.max() <= 2
 
 

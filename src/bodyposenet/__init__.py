@@ -1,5 +1,9 @@
 """Multi-person body pose estimation: an open, maintained implementation of BodyPoseNet.
 
+    >>> import bodyposenet
+    >>> model = bodyposenet.load()
+    >>> poses = model("photo.jpg")
+
 Importing the package is fast: its public names are imported on first use.
 """
 

@@ -1,6 +1,6 @@
 """Data types shared by several packages: annotated people, training records and network maps.
 
-`Poses` is defined in `poses`, and exported here too.
+`Poses` and `DEFAULT_SCORE_THRESHOLD` are re-exported from `poses`.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from ..model.tao_keras_models import make_model, write_model
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a model as `tao.hdf5` (TAO 5) and `ours.tlt` (the key is "key")."""
+    """A folder with a model as `tao.hdf5` (TAO 5) and `model.tlt` (the key is "key")."""
     folder = tmp_path_factory.mktemp("tao")
     network = load_model(write_model(folder / "tao.hdf5", make_model()))
-    save_model(folder / "ours.tlt", network, key="key")
+    save_model(folder / "model.tlt", network, key="key")
     (folder / "infer.yaml").write_text("input_shape: [64, 64]\nheatmap_threshold: 0.5\n")
     return folder
 
@@ -39,11 +39,11 @@ def infer(run_bpnet, folder, drawn_dataset, tmp_path):
 
 
 def test_hdf5_and_tlt_model_give_the_same_poses(infer):
-    result, theirs = infer("tao.hdf5")
+    result, hdf5_entries = infer("tao.hdf5")
     assert result.code == 0, result.err
-    same, ours = infer("ours.tlt", "-k", "key")
-    assert same.code == 0, same.err
-    assert theirs == ours
+    result, tlt_entries = infer("model.tlt", "-k", "key")
+    assert result.code == 0, result.err
+    assert hdf5_entries == tlt_entries
 
 
 def test_train_spec_sets_the_normalization_of_a_tao_model(folder, write_train_spec):
@@ -61,23 +61,23 @@ def test_train_spec_sets_the_normalization_of_a_tao_model(folder, write_train_sp
     usual = open_engine(InferenceSpec(), str(folder / "tao.hdf5")).description
     assert (usual.image_scale, usual.heatmap_sigma) == ((256.0, 256.0, 256.0), 7.0)
     with pytest.raises(BodyPoseNetError, match="differ in image_scale"):
-        open_engine(spec, str(folder / "ours.tlt"), "key")  # which contains them
+        open_engine(spec, str(folder / "model.tlt"), "key")  # which contains them
 
 
 def test_hdf5_name_opens_the_tlt_file(infer, folder):
     """TAO's train writes bpnet_model.hdf5, the name in the notebook; this package writes .tlt."""
-    result, images = infer("ours.hdf5", "-k", "key")
+    result, images = infer("model.hdf5", "-k", "key")
     assert result.code == 0, result.err
-    assert f"using {folder / 'ours.tlt'}" in result.err
+    assert f"using {folder / 'model.tlt'}" in result.err
     assert images
 
 
 def test_evaluate_without_the_key_is_an_error(run_bpnet, folder, drawn_dataset, tmp_path):
-    model = folder / "ours.hdf5"
+    model = folder / "model.hdf5"
     result = run_bpnet("evaluate", "-m", model, "-d", drawn_dataset.spec, "-r", tmp_path)
     assert result.code == 2
     assert [line for line in result.err.splitlines() if "-k" in line]
-    assert "ours.tlt: " in result.err
+    assert "model.tlt: " in result.err
 
 
 def test_evaluate_reads_tao_models(run_bpnet, folder, drawn_dataset, tmp_path):
@@ -114,8 +114,8 @@ def test_tao_model_as_pretrained_weights(run_bpnet, folder, write_train_spec, tm
     )  # fmt: skip
     result = run_bpnet("train", "-e", spec, "-r", tmp_path)
     assert result.code == 0, result.err
-    theirs = load_model(folder / "tao.hdf5").out_channels()
-    assert load_model(tmp_path / "bpnet_model.tlt").out_channels() == theirs
+    expected = load_model(folder / "tao.hdf5").out_channels()
+    assert load_model(tmp_path / "bpnet_model.tlt").out_channels() == expected
 
 
 def test_export_reads_tao_models(run_bpnet, folder, tmp_path):

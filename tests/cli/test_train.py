@@ -92,9 +92,9 @@ def test_input_sizes_are_padded_to_whole_cells(train):
 def test_the_same_run_gives_the_same_bytes_with_any_number_of_workers(train):
     _, one = train("one")
     _, other = train("other", **{"dataloader.workers": 2})
-    (_, ours), (_, theirs) = (read_tensors(path / "model.epoch-2.state") for path in (one, other))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    states = [read_tensors(path / "model.epoch-2.state")[1] for path in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_wrong_key_of_sealed_checkpoints_is_an_error(train, run_bpnet):
@@ -149,9 +149,9 @@ def fine_tune(path):
 
 
 def assert_weights_are_near(path, expected):
-    ours, theirs = load_model(path).layers(), load_model(expected).layers()
-    for name, layer in theirs.items():
-        torch.testing.assert_close(ours[name].weight, layer.weight, rtol=0, atol=1e-5)
+    layers, expected_layers = load_model(path).layers(), load_model(expected).layers()
+    for name, layer in expected_layers.items():
+        torch.testing.assert_close(layers[name].weight, layer.weight, rtol=0, atol=1e-5)
 
 
 def test_fine_tuning_freezes_layers_with_their_statistics(train):
@@ -220,9 +220,11 @@ def test_fine_tuning_of_another_network_copies_matching_weights(train):
     assert result.code == 0, result.err
     assert "optimizer state is reset" in result.err
     assert "stage3/block1/conv1.weight" in result.err  # named as missing
-    ours = load_model(tuned / "bpnet_model.tlt").layers()
-    theirs = load_model(first / "bpnet_model.tlt").layers()
-    assert torch.equal(ours["stage2/block3/conv2"].weight, theirs["stage2/block3/conv2"].weight)
+    trained = load_model(tuned / "bpnet_model.tlt").layers()
+    original = load_model(first / "bpnet_model.tlt").layers()
+    assert torch.equal(
+        trained["stage2/block3/conv2"].weight, original["stage2/block3/conv2"].weight
+    )
 
 
 def test_fine_tuning_in_the_folder_of_its_checkpoint_is_an_error(train):
@@ -252,10 +254,10 @@ def test_pretrained_weights_are_copied_by_name_and_reported(train):
     result, second = train("second", **changes)
     assert result.code == 0, result.err
     assert "stage3/block1/conv1.weight" in result.err  # named as missing
-    ours = load_model(second / "bpnet_model.tlt").layers()
-    theirs = load_model(first / "bpnet_model.tlt").layers()
+    trained = load_model(second / "bpnet_model.tlt").layers()
+    original = load_model(first / "bpnet_model.tlt").layers()
     for layer in ("block_1a_conv_1", "stage1/conv2", "stage2/block3/conv2"):
-        assert torch.equal(ours[layer].weight, theirs[layer].weight)
+        assert torch.equal(trained[layer].weight, original[layer].weight)
 
 
 def test_load_graph_copies_out_channels_and_weights(train):
@@ -266,10 +268,10 @@ def test_load_graph_copies_out_channels_and_weights(train):
     assert result.code == 0, result.err
     assert "regularization is off" in result.err
     assert "backbone_attributes" in result.err  # has no effect beside load_graph
-    ours = load_model(second / "bpnet_model.tlt").layers()
+    trained = load_model(second / "bpnet_model.tlt").layers()
     for name, layer in load_model(path).layers().items():
         if isinstance(layer, torch.nn.Conv2d):
-            assert torch.equal(ours[name].weight, layer.weight)
+            assert torch.equal(trained[name].weight, layer.weight)
 
 
 def test_heads_are_trained_on_a_frozen_movenet_trunk(train, run_bpnet, tmp_path):
@@ -287,11 +289,11 @@ def test_heads_are_trained_on_a_frozen_movenet_trunk(train, run_bpnet, tmp_path)
     assert "stage2/conv1.weight" in result.err  # named as missing
     assert "heads.heatmap.1.conv.weight" in result.err  # named as unused
     network = load_model(results / "bpnet_model.tlt")
-    ours, start = named_tensors(network), deepcopy(network)
+    trained, start = named_tensors(network), deepcopy(network)
     load_pretrained(start, tmp_path / "trunk.safetensors")
     for name, tensor in named_tensors(start).items():
         if name.startswith(("block_", "fpn_")):
-            assert torch.equal(ours[name], tensor)
+            assert torch.equal(trained[name], tensor)
     pruned = tmp_path / "pruned.tlt"
     result = run_bpnet(
         "prune", "-m", results / "bpnet_model.tlt", "-o", pruned, "-nf", 4, "-pg", 4, "-pth", 0.7

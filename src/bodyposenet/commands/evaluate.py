@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from bodyposenet.commands.model_options import ManyImagesOptions
+from bodyposenet.commands.model_options import ParallelOptions
 from bodyposenet.commands.options import Option, StrPath, command, options_class
 from bodyposenet.files import make_directory, write_json
 from bodyposenet.results_folder import results_folder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @options_class
-class EvaluateOptions(ManyImagesOptions):
+class EvaluateOptions(ParallelOptions):
     """Options of `evaluate` (guide; TAO reference, section 1.4)."""
 
     dataset_spec: Annotated[

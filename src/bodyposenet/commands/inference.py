@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from bodyposenet.commands.model_options import IMAGES, ManyImagesOptions
+from bodyposenet.commands.model_options import IMAGES, ParallelOptions
 from bodyposenet.commands.options import (
     Need,
     Option,
@@ -48,7 +48,7 @@ _VIDEOS = Need(_VIDEO, lambda options: options.is_video)
 
 
 @options_class
-class InferenceOptions(ManyImagesOptions):
+class InferenceOptions(ParallelOptions):
     """Options of `inference`: those of TAO (TAO reference, section 1.5), and more."""
 
     input: Annotated[
@@ -220,7 +220,7 @@ class InferenceOptions(ManyImagesOptions):
 
     def opener(self) -> OpenPredictor:
         """Return a function that opens the predictor, in this process or another one."""
-        return partial(ManyImagesOptions.opener(self), **self.limits)
+        return partial(ParallelOptions.opener(self), **self.limits)
 
 
 @dataclass(frozen=True)

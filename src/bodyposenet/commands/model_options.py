@@ -175,7 +175,7 @@ class ModelOptions(KeyOptions):
 
 
 @options_class
-class ManyImagesOptions(ModelOptions):
+class ParallelOptions(ModelOptions):
     """Options for the distribution of images over processes and machines."""
 
     processes: Annotated[
