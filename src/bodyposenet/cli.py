@@ -112,8 +112,8 @@ def _overview() -> str:
             "sub-tasks:",
             *lines,
             "",
-            "Run `bpnet <sub_task> --help` for the flags of a sub-task, and `bpnet --version` for",
-            "the version.",
+            "bpnet <sub_task> --help  show the flags of a sub-task",
+            "bpnet --version          show the version",
         ]
     )
 

@@ -1,4 +1,7 @@
-"""Measure a model's keypoint AP on the test data of a dataset; TFRecords are not needed."""
+"""Measure a model's keypoint AP on the test data of a dataset; TFRecords are not needed.
+
+Example: bpnet evaluate -m model.tlt -d dataset.json -r results
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Export a trained model to ONNX, for ONNX Runtime, OpenVINO, TensorRT and others.
 
+Example: bpnet export -m model.tlt -o model.onnx --data_type fp16
+
 The exported model takes images whose height and width are multiples of 8, and returns the maps of
 the last stage. Before the file is written, its output is compared with that of the network. No GPU
 is needed. --engine_file also builds an engine; if that fails, the ONNX file is kept and the exit

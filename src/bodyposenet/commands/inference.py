@@ -1,4 +1,7 @@
-"""Detect the people in images or a video; write their poses (detections.json) and draw them."""
+"""Detect the people in images or a video; write their poses (detections.json) and draw them.
+
+Example: bpnet inference --input photos -r results --dump_visualizations
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ _DESCRIPTIONS = {
     "image": "an image", "dir": "a folder of images", "json": "a list of images",
     "video": "a video", "webcam": "a camera or stream",
 }  # fmt: skip
-_VIDEOS = Need(_VIDEO, lambda options: options.is_video)
+_VIDEOS = Need(_VIDEO, lambda options: options.is_video, in_help=False)  # it is the heading
 
 
 @options_class

@@ -25,7 +25,7 @@ _MAX_KEY_CHARACTERS = 2**16
 IMAGES = Need("image inputs", lambda options: not options.is_video)
 
 _ENCRYPTION, _PARALLEL = "encryption", "parallel processing of images"
-_PARALLEL_IMAGES = Need(IMAGES.words, IMAGES.is_met, in_help=False)  # in the heading of the group
+_PARALLEL_IMAGES = Need(IMAGES.words, IMAGES.is_met, in_help=False)  # it is in the heading
 
 
 @options_class
