@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from bodyposenet.commands.diagnostics import describe_system
 from bodyposenet.files import write_json
-from bodyposenet.inference.diagnostics import describe_system
 
 Figures = Mapping[str, float]
 

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from bodyposenet.inference import diagnostics
+from bodyposenet.commands import diagnostics
 
 
 @pytest.fixture

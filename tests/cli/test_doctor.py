@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
-from bodyposenet.inference import diagnostics
-from bodyposenet.inference.diagnostics import EngineCheck, EngineInfo, check_engines
+from bodyposenet.commands import diagnostics
+from bodyposenet.commands.diagnostics import EngineCheck, EngineInfo, check_engines
 from bodyposenet.inference.engines import onnx
 from bodyposenet.types import Poses
 

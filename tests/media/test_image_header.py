@@ -14,12 +14,7 @@ from bodyposenet.data.image_checks import image_problem
 from bodyposenet.data.masks import read_mask
 from bodyposenet.data.reduced_images import ReducedImageReader
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.media.image_header import (
-    MAX_PIXELS_VARIABLE,
-    Orientation,
-    image_size,
-    orientation,
-)
+from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE, Orientation, image_size, orientation
 from bodyposenet.media.images import read_image, restore_end_marker, to_pixels
 
 from .jpegs import encode, exif_segment

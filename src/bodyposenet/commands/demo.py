@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bodyposenet.commands.dataset_convert import convert_dataset
+from bodyposenet.commands.diagnostics import list_packages
 from bodyposenet.commands.evaluate import evaluate
 from bodyposenet.commands.inference import predict
 from bodyposenet.commands.options import (
@@ -30,7 +31,6 @@ from bodyposenet.commands.train import train
 from bodyposenet.console import print_result
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, make_directory
-from bodyposenet.inference.diagnostics import list_packages
 from bodyposenet.results_folder import results_folder
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
-    from bodyposenet.inference.diagnostics import DecoderCheck, EngineCheck, EngineInfo, Package
+    from bodyposenet.commands.diagnostics import DecoderCheck, EngineCheck, EngineInfo, Package
 
 
 @options_class
@@ -104,8 +104,8 @@ def doctor(options: DoctorOptions) -> DoctorResult:
     Raises:
         BodyPoseNetError: Inference does not work, or a result cannot be written.
     """
+    from bodyposenet.commands import diagnostics
     from bodyposenet.files import write_json
-    from bodyposenet.inference import diagnostics
 
     status = StatusFile(options.results_dir) if options.results_dir else nullcontext()
     with status:

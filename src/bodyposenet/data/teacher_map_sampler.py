@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.channels import ChannelMap
+from bodyposenet.channel_map import ChannelMap
 from bodyposenet.data.teacher_map_store import StoredMaps, TeacherMapStore
 from bodyposenet.geometry import Affine
 from bodyposenet.specs.network import STRIDE

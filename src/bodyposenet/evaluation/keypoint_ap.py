@@ -15,12 +15,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.evaluation.joint_errors import (
-    JointError,
-    Match,
-    compute_joint_errors,
-    match_poses,
-)
+from bodyposenet.evaluation.joint_errors import JointError, Match, compute_joint_errors, match_poses
 from bodyposenet.skeleton import Skeleton, oks_sigmas
 from bodyposenet.specs.dataset import COCO_FLAGS
 from bodyposenet.types import Person

@@ -5,12 +5,11 @@
 - `engines`: one engine per runtime (ONNX Runtime, OpenVINO, PyTorch, TensorRT), which runs the
   network and returns its maps.
 - `predictor`: prediction on one image: resizing, network, decoding, filter.
-- `test_time_augmentation`: flip test and rotation test.
+- `tta`: test-time augmentation, flip test and rotation test.
 - `pipeline`: prediction on many images, where reading, network and decoding overlap.
 - `video`: prediction on videos and cameras, with tracking and smoothing.
 - `parallel`: many images on several processes or on a Ray cluster.
 - `detections`, `recording`: results as files: `detections.json`, annotated images and videos.
-- `diagnostics`: self-test of the installation (`bpnet doctor`).
 
 Decoding of maps into poses is in `bodyposenet.decoding`.
 """

@@ -21,7 +21,7 @@ from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.errors import BodyPoseNetError, check_count, check_score
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.test_time_augmentation import QUARTER_TURNS, FlipTest, merge_rotations
+from bodyposenet.inference.tta import QUARTER_TURNS, FlipTest, merge_rotations
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.types import PAD_VALUE, Maps, Poses
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
+from bodyposenet.channel_map import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.console import logger
 from bodyposenet.data.teacher_map_sampler import TeacherMapSampler
 from bodyposenet.data.teacher_map_store import HEADER_FILE, TeacherMapStore

@@ -7,7 +7,7 @@
 - `exported`: what the engines of exported models share: inputs, outputs, normalization.
 - `onnx_file`: metadata of ONNX files, and encrypted ONNX files (`.etlt`).
 - `engine_file`: engine files (`.engine`).
-- `forks`: protection against running or destroying sessions in forked processes.
+- `fork_safety`: protection against running or destroying sessions in forked processes.
 
 The engine for a model file is chosen by `inference.models`.
 """

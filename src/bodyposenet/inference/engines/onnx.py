@@ -18,7 +18,7 @@ from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.base import AUTO, Device, ModelDescription
 from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
-from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
+from bodyposenet.inference.engines.fork_safety import check_not_forked, never_destroy_in_forks
 
 Provider = tuple[str, dict[str, str]]
 """Name and options of an execution provider of ONNX Runtime."""

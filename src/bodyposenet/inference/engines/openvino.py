@@ -21,7 +21,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference.engines.base import Device, ModelDescription
 from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
-from bodyposenet.inference.engines.forks import check_not_forked, never_destroy_in_forks
+from bodyposenet.inference.engines.fork_safety import check_not_forked, never_destroy_in_forks
 from bodyposenet.inference.engines.onnx import check_graph
 from bodyposenet.inference.engines.onnx_file import read_header
 from bodyposenet.telemetry import without_telemetry

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bodyposenet.inference.engines.base import Device, ModelDescription, crop, stage_index
-from bodyposenet.inference.engines.forks import check_not_forked
+from bodyposenet.inference.engines.fork_safety import check_not_forked
 from bodyposenet.model.checkpoint import load_model
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.types import Maps

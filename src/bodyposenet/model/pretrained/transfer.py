@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bodyposenet.channels import ChannelMap, match_heatmaps, match_pafs
+from bodyposenet.channel_map import ChannelMap, match_heatmaps, match_pafs
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.model.checkpoint import named_tensors
 from bodyposenet.model.network import BodyPoseNetwork, Stage

@@ -5,7 +5,7 @@ import pytest
 
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
-from bodyposenet.inference.test_time_augmentation import FlipTest, merge_rotations
+from bodyposenet.inference.tta import FlipTest, merge_rotations
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.pose import load_skeleton
