@@ -7,6 +7,7 @@ Shared modules:
     options: the framework: options classes, the decorator `command`, validation.
     option_parser: the command-line parser that is built from an options class.
     model_options: options of several commands: encryption key, model and engine, processes.
+    diagnostics: self-test of the installation, for `doctor`; installed packages.
     launcher: options of TAO's launcher that all commands accept: logging and GPUs.
 
 The entry point is `bodyposenet.cli`.
