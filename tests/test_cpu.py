@@ -42,7 +42,7 @@ V1 = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n3:cpuset:/docker/abc"
         (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "100000",
               "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 1),
         (V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-        # Both, as systemd mounts them on older systems.
+        # Both versions, as systemd mounts them on older systems.
         (V1 + "\n0::/user", {"unified/user/cpu.max": "500000 100000"}, 5),
         ("", {}, 8),
         ("0::/", {"cpu.max": "nonsense"}, 8),

@@ -52,7 +52,7 @@ def test_second_run_fails_until_the_first_has_ended(tmp_path):
         process.terminate()
     assert not refused(tmp_path)
     with directory_lock(tmp_path):
-        assert refused(tmp_path)  # in this process too
+        assert refused(tmp_path)  # also in the same process
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,7 +99,7 @@ def test_folder_removed_during_the_run_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match=r"run: "), directory_lock(folder):
         shutil.rmtree(folder)
         folder.mkdir()
-        (folder / ".lock").touch()  # another run's
+        (folder / ".lock").touch()  # the lock of another run
     assert (folder / ".lock").exists()
 
 

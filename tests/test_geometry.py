@@ -104,9 +104,8 @@ def test_pixels_and_points_are_mapped_alike(degrees, factor, x, y, data):
     dot = np.array([data.draw(st.integers(12, 51)), data.draw(st.integers(12, 35))], float)
     rows, columns = np.mgrid[:48, :64]
     distance = np.hypot(columns - dot[0], rows - dot[1])
-    image = (255 * np.exp(-(distance**2) / 18)).astype(
-        np.uint8
-    )  # a Gaussian, whose centroid is exact
+    gaussian = np.exp(-(distance**2) / 18)  # its centroid is the dot
+    image = (255 * gaussian).astype(np.uint8)
     turned = Affine.rotation(degrees).then(Affine.scaling(factor))
     expected = np.array([100 + x, 100 + y])
     affine = turned.then(Affine.translation(*(expected - turned.apply(dot))))

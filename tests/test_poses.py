@@ -479,7 +479,7 @@ def test_conversion_to_supervision(poses, monkeypatch):
     assert Poses.empty(SKELETON).to_supervision().xy.shape == (0, 3, 2)
 
 
-@pytest.mark.filterwarnings("ignore")  # supervision's own
+@pytest.mark.filterwarnings("ignore")  # warnings of supervision
 def test_supervision_draws_key_points(poses):
     supervision = pytest.importorskip("supervision")
     points = poses.to_supervision()

@@ -18,7 +18,7 @@ LINKED = load_skeleton("bpnet_18joints_22limbs.json")
 
 @st.composite
 def skeletons(draw) -> Skeleton:
-    """1 to 30 joints in any order, a tree of limbs and some more."""
+    """Skeletons of 1 to 30 joints in any order, whose limbs are a tree."""
     parts = draw(st.lists(st.sampled_from("abcdefghijkmnop"), unique=True, min_size=1, max_size=15))
     names = [
         name
@@ -263,7 +263,7 @@ def test_invalid_skeletons_are_errors(arguments, message):
 
 
 def people(*labeled_shoulders: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
-    """Return COCO people with joint d at (d, 10 d), and all joints labeled except shoulders."""
+    """Return COCO people with joint d at (d, 10 d); all joints but the shoulders are labeled."""
     d = np.arange(17.0)
     points = np.tile(np.stack([d, 10 * d], axis=1), (len(labeled_shoulders), 1, 1))
     labeled = np.ones((len(labeled_shoulders), 17), bool)

@@ -125,7 +125,7 @@ def test_deployable_model_has_the_documented_signature(deployable):
     assert header(content)["form"]["upsample_ratio"] == 4
     assert (deployable / "bundle" / "model.onnx").read_bytes() == content
     assert read_container(deployable / "model.etlt", "key")[0]["data_type"] == "fp32"
-    assert read_engine(deployable / "model.engine")[0].runtime == "openvino"  # plain, as TAO's
+    assert read_engine(deployable / "model.engine")[0].runtime == "openvino"  # plain, as in TAO
 
 
 def test_seal_engine(export, tmp_path):

@@ -75,7 +75,7 @@ def spec(tmp_path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Two images, 200 x 100 and 80 x 120, between files that are no images."""
+    """Two images, 200 x 100 and 80 x 120, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     cv2.imwrite(str(folder / "b.png"), np.full((100, 200, 3), 90, np.uint8))

@@ -95,7 +95,7 @@ def test_pruned_tao_model_can_be_retrained(run_bpnet, folder, write_train_spec, 
     )
     assert result.code == 0, result.err
     assert str(pruned) in result.out
-    assert ".tlt" in result.err  # whose format it has
+    assert ".tlt" in result.err  # the log names the format of the file
     out_channels = load_model(pruned).out_channels()
     assert sum(out_channels.values()) < sum(load_model(folder / "tao.hdf5").out_channels().values())
     spec = write_train_spec(

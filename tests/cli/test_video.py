@@ -257,9 +257,8 @@ def test_closing_the_window_ends_the_video(run, movie, tmp_path, monkeypatch):
 @pytest.mark.parametrize("end", [BodyPoseNetError("too narrow"), MemoryError(), OSError("gone")])
 def test_error_keeps_earlier_frames(run, movie, tmp_path, end, caplog):
     results = tmp_path / "results"
-    assert (
-        run(movie, results, predictor=WalkPredictor(end)).error is end
-    )  # even an OSError is not reported as a full disk
+    result = run(movie, results, predictor=WalkPredictor(end))
+    assert result.error is end  # even an OSError is not reported as a full disk
     assert [line["frame"] for line in lines_of(results)] == list(range(7))
     assert len(frames_of(results)) == 7
     assert json.loads((results / "detections.json").read_text())["video"]["frames"] == 7

@@ -96,7 +96,9 @@ def test_inferred_joints_are_rings_with_thin_limbs():
     assert not (thin & ~plain).any()
     for column in (300, 200):  # across the first limb
         assert 0 < thin[:, column].sum() < 0.75 * plain[:, column].sum()
-    assert (thin[95:106, 95:106] == plain[95:106, 95:106]).mean() > 0.9  # a joint that was found
+    assert (
+        thin[95:106, 95:106] == plain[95:106, 95:106]
+    ).mean() > 0.9  # a joint that is not inferred
 
 
 def test_score_threshold():

@@ -154,9 +154,8 @@ def test_training_decodes_a_jpeg_that_lacks_only_its_end_marker_once(tmp_path, c
     (tmp_path / "a.jpg").write_bytes(encode(picture()))
     whole = ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2).copy()
     (tmp_path / "a.jpg").write_bytes(encode(picture())[:-2])
-    monkeypatch.setattr(
-        "bodyposenet.data.reduced_images.read_image", None
-    )  # used for other files only
+    # Used for other files only, so it must not be called.
+    monkeypatch.setattr("bodyposenet.data.reduced_images.read_image", None)
     found = ReducedImageReader().read(tmp_path / "a.jpg", HEIGHT, WIDTH, 2)
     np.testing.assert_array_equal(found, whole)
     assert "a.jpg" in caplog.text

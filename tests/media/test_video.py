@@ -282,4 +282,4 @@ def test_opencv_prints_nothing_about_invalid_videos(tmp_path, capfd, name):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(BodyPoseNetError, match="not a video, or a damaged one"):
         open_video(tmp_path / name)
-    assert "VIDEOIO" not in capfd.readouterr().err  # OpenCV's own line
+    assert "VIDEOIO" not in capfd.readouterr().err  # a message of OpenCV
