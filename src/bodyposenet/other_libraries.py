@@ -38,7 +38,7 @@ _KEYWORDS = {
     "verbose": _LOG, "show_log": _LOG,
     "stream": _STREAM, "running_mode": _STREAM, "static_image_mode": _STREAM,
     "vid_stride": "model.video(source, stride=2), which also yields the frames in between, with "
-    "earlier poses and frame.is_searched == False",
+    "earlier poses and frame.is_processed == False",
     "source": "the image is the first argument: model(image)",
     "img": "the image is the first argument: model(image)",
     "image": "the image is the first argument: model(image)",

@@ -220,7 +220,7 @@ def test_closed_output_pipe_ends_the_run(fixed_engine, spec, photos, monkeypatch
 
     monkeypatch.setattr(inference, "print_line", print_line)
     options = inference.InferenceOptions(inference_spec=spec, input=photos, output="json")
-    assert inference.predict.run(options).searched == len(printed) == 1
+    assert inference.predict.run(options).processed == len(printed) == 1
 
 
 def test_limits_on_reported_people(run_bpnet, fixed_engine, spec, photos, tmp_path):
@@ -241,10 +241,12 @@ def test_prediction_from_python(fixed_engine, spec, photos, tmp_path, capsys):
     result = inference.predict(
         inference_spec=spec, input=photos, results_dir=tmp_path / "r", dump_visualizations=True
     )
-    assert (result.searched, result.people, result.skipped) == (2, 2, ())
+    assert (result.processed, result.people, result.skipped) == (2, 2, ())
     assert list(result.entries) == read_detections(tmp_path / "r")["images"]
     assert result.files == (tmp_path / "r/detections.json", tmp_path / "r/images_annotated")
     assert capsys.readouterr().out == ""
+    with pytest.warns(DeprecationWarning, match="processed"):
+        assert result.searched == 2
     with pytest.raises(BodyPoseNetError, match=r"none\.png"):
         inference.predict(input=tmp_path / "none.png", results_dir=tmp_path / "r")
 

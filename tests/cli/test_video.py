@@ -95,7 +95,7 @@ def files_of(results: Path) -> list[str]:
 def test_video_gives_json_lines_and_an_annotated_video(run, movie, tmp_path):
     results = tmp_path / "results"
     result = run(movie, results)
-    assert (result.searched, result.people, result.error) == (FRAMES, 2 * FRAMES, None)
+    assert (result.processed, result.people, result.error) == (FRAMES, 2 * FRAMES, None)
     assert "frames: 24, people per frame: 2.0, frames/s:" in result.summary()
     assert sorted(file.name for file in result.files) == files_of(results)[:-1]
     assert files_of(results) == [
@@ -174,7 +174,7 @@ def test_no_video(run, movie, tmp_path):
 def test_ctrl_c_keeps_complete_files(run, movie, tmp_path):
     results, end = tmp_path / "results", KeyboardInterrupt()
     result = run(movie, results, predictor=WalkPredictor(end))
-    assert (result.error, result.searched) == (end, 7)
+    assert (result.error, result.processed) == (end, 7)
     assert "FAILURE" in (results / "status.json").read_text()
     assert [line["frame"] for line in lines_of(results)] == list(range(7))
     assert len(frames_of(results)) == 7

@@ -53,7 +53,7 @@ def test_all_commands_run_in_a_notebook(notebook, write_train_spec, capfd, caplo
     found = bodyposenet.predict(
         input=photo.parent, model_filename=exported.model, results_dir="found"
     )
-    assert found.searched == 4 and (notebook / "found" / "detections.json").is_file()
+    assert found.processed == 4 and (notebook / "found" / "detections.json").is_file()
     with bodyposenet.load(exported.model) as estimator:
         poses = estimator(photo)
     entry = next(entry for entry in found.entries if entry["full_image_path"].endswith(photo.name))

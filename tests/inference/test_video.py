@@ -108,7 +108,7 @@ def test_frames_in_between_keep_or_extrapolate_the_poses(stride):
     for result in VideoPredictor(predictor, Film(31), stride=stride).results():
         index = result.frame.index
         assert result.detected_in == index - index % stride
-        assert result.frame.is_searched == (index % stride == 0)
+        assert result.frame.is_processed == (index % stride == 0)
         np.testing.assert_allclose(result.poses.keypoints, people_at(result.detected_in), atol=1e-3)
     assert [k for batch in predictor.batches for k in batch] == list(range(0, 31, stride))
     for frame, poses in VideoPredictor(Walkers(), Film(31), stride=stride, track=True):

@@ -13,7 +13,7 @@ import pytest
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.media import video as video_module
 from bodyposenet.media.image_header import MAX_PIXELS_VARIABLE
-from bodyposenet.media.video import Video, open_camera, open_video
+from bodyposenet.media.video import Frame, Video, open_camera, open_video
 
 from .videos import shade, write_video
 
@@ -225,6 +225,12 @@ def test_camera_drops_unread_frames():
         time.sleep(0.001)
     assert [frame.index for frame in frames] == [199]
     assert capture.released
+
+
+def test_old_name_of_is_processed_is_deprecated():
+    frame = Frame(0, 0.0, shade(0), is_processed=False)
+    with pytest.warns(DeprecationWarning, match="is_processed"):
+        assert frame.is_searched is False
 
 
 def test_cameras_are_numbers_or_addresses(monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -231,7 +232,7 @@ class InferenceResult:
     """Detections in images or a video.
 
     Args:
-        searched: Number of images or frames that were processed.
+        processed: Number of images or frames that were processed.
         people: Number of people in all of them.
         entries: The poses in each image as in detections.json; empty for videos.
         skipped: For each skipped image, the reason.
@@ -241,7 +242,7 @@ class InferenceResult:
         error: Error that ended the run early, or None; the results are complete up to there.
     """
 
-    searched: int
+    processed: int
     people: int
     entries: tuple[dict[str, Any], ...]
     skipped: tuple[str, ...]
@@ -249,6 +250,13 @@ class InferenceResult:
     lines: tuple[str, ...]
     counts: Mapping[str, Any]
     error: Exception | KeyboardInterrupt | None = None
+
+    @property
+    def searched(self) -> int:
+        """Deprecated: `processed`."""
+        message = "InferenceResult.searched is deprecated; use InferenceResult.processed"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.processed
 
     def summary(self) -> str:
         """Return the number of detections, and the files."""

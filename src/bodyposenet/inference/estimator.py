@@ -476,7 +476,7 @@ class PoseEstimator:
             smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
             stride: Detect people only in every N-th frame. Frames in between have the poses of the
                 last one of these; with `track`, the poses are extrapolated with the velocity of
-                each person. Their `frame.is_searched` is False.
+                each person. Their `frame.is_processed` is False.
             score_threshold: Minimum score of returned people, or None for that of `load`.
             max_people: Maximum number of returned people per frame, or None for that of `load`.
             **unknown: Not supported; raises an error with the correct option.

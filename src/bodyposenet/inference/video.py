@@ -75,7 +75,7 @@ class VideoPredictor:
         video: The source, see `open_source`.
         stride: Detect people only in every N-th frame. Frames in between have the poses of the last
             one of these; with `track`, the poses are extrapolated with the velocity of each person.
-            Their `frame.is_searched` is False.
+            Their `frame.is_processed` is False.
         track: Assign `track_ids` to people. A person who was not detected for a second gets a new
             id.
         smooth: Smooth the keypoints over time (One-Euro filter); implies `track`.
@@ -127,7 +127,7 @@ class VideoPredictor:
             finish=lambda frame, pixels, poses: _Detected(frame, poses),
             skip=_fail,
             batch=1 if video.is_live else batch,
-            bypass=lambda frame: None if frame.is_searched else _Detected(frame, None),
+            bypass=lambda frame: None if frame.is_processed else _Detected(frame, None),
             in_flight=1 if video.is_live else 2 * (batch + _READ_AHEAD),
         )
         tracker = None
@@ -272,7 +272,7 @@ def _predict(
 def _mark_skipped(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
     """Mark all frames but every N-th as not searched."""
     for count, frame in enumerate(frames):
-        yield replace(frame, is_searched=False) if count % stride else frame
+        yield replace(frame, is_processed=False) if count % stride else frame
 
 
 def _fail(frame: Frame, error: BodyPoseNetError) -> NoReturn:

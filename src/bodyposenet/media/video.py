@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Frame:
         time: Seconds from the first frame.
         pixels: (H, W, 3) uint8, as displayed by players: with the video's orientation applied, and
             resized to square pixels. RGB, or the `color` of the model if it is from `model.video`.
-        is_searched: Whether the model was run on the frame. False for frames skipped by
+        is_processed: Whether the model was run on the frame. False for frames skipped by
             `model.video(source, stride=N)`, which have the poses of an earlier frame, extrapolated
             if people are tracked.
     """
@@ -71,7 +72,14 @@ class Frame:
     index: int
     time: float
     pixels: NDArray[np.uint8]
-    is_searched: bool = True
+    is_processed: bool = True
+
+    @property
+    def is_searched(self) -> bool:
+        """Deprecated: `is_processed`."""
+        message = "Frame.is_searched is deprecated; use Frame.is_processed"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.is_processed
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
