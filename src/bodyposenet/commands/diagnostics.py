@@ -1,7 +1,7 @@
 """Description and self-test of the installation, for `bpnet doctor`.
 
 Describes the system, packages, engines with their devices, and threads. The self-test runs the
-decoder on synthetic maps and each engine on a drawn image.
+decoder on synthetic maps, and the default model on a synthetic image with each engine.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ _SIGMA = 7.0
 """Standard deviation of a joint's Gaussian, in network pixels, as in training."""
 
 _LARGEST_ERROR = 2.0
-"""Maximum error of a keypoint in network pixels, a quarter of a cell. `mode: tao` rounds."""
+"""Maximum error of a keypoint in network pixels: a quarter of a cell, as `mode: tao` rounds."""
 
 _REPETITIONS = 5
 """Number of runs of which the median time is reported."""
 
 _SEED = 3
-"""Seed of a drawn image with two people that the default model detects."""
+"""Seed of a synthetic image with two people, whom the default model detects."""
 
 _MIN_SCORE = 0.5
 """Minimum score of people that are compared between engines. Rounding can add or remove people with
 lower scores."""
 
 _MIN_OKS = 0.5
-"""Minimum OKS of a detection with a drawn person: COCO's lowest threshold."""
+"""Minimum OKS of a detection with a person of the image: COCO's lowest threshold."""
 
 _MIN_SIMILARITY = 0.9
 """Minimum OKS of detections by two engines, which may use INT8 and floating-point weights."""
@@ -279,7 +279,7 @@ def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
     """Decode synthetic maps of people and compare with their true positions."""
     skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
     people = _posed_people(skeleton)
-    maps = _perfect_maps(people, skeleton)
+    maps = _ideal_maps(people, skeleton)
     options = DecodingOptions.from_spec(InferenceSpec(mode=mode))
     poses, seconds = _time(lambda: decode(maps, skeleton, options))
     distances = np.linalg.norm(poses.keypoints - people[:, None], axis=-1)
@@ -291,7 +291,7 @@ def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """Result of the self-test of an engine: the default model on a drawn image.
+    """Result of the self-test of an engine: the default model on a synthetic image.
 
     Args:
         engine: Name of the engine.
@@ -319,7 +319,7 @@ class EngineCheck:
 
 
 def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
-    """Run a drawn image on each installed engine and compare the poses.
+    """Run the default model with each installed engine and compare the poses.
 
     Args:
         engines: Engines from `find_engines`.
@@ -341,7 +341,12 @@ def check_engines(engines: Sequence[EngineInfo]) -> list[EngineCheck]:
 
 
 def _check_engine(engine: str, reference: Poses | None) -> tuple[EngineCheck, Poses | None]:
-    """Run a drawn image on an engine. Without a reference, its poses become the reference."""
+    """Run the default model with an engine, and compare its poses with the reference.
+
+    Returns:
+        The check, and the reference: that of the arguments, or else the poses of this engine; None
+        if the engine was skipped.
+    """
     if engine == "tensorrt":
         skipped = "it only runs engine files (bpnet export --engine_file)"
         return EngineCheck(engine, skipped=skipped), None
@@ -405,8 +410,8 @@ def _posed_people(skeleton: Skeleton) -> NDArray[np.float64]:
     return np.stack(people)
 
 
-def _perfect_maps(people: NDArray[np.float64], skeleton: Skeleton) -> Maps:
-    """Draw the maps of a perfect network (TAO reference, section 6) without torch."""
+def _ideal_maps(people: NDArray[np.float64], skeleton: Skeleton) -> Maps:
+    """Return ideal maps, the training targets (TAO reference, section 6), without torch."""
     rows, columns = np.mgrid[: _HEIGHT // _STRIDE, : _WIDTH // _STRIDE] * _STRIDE
     cells = np.stack([columns, rows], axis=-1) + (_STRIDE - 1) / 2
     squares = ((cells - people[:, :, None, None]) ** 2).sum(axis=-1)
