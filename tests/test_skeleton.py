@@ -253,7 +253,7 @@ def test_sigmas_by_name():
         ((("a", "b"), ((0, 0),)), "limb \\(0, 0\\) does not connect two of its 2 joints"),
         ((("a", "b"), ((0, 2),)), "limb \\(0, 2\\)"),
         ((("a", "b"), ((-1, 0),)), "limb \\(-1, 0\\)"),
-        ((("a", "b"), ((0, 1),), (0.1,)), "1 sigmas for 2 joints"),
+        ((("a", "b"), ((0, 1),), (0.1,)), "expected 2 sigmas.*got 1"),
         ((("a", "b"), ((0, 1),), (), {}, (1,)), r"auxiliary \(1,\)"),
     ],
 )

@@ -158,7 +158,7 @@ def check_plain(path: str | Path, key: str) -> None:
     """
     if isinstance(key, SealedKey):
         raise BodyPoseNetError(
-            f"{path}: not sealed, so anybody could have created it; sealed files are required",
+            f"{path}: not sealed, so anyone could have created it; sealed files are required",
             "Give a sealed file; or, if you trust this one, omit require_sealed "
             "(--require_sealed).",
         )
@@ -192,7 +192,7 @@ def _split(path: Path) -> tuple[bytes, bytes]:
             "Check the path; it is relative to the working directory.",
         ) from error
     if _digest(begin[: _PRELUDE.size], encoded, body) != begin[_PRELUDE.size :]:
-        raise BodyPoseNetError(f"{path}: damaged, its checksum is wrong", _COPY_AGAIN)
+        raise BodyPoseNetError(f"{path}: damaged: wrong checksum", _COPY_AGAIN)
     return encoded, body
 
 
@@ -210,10 +210,10 @@ def _lengths(path: Path, begin: bytes, size: int) -> tuple[int, int]:
         )
     whole = len(begin) + header_length + body_length
     if size < whole:
-        raise BodyPoseNetError(f"{path}: truncated, {size} of {whole} bytes", _COPY_AGAIN)
+        raise BodyPoseNetError(f"{path}: truncated: {size} of {whole} bytes", _COPY_AGAIN)
     if size > whole or header_length > _MOST_HEADER_BYTES:
         raise BodyPoseNetError(
-            f"{path}: damaged, {size} bytes, of which the header would take {header_length}",
+            f"{path}: damaged: expected {whole} bytes with a header of {header_length}, got {size}",
             _COPY_AGAIN,
         )
     return header_length, body_length

@@ -382,7 +382,8 @@ class Poses:
         images = sorted({str(result["image_id"]) for result in results if "image_id" in result})
         if len(images) > 1:
             raise BodyPoseNetError(
-                f"Poses.from_coco: results of {len(images)} images: {', '.join(images[:3])} ...",
+                f"Poses.from_coco: expected results of one image, got those of {len(images)}: "
+                f"{', '.join(images[:3])} ...",
                 "Group them by image_id, and call from_coco for each image.",
             )
         people = [result for result in results if not result.get("iscrowd")]

@@ -84,7 +84,8 @@ class Skeleton:
             object.__setattr__(self, "sigmas", oks_sigmas(self.joints))
         elif len(self.sigmas) != len(self.joints):
             raise BodyPoseNetError(
-                f"skeleton {self.name}: {len(self.sigmas)} sigmas for {len(self.joints)} joints"
+                f"skeleton {self.name}: expected {len(self.joints)} sigmas, one per joint, "
+                f"got {len(self.sigmas)}"
             )
         if self.auxiliary is None:
             object.__setattr__(self, "auxiliary", self._limbs_between("shoulder", "ear"))

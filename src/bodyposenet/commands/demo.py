@@ -171,7 +171,7 @@ def _write_specs(folder: Path, options: DemoOptions) -> None:
         path = folder / name
         if path.exists() and path.read_text() != text:
             raise BodyPoseNetError(
-                f"{path}: exists, from a demo with other options",
+                f"{path}: was written by a demo with other options",
                 "Remove the folder, or choose another with -r.",
             )
         with atomic_write(path) as file:

@@ -52,7 +52,7 @@ class KeyOptions(CommandOptions):
     require_sealed: Annotated[
         bool,
         Option(
-            help="Reject model files and weights that are not encrypted, as anybody could have "
+            help="Reject model files and weights that are not encrypted, as anyone could have "
             "replaced them.",
             group=_ENCRYPTION,
         ),

@@ -61,7 +61,8 @@ class OptionParser(argparse.ArgumentParser):
             more = f" (and {len(rest) - 1} more)" if rest[1:] else ""
             raise BodyPoseNetError(
                 f"unexpected argument: {rest[0]}{more}",
-                f"To process many files, give their folder; see {self.prog} --help.",
+                "All arguments are values of flags; for several images, give their folder. See "
+                f"{self.prog} --help.",
             )
         return vars(values)
 

@@ -316,7 +316,7 @@ def _from_path(path: str) -> NDArray[np.uint8]:
         return decode_image(download(path), path)
     if scheme := re.match(r"([A-Za-z][\w+.-]+)://", path):
         raise BodyPoseNetError(
-            f"{path}: Unsupported address: {scheme[1]}",
+            f"{path}: unsupported type of address: {scheme[1]}",
             "Images are read from http and https; streams with model.video(address).",
         )
     if path.startswith("data:image"):

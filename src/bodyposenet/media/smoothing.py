@@ -47,7 +47,8 @@ class OneEuroFilter:
     ) -> None:
         if not (min_cutoff > 0 and d_cutoff > 0 and beta >= 0):
             raise BodyPoseNetError(
-                f"OneEuroFilter: min_cutoff={min_cutoff}, beta={beta}, d_cutoff={d_cutoff}",
+                "OneEuroFilter: invalid parameters: "
+                f"min_cutoff={min_cutoff}, beta={beta}, d_cutoff={d_cutoff}",
                 "Cutoff frequencies must be positive, beta must not be negative.",
             )
         self._min_cutoff = min_cutoff
