@@ -3,6 +3,8 @@
 Describes the system, packages, engines with their devices, and threads. The self-test runs the
 decoder on synthetic maps, and the default model on a synthetic image with each engine.
 """
+# Not strict, because this module inspects libraries without types.
+# pyright: basic
 
 from __future__ import annotations
 
