@@ -72,7 +72,7 @@ def _record_files(spec: TrainSpec) -> Iterator[Path]:
         for pattern, files in record_files(spec, kind):
             if not files:
                 place = f"dataloader.dataset_config.{kind}_records_path"
-                spec.fail(place, f"no such file: {pattern}", "Create it with dataset_convert.")
+                spec.fail(place, f"file not found: {pattern}", "Create it with dataset_convert.")
             yield from files
 
 

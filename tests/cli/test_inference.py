@@ -142,8 +142,8 @@ def test_auto_detects_folders_and_images(run_bpnet, fixed_engine, spec, photos, 
 @pytest.mark.parametrize(
     ("name", "flags", "what", "remedy"),
     [
-        ("none.png", (), "no such file or folder", "Check the path"),
-        ("none.png", ("--input_type", "image"), "no such file or folder", "Check the path"),
+        ("none.png", (), "File or folder not found", "Check the path"),
+        ("none.png", ("--input_type", "image"), "File or folder not found", "Check the path"),
         ("text.png", (), "not an image, or a damaged one", "Give an image that OpenCV reads"),
         ("empty.png", (), "the file is empty", "Copy or download it again"),
         (".", ("--input_type", "image"), "is a folder", "Give --input_type dir, or auto"),
@@ -159,7 +159,8 @@ def test_one_image_that_cannot_be_read_is_one_error_with_a_remedy(
     done = run_bpnet("inference", "--input", tmp_path / name, "-r", tmp_path / "r", *flags)
     assert done.code == 2
     first, second = done.err.splitlines()  # no line about a model, which is not opened
-    assert first.startswith(f"error: {tmp_path / name}: {what}")
+    assert str(tmp_path / name) in first
+    assert what in first
     assert remedy in second
 
 

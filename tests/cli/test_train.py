@@ -446,7 +446,7 @@ def test_validation_without_data_is_off_and_logged(train, converted, tmp_path):
     }
     result, results = train("off", **changes)
     assert result.code == 0, result.err
-    assert "Validation loss is off: no such file" in result.err
+    assert "Validation loss is off: file not found" in result.err
     assert "Validation AP on drawn is off: test_data is a copy" in result.err
     events = EventAccumulator(str(results / "events"))
     events.Reload()
@@ -483,7 +483,7 @@ def test_too_few_gpus_are_an_error(train):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataloader.dataset_config.train_records_path": ["nowhere"]}, "no such file"),
+        ({"dataloader.dataset_config.train_records_path": ["nowhere"]}, "file not found"),
         ({"dataloader.dataset_config.root_data_path": "nowhere"}, "root_data_path"),
         ({"dataloader.dataset_config.train_records_path": ["**x"]}, "train_records_path"),
         ({"dataloader.dataset_config.train_records_path": ["n" * 300]}, "train_records_path"),

@@ -30,7 +30,7 @@ def test_input_types(tmp_path):
     assert found == ["dir", "video", "video", "image", "image", "json", "json", "video"]
     assert detect_input_type("b.png", tmp_path) == "image"
     for name in ("a.mp4", "c.json"):
-        with pytest.raises(BodyPoseNetError, match="no such file") as caught:
+        with pytest.raises(BodyPoseNetError, match="not found") as caught:
             detect_input_type(name, tmp_path)
         assert "--image_root_path" in caught.value.remedy
     assert detect_input_type("0") == detect_input_type("rtsp://host/stream") == "webcam"
@@ -93,7 +93,7 @@ def test_unknown_input_types_are_errors(tmp_path, capfd):
         with pytest.raises(BodyPoseNetError, match="--input_type"):
             detect_input_type(str(tmp_path / name))
     for name in ("none.mp4", 5000 * "x"):
-        with pytest.raises(BodyPoseNetError, match="no such file"):
+        with pytest.raises(BodyPoseNetError, match="not found"):
             detect_input_type(str(tmp_path / name))
 
 

@@ -245,7 +245,7 @@ def test_missing_pose_configuration(mistake):
     error = mistake("bpnet_18joints.json", "no/such.json")
     line = line_of("pose_config_path")
     place = "dataloader.pose_config.pose_config_path"
-    assert f"/train.yaml:{line}: {place}: no such file or folder: no/such.json" in error
+    assert f"/train.yaml:{line}: {place}: file or folder not found: no/such.json" in error
 
 
 def test_a_path_of_tao_selects_the_included_pose_configuration(tmp_path, caplog):
@@ -259,7 +259,7 @@ def test_a_path_of_tao_selects_the_included_pose_configuration(tmp_path, caplog)
 def test_missing_and_swapped_dataset_specs(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(TRAIN)
-    with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: no such file"):
+    with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: file or folder not found"):
         TrainSpec.load(path).dataset_specs()
     (tmp_path / "coco_spec.json").write_text(DATASET.replace('"coco"', '"other"'))
     with pytest.raises(BodyPoseNetError, match=r"dataset_specs\.coco: .*other"):
@@ -286,11 +286,11 @@ def test_missing_annotations_and_root(tmp_path):
     path = tmp_path / "coco_spec.json"
     path.write_text(DATASET)
     spec = DatasetSpec.load(path)
-    with pytest.raises(BodyPoseNetError, match="root_directory_path: no such file or folder"):
+    with pytest.raises(BodyPoseNetError, match="root_directory_path: file or folder not found"):
         spec.annotations("train")
     root = "/workspace/tao-experiments/bpnet/data"
     path.write_text(DATASET.replace(root, tmp_path.as_posix()))
-    with pytest.raises(BodyPoseNetError, match=r"annotation_root_dir_path: no such file"):
+    with pytest.raises(BodyPoseNetError, match=r"annotation_root_dir_path: file not found"):
         DatasetSpec.load(path).annotations("test")
 
 
@@ -378,7 +378,7 @@ def test_a_path_that_is_too_long_does_not_exist(tmp_path):
     path = tmp_path / "infer.yaml"
     path.write_text(f"model_path: {'a' * 300}")
     spec = InferenceSpec.load(path)
-    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
+    with pytest.raises(BodyPoseNetError, match=r"yaml:1: model_path: .*not found"):
         spec.existing_path("model_path", spec.model_path)
 
 
@@ -724,7 +724,7 @@ def test_a_model_is_found_by_the_file_name_of_tao(tmp_path, caplog, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
     spec = InferenceSpec.load(write_infer(tmp_path / "specs"))
-    with pytest.raises(BodyPoseNetError, match=r"infer\.yaml:1: model_path: no such file"):
+    with pytest.raises(BodyPoseNetError, match=r"yaml:1: model_path: .*not found"):
         spec.existing_model_path("model_path", "m.hdf5")
     (tmp_path / "specs" / "m.tlt").write_text("")
     with caplog.at_level(logging.INFO, "bodyposenet"):

@@ -60,7 +60,7 @@ def detect_input_type(source: str, root: str | Path = "") -> InputType:
     if is_file(image) and _type_of_file(image) == "image":
         return "image"
     raise BodyPoseNetError(
-        f"{source}: no such file or folder",
+        f"File or folder not found: {source}",
         "Check the path; --image_root_path is searched for images only.",
     )
 

@@ -194,5 +194,5 @@ class DatasetSpec(Spec):
         """
         path = self.root() / self.split(mode).annotation_root_dir_path
         if not is_file(path):
-            self.fail(f"{mode}_data.annotation_root_dir_path", f"no such file: {path}")
+            self.fail(f"{mode}_data.annotation_root_dir_path", f"file not found: {path}")
         return path

@@ -178,7 +178,7 @@ class Spec(Block):
             return found
         self.fail(
             location,
-            f"no such file or folder: {path}",
+            f"file or folder not found: {path}",
             "Paths are relative to the working directory or to the folder of the spec.",
         )
 

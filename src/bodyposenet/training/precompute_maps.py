@@ -120,7 +120,7 @@ def training_photos(spec: TrainSpec) -> list[Photo]:
         if not files:
             spec.fail(
                 "dataloader.dataset_config.train_records_path",
-                f"no such file: {pattern}",
+                f"file not found: {pattern}",
                 "Create it with dataset_convert, mode train.",
             )
         for file in files:

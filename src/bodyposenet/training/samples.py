@@ -77,7 +77,7 @@ def training_samples(
     records, missing = _open_records(spec, "train")
     if missing:
         spec.fail(
-            place, f"no such file: {missing[0]}", "Create it with dataset_convert, mode train."
+            place, f"file not found: {missing[0]}", "Create it with dataset_convert, mode train."
         )
     if not len(records):
         spec.fail(place, "the files hold no records", "See the summary of dataset_convert.")
@@ -103,7 +103,7 @@ def validation_samples(spec: TrainSpec, sources: Mapping[str, DatasetSource]) ->
     """
     records, missing = _open_records(spec, "val")
     if missing or not len(records):
-        reason = f"no such file: {', '.join(missing)}" if missing else "no validation records"
+        reason = f"file not found: {', '.join(missing)}" if missing else "no validation records"
         logger.info("Validation loss is off: %s", reason)
         return None
     augmentation = spec.dataloader.augmentation_config

@@ -247,11 +247,11 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
     if spec.test_data is None:
         reason = "no test_data"
     elif not spec.has_annotations("test"):
-        reason = f"no such file: {spec.test_data.annotation_root_dir_path}"
+        reason = f"file not found: {spec.test_data.annotation_root_dir_path}"
     elif spec.has_annotations("train") and _is_copy(*map(spec.annotations, ("test", "train"))):
         reason = "test_data is a copy of train_data"
     elif not is_folder(spec.images_folder("test")):
-        reason = f"no such folder: {spec.test_data.images_root_dir_path}"
+        reason = f"folder not found: {spec.test_data.images_root_dir_path}"
     elif images := load_test_images(spec, limit):
         return images
     else:
