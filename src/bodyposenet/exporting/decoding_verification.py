@@ -130,11 +130,45 @@ def compare_decoding(
         fields, limbs, points, scores, first, paf_threshold
     )
     points = (points + 0.5) * maps.stride - 0.5
-    total, equal = 0, 0
-    place = np.full(len(points), -1)  # of each peak of the decoder among those of the model
+    total, indices = _match_peaks(points, scores, first, peaks, pixels, score)
+    equal = int((indices >= 0).sum())
+    expected = np.zeros_like(paf_scores)
+    is_matched = (indices[connections[:, 1:]] >= 0).all(axis=1)
+    limb, start, end = connections[is_matched].T
+    geometric_mean = np.sqrt(scores[start] * scores[end])
+    expected[limb, indices[start], indices[end]] = connection_scores[is_matched] / geometric_mean
+    comparable = (np.diff(first)[limbs] <= options.max_peaks).all(axis=1)
+    either = ((expected > 0) | (paf_scores > 0))[comparable]
+    is_equal = np.abs(expected - paf_scores)[comparable] <= score
+    return total + int(either.sum()), equal + int((either & is_equal).sum())
+
+
+def _match_peaks(
+    points: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    first: NDArray[np.int64],
+    peaks: NDArray[np.float32],
+    pixels: float,
+    score: float,
+) -> tuple[int, NDArray[np.int64]]:
+    """Match the peaks of the decoder with those of the model, joint by joint.
+
+    Args:
+        points: (P, 2) peaks of the decoder in network-input pixels, sorted by joint.
+        scores: (P,) scores of these peaks.
+        first: (J + 1,) index of each joint's first peak.
+        peaks: (J, K, 3) output of the model; joints of more than K peaks are skipped.
+        pixels: Maximum distance of equal peaks, in pixels along x and y.
+        score: Maximum difference of equal scores.
+
+    Returns:
+        Number of different peaks that the model or the decoder finds, and (P,) the index in 0..K of
+        the model's equal peak, or -1.
+    """
+    total, indices = 0, np.full(len(points), -1)
     for joint, candidates in enumerate(peaks):
         own = np.arange(first[joint], first[joint + 1])
-        if len(own) > options.max_peaks:
+        if len(own) > len(candidates):
             continue
         candidates = candidates[candidates[:, 2] > 0]
         total += len(own) + len(candidates)
@@ -143,15 +177,6 @@ def compare_decoding(
         gaps = np.abs(points[own, None] - candidates[None, :, :2]).max(axis=2, initial=0)
         near = (gaps <= pixels) & (np.abs(scores[own, None] - candidates[None, :, 2]) <= score)
         matched = near.any(axis=1)
-        place[own[matched]] = near[matched].argmax(axis=1)
+        indices[own[matched]] = near[matched].argmax(axis=1)
         total -= int(matched.sum())
-        equal += int(matched.sum())
-    expected = np.zeros_like(paf_scores)
-    is_matched = (place[connections[:, 1:]] >= 0).all(axis=1)
-    limb, start, end = connections[is_matched].T
-    geometric_mean = np.sqrt(scores[start] * scores[end])
-    expected[limb, place[start], place[end]] = connection_scores[is_matched] / geometric_mean
-    comparable = (np.diff(first)[limbs] <= options.max_peaks).all(axis=1)
-    either = ((expected > 0) | (paf_scores > 0))[comparable]
-    is_equal = np.abs(expected - paf_scores)[comparable] <= score
-    return total + int(either.sum()), equal + int((either & is_equal).sum())
+    return total, indices
