@@ -218,13 +218,13 @@ class Cuda:
     """`cuda.bindings.runtime`; functions return an error code, then their results."""
 
     class cudaError_t(Enum):
-        cudaSuccess, cudaErrorNoDevice = 0, 100
+        cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNoDevice = 0, 2, 100
 
     class cudaMemcpyKind(Enum):
         cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost = 1, 2
 
     def __init__(self):
-        self.memory = {}
+        self.memory, self.capacity = {}, float("inf")
         self.gpu, self.gpus, self.device = GPU, 1, 0
 
     def cudaGetDeviceProperties(self, device):
@@ -243,9 +243,13 @@ class Cuda:
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaGetErrorString(self, error):
-        return self.cudaError_t.cudaSuccess, b"no CUDA-capable device is detected"
+        no_device = error is self.cudaError_t.cudaErrorNoDevice
+        text = b"no CUDA-capable device is detected" if no_device else b"out of memory"
+        return self.cudaError_t.cudaSuccess, text
 
     def cudaMalloc(self, size):
+        if sum(map(len, self.memory.values())) + size > self.capacity:
+            return self.cudaError_t.cudaErrorMemoryAllocation, 0
         buffer = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(buffer)] = buffer
         return self.cudaError_t.cudaSuccess, ctypes.addressof(buffer)

@@ -78,6 +78,22 @@ def test_a_built_plan_gives_the_maps(cuda, properties, tmp_path):
     assert not cuda.memory
 
 
+def test_a_failed_allocation_is_an_error_that_can_be_retried(cuda, tmp_path):
+    build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)
+    engine = run(tmp_path / "m.engine")
+    check_maps(engine, images(1, 24, 40))
+    cuda.capacity = sum(map(len, cuda.memory.values()))  # the GPU is full
+    for _ in range(2):  # the second one must not use the memory that the first one released
+        with pytest.raises(BodyPoseNetError, match="out of memory"):
+            engine.infer(images(4, 24, 40))
+    check_maps(engine, images(1, 24, 40))
+    cuda.capacity = float("inf")
+    check_maps(engine, images(4, 24, 40))
+    assert len(cuda.memory) == 3
+    del engine
+    assert not cuda.memory
+
+
 def test_threads_share_a_plan(cuda, tmp_path):
     build_engine_file(write_onnx(tmp_path), tmp_path / "m.engine", OPTIONS)
     engine = run(tmp_path / "m.engine")

@@ -297,6 +297,7 @@ class _Memory:
         if size > self._size:
             if self._size:
                 self._free()
+                self._size = self._address = 0  # in case the next allocation fails
             self._address = _checked(cuda.cudaMalloc(size))
             self._free = weakref.finalize(self, cuda.cudaFree, self._address)
             self._size = size
