@@ -83,6 +83,17 @@ def test_a_missing_package_is_an_error(monkeypatch, run_bpnet, no_engine_checks)
     assert "not installed: pip install 'bodyposenet[export]'" in result.out
 
 
+def test_onnxruntime_gpu_replaces_onnxruntime(monkeypatch):
+    def version(package):
+        if package == "onnxruntime":
+            raise PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(diagnostics, "version", version)
+    packages = {package.name: package.version for package in diagnostics.list_packages()}
+    assert packages["onnxruntime"] == "1.0"
+
+
 def test_decoder_without_detections_is_an_error(monkeypatch, run_bpnet, no_engine_checks):
     monkeypatch.setattr(
         diagnostics, "decode", lambda maps, skeleton, options: Poses.empty(skeleton)
@@ -101,6 +112,13 @@ def test_a_build_for_gpus_without_a_gpu_is_reported(monkeypatch):
     found = diagnostics.find_engines()[0]
     assert found.devices == ("cpu",)
     assert "libcudart.so: not found" in found.describe()
+
+
+def test_a_cpu_build_that_replaced_the_build_for_gpus_is_reported(monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(diagnostics, "version", lambda package: "1.0")
+    monkeypatch.setattr(onnx, "cuda_problem", lambda index=0: "replaced")
+    assert "replaced" in diagnostics.find_engines()[0].describe()
 
 
 class Shifted:

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -44,8 +45,14 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps, Poses
 
-_EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "ray")
+_EXTRAS = ("", "eval", "train", "export", "openvino", "tensorrt", "gpu", "ray")
 """Extras with packages of their own; `""` for the packages of every installation."""
+
+_GPU_BUILD = "onnxruntime-gpu"
+"""Package of ONNX Runtime with CUDA."""
+
+_ALTERNATIVES = {"onnxruntime": _GPU_BUILD}
+"""Package -> another package that provides the same module."""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"](\w+)['\"])?")
 
@@ -165,10 +172,10 @@ def list_packages() -> list[Package]:
 
 def _version(package: str) -> str | None:
     """Return the installed version of a package, or None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    for name in (package, _ALTERNATIVES.get(package, package)):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def find_engines() -> list[EngineInfo]:
@@ -199,9 +206,9 @@ def _inspect_onnx() -> EngineInfo:
     from bodyposenet.inference.engines import onnx
 
     problem = ""
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() or _version(_GPU_BUILD):
         reason = onnx.cuda_problem()
-        problem = f"cannot use a GPU, although this build supports it: {reason}" if reason else ""
+        problem = f"cannot use a GPU: {reason}" if reason else ""
     return EngineInfo("onnx", tuple(onnx.available_devices()), problem)
 
 

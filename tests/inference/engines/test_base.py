@@ -112,11 +112,34 @@ def test_one_of_several_gpus(machine):
     assert "cpu, cuda:0, cuda:1" in caught.value.remedy
 
 
-def test_the_error_of_a_cpu_build_names_the_package_to_install():
-    if CUDA in onnxruntime.get_available_providers():
-        pytest.skip("this is a build for GPUs")
+def test_a_library_of_cuda_that_cannot_be_loaded_is_named(machine, monkeypatch, capfd):
+    machine(0, raises=False)
+    missing = "libcublasLt.so.13"
+    monkeypatch.setattr(
+        onnxruntime, "preload_dlls", lambda: print(f"Failed to load {missing}: not found")
+    )
+    with pytest.raises(BodyPoseNetError, match=f"device cuda: .*{missing}"):
+        open_engine(InferenceSpec(), device="cuda")
+    assert missing not in capfd.readouterr().out
+
+
+@pytest.fixture
+def cpu_build(monkeypatch):
+    """Simulate a build of ONNX Runtime without CUDA."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     onnx.cuda_problem.cache_clear()
-    with pytest.raises(BodyPoseNetError, match="onnxruntime-gpu"):
+    yield
+    onnx.cuda_problem.cache_clear()
+
+
+def test_the_error_of_a_cpu_build_names_the_extra_to_install(cpu_build):
+    with pytest.raises(BodyPoseNetError, match=r"bodyposenet\[gpu\]"):
+        open_engine(InferenceSpec(), device="cuda")
+
+
+def test_a_cpu_build_that_replaced_the_build_for_gpus_is_reported(cpu_build, monkeypatch):
+    monkeypatch.setattr(onnx, "version", lambda package: "1.31.1")  # both are installed
+    with pytest.raises(BodyPoseNetError, match="has replaced files of onnxruntime-gpu"):
         open_engine(InferenceSpec(), device="cuda")
 
 

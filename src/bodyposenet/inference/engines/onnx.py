@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,8 @@ _IDENTITY = (
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 """NumPy's names of the data types of ONNX Runtime."""
 
-_ERRORS_ONLY = 3
-"""Log level of ONNX Runtime."""
+_WARNINGS, _ERRORS, _FATAL = 2, 3, 4
+"""Log levels of ONNX Runtime."""
 
 _IMPORT_PID = os.getpid()
 """Id of the process that imported this module; forked processes inherit it."""
@@ -100,7 +103,7 @@ def open_session(
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _ERRORS
     providers = _providers(Device.parse(device))
     session = _create_session(path, content, options, providers)
     if _may_saturate(path, session):
@@ -120,7 +123,7 @@ def check_graph(path: str | Path, content: bytes | None = None) -> None:
         BodyPoseNetError: ONNX Runtime cannot read the file.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _ERRORS
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     _create_session(path, content, options, [_CPU])
@@ -145,21 +148,63 @@ def cuda_problem(index: int = 0) -> str | None:
         The reason, or None if ONNX Runtime can use the GPU.
     """
     if _CUDA not in onnxruntime.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA (pip install onnxruntime-gpu)"
+        return _why_no_cuda()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    problem = None
+    options.log_severity_level = _ERRORS
+    missing_library, problem = _preload_cuda(), None
     try:
-        session = onnxruntime.InferenceSession(
-            _IDENTITY, options, providers=[_cuda_provider(index)], enable_fallback=False
-        )
+        with _silent_logger():
+            session = onnxruntime.InferenceSession(
+                _IDENTITY, options, providers=[_cuda_provider(index)], enable_fallback=False
+            )
         if _CUDA not in session.get_providers():
-            problem = "the GPU, its driver or a library of CUDA or cuDNN is missing"
+            problem = missing_library or "the GPU, its driver or a library of CUDA is missing"
     except Exception as error:  # ONNX Runtime's errors have no common base class
         problem = _reason(error)
     if problem is not None and not index:
         logger.info("ONNX Runtime has CUDA, but cannot use it: %s", problem)
     return problem
+
+
+def _why_no_cuda() -> str:
+    """Return why this build of ONNX Runtime has no CUDA.
+
+    The packages onnxruntime and onnxruntime-gpu have files of the same names, so the one that is
+    installed last replaces the other.
+    """
+    try:
+        version("onnxruntime-gpu")
+    except PackageNotFoundError:
+        return "this build of ONNX Runtime has no CUDA (pip install 'bodyposenet[gpu]')"
+    return (
+        "the package onnxruntime has replaced files of onnxruntime-gpu (pip uninstall -y "
+        "onnxruntime; pip install --force-reinstall --no-deps onnxruntime-gpu)"
+    )
+
+
+def _preload_cuda() -> str:
+    """Load the libraries of CUDA and cuDNN that are installed as packages (nvidia-...).
+
+    Returns:
+        The first library that cannot be loaded, or an empty text.
+    """
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since ONNX Runtime 1.21
+    if preload is None:
+        return ""
+    messages = io.StringIO()
+    with redirect_stdout(messages):  # it prints "Failed to load libcublas.so.13: ..."
+        preload()
+    return messages.getvalue().partition(":")[0]
+
+
+@contextmanager
+def _silent_logger() -> Iterator[None]:
+    """Turn off the messages that do not belong to a session, such as missing libraries."""
+    onnxruntime.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNINGS)
 
 
 def available_devices() -> list[str]:
