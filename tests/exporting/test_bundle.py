@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -12,19 +13,17 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-import yaml
 from onnx import TensorProto
 
 import bodyposenet
 from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.bundle import BundleOptions, deepstream, write_bundle
+from bodyposenet.exporting.bundle import BundleOptions, write_bundle
 from bodyposenet.exporting.bundle.signature import read_signature
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
-from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
 from bodyposenet.specs.pose import load_skeleton
 from bodyposenet.types import Poses
@@ -36,10 +35,6 @@ NAME = "my net.onnx"
 SHAPE = 96, 128
 OPTIONS = BundleOptions(DeviceOptions(SHAPE, opt_batch_size=4, max_batch_size=16))
 SKELETON = load_skeleton("bpnet_18joints.json")
-NVIDIAS_LINES = (
-    "0,1 1,2 1,5 2,3 3,4 5,6 6,7 2,8 8,9 9,10 5,11 11,12 12,13 0,14 14,16 8,11 15,17 0,15"
-)
-"""Lines that NVIDIA's application draws, in its configuration (TAO reference, section 14.6)."""
 FIXED = {"size": (2, 96, 128)}
 WITHOUT_TORCH = """
 import runpy, sys
@@ -83,7 +78,7 @@ def test_every_file_is_named_in_the_readme(tmp_path):
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert files == {
         "README.md", "signature.json", "labels.txt", "model.onnx", "run.py", "trtexec.sh",
-        "deepstream/nvinfer.txt", "deepstream/postprocess.yml",
+        "deepstream/nvinfer.txt",
         "triton/my_net/config.pbtxt", "triton/my_net/1/model.onnx",
         "triton_tensorrt/my_net/config.pbtxt",
     }  # fmt: skip
@@ -157,33 +152,42 @@ def test_programs_that_cannot_run_the_model_are_skipped_with_the_reason(
     assert config.get("instance_group") == ([{"kind": "KIND_CPU"}] if on_cpu else None)
 
 
-def test_postprocessing_has_the_skeletons_limbs(tmp_path):
-    bundle = make_bundle(tmp_path)
-    config = yaml.safe_load((bundle / "deepstream" / "postprocess.yml").read_text())
-    edges = [tuple(map(int, edge.split(","))) for edge in config["jointEdges"]]
-    assert tuple(edges) == SKELETON.limbs
-    assert config["connections"] == NVIDIAS_LINES.split()
-    assert (config["threshHeat"], config["threshVectorScore"]) == (0.05, 0.05)
-    assert (config["featUpsamplingFactor"], config["numJoints"], config["threshPartCnt"]) == (
-        4,
-        18,
-        4,
-    )
-    assert (bundle / "labels.txt").read_text().split() == list(SKELETON.joints)
+FAKE_TRTEXEC = """#!/bin/sh
+for flag; do
+    echo "$flag"
+    case $flag in --saveEngine=*) echo plan > "${flag#*=}" ;; esac
+done
+"""
 
 
-@pytest.mark.parametrize(("joints", "least", "remark"), [(3, 3, False), (24, 4, True)])
-def test_postprocessing_of_other_skeletons(tmp_path, joints, least, remark):
-    names = tuple(f"joint_{k}" for k in range(joints))
-    skeleton = Skeleton("chain", names, tuple((k, k + 1) for k in range(joints - 1)))
-    path = write_exported(tmp_path)
-    signature = read_signature(path, path.read_bytes(), DeviceOptions(SHAPE))
-    signature = replace(signature, description=replace(signature.description, skeleton=skeleton))
-    text = deepstream.write_postprocessing(signature)
-    config = yaml.safe_load(text)
-    assert config["threshPartCnt"] == least
-    assert config["connections"] == config["jointEdges"]
-    assert ("recompiled" in text) == remark
+def run_trtexec(bundle: Path) -> list[str]:
+    """Run a bundle's trtexec.sh with a fake of trtexec; returns the flags."""
+    program = bundle / "trtexec"
+    program.write_text(FAKE_TRTEXEC)
+    program.chmod(0o755)
+    path = {"PATH": f"{bundle}{os.pathsep}{os.environ['PATH']}"}
+    run = subprocess.run(
+        ["sh", bundle / "trtexec.sh"],
+        capture_output=True, text=True, check=True, env=os.environ | path,
+    )  # fmt: skip
+    return run.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ({}, "model.onnx_b16_gpu0_fp32.engine"),
+        ({"data_type": "fp16"}, "model.onnx_b16_gpu0_fp16.engine"),
+        ({"data_type": "int8-tensorrt"}, "model.onnx_b16_gpu0_int8.engine"),
+        (FIXED, "model.onnx_b2_gpu0_fp32.engine"),
+    ],
+)
+def test_nvinfer_and_trtexec_have_the_same_engine_file(tmp_path, model, name):
+    bundle = make_bundle(tmp_path, **model)
+    assert nvinfer(bundle)["model-engine-file"] == f"../{name}"
+    run_trtexec(bundle)
+    assert (bundle / name).read_text() == "plan\n"
+    assert (bundle / "triton_tensorrt/my_net/1/model.plan").read_text() == "plan\n"
 
 
 def declared_sizes(bundle: Path) -> dict[str, list[int]]:
@@ -248,17 +252,12 @@ def test_triton_reads_the_configuration(tmp_path, model):
 )
 def test_trtexec_command_has_the_shapes(tmp_path, model, shapes):
     bundle = make_bundle(tmp_path, **model)
-    # The script runs with trtexec replaced by echo.
-    script = (bundle / "trtexec.sh").read_text().replace("trtexec --onnx", "echo --onnx")
-    script = script.replace("cp model.plan", "true model.plan")
-    (bundle / "trtexec.sh").write_text(script)
-    run = subprocess.run(["sh", bundle / "trtexec.sh"], capture_output=True, text=True, check=True)
-    flags = dict(flag.split("=", 1) for flag in run.stdout.split() if "=" in flag)
+    flags = dict(flag.partition("=")[::2] for flag in run_trtexec(bundle))
     found = {name: value for name, value in flags.items() if name.endswith("Shapes")}
     expected = zip(("min", "opt", "max"), shapes, strict=False)
     assert found == {f"--{which}Shapes": f"input_1:0:{shape}" for which, shape in expected}
     assert flags["--memPoolSize"] == "workspace:2048"
-    assert "--stronglyTyped" in run.stdout
+    assert "--stronglyTyped" in flags
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""Configuration files for DeepStream.
+"""Configuration file of DeepStream's Gst-nvinfer.
 
-The keys follow Gst-nvinfer's documentation and NVIDIA's bodypose2d application. The files have not
-been run with DeepStream.
+The keys follow its documentation, and the name of the engine its source
+(nvdsinfer_model_builder.cpp). The file has not been run with DeepStream.
 """
 
 from __future__ import annotations
@@ -9,29 +9,15 @@ from __future__ import annotations
 from bodyposenet.exporting.bundle import trtexec
 from bodyposenet.exporting.bundle.signature import ModelSignature
 from bodyposenet.exporting.bundle.templates import render_template
-from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.pose import load_skeleton
 
 CALIBRATION = "calibration.cache"
 """Name of TensorRT's calibration cache in a bundle."""
 
-Limbs = tuple[tuple[int, int], ...]
-"""Pairs of joints."""
-
 _NETWORK_MODES = {"fp32": 0, "int8-tensorrt": 1, "fp16": 2}
 """Data type -> value of nvinfer's `network-mode`."""
 
-_MIN_JOINTS = 4
-"""Minimum number of joints of a person, NVIDIA's default."""
-
-_MAX_JOINTS = 18
-"""Number of joints that NVIDIA's post-processing library is compiled for."""
-
-_LINES: Limbs = (
-    (0, 1), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (2, 8), (8, 9), (9, 10),
-    (5, 11), (11, 12), (12, 13), (0, 14), (14, 16), (8, 11), (15, 17), (0, 15),
-)  # fmt: skip
-"""Lines that the application draws, as pairs of joints."""
+_PRECISIONS = {"fp32": "fp32", "int8-tensorrt": "int8", "fp16": "fp16"}
+"""Data type -> precision in the name of an engine file of nvinfer."""
 
 
 def unsupported_reason(signature: ModelSignature) -> str:
@@ -46,6 +32,19 @@ def unsupported_reason(signature: ModelSignature) -> str:
             "between channels: use a preprocessing of your own (Gst-nvdspreprocess)"
         )
     return ""
+
+
+def engine_file(signature: ModelSignature) -> str:
+    """Return the name under which nvinfer saves the engine of `model.onnx`, beside that file.
+
+    nvinfer opens `model-engine-file` at each start. If the file does not exist, nvinfer builds the
+    engine, and saves it under this name.
+
+    Args:
+        signature: Signature of a model that TensorRT can read.
+    """
+    precision = _PRECISIONS[signature.description.data_type]
+    return f"model.onnx_b{signature.max_batch_size}_gpu0_{precision}.engine"
 
 
 def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
@@ -65,6 +64,7 @@ def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
         {
             "name": signature.name,
             "data_type": signature.description.data_type,
+            "engine": engine_file(signature),
             "batch_size": signature.max_batch_size,
             "network_mode": _NETWORK_MODES[signature.description.data_type],
             "calibration": _calibration(signature, has_calibration),
@@ -80,7 +80,8 @@ def write_nvinfer(signature: ModelSignature, *, has_calibration: bool) -> str:
 def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
     """Return the lines of the file that name the calibration cache, or a remark if there is none.
 
-    nvinfer needs the cache, although the ONNX file contains the ranges.
+    nvinfer needs the cache, although the ONNX file contains the ranges: without it, nvinfer builds
+    a float16 engine at each start, whose name differs from that in the file.
     """
     if signature.description.data_type != "int8-tensorrt":
         return ""
@@ -90,42 +91,6 @@ def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
             f"int8-calib-file=../{CALIBRATION}\n"
         )
     return (
-        "# The ONNX file contains the ranges, but nvinfer builds INT8 only if int8-calib-file\n"
-        "# names a file: build the engine with ../trtexec.sh first.\n"
+        "# The ONNX file contains the ranges, but without int8-calib-file nvinfer builds an engine\n"
+        "# in float16, at each start: build the one in INT8 with ../trtexec.sh first.\n"
     )
-
-
-def write_postprocessing(signature: ModelSignature) -> str:
-    """Return the text of the configuration of NVIDIA's post-processing, with its constants."""
-    skeleton = signature.description.skeleton
-    joints = len(skeleton.joints)
-    remarks = ""
-    if joints > _MAX_JOINTS:
-        remarks = (
-            f"# {joints} joints: the application is compiled for {_MAX_JOINTS} and must be "
-            "recompiled.\n"
-        )
-    return render_template(
-        "postprocess.yml",
-        {
-            "name": signature.name,
-            "remarks": remarks,
-            "ratio": signature.upsample_ratio,
-            "least_joints": min(_MIN_JOINTS, joints),
-            "batch_size": signature.max_batch_size,
-            "joints": joints,
-            "limbs": _pairs(skeleton.limbs),
-            "lines": _pairs(_lines(skeleton)),
-        },
-    )
-
-
-def _lines(skeleton: Skeleton) -> Limbs:
-    """Return the lines to draw: NVIDIA's for its own skeleton, the limbs for all others."""
-    nvidia_joints = load_skeleton("bpnet_18joints.json").joints
-    return _LINES if skeleton.joints == nvidia_joints else skeleton.limbs
-
-
-def _pairs(limbs: Limbs) -> str:
-    """Format pairs of joints as a YAML list."""
-    return "\n".join(f"- {start},{end}" for start, end in limbs)

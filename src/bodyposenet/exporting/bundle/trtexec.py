@@ -26,17 +26,19 @@ def unsupported_reason(signature: ModelSignature) -> str:
     return ""
 
 
-def write_script(signature: ModelSignature, workspace: int) -> str:
+def write_script(signature: ModelSignature, engine: str, workspace: int) -> str:
     """Return the text of the script that calls trtexec.
 
     Args:
         signature: Signature of a model that TensorRT can read.
+        engine: Name of the engine file.
         workspace: Bytes that TensorRT may use while it builds.
     """
     return render_template(
         "trtexec.sh",
         {
             "name": signature.name,
+            "engine": engine,
             "data_type": signature.description.data_type,
             "instead": _TENSORRT8_FLAGS[signature.description.data_type],
             "shapes": "".join(f"    {flag} \\\n" for flag in _shape_flags(signature)),

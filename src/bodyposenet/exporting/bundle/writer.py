@@ -100,13 +100,14 @@ def _texts(
         f"triton/{entry}": triton.write_configuration(signature, "onnxruntime_onnx"),
     }
     if "TensorRT" not in unsupported:
-        texts["trtexec.sh"] = trtexec.write_script(signature, workspace)
+        texts["trtexec.sh"] = trtexec.write_script(
+            signature, deepstream.engine_file(signature), workspace
+        )
         texts[f"triton_tensorrt/{entry}"] = triton.write_configuration(signature, "tensorrt_plan")
     if "DeepStream" not in unsupported:
         texts["deepstream/nvinfer.txt"] = deepstream.write_nvinfer(
             signature, has_calibration=has_calibration
         )
-        texts["deepstream/postprocess.yml"] = deepstream.write_postprocessing(signature)
     return texts
 
 
@@ -118,7 +119,6 @@ _DESCRIPTIONS = {
     "calibration.cache": "TensorRT's calibration cache",
     "trtexec.sh": "builds a TensorRT engine and measures its speed",
     "deepstream/nvinfer.txt": "configuration of Gst-nvinfer",
-    "deepstream/postprocess.yml": "post-processing of NVIDIA's bodypose2d application",
     "triton": "model repository for Triton with ONNX Runtime",
     "triton_tensorrt": "model repository for Triton with TensorRT, completed by trtexec.sh",
 }
