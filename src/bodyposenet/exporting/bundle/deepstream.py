@@ -91,6 +91,6 @@ def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
             f"int8-calib-file=../{CALIBRATION}\n"
         )
     return (
-        "# The ONNX file contains the ranges, but without int8-calib-file nvinfer builds an engine\n"
-        "# in float16, at each start: build the one in INT8 with ../trtexec.sh first.\n"
+        "# The ONNX file contains the ranges, but nvinfer builds INT8 only with int8-calib-file, and\n"
+        "# otherwise float16, at each start: build the engine with ../trtexec.sh first.\n"
     )
