@@ -3,9 +3,9 @@
 python -m benchmarks.decoding_graph [--images DIR] [--height N] [--quick] [--json FILE]
 
 From a uint8 image to people with the default model, on one thread: the network and `decode()`,
-compared with the network with decoding inside and the assignment of `examples/clients/python`. Both
-are timed alternately on each image. A ratio is the median over the images of the ratio of an
-image's median times. `_crowded` refers to images in which `decode()` detects six people or more.
+compared with the network with decoding inside and the assignment of the Python client. Both are
+timed alternately on each image. A ratio is the median over the images of the ratio of an image's
+median times. `_crowded` refers to images in which `decode()` detects six people or more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from . import harness
 
 _FOLDER = Path(bodyposenet.__file__).parent / "resources" / "default_model"
 _MODELS = {"int8": "default-int8.onnx", "fp16": "default-fp16.onnx"}
-_CLIENT = Path(__file__).parents[1] / "examples" / "clients" / "python" / "bodypose.py"
+_CLIENT = Path(bodyposenet.__file__).parent / "resources" / "clients" / "bodypose.py"
 _CROWD = 6
 
 Image = NDArray[np.uint8]

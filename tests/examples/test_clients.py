@@ -10,12 +10,14 @@ import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import bodyposenet
 from bodyposenet.decoding import decode
 from bodyposenet.exporting.decoding_graph import DecodingGraphOptions
 from bodyposenet.skeleton import Skeleton
@@ -30,7 +32,10 @@ from tests.exporting.decoding_maps import (
     stack,
 )
 
-CLIENTS = Path(__file__).parents[2] / "examples" / "clients"
+CLIENTS = Path(bodyposenet.__file__).parent / "resources" / "clients"
+JAVASCRIPT_CLIENT = (
+    Path(__file__).parents[2] / "examples" / "clients" / "javascript" / "bodypose.mjs"
+)
 
 OPTIONS = DecodingGraphOptions(max_peaks=128)  # one photo shows a crowd of spectators
 
@@ -49,15 +54,15 @@ class People(NamedTuple):
     scores: np.ndarray
 
 
-Client = Callable[[Sequence[Image], dict, int | None], list[People]]
+Client = Callable[[Sequence[Image], dict], list[People]]
 
 
 @pytest.fixture(scope="module")
 def python_client() -> Client:
-    assemble = runpy.run_path(str(CLIENTS / "python" / "bodypose.py"))["assemble"]
+    assemble = runpy.run_path(str(CLIENTS / "bodypose.py"))["assemble"]
 
-    def run(images, skeleton, max_people=None):
-        return [People(*assemble(*image, skeleton, max_people)) for image in images]
+    def run(images, skeleton):
+        return [People(*assemble(*image, skeleton)) for image in images]
 
     return run
 
@@ -65,7 +70,7 @@ def python_client() -> Client:
 JAVASCRIPT = """
 import { readFileSync } from "node:fs";
 import { assemble } from CLIENT;
-const [peaksFile, pafsFile, skeletonFile, maxPeople] = process.argv.slice(2);
+const [peaksFile, pafsFile, skeletonFile] = process.argv.slice(2);
 const read = (path) => new Float32Array(new Uint8Array(readFileSync(path)).buffer);
 const [peaks, pafs] = [read(peaksFile), read(pafsFile)];
 const skeleton = JSON.parse(readFileSync(skeletonFile));
@@ -75,7 +80,7 @@ const found = [];
 for (let n = 0; n * size < peaks.length; n++) {
   found.push(assemble(peaks.subarray(n * size, (n + 1) * size),
                       pafs.subarray(n * pafSize, (n + 1) * pafSize),
-                      skeleton, ...(maxPeople ? [Number(maxPeople)] : [])));
+                      skeleton));
 }
 console.log(JSON.stringify(found));
 """
@@ -87,7 +92,7 @@ def javascript_client(tmp_path_factory) -> Client:
     if node is None:
         pytest.skip("node is not installed")
     folder = tmp_path_factory.mktemp("javascript")
-    client = json.dumps((CLIENTS / "javascript" / "bodypose.mjs").as_uri())
+    client = json.dumps(JAVASCRIPT_CLIENT.as_uri())
     (folder / "main.mjs").write_text(JAVASCRIPT.replace("CLIENT", client))
     return _program([node, str(folder / "main.mjs")], folder)
 
@@ -110,15 +115,13 @@ static std::vector<float> read(const char* path) {
 
 int main(int count, char** arguments) {
   const std::vector<float> peaks = read(arguments[1]), pafs = read(arguments[2]);
-  const bodypose::Skeleton skeleton{JOINTS, PEAKS, {LIMBS}, {AUXILIARY}};
+  bodypose::Skeleton skeleton{JOINTS, PEAKS, {LIMBS}, {AUXILIARY}};
+  if (count > 4) skeleton.max_people = std::strtoul(arguments[4], nullptr, 10);
   const std::size_t k = skeleton.max_peaks, size = skeleton.joints * k * 3;
   const std::size_t paf_size = skeleton.limbs.size() * k * k;
   std::printf("[");
   for (std::size_t n = 0; n * size < peaks.size(); ++n) {
-    const auto people =
-        count > 4 ? bodypose::assemble(&peaks[n * size], &pafs[n * paf_size], skeleton,
-                                       std::strtoul(arguments[4], nullptr, 10))
-                  : bodypose::assemble(&peaks[n * size], &pafs[n * paf_size], skeleton);
+    const auto people = bodypose::assemble(&peaks[n * size], &pafs[n * paf_size], skeleton);
     std::printf(n ? ",[" : "[");
     for (std::size_t p = 0; p < people.size(); ++p) {
       std::printf("%s{\\"score\\":%.9g,\\"keypoints\\":[", p ? "," : "", people[p].score);
@@ -153,7 +156,7 @@ def cpp_client(tmp_path_factory) -> Client:
         source = source.replace(name, value)
     (folder / "main.cpp").write_text(source)
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
-    command = [compiler, "-std=c++17", "-O1", *warnings, "-I", str(CLIENTS / "cpp")]
+    command = [compiler, "-std=c++17", "-O1", *warnings, "-I", str(CLIENTS)]
     program = folder / "main"
     subprocess.run([*command, str(folder / "main.cpp"), "-o", str(program)], check=True)
     return _program([str(program)], folder)
@@ -162,12 +165,13 @@ def cpp_client(tmp_path_factory) -> Client:
 def _program(command: list[str], folder: Path) -> Client:
     """Return a client that runs a program, which reads arrays from files and prints JSON."""
 
-    def run(images, skeleton, max_people=None):
+    def run(images, skeleton):
         peaks, pafs, header = (folder / name for name in ("peaks.bin", "pafs.bin", "header.json"))
         peaks.write_bytes(np.stack([image.peaks for image in images]).tobytes())
         pafs.write_bytes(np.stack([image.paf_scores for image in images]).tobytes())
         header.write_text(json.dumps(skeleton))
-        arguments = [str(peaks), str(pafs), str(header), *([str(max_people)] if max_people else [])]
+        limit = skeleton["max_people"]  # C++ has no standard parser of JSON
+        arguments = [str(peaks), str(pafs), str(header), *([str(limit)] if limit else [])]
         done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
         return [_people(found, skeleton) for found in json.loads(done.stdout)]
 
@@ -188,9 +192,11 @@ def client(request) -> Client:
     return request.getfixturevalue(f"{request.param}_client")
 
 
-def run_graph(maps: Sequence[Maps], skeleton: Skeleton) -> tuple[list[Image], dict]:
+def run_graph(
+    maps: Sequence[Maps], skeleton: Skeleton, options: DecodingGraphOptions = OPTIONS
+) -> tuple[list[Image], dict]:
     """Return the inputs of a client: the outputs for each image, and the entry of the header."""
-    model = decoding_model(skeleton, OPTIONS)
+    model = decoding_model(skeleton, options)
     session = onnx_session(model)
     outputs = [session.run(None, stack(each)) for each in maps]
     return [Image(peaks[0], pafs[0]) for peaks, pafs in outputs], decoding_header(model)
@@ -211,7 +217,7 @@ def check_same_people(found: People, maps: Maps, skeleton: Skeleton, max_people=
 
 def test_drawn_people_are_those_of_decode(client):
     images, skeleton = run_graph(drawn_maps(), SKELETON)
-    found = client(images, skeleton, None)
+    found = client(images, skeleton)
     people = [
         check_same_people(each, maps, SKELETON)
         for each, maps in zip(found, drawn_maps(), strict=True)
@@ -223,7 +229,7 @@ def test_drawn_people_are_those_of_decode(client):
 def test_people_in_photos_are_those_of_decode(client, shared):
     photos = photo_maps(shared)
     images, skeleton = run_graph(photos, SKELETON)
-    found = client(images, skeleton, None)
+    found = client(images, skeleton)
     people = [
         check_same_people(each, maps, SKELETON) for each, maps in zip(found, photos, strict=True)
     ]
@@ -232,15 +238,17 @@ def test_people_in_photos_are_those_of_decode(client, shared):
 
 
 def test_only_the_best_people_are_returned(client):
-    images, skeleton = run_graph(drawn_maps(), SKELETON)
-    for each, maps in zip(client(images, skeleton, 2), drawn_maps(), strict=True):
+    images, skeleton = run_graph(drawn_maps(), SKELETON, replace(OPTIONS, max_people=2))
+    found = client(images, skeleton)
+    for each, maps in zip(found, drawn_maps(), strict=True):
         check_same_people(each, maps, SKELETON, max_people=2)
+    assert len(found[9].scores) == 2 < len(decode(drawn_maps()[9], SKELETON))
 
 
 def test_images_without_people(client):
     empty = Maps(np.zeros((19, 4, 4), np.float32), np.zeros((38, 4, 4), np.float32))
     images, skeleton = run_graph([empty, empty], SKELETON)
-    for found in client(images, skeleton, None):
+    for found in client(images, skeleton):
         assert found.keypoints.shape == (0, 18, 3)
 
 

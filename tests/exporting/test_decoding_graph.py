@@ -165,7 +165,7 @@ def test_only_the_highest_peaks_are_kept_in_the_order_of_their_cells():
 
 
 def test_file_has_standard_operators_and_a_header_for_clients():
-    model = decoding_model(SKELETON, DecodingGraphOptions(max_peaks=40))
+    model = decoding_model(SKELETON, DecodingGraphOptions(max_peaks=40, max_people=5))
     read = onnx.load_model_from_string(model)
     onnx.checker.check_model(read, full_check=True)
     assert [(entry.domain, entry.version) for entry in read.opset_import] == [("", 18)]
@@ -182,6 +182,7 @@ def test_file_has_standard_operators_and_a_header_for_clients():
         "limbs": [list(limb) for limb in SKELETON.limbs],
         "auxiliary_limbs": list(SKELETON.auxiliary),
         "max_peaks": 40,
+        "max_people": 5,
         "heatmap_threshold": 0.05,
         "paf_threshold": 0.02,
     }
@@ -241,6 +242,7 @@ def test_wrong_decoding_is_refused():
     [
         DecodingGraphOptions(max_peaks=0),
         DecodingGraphOptions(max_peaks=129),
+        DecodingGraphOptions(max_people=0),
         DecodingGraphOptions(paf_threshold=-0.1),
     ],
 )

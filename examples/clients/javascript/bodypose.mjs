@@ -5,14 +5,14 @@
  *
  * @param {Float32Array} peaks (J, K, 3) x, y and score; the model's output `peaks` for one image.
  * @param {Float32Array} pafScores (L, K, K); the output `paf_scores` for the same image.
- * @param {{joints: string[], limbs: number[][], auxiliary_limbs: number[], max_peaks: number}}
- *   skeleton Entry `decoding` of the model's header.
- * @param {number} [maxPeople] Maximum number of people to return.
+ * @param {{joints: string[], limbs: number[][], auxiliary_limbs: number[], max_peaks: number,
+ *   max_people: ?number}} skeleton Entry `decoding` of the model's header, with the maximum number
+ *   of people to return (null: all).
  * @returns {{score: number, keypoints: ({x: number, y: number, score: number} | null)[]}[]}
  *   People, sorted by score, the best first. Each has J keypoints in network-input pixels, null for
  *   missing joints.
  */
-export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
+export function assemble(peaks, pafScores, skeleton) {
   const { limbs, max_peaks: k } = skeleton;
   const joints = skeleton.joints.length;
   const auxiliary = new Set(skeleton.auxiliary_limbs);
@@ -74,7 +74,7 @@ export function assemble(peaks, pafScores, skeleton, maxPeople = Infinity) {
   return [...people]
     .filter(({ parts }) => parts.size >= Math.min(3, joints))
     .sort((a, b) => b.total - a.total)
-    .slice(0, maxPeople)
+    .slice(0, skeleton.max_people ?? Infinity)
     .map(({ parts, total }) => ({
       score: total < 2 ? total / 4 : 1 - 1 / total,
       keypoints: Array.from({ length: joints }, (_, joint) => {

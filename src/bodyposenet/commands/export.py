@@ -185,6 +185,15 @@ class ExportOptions(KeyOptions):
             needs=_DECODING,
         ),
     ] = 64
+    max_people: Annotated[
+        _Count | None,
+        _FileOption(
+            help="Maximum number of people that clients return, those with the highest scores. "
+            "Default: all.",
+            metavar="N",
+            needs=_DECODING,
+        ),
+    ] = None
 
     int8_target: Annotated[
         Literal["cpu", "tensorrt"] | None,
@@ -592,7 +601,9 @@ def _append_decoding(content: bytes, options: ExportOptions, plan: _Plan) -> byt
     from bodyposenet.exporting.decoding_verification import check_decoding
 
     has_static_sizes = options.static_batch_size > 0 and options.static_input_dims
-    decoding = DecodingGraphOptions(options.max_peaks, static_shapes=has_static_sizes)
+    decoding = DecodingGraphOptions(
+        options.max_peaks, options.max_people, static_shapes=has_static_sizes
+    )
     decoded = append_decoding(content, decoding)
     check_decoding(plan.output, content, decoded, plan.device.shape, decoding)
     return decoded

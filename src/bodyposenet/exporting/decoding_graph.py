@@ -19,7 +19,11 @@ Outputs, for N images, J joints, L limbs and at most K peaks per joint (`max_pea
 
 The header in the metadata (key `bodyposenet`) gets an entry `decoding` for the client: `joints`,
 `limbs` (start and end joint of each), `auxiliary_limbs` (indices of limbs that do not start a new
-person), `max_peaks` and both thresholds.
+person), `max_peaks`, `max_people` and both thresholds.
+
+`max_people` is for the client, which returns the people with the highest scores. It makes the model
+neither smaller nor faster: people and their scores are known after the assignment only, and a person
+with a high score may have a low peak of some joint. `max_peaks` limits the outputs.
 
 The results equal those of `decode()`, except for rounding (`decode()` computes in float64) and for
 joints of more than K peaks (`decode()` keeps 128). This holds for equal maps. With a float16 file,
@@ -74,6 +78,8 @@ class DecodingGraphOptions:
 
     Args:
         max_peaks: Maximum number of peaks per joint (K of the outputs); the highest are kept.
+        max_people: Maximum number of people that clients return, those with the highest scores; or
+            None for all.
         heatmap_threshold: Value that the heatmap must exceed at a peak, or None for that of
             `mode: accurate`.
         paf_threshold: Value that the PAF must exceed at a sample of a line, or None for that of
@@ -84,6 +90,7 @@ class DecodingGraphOptions:
     """
 
     max_peaks: int = DEFAULT_MAX_PEAKS
+    max_people: int | None = None
     heatmap_threshold: float | None = None
     paf_threshold: float | None = None
     static_shapes: bool = False
@@ -104,6 +111,10 @@ class DecodingGraphOptions:
             raise BodyPoseNetError(
                 f"--max_peaks {self.max_peaks}: out of range",
                 f"Give a number from 1 to {_LARGEST_MAX_PEAKS}.",
+            )
+        if self.max_people is not None and self.max_people < 1:
+            raise BodyPoseNetError(
+                f"--max_people {self.max_people}: out of range", "Give a number of at least 1."
             )
         if min(self.thresholds) < 0:
             heatmap_threshold, paf_threshold = self.thresholds
@@ -162,6 +173,7 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
         "limbs": limbs.tolist(),
         "auxiliary_limbs": list(skeleton.auxiliary or ()),
         "max_peaks": options.max_peaks,
+        "max_people": options.max_people,
         "heatmap_threshold": options.thresholds[0],
         "paf_threshold": options.thresholds[1],
     }

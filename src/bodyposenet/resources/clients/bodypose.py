@@ -12,15 +12,14 @@ def assemble(
     peaks: NDArray[np.float32],
     paf_scores: NDArray[np.float32],
     skeleton: dict[str, Any],
-    max_people: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Assign the peaks of one image to people, the best connections first.
 
     Args:
         peaks: (J, K, 3) x, y and score; the model's output `peaks` for one image.
         paf_scores: (L, K, K); the model's output `paf_scores` for the same image.
-        skeleton: Entry `decoding` of the model's header, with `limbs` and `auxiliary_limbs`.
-        max_people: Maximum number of people to return, or None for all.
+        skeleton: Entry `decoding` of the model's header, with `limbs`, `auxiliary_limbs` and
+            `max_people` (the maximum number of people to return, or None for all).
 
     Returns:
         Keypoints (N, J, 3): x and y in network-input pixels, and a score; 0 for missing joints.
@@ -84,7 +83,8 @@ def assemble(
             people[second if first is None else first]["total"] += score
 
     found = [person for person in people if len(person["parts"]) >= min(3, joints)]
-    found = sorted(found, key=lambda person: -person["total"])[:max_people]
+    found = sorted(found, key=lambda person: -person["total"])
+    found = found[: skeleton.get("max_people")]
     keypoints = np.zeros((len(found), joints, 3), np.float32)
     for person, points in zip(found, keypoints, strict=True):
         for joint, peak in person["parts"].items():

@@ -17,6 +17,7 @@ struct Skeleton {
   int max_peaks;                          // K
   std::vector<std::array<int, 2>> limbs;  // L pairs: start and end joint
   std::vector<int> auxiliary_limbs;       // indices of limbs that do not start a new person
+  std::size_t max_people = std::numeric_limits<std::size_t>::max();  // to return
 };
 
 struct Keypoint {
@@ -33,11 +34,9 @@ struct Person {
 //
 // peaks: (J, K, 3) x, y and score; the model's output `peaks` for one image.
 // paf_scores: (L, K, K); the model's output `paf_scores` for the same image.
-// max_people: maximum number of people to return.
-// Returns the people, sorted by score, the best first.
-inline std::vector<Person> assemble(
-    const float* peaks, const float* paf_scores, const Skeleton& skeleton,
-    std::size_t max_people = std::numeric_limits<std::size_t>::max()) {
+// Returns at most max_people people, sorted by score, the best first.
+inline std::vector<Person> assemble(const float* peaks, const float* paf_scores,
+                                    const Skeleton& skeleton) {
   struct Connection {
     int limb, start, end;
     double score;
@@ -123,7 +122,7 @@ inline std::vector<Person> assemble(
                people.end());
   std::stable_sort(people.begin(), people.end(),
                    [](const Candidate& a, const Candidate& b) { return a.total > b.total; });
-  if (people.size() > max_people) people.resize(max_people);
+  if (people.size() > skeleton.max_people) people.resize(skeleton.max_people);
   std::vector<Person> found;
   for (const Candidate& candidate : people) {
     Person person{std::vector<Keypoint>(joints),
