@@ -21,9 +21,9 @@ The header in the metadata (key `bodyposenet`) gets an entry `decoding` for the 
 `limbs` (start and end joint of each), `auxiliary_limbs` (indices of limbs that do not start a new
 person), `max_peaks`, `max_people` and both thresholds.
 
-`max_people` is for the client, which returns the people with the highest scores. It makes the model
-neither smaller nor faster: people and their scores are known after the assignment only, and a person
-with a high score may have a low peak of some joint. `max_peaks` limits the outputs.
+`max_people` is for the client, which returns the people with the highest scores. It does not make
+the model smaller or faster: people and their scores are known after the assignment only, and a
+person with a high score may have a low peak of some joint. `max_peaks` limits the outputs.
 
 The results equal those of `decode()`, except for rounding (`decode()` computes in float64) and for
 joints of more than K peaks (`decode()` keeps 128). This holds for equal maps. With a float16 file,

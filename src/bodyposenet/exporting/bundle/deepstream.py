@@ -91,6 +91,6 @@ def _calibration(signature: ModelSignature, has_calibration: bool) -> str:
             f"int8-calib-file=../{CALIBRATION}\n"
         )
     return (
-        "# The ONNX file contains the ranges, but nvinfer builds INT8 only with int8-calib-file, and\n"
-        "# otherwise float16, at each start: build the engine with ../trtexec.sh first.\n"
+        "# Without int8-calib-file, nvinfer builds a float16 engine at each start. The ONNX file\n"
+        "# contains the ranges: build the INT8 engine with ../trtexec.sh first.\n"
     )

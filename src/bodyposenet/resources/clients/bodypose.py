@@ -66,21 +66,21 @@ def assemble(
         if (limb, start) in used or (limb, end) in used:
             continue
         used |= {(limb, start), (limb, end)}
-        first, second = person_of.get(start), person_of.get(end)
-        if first is None and second is None:
+        first, second = person_of.get(start, -1), person_of.get(end, -1)
+        if first < 0 and second < 0:
             if is_auxiliary:
                 continue
             people.append({"parts": {}, "total": 0.0})
             first = len(people) - 1
             add(first, start)
-        if first is None:
+        if first < 0:
             is_added = add(second, start)
-        elif second is None:
+        elif second < 0:
             is_added = add(first, end)
         else:
             is_added = first == second or merge(first, second)
         if is_added:
-            people[second if first is None else first]["total"] += score
+            people[second if first < 0 else first]["total"] += score
 
     found = [person for person in people if len(person["parts"]) >= min(3, joints)]
     found = sorted(found, key=lambda person: -person["total"])
