@@ -52,7 +52,6 @@ def test_the_file_returns_the_peaks_and_scores_of_the_decoder(export, exported, 
     [
         ("--sdk_compatible_model",),
         ("--engine_file", "m.engine"),
-        ("--deployment_bundle", "bundle"),
     ],
 )
 def test_options_for_programs_that_decode_maps_are_rejected(export, tmp_path, monkeypatch, flags):
@@ -62,6 +61,19 @@ def test_options_for_programs_that_decode_maps_are_rejected(export, tmp_path, mo
     assert done.code == 2
     assert flags[0] in done.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_static", [False, True])
+def test_the_bundle_has_files_for_tensorrt_if_the_sizes_are_static(export, tmp_path, is_static):
+    static = ("--static_batch_size", "2", "--static_input_dims") if is_static else ()
+    bundle = tmp_path / "bundle"
+    assert export("--deployment_bundle", bundle, "--max_people", "3", *static).code == 0
+    signature = json.loads((bundle / "signature.json").read_text())
+    assert signature["skeleton"]["max_people"] == 3
+    assert (bundle / "model.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+    for file in ("trtexec.sh", "deepstream/nvinfer.txt"):
+        assert (bundle / file).exists() is is_static
+    assert ("--static_input_dims" in (bundle / "README.md").read_text()) is not is_static
 
 
 @pytest.mark.parametrize("command", ["inference", "evaluate"])

@@ -20,6 +20,7 @@ from bodyposenet.demo import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.bundle import BundleOptions, write_bundle
 from bodyposenet.exporting.bundle.signature import read_signature
+from bodyposenet.exporting.decoding_graph import DecodingGraphOptions, append_decoding
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
 from bodyposenet.model.checkpoint import model_header
@@ -36,16 +37,31 @@ SHAPE = 96, 128
 OPTIONS = BundleOptions(DeviceOptions(SHAPE, opt_batch_size=4, max_batch_size=16))
 SKELETON = load_skeleton("bpnet_18joints.json")
 FIXED = {"size": (2, 96, 128)}
+DECODING = DecodingGraphOptions(max_peaks=20)
+STATIC = replace(DECODING, static_shapes=True)
 WITHOUT_TORCH = """
 import runpy, sys
 sys.modules["torch"] = None
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+WITHOUT_BODYPOSENET = """
+import os, runpy, sys
+sys.modules["bodyposenet"] = sys.modules["torch"] = None
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def write_exported(
-    folder: Path, *, data_type="fp32", scale=(256,) * 3, offset=(0.5,) * 3, repeats=4, **options
+    folder: Path,
+    *,
+    data_type="fp32",
+    scale=(256,) * 3,
+    offset=(0.5,) * 3,
+    repeats=4,
+    **options,
 ) -> Path:
     """Write a small model with the tensors and the header of an exported one."""
     header = {
@@ -53,7 +69,10 @@ def write_exported(
         "normalization": {"image_scale": scale, "image_offset": offset},
         "network": {"stages": 3},
         "stride": 8,
-        "form": {"upsample_ratio": repeats},
+        "form": {
+            "upsample_ratio": repeats,
+            "channels_last": options.get("channels_last", True),
+        },
         "data_type": data_type,
     }
     metadata = {"bodyposenet": json.dumps(header)}
@@ -64,6 +83,16 @@ def make_bundle(folder: Path, options: BundleOptions = OPTIONS, **model) -> Path
     path = write_exported(folder, **model)
     write_bundle(folder / "bundle", path, path.read_bytes(), options)
     return folder / "bundle"
+
+
+def make_decoding_bundle(
+    folder: Path, decoding: DecodingGraphOptions = DECODING, **model
+) -> tuple[Path, Path]:
+    """Write a bundle of a model with decoding; also return the same model without decoding."""
+    path = write_exported(folder, repeats=1, pafs="paf_out/BiasAdd:0", **model)
+    content = append_decoding(path.read_bytes(), decoding)
+    write_bundle(folder / "bundle", path, content, OPTIONS)
+    return folder / "bundle", path
 
 
 def nvinfer(bundle: Path) -> dict[str, str]:
@@ -150,6 +179,8 @@ def test_programs_that_cannot_run_the_model_are_skipped_with_the_reason(
     config = parse((bundle / "triton/my_net/config.pbtxt").read_text())
     on_cpu = model.get("data_type") == "int8-cpu"
     assert config.get("instance_group") == ([{"kind": "KIND_CPU"}] if on_cpu else None)
+    readme = (bundle / "README.md").read_text()
+    assert ("session.x64quantprecision" in readme) is on_cpu
 
 
 FAKE_TRTEXEC = """#!/bin/sh
@@ -221,6 +252,30 @@ def test_triton_configuration_matches_the_model(tmp_path, model):
     assert ("dynamic_batching" in config) == (model != FIXED)
 
 
+@pytest.mark.parametrize("model", [{}, FIXED], ids=["dynamic", "fixed"])
+def test_triton_configuration_of_a_model_with_decoding(tmp_path, model):
+    bundle, _ = make_decoding_bundle(tmp_path, STATIC, **model)
+    batch = [2] if model == FIXED else []
+    for path in bundle.glob("triton*/*/config.pbtxt"):
+        outputs = {entry["name"]: entry for entry in parse(path.read_text())["output"]}
+        assert outputs["peaks"]["dims"] == [*batch, 18, 20, 3]
+        assert outputs["paf_scores"]["dims"] == [*batch, 19, 20, 20]
+        assert {entry["data_type"] for entry in outputs.values()} == {"TYPE_FP32"}
+    assert nvinfer(bundle)["output-blob-names"] == "peaks;paf_scores"
+
+
+def test_files_of_a_bundle_with_decoding(tmp_path):
+    bundle, _ = make_decoding_bundle(tmp_path)
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert files == {
+        "README.md", "signature.json", "labels.txt", "model.onnx", "run.py", "bodypose.py",
+        "bodypose.hpp", "triton/my_net/config.pbtxt", "triton/my_net/1/model.onnx",
+    }  # fmt: skip
+    readme = (bundle / "README.md").read_text()
+    assert "--static_input_dims" in readme  # the reason why there are no files for TensorRT
+    assert "$" not in readme
+
+
 def test_tensorrt_plan_has_one_height_and_width(tmp_path):
     bundle = make_bundle(tmp_path)
     config = parse((bundle / "triton_tensorrt/my_net/config.pbtxt").read_text())
@@ -269,10 +324,10 @@ def picture(tmp_path_factory):
     return path
 
 
-def expected_poses(bundle: Path, picture: Path) -> Poses:
+def expected_poses(model: Path, picture: Path) -> Poses:
     """Return the poses of the Python API."""
     estimator = bodyposenet.load(
-        bundle / "model.onnx",
+        model,
         input_shape=SHAPE,
         keep_aspect_ratio_mode="pad_image_input",
         threads=1,
@@ -287,10 +342,56 @@ def test_example_detects_the_same_people_without_torch(tmp_path, picture):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    poses = expected_poses(bundle, picture)
+    poses = expected_poses(bundle / "model.onnx", picture)
     assert len(poses)
     assert json.loads(run.stdout) == poses.to_dict()
     assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"channels_last": False}, FIXED, {"dtype": TensorProto.UINT8}],
+    ids=["dynamic", "channels first", "fixed", "pixels"],
+)
+def test_example_with_decoding_finds_the_people_of_decode(tmp_path, picture, model):
+    bundle, maps_model = make_decoding_bundle(tmp_path, **model)
+    annotated = tmp_path / "annotated.png"
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_BODYPOSENET, bundle / "run.py", picture, annotated],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = Poses.from_dict(json.loads(run.stdout), SKELETON)
+    poses = expected_poses(maps_model, picture)
+    assert len(found) == len(poses) > 0
+    np.testing.assert_allclose(found.keypoints, poses.keypoints, atol=1e-2)
+    np.testing.assert_allclose(found.keypoint_scores, poses.keypoint_scores, atol=1e-3)
+    np.testing.assert_allclose(found.scores, poses.scores, atol=1e-3)
+    assert (cv2.imread(str(annotated)) != cv2.imread(str(picture))).any()
+
+
+def test_example_with_decoding_shrinks_large_images_without_aliasing(tmp_path, picture):
+    bundle, maps_model = make_decoding_bundle(tmp_path)
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), cv2.resize(cv2.imread(str(picture)), (407, 389)))
+    run = subprocess.run(
+        [sys.executable, bundle / "run.py", large], capture_output=True, text=True, check=True
+    )
+    poses = expected_poses(maps_model, large)
+    found = Poses.from_dict(json.loads(run.stdout), SKELETON)
+    assert len(found) == len(poses) > 0
+    np.testing.assert_allclose(found.keypoints, poses.keypoints, atol=3e-2)
+
+
+def test_example_returns_at_most_max_people(tmp_path, picture):
+    bundle, maps_model = make_decoding_bundle(tmp_path, replace(DECODING, max_people=1))
+    run = subprocess.run(
+        [sys.executable, bundle / "run.py", picture], capture_output=True, text=True, check=True
+    )
+    poses = expected_poses(maps_model, picture)
+    found = Poses.from_dict(json.loads(run.stdout), SKELETON)
+    assert len(poses) > len(found) == 1
+    np.testing.assert_allclose(found.keypoints, poses.keypoints[:1], atol=1e-2)
 
 
 def test_missing_photo_is_an_error_of_the_example(tmp_path):
@@ -315,7 +416,7 @@ def test_example_runs_models_of_all_export_options(tmp_path, picture, capsys, mo
     spec.loader.exec_module(example)
     monkeypatch.setattr(sys, "argv", ["run.py", str(picture)])
     example.main()
-    poses = expected_poses(bundle, picture)
+    poses = expected_poses(bundle / "model.onnx", picture)
     assert len(poses)
     assert json.loads(capsys.readouterr().out) == poses.to_dict()
 

@@ -183,6 +183,7 @@ def test_file_has_standard_operators_and_a_header_for_clients():
         "auxiliary_limbs": list(SKELETON.auxiliary),
         "max_peaks": 40,
         "max_people": 5,
+        "static_shapes": False,
         "heatmap_threshold": 0.05,
         "paf_threshold": 0.02,
     }

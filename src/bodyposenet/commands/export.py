@@ -435,13 +435,12 @@ def _make_plan(options: ExportOptions) -> _Plan:
             f"Folder not found: --verify_images {options.verify_images}",
             "Give a folder of photos to compare on.",
         )
-    if options.with_decoding and (
-        options.sdk_compatible_model or options.engine_file or options.deployment_bundle
-    ):
+    if options.with_decoding and (options.sdk_compatible_model or options.engine_file):
         raise BodyPoseNetError(
-            "--with_decoding cannot be combined with --sdk_compatible_model, --engine_file or "
-            "--deployment_bundle: these are for programs that decode maps",
-            "Export a second file for them, without --with_decoding.",
+            "--with_decoding cannot be combined with --sdk_compatible_model or --engine_file: both "
+            "are for programs that decode maps, such as bpnet",
+            "Export a second file for them, without --with_decoding. For TensorRT, use the "
+            "trtexec.sh of --deployment_bundle.",
         )
     model = find_trained_model(Path(options.model))
     output, engine = output_file(model, _path(options.output_file)), _path(options.engine_file)

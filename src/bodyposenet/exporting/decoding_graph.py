@@ -19,7 +19,8 @@ Outputs, for N images, J joints, L limbs and at most K peaks per joint (`max_pea
 
 The header in the metadata (key `bodyposenet`) gets an entry `decoding` for the client: `joints`,
 `limbs` (start and end joint of each), `auxiliary_limbs` (indices of limbs that do not start a new
-person), `max_peaks`, `max_people` and both thresholds.
+person), `max_peaks`, `max_people` and both thresholds; and, for the deployment bundle,
+`static_shapes`.
 
 `max_people` is for the client, which returns the people with the highest scores. It does not make
 the model smaller or faster: people and their scores are known after the assignment only, and a
@@ -174,6 +175,7 @@ def append_decoding(content: bytes, options: DecodingGraphOptions | None = None)
         "auxiliary_limbs": list(skeleton.auxiliary or ()),
         "max_peaks": options.max_peaks,
         "max_people": options.max_people,
+        "static_shapes": options.static_shapes,
         "heatmap_threshold": options.thresholds[0],
         "paf_threshold": options.thresholds[1],
     }

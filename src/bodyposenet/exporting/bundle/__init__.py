@@ -2,7 +2,8 @@
 
 A bundle contains files for DeepStream, Triton and trtexec, and a small Python program.
 
-- `writer`: writes the folder and its README (`write_bundle`).
+- `writer`: writes the folder (`write_bundle`).
+- `readme`: its README.
 - `signature`: tensors, normalization and skeleton of the model, from which all files are written.
 - `deepstream`, `triton` and `trtexec`: the files for these programs.
 - `templates`: the texts of the files, in `resources/deployment`.

@@ -1,13 +1,15 @@
 """Signature of an exported model on a device: its tensors, normalization and skeleton.
 
 `Signature` of `inference.engines.exported` only holds what the tensors of a file declare.
-`ModelSignature` completes it with the header of the file and the sizes on the device.
+`ModelSignature` completes it with the header of the file and the sizes on the device. It also
+describes models with decoding, which engines do not run.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,15 @@ from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.inference.engines.base import ModelDescription
-from bodyposenet.inference.engines.exported import HEATMAPS, Signature, TensorSpec
+from bodyposenet.inference.engines.exported import (
+    HEATMAPS,
+    PAF_SCORES,
+    PEAKS,
+    InputSignature,
+    Signature,
+    TensorSpec,
+    read_input_signature,
+)
 
 _DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 _IMAGE_CHANNELS = 3
@@ -47,15 +57,17 @@ class ModelSignature:
     Args:
         name: Name of the model: letters, digits, `_`, `.` and `-`.
         description: Skeleton, normalization, stride and data type.
-        channels_last: Layout of input and outputs: (N, H, W, C) or (N, C, H, W).
+        channels_last: Layout of input and maps: (N, H, W, C) or (N, C, H, W).
         upsample_ratio: Factor by which the PAFs are enlarged in either direction.
         shape: Height and width of the images in pixels.
         batch: Static batch size; None for a dynamic one.
         opt_batch_size: Batch size to optimize for.
         max_batch_size: Largest batch size.
         images: The input.
-        pafs: The first output.
-        heatmaps: The second output.
+        outputs: Outputs in the order of the file: PAFs and heatmaps, or with decoding peaks and PAF
+            scores.
+        decoding: Entry `decoding` of the header (see `exporting.decoding_graph`); None for a model
+            that returns maps.
     """
 
     name: str
@@ -67,13 +79,8 @@ class ModelSignature:
     opt_batch_size: int
     max_batch_size: int
     images: DeviceTensor
-    pafs: DeviceTensor
-    heatmaps: DeviceTensor
-
-    @property
-    def outputs(self) -> tuple[DeviceTensor, DeviceTensor]:
-        """Outputs in the order of the file."""
-        return self.pafs, self.heatmaps
+    outputs: tuple[DeviceTensor, DeviceTensor]
+    decoding: dict[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values, for programs that do not read the model's header."""
@@ -94,13 +101,29 @@ class ModelSignature:
                 "image_offset": list(self.description.image_offset),
                 "inside_the_model": self.images.dtype == "uint8",
             },
+            **(self._maps() if self.decoding is None else self._decoding()),
+        }
+
+    def _maps(self) -> dict[str, Any]:
+        """Return the entries for a model that returns maps."""
+        pafs, heatmaps = self.outputs
+        return {
             "heatmaps": {
-                "name": self.heatmaps.name,
+                "name": heatmaps.name,
                 "stride": self.description.stride,
                 "sigma": self.description.heatmap_sigma,
             },
-            "pafs": {"name": self.pafs.name, "repeats": self.upsample_ratio},
+            "pafs": {"name": pafs.name, "repeats": self.upsample_ratio},
             "skeleton": self.description.skeleton.to_pose_configuration(),
+        }
+
+    def _decoding(self) -> dict[str, Any]:
+        """Return the entries for a model with decoding."""
+        peaks, paf_scores = self.outputs
+        return {
+            "peaks": {"name": peaks.name},
+            "paf_scores": {"name": paf_scores.name},
+            "skeleton": self.decoding,
         }
 
 
@@ -119,43 +142,67 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
     model = onnx.load_model_from_string(content)
     inputs = {value.name: _tensor_spec(value) for value in model.graph.input}
     outputs = {value.name: _tensor_spec(value) for value in model.graph.output}
-    signature = Signature.read(path, inputs, outputs)
-    header = _read_header(path, model)
-    description = ModelDescription.from_header(path, header)
-    skeleton, stride = description.skeleton, description.stride
-    height, width = signature.fixed_shape or device.shape
-    _check_shape(height, width, stride)
-    cells = height // stride, width // stride
-    export_options = json.loads(header).get("form", {})  # `OnnxExportOptions`
-    ratio: int = export_options.get("upsample_ratio", 1)
-    ((name, images),) = inputs.items()
-    heatmaps, pafs = outputs[HEATMAPS], outputs[signature.pafs]
+    text = _read_header(path, model)
+    header = json.loads(text)
+    description = ModelDescription.from_header(path, text)
+    decoding = header.get("decoding")
+    ratio: int = header.get("form", {}).get("upsample_ratio", 1)  # `OnnxExportOptions`
+    maps = None if decoding else Signature.read(path, inputs, outputs)
+    images = read_input_signature(inputs)
+    height, width = shape = images.fixed_shape or device.shape
+    _check_shape(height, width, description.stride)
     return ModelSignature(
         name=re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII),
         description=description,
-        channels_last=signature.channels_last,
+        channels_last=images.channels_last,
         upsample_ratio=ratio,
-        shape=(height, width),
-        batch=signature.batch,
-        opt_batch_size=signature.batch or device.opt_batch_size,
-        max_batch_size=signature.batch or device.max_batch_size,
-        images=_device_tensor(name, images, signature, _IMAGE_CHANNELS, (height, width)),
-        pafs=_device_tensor(
-            signature.pafs, pafs, signature, skeleton.paf_channels,
-            (ratio * cells[0], ratio * cells[1]),
+        shape=shape,
+        batch=images.batch,
+        opt_batch_size=images.batch or device.opt_batch_size,
+        max_batch_size=images.batch or device.max_batch_size,
+        images=_image_tensor(images.name, inputs[images.name], images, _IMAGE_CHANNELS, shape),
+        outputs=(_fixed_tensor(PEAKS, outputs), _fixed_tensor(PAF_SCORES, outputs))
+        if maps is None
+        else _maps(outputs, maps, description, ratio, shape),
+        decoding=decoding,
+    )
+
+
+def _maps(
+    outputs: Mapping[str, TensorSpec],
+    signature: Signature,
+    description: ModelDescription,
+    ratio: int,
+    shape: tuple[int, int],
+) -> tuple[DeviceTensor, DeviceTensor]:
+    """Return PAFs and heatmaps for images of a height and width."""
+    skeleton = description.skeleton
+    rows, columns = (side // description.stride for side in shape)
+    return (
+        _image_tensor(
+            signature.pafs, outputs[signature.pafs], signature, skeleton.paf_channels,
+            (ratio * rows, ratio * columns),
         ),
-        heatmaps=_device_tensor(HEATMAPS, heatmaps, signature, skeleton.heatmap_channels, cells),
+        _image_tensor(
+            HEATMAPS, outputs[HEATMAPS], signature, skeleton.heatmap_channels, (rows, columns)
+        ),
     )  # fmt: skip
 
 
-def _device_tensor(
-    name: str, tensor: TensorSpec, signature: Signature, channels: int, sides: tuple[int, int]
+def _image_tensor(
+    name: str, tensor: TensorSpec, signature: InputSignature, channels: int, sides: tuple[int, int]
 ) -> DeviceTensor:
-    """Return a tensor with its height and width on the device."""
+    """Return a tensor of images or maps with its height and width on the device."""
     sizes = (*sides, channels) if signature.channels_last else (channels, *sides)
     # A file with static height and width need not declare the sizes of its outputs.
     declared = sizes if signature.fixed_shape else tensor.shape[1:]
     return DeviceTensor(name, tensor.dtype, declared, sizes)
+
+
+def _fixed_tensor(name: str, outputs: Mapping[str, TensorSpec]) -> DeviceTensor:
+    """Return an output whose sizes do not depend on those of the images."""
+    sizes = tuple(size for size in outputs[name].shape[1:] if size is not None)
+    return DeviceTensor(name, outputs[name].dtype, sizes, sizes)
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -27,7 +27,10 @@ def write_configuration(signature: ModelSignature, platform: Platform) -> str:
     if signature.batch is not None:
         scheduling = "# The model has a static batch size, so Triton does no batching."
     if signature.description.data_type == "int8-cpu":
-        scheduling += "\ninstance_group [ { kind: KIND_CPU } ]"
+        scheduling += (
+            "\n# x86 processors without VNNI need an option that Triton cannot set: see README.md."
+            "\ninstance_group [ { kind: KIND_CPU } ]"
+        )
 
     def block(tensors: Sequence[DeviceTensor]) -> str:
         """Format a list of tensors."""

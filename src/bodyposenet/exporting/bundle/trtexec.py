@@ -23,6 +23,11 @@ def unsupported_reason(signature: ModelSignature) -> str:
             "TensorRT cannot read INT8 for the target cpu, whose zero points are not 0: export "
             "with --int8_target tensorrt"
         )
+    if signature.decoding is not None and not signature.decoding["static_shapes"]:
+        return (
+            "the sizes of tensors inside the model depend on the image: export with "
+            "--static_batch_size and --static_input_dims"
+        )
     return ""
 
 

@@ -1,16 +1,17 @@
-"""Writer of deployment bundles, and of their README."""
+"""Writer of deployment bundles."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bodyposenet.console import logger
 from bodyposenet.exporting.bundle import deepstream, triton, trtexec
-from bodyposenet.exporting.bundle.signature import DeviceTensor, ModelSignature, read_signature
-from bodyposenet.exporting.bundle.templates import read_template, render_template
+from bodyposenet.exporting.bundle.readme import write_readme
+from bodyposenet.exporting.bundle.signature import ModelSignature, read_signature
+from bodyposenet.exporting.bundle.templates import read_client, read_template
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.files import atomic_write
 
@@ -96,7 +97,7 @@ def _texts(
     texts = {
         "labels.txt": "".join(f"{joint}\n" for joint in signature.description.skeleton.joints),
         "signature.json": json.dumps(signature.to_dict(), indent=2, ensure_ascii=False) + "\n",
-        "run.py": read_template("run.py"),
+        **_programs(signature),
         f"triton/{entry}": triton.write_configuration(signature, "onnxruntime_onnx"),
     }
     if "TensorRT" not in unsupported:
@@ -111,111 +112,9 @@ def _texts(
     return texts
 
 
-_DESCRIPTIONS = {
-    "model.onnx": "the model",
-    "signature.json": "tensors, normalization and skeleton of the model, for programs",
-    "labels.txt": "the joints, one per line, in the order of the heatmaps",
-    "run.py": "an example in Python, without PyTorch",
-    "calibration.cache": "TensorRT's calibration cache",
-    "trtexec.sh": "builds a TensorRT engine and measures its speed",
-    "deepstream/nvinfer.txt": "configuration of Gst-nvinfer",
-    "triton": "model repository for Triton with ONNX Runtime",
-    "triton_tensorrt": "model repository for Triton with TensorRT, completed by trtexec.sh",
-}
-"""File or folder of a bundle -> its description in the README."""
-
-_SECTIONS = {
-    "trtexec.sh": "tensorrt.md",
-    "deepstream/nvinfer.txt": "deepstream.md",
-    "triton": "triton.md",
-}
-"""File or folder of a bundle -> template of the README's section on its use."""
-
-
-def write_readme(
-    signature: ModelSignature, files: Iterable[str], unsupported: Mapping[str, str]
-) -> str:
-    """Return the text of a bundle's README.
-
-    Args:
-        signature: Signature of the model.
-        files: Paths of the bundle's files, relative to its folder.
-        unsupported: Reason by the name of each program that cannot run the model.
-    """
-    parts = {file if file in _DESCRIPTIONS else file.partition("/")[0] for file in files}
-    description, (height, width) = signature.description, signature.shape
-    stride = description.stride
-    return render_template(
-        "README.md",
-        {
-            "name": signature.name,
-            "facts": "\n".join(
-                f"| {fact} | {value} |" for fact, value in _facts(signature).items()
-            ),
-            "height": height,
-            "width": width,
-            "stride": stride,
-            "middle": (stride - 1) / 2,
-            "normalization": _normalization(signature),
-            "repeats": _repeats(signature),
-            "files": "\n".join(
-                f"| `{part}` | {description} |"
-                for part, description in _DESCRIPTIONS.items()
-                if part in parts
-            ),
-            "unsupported": "".join(
-                f"\nThere are no files for {program}: {reason}.\n"
-                for program, reason in unsupported.items()
-            ),
-            "sections": "\n".join(
-                read_template(name) for part, name in _SECTIONS.items() if part in parts
-            ).rstrip(),
-        },
-    )
-
-
-def _facts(signature: ModelSignature) -> dict[str, str]:
-    """Return the rows of the README's table of the model."""
-    skeleton, batch = signature.description.skeleton, signature.batch
-    return {
-        "data type": signature.description.data_type,
-        "batch size": "dynamic" if batch is None else str(batch),
-        "input": _format_tensor(signature.images, signature),
-        "part affinity fields": _format_tensor(signature.pafs, signature),
-        "heatmaps": f"{_format_tensor(signature.heatmaps, signature)}, the background last",
-        "skeleton": f"{skeleton.name}, {len(skeleton.joints)} joints, {len(skeleton.limbs)} limbs",
-    }
-
-
-def _format_tensor(tensor: DeviceTensor, signature: ModelSignature) -> str:
-    """Format the name, type and sizes of a tensor."""
-    batch = "N" if signature.batch is None else signature.batch
-    sizes = " × ".join(map(str, (batch, *tensor.sizes)))
-    dynamic = " (dynamic height and width)" if None in tensor.declared else ""
-    return f"`{tensor.name}`, {tensor.dtype}, {sizes}{dynamic}"
-
-
-def _normalization(signature: ModelSignature) -> str:
-    """Return the README's sentence on the normalization."""
-    if signature.images.dtype == "uint8":
-        return "RGB pixels as uint8, without normalization: the model normalizes them."
-    description = signature.description
-    scale, offset = map(_numbers, (description.image_scale, description.image_offset))
-    return f"RGB as float32: pixel / {scale} − {offset}."
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    """Format numbers as one if all are equal."""
-    numbers = [f"{value:g}" for value in values]
-    return numbers[0] if len(set(numbers)) == 1 else f"({', '.join(numbers)})"
-
-
-def _repeats(signature: ModelSignature) -> str:
-    """Return the README's sentence on the cells of the part affinity fields."""
-    ratio = signature.upsample_ratio
-    if ratio == 1:
-        return "The part affinity fields have the same cells."
-    return (
-        f"Every cell of the part affinity fields is repeated {ratio} × {ratio} times: use every "
-        f"{ratio}th row and column."
-    )
+def _programs(signature: ModelSignature) -> dict[str, str]:
+    """Return the example program, and the files that assign peaks to people if it needs them."""
+    if signature.decoding is None:
+        return {"run.py": read_template("run.py")}
+    clients = {name: read_client(name) for name in ("bodypose.py", "bodypose.hpp")}
+    return {"run.py": read_template("run_decoding.py")} | clients

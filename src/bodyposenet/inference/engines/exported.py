@@ -50,23 +50,34 @@ class TensorSpec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Signature:
-    """Input and outputs of an exported model.
+class InputSignature:
+    """Input of an exported model.
 
     Args:
-        pafs: Name of the output with the part affinity fields.
-        channels_last: Whether input and outputs have the layout (N, H, W, C), else (N, C, H, W).
+        name: Name of the input.
+        channels_last: Whether input and maps have the layout (N, H, W, C), else (N, C, H, W).
         normalizes_input: Whether the model contains the normalization and its input is uint8.
         batch: Fixed batch size, or None for a dynamic one.
         fixed_shape: Fixed height and width of the input, or None for dynamic ones.
-        channels: Number of channels of heatmaps and PAFs, or None where unknown.
     """
 
-    pafs: str
+    name: str
     channels_last: bool
     normalizes_input: bool
     batch: int | None
     fixed_shape: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Signature(InputSignature):
+    """Input and outputs of an exported model.
+
+    Args:
+        pafs: Name of the output with the part affinity fields.
+        channels: Number of channels of heatmaps and PAFs, or None where unknown.
+    """
+
+    pafs: str
     channels: tuple[int | None, int | None]
 
     @classmethod
@@ -97,19 +108,35 @@ class Signature:
                 f"outputs are {describe_tensors(outputs)}; missing: {'; '.join(missing)}",
                 "Use a file written by `bpnet export`.",
             )
-        ((dtype, shape),) = inputs.values()
-        channels_last = _is_channels_last(shape)
-        height, width = _sides(shape)
+        images = read_input_signature(inputs)
         (pafs,) = outputs.keys() - {HEATMAPS}
-        axis = 3 if channels_last else 1
+        axis = 3 if images.channels_last else 1
         return cls(
+            images.name,
+            images.channels_last,
+            images.normalizes_input,
+            images.batch,
+            images.fixed_shape,
             pafs,
-            channels_last,
-            normalizes_input=dtype == "uint8",
-            batch=shape[0],
-            fixed_shape=None if height is None or width is None else (height, width),
             channels=(outputs[HEATMAPS].shape[axis], outputs[pafs].shape[axis]),
         )
+
+
+def read_input_signature(inputs: Mapping[str, TensorSpec]) -> InputSignature:
+    """Derive the signature of the input from the inputs of a body pose network.
+
+    Args:
+        inputs: Inputs by name; exactly one.
+    """
+    ((name, (dtype, shape)),) = inputs.items()
+    height, width = _sides(shape)
+    return InputSignature(
+        name,
+        _is_channels_last(shape),
+        normalizes_input=dtype == "uint8",
+        batch=shape[0],
+        fixed_shape=None if height is None or width is None else (height, width),
+    )
 
 
 def _unmet_input_requirements(inputs: Mapping[str, TensorSpec]) -> list[str]:
@@ -165,14 +192,14 @@ def describe_tensors(tensors: Mapping[str, TensorSpec]) -> str:
 
 
 def prepare(
-    images: NDArray[np.uint8], description: ModelDescription, signature: Signature
+    images: NDArray[np.uint8], description: ModelDescription, signature: InputSignature
 ) -> NDArray[Any]:
     """Convert images to the input of a model.
 
     Args:
         images: (N, H, W, 3) uint8 RGB images of any size.
         description: Description of the model.
-        signature: Signature of the model.
+        signature: Signature of the input.
 
     Returns:
         The images in the data type and layout of the model, padded to whole cells (see
