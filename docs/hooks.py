@@ -3,6 +3,8 @@
 The README becomes the home page. Every other linked file (benchmark results, sample specs, ...) has
 the same path in the site as in the repository, and links to it are rewritten, so that the same link
 works on GitHub, in an editor and in the site. `mkdocs.yml` names this file.
+
+The page of the default model (`bpnet web`) becomes a part of the site, too.
 """
 
 from __future__ import annotations
@@ -15,8 +17,16 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import bodyposenet
+
 ROOT = Path(__file__).parents[1]
 HOME = "README.md"
+
+WEB_PAGE = "try-it"
+"""Folder of the page of the default model in the site."""
+
+_WEB_PAGE_MARK = "<!-- try it -->"
+"""Place of the link to it."""
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 """The path in a Markdown link, without the anchor: `](PATH#ANCHOR)`."""
@@ -38,7 +48,26 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     def rewrite(match: re.Match[str]) -> str:
         return posixpath.relpath(site_path(linked_file(source, match[1])), folder)
 
-    return _LINK.sub(rewrite, markdown)
+    markdown = _LINK.sub(rewrite, markdown)
+    if _WEB_PAGE_MARK in markdown:
+        markdown = markdown.replace(_WEB_PAGE_MARK, include_web_page(Path(config.site_dir)))
+    return markdown
+
+
+def include_web_page(site: Path) -> str:
+    """Write the page of the default model to the site.
+
+    Returns:
+        The link to it, or the reason why it could not be written, such as no internet access.
+    """
+    try:
+        bodyposenet.write_web_page(results_dir=site / WEB_PAGE, overwrite=True)
+    except bodyposenet.BodyPoseNetError as error:
+        return (
+            f"!!! note\n    The page is not a part of this build of the documentation: {error.what}"
+        )
+    # Not a Markdown link: these files are unknown to MkDocs.
+    return f'<a class="md-button" href="{WEB_PAGE}/index.html">Try it with the default model</a>'
 
 
 def include(path: str, files: Files, config: MkDocsConfig) -> None:

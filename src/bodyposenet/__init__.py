@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bodyposenet.commands.inference import predict
     from bodyposenet.commands.prune import prune
     from bodyposenet.commands.train import train
+    from bodyposenet.commands.web import write_web_page
     from bodyposenet.decoding import decode
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.geometry import Affine
@@ -56,6 +57,7 @@ __all__ = [
     "predict",
     "prune",
     "train",
+    "write_web_page",
 ]
 
 _MODULES = {
@@ -65,6 +67,7 @@ _MODULES = {
     "convert_dataset": "commands.dataset_convert", "decode": "decoding", "draw": "media.draw",
     "evaluate": "commands.evaluate", "export": "commands.export", "load": "inference.estimator",
     "predict": "commands.inference", "prune": "commands.prune", "train": "commands.train",
+    "write_web_page": "commands.web",
 }  # fmt: skip
 """Module of each public name; imported on first use."""
 

@@ -52,6 +52,7 @@ TASKS = {
     ),
     "prune": SubTask("prune", "remove the filters with the smallest norms from a model"),
     "export": SubTask("export", "export a model to ONNX (fp32, fp16, INT8) and engines"),
+    "web": SubTask("write_web_page", "write a web page that runs a model in the browser"),
     "doctor": SubTask("doctor", "check the installation"),
     "demo": SubTask("demo", "run all steps on a small synthetic dataset"),
 }

@@ -33,9 +33,6 @@ from tests.exporting.decoding_maps import (
 )
 
 CLIENTS = Path(bodyposenet.__file__).parent / "resources" / "clients"
-JAVASCRIPT_CLIENT = (
-    Path(__file__).parents[2] / "examples" / "clients" / "javascript" / "bodypose.mjs"
-)
 
 OPTIONS = DecodingGraphOptions(max_peaks=128)  # one photo shows a crowd of spectators
 
@@ -92,7 +89,7 @@ def javascript_client(tmp_path_factory) -> Client:
     if node is None:
         pytest.skip("node is not installed")
     folder = tmp_path_factory.mktemp("javascript")
-    client = json.dumps(JAVASCRIPT_CLIENT.as_uri())
+    client = json.dumps((CLIENTS / "bodypose.mjs").as_uri())
     (folder / "main.mjs").write_text(JAVASCRIPT.replace("CLIENT", client))
     return _program([node, str(folder / "main.mjs")], folder)
 

@@ -8,6 +8,7 @@
 - `photos`: selection and reading of photos, for calibration and verification.
 - `verification`: comparison of the exported model with its network.
 - `decoding_graph` and `decoding_verification`: decoding inside the model (`--with_decoding`).
+- `web`: web pages that run a model in the browser (`bpnet web`).
 - `bundle`: deployment bundles, folders with files for other runtimes.
 - `engine`: engine files of TensorRT and OpenVINO.
 """

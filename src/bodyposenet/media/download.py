@@ -24,7 +24,7 @@ MAX_BYTES = 100_000_000
 TIMEOUT = 10.0
 """Timeout of one read of the connection in seconds."""
 DEADLINE = 60.0
-"""Time limit of a whole download with its redirects, in seconds."""
+"""Default time limit of a whole download with its redirects, in seconds."""
 
 _ADDRESS = re.compile(r"(?i)https?://")
 _CHUNK = 1 << 16
@@ -38,12 +38,13 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
-def download(address: str) -> bytes:
+def download(address: str, *, seconds: float | None = None) -> bytes:
     """Download a file; redirects are followed to http and https only.
 
     Args:
         address: `http://...` or `https://...`, optionally with `user:password@`. Spaces and
             non-ASCII letters may be escaped or not. Proxies are taken from the environment.
+        seconds: Time limit of the whole download with its redirects, or None for `DEADLINE`.
 
     Returns:
         The content.
@@ -51,9 +52,9 @@ def download(address: str) -> bytes:
     Raises:
         BodyPoseNetError: The address is invalid, the server cannot be reached, returns an error or
             does not respond for `TIMEOUT` seconds, or the file is larger than `MAX_BYTES` or takes
-            longer than `DEADLINE`.
+            longer than `seconds`.
     """
-    return _fetch_in_time(address, _read)
+    return _fetch_in_time(address, _read, DEADLINE if seconds is None else seconds)
 
 
 def download_beginning(address: str, count: int) -> bytes:
@@ -70,17 +71,19 @@ def download_beginning(address: str, count: int) -> bytes:
     def _read_beginning(address: str, response: HTTPResponse) -> bytes:
         return response.read(count)
 
-    return _fetch_in_time(address, _read_beginning)
+    return _fetch_in_time(address, _read_beginning, DEADLINE)
 
 
-def _fetch_in_time(address: str, read: Callable[[str, HTTPResponse], bytes]) -> bytes:
-    with _Deadline(DEADLINE) as deadline:
+def _fetch_in_time(
+    address: str, read: Callable[[str, HTTPResponse], bytes], seconds: float
+) -> bytes:
+    with _Deadline(seconds) as deadline:
         try:
             content = _fetch(address, deadline, read)
         except BodyPoseNetError as error:
-            raise _too_slow(address) if deadline.is_over else error from error.__cause__
+            raise _too_slow(address, seconds) if deadline.is_over else error from error.__cause__
         if deadline.is_over:  # a closed connection can look like the end of the file
-            raise _too_slow(address)
+            raise _too_slow(address, seconds)
     return content
 
 
@@ -271,5 +274,5 @@ def _too_large(address: str) -> BodyPoseNetError:
     )
 
 
-def _too_slow(address: str) -> BodyPoseNetError:
-    return BodyPoseNetError(f"{address}: not complete after {DEADLINE:g} seconds", _REMEDY)
+def _too_slow(address: str, seconds: float) -> BodyPoseNetError:
+    return BodyPoseNetError(f"{address}: not complete after {seconds:g} seconds", _REMEDY)

@@ -1,0 +1,54 @@
+"""`bpnet web`, with a package of the runtime that has invented files."""
+
+import json
+
+import pytest
+
+from bodyposenet.inference.engines.onnx_file import write_etlt
+from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
+from tests.exporting.test_web import package  # noqa: F401
+
+DEFAULT_INT8 = DEFAULT_MODEL_FOLDER / INT8_FILE
+
+
+def test_page_of_the_default_model(run_bpnet, tmp_path, package):  # noqa: F811
+    site = tmp_path / "site"
+    run = run_bpnet("web", "-o", site, "--runtime", package)
+    assert run.code == 0, run.err
+    assert str(site) in run.out
+    configuration = json.loads((site / "model.json").read_text())
+    types = {backend: each["data_type"] for backend, each in configuration["models"].items()}
+    assert types == {"wasm": "int8-cpu", "webgpu": "fp16"}
+    for entry in configuration["models"].values():
+        assert (site / entry["file"]).stat().st_size == entry["bytes"]
+    for script in configuration["runtime"]["scripts"].values():
+        assert (site / "runtime" / script).exists()
+
+
+def test_sealed_int8_model_is_for_cpus_only(run_bpnet, tmp_path, package):  # noqa: F811
+    model, site = tmp_path / "model.etlt", tmp_path / "site"
+    write_etlt(model, DEFAULT_INT8.read_bytes(), "key")
+    command = ["web", "-m", model, "-k", "key", "-o", site, "--runtime", package]
+    run = run_bpnet(*command)
+    assert run.code == 0, run.err
+    assert "plain" in run.err
+    assert list(json.loads((site / "model.json").read_text())["models"]) == ["wasm"]
+    assert not (site / "runtime" / "ort.jspi.min.mjs").exists()
+
+    (site / "model.json").write_text("{}")
+    refused = run_bpnet(*command)
+    assert refused.code == 2
+    assert str(site) in refused.err and "--overwrite" in refused.err
+    assert run_bpnet(*command, "--overwrite").code == 0
+    assert json.loads((site / "model.json").read_text())["models"]
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "model.tlt", "notes.txt", "damaged.onnx"])
+def test_other_files_are_errors(run_bpnet, tmp_path, name, package):  # noqa: F811
+    model, site = tmp_path / name, tmp_path / "site"
+    if name != "missing.onnx":
+        model.write_bytes(b"no model")
+    run = run_bpnet("web", "-m", model, "-o", site, "--runtime", package)
+    assert run.code == 2
+    assert name in run.err
+    assert not site.exists()

@@ -1,0 +1,278 @@
+"""Web pages: the package of the runtime, the files of a page, its server, and preprocessing.
+
+None of these tests needs the network: the npm package is a small one with invented files.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import bodyposenet
+from bodyposenet import BodyPoseNetError
+from bodyposenet.demo import draw_scene
+from bodyposenet.exporting.web import runtime
+from bodyposenet.exporting.web.model import WebModel
+from bodyposenet.exporting.web.server import address_of, open_server
+from bodyposenet.exporting.web.site import HEADERS, site_files, write_site
+from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
+from bodyposenet.inference.predictor import Predictor
+from bodyposenet.specs.inference import InferenceSpec
+from tests.exporting.decoding_maps import SKELETON, maps_model
+
+RESOURCES = Path(bodyposenet.__file__).parent / "resources" / "web"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """A package with the names of the runtime's files, which counts as the expected one."""
+    names = [
+        "ort.wasm.min.mjs", "ort.jspi.min.mjs",
+        "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
+        "ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm",
+    ]  # fmt: skip
+    path = tmp_path / "package.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            entry = tarfile.TarInfo(f"package/dist/{name}")
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
+    return path
+
+
+@pytest.fixture
+def downloads(monkeypatch, tmp_path, package) -> list[str]:
+    """The addresses that are downloaded; the cache is empty."""
+    addresses = []
+
+    def download(address: str, *, seconds: float) -> bytes:
+        addresses.append(address)
+        return package.read_bytes()
+
+    monkeypatch.setattr(runtime, "download", download)
+    monkeypatch.setattr(runtime, "package_cache", lambda: tmp_path / "cache" / "package.tgz")
+    return addresses
+
+
+def test_runtime_has_the_files_of_the_backends(package):
+    assert set(runtime.read_runtime(["wasm"], package)) == {
+        "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
+    }  # fmt: skip
+    files = runtime.read_runtime(["wasm", "webgpu"], package)
+    assert len(files) == 6
+    assert all(content == name.encode() for name, content in files.items())
+
+
+def test_runtime_is_downloaded_once(downloads):
+    first = runtime.read_runtime(["wasm"])
+    assert runtime.read_runtime(["wasm"]) == first
+    assert downloads == [runtime.ADDRESS]
+
+
+def test_damaged_cache_is_downloaded_again(downloads):
+    runtime.package_cache().parent.mkdir()
+    runtime.package_cache().write_bytes(b"half a file")
+    runtime.read_runtime(["wasm"])
+    assert downloads == [runtime.ADDRESS]
+    runtime.read_runtime(["wasm"])
+    assert len(downloads) == 1
+
+
+def test_wrong_checksum_of_a_download_is_an_error(downloads, monkeypatch):
+    monkeypatch.setattr(runtime, "INTEGRITY", "sha512-of-another-file")
+    with pytest.raises(BodyPoseNetError) as raised:
+        runtime.read_runtime(["wasm"])
+    assert runtime.ADDRESS in raised.value.what
+    assert "--runtime" in raised.value.remedy
+    assert not runtime.package_cache().exists()
+
+
+def test_offline_error_has_the_address_and_the_option(monkeypatch, tmp_path):
+    def download(address: str, *, seconds: float) -> bytes:
+        raise BodyPoseNetError(f"{address}: cannot be reached")
+
+    monkeypatch.setattr(runtime, "download", download)
+    monkeypatch.setattr(runtime, "package_cache", lambda: tmp_path / "missing.tgz")
+    with pytest.raises(BodyPoseNetError) as raised:
+        runtime.read_runtime(["wasm"])
+    assert runtime.ADDRESS in raised.value.what
+    assert "--runtime" in raised.value.remedy
+
+
+@pytest.mark.parametrize("content", [None, b"another file"])
+def test_wrong_package_is_an_error(tmp_path, content):
+    path = tmp_path / "package.tgz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BodyPoseNetError) as raised:
+        runtime.read_runtime(["wasm"], path)
+    assert str(path) in raised.value.what
+    assert runtime.ADDRESS in raised.value.remedy
+
+
+@pytest.fixture(scope="module")
+def default_model() -> WebModel:
+    path = DEFAULT_MODEL_FOLDER / INT8_FILE
+    return WebModel.read(path, path.read_bytes())
+
+
+def test_decoding_is_appended_once(default_model):
+    session = onnxruntime.InferenceSession(default_model.content)
+    assert [output.name for output in session.get_outputs()] == ["peaks", "paf_scores"]
+    again = WebModel.read(Path("model.onnx"), default_model.content)
+    assert again == default_model
+    assert default_model.images.fixed_shape is None
+    assert default_model.images.normalizes_input
+
+
+def test_model_without_images_as_input_is_an_error():
+    with pytest.raises(BodyPoseNetError, match=r"maps\.onnx"):
+        WebModel.read(Path("maps.onnx"), maps_model(SKELETON))
+
+
+def test_site_describes_its_model(default_model, package):
+    files = site_files({"wasm": default_model}, runtime.read_runtime(["wasm"], package))
+    content = files["model.onnx"]
+    assert content == default_model.content
+    configuration = json.loads(files["model.json"])
+    entry = configuration["models"]["wasm"]
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert (entry["file"], entry["bytes"]) == ("model.onnx", len(content))
+    assert entry["integrity"] == f"sha256-{digest}"
+    assert entry["data_type"] == "int8-cpu"
+    skeleton = default_model.description.skeleton
+    assert configuration["decoding"]["joints"] == list(skeleton.joints)
+    assert len(configuration["colors"]) == len(skeleton.limbs)
+    assert configuration["runtime"]["scripts"] == {"wasm": "ort.wasm.min.mjs"}
+    assert files[configuration["example"]].startswith(b"\xff\xd8")  # JPEG
+
+
+def test_site_is_complete_and_loads_nothing_from_elsewhere(default_model, package):
+    files = site_files({"wasm": default_model}, runtime.read_runtime(["wasm"], package))
+    html = files["index.html"].decode()
+    loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]+)"', html)
+    assert {"page.mjs", "page.css"} <= set(loaded) <= files.keys()
+    for name, content in files.items():
+        if name.endswith(".mjs") and "/" not in name:
+            text = content.decode()
+            imports = re.findall(r'(?:from|new URL\()\s*"\./([^"]+)"', text)
+            assert all(each in files or each == "runtime/" for each in imports)
+            assert "http:" not in text and "https:" not in text
+    for name, value in HEADERS.items():
+        assert f"{name}: {value}" in files["_headers"].decode()
+    assert HEADERS["Content-Security-Policy"] in html
+
+
+def test_backends_with_different_models(default_model, package):
+    other = WebModel.read(Path("model.onnx"), default_model.content)
+    models = {"wasm": default_model, "webgpu": other}
+    files = site_files(models, runtime.read_runtime(models, package))
+    configuration = json.loads(files["model.json"])
+    names = {backend: each["file"] for backend, each in configuration["models"].items()}
+    assert names == {"wasm": "model-wasm.onnx", "webgpu": "model-webgpu.onnx"}
+    assert set(names.values()) <= files.keys()
+    shared = {"wasm": default_model, "webgpu": default_model}
+    assert "model.onnx" in site_files(shared, runtime.read_runtime(shared, package))
+
+
+def test_server_sends_headers_and_types(tmp_path):
+    write_site(tmp_path, {"index.html": b"<p>", "a.mjs": b"0", "runtime/b.wasm": b"1"})
+    with open_server(tmp_path, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            types = {}
+            for name in ("", "a.mjs", "runtime/b.wasm"):
+                with urllib.request.urlopen(address_of(server) + name) as response:
+                    types[name] = response.headers.get_content_type()
+                    assert all(response.headers[key] == value for key, value in HEADERS.items())
+            with pytest.raises(HTTPError) as raised:
+                urllib.request.urlopen(address_of(server) + "missing")
+            raised.value.close()
+            assert raised.value.code == 404
+            with pytest.raises(BodyPoseNetError, match=str(server.server_address[1])):
+                open_server(tmp_path, server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+    expected = {"": "text/html", "a.mjs": "text/javascript", "runtime/b.wasm": "application/wasm"}
+    assert types == expected
+
+
+RESIZE = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { fitImage, resizeToInput, toImage } from MODULE;
+const cases = JSON.parse(readFileSync(0, "utf8"));
+const results = cases.map(({ file, width, height, size, fixed }) => {
+  const data = new Uint8ClampedArray(readFileSync(file));
+  const fit = fitImage(width, height, size, { stride: 8, fixed_shape: fixed });
+  const result = resizeToInput({ data, width, height }, fit);
+  writeFileSync(`${file}.out`, result.data);
+  return { shape: [result.height, result.width], origin: toImage({ x: 0, y: 0 }, fit) };
+});
+console.log(JSON.stringify(results));
+"""
+
+
+def test_network_input_equals_that_of_python(tmp_path):
+    """For images that are enlarged, reduced a little, and reduced by averaging."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    module = json.dumps((RESOURCES / "network_input.mjs").as_uri())
+    (tmp_path / "main.mjs").write_text(RESIZE.replace("MODULE", module))
+    shapes = [(96, 130, None), (221, 170, None), (333, 517, None), (90, 301, (128, 160))]
+    cases, images = [], []
+    for index, (height, width, fixed) in enumerate(shapes):
+        image, _ = draw_scene(np.random.default_rng(index), height, width)
+        file = tmp_path / f"{index}.rgba"
+        np.dstack([image, np.full((height, width), 255, np.uint8)]).tofile(file)
+        images.append(image)
+        cases.append(
+            {"file": str(file), "width": width, "height": height, "size": 112, "fixed": fixed}
+        )
+    run = subprocess.run(
+        [node, str(tmp_path / "main.mjs")],
+        input=json.dumps(cases), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    results = json.loads(run.stdout)
+    for image, case, result in zip(images, cases, results, strict=True):
+        expected, to_network = python_input(image, case["size"], case["fixed"])
+        pixels = np.fromfile(f"{case['file']}.out", np.uint8).reshape(*result["shape"], 4)[..., :3]
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels.astype(int) - expected).max() <= 1
+        (origin,) = to_network.inverse().apply(np.zeros((1, 2)))
+        assert list(result["origin"].values()) == pytest.approx(origin.tolist())
+
+
+def python_input(image, size, fixed):
+    """Return the network input that Python computes, and the map to its pixels."""
+    mode = "pad_image_input" if fixed else "adjust_network_input"
+    spec = InferenceSpec(input_shape=fixed or (size, size), keep_aspect_ratio_mode=mode)
+    (prepared,) = Predictor(StubEngine(), spec).prepare(image)
+    return prepared
+
+
+class StubEngine:
+    """An engine that is only asked for its properties."""
+
+    skeleton = SKELETON
+    stride = 8
+    stages = 1
+    fixed_shape = None
