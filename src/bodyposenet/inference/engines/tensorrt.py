@@ -123,7 +123,7 @@ def load_built(
     if device.kind not in ("auto", "cuda") or index >= gpus:
         raise device.unavailable_error("TensorRT", [f"cuda:{index}" for index in range(gpus)])
     header.check_machine(path, trt.__version__, device_name(index))
-    plan = _Plan(path, body, index)
+    plan = Plan(path, body, index)
     text = header.model_text
     return make_engine(path, plan.inputs, plan.outputs, text, None, plan.run, "tensorrt")
 
@@ -193,7 +193,7 @@ def _save_timing_cache(config: Any, file: Path) -> None:
         cache.write(bytes(config.get_timing_cache().serialize()))
 
 
-class _Plan:
+class Plan:
     """Plan with its execution context and memory, which run one call at a time.
 
     Args:
