@@ -53,8 +53,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
         images = 2 if arguments.quick else 8
         write_drawn_dataset(folder, train_images=1, test_images=images, size=256, seed=0)
         source = CalibrationSource(folder / "test", None, None, images, 1, _SIZE)
-        for architecture, stages in _STAGES.items():
-            content = _export_random_network(architecture, stages)
+        for architecture in _STAGES:
+            header, network = create_random_network(architecture)
+            content = export_onnx(network, header)
             turns = (3 if architecture == "vgg" else 7) if arguments.quick else 15
             figures |= _time(architecture, content, source, turns, arguments.threads)
     if None not in (arguments.model, arguments.dataset_spec, arguments.images):
@@ -62,15 +63,23 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     return figures
 
 
-def _export_random_network(architecture: str, stages: int) -> bytes:
-    """Export a network of the default skeleton with random weights."""
+def create_random_network(architecture: str) -> tuple[dict[str, Any], BodyPoseNetwork]:
+    """Create a network of the default skeleton with random weights; also return its header.
+
+    Args:
+        architecture: Key of `harness.ARCHITECTURES`.
+    """
     torch.manual_seed(0)
     attributes = BackboneAttributes.model_validate(
         {"architecture": harness.ARCHITECTURES[architecture]}
     )
-    spec = ModelConfig(backbone_attributes=attributes, stages=stages, kernel_initializer="xavier")
+    spec = ModelConfig(
+        backbone_attributes=attributes,
+        stages=_STAGES[architecture],
+        kernel_initializer="xavier",
+    )
     network = BodyPoseNetwork(load_skeleton(DEFAULT_POSE_CONFIGURATION), spec)
-    return export_onnx(network, model_header(network))
+    return model_header(network), network
 
 
 def _time(
@@ -113,12 +122,12 @@ def _compare_ap(arguments: argparse.Namespace) -> dict[str, float]:
         found = evaluate(quantize(content, source, quantization))
         figures |= {
             f"ap_share_lost{suffix}": 1 - found.accuracy.ap / max(expected.accuracy.ap, 1e-9),
-            f"poses_within_2px{suffix}": _share_preserved(expected, found),
+            f"poses_within_2px{suffix}": share_preserved(expected, found),
         }
     return figures
 
 
-def _share_preserved(expected: DatasetResult, found: DatasetResult) -> float:
+def share_preserved(expected: DatasetResult, found: DatasetResult) -> float:
     """Return the share of people detected in float32 that INT8 preserves."""
     people = same = 0
     for entry, other in zip(expected.images, found.images, strict=True):

@@ -19,9 +19,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bodyposenet.demo import draw_scene
-from bodyposenet.exporting.int8.qdq import PARAMETERS, read_parameter, set_parameter
 from bodyposenet.exporting.int8.ranges import ActivationCollector
 from bodyposenet.inference.engines.exported import normalize
+
+_PARAMETERS = {"weight": 1, "bias": 2}
+"""Parameter of a convolution -> index of the node's input."""
 
 _SCALE_EQUIVARIANT = ("Add", "MaxPool", "Relu")
 """Operators that commute with positive factors of the channels."""
@@ -68,13 +70,13 @@ def equalize_channels(content: bytes) -> bytes:
     parts = {
         (layer, part): numbers
         for layer in dict.fromkeys(layers)
-        for part in PARAMETERS
-        if (numbers := read_parameter(layer, part)) is not None
+        for part in _PARAMETERS
+        if (numbers := _read_parameter(layer, part)) is not None
     }
     for group in groups:
         factors = _factors(group, sizes)
         for layer in group.producers:
-            for part in PARAMETERS:
+            for part in _PARAMETERS:
                 if (layer, part) in parts:
                     parts[layer, part] = (parts[layer, part].T / factors).T
         for layer in group.consumers:
@@ -82,7 +84,7 @@ def equalize_channels(content: bytes) -> bytes:
             axis = 0 if is_depthwise(layer) else 1
             parts[layer, "weight"] = np.moveaxis(np.moveaxis(weight, axis, -1) * factors, -1, axis)
     for (layer, part), numbers in parts.items():
-        set_parameter(model.graph, layer, part, numbers)
+        _set_parameter(model.graph, layer, part, numbers)
     return ir.to_proto(model).SerializeToString()
 
 
@@ -128,7 +130,7 @@ def _groups(node: ir.Node) -> int:
 
 def is_depthwise(node: ir.Node) -> bool:
     """Return whether a node is a depthwise convolution."""
-    weight = read_parameter(node, "weight") if node.op_type == "Conv" else None
+    weight = _read_parameter(node, "weight") if node.op_type == "Conv" else None
     return weight is not None and weight.shape[:2] == (_groups(node), 1) and len(weight) > 1
 
 
@@ -155,3 +157,33 @@ def _factors(group: _ScalingGroup, sizes: Mapping[str, NDArray[np.float32]]) -> 
     largest = np.max([sizes[name] for name in group.names], axis=0)
     shares = largest / (largest.max() or 1.0)
     return np.exp2(np.ceil(np.log2(np.maximum(shares, _MIN_SHARE)))).astype(np.float32)
+
+
+def _read_parameter(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
+    """Return the weight or the bias of a convolution, or None if it has none."""
+    index = _PARAMETERS[part]
+    value = layer.inputs[index] if index < len(layer.inputs) else None
+    if value is None:
+        return None
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _set_parameter(
+    graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]
+) -> None:
+    """Set the weight or bias of a convolution; other convolutions that share it keep theirs."""
+    value = layer.inputs[_PARAMETERS[part]]
+    assert value is not None
+    if len(value.uses()) == 1:
+        value.const_value = ir.tensor(numbers, name=value.name)
+        return
+    tensor = ir.tensor(numbers, name=f"{layer.name}.{part}/own")
+    own = ir.Value(
+        name=tensor.name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(numbers.shape),
+        const_value=tensor,
+    )
+    graph.register_initializer(own)
+    layer.replace_input_with(_PARAMETERS[part], own)

@@ -125,9 +125,8 @@ def to_int8(
         str(value.name): _without_impossible_values(ranges[str(value.name)], value)
         for value in quantized_values(layers, quantization.target)
     }
-    insert_qdq(model.graph, layers, value_ranges, quantization.target)
     write_data_type(model, f"int8-{quantization.target}")
-    return ir.to_proto(model).SerializeToString()
+    return insert_qdq(model, layers, value_ranges, quantization.target).SerializeToString()
 
 
 def _without_impossible_values(value_range: Range, value: ir.Value) -> Range:
