@@ -189,6 +189,19 @@ def test_camera(visit):
     assert not visit.problems
 
 
+def test_camera_that_is_not_allowed(visit):
+    visit.page.evaluate(
+        """() => {
+            navigator.mediaDevices.getUserMedia = async () => {
+                throw new DOMException("denied", "NotAllowedError");
+            };
+        }"""
+    )
+    visit.page.click("#camera")
+    visit.expect("#error").to_contain_text("not allowed")
+    visit.page.evaluate("delete navigator.mediaDevices.getUserMedia")
+
+
 def test_video(visit, scenes, tmp_path):
     film = tmp_path / "film.webm"
     image = cv2.imread(str(scenes[0]))

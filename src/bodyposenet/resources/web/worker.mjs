@@ -4,7 +4,7 @@ import { assemble } from "./bodypose.mjs";
 import { fitImage, resizeToInput, toImage, toTensorData } from "./network_input.mjs";
 
 const MAX_SIDE = 4096; // larger images are reduced first: canvases have a maximum size
-const MAX_THREADS = 8;
+const MAX_THREADS = 4; // as many as most phones have fast cores
 
 let ort, session, config;
 
@@ -73,6 +73,7 @@ function readPixels(bitmap) {
     Math.max(Math.round(bitmap.height * scale), 1),
   );
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
