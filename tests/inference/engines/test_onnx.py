@@ -96,6 +96,14 @@ def test_saturation_is_avoided_on_old_processors(int8, monkeypatch):
     assert exact <= plain + 1e-3  # equal on a processor whose sums do not saturate
 
 
+@pytest.mark.parametrize("has_vnni", [False, True])
+def test_openvino_warns_about_old_processors(int8, monkeypatch, caplog, has_vnni):
+    openvino = pytest.importorskip("bodyposenet.inference.engines.openvino")
+    on_processor(monkeypatch, "x86_64", avx512vnni=has_vnni)
+    openvino.load("m.onnx", content=int8)
+    assert ("m.onnx" in caplog.text and "VNNI" in caplog.text) is not has_vnni
+
+
 def test_the_maps_are_accurate_on_this_processor(int8):
     assert largest_error(onnx.load("m", content=int8, device="cpu")) < ROUNDING
 

@@ -22,7 +22,7 @@ from bodyposenet.inference.engines.base import Device, ModelDescription
 from bodyposenet.inference.engines.engine_file import BUILD_HERE, EngineHeader
 from bodyposenet.inference.engines.exported import ExportedEngine, TensorSpec, make_engine
 from bodyposenet.inference.engines.fork_safety import check_not_forked, never_destroy_in_forks
-from bodyposenet.inference.engines.onnx import check_graph
+from bodyposenet.inference.engines.onnx import check_graph, int8_sums_saturate
 from bodyposenet.inference.engines.onnx_file import read_header
 from bodyposenet.telemetry import without_telemetry
 
@@ -196,6 +196,12 @@ def _create_engine(
         logger.warning(
             "%s is quantized for TensorRT; OpenVINO may be less accurate on it than ONNX Runtime. "
             "For CPUs, export it with --int8_target cpu.",
+            path,
+        )
+    elif engine.description.data_type == "int8-cpu" and int8_sums_saturate():
+        logger.warning(
+            "%s: this processor has no VNNI, so INT8 is less accurate with OpenVINO than with ONNX "
+            "Runtime (--engine onnx)",
             path,
         )
     return engine
