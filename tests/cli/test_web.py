@@ -1,17 +1,26 @@
 """`bpnet web`, with a package of the runtime that has invented files."""
 
 import json
+import threading
+import urllib.request
+from http.server import ThreadingHTTPServer
 
 import pytest
 
+from bodyposenet.exporting.web.server import address_of
 from bodyposenet.inference.engines.onnx_file import write_etlt
 from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
-from tests.exporting.test_web import package  # noqa: F401
+from tests.exporting.runtime_package import write_runtime_package
 
 DEFAULT_INT8 = DEFAULT_MODEL_FOLDER / INT8_FILE
 
 
-def test_page_of_the_default_model(run_bpnet, tmp_path, package):  # noqa: F811
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    return write_runtime_package(tmp_path / "package.tgz", monkeypatch)
+
+
+def test_page_of_the_default_model(run_bpnet, tmp_path, package):
     site = tmp_path / "site"
     run = run_bpnet("web", "-o", site, "--runtime", package)
     assert run.code == 0, run.err
@@ -25,7 +34,7 @@ def test_page_of_the_default_model(run_bpnet, tmp_path, package):  # noqa: F811
         assert (site / "runtime" / script).exists()
 
 
-def test_sealed_int8_model_is_for_cpus_only(run_bpnet, tmp_path, package):  # noqa: F811
+def test_sealed_int8_model_is_for_cpus_only(run_bpnet, tmp_path, package):
     model, site = tmp_path / "model.etlt", tmp_path / "site"
     write_etlt(model, DEFAULT_INT8.read_bytes(), "key")
     command = ["web", "-m", model, "-k", "key", "-o", site, "--runtime", package]
@@ -43,8 +52,29 @@ def test_sealed_int8_model_is_for_cpus_only(run_bpnet, tmp_path, package):  # no
     assert json.loads((site / "model.json").read_text())["models"]
 
 
+def test_page_is_served_until_an_interrupt(run_bpnet, tmp_path, package, monkeypatch):
+    """The page can be loaded while the server runs; an interrupt is no error."""
+    loaded = []
+
+    def load_page(server):
+        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
+        thread.start()
+        for name in ("index.html", "model.json"):
+            with urllib.request.urlopen(address_of(server) + name) as response:
+                loaded.append(response.read())
+        thread.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", load_page)
+    site = tmp_path / "site"
+    run = run_bpnet("web", "-o", site, "--no-webgpu", "--runtime", package, "--serve", "0")
+    assert run.code == 0, run.err
+    assert "http://127.0.0.1:" in run.out
+    assert loaded == [(site / name).read_bytes() for name in ("index.html", "model.json")]
+
+
 @pytest.mark.parametrize("name", ["missing.onnx", "model.tlt", "notes.txt", "damaged.onnx"])
-def test_other_files_are_errors(run_bpnet, tmp_path, name, package):  # noqa: F811
+def test_other_files_are_errors(run_bpnet, tmp_path, name, package):
     model, site = tmp_path / name, tmp_path / "site"
     if name != "missing.onnx":
         model.write_bytes(b"no model")

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 
 import numpy as np
@@ -29,31 +28,20 @@ from bodyposenet.exporting.web import runtime
 from bodyposenet.exporting.web.model import WebModel
 from bodyposenet.exporting.web.server import address_of, open_server
 from bodyposenet.exporting.web.site import HEADERS, site_files, write_site
+from bodyposenet.inference.engines.base import ModelDescription
+from bodyposenet.inference.engines.exported import InputSignature, prepare
 from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, INT8_FILE
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.specs.inference import InferenceSpec
 from tests.exporting.decoding_maps import SKELETON, maps_model
+from tests.exporting.runtime_package import FILES, write_runtime_package
 
 RESOURCES = Path(bodyposenet.__file__).parent / "resources" / "web"
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Path:
-    """A package with the names of the runtime's files, which counts as the expected one."""
-    names = [
-        "ort.wasm.min.mjs", "ort.jspi.min.mjs",
-        "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
-        "ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm",
-    ]  # fmt: skip
-    path = tmp_path / "package.tgz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name in names:
-            entry = tarfile.TarInfo(f"package/dist/{name}")
-            entry.size = len(name)
-            archive.addfile(entry, io.BytesIO(name.encode()))
-    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
-    return path
+    return write_runtime_package(tmp_path / "package.tgz", monkeypatch)
 
 
 @pytest.fixture
@@ -71,12 +59,9 @@ def downloads(monkeypatch, tmp_path, package) -> list[str]:
 
 
 def test_runtime_has_the_files_of_the_backends(package):
-    assert set(runtime.read_runtime(["wasm"], package)) == {
-        "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
-    }  # fmt: skip
+    assert set(runtime.read_runtime(["wasm"], package)) == set(FILES[:3])
     files = runtime.read_runtime(["wasm", "webgpu"], package)
-    assert len(files) == 6
-    assert all(content == name.encode() for name, content in files.items())
+    assert files == {name: name.encode() for name in FILES}
 
 
 def test_runtime_is_downloaded_once(downloads):
@@ -217,56 +202,101 @@ def test_server_sends_headers_and_types(tmp_path):
 
 RESIZE = """
 import { readFileSync, writeFileSync } from "node:fs";
-import { fitImage, resizeToInput, toImage } from MODULE;
+import { fitImage, resizeToInput, toImage, toTensorData } from MODULE;
 const cases = JSON.parse(readFileSync(0, "utf8"));
-const results = cases.map(({ file, width, height, size, fixed }) => {
+const results = cases.map(({ file, width, height, size, input }) => {
   const data = new Uint8ClampedArray(readFileSync(file));
-  const fit = fitImage(width, height, size, { stride: 8, fixed_shape: fixed });
-  const result = resizeToInput({ data, width, height }, fit);
-  writeFileSync(`${file}.out`, result.data);
-  return { shape: [result.height, result.width], origin: toImage({ x: 0, y: 0 }, fit) };
+  const fit = fitImage(width, height, size, input);
+  const tensor = toTensorData(resizeToInput({ data, width, height }, fit), input);
+  writeFileSync(`${file}.out`, tensor.data);
+  return { dims: tensor.dims, origin: toImage({ x: 0, y: 0 }, fit) };
 });
 console.log(JSON.stringify(results));
 """
 
 
-def test_network_input_equals_that_of_python(tmp_path):
-    """For images that are enlarged, reduced a little, and reduced by averaging."""
+class Case(NamedTuple):
+    """An image size and the input of a model, of which the shorter side is 112 pixels."""
+
+    height: int
+    width: int
+    channels_last: bool = True
+    is_float: bool = False
+    fixed_shape: tuple[int, int] | None = None
+
+
+CASES = {
+    "enlarged": Case(96, 130),
+    "reduced": Case(221, 170),
+    "averaged": Case(333, 517),
+    "averaged_in_pairs": Case(240, 320),
+    "narrow": Case(90, 301, fixed_shape=(128, 160)),
+    "normalized": Case(150, 160, is_float=True),
+    "channels_first": Case(150, 160, channels_last=False),
+    "normalized_channels_first": Case(150, 160, channels_last=False, is_float=True),
+}
+SIZE = 112
+DESCRIPTION = ModelDescription(SKELETON, (255.0, 256.0, 250.0), (0.5, 0.4, 0.6), 1)
+
+
+@pytest.fixture(scope="module")
+def network_inputs(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """The results of the page's script for all cases: `dims`, `data` and `origin`."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
+    folder = tmp_path_factory.mktemp("inputs")
     module = json.dumps((RESOURCES / "network_input.mjs").as_uri())
-    (tmp_path / "main.mjs").write_text(RESIZE.replace("MODULE", module))
-    shapes = [(96, 130, None), (221, 170, None), (333, 517, None), (90, 301, (128, 160))]
-    cases, images = [], []
-    for index, (height, width, fixed) in enumerate(shapes):
-        image, _ = draw_scene(np.random.default_rng(index), height, width)
-        file = tmp_path / f"{index}.rgba"
-        np.dstack([image, np.full((height, width), 255, np.uint8)]).tofile(file)
-        images.append(image)
-        cases.append(
-            {"file": str(file), "width": width, "height": height, "size": 112, "fixed": fixed}
-        )
+    (folder / "main.mjs").write_text(RESIZE.replace("MODULE", module))
+    tasks = []
+    for name, case in CASES.items():
+        image = draw_case(case)
+        opaque = np.full(image.shape[:2], 255, np.uint8)
+        np.dstack([image, opaque]).tofile(folder / name)
+        tasks.append(
+            {
+                "file": str(folder / name), "width": case.width, "height": case.height,
+                "size": SIZE,
+                "input": {
+                    "stride": 8, "fixed_shape": case.fixed_shape,
+                    "type": "float32" if case.is_float else "uint8",
+                    "channels_last": case.channels_last,
+                    "image_scale": DESCRIPTION.image_scale,
+                    "image_offset": DESCRIPTION.image_offset,
+                },
+            }
+        )  # fmt: skip
     run = subprocess.run(
-        [node, str(tmp_path / "main.mjs")],
-        input=json.dumps(cases), capture_output=True, text=True, check=True,
+        [node, str(folder / "main.mjs")],
+        input=json.dumps(tasks), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    results = json.loads(run.stdout)
-    for image, case, result in zip(images, cases, results, strict=True):
-        expected, to_network = python_input(image, case["size"], case["fixed"])
-        pixels = np.fromfile(f"{case['file']}.out", np.uint8).reshape(*result["shape"], 4)[..., :3]
-        assert pixels.shape == expected.shape
-        assert np.abs(pixels.astype(int) - expected).max() <= 1
-        (origin,) = to_network.inverse().apply(np.zeros((1, 2)))
-        assert list(result["origin"].values()) == pytest.approx(origin.tolist())
+    results = dict(zip(CASES, json.loads(run.stdout), strict=True))
+    for name, result in results.items():
+        dtype = np.float32 if CASES[name].is_float else np.uint8
+        result["data"] = np.fromfile(folder / f"{name}.out", dtype).reshape(result["dims"])
+    return results
 
 
-def python_input(image, size, fixed):
-    """Return the network input that Python computes, and the map to its pixels."""
-    mode = "pad_image_input" if fixed else "adjust_network_input"
-    spec = InferenceSpec(input_shape=fixed or (size, size), keep_aspect_ratio_mode=mode)
-    (prepared,) = Predictor(StubEngine(), spec).prepare(image)
-    return prepared
+def draw_case(case: Case) -> np.ndarray:
+    return draw_scene(np.random.default_rng(0), case.height, case.width)[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_network_input_equals_that_of_python(network_inputs, name):
+    case, result = CASES[name], network_inputs[name]
+    mode = "pad_image_input" if case.fixed_shape else "adjust_network_input"
+    shape = case.fixed_shape or (SIZE, SIZE)
+    spec = InferenceSpec(input_shape=shape, keep_aspect_ratio_mode=mode)
+    (expected,) = Predictor(StubEngine(), spec).prepare(draw_case(case))
+    signature = InputSignature("input", case.channels_last, not case.is_float, None, None)
+    tensor = prepare(expected.pixels[None], DESCRIPTION, signature)
+    assert result["data"].shape == tensor.shape
+    difference = np.abs(result["data"].astype(float) - tensor)
+    level = 1 / 250 if case.is_float else 1
+    assert difference.max() <= 1.001 * level
+    assert (difference > 0.1 * level).mean() < 0.001
+    (origin,) = expected.to_network.inverse().apply(np.zeros((1, 2)))
+    assert list(result["origin"].values()) == pytest.approx(origin.tolist())
 
 
 class StubEngine:

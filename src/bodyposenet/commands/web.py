@@ -112,11 +112,9 @@ def write_web_page(options: WebOptions) -> WebResult:
     content = site_files(models, read_runtime(models, package))
     make_directory(folder, "Choose a folder that is writable, or change its permissions.")
     write_site(folder, content)
-    result = WebResult(folder, {name: len(part) for name, part in content.items()})
     if options.serve is not None:
-        print_result(result.summary())
         _serve(folder, options.serve)
-    return result
+    return WebResult(folder, {name: len(part) for name, part in content.items()})
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> Path:

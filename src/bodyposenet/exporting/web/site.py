@@ -39,7 +39,7 @@ HEADERS = {
 """HTTP headers of the page. Browsers allow threads only with the first two."""
 
 _EXAMPLE = "example.jpg"
-_EXAMPLE_SEED = 11
+_EXAMPLE_SEED = 7
 _EXAMPLE_SIZE = (480, 640)
 
 

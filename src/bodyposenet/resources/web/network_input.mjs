@@ -46,11 +46,7 @@ export function toImage({ x, y }, { scale, left, top }) {
  * @returns {{data: Uint8ClampedArray, width: number, height: number}} RGBA pixels.
  */
 export function resizeToInput(image, fit) {
-  const block = Math.floor(1 / fit.scale);
-  const averaged =
-    block < 2
-      ? image
-      : resample(image, averagingWeights(image.width, block), averagingWeights(image.height, block));
+  const averaged = average(image, Math.floor(1 / fit.scale));
   return resample(
     averaged,
     cubicWeights(image.width, averaged.width, fit.inputWidth, fit.width, fit.scale, fit.left),
@@ -96,7 +92,16 @@ class Weights {
   }
 }
 
-/** Weights that average blocks of pixels, as OpenCV's INTER_AREA. */
+/** Average blocks of pixels, as OpenCV's INTER_AREA, if they are larger than one pixel. */
+function average(image, block) {
+  if (block < 2) return image;
+  const { width, height } = image;
+  // OpenCV rounds up the mean of 2 × 2 pixels, which is a multiple of 1/4, if it ends in 1/2.
+  const bias = block === 2 && width % 2 === 0 && height % 2 === 0 ? 0.1 : 0;
+  return resample(image, averagingWeights(width, block), averagingWeights(height, block), bias);
+}
+
+
 function averagingWeights(source, block) {
   const target = Math.max(Math.floor(source / block), 1);
   const span = source / target;
@@ -146,8 +151,8 @@ function cubic(distance) {
   return CUBIC * (((distance - 5) * distance + 8) * distance - 4);
 }
 
-/** Resample RGBA pixels along both axes; alpha is ignored. */
-function resample({ data, width, height }, horizontal, vertical) {
+/** Resample RGBA pixels along both axes and add a bias; alpha is ignored. */
+function resample({ data, width, height }, horizontal, vertical, bias = 0) {
   const columns = horizontal.target;
   const rows = new Float32Array(3 * columns * height);
   for (let y = 0, place = 0; y < height; y++) {
@@ -171,7 +176,7 @@ function resample({ data, width, height }, horizontal, vertical) {
   const result = new Uint8ClampedArray(4 * columns * vertical.target);
   const line = new Float32Array(3 * columns);
   for (let y = 0; y < vertical.target; y++) {
-    line.fill(PAD_VALUE * vertical.pad[y]);
+    line.fill(PAD_VALUE * vertical.pad[y] + bias);
     for (let k = 0; k < vertical.taps; k++) {
       const weight = vertical.values[y * vertical.taps + k];
       if (weight === 0) continue;
