@@ -127,7 +127,9 @@ FLAGS = {
         "verify_images": ("--verify_images",),
         "verbose": ("-v", "--verbose", False),
         "input_dims": ("-d", "--input_dims"),
-        "allow_inaccurate": ("--allow_inaccurate", False),
+        "verify_dataset": ("--verify_dataset",),
+        "verify_limit": ("--verify_limit", 500),
+        "allow_loss": ("--allow_loss", False),
         "seal_engine": ("--seal_engine", False),
         "data_format": ("-i", "--data_format", "channels_last"),
         "data_type": ("--data_type", "fp32"),
@@ -143,7 +145,7 @@ FLAGS = {
         "cal_data_file": ("--cal_data_file",),
         "cal_cache_file": ("--cal_cache_file",),
         "batches": ("--batches",),
-        "batch_size": ("--batch_size", 1),
+        "batch_size": ("--batch_size",),
         "cal_method": ("--cal_method",),
         "float_outputs": ("--float_outputs", "--no-float_outputs", True),
         "nodes_to_exclude": ("--nodes_to_exclude", ()),
@@ -315,10 +317,16 @@ def test_deprecated_flags_work_and_are_logged(capsys, monkeypatch):
     calls = []
     replace_run(monkeypatch, "export", calls.append)
     argv = ["-m", "a.tlt", "--data_type", "int8", "--int8_flavour=cpu", "--float_layers", "a", "b"]
+    argv += ["--allow_inaccurate"]
     assert cli.main(["export", *argv]) == 0
     assert (calls[0].int8_target, calls[0].nodes_to_exclude) == ("cpu", ("a", "b"))
+    assert calls[0].allow_loss
     lines = capsys.readouterr().err.splitlines()
-    for old, new in (("int8_flavour", "int8_target"), ("float_layers", "nodes_to_exclude")):
+    for old, new in (
+        ("int8_flavour", "int8_target"),
+        ("float_layers", "nodes_to_exclude"),
+        ("allow_inaccurate", "allow_loss"),
+    ):
         assert sum(f"--{old}" in line and f"--{new}" in line for line in lines) == 1
 
     with pytest.raises(SystemExit):

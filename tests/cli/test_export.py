@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import cv2
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -169,16 +170,23 @@ def test_float16_and_given_photos(export, tmp_path, drawn_dataset):
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "fp16"
 
 
+def last_kpi(folder):
+    """Return the figures of the last comparison in status.json."""
+    lines = map(json.loads, (folder / "status.json").read_text().splitlines())
+    return [line["kpi"] for line in lines if "kpi" in line][-1]
+
+
 def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_dataset):
     done = export(
         "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "test", "--batches", 3,
-        "--batch_size", 2, "--cal_cache_file", tmp_path / "cal.bin", "--force_ptq",
+        "--batch_size", 2, "--cal_cache_file", tmp_path / "cal.bin", "--force_ptq", "--allow_loss",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "--force_ptq" not in done.err  # has no effect, and is accepted
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-cpu"
     assert (tmp_path / "cal.bin").is_file()
-    assert "only 0 other photos" in done.err  # the folder holds six
+    assert "only 0 photos" in done.err  # all six are used, too few to hold any back
+    assert done.err.count("3 x 128 x 128") == 5  # 16 drawn images
     again = export(
         "--data_type", "int8", "--cal_cache_file", tmp_path / "cal.bin", "--overwrite",
         "--cal_method", "entropy", "--batches", 3,
@@ -189,54 +197,115 @@ def test_int8_is_calibrated_with_the_photos_given(export, tmp_path, drawn_datase
         assert flag in again.err
 
 
-def test_int8_is_verified_on_held_out_photos(export, tmp_path, drawn_dataset):
+def test_int8_is_verified_on_held_back_photos(export, tmp_path, drawn_dataset):
     """The overfitted model differs too much on unknown photos after quantization."""
     flags = "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train", "--batches", 2
     done = export(*flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs")
-    assert "10 photos that were not used" in done.err
+    assert "5 photos that were not used" in done.err
     assert done.code == 2
     assert "m.onnx: not written" in done.err
     assert "--cal_method" in done.err
-    assert "--allow_inaccurate" in done.err
+    assert "--allow_loss" in done.err
     assert not (tmp_path / "m.onnx").exists()
-    done = export(
-        *flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs", "--allow_inaccurate"
-    )
+    share = last_kpi(tmp_path)["matched_share"]
+    assert share < 0.85
+    done = export(*flags, "--int8_target", "tensorrt", "-s", "--no-float_outputs", "--allow_loss")
     assert done.code == 0
     assert "m.onnx differs too much" in done.err
+    assert f"{share:.1%}" in done.out
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "int8-tensorrt"
 
 
+def test_int8_without_people_in_the_photos_is_refused(export, tmp_path):
+    (tmp_path / "black").mkdir()
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / "black" / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
+    done = export("--data_type", "int8", "--cal_image_dir", tmp_path / "black", "--batches", 4)
+    assert done.code == 2
+    assert "m.onnx: not written" in done.err
+    assert "--verify_images" in done.err
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def test_int8_export_is_deterministic(export, tmp_path, drawn_dataset):
-    """The second run reads the calibration from the cache, the third also its settings."""
+    """The second run reads the cache, and the third the tensorfile.
+
+    All twelve photos are asked for, but four of them are held back in each run.
+    """
+    cache = tmp_path / "cal.bin"
     flags = (
         "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train",
-        "--cal_cache_file", tmp_path / "cal.bin", "--overwrite", "--allow_inaccurate",
+        "--cal_data_file", tmp_path / "cal.tensorfile", "--cal_cache_file", cache,
+        "--batches", 6, "--batch_size", 2, "--overwrite", "--allow_loss",
     )  # fmt: skip
-    files, compared = [], []
-    for batches in (("--batches", 6), ("--batches", 6), ()):
-        done = export(*flags, *batches)
+    files = []
+    for run in range(3):
+        done = export(*flags)
         assert done.code == 0, done.err
+        assert ("Calibrating on 8 photos instead of 12" in done.err) == (run == 0)
+        assert "on 4 photos that were not used" in done.err
         files.append((tmp_path / "m.onnx").read_bytes())
-        compared.append(re.search(r"on (\d+) photos that were not used", done.err)[1])
+        if run == 1:
+            cache.unlink()
+            (tmp_path / "cal.bin.json").unlink()
     assert files == files[:1] * 3
-    assert compared == compared[:1] * 3
 
 
-def test_photos_of_an_unknown_calibration_are_not_held_out(export, tmp_path, drawn_dataset):
+def test_photos_are_not_compared_on_if_those_used_are_unknown(export, tmp_path, drawn_dataset):
+    photos, tensorfile = drawn_dataset.folder / "train", tmp_path / "cal.tensorfile"
     flags = (
-        "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "train", "--batches", 2,
-        "--cal_data_file", tmp_path / "cal.tensorfile", "--overwrite", "--allow_inaccurate",
+        "--data_type", "int8", "--cal_image_dir", photos, "--batches", 2,
+        "--cal_data_file", tensorfile, "--overwrite", "--allow_loss",
     )  # fmt: skip
-    first = export(*flags)
-    assert "10 photos that were not used" in first.err
+    assert "5 photos that were not used" in export(*flags).err
     file = (tmp_path / "m.onnx").read_bytes()
+    with h5py.File(tensorfile, "a") as tensors:  # as in a file of TAO
+        del tensors["photos"], tensors.attrs["requested"]
     again = export(*flags)
     assert again.code == 0, again.err
     assert (tmp_path / "m.onnx").read_bytes() == file
     assert "photos that were not used" not in again.err
-    assert "tensorfile" in again.err
+    assert "cal.tensorfile" in again.err
     assert "--verify_images" in again.err
+    assert again.err.count("3 x 128 x 128") == 5  # 16 drawn images
+
+
+def test_given_photos_that_were_calibrated_on_are_skipped(export, tmp_path, drawn_dataset):
+    photos = drawn_dataset.folder / "test"
+    flags = "--data_type", "int8", "--cal_image_dir", photos, "--verify_images", photos
+    done = export(*flags, "--batches", 2, "--allow_loss")
+    assert done.code == 0, done.err
+    assert "skipped 2 photos" in done.err
+    assert re.search(r"1 x 128 x 128.*\n.*3 x 128 x 128", done.err)
+    done = export(*flags, "--batches", 6, "--overwrite")
+    assert done.code == 2
+    assert f"--verify_images {photos}" in done.err
+
+
+def test_ap_is_compared_on_a_dataset(export, tmp_path, drawn_dataset, monkeypatch):
+    flags = "--verify_dataset", drawn_dataset.spec, "--verify_limit", 4, "--overwrite"
+    done = export(*flags)
+    assert done.code == 0, done.err
+    kpi = last_kpi(tmp_path)
+    assert kpi["AP"] == pytest.approx(kpi["network_AP"], abs=1e-3)
+    assert kpi["AP"] > 0.3
+    assert f"AP on 4 images of drawn: {kpi['AP']:.3f}" in done.out
+    (tmp_path / "m.onnx").unlink()
+    monkeypatch.setattr(verification, "MAX_AP_LOSS", -1.0)
+    done = export(*flags)
+    assert done.code == 2
+    assert f"{kpi['AP']:.3f}" in done.err
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_ap_is_not_measured_on_images_that_were_calibrated_on(export, drawn_dataset):
+    done = export(
+        "--data_type", "int8", "--cal_image_dir", drawn_dataset.folder / "test", "--batches", 4,
+        "--verify_dataset", drawn_dataset.spec, "--allow_loss",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "skipped 4 images" in done.err
+    assert "AP on 2 images" in done.out
 
 
 def test_calibration_images_are_selected_from_a_dataset(
@@ -248,7 +317,7 @@ def test_calibration_images_are_selected_from_a_dataset(
     done = export(
         "--data_type", "int8", "--cal_select", drawn_dataset.folder / "annotations" / "test.json",
         "--cal_source_dir", drawn_dataset.folder / "test", "--cal_image_dir", images,
-        "--batches", 2, "--int8_target", "tensorrt",
+        "--batches", 2, "--int8_target", "tensorrt", "--allow_loss",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert len(list(images.iterdir())) == 2
@@ -273,6 +342,7 @@ def test_calibration_images_are_selected_from_a_dataset(
         (("-m", "model.onnx"), "model.onnx: already exported"),
         (("-m", "nothere.tlt", "-o", "new/m.onnx"), "nothere.tlt"),
         (("--verify_images", "nothere"), "--verify_images nothere"),
+        (("--verify_dataset", "nothere.json"), "nothere.json"),
         (("-o", "bundle/m.onnx", "--deployment_bundle", "bundle"), "--deployment_bundle bundle"),
         (
             ("--engine_file", "bundle/e/m.engine", "--deployment_bundle", "bundle"),

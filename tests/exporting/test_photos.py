@@ -1,7 +1,6 @@
 """Tests of photos for calibration: samples of a folder, and subsets of a dataset."""
 
 import json
-import re
 from collections import Counter
 
 import cv2
@@ -11,12 +10,13 @@ import pytest
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.photos import (
     batched,
-    held_out_photos,
-    read_held_out,
+    file_digest,
+    read_folder,
     read_photos,
     sample_digest,
-    sample_images,
+    sample_photos,
     select_images,
+    split_photos,
 )
 
 JOINTS = 17
@@ -36,64 +36,78 @@ def shades(images):
     return [int(image[0, 0, 0]) for image in images]
 
 
-def held_out(folder, sampled):
-    return shades(read_photos(held_out_photos(folder, sampled), 9))
+def sample(folder, count, **options):
+    split = split_photos(folder, count, **options)
+    return shades(photo.pixels for photo in sample_photos(folder, split, count))
 
 
 def test_sampling_is_without_replacement_and_deterministic(folder):
-    sampled = shades(sample_images(folder, 8))
+    sampled = sample(folder, 8)
     assert sorted(sampled) == [0, 10, 20, 30, 40, 50, 60, 70]
-    assert shades(sample_images(folder, 5)) == sampled[:5]
-    assert shades(sample_images(folder, 8, seed=1)) != sampled
+    assert sample(folder, 5) == sampled[:5]
+    assert sample(folder, 8, seed=1) != sampled
 
 
 def test_unreadable_photos_are_replaced(folder, caplog):
     (folder / "3.png").write_bytes(b"no image")
-    assert sorted(shades(sample_images(folder, 7))) == [0, 10, 20, 40, 50, 60, 70]
+    assert sorted(sample(folder, 7)) == [0, 10, 20, 40, 50, 60, 70]
     assert "3.png" in caplog.text
     with pytest.raises(BodyPoseNetError, match=r"1 of 8 images .* 7 of the 8"):
-        list(sample_images(folder, 8))
+        sample(folder, 8)
 
 
 def test_too_few_images_are_an_error_before_any_is_read(folder):
     with pytest.raises(BodyPoseNetError, match=r"8 images.* 20 "):
-        sample_images(folder, 20)
+        split_photos(folder, 20)
 
 
-def test_held_out_photos_are_those_that_are_not_sampled(folder, caplog):
-    sampled, others = shades(sample_images(folder, 5)), held_out(folder, 5)
-    assert sorted([*sampled, *others]) == [0, 10, 20, 30, 40, 50, 60, 70]
-    assert len(read_photos(held_out_photos(folder, 5), 2)) == 2
-    assert held_out_photos(folder, 8) == []
-    (folder / f"{others[0] // 10}.png").write_bytes(b"no image")
-    assert held_out(folder, 5) == others[1:]
-    assert f"{others[0] // 10}.png" in caplog.text
+@pytest.mark.parametrize(
+    ("available", "count", "held_back"),
+    [
+        (7, 7, 0),  # too few to hold any back
+        (7, 2, 4),
+        (8, 8, 4),
+        (40, 40, 4),
+        (100, 100, 10),  # a tenth
+        (101, 101, 11),
+        (100, 10, 32),
+        (100, 60, 20),  # half of the others; the rest replaces unreadable photos
+    ],
+)
+def test_a_tenth_of_the_photos_is_held_back(tmp_path, available, count, held_back):
+    for number in range(available):
+        (tmp_path / f"{number}.png").touch()
+    split = split_photos(tmp_path, count, hold_back=True)
+    assert len(split.comparison) == held_back
+    assert len({*split.calibration, *split.comparison}) == available
+    everything = split_photos(tmp_path, count)
+    assert everything.comparison == []
+    assert everything.calibration == [*split.calibration, *split.comparison[::-1]]
 
 
-def test_held_out_photos_do_not_include_replacements_of_unreadable_ones(folder):
-    first = shades(sample_images(folder, 1))[0]
-    (folder / f"{first // 10}.png").write_bytes(b"no image")
-    sampled, others = shades(sample_images(folder, 3)), held_out(folder, 3)[:4]
-    assert not {*sampled} & {*others}
+def test_held_back_photos_are_never_sampled(folder):
+    split = split_photos(folder, 8, hold_back=True)
+    held_back = shades(read_photos(split.comparison))
+    assert sorted([*sample(folder, 8, hold_back=True), *held_back]) == list(range(0, 80, 10))
+    assert sample(folder, 8, hold_back=True) == sample(folder, 4)
+    split.calibration[0].write_bytes(b"no image")
+    with pytest.raises(BodyPoseNetError, match="3 of the 4"):
+        sample(folder, 8, hold_back=True)
 
 
-def test_held_out_photos_are_compared_on_if_there_are_enough(folder, caplog):
-    others = held_out_photos(folder, 4)
-    assert shades(read_held_out(others, folder)) == shades(read_photos(others))
-    assert "WARNING" not in caplog.text
-    for too_few in (others[:3], None):
-        assert len(read_held_out(too_few, folder)) == 8
-        assert str(folder) in caplog.text
-        assert "WARNING" in caplog.text
-        assert "--verify_images" in caplog.text
-        caplog.clear()
-
-
-def test_a_folder_without_a_readable_photo_is_an_error(tmp_path):
-    (tmp_path / "b.png").write_text("no image")
-    with pytest.raises(BodyPoseNetError, match=re.escape(str(tmp_path))) as caught:
-        read_held_out(None, tmp_path)
-    assert "--verify_images" in caught.value.remedy
+def test_calibrated_photos_are_not_compared_on(folder, caplog):
+    names = sorted(folder.glob("*.png"))
+    calibrated = {file_digest(path) for path in names[:3]}
+    (folder / "8.png").write_bytes(names[0].read_bytes())  # the same photo by another name
+    (folder / "9.png").write_bytes(b"no image")
+    paths = sorted(folder.glob("*.png"))
+    assert shades(read_photos(paths, calibrated)) == [30, 40, 50, 60, 70]
+    assert len(read_photos(paths, calibrated, 2)) == 2
+    (folder / "9.png").unlink()
+    assert shades(read_folder(folder, calibrated)) == [30, 40, 50, 60, 70]
+    assert "skipped 4 photos" in caplog.text
+    with pytest.raises(BodyPoseNetError, match="--verify_images"):
+        read_folder(folder, {file_digest(path) for path in names})
 
 
 def test_digest_of_a_sample_changes_with_its_photos(folder):
@@ -106,7 +120,7 @@ def test_digest_of_a_sample_changes_with_its_photos(folder):
 
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(BodyPoseNetError, match="photos"):
-        sample_images(tmp_path / "photos", 1)
+        split_photos(tmp_path / "photos", 1)
 
 
 def test_batches():
@@ -139,7 +153,7 @@ def dataset(tmp_path):
 def select(dataset, count, name="out", seed=0):
     return select_images(
         dataset / "coco.json", dataset / "images", dataset / name, count, seed
-    ).copies
+    ).calibration
 
 
 def test_selection_is_stratified(dataset):
@@ -150,12 +164,17 @@ def test_selection_is_stratified(dataset):
     assert sorted(copies) == sorted((dataset / "out").iterdir())
 
 
-def test_others_are_the_images_with_people_that_are_not_selected(dataset):
-    selection = select_images(dataset / "coco.json", dataset / "images", dataset / "out", 8)
-    selected, others = (
-        [int(path.read_text()) for path in paths] for paths in (selection.copies, selection.others)
+@pytest.mark.parametrize(("count", "selected"), [(8, 8), (80, 72)])
+def test_images_that_are_not_selected_are_held_back(dataset, count, selected):
+    """80 images show people."""
+    split = select_images(
+        dataset / "coco.json", dataset / "images", dataset / "out", count, hold_back=True
     )
-    assert sorted(selected + others) == list(range(80))
+    copied, others = (
+        [int(path.read_text()) for path in paths] for paths in (split.calibration, split.comparison)
+    )
+    assert len(copied) == selected
+    assert sorted(copied + others) == list(range(80))
     assert others != sorted(others)
 
 

@@ -11,8 +11,11 @@ import torch
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.photos import read_folder
 from bodyposenet.exporting.verification import (
+    MAX_AP_LOSS,
     TOLERANCES,
+    AccuracyComparison,
     Comparison,
+    Tolerance,
     Verification,
     compare,
     drawn_batches,
@@ -27,7 +30,7 @@ from bodyposenet.types import Maps
 FACE = [0, 1, 14, 15, 16, 17]
 POINTS = [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
 
-EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100)
+EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100, 0)
 
 
 class FixedEngine:
@@ -59,23 +62,44 @@ def images(count: int = 2) -> np.ndarray:
 
 
 def test_equal_maps_have_no_error_and_all_keypoints():
-    found = compare(FixedEngine(), FixedEngine(), images(), TOLERANCES["fp32"].pixels)
+    found = compare(FixedEngine(), FixedEngine(), images(), TOLERANCES["fp32"])
     assert found.errors == (0.0, 0.0)
     assert found.signal_to_noise == (math.inf, math.inf)
-    assert found.matched == found.keypoints == 12
+    assert (found.keypoints, found.matched, found.added) == (12, 12, 0)
     assert Verification((found,), TOLERANCES["fp32"]).problem is None
 
 
 @pytest.mark.parametrize(("data_type", "matched"), [("fp32", 0), ("fp16", 0), ("int8", 12)])
 def test_keypoints_within_the_tolerance_match(data_type, matched):
-    found = compare(FixedEngine(), FixedEngine(shift=1.0), images(), TOLERANCES[data_type].pixels)
+    """The face is 62 pixels wide, so 2 % of its size are 1.24 pixels."""
+    found = compare(FixedEngine(), FixedEngine(shift=1.1), images(), TOLERANCES[data_type])
+    assert (found.keypoints, found.matched, found.added) == (12, matched, 12 - matched)
+
+
+@pytest.mark.parametrize(
+    ("share", "pixels", "matched"),
+    [(0.05, 0.0, 12), (0.04, 0.0, 0), (0.02, 2.0, 0), (0.0, 3.5, 12)],
+)
+def test_distance_is_a_share_of_the_size_of_the_person_with_a_minimum(share, pixels, matched):
+    tolerance = Tolerance(pixels=pixels, remedy="", person_share=share)
+    found = compare(FixedEngine(), FixedEngine(shift=2.8), images(), tolerance)
     assert found.matched == matched
-    assert found.keypoints == 24 - matched
+
+
+def test_added_keypoints_are_counted_apart():
+    class Blind(FixedEngine):
+        def infer(self, images, stage=None):
+            return [Maps(np.zeros((19, 8, 12), np.float32), np.zeros((38, 8, 12), np.float32), 8)]
+
+    missed = compare(FixedEngine(), Blind(), images(1), TOLERANCES["int8"])
+    assert (missed.keypoints, missed.matched, missed.added) == (6, 0, 0)
+    invented = compare(Blind(), FixedEngine(), images(1), TOLERANCES["int8"])
+    assert (invented.keypoints, invented.matched, invented.added) == (0, 0, 6)
 
 
 def test_error_and_signal_to_noise_ratio():
     network, exported = FixedEngine(), FixedEngine(added=0.01)
-    found = compare(network, exported, images(), TOLERANCES["fp16"].pixels)
+    found = compare(network, exported, images(), TOLERANCES["fp16"])
     maps = np.stack([each.heatmaps for each in network.infer(images())])
     assert found.errors == (pytest.approx(0.01 / maps.max(), rel=1e-4), 0.0)
     ratio = np.square(maps, dtype=float).mean() / 1e-4
@@ -92,10 +116,16 @@ def test_error_and_signal_to_noise_ratio():
         ("fp16", {"errors": (0.1, 0.1), "signal_to_noise": (25.0, 30.0), "matched": 95}, None),
         ("fp16", {"signal_to_noise": (19.9999, 40.0)}, ("19.9999 dB", "20 dB")),
         ("fp16", {"matched": 80}, ("80 %", "90 %", "0.5 pixels")),
-        ("int8", {"errors": (0.3, 0.3), "signal_to_noise": (9.0, 12.0), "matched": 50}, None),
+        ("fp32", {"added": 3}, ("3 %", "2 %")),
+        ("int8", {"errors": (0.3, 0.3), "signal_to_noise": (9.0, 12.0), "matched": 85}, None),
+        ("int8", {"matched": 84}, ("84 %", "85 %", "2% of the person")),
+        ("int8", {"added": 15}, None),
+        ("int8", {"added": 16}, ("16 %", "15 %")),
+        ("int8", {"keypoints": 30, "matched": 26}, None),
+        ("int8", {"keypoints": 29, "matched": 29}, ("29 keypoints", "30")),
         ("int8", {"signal_to_noise": (12.0, 5.0)}, ("5 dB", "8 dB")),
         ("int8", {"signal_to_noise": (math.nan, 20.0)}, ("nan dB",)),
-        ("int8", {"signal_to_noise": (8.5, 8.5), "matched": 0}, ("0 %", "50 %")),
+        ("int8", {"signal_to_noise": (8.5, 8.5), "matched": 0}, ("0 %", "85 %")),
     ],
 )
 def test_problem_has_distinguishable_numbers(data_type, changes, facts):
@@ -108,13 +138,39 @@ def test_problem_has_distinguishable_numbers(data_type, changes, facts):
 
 
 @pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "signal_to_noise": (5.0, 5.0)}])
-def test_without_keypoints_only_the_maps_are_compared(changes):
+def test_without_keypoints_the_maps_are_compared_and_int8_is_refused(changes):
     empty = replace(EQUAL, keypoints=0, matched=0, **changes)
-    for tolerance in TOLERANCES.values():
+    for data_type, tolerance in TOLERANCES.items():
         alone = Verification((empty,), tolerance)
         assert alone.matched_share is None
         assert Verification((empty, EQUAL), tolerance).matched_share == 1.0
-        assert ("maps" in str(alone.problem)) == bool(changes)
+        problem = str(alone.problem)
+        assert ("maps" in problem) == bool(changes)
+        assert ("only 0 keypoints" in problem) == (data_type == "int8" and not changes)
+
+
+@pytest.mark.parametrize(
+    ("network", "exported", "refused"),
+    [(0.4, 0.385, False), (0.4, 0.379, True), (0.4, 0.45, False), (0.0, 0.0, True)],
+)
+def test_loss_of_ap_is_limited(network, exported, refused):
+    accuracy = AccuracyComparison("val", 40, network, exported)
+    verification = Verification((EQUAL,), TOLERANCES["int8"], accuracy)
+    assert (verification.problem is not None) == refused
+    assert all(fact in str(accuracy) for fact in ("40", "val", f"{network:.3f}", f"{exported:.3f}"))
+    assert verification.kpis() == {
+        "network_keypoints": 100, "matched_share": 1.0, "network_AP": network, "AP": exported,
+    }  # fmt: skip
+    assert MAX_AP_LOSS == 0.05
+
+
+def test_exceeded_limit_is_an_error_or_a_warning(caplog, tmp_path):
+    verification = Verification((replace(EQUAL, matched=80),), TOLERANCES["int8"])
+    with pytest.raises(BodyPoseNetError, match=r"m\.onnx.*80 %") as error:
+        verification.check(tmp_path / "m.onnx", allow_loss=False)
+    assert "--allow_loss" in error.value.remedy
+    verification.check(tmp_path / "m.onnx", allow_loss=True)
+    assert "80 %" in caplog.text
 
 
 def test_all_batches_are_compared_and_the_table_is_logged(caplog):
@@ -132,13 +188,13 @@ def test_drawn_batches_are_one_and_three_images_of_each_shape():
     assert [batch.shape for batch in batches] == [
         (1, 64, 96, 3), (3, 64, 96, 3), (1, 136, 200, 3), (3, 136, 200, 3),
     ]  # fmt: skip
+    assert [len(batch) for batch in drawn_batches([(64, 96)], count=7)] == [1, 3, 3]
 
 
 def test_photos_are_fitted_into_the_shape(tmp_path):
     for number in range(6):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((50, 100, 3), 40 * number, np.uint8))
-    photos = read_folder(tmp_path)
-    batches = list(photo_batches(FixedEngine(), photos, [(64, 96)]))
+    batches = list(photo_batches(FixedEngine(), read_folder(tmp_path), [(64, 96)]))
     assert [len(batch) for batch in batches] == [1, 3, 2]
     photo = batches[1][0]
     assert photo.shape == (64, 96, 3)

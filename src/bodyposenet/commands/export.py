@@ -3,15 +3,15 @@
 Example: bpnet export -m model.tlt -o model.onnx --data_type fp16
 
 The exported model takes images whose height and width are multiples of 8, and returns the maps of
-the last stage. Before the file is written, its output is compared with that of the network. No GPU
-is needed. --engine_file also builds an engine; if that fails, the ONNX file is kept and the exit
+the last stage. Before the file is written, its output is compared with that of the network; INT8 on
+photos that it was not calibrated on. A file that differs too much is not written. No GPU is needed.
+--engine_file also builds an engine; if that fails, the ONNX file is kept and the exit
 code is 2. --deployment_bundle also writes the files that other programs need to run the model.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from bodyposenet.commands.export_verification import (
+    VerificationData,
+    compare_with_network,
+    load_verification_data,
+)
 from bodyposenet.commands.model_options import KeyOptions
 from bodyposenet.commands.options import (
     Need,
@@ -46,12 +51,13 @@ from bodyposenet.exporting.outputs import (
     output_file,
     warn_about_plain_files,
 )
-from bodyposenet.files import atomic_write, is_folder
+from bodyposenet.files import atomic_write
 from bodyposenet.results_folder import StatusFile
 
 if TYPE_CHECKING:
     from bodyposenet.exporting.engine import Runtime
-    from bodyposenet.exporting.int8.calibration import CalibrationSource
+    from bodyposenet.exporting.int8.calibration import CalibrationPhotos
+    from bodyposenet.exporting.int8.calibration_source import CalibrationSource
     from bodyposenet.exporting.int8.quantization import QuantizationOptions
     from bodyposenet.exporting.onnx import OnnxExportOptions
     from bodyposenet.exporting.verification import Verification
@@ -72,6 +78,7 @@ _DEVICE = Need(
     "--engine_file or --deployment_bundle",
     lambda given: given.engine_file or given.deployment_bundle,
 )
+_DATASET = Need("--verify_dataset", lambda given: given.verify_dataset)
 _BATCH = Need(
     f"{_INT8.words}, {_DEVICE.words}", lambda given: _INT8.is_met(given) or _DEVICE.is_met(given)
 )
@@ -120,14 +127,30 @@ class ExportOptions(KeyOptions):
     verify_images: Annotated[
         StrPath | None,
         Option(
-            help="Folder of photos for the comparison with the network. Default: synthetic "
-            "images; for INT8, photos in --cal_image_dir or --cal_source_dir that are not used "
-            "for calibration, if there are at least 4.",
+            help="Folder of photos for the comparison with the network; those used for calibration "
+            "are skipped. Default: synthetic images; for INT8, at least a tenth of the photos in "
+            "--cal_image_dir or --cal_source_dir, which is held back from the calibration.",
             metavar="DIR",
         ),
     ] = None
-    allow_inaccurate: Annotated[
-        bool, Option(help="Write the file even if its output differs too much from the network's.")
+    verify_dataset: Annotated[
+        StrPath | None,
+        Option(
+            help="Dataset spec; the keypoint AP of the file and of the network are compared on its "
+            "test images.",
+            metavar="SPEC",
+        ),
+    ] = None
+    verify_limit: Annotated[
+        _Count,
+        Option(help="Maximum number of images of --verify_dataset.", metavar="N", needs=_DATASET),
+    ] = 500
+    allow_loss: Annotated[
+        bool,
+        Option(
+            deprecated=("--allow_inaccurate",),
+            help="Write the file even if it differs too much from the network.",
+        ),
     ] = False
     verbose: Annotated[bool, Option("-v", help="Same as -l DEBUG.", cli_only=True)] = False
 
@@ -250,13 +273,13 @@ class ExportOptions(KeyOptions):
         ),
     ] = None
     batch_size: Annotated[
-        _Count,
+        _Count | None,
         _Int8Option(
-            help="Images per calibration batch, and lower limit of --max_batch_size.",
+            help="Images per calibration batch, and lower limit of --max_batch_size. Default: 1.",
             metavar="N",
             needs=_BATCH,
         ),
-    ] = 1
+    ] = None
     cal_method: Annotated[
         Literal["percentile", "entropy", "minmax"] | None,
         _Int8Option(help="Method to derive ranges from measured values. Default: percentile."),
@@ -338,7 +361,8 @@ class ExportResult:
         model: The .onnx or .etlt file.
         data_type: Data type of its weights and computation.
         size: Size of the ONNX file in bytes.
-        verification: Comparison with the network; `matched_share` is the share of equal keypoints.
+        verification: Comparison with the network; `matched_share` is the share of its keypoints
+            that are found, `accuracy` the AP of both on `verify_dataset`.
         engine: The .engine file, if one was built.
         engine_header: Runtime, version and device of the engine.
         bundle: Folder of the deployment bundle, if one was written.
@@ -355,10 +379,13 @@ class ExportResult:
     error: BodyPoseNetError | None = None
 
     def summary(self) -> str:
-        """Return the files that were written, and the share of equal keypoints."""
+        """Return the files that were written, and the results of the comparison."""
         lines = [f"written: {self.model}, {self.size / 2**20:.1f} MiB, {self.data_type}"]
-        if (share := self.verification.matched_share) is not None:
-            lines.append(f"{share:.1%} of the keypoints equal those of the network")
+        verification = self.verification
+        if (share := verification.matched_share) is not None:
+            lines.append(f"{share:.1%} of the network's {verification.keypoints} keypoints found")
+        if verification.accuracy is not None:
+            lines.append(str(verification.accuracy))
         if self.bundle is not None:
             lines.append(f"written: {self.bundle}, see its README.md")
         if self.engine is not None and (header := self.engine_header) is not None:
@@ -389,10 +416,12 @@ def export(options: ExportOptions) -> ExportResult:
     try:
         with StatusFile(plan.results_dir) as status:
             header, network = _read_network(options, plan)
-            held_out = prepare_images(plan.calibration) if plan.calibration else None
+            photos = prepare_images(plan.calibration) if plan.calibration else None
             content = export_onnx(network.network, header, _onnx_options(options, plan))
             content = _convert(content, plan)
-            verification = _verify(content, network, options, plan, held_out)
+            verification = _verify(content, network, options, plan, photos)
+            status.write("RUNNING", "compared with the network", kpi=verification.kpis())
+            verification.check(plan.output, allow_loss=options.allow_loss)
             content = _append_decoding(content, options, plan)
             _write(content, plan)
             result = ExportResult(
@@ -419,6 +448,7 @@ class _Plan:
     device: DeviceOptions
     calibration: CalibrationSource | None  # for INT8, as the next one
     quantization: QuantizationOptions | None
+    verification: VerificationData
     engine: Path | None
     runtime: Runtime | None  # None if TensorRT is required and not available
     bundle: Path | None
@@ -430,11 +460,6 @@ def _make_plan(options: ExportOptions) -> _Plan:
     """Check the options, and that everything can be built and written, before the export."""
     if options.backend == "uff":
         raise BodyPoseNetError("--backend uff: the format is no longer supported", "Use onnx.")
-    if options.verify_images and not is_folder(options.verify_images):
-        raise BodyPoseNetError(
-            f"Folder not found: --verify_images {options.verify_images}",
-            "Give a folder of photos to compare on.",
-        )
     if options.with_decoding and (options.sdk_compatible_model or options.engine_file):
         raise BodyPoseNetError(
             "--with_decoding cannot be combined with --sdk_compatible_model or --engine_file: both "
@@ -453,6 +478,9 @@ def _make_plan(options: ExportOptions) -> _Plan:
         device=device,
         calibration=_calibration(options, device) if is_int8 else None,
         quantization=_quantization(options, data_type) if is_int8 else None,
+        verification=load_verification_data(
+            options.verify_images, options.verify_dataset, options.verify_limit
+        ),
         engine=engine,
         runtime=find_builder(engine, options.engine_runtime, data_type) if engine else None,
         bundle=_path(options.deployment_bundle),
@@ -474,37 +502,40 @@ def _device_options(options: ExportOptions) -> DeviceOptions:
     shape = DeviceOptions.shape
     if options.input_dims:
         shape = input_shape(options.input_dims, options.data_format == "channels_last")
-    largest = max(options.batch_size, options.max_batch_size)
+    largest = max(options.batch_size or 1, options.max_batch_size)
     return DeviceOptions(shape, options.opt_batch_size, largest, options.max_workspace_size)
 
 
 def _calibration(options: ExportOptions, device: DeviceOptions) -> CalibrationSource:
     """Create the source of the INT8 calibration, and check that it can be used."""
-    from bodyposenet.exporting.int8 import calibration
+    from bodyposenet.exporting.int8 import calibration_source
 
     annotations, dataset_dir = options.cal_select, options.cal_source_dir
     if annotations and not dataset_dir:
         raise BodyPoseNetError(
             "--cal_select needs --cal_source_dir", "Give the folder of the dataset's images."
         )
-    source = calibration.CalibrationSource(
+    batches, batch_size = options.batches or _DEFAULT_BATCHES, options.batch_size or 1
+    source = calibration_source.CalibrationSource(
         image_dir=_path(options.cal_image_dir),
         data_file=_path(options.cal_data_file),
         cache_file=_path(options.cal_cache_file),
-        batches=options.batches or _DEFAULT_BATCHES,
-        batch_size=options.batch_size,
+        batches=batches,
+        batch_size=batch_size,
         shape=device.shape,
-        expected=calibration.ExpectedCalibration(
+        expected=calibration_source.ExpectedCalibration(
             method=options.cal_method,
-            images=options.batches and options.batches * options.batch_size,
+            images=batches * batch_size if options.batches or options.batch_size else None,
             shape=device.shape if options.input_dims else None,
             batches=options.batches,
+            batch_size=options.batch_size,
         ),
-        dataset=calibration.DatasetImages(Path(annotations), Path(dataset_dir))
+        dataset=calibration_source.DatasetImages(Path(annotations), Path(dataset_dir))
         if annotations and dataset_dir
         else None,
+        hold_back=options.verify_images is None,
     )
-    calibration.check_source(source)
+    calibration_source.check_source(source)
     return source
 
 
@@ -572,24 +603,15 @@ def _verify(
     network: PyTorchEngine,
     options: ExportOptions,
     plan: _Plan,
-    held_out: Sequence[Path] | None,
+    calibrated: CalibrationPhotos | None,
 ) -> Verification:
-    """Compare the file with the network: on given photos, held-out photos or synthetic people."""
-    from bodyposenet.exporting.photos import read_folder, read_held_out
-    from bodyposenet.exporting.verification import TOLERANCES, comparison_batches, verify
+    """Compare the file with the network."""
     from bodyposenet.inference.engines import onnx
 
     exported = onnx.load(plan.output, content=content, device="cpu")
-    source, photos = plan.calibration, None
-    if options.verify_images:
-        photos = read_folder(options.verify_images)
-    elif source is not None and source.image_dir is not None:
-        photos = read_held_out(held_out, source.image_dir)
-    has_more_shapes = source is None and exported.fixed_shape is None
-    batches = comparison_batches(network, plan.device.shape, photos, more_shapes=has_more_shapes)
-    verification = verify(network, exported, batches, TOLERANCES[options.data_type])
-    verification.check(plan.output, allow_inaccurate=options.allow_inaccurate)
-    return verification
+    return compare_with_network(
+        network, exported, plan.device.shape, options.data_type, plan.verification, calibrated
+    )
 
 
 def _append_decoding(content: bytes, options: ExportOptions, plan: _Plan) -> bytes:

@@ -1,7 +1,8 @@
 """Photos for calibration and verification of exported models.
 
 They are sampled from a folder, or selected from a dataset so that they represent it; then they are
-read, and fitted to the network's input as in inference.
+read, and fitted to the network's input as in inference. A tenth of them is held back: a quantized
+model is compared with its network on photos that it was not calibrated on.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -31,11 +33,17 @@ from bodyposenet.specs.inference import InferenceSpec
 
 _REMEDY = "Give --cal_image_dir more photos, or lower --batches or --batch_size."
 
-_MAX_COMPARED = 12
+MIN_COMPARED = 4
+"""Minimum number of photos for a meaningful comparison."""
+
+_MAX_COMPARED = 32
 """Maximum number of photos for a comparison; more photos hardly change its result."""
 
-_MIN_HELD_OUT = 4
-"""Minimum number of photos for a meaningful comparison."""
+_HELD_BACK = 10
+"""One of this many photos is held back."""
+
+_MIN_DIVIDED = 8
+"""Minimum number of photos of which some are held back; fewer are all needed for calibration."""
 
 _PEOPLE_BOUNDS = (2, 3, 5, 9)
 """Strata of images by the number of people: 1, 2, 3-4, 5-8, more."""
@@ -49,137 +57,174 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Selection:
-    """A subset of a dataset's images with labeled people.
+class Photo:
+    """A photo that was read.
 
     Args:
-        copies: Copies of the selected images.
-        others: Images that were not selected, in random order.
+        path: The image file.
+        pixels: (H, W, 3) uint8 RGB, rotated according to the EXIF orientation.
     """
 
-    copies: list[Path]
-    others: list[Path]
+    path: Path
+    pixels: NDArray[np.uint8]
 
 
-def sample_images(folder: Path, count: int, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-    """Sample photos of a folder without replacement; unreadable ones are replaced by others.
+@dataclass(frozen=True)
+class PhotoSplit:
+    """Photos of a folder or dataset, divided at random.
+
+    Args:
+        calibration: Photos for calibration, in the order of their use.
+        comparison: Photos that are held back, in the order of their use.
+    """
+
+    calibration: list[Path]
+    comparison: list[Path]
+
+
+def split_photos(
+    folder: Path, count: int | None, seed: int = 0, *, hold_back: bool = False
+) -> PhotoSplit:
+    """Divide the photos of a folder into photos for calibration and photos for the comparison.
+
+    With `hold_back`, at least a tenth of the photos, and at least four, are for the comparison,
+    even if that leaves less than `count`; but none of fewer than eight photos. Of the photos that
+    are in excess of `count`, up to half are held back as well; the others replace unreadable ones.
 
     Args:
         folder: Folder of the photos; its subfolders are not searched.
-        count: Number of photos.
-        seed: The same seed samples the same photos.
-
-    Returns:
-        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
+        count: Number of photos that the calibration needs, or None for all.
+        seed: The same seed divides the same photos in the same way.
+        hold_back: Whether to hold back photos for the comparison.
 
     Raises:
-        BodyPoseNetError: The folder does not exist or has fewer photos. If it has too few readable
-            ones, the error is raised after the last photo was tried.
+        BodyPoseNetError: The folder does not exist or has fewer photos than `count`.
     """
-    paths = _shuffled(folder, seed)
-    if len(paths) < count:
+    paths = shuffled_photos(folder, seed)
+    needed = len(paths) if count is None else count
+    if len(paths) < needed:
         raise BodyPoseNetError(
-            f"{folder}: found {len(paths)} images, but {count} are needed for calibration", _REMEDY
+            f"{folder}: found {len(paths)} images, but {needed} are needed for calibration", _REMEDY
         )
-    return _sample(folder, paths, count)
+    kept = len(paths) - (_held_back(len(paths), needed) if hold_back else 0)
+    return PhotoSplit(paths[:kept], paths[kept:][::-1])
 
 
-def held_out_photos(folder: Path, sampled: int, seed: int = 0) -> list[Path]:
-    """List the photos of a folder that `sample_images` does not sample.
-
-    They are in reverse order, because unreadable photos are replaced by those next in order.
-
-    Args:
-        folder: Folder of the photos; its subfolders are not searched.
-        sampled: Number of photos that `sample_images` samples; 0 lists all photos.
-        seed: As for `sample_images`.
+def shuffled_photos(folder: Path, seed: int = 0) -> list[Path]:
+    """Return the photos of a folder in the random order of `split_photos`.
 
     Raises:
         BodyPoseNetError: The folder does not exist.
     """
-    return _shuffled(folder, seed)[sampled:][::-1]
+    if not is_folder(folder):
+        raise BodyPoseNetError(
+            f"Folder not found: {folder}",
+            "Give --cal_image_dir a folder of photos that are representative of the model's use.",
+        )
+    paths = [entry.path for entry in list_images("dir", folder).entries]
+    return [paths[index] for index in np.random.default_rng(seed).permutation(len(paths))]
+
+
+def sample_photos(folder: Path, split: PhotoSplit, count: int) -> Iterator[Photo]:
+    """Read photos for calibration; unreadable ones are replaced by others.
+
+    Args:
+        folder: Folder of the photos, for messages.
+        split: The photos of the folder. If fewer than `count` are for calibration, because others
+            are held back, all of them are read.
+        count: Number of photos.
+
+    Raises:
+        BodyPoseNetError: Too few photos can be read; raised after the last one was tried.
+    """
+    unreadable: list[Path] = []
+    needed, count_read = min(count, len(split.calibration)), 0
+    for photo in islice(_readable(split.calibration, unreadable), needed):
+        count_read += 1
+        yield photo
+    if unreadable:
+        logger.warning("%s: %d images cannot be read", folder, len(unreadable))
+    if count_read < needed:
+        raise BodyPoseNetError(
+            f"{folder}: {len(unreadable)} of {len(split.calibration)} images cannot be read, which "
+            f"leaves {count_read} of the {needed} needed for calibration",
+            _REMEDY,
+        )
 
 
 def sample_digest(folder: Path, count: int, seed: int = 0) -> str:
-    """Return the SHA-256 of the names and sizes of the photos that `sample_images` samples.
+    """Return the SHA-256 of the names and sizes of the first photos in the order of `split_photos`.
 
     Args:
         folder: Folder of the photos; its subfolders are not searched.
         count: Number of photos.
-        seed: As for `sample_images`.
+        seed: As for `split_photos`.
 
     Raises:
         BodyPoseNetError: The folder does not exist.
     """
     digest = hashlib.sha256()
-    for path in _shuffled(folder, seed)[:count]:
+    for path in shuffled_photos(folder, seed)[:count]:
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def read_photos(paths: Sequence[Path], max_count: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
-    """Read the first photos that can be read; the others are skipped with a warning.
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_photos(
+    paths: Iterable[Path], calibrated: Collection[str] = (), max_count: int = _MAX_COMPARED
+) -> list[NDArray[np.uint8]]:
+    """Read the first photos that can be read and were not used for calibration.
 
     Args:
-        paths: The image files.
+        paths: The image files. Unreadable ones are skipped with a warning.
+        calibrated: `file_digest` of the photos that were used for calibration.
         max_count: Maximum number of photos.
 
     Returns:
         (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
     """
-    return list(islice(_readable(paths, []), max_count))
+    others = (path for path in paths if not calibrated or file_digest(path) not in calibrated)
+    return [photo.pixels for photo in islice(_readable(others, []), max_count)]
 
 
-def read_folder(folder: str | Path, max_count: int = _MAX_COMPARED) -> list[NDArray[np.uint8]]:
+def read_folder(
+    folder: str | Path, calibrated: Collection[str] = (), max_count: int = _MAX_COMPARED
+) -> list[NDArray[np.uint8]]:
     """Read the first photos of a folder; its subfolders are not searched.
 
     Args:
         folder: Folder of the photos.
+        calibrated: `file_digest` of the photos that were used for calibration. They are skipped
+            with a warning.
         max_count: Maximum number of photos.
 
     Returns:
         (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
 
     Raises:
-        BodyPoseNetError: The folder has no images, or one of them cannot be read.
+        BodyPoseNetError: The folder has no images, all of them were used for calibration, or one
+            of them cannot be read.
     """
-    return [read_image(entry.path) for entry in list_images("dir", folder).entries[:max_count]]
-
-
-def read_held_out(held_out: Sequence[Path] | None, folder: Path) -> list[NDArray[np.uint8]]:
-    """Read photos that were not used for calibration, or any of the folder if they are too few.
-
-    Args:
-        held_out: Photos that were not used for calibration, or None if they are unknown.
-        folder: Folder of the calibration images.
-
-    Returns:
-        (H, W, 3) uint8 RGB each, rotated according to their EXIF orientation.
-
-    Raises:
-        BodyPoseNetError: The folder does not exist, or none of its images can be read.
-    """
-    photos = read_photos(held_out or ())
-    if len(photos) >= _MIN_HELD_OUT:
-        logger.info("Comparing on %d photos that were not used for calibration", len(photos))
-        return photos
-    reason = (
-        "the photos used for the tensorfile or calibration cache are unknown"
-        if held_out is None
-        else f"only {len(photos)} other photos were found"
-    )
-    logger.warning(
-        "%s: comparing on photos that may have been used for calibration, because %s; give others "
-        "with --verify_images",
-        folder, reason,
-    )  # fmt: skip
-    photos = read_photos(held_out_photos(folder, 0))
-    if not photos:
+    others: list[Path] = []
+    skipped = 0
+    for entry in list_images("dir", folder).entries:
+        if calibrated and file_digest(entry.path) in calibrated:
+            skipped += 1
+        elif len(others) < max_count:
+            others.append(entry.path)
+    if not others:
         raise BodyPoseNetError(
-            f"{folder}: none of its images can be read",
-            "Give --verify_images, or another --cal_image_dir.",
+            f"--verify_images {folder}: all of its photos were used for calibration",
+            "Give other photos, so that the comparison is independent.",
         )
-    return photos
+    if skipped:
+        logger.warning("%s: skipped %d photos that were used for calibration", folder, skipped)
+    return [read_image(path) for path in others]
 
 
 def select_images(
@@ -189,7 +234,9 @@ def select_images(
     count: int,
     seed: int = 0,
     joints: tuple[str, ...] = COCO_JOINTS,
-) -> Selection:
+    *,
+    hold_back: bool = False,
+) -> PhotoSplit:
     """Copy a representative subset of a dataset's images with labeled people.
 
     The images are sampled by stratum: the number of people, and the share of labeled keypoints.
@@ -201,6 +248,11 @@ def select_images(
         count: Number of images.
         seed: The same seed selects the same images.
         joints: Joints of the annotations.
+        hold_back: Whether to hold back a tenth of the images for the comparison, even if that
+            leaves less than `count`; see `split_photos`.
+
+    Returns:
+        The copies, and the images that were not selected.
 
     Raises:
         BodyPoseNetError: There are fewer images with labeled people, the folder is not empty, or a
@@ -222,6 +274,8 @@ def select_images(
             f"{count} are to be selected",
             "Lower --batches or --batch_size, or use a larger dataset.",
         )
+    if hold_back:
+        count = min(count, len(available) - _least_held_back(len(available)))
     strata = _stratify(available, len(joints))
     chosen = _sample_strata(list(strata.values()), count, seed)
     selected = {image.file_name for image in chosen}
@@ -231,7 +285,7 @@ def select_images(
     logger.info(
         "Selected %d of %d images from %d strata: %s", count, len(available), len(strata), target
     )
-    return Selection(copies, others)
+    return PhotoSplit(copies, others)
 
 
 def fit_photos(
@@ -260,43 +314,28 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _shuffled(folder: Path, seed: int) -> list[Path]:
-    """Return the photos of a folder in the random order of sampling."""
-    if not is_folder(folder):
-        raise BodyPoseNetError(
-            f"Folder not found: {folder}",
-            "Give --cal_image_dir a folder of photos that are representative of the model's use.",
-        )
-    paths = [entry.path for entry in list_images("dir", folder).entries]
-    return [paths[index] for index in np.random.default_rng(seed).permutation(len(paths))]
+def _least_held_back(available: int) -> int:
+    """Return the minimum number of photos to hold back."""
+    return max(MIN_COMPARED, ceil(available / _HELD_BACK)) if available >= _MIN_DIVIDED else 0
 
 
-def _sample(folder: Path, paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the first `count` photos that can be read; raise an error if there are fewer."""
-    count_read, unreadable = 0, list[Path]()
-    for image in islice(_readable(paths, unreadable), count):
-        count_read += 1
-        yield image
-    if unreadable:
-        logger.warning("%s: replaced %d images that cannot be read", folder, len(unreadable))
-    if count_read < count:
-        raise BodyPoseNetError(
-            f"{folder}: {len(unreadable)} of {len(paths)} images cannot be read, which leaves "
-            f"{count_read} of the {count} needed for calibration",
-            _REMEDY,
-        )
+def _held_back(available: int, needed: int) -> int:
+    """Return the number of photos to hold back."""
+    excess = available - needed
+    wanted = min(excess, max(MIN_COMPARED, excess // 2), _MAX_COMPARED)
+    return max(wanted, _least_held_back(available))
 
 
-def _readable(paths: Sequence[Path], unreadable: list[Path]) -> Iterator[NDArray[np.uint8]]:
+def _readable(paths: Iterable[Path], unreadable: list[Path]) -> Iterator[Photo]:
     """Yield the photos that can be read, and append the paths of the others to `unreadable`."""
     for path in paths:
         try:
-            image = read_image(path)
+            pixels = read_image(path)
         except BodyPoseNetError as error:
             logger.warning("Skipped: %s", error.what)
             unreadable.append(path)
         else:
-            yield image
+            yield Photo(path, pixels)
 
 
 def _labeled_keypoints(image: CocoImage) -> list[int]:

@@ -25,23 +25,41 @@ _OTHER_SHAPES = (136, 200), (96, 64)
 """Further heights and widths to compare on, to verify that dynamic sizes are dynamic."""
 
 
+_WIDTHS = 15, 15, 15, 9, 6, 6
+"""Widths of the columns of the table of comparisons."""
+
+MAX_AP_LOSS = 0.05
+"""Share of the network's keypoint AP that an exported model may lose."""
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """Limits within which an exported model counts as equal to its network.
 
+    A keypoint of the network is found if the exported model detects the same joint, of any person,
+    within a distance of `pixels`, or within `person_share` of the size of the person if that is
+    more. The size of a person is the longer side of the box around the keypoints that the network
+    detects.
+
     Args:
-        pixels: Maximum distance of keypoints that count as equal, in pixels.
+        pixels: Minimum of the distance in pixels of the network input.
         remedy: Remedy if the model exceeds a limit.
+        person_share: Distance as a share of the person's size.
         error: Maximum difference of the maps, as a share of the network's largest value.
         signal_to_noise: Minimum ratio of the maps to their differences, in decibels.
-        matched: Minimum share of equal keypoints.
+        matched: Minimum share of the network's keypoints that are found; the exported model may
+            add as many as it may miss.
+        min_keypoints: Minimum number of keypoints that the network must detect, so that the share
+            is meaningful.
     """
 
     pixels: float
     remedy: str
+    person_share: float = 0.0
     error: float = math.inf
     signal_to_noise: float = -math.inf
     matched: float = 0.0
+    min_keypoints: int = 0
 
 
 TOLERANCES = {
@@ -59,19 +77,23 @@ TOLERANCES = {
         matched=0.9,
     ),
     "int8": Tolerance(
-        pixels=2.0,
+        pixels=1.0,
+        person_share=0.02,
         remedy="Calibrate (without the old cache) and compare (--verify_images) on more photos "
         "that are representative of the model's use, try another --cal_method, or exclude the most "
         "sensitive layers (--nodes_to_exclude).",
         signal_to_noise=8.0,
-        matched=0.5,
+        matched=0.85,
+        min_keypoints=30,
     ),
 }
 """Limits by `--data_type`.
 
 Those of fp16 and INT8 limit the noise over all cells, because the largest difference of a single
-cell has little effect on poses. The limits of INT8 only detect unusable files; its loss of accuracy
-must be measured on real data (`bpnet evaluate`).
+cell has little effect on poses. For INT8, 2 % of a person's size is close to the strictest
+threshold of COCO's AP: at an OKS of .95, an eye is displaced by 1.6 % of the square root of the
+person's area. Below 50 pixels the distance stays at 1 pixel, an eighth of a cell of the maps, as
+the position of a peak between cells is not more precise than that.
 """
 
 
@@ -85,8 +107,9 @@ class Comparison:
         errors: Maximum difference of the heatmaps and of the PAFs, as a share of the network's
             largest value.
         signal_to_noise: Ratio of the heatmaps and of the PAFs to their differences, in decibels.
-        keypoints: Number of keypoints that either model detects; equal ones count once.
-        matched: Number of equal keypoints.
+        keypoints: Number of keypoints that the network detects.
+        matched: Number of those that the exported model finds.
+        added: Number of keypoints that only the exported model detects.
     """
 
     images: int
@@ -95,6 +118,35 @@ class Comparison:
     signal_to_noise: tuple[float, float]
     keypoints: int
     matched: int
+    added: int
+
+
+@dataclass(frozen=True)
+class AccuracyComparison:
+    """Keypoint AP of the network and of the exported model on the same images.
+
+    Args:
+        dataset: Name of the dataset.
+        images: Number of images.
+        network: AP of the network, 0 to 1; -1 without annotated people.
+        exported: AP of the exported model.
+    """
+
+    dataset: str
+    images: int
+    network: float
+    exported: float
+
+    @property
+    def loss(self) -> float:
+        """Share of the network's AP that is lost; negative for a gain, NaN if the AP is 0."""
+        return 1 - self.exported / self.network if self.network > 0 else math.nan
+
+    def __str__(self) -> str:
+        return (
+            f"AP on {self.images} images of {self.dataset}: {self.exported:.3f}, "
+            f"{self.network:.3f} for the network"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,21 +156,67 @@ class Verification:
     Args:
         comparisons: One per batch.
         tolerance: Limits of the data type.
+        accuracy: Comparison of the keypoint AP, if a dataset was given.
     """
 
     comparisons: tuple[Comparison, ...]
     tolerance: Tolerance
+    accuracy: AccuracyComparison | None = None
+
+    @property
+    def keypoints(self) -> int:
+        """Number of keypoints that the network detects."""
+        return sum(each.keypoints for each in self.comparisons)
 
     @property
     def matched_share(self) -> float | None:
-        """Share of equal keypoints, 0 to 1; None if neither model detects any."""
-        keypoints = sum(each.keypoints for each in self.comparisons)
-        return sum(each.matched for each in self.comparisons) / keypoints if keypoints else None
+        """Share of the network's keypoints that are found, 0 to 1; None if there are none."""
+        return self._share(sum(each.matched for each in self.comparisons))
+
+    @property
+    def added_share(self) -> float | None:
+        """Number of added keypoints relative to the network's; None if there are none."""
+        return self._share(sum(each.added for each in self.comparisons))
 
     @property
     def problem(self) -> str | None:
         """Description of the first limit that is exceeded; None if the model is within all."""
-        tolerance, matched = self.tolerance, self.matched_share
+        return self._problem_of_maps() or self._problem_of_keypoints() or self._problem_of_ap()
+
+    def kpis(self) -> dict[str, float]:
+        """Return the main figures by name, for status.json."""
+        figures: dict[str, float] = {"network_keypoints": self.keypoints}
+        if (share := self.matched_share) is not None:
+            figures["matched_share"] = share
+        if self.accuracy is not None:
+            figures |= {"network_AP": self.accuracy.network, "AP": self.accuracy.exported}
+        return figures
+
+    def check(self, path: Path, *, allow_loss: bool) -> None:
+        """Refuse a model that exceeds a limit.
+
+        Args:
+            path: The file that is to be written.
+            allow_loss: Whether to log a warning instead.
+
+        Raises:
+            BodyPoseNetError: The model exceeds a limit.
+        """
+        problem = self.problem
+        if problem is None:
+            return
+        if not allow_loss:
+            raise BodyPoseNetError(
+                f"{path}: not written, because it differs too much from the network: {problem}",
+                f"{self.tolerance.remedy} With --allow_loss the file is written anyway.",
+            )
+        logger.warning("%s differs too much from the network: %s", path, problem)
+
+    def _share(self, count: int) -> float | None:
+        return count / self.keypoints if self.keypoints else None
+
+    def _problem_of_maps(self) -> str | None:
+        tolerance = self.tolerance
         error = float(np.max([each.errors for each in self.comparisons]))  # NaN if one is NaN
         ratio = float(np.min([each.signal_to_noise for each in self.comparisons]))
         if not error <= tolerance.error:
@@ -127,47 +225,45 @@ class Verification:
         if not ratio >= tolerance.signal_to_noise:
             found, limit = _distinguishable(ratio, tolerance.signal_to_noise)
             return f"maps are {found} dB above their differences, the minimum is {limit} dB"
+        return None
+
+    def _problem_of_keypoints(self) -> str | None:
+        tolerance, matched, added = self.tolerance, self.matched_share, self.added_share
+        if self.keypoints < tolerance.min_keypoints:
+            return (
+                f"the network detects only {self.keypoints} keypoints in the images of the "
+                f"comparison, at least {tolerance.min_keypoints} are needed to compare them"
+            )
         if matched is not None and matched < tolerance.matched:
             found, limit = _distinguishable(100 * matched, 100 * tolerance.matched)
             return (
-                f"{found} % of the keypoints are within {tolerance.pixels} pixels, "
-                f"the minimum is {limit} %"
+                f"{found} % of the network's keypoints are found within "
+                f"{_distance(tolerance)}, the minimum is {limit} %"
             )
+        if added is not None and added > 1 - tolerance.matched:
+            found, limit = _distinguishable(100 * added, 100 * (1 - tolerance.matched))
+            return f"it adds {found} % to the network's keypoints, the limit is {limit} %"
         return None
 
-    def check(self, path: Path, *, allow_inaccurate: bool) -> None:
-        """Refuse a model that exceeds a limit.
-
-        Args:
-            path: The file that is to be written.
-            allow_inaccurate: Whether to log a warning instead.
-
-        Raises:
-            BodyPoseNetError: The model exceeds a limit.
-        """
-        problem = self.problem
-        if problem is None:
-            return
-        if not allow_inaccurate:
-            raise BodyPoseNetError(
-                f"{path}: not written, because it differs too much from the network: {problem}",
-                f"{self.tolerance.remedy} With --allow_inaccurate the file is written anyway.",
-            )
-        logger.warning("%s differs too much from the network: %s", path, problem)
+    def _problem_of_ap(self) -> str | None:
+        if self.accuracy is None or self.accuracy.loss <= MAX_AP_LOSS:
+            return None
+        return f"{self.accuracy}; at most {MAX_AP_LOSS:.0%} of it may be lost"
 
     def table(self) -> str:
         """Format the comparisons as a table: one line per batch, below a header."""
-        lines = [f"{'images':>15}  {'heatmaps':>15}  {'PAFs':>15}  {'keypoints':>9}  {'same':>6}"]
+        rows = [["images", "heatmaps", "PAFs", "keypoints", "found", "added"]]
         for each in self.comparisons:
-            size = f"{each.images} x {each.shape[0]} x {each.shape[1]}"
             maps = [
                 f"{error:.1e} {ratio:>4.1f} dB"
                 for error, ratio in zip(each.errors, each.signal_to_noise, strict=True)
             ]
-            lines.append(
-                f"{size:>15}  {maps[0]:>15}  {maps[1]:>15}  {each.keypoints:>9}  {each.matched:>6}"
-            )
-        return "\n".join(lines)
+            counts = [str(count) for count in (each.keypoints, each.matched, each.added)]
+            rows.append([f"{each.images} x {each.shape[0]} x {each.shape[1]}", *maps, *counts])
+        return "\n".join(
+            "  ".join(text.rjust(width) for text, width in zip(row, _WIDTHS, strict=True))
+            for row in rows
+        )
 
 
 def verify(
@@ -184,12 +280,13 @@ def verify(
         batches: (N, H, W, 3) uint8 RGB each.
         tolerance: Limits of the data type.
     """
-    comparisons = tuple(compare(network, exported, images, tolerance.pixels) for images in batches)
+    comparisons = tuple(compare(network, exported, images, tolerance) for images in batches)
     verification = Verification(comparisons, tolerance)
     logger.info(
         "Comparison with the network (maximum difference of the maps as a share of the largest "
-        "value, signal-to-noise ratio, keypoints, and those within %s pixels):\n%s",
-        tolerance.pixels, verification.table(),
+        "value, signal-to-noise ratio, the network's keypoints, those found within %s, and those "
+        "added):\n%s",
+        _distance(tolerance), verification.table(),
     )  # fmt: skip
     if verification.matched_share is None:
         logger.warning("No keypoints were detected on these images: only the maps were compared")
@@ -202,6 +299,7 @@ def comparison_batches(
     photos: Sequence[NDArray[np.uint8]] | None,
     *,
     more_shapes: bool,
+    drawn: int = _BATCH_SIZE + 1,
 ) -> Iterator[NDArray[np.uint8]]:
     """Return batches to compare on.
 
@@ -210,28 +308,34 @@ def comparison_batches(
         shape: Height and width in pixels.
         photos: (H, W, 3) uint8 RGB each, of any size, or None for drawn people.
         more_shapes: Whether to compare on other heights and widths as well.
+        drawn: Number of drawn images of each shape.
 
     Returns:
         (N, height, width, 3) uint8 RGB each.
     """
     others = [other for other in _OTHER_SHAPES if other != shape] if more_shapes else []
     shapes = [shape, *others]
-    return drawn_batches(shapes) if photos is None else photo_batches(network, photos, shapes)
+    if photos is None:
+        return drawn_batches(shapes, drawn)
+    return photo_batches(network, photos, shapes)
 
 
-def drawn_batches(shapes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
-    """Draw people: for each shape one image, then a batch of three.
+def drawn_batches(
+    shapes: Sequence[tuple[int, int]], count: int = _BATCH_SIZE + 1
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw people: for each shape one image, then batches of three.
 
     Args:
         shapes: Heights and widths in pixels.
+        count: Number of images of each shape.
 
     Returns:
         (N, height, width, 3) uint8 RGB each.
     """
     for seed, shape in enumerate(shapes):
         random = np.random.default_rng(seed)
-        for count in (1, _BATCH_SIZE):
-            yield np.stack([draw_scene(random, *shape)[0] for _ in range(count)])
+        for size in (1, *[_BATCH_SIZE] * ((count - 1) // _BATCH_SIZE)):
+            yield np.stack([draw_scene(random, *shape)[0] for _ in range(size)])
 
 
 def photo_batches(
@@ -255,7 +359,7 @@ def photo_batches(
 
 
 def compare(
-    network: Engine, exported: Engine, images: NDArray[np.uint8], pixels: float
+    network: Engine, exported: Engine, images: NDArray[np.uint8], tolerance: Tolerance
 ) -> Comparison:
     """Run both models on a batch and compare their maps and keypoints.
 
@@ -263,7 +367,7 @@ def compare(
         network: The network.
         exported: The exported model.
         images: (N, H, W, 3) uint8 RGB.
-        pixels: Maximum distance of keypoints that count as equal, in pixels.
+        tolerance: Distance within which keypoints are found.
     """
     expected, found = network.infer(images), exported.infer(images)
     expected_keypoints, found_keypoints = (
@@ -271,11 +375,11 @@ def compare(
     )
     counts = np.array(
         [
-            _count(*keypoints, pixels)
+            _count(*keypoints, tolerance)
             for keypoints in zip(expected_keypoints, found_keypoints, strict=True)
         ]
     )
-    keypoints, matched = counts.sum(axis=0).tolist()
+    keypoints, matched, added = counts.sum(axis=0).tolist()
     heatmaps = _stack(expected, "heatmaps"), _stack(found, "heatmaps")
     pafs = _stack(expected, "pafs"), _stack(found, "pafs")
     return Comparison(
@@ -285,6 +389,7 @@ def compare(
         signal_to_noise=(_signal_to_noise(*heatmaps), _signal_to_noise(*pafs)),
         keypoints=keypoints,
         matched=matched,
+        added=added,
     )
 
 
@@ -317,12 +422,26 @@ def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) 
 
 
 def _count(
-    expected: NDArray[np.float32], found: NDArray[np.float32], pixels: float
-) -> tuple[int, int]:
-    """Count the keypoints of one image in (N, K, 2) or (M, K, 2) poses, and the equal ones."""
+    expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance
+) -> tuple[int, int, int]:
+    """Count the keypoints of one image in (N, K, 2) or (M, K, 2) poses, see `Comparison`."""
     distances = np.linalg.norm(expected[:, None] - found[None], axis=3)
-    near = distances <= pixels  # False for missing joints, which are NaN
+    near = distances <= _distances(expected, tolerance)[:, None, None]  # not for NaN, a missing one
     is_expected, is_found = np.isfinite(expected[..., 0]), np.isfinite(found[..., 0])
-    matched = int(near.any(axis=1).sum())
-    added = int((is_found & ~near.any(axis=0)).sum())
-    return int(is_expected.sum()) + added, matched
+    matched = near.any(axis=1).sum()
+    added = (is_found & ~near.any(axis=0)).sum()
+    return int(is_expected.sum()), int(matched), int(added)
+
+
+def _distances(poses: NDArray[np.float32], tolerance: Tolerance) -> NDArray[np.float32]:
+    """Return the distance for each of (N, K, 2) poses within which their keypoints are found."""
+    if not len(poses):
+        return np.zeros(0, np.float32)
+    sizes = (np.nanmax(poses, axis=1) - np.nanmin(poses, axis=1)).max(axis=1)
+    return np.maximum(tolerance.person_share * sizes, tolerance.pixels)
+
+
+def _distance(tolerance: Tolerance) -> str:
+    """Describe the distance within which keypoints are found."""
+    share = f"{100 * tolerance.person_share:g} % of the person's size, at least "
+    return f"{share if tolerance.person_share else ''}{tolerance.pixels:g} pixels"

@@ -16,7 +16,6 @@ from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.exporting.int8.calibration import (
     CalibrationSource,
     ExpectedCalibration,
-    count_calibrated,
     find_ranges,
 )
 from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache, read_metadata
@@ -327,15 +326,6 @@ def test_expected_batches_of_a_tensorfile(content, source, ranges, tmp_path):
     other = replace(again, expected=ExpectedCalibration(batches=3, images=3))
     with pytest.raises(BodyPoseNetError, match=r"cal\.bin: .*--batches: 2.*3"):
         quantize(content, other, QuantizationOptions())
-
-
-def test_calibrated_photos_are_counted_if_known(content, cached, source, ranges, tmp_path):
-    assert count_calibrated(replace(cached, cache_file=None, batches=5, batch_size=2)) == 10
-    assert count_calibrated(replace(cached, batches=5, batch_size=2)) == 4  # the cache decides
-    assert count_calibrated(replace(source, cache_file=None)) is None  # a tensorfile that exists
-    cache = tmp_path / "cal.bin"
-    cache.write_bytes(cached.cache_file.read_bytes())
-    assert count_calibrated(replace(cached, cache_file=cache)) is None  # no metadata beside it
 
 
 def test_cache_without_metadata_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):

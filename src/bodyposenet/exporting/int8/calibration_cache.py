@@ -53,7 +53,13 @@ class CalibrationMetadata(Block):
         input_shape: Height and width of the images in pixels.
         batches: Number of batches; None in files of older versions.
         images: Number of images.
+        requested_batches: Number of batches that was asked for. There are fewer if photos were
+            held back for the comparison. None in files of older versions.
+        batch_size: Images per batch that were asked for; None in files of older versions.
         photos: `sample_digest` of their folder; None if they came from a tensorfile.
+        photo_digests: SHA-256 of each photo; None in files of older versions, and if a tensorfile
+            of TAO was used.
+        tensorfile: SHA-256 of the tensorfile; None if there was none.
         ranges: Lowest and highest value of every tensor.
     """
 
@@ -65,8 +71,19 @@ class CalibrationMetadata(Block):
     input_shape: tuple[PositiveInt, PositiveInt]
     batches: PositiveInt | None = None
     images: PositiveInt
+    requested_batches: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
     photos: str | None = None
+    photo_digests: tuple[str, ...] | None = None
+    tensorfile: str | None = None
     ranges: dict[str, tuple[float, float]]
+
+    @property
+    def requested_images(self) -> int | None:
+        """Number of images that were asked for, if they came from a folder."""
+        if self.requested_batches is None or self.batch_size is None:
+            return None
+        return self.requested_batches * self.batch_size
 
     def __str__(self) -> str:
         height, width = self.input_shape
