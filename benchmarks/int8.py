@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation.evaluator import DatasetResult, evaluate_dataset, load_test_images
-from bodyposenet.exporting.int8.calibration import CalibrationSource
+from bodyposenet.exporting.int8.calibration_source import CalibrationSource
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize
 from bodyposenet.exporting.onnx import export_onnx
 from bodyposenet.inference.engines import onnx

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,12 +12,9 @@ from onnx import numpy_helper
 from bodyposenet.encryption import METADATA_KEY
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
-from bodyposenet.exporting.int8.calibration import (
-    CalibrationSource,
-    ExpectedCalibration,
-    find_ranges,
-)
-from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache, read_metadata
+from bodyposenet.exporting.int8.calibration import find_ranges
+from bodyposenet.exporting.int8.calibration_cache import fingerprint, read_cache
+from bodyposenet.exporting.int8.calibration_source import CalibrationSource
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize, to_int8
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
@@ -274,66 +270,6 @@ def test_existing_files_are_used(content, source, ranges, caplog, target):
     images = CalibrationSource(None, source.data_file, None, 3, 2, SIZE)
     assert find_ranges(equalize_channels(content), images, "percentile", [], "") == ranges
     assert str(source.data_file) in caplog.text
-
-
-@pytest.fixture(scope="module")
-def cached(content, drawn_dataset, tmp_path_factory):
-    """A cache of four of the drawn test images."""
-    cache = tmp_path_factory.mktemp("cached") / "cal.bin"
-    source = CalibrationSource(drawn_dataset.folder / "test", None, cache, 4, 1, SIZE)
-    quantize(content, source, QuantizationOptions())
-    return source
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({}, None),
-        ({"image_dir": None, "batches": 9, "shape": (64, 64)}, None),
-        ({"expected": ExpectedCalibration("percentile", 4, SIZE)}, None),
-        ({"expected": ExpectedCalibration(method="entropy")}, "--cal_method: percentile.*entropy"),
-        ({"expected": ExpectedCalibration(images=5)}, "--batches times --batch_size: 4.*5"),
-        (
-            {"expected": ExpectedCalibration(shape=(64, 128))},
-            r"--input_dims: \(128, 128\).*\(64, 128\)",
-        ),
-        ({"image_dir": "train"}, "--cal_image_dir: .*train"),
-    ],
-)
-def test_cache_that_contradicts_the_options_is_an_error(
-    content, cached, drawn_dataset, changes, message
-):
-    if changes.get("image_dir"):
-        changes = changes | {"image_dir": drawn_dataset.folder / changes["image_dir"]}
-    source = replace(cached, **changes)
-    if message is None:
-        assert quantize(content, source, QuantizationOptions())
-        return
-    with pytest.raises(BodyPoseNetError, match=rf"cal\.bin: .*{message}") as error:
-        quantize(content, source, QuantizationOptions())
-    assert "delete both files" in error.value.remedy
-
-
-def test_expected_batches_of_a_tensorfile(content, source, ranges, tmp_path):
-    """Batches of the tensorfile have two images; --batch_size applies only to folders of photos."""
-    expected = ExpectedCalibration(batches=2, images=2)
-    again = replace(
-        source, cache_file=tmp_path / "cal.bin", batches=2, batch_size=1, expected=expected
-    )
-    first = quantize(content, again, QuantizationOptions())
-    assert read_metadata(tmp_path / "cal.bin").images == 4
-    assert quantize(content, again, QuantizationOptions()) == first
-    other = replace(again, expected=ExpectedCalibration(batches=3, images=3))
-    with pytest.raises(BodyPoseNetError, match=r"cal\.bin: .*--batches: 2.*3"):
-        quantize(content, other, QuantizationOptions())
-
-
-def test_cache_without_metadata_is_used_with_a_warning(content, source, ranges, tmp_path, caplog):
-    cache = tmp_path / "cal.bin"
-    cache.write_bytes(source.cache_file.read_bytes())
-    quantize(content, CalibrationSource(None, None, cache, 3, 2, SIZE), QuantizationOptions())
-    assert "cal.bin" in caplog.text
-    assert "metadata" in caplog.text
 
 
 def test_cache_that_lacks_tensors_is_an_error(content, source, ranges, tmp_path):

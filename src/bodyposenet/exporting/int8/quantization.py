@@ -14,8 +14,9 @@ import onnx
 import onnx_ir as ir
 
 from bodyposenet.errors import BodyPoseNetError, closest
-from bodyposenet.exporting.int8.calibration import CalibrationSource, find_ranges
+from bodyposenet.exporting.int8.calibration import find_ranges
 from bodyposenet.exporting.int8.calibration_cache import fingerprint
+from bodyposenet.exporting.int8.calibration_source import CalibrationSource
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels, is_depthwise
 from bodyposenet.exporting.int8.qdq import (
     INT8_OPERATORS,
