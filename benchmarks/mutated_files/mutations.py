@@ -238,7 +238,8 @@ def mutate_hdf5(content: bytes, random: Random) -> bytes:
             case _:
                 entry = tensors[name]
                 if isinstance(entry, h5py.Dataset) and entry.size:
-                    entry[...] = random.choice([np.nan, np.inf, 1e30, 0])
+                    is_float = entry.dtype.kind == "f"
+                    entry[...] = random.choice([np.nan, np.inf, 1e30, 0] if is_float else [0, 1])
     return file.getvalue()
 
 

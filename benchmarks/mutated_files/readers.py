@@ -85,7 +85,8 @@ def write_seeds(folder: Path) -> None:
     _write_models(folder)
     cells = {f"layer_{number}/BiasAdd:0": Range(-1.0, 1.0 + number) for number in range(4)}
     write_cache(folder / "cal.bin", cells)
-    write_tensorfile(folder / "cal.h5", [np.zeros((1, _SIZE, _SIZE, 3), np.float32)] * 2)
+    batches = [np.zeros((1, _SIZE, _SIZE, 3), np.float32)] * 2
+    write_tensorfile(folder / "cal.h5", batches, requested=(2, 1), photos=["00" * 32] * 2)
     found = folder / "found"
     _bpnet("inference", "-m", folder / "m.onnx", "--input", folder / "train", "-r", found)
     entry = json.loads((found / "detections.json").read_text())["images"][0]

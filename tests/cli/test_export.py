@@ -164,7 +164,7 @@ def test_float16_and_given_photos(export, tmp_path, drawn_dataset):
     photos = drawn_dataset.folder / "test"
     done = export("--data_type", "fp16", "--verify_images", photos, "-t", "tfonnx")
     assert done.code == 0
-    assert "within 0.5 pixels" in done.err
+    assert "within 0.5 px" in done.err
     assert done.err.count("3 x 128 x 128") == 1
     assert done.err.count("2 x 128 x 128") == 1  # the folder holds six
     assert header((tmp_path / "m.onnx").read_bytes())["data_type"] == "fp16"

@@ -444,4 +444,4 @@ def _distances(poses: NDArray[np.float32], tolerance: Tolerance) -> NDArray[np.f
 def _distance(tolerance: Tolerance) -> str:
     """Describe the distance within which keypoints are found."""
     share = f"{100 * tolerance.person_share:g} % of the person's size, at least "
-    return f"{share if tolerance.person_share else ''}{tolerance.pixels:g} pixels"
+    return f"{share if tolerance.person_share else ''}{tolerance.pixels:g} px"

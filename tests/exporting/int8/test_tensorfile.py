@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.int8.tensorfile import read_tensorfile, write_tensorfile
+from bodyposenet.exporting.int8.tensorfile import (
+    TensorfileInfo,
+    read_tensorfile,
+    read_tensorfile_info,
+    write_tensorfile,
+)
 
 SHAPE = 16, 24
 
@@ -32,6 +37,29 @@ def test_written_batches_are_read(tmp_path):
     write_tensorfile(tmp_path / "cal.tensorfile", iter(batches()))
     found = list(read_tensorfile(tmp_path / "cal.tensorfile", 2, SHAPE))
     np.testing.assert_array_equal(found, batches()[:2])
+
+
+def test_photos_and_requested_batches_are_stored(tmp_path):
+    """Three batches were asked for, but the photos of one of them were held back."""
+    photos = []
+
+    def stream():
+        for number, batch in enumerate(batches(2)):
+            photos.append(f"{number:064x}")
+            yield batch
+
+    path = tmp_path / "cal.tensorfile"
+    write_tensorfile(path, stream(), requested=(3, 2), photos=photos)
+    info = read_tensorfile_info(path)
+    assert info == TensorfileInfo(2, (2, *SHAPE, 3), (3, 2), tuple(photos))
+    assert len(list(read_tensorfile(path, 3, SHAPE))) == 2
+    with pytest.raises(BodyPoseNetError, match=r"cal\.tensorfile.* 2 batches.* 4 "):
+        next(read_tensorfile(path, 4, SHAPE))
+
+
+def test_files_of_tao_have_neither(tmp_path):
+    write_tensorfile(tmp_path / "tao", batches())
+    assert read_tensorfile_info(tmp_path / "tao") == TensorfileInfo(3, (2, *SHAPE, 3), (3, 2), None)
 
 
 def test_float64_of_tao_is_read(tmp_path):

@@ -26,6 +26,7 @@ from bodyposenet.files import atomic_write
 _KEY = "_tensorfile_array_key_"
 _REQUESTED = "requested"
 _PHOTOS = "photos"
+_DIGEST_BYTES = 32
 _REMEDY = "Give another --cal_data_file, or delete this one to write it again."
 
 
@@ -105,9 +106,9 @@ def read_tensorfile_info(path: Path) -> TensorfileInfo:
     """
     with _open(path) as tensors:
         batches = sum(str(name).startswith(_KEY) for name in tensors)
-        shape = tuple(int(side) for side in tensors[f"{_KEY}_0/{_KEY}"].shape)
+        shape = tuple(int(side) for side in tensors[f"{_KEY}_0/{_KEY}"].shape) or (0,)
         photos = tensors.get(_PHOTOS)
-        digests = None if photos is None else tuple(bytes(row).hex() for row in photos[:])
+        digests = None if photos is None else _read_digests(photos, batches * shape[0])
         count, size = tensors.attrs.get(_REQUESTED, (batches, shape[0]))
         return TensorfileInfo(batches, shape, (int(count), int(size)), digests)
 
@@ -140,6 +141,19 @@ def read_tensorfile(
     with _open(path) as tensors:
         for index in range(min(count, info.batches)):
             yield _read_batch(path, index, tensors[f"{_KEY}_{index}/{_KEY}"], shape)
+
+
+def _read_digests(photos: Any, max_count: int) -> tuple[str, ...]:
+    """Read the digests of photos.
+
+    Raises:
+        ValueError: The shape or type is wrong.
+    """
+    if photos.ndim != 2 or photos.shape[1] != _DIGEST_BYTES or photos.dtype != np.uint8:
+        raise ValueError("not SHA-256 digests")
+    if len(photos) > max_count:
+        raise ValueError("more digests than images")
+    return tuple(row.tobytes().hex() for row in photos[:])
 
 
 @contextmanager
