@@ -140,6 +140,7 @@ FLAGS = {
         "bake_normalization": ("--bake_normalization", False),
         "with_decoding": ("--with_decoding", False),
         "max_peaks": ("--max_peaks", 64),
+        "max_people": ("--max_people",),
         "int8_target": ("--int8_target",),
         "cal_image_dir": ("--cal_image_dir",),
         "cal_data_file": ("--cal_data_file",),
