@@ -33,9 +33,8 @@ raise SystemExit(main(sys.argv[1:]) or "bodyposenet.model" in sys.modules)
 
 
 def header(content: bytes) -> dict:
-    (prop,) = onnx.load_model_from_string(content).metadata_props
-    assert prop.key == "bodyposenet"
-    return json.loads(prop.value)
+    props = onnx.load_model_from_string(content).metadata_props
+    return json.loads({prop.key: prop.value for prop in props}["bodyposenet"])
 
 
 @pytest.fixture(scope="module")
