@@ -5,6 +5,7 @@ Skipped if Playwright, Chromium or the package of ONNX Runtime Web is missing.
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import threading
@@ -156,6 +157,23 @@ def confident(poses: Poses) -> Poses:
     """Return the people whom the page shows, best first."""
     order = np.argsort(-poses.scores)
     return poses[[k for k in order if poses.scores[k] >= 0.6]]
+
+
+def test_drawing_equals_that_of_python(visit, scenes):
+    """Except for antialiasing, and for the overlap of transparent limbs."""
+    visit.open(scenes[0])
+    skeleton = bodyposenet.load().skeleton
+    poses = Poses.from_dict(json.loads(visit.download()[1])["images"][0], skeleton)
+    address = visit.page.evaluate("document.querySelector('#canvas').toDataURL()")
+    content = np.frombuffer(base64.b64decode(address.partition(",")[2]), np.uint8)
+    canvas = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(scenes[0]), cv2.IMREAD_COLOR_RGB)
+    expected = poses.draw(image)
+    drawn = np.abs(expected.astype(int) - image).max(axis=2) > 8
+    assert drawn.sum() > 500
+    difference = np.abs(canvas.astype(int) - expected).max(axis=2)
+    assert difference[drawn].mean() < 20
+    assert difference[~drawn].mean() < 0.1
 
 
 def test_settings_apply_at_once(visit, scenes):

@@ -66,6 +66,15 @@ def test_site_loads_nothing_from_other_servers(site):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8"))
 
 
+def test_site_contains_the_web_page_of_the_default_model(site):
+    """Unless ONNX Runtime Web cannot be downloaded, which the documentation mentions then."""
+    if not (site / "try-it" / "index.html").exists():
+        text = (site / "browser.html").read_text(encoding="utf-8")
+        assert "not a part of this build" in text
+        pytest.skip("no ONNX Runtime Web")
+    assert (site / "try-it" / "model.json").exists()
+
+
 def test_search_works_without_a_server(site):
     """The index is a script, and no polyfill is loaded from a CDN."""
     assert (site / "search" / "search_index.js").exists()

@@ -209,8 +209,14 @@ function drawResult() {
 }
 
 function togglePlay() {
-  if (source.video.paused) source.video.play();
-  else source.video.pause();
+  const { video } = source;
+  if (!video.paused) {
+    video.pause();
+    return;
+  }
+  const isOver = video.ended;
+  video.play();
+  if (isOver) restart(); // with new results
 }
 
 /** Stop the current source; its last result stays. */
