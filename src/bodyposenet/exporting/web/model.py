@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.exporting.decoding_graph import append_decoding
 from bodyposenet.inference.engines.base import ModelDescription
 from bodyposenet.inference.engines.exported import (
     PAF_SCORES,
@@ -55,6 +54,9 @@ class WebModel:
                 "Use a file written by `bpnet export`.",
             )
         if not {PEAKS, PAF_SCORES} <= outputs.keys():
+            # Needs the package onnx, which a model with decoding does not.
+            from bodyposenet.exporting.decoding_graph import append_decoding
+
             Signature.read(path, inputs, outputs)  # raises an error for other networks
             content = append_decoding(content)
             session = open_session(path, content=content, device="cpu")
