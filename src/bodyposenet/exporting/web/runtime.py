@@ -32,7 +32,7 @@ INTEGRITY = (
     "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8p"
     "ZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
-"""Checksum of the package, as in the npm registry."""
+"""Checksum of the package; `npm view onnxruntime-web@VERSION dist.integrity` prints it."""
 
 SCRIPTS: dict[Backend, str] = {"wasm": "ort.wasm.min.mjs", "webgpu": "ort.jspi.min.mjs"}
 """The module that a page imports."""
