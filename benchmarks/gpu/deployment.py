@@ -106,7 +106,7 @@ def _export_engine(
     if not photos.exists():
         _write_inputs(folder, photos, images)
     output = folder / f"{data_type}.onnx"
-    calibration = {"cal_image_dir": photos, "batches": _BATCH, "allow_inaccurate": True}
+    calibration = {"cal_image_dir": photos, "batches": _BATCH, "allow_loss": True}
     start = time.perf_counter()
     result = bodyposenet.export(
         model=folder / "model.tlt", output_file=output, input_dims=(*_SHAPE, 3),
