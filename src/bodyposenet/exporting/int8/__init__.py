@@ -1,7 +1,9 @@
 """Post-training INT8 quantization of exported models.
 
 - `quantization`: entry point (`quantize`), and the choice of the layers that compute in INT8.
-- `calibration`: the images and files that the ranges of a model's tensors come from.
+- `calibration_source`: the images and files that ranges come from, and their agreement with the
+  options.
+- `calibration`: the ranges of a model's tensors, measured or read from a cache.
 - `ranges`: measurement of the ranges on images (minmax, percentile or entropy).
 - `calibration_cache` and `tensorfile`: TensorRT's and TAO's files of ranges and of images.
 - `cross_layer_equalization`: scaling of channels before quantization.
