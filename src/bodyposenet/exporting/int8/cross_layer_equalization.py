@@ -6,6 +6,10 @@ between two layers can be scaled if the weights of both layers compensate for it
 "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019). Before a
 depthwise convolution this costs no precision, as its weights have a scale for each channel. The
 factors are powers of two, so the maps do not change by a single bit.
+
+ONNX Runtime's quantizer has no such step. On lightweight OpenPose it raises the AP of that
+quantizer from .331 to .347, and the share of poses within 2 pixels from 66 % to 89 %
+(benchmarks/RESULTS.md, "INT8 quantization").
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Insertion of QuantizeLinear and DequantizeLinear (QDQ) nodes by ONNX Runtime's `QDQQuantizer`.
 
 The placement depends on the target. `cpu`: at all inputs and outputs of an INT8 layer, so that
-runtimes fuse them into an integer kernel. `tensorrt`: only before convolutions, which is TensorRT's
-rule for explicit quantization, so that the ReLU after a convolution is fused before rounding.
+runtimes fuse them into an integer kernel. `tensorrt`: only at the inputs of convolutions, which is
+TensorRT's rule for explicit quantization, so that the ReLU after a convolution is fused before
+rounding.
 """
 
 from __future__ import annotations
