@@ -42,11 +42,11 @@ from onnxruntime.quantization import (
 
 from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.evaluation.evaluator import DatasetResult, evaluate_dataset, load_test_images
-from bodyposenet.exporting.int8.calibration import CalibrationSource
+from bodyposenet.exporting.int8.calibration_source import CalibrationSource
 from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, quantize
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
-from bodyposenet.exporting.photos import fit_photos, sample_images, select_images
+from bodyposenet.exporting.photos import fit_photos, sample_photos, select_images, split_photos
 from bodyposenet.inference.engines import onnx as onnx_engine
 from bodyposenet.inference.engines import openvino as openvino_engine
 from bodyposenet.inference.engines.base import Engine
@@ -313,7 +313,8 @@ def _load_inputs(arguments: argparse.Namespace, folder: Path) -> Inputs:
         header, network = read_model(arguments.model, arguments.key)
     content = export_onnx(network, header, OnnxExportOptions(normalizes_input=True))
     engine = onnx_engine.load("model", content=content, device="cpu")
-    fitted = fit_photos(sample_images(photos, count), engine, _SIZE)
+    sampled = sample_photos(photos, split_photos(photos, count), count)
+    fitted = fit_photos((photo.pixels for photo in sampled), engine, _SIZE)
     source = CalibrationSource(photos, None, None, count, 1, _SIZE)
     return Inputs(content, source, [photo[None] for photo in fitted], evaluate, folder)
 
@@ -326,7 +327,7 @@ def _return_zero(_: Engine) -> float:
 def _select_photos(dataset: DatasetSpec, folder: Path, count: int) -> Callable[[Engine], float]:
     """Copy train photos to a folder; return a function that measures the AP on others."""
     image_dir = dataset.images_folder("train")
-    others = select_images(dataset.annotations("train"), image_dir, folder, count).others
+    others = select_images(dataset.annotations("train"), image_dir, folder, count).comparison
     spec = dataset.model_copy(update={"test_data": dataset.train_data})
     names = {path.relative_to(image_dir).as_posix() for path in others[:_TUNING_PHOTOS]}
     images = [image for image in load_test_images(spec) if image.file_name in names]
