@@ -6,7 +6,7 @@ depend on the batch size.
 
 ONNX Runtime 1.31 has calibrators, too. On lightweight OpenPose with equalized channels, their
 percentiles are as accurate (AP .351 and .351 on 150 photos of val, 24 calibration photos). Their
-entropy calibration is not TensorRT's: with the default of 128 bins it compares no ranges (.351
+entropy calibration is not TensorRT's: with the default of 128 bins it compares few ranges (.351
 instead of .357), and with 2048 bins it takes more than three minutes instead of one second. They
 keep the tensors of all photos in memory (346 MiB per photo of 368 x 496) and take twice as long
 (benchmarks/RESULTS.md, "INT8 quantization").
