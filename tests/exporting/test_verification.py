@@ -30,7 +30,12 @@ from bodyposenet.types import Maps
 FACE = [0, 1, 14, 15, 16, 17]
 POINTS = [(48, 24), (48, 56), (36, 12), (60, 12), (18, 20), (78, 20)]
 
-EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (math.inf, math.inf), 100, 100, 0)
+EQUAL = Comparison(3, (64, 96), (0.0, 0.0), (1.0, 1.0), (0.0, 0.0), 100, 100, 0)
+
+
+def noise(*decibels: float) -> tuple[float, ...]:
+    """Return the noise of heatmaps and PAFs whose signal is 1."""
+    return tuple(10 ** (-number / 10) for number in decibels)
 
 
 class FixedEngine:
@@ -113,31 +118,30 @@ def test_error_and_signal_to_noise_ratio():
         ("fp32", {"errors": (1.00001e-4, 0.0)}, ("0.000100001 ", "0.0001")),
         ("fp32", {"errors": (math.nan, 0.0)}, ("nan",)),
         ("fp32", {"matched": 90}, ("90 %", "98 %")),
-        ("fp16", {"errors": (0.1, 0.1), "signal_to_noise": (25.0, 30.0), "matched": 95}, None),
-        ("fp16", {"signal_to_noise": (19.9999, 40.0)}, ("19.9999 dB", "20 dB")),
+        ("fp16", {"errors": (0.1, 0.1), "noise": noise(25.0, 30.0), "matched": 95}, None),
+        ("fp16", {"noise": noise(19.9999, 40.0)}, ("19.9999 dB", "20 dB")),
         ("fp16", {"matched": 80}, ("80 %", "90 %", "0.5 px")),
         ("fp32", {"added": 3}, ("3 %", "2 %")),
-        ("int8", {"errors": (0.3, 0.3), "signal_to_noise": (9.0, 12.0), "matched": 85}, None),
+        ("int8", {"errors": (0.3, 0.3), "noise": noise(9.0, 12.0), "matched": 85}, None),
         ("int8", {"matched": 84}, ("84 %", "85 %", "2 % of the person")),
         ("int8", {"added": 30}, None),
         ("int8", {"added": 31}, ("31 %", "30 %")),
         ("int8", {"keypoints": 30, "matched": 26}, None),
         ("int8", {"keypoints": 29, "matched": 29}, ("29 keypoints", "30")),
-        ("int8", {"signal_to_noise": (12.0, 5.0)}, ("5 dB", "8 dB")),
-        ("int8", {"signal_to_noise": (math.nan, 20.0)}, ("nan dB",)),
-        ("int8", {"signal_to_noise": (8.5, 8.5), "matched": 0}, ("0 %", "85 %")),
+        ("int8", {"noise": noise(12.0, 5.0)}, ("5 dB", "8 dB")),
+        ("int8", {"noise": noise(math.nan, 20.0)}, ("nan dB",)),
+        ("int8", {"noise": noise(8.5, 8.5), "matched": 0}, ("0 %", "85 %")),
     ],
 )
 def test_problem_has_distinguishable_numbers(data_type, changes, facts):
-    comparisons = [EQUAL, Comparison(**(vars(EQUAL) | {"keypoints": 0, "matched": 0}))]
-    comparisons.append(Comparison(**(vars(EQUAL) | changes)))
-    comparisons[0] = Comparison(**(vars(EQUAL) | {"keypoints": 0, "matched": 0}))
-    problem = Verification(tuple(comparisons), TOLERANCES[data_type]).problem
+    empty = replace(EQUAL, keypoints=0, matched=0, signal=(0.0, 0.0))
+    comparisons = empty, empty, replace(EQUAL, **changes)
+    problem = Verification(comparisons, TOLERANCES[data_type]).problem
     assert (problem is None) == (facts is None)
     assert all(fact in str(problem) for fact in facts or ())
 
 
-@pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "signal_to_noise": (5.0, 5.0)}])
+@pytest.mark.parametrize("changes", [{}, {"errors": (0.1, 0.0), "noise": noise(5.0, 5.0)}])
 def test_without_keypoints_the_maps_are_compared_and_int8_is_refused(changes):
     empty = replace(EQUAL, keypoints=0, matched=0, **changes)
     for data_type, tolerance in TOLERANCES.items():
@@ -147,6 +151,16 @@ def test_without_keypoints_the_maps_are_compared_and_int8_is_refused(changes):
         problem = str(alone.problem)
         assert ("maps" in problem) == bool(changes)
         assert ("only 0 keypoints" in problem) == (data_type == "int8" and not changes)
+
+
+def test_signal_to_noise_ratio_is_that_of_all_images():
+    """PAFs of images without people are little more than noise, in good models too."""
+    without_people = replace(EQUAL, keypoints=0, matched=0, signal=(1.0, 1e-3), noise=(0.0, 1e-3))
+    noisy = replace(EQUAL, noise=noise(20.0, 20.0))
+    assert without_people.signal_to_noise == (math.inf, 0.0)
+    found = Verification((without_people, noisy), TOLERANCES["int8"])
+    assert found.signal_to_noise == pytest.approx((20 + 10 * math.log10(2), 19.59), abs=0.01)
+    assert found.problem is None
 
 
 @pytest.mark.parametrize(

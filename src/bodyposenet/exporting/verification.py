@@ -46,7 +46,7 @@ class Tolerance:
         remedy: Remedy if the model exceeds a limit.
         person_share: Distance as a share of the person's size.
         error: Maximum difference of the maps, as a share of the network's largest value.
-        signal_to_noise: Minimum ratio of the maps to their differences, in decibels.
+        signal_to_noise: Minimum ratio of the maps of all images to their differences, in decibels.
         matched: Minimum share of the network's keypoints that are found.
         added: Maximum number of keypoints that only the exported model detects, relative to the
             network's. A displaced keypoint is one that is missed and one that is added.
@@ -111,7 +111,8 @@ class Comparison:
         shape: Height and width of the images in pixels.
         errors: Maximum difference of the heatmaps and of the PAFs, as a share of the network's
             largest value.
-        signal_to_noise: Ratio of the heatmaps and of the PAFs to their differences, in decibels.
+        signal: Sum of squares of the heatmaps and of the PAFs.
+        noise: Sum of squares of their differences.
         keypoints: Number of keypoints that the network detects.
         matched: Number of those that the exported model finds.
         added: Number of keypoints that only the exported model detects.
@@ -120,10 +121,17 @@ class Comparison:
     images: int
     shape: tuple[int, int]
     errors: tuple[float, float]
-    signal_to_noise: tuple[float, float]
+    signal: tuple[float, float]
+    noise: tuple[float, float]
     keypoints: int
     matched: int
     added: int
+
+    @property
+    def signal_to_noise(self) -> tuple[float, float]:
+        """Ratio of the heatmaps and of the PAFs to their differences, in decibels."""
+        heatmaps, pafs = zip(self.signal, self.noise, strict=True)
+        return _decibels(*heatmaps), _decibels(*pafs)
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,16 @@ class Verification:
         return self._share(sum(each.added for each in self.comparisons))
 
     @property
+    def signal_to_noise(self) -> tuple[float, float]:
+        """Ratio of the heatmaps and of the PAFs of all images to their differences, in decibels.
+
+        It is not that of the worst image, because PAFs are almost 0 in images without people.
+        """
+        signal = np.sum([each.signal for each in self.comparisons], axis=0).tolist()
+        noise = np.sum([each.noise for each in self.comparisons], axis=0).tolist()
+        return _decibels(signal[0], noise[0]), _decibels(signal[1], noise[1])
+
+    @property
     def problem(self) -> str | None:
         """Description of the first limit that is exceeded; None if the model is within all."""
         return self._problem_of_maps() or self._problem_of_keypoints() or self._problem_of_ap()
@@ -223,7 +241,7 @@ class Verification:
     def _problem_of_maps(self) -> str | None:
         tolerance = self.tolerance
         error = float(np.max([each.errors for each in self.comparisons]))  # NaN if one is NaN
-        ratio = float(np.min([each.signal_to_noise for each in self.comparisons]))
+        ratio = float(np.min(self.signal_to_noise))
         if not error <= tolerance.error:
             found, limit = _distinguishable(error, tolerance.error)
             return f"maps differ by {found} of the largest value, the limit is {limit}"
@@ -391,7 +409,8 @@ def compare(
         images=len(images),
         shape=images.shape[1:3],
         errors=(_error(*heatmaps), _error(*pafs)),
-        signal_to_noise=(_signal_to_noise(*heatmaps), _signal_to_noise(*pafs)),
+        signal=(_energy(heatmaps[0]), _energy(pafs[0])),
+        noise=(_energy(heatmaps[1] - heatmaps[0]), _energy(pafs[1] - pafs[0])),
         keypoints=keypoints,
         matched=matched,
         added=added,
@@ -417,10 +436,13 @@ def _error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     return float(np.abs(expected - found).max()) / (size or 1.0)
 
 
-def _signal_to_noise(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Return 10 log10 of the maps' sum of squares over that of their differences, in decibels."""
-    noise = float(np.square(found - expected, dtype=np.float64).sum())
-    signal = float(np.square(expected, dtype=np.float64).sum())
+def _energy(values: NDArray[np.float32]) -> float:
+    """Return the sum of squares."""
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _decibels(signal: float, noise: float) -> float:
+    """Return the signal-to-noise ratio of two sums of squares in decibels."""
     if noise == 0.0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
