@@ -101,10 +101,10 @@ class ModelSignature:
                 "image_offset": list(self.description.image_offset),
                 "inside_the_model": self.images.dtype == "uint8",
             },
-            **(self._maps() if self.decoding is None else self._decoding()),
+            **(self._map_entries() if self.decoding is None else self._decoding_entries()),
         }
 
-    def _maps(self) -> dict[str, Any]:
+    def _map_entries(self) -> dict[str, Any]:
         """Return the entries for a model that returns maps."""
         pafs, heatmaps = self.outputs
         return {
@@ -117,7 +117,7 @@ class ModelSignature:
             "skeleton": self.description.skeleton.to_pose_configuration(),
         }
 
-    def _decoding(self) -> dict[str, Any]:
+    def _decoding_entries(self) -> dict[str, Any]:
         """Return the entries for a model with decoding."""
         peaks, paf_scores = self.outputs
         return {
@@ -147,28 +147,28 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
     description = ModelDescription.from_header(path, text)
     decoding = header.get("decoding")
     ratio: int = header.get("form", {}).get("upsample_ratio", 1)  # `OnnxExportOptions`
-    maps = None if decoding else Signature.read(path, inputs, outputs)
-    images = read_input_signature(inputs)
-    height, width = shape = images.fixed_shape or device.shape
+    signature = read_input_signature(inputs) if decoding else Signature.read(path, inputs, outputs)
+    height, width = shape = signature.fixed_shape or device.shape
     _check_shape(height, width, description.stride)
+    images = inputs[signature.name]
     return ModelSignature(
         name=re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII),
         description=description,
-        channels_last=images.channels_last,
+        channels_last=signature.channels_last,
         upsample_ratio=ratio,
         shape=shape,
-        batch=images.batch,
-        opt_batch_size=images.batch or device.opt_batch_size,
-        max_batch_size=images.batch or device.max_batch_size,
-        images=_image_tensor(images.name, inputs[images.name], images, _IMAGE_CHANNELS, shape),
-        outputs=(_fixed_tensor(PEAKS, outputs), _fixed_tensor(PAF_SCORES, outputs))
-        if maps is None
-        else _maps(outputs, maps, description, ratio, shape),
+        batch=signature.batch,
+        opt_batch_size=signature.batch or device.opt_batch_size,
+        max_batch_size=signature.batch or device.max_batch_size,
+        images=_image_tensor(signature.name, images, signature, _IMAGE_CHANNELS, shape),
+        outputs=_map_tensors(outputs, signature, description, ratio, shape)
+        if isinstance(signature, Signature)
+        else (_fixed_tensor(PEAKS, outputs), _fixed_tensor(PAF_SCORES, outputs)),
         decoding=decoding,
     )
 
 
-def _maps(
+def _map_tensors(
     outputs: Mapping[str, TensorSpec],
     signature: Signature,
     description: ModelDescription,
