@@ -13,6 +13,9 @@ from bodyposenet.exporting.bundle.templates import render_template
 CALIBRATION = "calibration.cache"
 """Name of TensorRT's calibration cache in a bundle."""
 
+ENGINES = "model.onnx_b*_gpu*_*.engine"
+"""Pattern of the names of engines, see `engine_file`."""
+
 _NETWORK_MODES = {"fp32": 0, "int8-tensorrt": 1, "fp16": 2}
 """Data type -> value of nvinfer's `network-mode`."""
 

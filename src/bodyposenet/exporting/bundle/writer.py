@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bodyposenet.console import logger
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.bundle import deepstream, triton, trtexec
 from bodyposenet.exporting.bundle.readme import write_readme
 from bodyposenet.exporting.bundle.signature import ModelSignature, read_signature
@@ -16,6 +17,16 @@ from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.files import atomic_write
 
 _SEALED = ".etlt"
+
+_OPTIONAL_FILES = (
+    "bodypose.py",
+    "bodypose.hpp",
+    deepstream.CALIBRATION,
+    "trtexec.sh",
+    "deepstream/nvinfer.txt",
+    "deepstream/postprocess.yml",  # of earlier versions
+)
+"""Files that not every bundle has."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,8 @@ def write_bundle(folder: Path, model_file: Path, content: bytes, options: Bundle
     target cpu, for example), with the reason in the log and in the bundle's README.
 
     Args:
-        folder: Folder of the bundle, created if missing. Files of an older bundle are replaced;
-            other files are kept.
+        folder: Folder of the bundle, created if missing. Files of an older bundle are replaced or
+            removed, also the engines that were built from its model; other files are kept.
         model_file: The exported file, which gives the model its name.
         content: Content of the ONNX file, not encrypted.
         options: Sizes on the device, and the calibration cache.
@@ -66,9 +77,42 @@ def write_bundle(folder: Path, model_file: Path, content: bytes, options: Bundle
     )
     files |= {name: text.encode() for name, text in texts.items()}
     files["README.md"] = write_readme(signature, files, unsupported).encode()
+    _remove_outdated_files(folder, signature.name, files)
     for name, part in files.items():
         with atomic_write(folder / name) as file:
             file.write(part)
+
+
+def _remove_outdated_files(folder: Path, name: str, files: Collection[str]) -> None:
+    """Remove the files of an older bundle that the new one does not have, and its engines.
+
+    nvinfer and Triton would run an engine of the older model without an error.
+
+    Args:
+        folder: Folder of the bundle.
+        name: Name of the model.
+        files: Paths of the files of the new bundle, relative to the folder.
+
+    Raises:
+        BodyPoseNetError: A file cannot be removed.
+    """
+    for file in _outdated_files(folder, name, files):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise BodyPoseNetError(
+                f"{file}: belongs to an older bundle and cannot be removed: {error.strerror}",
+                "Remove it, or give another --deployment_bundle.",
+            ) from error
+
+
+def _outdated_files(folder: Path, name: str, files: Collection[str]) -> Iterator[Path]:
+    """Yield the files that `_remove_outdated_files` removes, if they exist."""
+    repository = f"triton_tensorrt/{name}"
+    for file in (*_OPTIONAL_FILES, f"{repository}/config.pbtxt", f"{repository}/1/model.plan"):
+        if file not in files:
+            yield folder / file
+    yield from folder.glob(deepstream.ENGINES)
 
 
 def _unsupported(signature: ModelSignature) -> dict[str, str]:
