@@ -276,6 +276,32 @@ def test_files_of_a_bundle_with_decoding(tmp_path):
     assert "$" not in readme
 
 
+def test_older_bundle_leaves_no_engines_and_no_files_for_other_programs(tmp_path):
+    bundle, _ = make_decoding_bundle(tmp_path, STATIC)
+    run_trtexec(bundle)
+    own_file = bundle / "deepstream" / "app.txt"
+    own_file.write_text("mine")
+    make_bundle(tmp_path)
+    assert not list(bundle.glob("*.engine"))
+    assert not list(bundle.rglob("model.plan"))
+    assert not list(bundle.glob("bodypose.*"))
+    run_trtexec(bundle)
+    make_bundle(tmp_path, data_type="int8-cpu")
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert files - {"trtexec", "timing.cache"} == {
+        "README.md", "signature.json", "labels.txt", "model.onnx", "run.py", "deepstream/app.txt",
+        "triton/my_net/config.pbtxt", "triton/my_net/1/model.onnx",
+    }  # fmt: skip
+
+
+def test_older_engine_that_cannot_be_removed_is_an_error(tmp_path):
+    engine = tmp_path / "bundle" / "model.onnx_b1_gpu0_fp32.engine"
+    engine.mkdir(parents=True)
+    with pytest.raises(BodyPoseNetError, match=engine.name):
+        make_bundle(tmp_path)
+    assert [path.name for path in engine.parent.iterdir()] == [engine.name]
+
+
 def test_tensorrt_plan_has_one_height_and_width(tmp_path):
     bundle = make_bundle(tmp_path)
     config = parse((bundle / "triton_tensorrt/my_net/config.pbtxt").read_text())
@@ -401,6 +427,21 @@ def test_missing_photo_is_an_error_of_the_example(tmp_path):
     )  # fmt: skip
     assert run.returncode == 2
     assert "error: nope.jpg" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("with_decoding", "name"), [(False, "missing/annotated.png"), (True, "annotated.text")]
+)
+def test_example_that_cannot_write_the_image_fails(tmp_path, picture, with_decoding, name):
+    bundle = make_decoding_bundle(tmp_path)[0] if with_decoding else make_bundle(tmp_path)
+    run = subprocess.run(
+        [sys.executable, bundle / "run.py", picture, tmp_path / name],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert json.loads(run.stdout)["scores"]
+    assert f"error: {tmp_path / name}" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(

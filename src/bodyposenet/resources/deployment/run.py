@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -74,6 +74,18 @@ def find_poses(
     return decode(maps, skeleton).transform(to_network.inverse())
 
 
+def write(path: str, pixels: NDArray[Any]) -> None:
+    """Write a BGR image."""
+    if not (cv2.haveImageWriter(path) and cv2.imwrite(path, pixels)):
+        stop(f"{path}: cannot be written, or its extension is not that of an image")
+
+
+def stop(error: str) -> NoReturn:
+    """Print an error and exit."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Print the poses in an image as JSON, and draw them into a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -83,15 +95,14 @@ def main() -> None:
     signature = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
     pixels = cv2.imread(arguments.image)
     if pixels is None:
-        print(f"error: {arguments.image}: not found or not an image", file=sys.stderr)
-        sys.exit(2)
+        stop(f"{arguments.image}: not found or not an image")
     image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     fitted, to_network = fit(image, signature["input"]["height"], signature["input"]["width"])
     heatmaps, pafs = run_network(to_tensor(fitted, signature), signature)
     poses = find_poses(heatmaps, pafs, to_network, signature)
     print(json.dumps(poses.to_dict()))
     if arguments.annotated:
-        cv2.imwrite(arguments.annotated, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
+        write(arguments.annotated, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
 
 
 if __name__ == "__main__":

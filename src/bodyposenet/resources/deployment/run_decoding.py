@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -99,6 +99,18 @@ def draw(image: NDArray[Any], keypoints: NDArray[np.float32], limbs: list[list[i
                 cv2.line(image, start, end, (0, 200, 0), 2, cv2.LINE_AA)
 
 
+def write(path: str, pixels: NDArray[Any]) -> None:
+    """Write a BGR image."""
+    if not (cv2.haveImageWriter(path) and cv2.imwrite(path, pixels)):
+        stop(f"{path}: cannot be written, or its extension is not that of an image")
+
+
+def stop(error: str) -> NoReturn:
+    """Print an error and exit."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Print the people in an image as JSON, and draw them into a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -108,8 +120,7 @@ def main() -> None:
     signature = json.loads((FOLDER / "signature.json").read_text(encoding="utf-8"))
     pixels = cv2.imread(arguments.image)
     if pixels is None:
-        print(f"error: {arguments.image}: not found or not an image", file=sys.stderr)
-        sys.exit(2)
+        stop(f"{arguments.image}: not found or not an image")
     image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     fitted, position = fit(image, signature["input"]["height"], signature["input"]["width"])
     peaks, paf_scores = run_network(to_tensor(fitted, signature), signature)
@@ -122,7 +133,7 @@ def main() -> None:
     print(json.dumps(people))
     if arguments.annotated:
         draw(pixels, keypoints[scores >= MIN_SCORE], signature["skeleton"]["limbs"])
-        cv2.imwrite(arguments.annotated, pixels)
+        write(arguments.annotated, pixels)
 
 
 if __name__ == "__main__":
