@@ -102,11 +102,24 @@ def test_added_keypoints_are_counted_apart():
     assert (invented.keypoints, invented.matched, invented.added) == (0, 0, 6)
 
 
+def test_error_of_small_pafs_is_a_share_of_the_heatmaps():
+    class WithoutPeople(FixedEngine):
+        def infer(self, images, stage=None):
+            heatmaps = np.ones((19, 8, 12), np.float32)
+            return [Maps(heatmaps, np.full((38, 8, 12), self.added, np.float32), 8)]
+
+    found = compare(WithoutPeople(), WithoutPeople(added=1e-6), images(1), TOLERANCES["fp32"])
+    assert found.errors == (0.0, pytest.approx(1e-6))
+    assert Verification((found,), TOLERANCES["fp32"]).problem is None
+
+
 def test_error_and_signal_to_noise_ratio():
     network, exported = FixedEngine(), FixedEngine(added=0.01)
     found = compare(network, exported, images(), TOLERANCES["fp16"])
-    maps = np.stack([each.heatmaps for each in network.infer(images())])
-    assert found.errors == (pytest.approx(0.01 / maps.max(), rel=1e-4), 0.0)
+    expected = network.infer(images())
+    maps = np.stack([each.heatmaps for each in expected])
+    largest = max(maps.max(), np.abs(expected[0].pafs).max())
+    assert found.errors == (pytest.approx(0.01 / largest, rel=1e-4), 0.0)
     ratio = np.square(maps, dtype=float).mean() / 1e-4
     assert found.signal_to_noise[0] == pytest.approx(10 * math.log10(ratio), rel=1e-4)
 

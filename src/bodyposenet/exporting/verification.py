@@ -110,7 +110,7 @@ class Comparison:
         images: Number of images.
         shape: Height and width of the images in pixels.
         errors: Maximum difference of the heatmaps and of the PAFs, as a share of the network's
-            largest value.
+            largest value in either: PAFs are almost 0 in images without people.
         signal: Sum of squares of the heatmaps and of the PAFs.
         noise: Sum of squares of their differences.
         keypoints: Number of keypoints that the network detects.
@@ -405,10 +405,11 @@ def compare(
     keypoints, matched, added = counts.sum(axis=0).tolist()
     heatmaps = _stack(expected, "heatmaps"), _stack(found, "heatmaps")
     pafs = _stack(expected, "pafs"), _stack(found, "pafs")
+    largest = max(float(np.abs(heatmaps[0]).max()), float(np.abs(pafs[0]).max()))
     return Comparison(
         images=len(images),
         shape=images.shape[1:3],
-        errors=(_error(*heatmaps), _error(*pafs)),
+        errors=(_error(*heatmaps, largest), _error(*pafs, largest)),
         signal=(_energy(heatmaps[0]), _energy(pafs[0])),
         noise=(_energy(heatmaps[1] - heatmaps[0]), _energy(pafs[1] - pafs[0])),
         keypoints=keypoints,
@@ -430,10 +431,9 @@ def _stack(maps: Sequence[Maps], kind: Literal["heatmaps", "pafs"]) -> NDArray[n
     return np.stack([getattr(each, kind) for each in maps])
 
 
-def _error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def _error(expected: NDArray[np.float32], found: NDArray[np.float32], largest: float) -> float:
     """Return the largest difference as a share of the largest value; NaN if a value is NaN."""
-    size = float(np.abs(expected).max())
-    return float(np.abs(expected - found).max()) / (size or 1.0)
+    return float(np.abs(expected - found).max()) / (largest or 1.0)
 
 
 def _energy(values: NDArray[np.float32]) -> float:
