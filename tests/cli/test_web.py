@@ -54,6 +54,7 @@ def test_sealed_int8_model_is_for_cpus_only(run_bpnet, tmp_path, package):
 
 def test_page_is_served_until_an_interrupt(run_bpnet, tmp_path, package, monkeypatch):
     """The page can be loaded while the server runs; an interrupt is no error."""
+    monkeypatch.setenv("no_proxy", "*")
     loaded = []
 
     def load_page(server):

@@ -176,7 +176,8 @@ def test_backends_with_different_models(default_model, package):
     assert "model.onnx" in site_files(shared, runtime.read_runtime(shared, package))
 
 
-def test_server_sends_headers_and_types(tmp_path):
+def test_server_sends_headers_and_types(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
     write_site(tmp_path, {"index.html": b"<p>", "a.mjs": b"0", "runtime/b.wasm": b"1"})
     with open_server(tmp_path, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
