@@ -76,6 +76,6 @@ def translate_errors(name: str) -> Iterator[None]:
         if package not in _EXTRAS:
             raise
         raise BodyPoseNetError(
-            f"{name} needs the package {package}, which is not installed",
+            f"{package} is not installed",
             f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
         ) from error

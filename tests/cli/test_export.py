@@ -399,8 +399,8 @@ def test_invalid_options_are_reported_before_any_work(
 @pytest.mark.parametrize(
     ("runtime", "package", "message"),
     [
-        ("tensorrt", "tensorrt", "export needs the package tensorrt, which is not installed"),
-        ("openvino", "openvino", "export needs the package openvino, which is not installed"),
+        ("tensorrt", "tensorrt", "tensorrt is not installed"),
+        ("openvino", "openvino", "openvino is not installed"),
         ("auto", "openvino", "neither works"),
     ],
 )
