@@ -14,9 +14,8 @@ from bodyposenet.exporting.bundle.readme import write_readme
 from bodyposenet.exporting.bundle.signature import ModelSignature, read_signature
 from bodyposenet.exporting.bundle.templates import read_client, read_template
 from bodyposenet.exporting.engine import DeviceOptions
+from bodyposenet.exporting.outputs import is_sealed
 from bodyposenet.files import atomic_write
-
-_SEALED = ".etlt"
 
 _OPTIONAL_FILES = (
     "bodypose.py",
@@ -64,7 +63,7 @@ def write_bundle(folder: Path, model_file: Path, content: bytes, options: Bundle
     unsupported = _unsupported(signature)
     for program, reason in unsupported.items():
         logger.warning("%s: files for %s are skipped: %s", folder, program, reason)
-    if model_file.suffix.lower() == _SEALED:
+    if is_sealed(model_file):
         logger.warning(
             "%s is sealed, but the copy of the model in %s is a plain file", model_file, folder
         )
