@@ -281,6 +281,7 @@ def test_older_bundle_leaves_no_engines_and_no_files_for_other_programs(tmp_path
     run_trtexec(bundle)
     own_file = bundle / "deepstream" / "app.txt"
     own_file.write_text("mine")
+    (bundle / "calibration.cache").write_text("mine")
     make_bundle(tmp_path)
     assert not list(bundle.glob("*.engine"))
     assert not list(bundle.rglob("model.plan"))
@@ -290,7 +291,8 @@ def test_older_bundle_leaves_no_engines_and_no_files_for_other_programs(tmp_path
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert files - {"trtexec", "timing.cache"} == {
         "README.md", "signature.json", "labels.txt", "model.onnx", "run.py", "deepstream/app.txt",
-        "triton/my_net/config.pbtxt", "triton/my_net/1/model.onnx",
+        "calibration.cache", "triton/my_net/config.pbtxt",
+        "triton/my_net/1/model.onnx",
     }  # fmt: skip
 
 

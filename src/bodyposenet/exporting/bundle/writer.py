@@ -20,12 +20,11 @@ from bodyposenet.files import atomic_write
 _OPTIONAL_FILES = (
     "bodypose.py",
     "bodypose.hpp",
-    deepstream.CALIBRATION,
     "trtexec.sh",
     "deepstream/nvinfer.txt",
     "deepstream/postprocess.yml",  # of earlier versions
 )
-"""Files that not every bundle has."""
+"""Files that not every bundle has, except for the calibration cache: it may be a user's file."""
 
 
 @dataclass(frozen=True)
