@@ -65,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
                 page = browser.new_page()
                 if not is_isolated:
                     page.route("**/*", _without_headers)
-                page.goto(address + "RUNTIME_LICENSE.txt")  # index.html would open the model, too
+                page.goto(address + "LICENSES.txt")  # index.html would open the model, too
                 opened = page.evaluate(_OPEN)
                 prefix = f"threads_{opened['threads']}"
                 figures[f"{prefix}_open_ms"] = opened["milliseconds"]

@@ -1,6 +1,7 @@
 """`bpnet web`, with a package of the runtime that has invented files."""
 
 import json
+import socket
 import threading
 import urllib.request
 from http.server import ThreadingHTTPServer
@@ -30,6 +31,7 @@ def test_page_of_the_default_model(run_bpnet, tmp_path, package):
     assert types == {"wasm": "int8-cpu", "webgpu": "fp16"}
     for entry in configuration["models"].values():
         assert (site / entry["file"]).stat().st_size == entry["bytes"]
+    assert "Intel" in (site / configuration["model_card"]).read_text(encoding="utf-8-sig")
     for script in configuration["runtime"]["scripts"].values():
         assert (site / "runtime" / script).exists()
 
@@ -72,6 +74,16 @@ def test_page_is_served_until_an_interrupt(run_bpnet, tmp_path, package, monkeyp
     assert run.code == 0, run.err
     assert "http://127.0.0.1:" in run.out
     assert loaded == [(site / name).read_bytes() for name in ("index.html", "model.json")]
+
+
+def test_port_in_use_is_an_error_without_files(run_bpnet, tmp_path, package):
+    site = tmp_path / "site"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        run = run_bpnet("web", "-o", site, "--runtime", package, "--serve", port)
+    assert run.code == 2
+    assert str(port) in run.err
+    assert not site.exists()
 
 
 @pytest.mark.parametrize("name", ["missing.onnx", "model.tlt", "notes.txt", "damaged.onnx"])

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -148,6 +149,16 @@ def test_site_describes_its_model(default_model, package):
     assert files[configuration["example"]].startswith(b"\xff\xd8")  # JPEG
 
 
+def test_site_has_the_licenses_and_the_model_card(default_model, package):
+    models = {"wasm": default_model}
+    files = site_files(models, runtime.read_runtime(models, package), "96 × 96")
+    licenses = files["LICENSES.txt"].decode()
+    assert (Path(__file__).parents[2] / "LICENSE").read_text() in licenses
+    assert "Microsoft Corporation" in licenses and "Intel Corporation" in licenses
+    card = json.loads(files["model.json"])["model_card"]
+    assert files[card].decode("utf-8-sig") == "96 × 96"
+
+
 def test_site_is_complete_and_loads_nothing_from_elsewhere(default_model, package):
     files = site_files({"wasm": default_model}, runtime.read_runtime(["wasm"], package))
     html = files["index.html"].decode()
@@ -199,6 +210,19 @@ def test_server_sends_headers_and_types(tmp_path, monkeypatch):
             thread.join()
     expected = {"": "text/html", "a.mjs": "text/javascript", "runtime/b.wasm": "application/wasm"}
     assert types == expected
+
+
+def test_connection_closed_by_the_browser_prints_no_traceback(tmp_path, capsys):
+    write_site(tmp_path, {"large.wasm": bytes(20_000_000)})
+    with open_server(tmp_path, 0) as server:
+        server.daemon_threads = False  # waited for at the end
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with socket.create_connection(server.server_address) as connection:
+            connection.sendall(b"GET /large.wasm HTTP/1.0\r\n\r\n")
+            connection.recv(100)
+        thread.join()
+    assert capsys.readouterr().err == ""
 
 
 RESIZE = """

@@ -10,6 +10,7 @@ loads nothing from other servers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,8 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import exists, is_folder, make_directory, refuse_existing
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
     from bodyposenet.exporting.web.model import WebModel
     from bodyposenet.exporting.web.runtime import Backend
 
@@ -107,13 +110,14 @@ def write_web_page(options: WebOptions) -> WebResult:
     from bodyposenet.exporting.web.site import site_files, write_site
 
     folder = _check_folder(Path(options.results_dir), overwrite=options.overwrite)
-    models = _read_models(options)
-    package = Path(options.runtime) if options.runtime is not None else None
-    content = site_files(models, read_runtime(models, package))
-    make_directory(folder, "Choose a folder that is writable, or change its permissions.")
-    write_site(folder, content)
-    if options.serve is not None:
-        _serve(folder, options.serve)
+    with _open_server(folder, options.serve) as server:
+        models = _read_models(options)
+        package = Path(options.runtime) if options.runtime is not None else None
+        content = site_files(models, read_runtime(models, package), _read_model_card(options.model))
+        make_directory(folder, "Choose a folder that is writable, or change its permissions.")
+        write_site(folder, content)
+        if server is not None:
+            _serve(server)
     return WebResult(folder, {name: len(part) for name, part in content.items()})
 
 
@@ -162,6 +166,15 @@ def _read_default_model(name: str) -> WebModel:
     return WebModel.read(path, path.read_bytes())
 
 
+def _read_model_card(model: str) -> str | None:
+    """Return the text about the default model, and None for other models."""
+    from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER
+
+    if model != _DEFAULT_MODEL:
+        return None
+    return (DEFAULT_MODEL_FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
 def _read_model_file(path: Path, key: str) -> bytes:
     """Return the ONNX file, decrypted if it is sealed.
 
@@ -187,17 +200,25 @@ def _read_model_file(path: Path, key: str) -> bytes:
     )
 
 
-def _serve(folder: Path, port: int) -> None:
-    """Serve the page until Ctrl-C.
+def _open_server(
+    folder: Path, port: int | None
+) -> AbstractContextManager[ThreadingHTTPServer | None]:
+    """Open the server before the page is written, so that a port in use leaves no files.
 
     Raises:
         BodyPoseNetError: The port cannot be used.
     """
-    from bodyposenet.exporting.web.server import address_of, open_server
+    from bodyposenet.exporting.web.server import open_server
 
-    with open_server(folder, port) as server:
-        print_result(f"serving {address_of(server)} until Ctrl-C")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            logger.info("stopped")
+    return nullcontext() if port is None else open_server(folder, port)
+
+
+def _serve(server: ThreadingHTTPServer) -> None:
+    """Serve the page until Ctrl-C."""
+    from bodyposenet.exporting.web.server import address_of
+
+    print_result(f"serving {address_of(server)} until Ctrl-C")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        logger.info("stopped")

@@ -14,12 +14,13 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from bodyposenet.console import logger
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import atomic_write, is_file
+from bodyposenet.files import atomic_write
 from bodyposenet.media.download import download
 
 Backend = Literal["wasm", "webgpu"]
@@ -114,8 +115,9 @@ def _read_cached_package() -> bytes:
         BodyPoseNetError: It cannot be downloaded.
     """
     cache = package_cache()
-    if is_file(cache) and _is_intact(content := cache.read_bytes()):
-        return content
+    with suppress(OSError):  # missing or unreadable: downloaded
+        if _is_intact(content := cache.read_bytes()):
+            return content
     logger.info("downloading %s (33 MB)", ADDRESS)
     try:
         content = download(ADDRESS, seconds=_DOWNLOAD_SECONDS)

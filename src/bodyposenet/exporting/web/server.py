@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,15 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.exporting.web.site import HEADERS
 
 _HOST = "127.0.0.1"
+
+
+class _Server(ThreadingHTTPServer):
+    """Server that prints no traceback if a browser closes a connection."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print an error of a request, except that of a closed connection."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -41,7 +51,7 @@ def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """Open a web server for the files of a folder, which only this machine can reach.
 
     Args:
-        folder: The folder.
+        folder: The folder, which may be created later.
         port: The port, or 0 for any free one.
 
     Returns:
@@ -51,7 +61,7 @@ def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
         BodyPoseNetError: The port cannot be used.
     """
     try:
-        return ThreadingHTTPServer((_HOST, port), partial(_Handler, directory=str(folder)))
+        return _Server((_HOST, port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BodyPoseNetError(

@@ -38,19 +38,24 @@ HEADERS = {
 }
 """HTTP headers of the page. Browsers allow threads only with the first two."""
 
+_MODEL_CARD = "MODEL_CARD.txt"
+
 _EXAMPLE = "example.jpg"
 _EXAMPLE_SEED = 7
 _EXAMPLE_SIZE = (480, 640)
 
 
 def site_files(
-    models: Mapping[Backend, WebModel], runtime: Mapping[str, bytes]
+    models: Mapping[Backend, WebModel],
+    runtime: Mapping[str, bytes],
+    model_card: str | None = None,
 ) -> dict[str, bytes]:
     """Create the files of a page.
 
     Args:
         models: Model by backend; all have the same skeleton and input. Backends may share one.
         runtime: Files of `read_runtime` for these backends.
+        model_card: Text about the model, to which the page links.
 
     Returns:
         Path, relative to the folder of the page -> content.
@@ -64,11 +69,16 @@ def site_files(
     html = Template(page["index.html"].decode()).substitute(policy=_POLICY)
     headers = "/*\n" + "".join(f"  {name}: {value}\n" for name, value in HEADERS.items())
     names: dict[Backend, str] = {backend: _model_name(models, backend) for backend in models}
+    configuration = _configuration(models, names)
+    if model_card is not None:
+        configuration["model_card"] = _MODEL_CARD
+        # With a byte order mark, as servers do not send the encoding of text files.
+        page[_MODEL_CARD] = model_card.encode("utf-8-sig")
     return {
         **page,
         "index.html": html.encode(),
         "_headers": headers.encode(),
-        "model.json": json.dumps(_configuration(models, names), indent=2).encode() + b"\n",
+        "model.json": json.dumps(configuration, indent=2).encode() + b"\n",
         _EXAMPLE: _draw_example(),
         **{names[backend]: model.content for backend, model in models.items()},
         **{f"runtime/{name}": content for name, content in runtime.items()},
