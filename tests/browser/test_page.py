@@ -247,12 +247,74 @@ def test_unsupported_file_is_an_error_on_the_page(visit, scenes, tmp_path):
     visit.expect("#error").to_be_hidden()
 
 
+def test_size_can_be_changed_while_a_photo_is_opened(visit, tmp_path):
+    photo = tmp_path / "large.jpg"
+    image, _ = draw_scene(np.random.default_rng(1), 300, 400)
+    cv2.imwrite(str(photo), cv2.resize(image, (4000, 3000)))
+    visit.page.set_input_files("#file", str(photo))
+    visit.page.select_option("#size", "192")
+    visit.expect("#status").to_contain_text(f"in {photo.name}", timeout=TIMEOUT)
+    document = json.loads(visit.download()[1])
+    assert document["images"][0]["full_image_path"] == photo.name
+    assert document["inference_spec"]["input_shape"] == [192, 192]
+
+
+def test_source_that_was_opened_last_is_shown(visit, scenes, tmp_path):
+    """Whatever was requested before, also if that fails later."""
+    text = tmp_path / "notes.txt"
+    text.write_text("text")
+    for file in (scenes[0], text, scenes[1]):
+        visit.page.set_input_files("#file", str(file))
+    visit.page.click("#camera")
+    visit.open(scenes[2])
+    visit.expect("#error").to_be_hidden()
+    visit.expect("#stop").to_be_hidden()
+    assert visit.page.get_attribute("#canvas", "aria-label").startswith(scenes[2].name)
+    assert not visit.problems
+
+
+def test_first_of_several_dropped_files_is_shown(visit):
+    visit.page.evaluate(
+        """async () => {
+            const photo = await (await fetch("example.jpg")).blob();
+            const dataTransfer = new DataTransfer();
+            for (const name of ["<b>.jpg", "other.jpg"]) {
+                dataTransfer.items.add(new File([photo], name, { type: photo.type }));
+            }
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+        }"""
+    )
+    visit.expect("#status").to_contain_text("in <b>.jpg", timeout=TIMEOUT)
+    visit.expect("#error").to_contain_text("<b>.jpg")
+    assert visit.page.locator("b").count() == 0
+
+
+def test_narrow_image_is_an_error_that_names_it(visit, tmp_path):
+    """Marked as an error of the image, so that the page stays on its backend."""
+    photo = tmp_path / "narrow.png"
+    cv2.imwrite(str(photo), np.zeros((10, 400, 3), np.uint8))
+    visit.page.set_input_files("#file", str(photo))
+    visit.expect("#error").to_contain_text(photo.name)
+    visit.expect("#error").to_contain_text("400")
+    name = visit.page.evaluate(
+        """async () => {
+            const { Detector } = await import("./detector.mjs");
+            const config = await (await fetch("model.json")).json();
+            const detector = await Detector.open(config, "wasm");
+            const image = await createImageBitmap(new ImageData(400, 10));
+            return detector.detect(image, 256).catch(({ name }) => name);
+        }"""
+    )
+    assert name == "ImageError"
+
+
 def test_missing_model_is_an_error_on_the_page(browser, site):
     page = browser.new_page()
     page.route("**/*.onnx", lambda route: route.fulfill(status=404))
     page.goto(site.address)
     error = sync_api.expect(page.locator("#error"))
     error.to_contain_text("model-wasm.onnx", timeout=TIMEOUT)
+    assert page.locator("#file").is_disabled()
     page.close()
 
 

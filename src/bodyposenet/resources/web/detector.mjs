@@ -37,10 +37,10 @@ export class Detector {
 
   constructor() {
     this.#worker.onmessage = ({ data: { id, result, error } }) => {
-      const { resolve, reject } = this.#calls.get(id);
+      const call = this.#calls.get(id);
       this.#calls.delete(id);
-      if (error === undefined) resolve(result);
-      else reject(new Error(error));
+      if (error) call?.reject(Object.assign(new Error(error.message), { name: error.name }));
+      else call?.resolve(result);
     };
     this.#worker.onerror = (event) => this.#fail(event.message || "the worker cannot be loaded");
   }
@@ -51,10 +51,16 @@ export class Detector {
    * @param {ImageBitmap} bitmap The image, which is transferred to the worker and back.
    * @param {number} size Shorter side of the network input in pixels.
    * @returns {Promise<{people: object[], bitmap: ImageBitmap, milliseconds: number}>} People in
-   *   image pixels as returned by `assemble`, the image, and the duration.
+   *   image pixels as returned by `assemble`, the image, and the duration. Rejected with an error
+   *   of the name ImageError if the reason is the image.
    */
   detect(bitmap, size) {
     return this.#call("detect", [bitmap, size], [bitmap]);
+  }
+
+  /** Wait until no call is pending. */
+  async idle() {
+    await Promise.allSettled([...this.#calls.values()].map(({ promise }) => promise));
   }
 
   /** Stop the worker; pending calls are rejected. */
@@ -65,10 +71,11 @@ export class Detector {
 
   #call(method, args, transfer = []) {
     const id = this.#count++;
-    return new Promise((resolve, reject) => {
-      this.#calls.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, method, args }, transfer);
-    });
+    const call = {};
+    call.promise = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
+    this.#calls.set(id, call);
+    this.#worker.postMessage({ id, method, args }, transfer);
+    return call.promise;
   }
 
   #fail(message) {

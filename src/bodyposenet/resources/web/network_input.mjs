@@ -5,6 +5,11 @@ const PAD_VALUE = 128;
 const CUBIC = -0.75; // parameter of OpenCV's bicubic interpolation
 const MAX_LENGTHENING = 16;
 
+/** Images that cannot be processed, whatever runs the model. */
+class ImageError extends Error {
+  name = "ImageError";
+}
+
 /**
  * Compute the network input of an image and the map between their pixels.
  *
@@ -15,6 +20,7 @@ const MAX_LENGTHENING = 16;
  * @returns {{scale: number, left: number, top: number, width: number, height: number,
  *   inputWidth: number, inputHeight: number}} Scale, offset and size of the resized image, and the
  *   size of the network input, which is padded to whole cells.
+ * @throws {ImageError} The image is too narrow.
  */
 export function fitImage(width, height, size, { stride, fixed_shape: fixed }) {
   if (fixed) {
@@ -27,7 +33,7 @@ export function fitImage(width, height, size, { stride, fixed_shape: fixed }) {
   const scale = Math.max(size / height, size / width);
   const [columns, rows] = [Math.round(width * scale), Math.round(height * scale)];
   if (Math.max(columns, rows) > MAX_LENGTHENING * size) {
-    throw new Error(`An image of ${width} × ${height} pixels is too narrow. Crop it.`);
+    throw new ImageError(`An image of ${width} × ${height} pixels is too narrow. Crop it.`);
   }
   const [inputWidth, inputHeight] = [columns, rows].map((side) => Math.ceil(side / stride) * stride);
   return { scale, left: 0, top: 0, width: columns, height: rows, inputWidth, inputHeight };
@@ -100,7 +106,6 @@ function average(image, block) {
   const bias = block === 2 && width % 2 === 0 && height % 2 === 0 ? 0.1 : 0;
   return resample(image, averagingWeights(width, block), averagingWeights(height, block), bias);
 }
-
 
 function averagingWeights(source, block) {
   const target = Math.max(Math.floor(source / block), 1);

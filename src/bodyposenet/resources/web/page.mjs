@@ -16,9 +16,9 @@ const context = elements.canvas.getContext("2d");
 let config;
 let detector;
 let source = null;
+let opening = 0; // number of the source that was requested last; earlier ones are discarded
 let run = 0; // number of the current run; the results of earlier ones are discarded
-let last = null; // last result: {bitmap, people}
-let frames = null; // results of a video
+let last = null; // last result: {bitmap, people, name, size, frames}, frames only of a video
 let ends = []; // times at which the last frames were shown, in milliseconds
 
 start();
@@ -28,8 +28,9 @@ async function start() {
     const response = await fetch("model.json");
     if (!response.ok) throw new Error(`model.json cannot be loaded: status ${response.status}`);
     config = await response.json();
-    fillSettings();
+    fillPage();
     addListeners();
+    setEnabled(true);
     await openDetector(availableBackends(config));
   } catch (error) {
     showStatus("");
@@ -37,7 +38,7 @@ async function start() {
   }
 }
 
-function fillSettings() {
+function fillPage() {
   const options = (values) => values.map(([text, value]) => new Option(text, value));
   const fixed = config.input.fixed_shape;
   const sizes = fixed ? [[fixed.join(" × "), 0]] : config.sizes.map((size) => [size, size]);
@@ -45,6 +46,10 @@ function fillSettings() {
   if (!fixed) elements.size.value = config.default_size;
   const backends = availableBackends(config);
   elements.backend.append(...options(backends.map((backend) => [BACKENDS[backend], backend])));
+  if (config.model_card) {
+    elements["model-card"].href = config.model_card;
+    elements["model-card"].hidden = false;
+  }
   elements.threshold.value = config.score_threshold;
   showThreshold();
 }
@@ -79,8 +84,11 @@ function addListeners() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dragging");
-    const [file] = event.dataTransfer.files;
-    if (file && detector) openSource(() => openFile(file));
+    const [file, ...others] = event.dataTransfer.files;
+    if (!file || elements.file.disabled) return;
+    elements.file.value = "";
+    openSource(() => openFile(file));
+    if (others.length) showError(`Only ${file.name} is shown: the page takes one file at a time.`);
   });
 }
 
@@ -89,8 +97,9 @@ async function openDetector(backends) {
   run++;
   detector?.close();
   detector = null;
+  showError("");
   showStatus("Loading the model …");
-  setEnabled(false);
+  elements.backend.disabled = true;
   const failures = [];
   for (const backend of backends) {
     try {
@@ -100,7 +109,8 @@ async function openDetector(backends) {
       failures.push(`${BACKENDS[backend]}: ${error.message}`);
     }
   }
-  setEnabled(true);
+  elements.backend.disabled = false;
+  setEnabled(Boolean(detector));
   if (!detector) {
     showStatus("");
     showError(`The model cannot be loaded. ${failures.join("; ")}`);
@@ -116,20 +126,20 @@ async function openDetector(backends) {
 async function openSource(open) {
   stop();
   showError("");
-  const mine = ++run;
+  const mine = ++opening;
   try {
     const opened = await open();
-    if (mine !== run) {
+    if (mine !== opening) {
       opened.close();
       return;
     }
     source = opened;
   } catch (error) {
-    showError(error.message);
+    if (mine === opening) showError(error.message);
     return;
   }
-  elements.play.hidden = !source.isFilm || source.name === "camera";
-  elements.stop.hidden = !source.isFilm;
+  elements.play.hidden = !source.isVideo || source.name === "camera";
+  elements.stop.hidden = !source.isVideo;
   if (!elements.play.hidden) {
     source.video.addEventListener("play", () => (elements.play.textContent = "Pause"));
     source.video.addEventListener("pause", () => (elements.play.textContent = "Play"));
@@ -139,8 +149,8 @@ async function openSource(open) {
 }
 
 async function openExample() {
-  const response = await fetch(config.example);
-  if (!response.ok) throw new Error(`${config.example} cannot be loaded.`);
+  const response = await fetch(config.example).catch(() => null);
+  if (!response?.ok) throw new Error(`${config.example} cannot be loaded.`);
   return openFile(new File([await response.blob()], config.example));
 }
 
@@ -148,50 +158,57 @@ async function openExample() {
 async function restart() {
   const mine = ++run;
   if (!source || !detector) return;
-  frames = source.isFilm ? new FrameResults(config) : null;
+  const current = source;
+  const { name } = current;
+  const size = Number(elements.size.value);
+  const frames = current.isVideo ? new FrameResults(config) : null;
   ends = [];
-  if (!source.isFilm) showStatus("Detecting people …");
-  source.refresh?.();
+  if (!frames) showStatus("Detecting people …");
+  await detector.idle(); // of an earlier run
+  if (mine !== run) return;
+  current.refresh?.();
   try {
     do {
-      const frame = await source.nextFrame();
+      const frame = await current.nextFrame();
       if (!frame || mine !== run) return frame?.bitmap.close();
-      const result = await detector.detect(frame.bitmap, Number(elements.size.value));
+      const result = await detector.detect(frame.bitmap, size);
       if (mine !== run) return result.bitmap.close();
-      showResult(result, frame.time);
-    } while (source.isFilm);
+      showResult({ ...result, name, size, frames }, frame.time);
+    } while (frames);
   } catch (error) {
-    if (mine === run) await recover(error);
+    if (mine === run) await recover(error, name);
   }
 }
 
-/** Continue on the next backend after an error. */
-async function recover(error) {
+/** Continue on the next backend after an error, unless the image is the reason. */
+async function recover(error, name) {
   const backends = availableBackends(config);
   const others = backends.slice(backends.indexOf(detector.backend) + 1);
-  if (others.length) {
+  if (others.length && error.name !== "ImageError") {
     await openDetector(others);
   } else {
     showStatus("");
-    showError(`The people cannot be detected: ${error.message}`);
+    showError(`${name}: the people cannot be detected. ${error.message}`);
   }
 }
 
-function showResult({ bitmap, people, milliseconds }, time) {
+function showResult({ milliseconds, ...result }, time) {
   last?.bitmap.close();
-  last = { bitmap, people };
+  last = result;
+  const { people, frames } = result;
   frames?.add(time, people);
   ends = [...ends, performance.now()].slice(-RATE_FRAMES - 1);
   const seconds = (ends.at(-1) - ends[0]) / 1000;
   elements.rate.parentElement.hidden = !frames;
   elements.rate.textContent = seconds ? ((ends.length - 1) / seconds).toFixed(1) : "–";
   elements.duration.textContent = milliseconds.toFixed(0);
+  elements.empty.hidden = true;
   elements.result.hidden = false;
   drawResult();
 }
 
 function drawResult() {
-  const { bitmap, people } = last;
+  const { bitmap, people, name, frames } = last;
   const scale = Math.min(1, MAX_CANVAS / Math.max(bitmap.width, bitmap.height));
   const { canvas } = elements;
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height].map((side) =>
@@ -202,10 +219,10 @@ function drawResult() {
   const drawn = people.filter(({ score }) => score >= Number(elements.threshold.value));
   drawPeople(context, bitmap, drawn, config.decoding, config.colors);
   const count = `${drawn.length} ${drawn.length === 1 ? "person" : "people"}`;
-  canvas.setAttribute("aria-label", `${source?.name ?? "Image"} with ${count}`);
+  canvas.setAttribute("aria-label", `${name} with ${count}`);
   elements.people.textContent = drawn.length;
   // Announced to screen readers, so not for every frame of a video.
-  showStatus(frames ? "" : `${count} in ${source?.name ?? "the image"}.`);
+  showStatus(frames ? "" : `${count} in ${name}.`);
 }
 
 function togglePlay() {
@@ -223,26 +240,25 @@ function togglePlay() {
 function stop() {
   run++;
   source?.close();
-  if (source?.isFilm) source = null;
+  if (source?.isVideo) source = null;
   elements.play.hidden = elements.stop.hidden = true;
 }
 
 function download() {
-  const size = Number(elements.size.value);
-  const [name, text] = frames
+  const { people, name, size, frames } = last;
+  const [file, text] = frames
     ? ["detections.jsonl", frames.toString()]
-    : ["detections.json", toDetections(source.name, last.people, size, config)];
+    : ["detections.json", toDetections(name, people, size, config)];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = name;
+  link.download = file;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+/** Enable or disable everything that needs the model. */
 function setEnabled(isEnabled) {
-  for (const name of ["file", "camera", "example", "size", "backend"]) {
-    elements[name].disabled = !isEnabled;
-  }
+  for (const name of ["file", "camera", "example", "size"]) elements[name].disabled = !isEnabled;
 }
 
 function showThreshold() {

@@ -7,20 +7,22 @@ export async function openFile(file) {
   const unsupported = new Error(`${file.name} is not a photo or video that this browser supports.`);
   if (!file.type.startsWith("video/")) {
     try {
-      return new Photo(file.name, file, await createImageBitmap(file, DECODING));
+      return new PhotoSource(file.name, file, await createImageBitmap(file, DECODING));
     } catch {
       if (file.type.startsWith("image/")) throw unsupported;
     }
   }
   const video = createVideo();
+  const release = () => URL.revokeObjectURL(video.src);
   video.src = URL.createObjectURL(file);
   try {
     await firstEvent(video, "loadeddata");
+    if (!video.videoWidth) throw unsupported; // only sound
   } catch {
+    release();
     throw unsupported;
   }
-  if (!video.videoWidth) throw unsupported; // only sound
-  return new Film(file.name, video, () => URL.revokeObjectURL(video.src));
+  return new VideoSource(file.name, video, release);
 }
 
 /** Open the camera, after the browser has asked for permission. */
@@ -38,7 +40,7 @@ export async function openCamera() {
   const video = createVideo();
   video.srcObject = stream;
   await video.play();
-  return new Film("camera", video, () => stream.getTracks().forEach((track) => track.stop()));
+  return new VideoSource("camera", video, () => stream.getTracks().forEach((track) => track.stop()));
 }
 
 const CAMERA_ERRORS = {
@@ -48,8 +50,8 @@ const CAMERA_ERRORS = {
 };
 
 /** A single image. */
-class Photo {
-  isFilm = false;
+class PhotoSource {
+  isVideo = false;
 
   constructor(name, file, bitmap) {
     Object.assign(this, { name, file, bitmap });
@@ -64,12 +66,13 @@ class Photo {
 
   close() {
     this.bitmap?.close();
+    this.bitmap = null;
   }
 }
 
 /** A video file or a camera. */
-class Film {
-  isFilm = true;
+class VideoSource {
+  isVideo = true;
   #closed = new AbortController();
 
   constructor(name, video, release) {
@@ -98,12 +101,17 @@ class Film {
     const { video } = this;
     const { signal } = this.#closed;
     return new Promise((resolve) => {
-      if (signal.aborted) resolve(null);
-      signal.addEventListener("abort", () => resolve(null), { once: true });
+      const finish = (time) => {
+        signal.removeEventListener("abort", cancel);
+        resolve(time);
+      };
+      const cancel = () => finish(null);
+      if (signal.aborted) return cancel();
+      signal.addEventListener("abort", cancel);
       if ("requestVideoFrameCallback" in video) {
-        video.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime));
+        video.requestVideoFrameCallback((_, { mediaTime }) => finish(mediaTime));
       } else {
-        video.addEventListener("timeupdate", () => resolve(video.currentTime), { once: true });
+        video.addEventListener("timeupdate", () => finish(video.currentTime), { once: true });
       }
     });
   }

@@ -13,7 +13,8 @@ onmessage = async ({ data: { id, method, args } }) => {
     const [result, transfer] = await { open, detect }[method](...args);
     postMessage({ id, result }, transfer);
   } catch (error) {
-    postMessage({ id, error: error.message ?? String(error) });
+    const { name = "Error", message = String(error) } = error;
+    postMessage({ id, error: { name, message } });
   }
 };
 
