@@ -21,6 +21,7 @@ import pytest
 import bodyposenet
 from bodyposenet import BodyPoseNetError, Poses
 from bodyposenet.demo import draw_scene
+from bodyposenet.exporting.web.runtime import SCRIPTS, read_runtime
 from bodyposenet.exporting.web.server import address_of, open_server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -48,11 +49,12 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
     try:
-        bodyposenet.write_web_page(results_dir=folder)
+        read_runtime(SCRIPTS)
     except BodyPoseNetError as error:
-        pytest.skip(f"no ONNX Runtime Web: {error}")
+        pytest.skip(error.what)
+    folder = tmp_path_factory.mktemp("site")
+    bodyposenet.write_web_page(results_dir=folder)
     with open_server(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
