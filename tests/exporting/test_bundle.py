@@ -296,6 +296,18 @@ def test_older_bundle_leaves_no_engines_and_no_files_for_other_programs(tmp_path
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("...onnx", "model"), (".net.onnx", "net"), ("v1.2 b\u00e9.onnx", "v1.2_b_"), ("a-b", "a-b")],
+)
+def test_models_are_named_after_their_file(tmp_path, file, name):
+    content = write_exported(tmp_path).read_bytes()
+    write_bundle(tmp_path / "bundle", Path(file), content, OPTIONS)
+    for repository in ("triton", "triton_tensorrt"):
+        (config,) = (tmp_path / "bundle" / repository).rglob("config.pbtxt")
+        assert config.parent.name == parse(config.read_text())["name"] == name
+
+
 def test_older_engine_that_cannot_be_removed_is_an_error(tmp_path):
     engine = tmp_path / "bundle" / "model.onnx_b1_gpu0_fp32.engine"
     engine.mkdir(parents=True)

@@ -55,7 +55,7 @@ class ModelSignature:
     """Properties that a program needs to run an exported model.
 
     Args:
-        name: Name of the model: letters, digits, `_`, `.` and `-`.
+        name: Name of the model: letters, digits, `_`, `-` and `.`, which is not the first.
         description: Skeleton, normalization, stride and data type.
         channels_last: Layout of input and maps: (N, H, W, C) or (N, C, H, W).
         upsample_ratio: Factor by which the PAFs are enlarged in either direction.
@@ -152,7 +152,7 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
     _check_shape(height, width, description.stride)
     images = inputs[signature.name]
     return ModelSignature(
-        name=re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII),
+        name=_model_name(path),
         description=description,
         channels_last=signature.channels_last,
         upsample_ratio=ratio,
@@ -166,6 +166,11 @@ def read_signature(path: Path, content: bytes, device: DeviceOptions) -> ModelSi
         else (_fixed_tensor(PEAKS, outputs), _fixed_tensor(PAF_SCORES, outputs)),
         decoding=decoding,
     )
+
+
+def _model_name(path: Path) -> str:
+    """Return the name of a model, which is also that of its folder in a repository of Triton."""
+    return re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII).lstrip(".") or "model"
 
 
 def _map_tensors(

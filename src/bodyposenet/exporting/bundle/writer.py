@@ -15,7 +15,7 @@ from bodyposenet.exporting.bundle.signature import ModelSignature, read_signatur
 from bodyposenet.exporting.bundle.templates import read_client, read_template
 from bodyposenet.exporting.engine import DeviceOptions
 from bodyposenet.exporting.outputs import is_sealed
-from bodyposenet.files import atomic_write
+from bodyposenet.files import atomic_write, exists
 
 _OPTIONAL_FILES = (
     "bodypose.py",
@@ -96,7 +96,7 @@ def _remove_outdated_files(folder: Path, name: str, files: Collection[str]) -> N
     """
     for file in _outdated_files(folder, name, files):
         try:
-            file.unlink(missing_ok=True)
+            file.unlink()
         except OSError as error:
             raise BodyPoseNetError(
                 f"{file}: belongs to an older bundle and cannot be removed: {error.strerror}",
@@ -105,10 +105,10 @@ def _remove_outdated_files(folder: Path, name: str, files: Collection[str]) -> N
 
 
 def _outdated_files(folder: Path, name: str, files: Collection[str]) -> Iterator[Path]:
-    """Yield the files that `_remove_outdated_files` removes, if they exist."""
+    """Yield the files that `_remove_outdated_files` removes."""
     repository = f"triton_tensorrt/{name}"
     for file in (*_OPTIONAL_FILES, f"{repository}/config.pbtxt", f"{repository}/1/model.plan"):
-        if file not in files:
+        if file not in files and exists(folder / file):
             yield folder / file
     yield from folder.glob(deepstream.ENGINES)
 
