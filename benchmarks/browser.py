@@ -1,17 +1,19 @@
 """Frames per second of the page of `bpnet web` in headless Chromium, and the size of its files.
 
-python -m benchmarks.browser [--quick] [--json FILE] [--model FILE]
+python -m benchmarks.browser [--quick] [--json FILE] [--model FILE] [--photos FOLDER]
 
 A drawn scene of 480 x 640 pixels is processed repeatedly, from the image to its people, on the CPU
 (WebAssembly): with threads, as on a server with the headers of the file `_headers`, and on one
 thread, as on a server without them. `_cpu_ms` is the CPU time of the browser per frame, which
-other load on the machine hardly affects. Needs Playwright, internet access at the first run, and
-Chromium: without it, only the files are measured.
+other load on the machine hardly affects. With --photos, the poses in these photos are compared with
+those of Python: distances of the keypoints of all people with the default minimum score. Needs
+Playwright, internet access at the first run, and Chromium: without it, only the files are measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import gzip
 import os
 import shutil
@@ -23,9 +25,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import bodyposenet
+from bodyposenet import PoseEstimator, Poses
 from bodyposenet.exporting.web.server import address_of, open_server
-from bodyposenet.exporting.web.site import HEADERS
+from bodyposenet.exporting.web.site import DEFAULT_SIZE, HEADERS
+from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD
 
 from . import harness
 
@@ -43,6 +50,15 @@ _DETECT = """async (size) => {
     const result = await detector.detect(image, size);
     window.image = result.bitmap;
     return result.milliseconds;
+}"""
+_DETECT_PHOTO = """async ([name, content, size]) => {
+    const { openFile } = await import("./sources.mjs");
+    const { toDetections } = await import("./results.mjs");
+    const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+    const { bitmap } = await (await openFile(new File([bytes], name))).nextFrame();
+    const { people } = await detector.detect(bitmap, size);
+    const config = await (await fetch("model.json")).json();
+    return JSON.parse(toDetections(name, people, size, config)).images[0];
 }"""
 
 
@@ -73,6 +89,8 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
                     figures |= _measure_frames(
                         page, size, f"{prefix}_{size}", 5 if arguments.quick else 30
                     )
+                if is_isolated and arguments.photos is not None:
+                    figures |= _compare_poses(page, arguments.model, arguments.photos)
                 page.close()
         browser.close()
     return figures
@@ -103,6 +121,42 @@ def _measure_frames(page: Any, size: int, prefix: str, count: int) -> dict[str, 
         f"{prefix}_best_ms": min(milliseconds),
         f"{prefix}_cpu_ms": 1000 * cpu / count,
     }
+
+
+def _compare_poses(page: Any, model: str, folder: Path) -> dict[str, float]:
+    """Compare the poses in the photos of a folder with those of Python."""
+    estimator = bodyposenet.load(
+        None if model == "default" else model,
+        input_shape=(DEFAULT_SIZE, DEFAULT_SIZE),
+        keep_aspect_ratio_mode="adjust_network_input",
+        complete_pose=False,
+    )
+    photos = sorted(folder.glob("*.jpg"))
+    distances = np.concatenate([_distances(page, estimator, photo) for photo in photos])
+    return {
+        "photos": len(photos),
+        "keypoints": len(distances),
+        "keypoints_within_1_px": float(np.mean(distances < 1)),
+        "keypoints_missing": float(np.mean(np.isinf(distances))),
+        "distance_median": float(np.median(distances)),
+        "distance_max": float(distances[np.isfinite(distances)].max()),
+    }
+
+
+def _distances(page: Any, estimator: PoseEstimator, photo: Path) -> NDArray[np.float64]:
+    """Return the distance of each of Python's keypoints in pixels; infinite for missing ones."""
+    content = base64.b64encode(photo.read_bytes()).decode()
+    entry = page.evaluate(_DETECT_PHOTO, [photo.name, content, DEFAULT_SIZE])
+    found = Poses.from_dict(entry, estimator.skeleton)
+    expected = estimator(photo)
+    result: list[NDArray[np.float64]] = [np.empty(0)]
+    for person in np.flatnonzero(expected.scores >= DEFAULT_SCORE_THRESHOLD):
+        visible = expected.visible[person]
+        offsets = np.abs(found.keypoints - expected.keypoints[person]).max(axis=2)
+        offsets = np.where(found.visible, offsets, np.inf)[:, visible]
+        nearest = min(offsets, key=np.median, default=np.full(visible.sum(), np.inf))
+        result.append(nearest)
+    return np.concatenate(result)
 
 
 @contextmanager
@@ -139,6 +193,9 @@ def _cpu_seconds(pid: int) -> float:
 if __name__ == "__main__":
     flags = harness.parser("browser", __doc__)
     flags.add_argument("--model", default="default", help="see bpnet web", metavar="FILE")
+    flags.add_argument(
+        "--photos", type=Path, help="compare the poses in these photos (.jpg)", metavar="FOLDER"
+    )
     flags.add_argument(
         "--chromium", default=shutil.which("chromium"), help="the browser", metavar="FILE"
     )

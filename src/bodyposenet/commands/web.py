@@ -166,7 +166,7 @@ def _read_default_model(name: str) -> WebModel:
     return WebModel.read(path, path.read_bytes())
 
 
-def _read_model_card(model: str) -> str | None:
+def _read_model_card(model: StrPath) -> str | None:
     """Return the text about the default model, and None for other models."""
     from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER
 
