@@ -31,7 +31,7 @@ MOST_SENSITIVE = {
     "block_1a_conv_1", "block_1b_dwconv_1", "block_1b_conv_1", "block_2a_dwconv_1",
     "block_2a_conv_1", "stage2/block1/conv1",
 }  # fmt: skip
-FLOAT = {"cpu": OUTPUTS | MOST_SENSITIVE, "tensorrt": OUTPUTS}
+FLOAT = OUTPUTS | MOST_SENSITIVE
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_tensorrt_has_no_zero_points_and_quantizes_before_convolutions(files):
     for node in graph.of("Conv"):
         weights, scales = graph.weights(node)
         quantized_input = graph.producer[node.input[0]].op_type == "DequantizeLinear"
-        assert quantized_input == (scales is not None) == (node.name not in OUTPUTS)
+        assert quantized_input == (scales is not None) == (node.name not in FLOAT)
         assert graph.numbers[node.input[2]].dtype == np.float32
         if scales is not None:
             assert scales.shape == weights.shape[:1]
@@ -183,7 +183,7 @@ def float_convolutions(content, folder):
 
 
 def test_onnx_runtime_computes_all_other_layers_in_integers(files, tmp_path):
-    assert float_convolutions(files["cpu"], tmp_path) == FLOAT["cpu"]
+    assert float_convolutions(files["cpu"], tmp_path) == FLOAT
 
 
 def in_integers(content):
@@ -201,13 +201,12 @@ def test_layers_kept_in_float(content, ranges, target):
     def floats(**options):
         return every - in_integers(to_int8(content, ranges, QuantizationOptions(target, **options)))
 
-    others = FLOAT[target] - OUTPUTS
-    assert floats() == FLOAT[target]
+    assert floats() == FLOAT
     assert floats(strict=True) == {"heatmap_out", "paf_out"}
     assert floats(strict=True, float_outputs=False) == set()
-    assert floats(float_outputs=False) == others
+    assert floats(float_outputs=False) == MOST_SENSITIVE
     assert floats(float_outputs=False, nodes_to_exclude=("stage2/block1/*", "block_1a_conv_1")) == {
-        *others, "block_1a_conv_1", *(f"stage2/block1/conv{k}" for k in (1, 2, 3))
+        *MOST_SENSITIVE, *(f"stage2/block1/conv{k}" for k in (1, 2, 3))
     }  # fmt: skip
 
 
@@ -216,7 +215,7 @@ def test_nodes_to_exclude_are_float_in_onnx_runtime_too(content, ranges, tmp_pat
     file = to_int8(content, ranges, QuantizationOptions(nodes_to_exclude=("block_*_dwconv_1",)))
     depthwise = {node.name for node in Graph(content).of("Conv") if "_dwconv_" in node.name}
     found = float_convolutions(file, tmp_path)
-    assert found == FLOAT["cpu"] | {name for name in depthwise if name.startswith("block_")}
+    assert found == FLOAT | {name for name in depthwise if name.startswith("block_")}
 
 
 @pytest.mark.parametrize(
