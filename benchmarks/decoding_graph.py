@@ -72,7 +72,7 @@ def _read_images(arguments: argparse.Namespace) -> Iterator[Image]:
         for _ in range(limit):
             yield draw_scene(random, height, height * 4 // 3 // 8 * 8)[0]
         return
-    for photo in read_folder(arguments.images, limit):
+    for photo in read_folder(arguments.images, max_count=limit):
         scale = height / photo.shape[0]
         width = max(8, round(scale * photo.shape[1] / 8) * 8)
         yield Affine.resize(width / photo.shape[1], scale).warp(
