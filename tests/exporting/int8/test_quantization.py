@@ -163,6 +163,24 @@ def test_weights_have_a_scale_for_each_channel(files):
                 assert set(largest) <= {0, 127}
 
 
+def test_biases_leave_room_for_the_sum_of_products(content, ranges):
+    """A channel whose weights are tiny, as after strong regularization."""
+    name = "stage2/block1/conv2"
+    model = onnx.load_model_from_string(content)
+    initializers = {each.name: each for each in model.graph.initializer}
+    (convolution,) = (node for node in model.graph.node if node.name == name)
+    weights, bias = (numpy_helper.to_array(initializers[each]) for each in convolution.input[1:])
+    weights, bias = weights.copy(), bias.copy()
+    weights[0], bias[0] = 1e-8, 0.5
+    for key, numbers in zip(convolution.input[1:], (weights, bias), strict=True):
+        initializers[key].CopyFrom(numpy_helper.from_array(numbers, key))
+    graph = Graph(to_int8(model.SerializeToString(), ranges, QuantizationOptions("cpu")))
+    dequantize = graph.producer[graph.nodes[name].input[2]]
+    integers, scales = (graph.numbers[each] for each in dequantize.input[:2])
+    assert abs(integers[0]) == pytest.approx(2**30, rel=1e-3)
+    assert integers * scales == pytest.approx(bias, abs=1e-3)
+
+
 def test_ranges_after_a_relu_have_no_negative_values(files):
     graph = Graph(files["cpu"])
     after_relu = [node for node in graph.of("QuantizeLinear") if "relu" in node.input[0]]

@@ -48,6 +48,15 @@ _PLACEMENT: dict[Int8Target, dict[str, Any]] = {
 }
 """Target -> options of `QDQQuantizer`."""
 
+_INT8_MAX = 127
+
+_MAX_BIAS = 2**30
+"""Maximum INT32 bias, which leaves room for the sum of products.
+
+`QDQQuantizer` allows twice as much, so the sum could overflow where the weights of a channel are
+tiny.
+"""
+
 
 def insert_qdq(
     model: ir.Model, layers: Sequence[ir.Node], ranges: Mapping[str, Range], target: Int8Target
@@ -77,6 +86,9 @@ def insert_qdq(
         name: TensorData(lowest=np.float32(each.low), highest=np.float32(each.high))
         for name, each in limits.items()
     }
+    options = dict(_PLACEMENT[target])
+    if target == "cpu":
+        options["TensorQuantOverrides"] = _weight_limits(layers, limits)
     quantizer = QDQQuantizer(
         proto,
         per_channel=True,
@@ -87,7 +99,7 @@ def insert_qdq(
         nodes_to_quantize=nodes,
         nodes_to_exclude=[],
         op_types_to_quantize=[*INT8_OPERATORS[target], *_RELUS],
-        extra_options=_PLACEMENT[target],
+        extra_options=options,
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
@@ -147,6 +159,35 @@ def _activations(layer: ir.Node) -> list[ir.Value]:
     """Return the inputs of a layer that are neither weights nor other constants."""
     inputs = layer.inputs[:1] if layer.op_type == "Conv" else layer.inputs
     return [value for value in inputs if value is not None and not value.is_initializer()]
+
+
+def _weight_limits(
+    layers: Sequence[ir.Node], ranges: Mapping[str, Range]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the limits of the weights of each channel, where a bias would exceed `_MAX_BIAS`.
+
+    Args:
+        layers: Layers that compute in INT8.
+        ranges: Ranges of their inputs, by name.
+
+    Returns:
+        Name of the weights -> limits of each channel, as an override of `QDQQuantizer`.
+    """
+    limits: dict[str, list[dict[str, Any]]] = {}
+    for layer in layers:
+        values = [None if each is None else each.const_value for each in layer.inputs[1:]]
+        if layer.op_type != "Conv" or len(values) < 2 or values[0] is None or values[1] is None:
+            continue
+        weights, bias = values[0].numpy(), values[1].numpy()
+        inputs = ranges[str(_activations(layer)[0].name)]
+        input_scale = (inputs.high - inputs.low) / 255 or 1.0
+        sizes = np.abs(weights).reshape(len(weights), -1).max(axis=1)
+        needed = np.abs(bias) * _INT8_MAX / (_MAX_BIAS * input_scale)
+        if (needed > sizes).any():
+            limits[str(values[0].name)] = [
+                {"axis": 0, "rmin": -limit, "rmax": limit} for limit in np.maximum(sizes, needed)
+            ]
+    return limits
 
 
 def _keep_others_in_float(graph: ir.Graph, layers: Sequence[ir.Node]) -> None:
