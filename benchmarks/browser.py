@@ -7,7 +7,8 @@ A drawn scene of 480 x 640 pixels is processed repeatedly, from the image to its
 thread, as on a server without them. `_cpu_ms` is the CPU time of the browser per frame, which
 other load on the machine hardly affects. With --photos, the poses in these photos are compared with
 those of Python: distances of the keypoints of all people with the default minimum score. Needs
-Playwright, internet access at the first run, and Chromium: without it, only the files are measured.
+Playwright. Without Chromium only the files are measured; without internet access at the first run,
+nothing is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from numpy.typing import NDArray
 
 import bodyposenet
 from bodyposenet import PoseEstimator, Poses
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.exporting.web.runtime import SCRIPTS, read_runtime
 from bodyposenet.exporting.web.server import address_of, open_server
 from bodyposenet.exporting.web.site import DEFAULT_SIZE, HEADERS
 from bodyposenet.poses import DEFAULT_SCORE_THRESHOLD
@@ -66,6 +69,11 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     """Write a page, and time its detector with and without threads."""
     from playwright.sync_api import sync_playwright
 
+    try:
+        read_runtime(SCRIPTS)
+    except BodyPoseNetError as error:
+        print(error.what)
+        return {}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         bodyposenet.write_web_page(model=arguments.model, results_dir=folder)
