@@ -3,7 +3,7 @@
 import { assemble } from "./bodypose.mjs";
 import { fitImage, resizeToInput, toImage, toTensorData } from "./network_input.mjs";
 
-const MAX_SIDE = 4096; // larger images are reduced first: canvases have a maximum size
+const STRIP_HEIGHT = 1024;
 const MAX_THREADS = 4; // as many as most phones have fast cores
 
 let ort, session, config;
@@ -55,26 +55,26 @@ async function detect(bitmap, size) {
   const { data, dims } = toTensorData(resizeToInput(image, fit), config.input);
   const tensor = new ort.Tensor(config.input.type, data, dims);
   const { peaks, paf_scores: pafScores } = await session.run({ [config.input.name]: tensor });
-  const reduction = image.width / bitmap.width;
   const people = assemble(peaks.data, pafScores.data, config.decoding).map((person) => ({
     score: person.score,
-    keypoints: person.keypoints.map((point) => {
-      if (!point) return null;
-      const { x, y } = toImage(toImage(point, fit), { scale: reduction, left: 0, top: 0 });
-      return { x, y, score: point.score };
-    }),
+    keypoints: person.keypoints.map(
+      (point) => point && { ...toImage(point, fit), score: point.score },
+    ),
   }));
   return [{ people, bitmap, milliseconds: performance.now() - start }, [bitmap]];
 }
 
+/** Read the pixels in strips, because canvases have a maximum size. */
 function readPixels(bitmap) {
-  const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
-  const canvas = new OffscreenCanvas(
-    Math.max(Math.round(bitmap.width * scale), 1),
-    Math.max(Math.round(bitmap.height * scale), 1),
-  );
+  const { width, height } = bitmap;
+  const data = new Uint8ClampedArray(4 * width * height);
+  const canvas = new OffscreenCanvas(width, Math.min(height, STRIP_HEIGHT));
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  context.globalCompositeOperation = "copy";
+  for (let top = 0; top < height; top += STRIP_HEIGHT) {
+    const rows = Math.min(STRIP_HEIGHT, height - top);
+    context.drawImage(bitmap, 0, -top);
+    data.set(context.getImageData(0, 0, width, rows).data, 4 * width * top);
+  }
+  return { data, width, height };
 }
