@@ -271,6 +271,8 @@ class Verification:
     def _problem_of_ap(self) -> str | None:
         if self.accuracy is None or self.accuracy.loss <= MAX_AP_LOSS:
             return None
+        if math.isnan(self.accuracy.loss):
+            return f"{self.accuracy}; without an AP of the network the loss is unknown"
         return f"{self.accuracy}; at most {MAX_AP_LOSS:.0%} of it may be lost"
 
     def table(self) -> str:

@@ -8,4 +8,7 @@
 - `calibration_cache` and `tensorfile`: TensorRT's and TAO's files of ranges and of images.
 - `cross_layer_equalization`: scaling of channels before quantization.
 - `qdq`: insertion of QuantizeLinear and DequantizeLinear nodes.
+
+Whether a quantized model is good enough to be written is decided by `exporting.verification`, on
+photos that it was not calibrated on (`exporting.photos`).
 """
