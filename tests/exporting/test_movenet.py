@@ -16,6 +16,7 @@ from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channel
 from bodyposenet.exporting.int8.quantization import QuantizationOptions, to_int8
 from bodyposenet.exporting.int8.ranges import measure_ranges
 from bodyposenet.exporting.onnx import OnnxExportOptions, export_onnx
+from bodyposenet.inference.engines.onnx import int8_sums_saturate, open_session
 from bodyposenet.model.checkpoint import model_header
 from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.skeleton import Skeleton
@@ -72,7 +73,7 @@ def expected_maps(network: BodyPoseNetwork, inputs: NDArray[np.float32]) -> list
 
 def run(content: bytes, inputs: np.ndarray, engine: str = "onnx") -> list[np.ndarray]:
     if engine == "onnx":
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = open_session("m.onnx", content=content, device="cpu")
         return session.run(None, {session.get_inputs()[0].name: inputs})
     core = openvino.Core()
     options = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -148,6 +149,8 @@ def test_dynamic_sizes_are_named_in_cells(content):
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_int8_is_close(network, int8_files, photos, engine):
     """The weights are random; the maps of a trained network are closer."""
+    if engine == "openvino" and int8_sums_saturate():
+        pytest.skip("OpenVINO's INT8 sums saturate on this processor")
     onnx.checker.check_model(onnx.load_model_from_string(int8_files["cpu"]), full_check=True)
     found = run(int8_files["cpu"], photos, engine)
     assert signal_to_noise(expected_maps(network, photos), found) > 11
