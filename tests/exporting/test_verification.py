@@ -211,7 +211,7 @@ def test_all_batches_are_compared_and_the_table_is_logged(caplog):
 
 
 def test_drawn_batches_are_one_and_three_images_of_each_shape():
-    batches = list(drawn_batches([(64, 96), (136, 200)]))
+    batches = list(drawn_batches([(64, 96), (136, 200)], count=4))
     assert [batch.shape for batch in batches] == [
         (1, 64, 96, 3), (3, 64, 96, 3), (1, 136, 200, 3), (3, 136, 200, 3),
     ]  # fmt: skip

@@ -324,7 +324,7 @@ def comparison_batches(
     photos: Sequence[NDArray[np.uint8]] | None,
     *,
     more_shapes: bool,
-    drawn: int = _BATCH_SIZE + 1,
+    drawn: int,
 ) -> Iterator[NDArray[np.uint8]]:
     """Return batches to compare on.
 
@@ -345,9 +345,7 @@ def comparison_batches(
     return photo_batches(network, photos, shapes)
 
 
-def drawn_batches(
-    shapes: Sequence[tuple[int, int]], count: int = _BATCH_SIZE + 1
-) -> Iterator[NDArray[np.uint8]]:
+def drawn_batches(shapes: Sequence[tuple[int, int]], count: int) -> Iterator[NDArray[np.uint8]]:
     """Draw people: for each shape one image, then batches of three.
 
     Args:

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
     TensorsData,
 )
 
-from bodyposenet.exporting.int8.ranges import Range
+from bodyposenet.exporting.int8.ranges import INT8_MAX, Range
 
 Int8Target = Literal["cpu", "tensorrt"]
 
@@ -47,8 +47,6 @@ _PLACEMENT: dict[Int8Target, dict[str, Any]] = {
     },
 }
 """Target -> options of `QDQQuantizer`."""
-
-_INT8_MAX = 127
 
 _MAX_BIAS = 2**30
 """Maximum INT32 bias, which leaves room for the sum of products.
@@ -182,7 +180,7 @@ def _weight_limits(
         inputs = ranges[str(_activations(layer)[0].name)]
         input_scale = (inputs.high - inputs.low) / 255 or 1.0
         sizes = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-        needed = np.abs(bias) * _INT8_MAX / (_MAX_BIAS * input_scale)
+        needed = np.abs(bias) * INT8_MAX / (_MAX_BIAS * input_scale)
         if (needed > sizes).any():
             limits[str(values[0].name)] = [
                 {"axis": 0, "rmin": -limit, "rmax": limit} for limit in np.maximum(sizes, needed)
