@@ -78,8 +78,8 @@ def line_of(text: str, source: str = TRAIN) -> int:
         ("image_scale: [256.0, 256.0, 256.0]", "image_scale: [256.0, 0.0, 256.0]",
          "dataloader.normalization_params.image_scale.1",
          "Input should be greater than or equal to 0.000001 (got 0.0)"),
-        ("    root_data_path: /workspace/tao-experiments/bpnet/data/\n", "",
-         "dataloader.dataset_config.root_data_path", "is missing"),
+        ("    train_records_path: [train-fold-000-of-001]\n", "",
+         "dataloader.dataset_config.train_records_path", "is missing"),
         ("rotate_deg_min: -40.0", "rotate_deg_min: 50.0",
          "dataloader.augmentation_config.spatial_aug_params",
          "rotate_deg_min 50.0 is larger than rotate_deg_max 40.0\n"),
@@ -90,10 +90,40 @@ def test_invalid_values_are_errors_with_line_and_key(mistake, old, new, place, m
     assert f": {place}: {message}" in error
     line = line_of(new) if new in TRAIN else line_of(old)
     if message == "is missing":  # the line of the block that lacks it
-        line = line_of("  dataset_config:" if "root" in place else "optimizer:")
+        line = line_of("  dataset_config:" if "records" in place else "optimizer:")
     elif "larger than" in message:
         line = line_of("spatial_aug_params:")
     assert error.startswith(f"/train.yaml:{line}: ")
+
+
+def test_keys_with_defaults_can_be_missing(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "dataloader:\n"
+        "  dataset_config:\n"
+        "    train_records_path: [train-fold-000-of-001]\n"
+        "    dataset_specs: {mine: mine.json}\n"
+    )
+    spec = TrainSpec.load(path)
+    assert spec.optimizer.class_name == "AdamW"
+    schedule = spec.optimizer.learning_rate_schedule
+    assert (schedule.base_learning_rate, schedule.min_learning_rate) == (1e-4, 1e-6)
+    assert spec.dataloader.pose_config.target_shape is None
+    assert spec.model.heat_channels is None and spec.model.paf_channels is None
+    assert len(spec.skeleton.joints) == 18
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"),
+    [("WeightedMomentumOptimizer", 2e-5), ("AdamW", 1e-4), ("Muon", 1e-4)],
+)
+def test_every_optimizer_has_a_default_schedule(tmp_path, optimizer, rate):
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        TRAIN[: TRAIN.index("optimizer:")] + f"optimizer: {{__class_name__: {optimizer}}}\n"
+    )
+    schedule = TrainSpec.load(path).optimizer.learning_rate_schedule
+    assert schedule.base_learning_rate == rate
 
 
 def test_one_error_lists_all_problems(tmp_path):

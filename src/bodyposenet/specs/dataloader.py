@@ -72,8 +72,9 @@ class PoseConfig(Block):
 class DatasetConfig(Block):
     """Records and datasets."""
 
-    root_data_path: str
-    """Folder to which the image and mask paths of the records are relative."""
+    root_data_path: str | None = None
+    """Folder to which the image and mask paths of the records are relative; null:
+    root_directory_path of each dataset spec."""
     train_records_folder_path: str = ""
     """Folder of the training records."""
     train_records_path: tuple[str, ...] = Field(min_length=1)

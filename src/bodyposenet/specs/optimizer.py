@@ -57,14 +57,21 @@ class ExponentialDecay(Block):
 
 Schedule = Annotated[SoftStartAnnealing | ExponentialDecay, Field(discriminator="class_name")]
 
+_TAO_SCHEDULE = SoftStartAnnealing.model_validate(
+    {"__class_name__": "SoftstartAnnealingLearningRateSchedule"}
+)
+_FINE_TUNING_SCHEDULE = _TAO_SCHEDULE.model_copy(
+    update={"base_learning_rate": 1e-4, "min_learning_rate": 1e-6}
+)
+
 
 class WeightedMomentum(Block):
     """SGD with momentum and a learning rate multiplier per layer (TAO reference, section 9)."""
 
     class_name: Literal["WeightedMomentumOptimizer"] = Field(alias="__class_name__")
     """Class name."""
-    learning_rate_schedule: Schedule
-    """Learning rate schedule."""
+    learning_rate_schedule: Schedule = _TAO_SCHEDULE
+    """Learning rate schedule. Default: SoftstartAnnealingLearningRateSchedule."""
     grad_weights_dict: dict[str, NonNegativeFloat] | None = None
     """Learning rate multipliers by layer name or regular expression; they override
     use_stagewise_lr_multipliers. 0 freezes a layer: its gradient is not computed."""
@@ -91,8 +98,9 @@ class AdamW(Block):
 
     class_name: Literal["AdamW"] = Field(alias="__class_name__")
     """Class name."""
-    learning_rate_schedule: Schedule
-    """Learning rate schedule."""
+    learning_rate_schedule: Schedule = _FINE_TUNING_SCHEDULE
+    """Learning rate schedule. Default: SoftstartAnnealingLearningRateSchedule with a
+    base_learning_rate of 1e-4 and a min_learning_rate of 1e-6, for fine-tuning a trained model."""
     grad_weights_dict: dict[str, NonNegativeFloat] | None = None
     """Learning rate multipliers by layer name or regular expression. 0 freezes a layer: its
     gradient is not computed."""
@@ -120,3 +128,5 @@ class Muon(AdamW):
 
 
 Optimizer = Annotated[WeightedMomentum | AdamW | Muon, Field(discriminator="class_name")]
+
+DEFAULT_OPTIMIZER = AdamW.model_validate({"__class_name__": "AdamW"})

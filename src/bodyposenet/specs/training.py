@@ -29,7 +29,7 @@ from bodyposenet.specs.number_types import (
     Probability,
     Seed,
 )
-from bodyposenet.specs.optimizer import Optimizer
+from bodyposenet.specs.optimizer import DEFAULT_OPTIMIZER, Optimizer
 from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
 from bodyposenet.specs.spec_file import SpecFile
 
@@ -153,8 +153,8 @@ class TrainSpec(Spec):
     """Network."""
     loss: LossConfig = LossConfig()
     """Loss."""
-    optimizer: Optimizer
-    """Optimizer and learning rate schedule."""
+    optimizer: Optimizer = DEFAULT_OPTIMIZER
+    """Optimizer and learning rate schedule. Default: AdamW."""
     key: Any = ignored_key("set the key with -k; it is never stored")
     evaluator: Any = ignored_key("TAO reads it, but does not use it")
     hooks: Any = ignored_key("hooks are not supported")

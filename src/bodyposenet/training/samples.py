@@ -34,8 +34,10 @@ def dataset_sources(
         if name in config.root_data_paths:
             place = ("dataloader", "dataset_config", "root_data_paths", name)
             root = spec.existing_path(place, config.root_data_paths[name])
-        else:
+        elif config.root_data_path is not None:
             root = spec.existing_path(f"{_DATASET_CONFIG}.root_data_path", config.root_data_path)
+        else:
+            root = dataset_spec.root()
         source = DatasetSource.from_spec(dataset_spec, root, spec.skeleton)
         known = source.joint_map.known
         missing = [
