@@ -1,8 +1,8 @@
-"""Train in pieces on another machine, such as one rented by the hour.
+"""Train on another machine, such as one rented by the hour.
 
 `pack` writes the code, specs, records, photos and masks of a train spec to tar files. `train`
-unpacks them on the other machine, trains for some minutes (a piece), and writes a few small files,
-from which the next piece resumes, on the same machine or another one.
+unpacks them on the other machine, trains, and copies a few files to a folder, from which the same
+command resumes the training, on the same machine or on another one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -21,19 +22,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
 _STOPPED = 75
 """Exit code of `bpnet train` and of this script: stopped; the same command resumes."""
-_SECONDS_TO_SAVE = 60.0
-"""Seconds for the training to save its state."""
 _SPLIT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{8})\.cut(?P<number>\d+)of(?P<count>\d+)")
 """Name of a part of a split file; the parts of one file have the same digest."""
 _MANIFEST = "manifest.json"
-_PIECE_FILES = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
-"""Patterns of files whose names differ between pieces; only the newest are kept."""
+_OUTDATED = ("model.epoch-*.tlt", "*.state", "*.cut*", "events.out.tfevents.*")
+"""Patterns of result files whose names change as the training progresses."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,29 +67,49 @@ def _parser() -> argparse.ArgumentParser:
         "--packages", type=Path, metavar="DIR", help="folder of pip install --target DIR"
     )
     pack.add_argument(
-        "--max-mb", type=float, default=60, metavar="N", help="size of a part; default: 60"
-    )
-    train = commands.add_parser("train", allow_abbrev=False, help="train for some minutes")
+        "--max_part_mb", type=_number, default=1000, metavar="N",
+        help="maximum size of a part; a larger file is a part of its own; default: 1000",
+    )  # fmt: skip
+    train = commands.add_parser("train", allow_abbrev=False, help="train, and copy the results")
     folders = {
         "archive": "folder of the parts",
         "work": "working folder, to unpack and to train in",
         "out": "folder for the results",
-        "state": "the --out folder of an earlier piece, to resume from on another machine",
+        "state": "the --out folder of an earlier run, to resume from on another machine",
     }
     for name, purpose in folders.items():
         needed = name != "state"
         train.add_argument(f"--{name}", type=Path, required=needed, metavar="DIR", help=purpose)
-    train.add_argument(
-        "--max-mb", type=float, default=16, metavar="N",
-        help="maximum size of a result file; larger files are split; default: 16",
-    )  # fmt: skip
-    train.add_argument("--minutes", type=float, default=8, metavar="N", help="duration; default: 8")
+    for name, kind, default, purpose in (
+        ("minutes", _number, None, "minutes until the training is stopped; default: no limit"),
+        ("seconds_to_save", _number, 300, "seconds for saving the state then; default: 300"),
+        ("copy_every_minutes", _number, 10, "minutes between copies to --out; default: 10"),
+        ("max_file_mb", _number, 1000, "larger result files are split; default: 1000"),
+        ("keep_models", _count, 3, "number of latest epochs whose models are copied; default: 3"),
+    ):
+        train.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=purpose)
     return parser
+
+
+def _number(text: str) -> float:
+    """Parse a number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    """Parse a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
+    return value
 
 
 def pack(arguments: argparse.Namespace) -> int:
     """Write the archive of a train spec, whose paths must be relative to the working directory."""
-    from contents import files_of
+    from training_files import files_of
 
     import bodyposenet
     from bodyposenet.errors import BodyPoseNetError
@@ -111,7 +131,7 @@ def pack(arguments: argparse.Namespace) -> int:
     content |= _tree(Path(bodyposenet.__file__).parent, "src/bodyposenet")
     if arguments.packages:
         content |= _tree(arguments.packages, "site")
-    parts = _distribute(content, arguments.max_mb * 1e6)
+    parts = _distribute(content, arguments.max_part_mb * 1e6)
     for old in arguments.archive.glob("training-*.tar"):
         old.unlink()
     manifest = {"id": uuid.uuid4().hex, "parts": len(parts), "spec": spec_name}
@@ -128,7 +148,7 @@ def _tree(folder: Path, name: str) -> dict[str, Path]:
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path
         for path in paths
-        if not {"__pycache__", "default_model"} & set(path.relative_to(folder).parts)
+        if "__pycache__" not in path.relative_to(folder).parts
     }
 
 
@@ -173,9 +193,10 @@ def train(arguments: argparse.Namespace, flags: list[str]) -> int:
     """Train until the time limit or the end of the training.
 
     Returns:
-        0 if the training is finished, 75 if the next piece can resume, 1 or 2 after an error.
+        0 if the training is finished, 75 if the same command resumes it, 1 or 2 after an error.
     """
-    end = time.monotonic() + 60 * arguments.minutes
+    minutes = math.inf if arguments.minutes is None else arguments.minutes
+    end = time.monotonic() + 60 * minutes
     files, results = arguments.work / "files", (arguments.work / "results").resolve()
     spec = _unpack(arguments.archive, arguments.work)
     if arguments.state and not results.exists():
@@ -184,11 +205,24 @@ def train(arguments: argparse.Namespace, flags: list[str]) -> int:
     places += [place for place in [os.environ.get("PYTHONPATH")] if place]
     command = [sys.executable, "-m", "bodyposenet.cli", "train", "-e", spec, "-r", str(results)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    copy = partial(
+        _copy_results, results, arguments.out,
+        most_bytes=int(arguments.max_file_mb * 1e6), models=arguments.keep_models,
+    )  # fmt: skip
     with subprocess.Popen([*command, *flags], cwd=files, env=environment) as training:
         signal.signal(signal.SIGTERM, lambda *_: training.terminate())  # the machine is shut down
-        code = _wait(training, end)
-    kept = _copy_results(results, arguments.out, int(arguments.max_mb * 1e6))
-    return code if kept or code == 0 else 1
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C stops the training by itself
+        while training.poll() is None and (left := end - time.monotonic()) > 0:
+            with suppress(subprocess.TimeoutExpired):
+                training.wait(min(left, 60 * arguments.copy_every_minutes))
+            if training.poll() is None:
+                with suppress(FileNotFoundError):  # replaced meanwhile; the next copy has them
+                    copy()
+        code = _stop(training, arguments.seconds_to_save)
+    if copy():
+        return code
+    print("No training state was saved.", file=sys.stderr)
+    return 1 if code else 0
 
 
 def _unpack(folder: Path, work: Path) -> str:
@@ -220,12 +254,12 @@ def _unpack(folder: Path, work: Path) -> str:
 
 
 def _restore(state: Path, results: Path) -> None:
-    """Restore the results folder on another machine from the files of an earlier piece."""
+    """Restore the results folder on another machine from the files of an earlier run."""
     restoring = results.with_name("restoring")
     shutil.rmtree(restoring, ignore_errors=True)  # left by an interrupted restore
     events = restoring / "events"
     events.mkdir(parents=True)
-    for path in state.glob("*"):  # empty for the first piece
+    for path in state.glob("*"):  # empty at first
         shutil.copy(path, events if path.name.startswith("events.") else restoring)
     _join(restoring)
     restoring.rename(results)
@@ -233,25 +267,29 @@ def _restore(state: Path, results: Path) -> None:
 
 def _join(folder: Path) -> None:
     """Join split files whose parts are all present; remove the parts."""
-    pieces: dict[tuple[str, str, int], dict[int, Path]] = {}
+    found: dict[tuple[str, str, int], dict[int, Path]] = {}
     for path in folder.iterdir():
         if cut := _SPLIT.fullmatch(path.name):
             file = cut["name"], cut["digest"], int(cut["count"])
-            pieces.setdefault(file, {})[int(cut["number"])] = path
-    for (name, _, count), paths in pieces.items():
+            found.setdefault(file, {})[int(cut["number"])] = path
+    for (name, _, count), paths in found.items():
         if len(paths) == count:
             _write(folder / name, b"".join(paths[n].read_bytes() for n in sorted(paths)))
         for path in paths.values():
             path.unlink()
 
 
-def _wait(training: subprocess.Popen[bytes], end: float) -> int:
-    """Stop the training at the time limit; return its exit code."""
-    with suppress(subprocess.TimeoutExpired):
-        return training.wait(max(end - time.monotonic(), 0))
-    training.terminate()
+def _stop(training: subprocess.Popen[bytes], seconds: float) -> int:
+    """Stop the training if it is running; return its exit code.
+
+    Args:
+        training: The process.
+        seconds: Time to save its state.
+    """
+    if training.poll() is None:
+        training.terminate()
     try:
-        code = training.wait(_SECONDS_TO_SAVE)
+        code = training.wait(seconds)
     except subprocess.TimeoutExpired:
         print("The training did not stop in time; its last saved state is used.", file=sys.stderr)
         training.kill()
@@ -259,24 +297,32 @@ def _wait(training: subprocess.Popen[bytes], end: float) -> int:
     return _STOPPED if code < 0 else code  # below 0: ended by a signal
 
 
-def _copy_results(results: Path, out: Path, most_bytes: int) -> bool:
-    """Replace the files of the previous piece by the current results.
+def _copy_results(results: Path, out: Path, *, most_bytes: int, models: int) -> bool:
+    """Replace the files of an earlier copy by the current results.
+
+    Args:
+        results: Results folder of the training.
+        out: Folder of the copies.
+        most_bytes: Maximum size of a file; larger ones are split.
+        models: Number of epochs, the latest, whose models are copied.
 
     Returns:
-        Whether the next piece can resume from them; if not, the old files are kept.
+        Whether the training can resume from the results; if not, the earlier copy is kept.
+
+    Raises:
+        FileNotFoundError: The training replaced a file at the same time. The earlier copy is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
-    chosen = {path.name: path.read_bytes() for path in _newest(results)}
+    chosen = {path.name: path.read_bytes() for path in _newest(results, models)}
     events = sorted((results / "events").glob("events.*"))
     if events:  # event files are sequences of records, so they can be concatenated
         chosen[events[0].name] = b"".join(path.read_bytes() for path in events)
     if not any(name.endswith(".state") for name in chosen):
-        print("No new training state was saved.", file=sys.stderr)
         return False
     files = dict(cut for file in chosen.items() for cut in _split(*file, most_bytes))
     for name, content in files.items():
         _write(out / name, content)
-    for pattern in _PIECE_FILES:
+    for pattern in _OUTDATED:
         for old in out.glob(pattern):
             if old.name not in files:
                 old.unlink()
@@ -295,15 +341,22 @@ def _split(name: str, content: bytes, most_bytes: int) -> Iterator[tuple[str, by
         yield cut, content[start : start + most_bytes]
 
 
-def _newest(results: Path) -> list[Path]:
-    """List at most seven files, which are needed to resume and to inspect the training."""
-    models = set(results.glob("model.epoch-*.tlt"))
-    final = set(results.glob("*.tlt")) - models
-    last = sorted(models, key=lambda path: int(path.stem.rpartition("-")[2]))[-1:]
+def _newest(results: Path, models: int) -> list[Path]:
+    """List the files that are needed to resume and to inspect the training.
+
+    Args:
+        results: Results folder of the training.
+        models: Number of epochs, the latest, whose models are listed.
+    """
+    epochs = sorted(
+        results.glob("model.epoch-*.tlt"), key=lambda path: int(path.stem.rpartition("-")[2])
+    )
+    final = set(results.glob("*.tlt")) - set(epochs)
     within = results / "latest.state"  # the most recent state, if it exists
-    states = [within] if within.exists() else [path.with_suffix(".state") for path in last]
+    states = [within] if within.exists() else [path.with_suffix(".state") for path in epochs[-1:]]
     others = [results / name for name in ("status.json", "experiment_spec.yaml", "report.html")]
-    return [path for path in (*states, *last, *final, *others) if path.exists()]
+    listed = (*states, *epochs[-models:], *final, *others)
+    return [path for path in listed if path.exists()]
 
 
 def _write(path: Path, content: bytes) -> None:
