@@ -170,6 +170,10 @@ def test_colors_differ_by_limb_and_side(skeleton):
         ("L5", "", "L5"),
         ("lip", "", "lip"),
         ("leftover", "", "leftover"),
+        ("leftear", "left", "rightear"),
+        ("lknee", "left", "rknee"),
+        ("rhand_2", "right", "lhand_2"),
+        ("rear", "", "rear"),
     ],
 )
 def test_sides(joint, side, other):

@@ -1,4 +1,7 @@
-"""Mapping between the map channels of two skeletons, by the names of joints and limbs."""
+"""Mapping between the map channels of two skeletons, by the names of joints and limbs.
+
+Names in other notations match too: `LShoulder` is `left_shoulder` (`Skeleton.match`).
+"""
 
 from __future__ import annotations
 
@@ -39,32 +42,33 @@ class ChannelMap(NamedTuple):
 
 
 def match_heatmaps(source: Skeleton, target: Skeleton, *, keep_background: bool) -> ChannelMap:
-    """Match heatmaps by the names of the joints.
+    """Match heatmaps by the names of the joints, see `Skeleton.match`.
 
     Args:
         source: Skeleton with the source channels.
         target: Skeleton with the K + 1 target channels.
         keep_background: Whether to use the source's background if its joints differ.
     """
-    joints = {joint: (index, 1.0) for index, joint in enumerate(source.joints)}
-    same = keep_background or set(source.joints) == set(target.joints)
+    joints = source.match(target.joints)
+    same = keep_background or (None not in joints and len(joints) == len(source.joints))
     background = (len(source.joints), 1.0) if same else None
-    return _channel_map([*(joints.get(joint) for joint in target.joints), background])
+    return _channel_map([*(None if i is None else (i, 1.0) for i in joints), background])
 
 
 def match_pafs(source: Skeleton, target: Skeleton) -> ChannelMap:
-    """Match part affinity fields by the joint names of the limbs.
+    """Match part affinity fields by the joint names of the limbs, see `Skeleton.match`.
 
     Args:
         source: Skeleton with the source channels.
         target: Skeleton with the 2 L target channels.
     """
-    limbs: dict[tuple[str, str], tuple[int, float]] = {}
+    limbs: dict[tuple[int | None, int | None], tuple[int, float]] = {}
     for index, (start, end) in enumerate(source.limbs):
-        limbs[source.joints[end], source.joints[start]] = index, -1.0
+        limbs[end, start] = index, -1.0
     for index, (start, end) in enumerate(source.limbs):
-        limbs[source.joints[start], source.joints[end]] = index, 1.0
-    matches = [limbs.get((target.joints[start], target.joints[end])) for start, end in target.limbs]
+        limbs[start, end] = index, 1.0
+    joints = source.match(target.joints)
+    matches = [limbs.get((joints[start], joints[end])) for start, end in target.limbs]
     return _channel_map(
         [limb and (2 * limb[0] + axis, limb[1]) for limb in matches for axis in (0, 1)]
     )

@@ -29,9 +29,15 @@ _DEFAULT_SIGMA = 0.079
 # Joints at the midpoint of two others, for datasets that do not annotate them.
 _DERIVED = {"neck": ("left_shoulder", "right_shoulder")}
 
-# One word of a joint name: `left_hand`, `left hand`, `LeftHand` and `LHand` have two each.
+# One word of a joint name: `left_hand`, `left hand`, `LeftHand`, `LHand`, `lefthand` and `lhand`
+# have two each. In lower case, a side is only split from a body part, not in `leftover` or `rear`.
 _LOWER = r"[^\W\d_A-Z]"
-_WORD = re.compile(rf"(?:[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER}))\d*|\d+")
+_PARTS = "shoulder|elbow|wrist|hand|finger|thumb|hip|knee|ankle|foot|heel|toe|eye|paw|leg|arm"
+_WORD = re.compile(
+    rf"(?<![^\W_])(?:[Ll]eft|[Rr]ight)(?=(?:{_PARTS}|ear|front|back|fore|hind))"
+    rf"|(?<![^\W_])[LlRr](?=(?:{_PARTS})(?!{_LOWER}))"
+    rf"|(?:[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER}))\d*|\d+"
+)
 
 # Words for the sides, the less ambiguous pair first.
 _SIDES = (("left", "right"), ("l", "r"))
