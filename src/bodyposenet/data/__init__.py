@@ -4,7 +4,8 @@ Read annotations:
 
 - `coco`: annotation files, with `annotations` (single annotations), `categories` (category of
   people, order of keypoints), `large_json` (parser that saves memory).
-- `image_checks`: image files compared with the annotated sizes.
+- `image_checks`: image files compared with the annotated sizes, and identical files.
+- `label_statistics`, `label_checks`: statistics of the annotations, and suspicious labels.
 - `segmentation`: polygons, RLE and boxes.
 
 Convert annotations to training records (`bpnet dataset_convert`):

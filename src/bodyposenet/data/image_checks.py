@@ -2,13 +2,16 @@
 
 `correct_image_sizes` reads file headers only; it runs whenever a dataset is converted or evaluated.
 `filter_usable_images` reads whole files (`dataset_convert --check_files`), but decodes only a few.
+`identical_files` finds images that a dataset contains twice.
 In which orientation a file is decoded is decided by `media.images.read_image`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -192,3 +195,24 @@ def image_problem(path: Path, height: int, width: int) -> str:
     except (OSError, BodyPoseNetError):
         return "that cannot be read"
     return "" if size == (height, width) else _SIZE_MISMATCH
+
+
+def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Find files with identical content; only files of the same size are read.
+
+    Args:
+        paths: The files. Those that cannot be read are ignored.
+
+    Returns:
+        Groups of two or more files, in the order of the paths.
+    """
+    by_size: dict[int, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        with suppress(OSError, ValueError):
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    groups: dict[bytes, list[Path]] = {}
+    for same_size in by_size.values():
+        for path in same_size if len(same_size) > 1 else ():
+            with suppress(OSError), open(path, "rb") as file:
+                groups.setdefault(hashlib.file_digest(file, "sha256").digest(), []).append(path)
+    return [group for group in groups.values() if len(group) > 1]
