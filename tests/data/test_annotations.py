@@ -17,7 +17,7 @@ OUTLINE = [[10, 20, 50, 20, 50, 100, 10, 100]]
 def read(entry, **changes):
     """Read an annotation in an image of 160 x 120 pixels; returns the person and the repairs."""
     repairs = Counter()
-    settings = {"joints": 3, "labeled": frozenset({1, 2})} | changes
+    settings = {"annotated": 3, "labeled": frozenset({1, 2})} | changes
     reader = PersonReader(KeypointFormat(**settings), repairs)
     return reader.read(entry, entry["id"], height=120, width=160), repairs
 

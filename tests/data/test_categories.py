@@ -128,6 +128,16 @@ def test_other_keypoints_are_an_error_that_lists_the_differences(tmp_path):
     assert "head" not in caught.value.what
 
 
+def test_keypoints_that_the_spec_does_not_have_are_ignored(tmp_path, caplog):
+    path = write_annotations(tmp_path / "a.json", [image()], [person()])
+    (everything,), (some,) = (read_coco(path, names).images for names in (JOINTS, ("foot", "head")))
+    np.testing.assert_array_equal(
+        some.persons[0].keypoints, everything.persons[0].keypoints[[2, 0]]
+    )
+    assert "hand" in caplog.text
+    assert not read_coco(path, ("foot", "head")).repairs
+
+
 @pytest.mark.parametrize("names", [None, []])
 def test_a_file_without_keypoint_names_is_read_with_a_warning(tmp_path, caplog, names):
     file = content([image()], [person()])

@@ -81,6 +81,13 @@ def test_valid_annotations_need_no_repairs(read):
     assert not read([image()], [person(1), unlabeled(2), person(3, iscrowd=1)]).repairs
 
 
+def test_the_crowd_index_of_crowdpose_is_read(read):
+    dataset = read([image(1), image(2) | {"crowdIndex": 0.25}], [person()])
+    assert [found.crowd_index for found in dataset.images] == [None, 0.25]
+    with pytest.raises(BodyPoseNetError, match="image 1: crowdIndex"):
+        read([image() | {"crowdIndex": 2}], [])
+
+
 def test_other_categories_and_unknown_images_are_skipped_and_counted(read, caplog, tmp_path):
     dog = unlabeled(2) | {"category_id": 18}
     dataset = read([image()], [person(1), dog, person(3, image_id=99)])
@@ -194,7 +201,7 @@ def test_file_names_with_backslashes_must_exist(tmp_path):
     ("text", "message"),
     [
         ('{"images": [],\n "annotations": [', r"a\.json:2: not valid JSON"),
-        ("[]", "list `images`"),
+        ("[]", "unknown annotation format"),
         ('{"images": []}', "list `annotations`"),
         ('{"images": {}, "annotations": []}', "list `images`"),
         ("[" * 100_000, "nested too deeply"),

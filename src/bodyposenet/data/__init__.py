@@ -1,9 +1,11 @@
-"""Datasets: from COCO annotations and TFRecords to training samples.
+"""Datasets: from annotations and TFRecords to training samples.
 
 Read annotations:
 
-- `coco`: annotation files, with `annotations` (single annotations), `categories` (category of
-  people, order of keypoints), `large_json` (parser that saves memory).
+- `formats`: formats of annotation tools, which are converted to COCO's structure.
+- `coco`: annotation files of all formats, with `annotations` (single annotations), `categories`
+  (category of people, order of keypoints), `large_json` (parser that saves memory),
+  `invalid_entries` (errors).
 - `image_checks`: image files compared with the annotated sizes, and identical files.
 - `label_statistics`, `label_checks`: statistics of the annotations, and suspicious labels.
 - `segmentation`: polygons, RLE and boxes.

@@ -79,16 +79,27 @@ class KeypointFormat:
     """How keypoints are stored in the annotations of a file.
 
     Args:
-        joints: Number of keypoints.
+        annotated: Number of keypoints of each annotation.
         labeled: Visibility flags that mean "labeled".
         known: All valid visibility flags, or None to accept any.
-        order: Index of each joint in the annotations, or None if the order is the same.
+        order: Index of each joint in the annotations, -1 for a joint that they do not have; or None
+            if the keypoints and their order are the same.
     """
 
-    joints: int
+    annotated: int
     labeled: frozenset[int]
     known: frozenset[int] | None = None
     order: tuple[int, ...] | None = None
+
+    @property
+    def joints(self) -> int:
+        """Number of keypoints of a person."""
+        return self.annotated if self.order is None else len(self.order)
+
+    @property
+    def uses_all_annotated(self) -> bool:
+        """Whether all keypoints of the annotations are among those of a person."""
+        return self.order is None or {*self.order} >= {*range(self.annotated)}
 
     @property
     def unlabeled(self) -> NDArray[np.float64]:
@@ -153,15 +164,16 @@ class PersonReader:
         self, entry: Mapping[str, Any], farthest: float
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return (joints, 3) keypoints, all finite, and which are labeled."""
-        values, joints = entry.get("keypoints"), self._format.joints
+        values = entry.get("keypoints")
         if not values and (values is None or isinstance(values, list)):
             self._check_count(entry, 0, 0)
-            return self._unlabeled, np.zeros(joints, bool)
-        layout = f"3 for each of the {joints} keypoints of the dataset spec"
-        triples = _floats("keypoints", values, 3 * joints, layout, self._repairs)
-        triples = triples.reshape(joints, 3)
+            return self._unlabeled, np.zeros(self._format.joints, bool)
+        annotated = self._format.annotated
+        layout = f"3 for each of the {annotated} keypoints"
+        triples = _floats("keypoints", values, 3 * annotated, layout, self._repairs)
+        triples = triples.reshape(annotated, 3)
         if self._format.order is not None:
-            triples = triples[list(self._format.order)]
+            triples = np.vstack([triples, np.zeros(3)])[list(self._format.order)]  # -1: zeros
         is_near = np.abs(triples).max() <= farthest  # False for NaN
         flags = triples[:, 2].tolist()
         if not is_near:
@@ -189,8 +201,10 @@ class PersonReader:
 
     def _check_count(self, entry: Mapping[str, Any], labeled: int, flagged: int) -> None:
         """Count a `num_keypoints` that is neither the number of labeled nor of nonzero flags."""
-        annotated = entry.get("num_keypoints")
-        if annotated is not None and to_integer(annotated) not in (labeled, flagged):
+        stated = entry.get("num_keypoints")
+        if stated is None or not self._format.uses_all_annotated:
+            return
+        if to_integer(stated) not in (labeled, flagged):
             self._repairs["wrong values of num_keypoints, replaced by the count of flags"] += 1
 
     def _annotated_box(self, entry: Mapping[str, Any], farthest: float) -> tuple[Box, str]:

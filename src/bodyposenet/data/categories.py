@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bodyposenet.console import logger
 from bodyposenet.data.annotations import shorten, to_integer
-from bodyposenet.data.large_json import LargeJson
+from bodyposenet.data.formats.document import CocoDocument
 from bodyposenet.errors import BodyPoseNetError
 
 _MAX_LISTED = 10
@@ -73,7 +73,7 @@ class CategoryQuery(NamedTuple):
         return isinstance(name, str) and name.strip().casefold() == self.name.strip().casefold()
 
 
-def select_category(path: Path, file: LargeJson, query: CategoryQuery) -> Category:
+def select_category(path: Path, document: CocoDocument, query: CategoryQuery) -> Category:
     """Select the category of people.
 
     In this order: the category with the queried name; the category with the queried id, if its
@@ -81,7 +81,7 @@ def select_category(path: Path, file: LargeJson, query: CategoryQuery) -> Catego
 
     Args:
         path: The annotation file, for messages.
-        file: Its content.
+        document: Its content.
         query: Category in the dataset spec.
 
     Returns:
@@ -90,9 +90,9 @@ def select_category(path: Path, file: LargeJson, query: CategoryQuery) -> Catego
     Raises:
         BodyPoseNetError: No category matches, or more than one.
     """
-    categories = [entry for entry in file.elements("categories") if isinstance(entry, dict)]
+    categories = [entry for entry in document.categories if isinstance(entry, dict)]
     if not categories:
-        return _category_of_annotations(path, file, query)
+        return _category_of_annotations(path, document, query)
     chosen = [entry for entry in categories if query.matches(entry)]
     if not chosen:
         chosen = [_fallback_category(path, categories, query)]
@@ -107,49 +107,62 @@ def select_category(path: Path, file: LargeJson, query: CategoryQuery) -> Catego
 
 
 def keypoint_order(
-    path: Path, names: Sequence[Any] | None, joints: tuple[str, ...]
+    path: Path, names: Sequence[Any] | None, joints: tuple[str, ...], *, is_complete: bool = True
 ) -> tuple[int, ...] | None:
     """Match keypoints by name, ignoring case, spaces, hyphens and underscores.
+
+    Keypoints of the file that the dataset spec does not have are ignored, and logged.
 
     Args:
         path: The annotation file, for messages.
         names: Names of the file's keypoints, or None if the file does not name them.
         joints: Names of the dataset spec's keypoints.
+        is_complete: Whether the names include keypoints that are labeled nowhere in the file.
 
     Returns:
-        Index of each joint among the file's keypoints, or None if the order is the same.
+        Index of each joint among the file's keypoints, -1 if it is labeled nowhere; or None if the
+        keypoints and their order are the same.
 
     Raises:
-        BodyPoseNetError: The file has other keypoints than the dataset spec.
+        BodyPoseNetError: The file does not have a keypoint of the dataset spec; if the names are
+            not complete: and it has an unknown one instead.
     """
     if not names or list(names) == list(joints):
         return None
     found, expected = [_normalized(name) for name in names], [_normalized(name) for name in joints]
-    if sorted(found) == sorted(expected) and len(set(found)) == len(found):
-        order = tuple(found.index(name) for name in expected)
-        if order == tuple(range(len(joints))):
-            return None
-        logger.info("%s: keypoints are reordered to match the dataset spec", path)
-        return order
     missing = [joint for joint in joints if _normalized(joint) not in found]
     extra = [shorten(name) for name in names if _normalized(name) not in expected]
-    differences = "; ".join(
-        f"{kind}: {', '.join(map(str, some))}"
-        for kind, some in (("missing", missing), ("unexpected", extra))
-        if some
-    )
-    raise BodyPoseNetError(
-        f"{path}: {len(names)} keypoints do not match the {len(joints)} of the dataset spec: "
-        f"{differences or 'repeated names'}",
-        "Use the file's keypoint names in `keypoints` of the dataset spec, or correct the file.",
-    )
+    is_repeated = len(set(found)) < len(found) or len(set(expected)) < len(expected)
+    if is_repeated or (missing and (is_complete or extra)):
+        differences = "; ".join(
+            f"{kind}: {', '.join(map(str, some))}"
+            for kind, some in (("missing", missing), ("unexpected", extra))
+            if some
+        )
+        raise BodyPoseNetError(
+            f"{path}: {len(names)} keypoints do not match the {len(joints)} of the dataset spec: "
+            f"{differences or 'repeated names'}",
+            "Use the file's keypoint names in `keypoints` of the dataset spec, or correct the "
+            "file.",
+        )
+    if missing:
+        logger.warning("%s: labeled nowhere: %s", path, ", ".join(missing))
+    if extra:
+        logger.warning(
+            "%s: keypoints that the dataset spec does not have are ignored: %s",
+            path, ", ".join(extra),
+        )  # fmt: skip
+    order = tuple(found.index(name) if name in found else -1 for name in expected)
+    if not missing and not extra and order != tuple(range(len(joints))):
+        logger.info("%s: keypoints are reordered to match the dataset spec", path)
+    return None if order == tuple(range(len(names))) else order
 
 
-def _category_of_annotations(path: Path, file: LargeJson, query: CategoryQuery) -> Category:
+def _category_of_annotations(path: Path, document: CocoDocument, query: CategoryQuery) -> Category:
     """Select by the annotations' category ids, in a file without a list of categories."""
     ids = {
         number
-        for entry in file.elements("annotations")
+        for entry in document.annotations
         if isinstance(entry, dict) and (number := to_integer(entry.get("category_id"))) is not None
     }
     if len(ids) <= 1:

@@ -1,6 +1,7 @@
-"""Read annotation files in COCO's keypoint format into validated images with people.
+"""Read annotation files into validated images with people.
 
-All annotation files are read here. Differences between annotation tools are normalized and counted
+All annotation files are read here; `data.formats` converts those of other formats to COCO's
+structure first. Differences between annotation tools are normalized and counted
 (`data.annotations`, `data.categories`); annotations that do not concern people or images of the
 file are skipped and counted; anything invalid is collected into one error.
 """
@@ -12,7 +13,7 @@ import itertools
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -21,16 +22,19 @@ from typing import Any, NamedTuple
 from bodyposenet.console import logger
 from bodyposenet.data.annotations import KeypointFormat, PersonReader, parse_integer, shorten
 from bodyposenet.data.categories import Category, CategoryQuery, keypoint_order, select_category
-from bodyposenet.data.large_json import LargeJson
+from bodyposenet.data.formats import read_document
+from bodyposenet.data.invalid_entries import InvalidEntries, place_of
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file
 from bodyposenet.media.image_header import check_size
-from bodyposenet.specs.dataset import COCO_FLAGS, DatasetSpec, Mode, VisibilityFlags
+from bodyposenet.specs.dataset import (
+    COCO_FLAGS,
+    DatasetSpec,
+    FormatName,
+    Mode,
+    VisibilityFlags,
+)
 from bodyposenet.types import Person
-
-_MAX_LISTED_ERRORS = 10
-_MAX_ERRORS = 10_000
-"""After this many errors, reading stops: the file is not an annotation file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,7 @@ class CocoImage:
         height: Height in pixels.
         width: Width in pixels.
         persons: All people of the image, including crowds, in the order of the file.
+        crowd_index: How crowded the image is, from 0 to 1 (`crowdIndex` of CrowdPose), or None.
     """
 
     image_id: int
@@ -50,6 +55,7 @@ class CocoImage:
     height: int
     width: int
     persons: tuple[Person, ...]
+    crowd_index: float | None = None
 
     @property
     def mask_name(self) -> str:
@@ -109,15 +115,20 @@ def read_dataset(spec: DatasetSpec, mode: Mode) -> CocoDataset:
         category_id=person.id if "id" in given else None,
         flags=spec.visibility_flags,
         images_folder=spec.images_folder(mode),
+        annotation_format=spec.split(mode).annotation_format,
+        mode=mode,
     )
 
 
-def load_coco(path: Path, joints: tuple[str, ...]) -> list[CocoImage]:
+def load_coco(
+    path: Path, joints: tuple[str, ...], images_folder: Path | None = None
+) -> list[CocoImage]:
     """Read an annotation file without a dataset spec; skipped and repaired annotations are logged.
 
     Args:
         path: The annotation file.
         joints: Names of the keypoints, in the order of the result.
+        images_folder: See `read_coco`.
 
     Returns:
         The images.
@@ -125,7 +136,7 @@ def load_coco(path: Path, joints: tuple[str, ...]) -> list[CocoImage]:
     Raises:
         BodyPoseNetError: As `read_coco`.
     """
-    dataset = read_coco(path, joints)
+    dataset = read_coco(path, joints, images_folder=images_folder)
     dataset.log(path)
     return dataset.images
 
@@ -138,8 +149,10 @@ def read_coco(
     category_id: int | None = None,
     flags: VisibilityFlags | None = None,
     images_folder: Path | None = None,
+    annotation_format: FormatName = "auto",
+    mode: Mode | None = None,
 ) -> CocoDataset:
-    """Read an annotation file.
+    """Read an annotation file of any format.
 
     `select_category` selects the annotations of people. `iscrowd` (0), `segmentation`, `keypoints`
     and `num_keypoints` (always counted) are optional. A missing or empty box is replaced by that of
@@ -147,15 +160,19 @@ def read_coco(
     or of the box, because no pose can match a person with an area of 0 (OKS).
 
     Args:
-        path: The annotation file.
+        path: The annotation file or folder.
         joints: Names of the keypoints, in the order of the result; the order in the file can
-            differ.
+            differ, and the file can have others as well.
         category: Name of the category of people (case is ignored), or None to select by id alone.
         category_id: Id of the category of people, or None to select by name alone.
         flags: Meaning of the visibility flags; COCO's by default, where any other flag means "not
             labeled".
-        images_folder: Folder in which file names with a backslash must exist, or None to read them
-            as Windows paths without a check.
+        images_folder: Folder of the images, in which file names with a backslash must exist; or
+            None if it is unknown: file names with a backslash are read as Windows paths without a
+            check, and formats that need the image files cannot be read.
+        annotation_format: Name of the format, or "auto" to detect it by the content.
+        mode: Part of the dataset that is read, or None for all of it; for formats whose files list
+            the images of each part.
 
     Returns:
         Images with people, and counts of skipped and repaired annotations.
@@ -165,30 +182,38 @@ def read_coco(
             its keypoints differ; ids are repeated; or values are invalid and cannot be repaired.
     """
     with _without_garbage_collection():
-        file = _open(path)
+        found, document = read_document(path, annotation_format, images_folder, mode)
         repairs: Counter[str] = Counter()
-        errors = _Errors(path)
-        entries = _read_images(file, images_folder, repairs, errors)
-        chosen = select_category(path, file, CategoryQuery(category, category_id, joints))
+        errors = InvalidEntries(path)
+        entries = _read_images(document.images, images_folder, repairs, errors)
+        chosen = select_category(path, document, CategoryQuery(category, category_id, joints))
+        names = chosen.keypoints
         keypoint_format = KeypointFormat(
-            len(joints),
+            len(names or joints),
             labeled=(flags or COCO_FLAGS).labeled(),
             known=None if flags is None else frozenset(flags.classes()),
-            order=keypoint_order(path, chosen.keypoints, joints),
+            order=keypoint_order(path, names, joints, is_complete=document.names_are_complete),
         )
         reader = PersonReader(keypoint_format, repairs)
-        people = _read_people(file, entries, chosen, reader, repairs, errors)
+        people = _read_people(document.annotations, entries, chosen, reader, repairs, errors)
         errors.raise_if_any()
     images = [
-        CocoImage(image_id, *entry, tuple(people.by_image[image_id]))
+        CocoImage(
+            image_id, entry.file_name, entry.height, entry.width,
+            tuple(people.by_image[image_id]), entry.crowd_index,
+        )
         for image_id, entry in entries.items()
-    ]
-    if not chosen.keypoints and any(p.num_keypoints for image in images for p in image.persons):
+    ]  # fmt: skip
+    logger.info(
+        "%s: format %s, %d images, %d people, %d joints",
+        path, found.title, len(images), sum(len(image.persons) for image in images), len(joints),
+    )  # fmt: skip
+    if not names and any(p.num_keypoints for image in images for p in image.persons):
         logger.warning(
             "%s: the file does not name its keypoints; assuming the order of the dataset spec: %s",
             path, ", ".join(joints),
         )  # fmt: skip
-    return CocoDataset(images, people.skipped, repairs)
+    return CocoDataset(images, document.skipped + people.skipped, repairs)
 
 
 @contextmanager
@@ -203,78 +228,21 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _open(path: Path) -> LargeJson:
-    """Open an annotation file and check that it has lists of images and annotations."""
-    file = LargeJson(
-        path,
-        "Check annotation_root_dir_path of the dataset spec; copy the file again if it is "
-        "truncated.",
-    )
-    for key in ("images", "annotations"):
-        if not file.has_list(key):
-            raise BodyPoseNetError(
-                f"{path}: missing list `{key}`", "Use an annotation file in COCO's format."
-            )
-    return file
+class _ImageEntry(NamedTuple):
+    """An entry of `images`; see `CocoImage`."""
 
-
-class _Errors:
-    """Collects invalid entries of a file: the first ones and their number.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._count = 0
-        self._first: list[str] = []
-
-    def add(self, kind: str, entry: Any, error: Exception | str) -> None:
-        """Add an invalid entry.
-
-        Args:
-            kind: "image" or "annotation".
-            entry: The entry, of which the id is listed.
-            error: What is wrong with it.
-
-        Raises:
-            BodyPoseNetError: There are too many invalid entries to continue.
-        """
-        self._count += 1
-        if len(self._first) < _MAX_LISTED_ERRORS:
-            value = entry.get("id") if isinstance(entry, dict) else entry
-            self._first.append(f"{kind} {shorten(value)}: {error}")
-        if self._count == _MAX_ERRORS:
-            self.raise_if_any("; the rest of the file was not read")
-
-    def raise_if_any(self, note: str = "") -> None:
-        """Raise one error for all invalid entries, if there are any.
-
-        Raises:
-            BodyPoseNetError: There are invalid entries.
-        """
-        if not self._count:
-            return
-        listed = "\n".join(f"  {error}" for error in self._first)
-        others = self._count - len(self._first)
-        more = f"\n  and {others} more{note}" if others else ""
-        raise BodyPoseNetError(
-            f"{self._path}: {self._count} invalid entries:\n{listed}{more}",
-            "Correct the entries in the file, or remove them.",
-        )
-
-
-_ImageEntry = tuple[str, int, int]
-"""File name, height and width of an image."""
+    file_name: str
+    height: int
+    width: int
+    crowd_index: float | None
 
 
 def _read_images(
-    file: LargeJson, folder: Path | None, repairs: Counter[str], errors: _Errors
+    listed: Iterable[Any], folder: Path | None, repairs: Counter[str], errors: InvalidEntries
 ) -> dict[int, _ImageEntry]:
     """Read the entries of `images` by image id."""
     images: dict[int, _ImageEntry] = {}
-    for entry in file.elements("images"):
+    for entry in listed:
         try:
             _check_object(entry)
             image_id = parse_integer(entry, "id", repairs)
@@ -286,12 +254,22 @@ def _read_images(
                 raise ValueError(f"invalid size: {width} x {height} pixels")
             name = _file_name(entry, folder, repairs)
             check_size(name, (height, width))
-            images[image_id] = name, height, width
+            images[image_id] = _ImageEntry(name, height, width, _crowd_index(entry))
         except BodyPoseNetError as error:  # too many pixels
-            errors.add("image", entry, f"{error.what}. {error.remedy}")
+            errors.add(place_of("image", entry), f"{error.what}. {error.remedy}")
         except ValueError as error:
-            errors.add("image", entry, error)
+            errors.add(place_of("image", entry), error)
     return images
+
+
+def _crowd_index(entry: Mapping[str, Any]) -> float | None:
+    """Read `crowdIndex` of CrowdPose, or None if the entry has none."""
+    value = entry.get("crowdIndex")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"crowdIndex must be a number from 0 to 1, got {shorten(value)}")
+    return float(value)
 
 
 def _check_object(entry: Any) -> None:
@@ -330,18 +308,18 @@ class _People(NamedTuple):
 
 
 def _read_people(
-    file: LargeJson,
+    annotations: Iterable[Any],
     images: Mapping[int, _ImageEntry],
     category: Category,
     reader: PersonReader,
     repairs: Counter[str],
-    errors: _Errors,
+    errors: InvalidEntries,
 ) -> _People:
     """Read the people in `annotations`; those without an id get negative ones."""
     people = _People({image_id: [] for image_id in images}, Counter())
     ids: set[int] = set()
     without_id: list[tuple[int, int]] = []
-    for entry in file.elements("annotations"):
+    for entry in annotations:
         try:
             _check_object(entry)
             if not category.includes(entry):
@@ -357,13 +335,13 @@ def _read_people(
                 if annotation_id in ids:
                     raise ValueError("repeated id")
                 ids.add(annotation_id)
-            _, height, width = images[image_id]
-            person = reader.read(entry, annotation_id, height, width)
+            image = images[image_id]
+            person = reader.read(entry, annotation_id, image.height, image.width)
             if entry.get("id") is None:
                 without_id.append((image_id, len(people.by_image[image_id])))
             people.by_image[image_id].append(person)
         except ValueError as error:
-            errors.add("annotation", entry, error)
+            errors.add(place_of("annotation", entry), error)
     free_ids = (number for number in itertools.count(-1, -1) if number not in ids)
     for image_id, position in without_id:
         persons = people.by_image[image_id]

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +21,13 @@ from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoDataset, CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file
-from bodyposenet.media.image_header import (
-    check_size,
-    has_end_marker,
-    image_size,
-    is_jpeg,
-    orientation,
-)
+from bodyposenet.media.image_header import check_size, has_end_marker, image_size, read_sizes
 from bodyposenet.media.images import read_image, restore_end_marker
 from bodyposenet.specs.dataset import Split
 
 _MAX_LOGGED = 10
 
 _SIZE_MISMATCH = "whose size differs from the annotations"
-
-_HEADER_BYTES = (2**12, 2**17)
-"""Number of bytes that contain EXIF data and size in most JPEGs; in JPEGs with a preview."""
 
 _TOLERANCE = 1.0
 """By how many pixels boxes, which are rounded, can exceed the image."""
@@ -62,14 +53,14 @@ def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
     ambiguous: list[Path] = []
     for image in progress(dataset.images, "comparing sizes"):
         path = folder / image.file_name
-        annotated, sizes = (image.height, image.width), _read_sizes(path)
+        annotated, sizes = (image.height, image.width), read_sizes(path)
         if sizes is not None and annotated not in sizes.possible:
             if annotated[::-1] in sizes.possible and _is_swapped(image):
                 image = replace(image, height=image.width, width=image.height)
                 repairs["image sizes with swapped height and width"] += 1
             else:
                 mismatched.append(path)
-        if sizes is not None and sizes.is_rotated and len(sizes.possible) == 1:
+        if sizes is not None and sizes.orientation.is_turned and len(sizes.possible) == 1:
             ambiguous.append(path)
         images.append(image)
     if mismatched:
@@ -86,37 +77,6 @@ def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
             len(ambiguous), ambiguous[0],
         )  # fmt: skip
     return CocoDataset(images, dataset.skipped, repairs)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Image sizes from the header of a file.
-
-    Args:
-        possible: (height, width) as stored, and with the EXIF orientation applied.
-        is_rotated: Whether the EXIF orientation rotates or mirrors the image.
-    """
-
-    possible: frozenset[tuple[int, ...]]
-    is_rotated: bool
-
-
-def _read_sizes(path: Path) -> _Sizes | None:
-    """Read the sizes that annotations of a file can have; None if they cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            content = b""
-            for length in (*_HEADER_BYTES, -1):  # other formats can have EXIF data at the end
-                content += file.read(length)
-                if is_jpeg(content) and image_size(content) is not None:
-                    break
-    except (OSError, ValueError):  # ValueError for "a\0b.jpg", for example
-        return None
-    stored, exif = image_size(content), orientation(content)
-    if stored is None:
-        return None
-    shown = stored[::-1] if exif.swaps_sides else stored
-    return _Sizes(frozenset({stored, shown}), exif.is_turned)
 
 
 def _is_swapped(image: CocoImage) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # since Pyth
 
 
 class LargeJson:
-    """A JSON object whose lists are parsed element by element on access.
+    """A JSON object whose lists are parsed element by element on access, or a JSON list.
 
     The whole file is parsed once when it is opened, so that later accesses raise no syntax errors.
 
@@ -42,25 +42,54 @@ class LargeJson:
             self._text = content.decode(json.detect_encoding(content), "surrogatepass")
             self._lists = _find_lists(self._text)
 
-    def has_list(self, name: str) -> bool:
-        """Return whether the object has a list with this name."""
+    def has_list(self, name: str | None = None) -> bool:
+        """Return whether the object has a list with this name; None: whether it is a list."""
         return name in self._lists
 
-    def elements(self, name: str) -> Iterator[Any]:
-        """Iterate over the elements of a list, parsing one at a time; none if it is missing."""
-        if name in self._lists:
-            yield from _Cursor(self._text, self._lists[name]).elements()
+    def elements(self, name: str | None = None) -> Iterable[Any]:
+        """Return the elements of a list, which are parsed one at a time in every iteration.
+
+        Args:
+            name: Name of the list in the object, or None if the file is a list.
+
+        Returns:
+            The elements; empty if there is no such list.
+        """
+        return _Elements(self._text, self._lists.get(name))
 
 
-def _find_lists(text: str) -> dict[str, int]:
-    """Parse a JSON object and return the start index of each list in it by name.
+class _Elements:
+    """Elements of a list in a JSON text.
+
+    Args:
+        text: The text.
+        start: Index of the list's first character, or None for no elements.
+    """
+
+    def __init__(self, text: str, start: int | None) -> None:
+        self._text = text
+        self._start = start
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(()) if self._start is None else _Cursor(self._text, self._start).elements()
+
+
+def _find_lists(text: str) -> dict[str | None, int]:
+    """Parse a JSON text and return the start index of each list in an object by name.
+
+    Returns:
+        Start indices; that of a text that is a list has the key None.
 
     Raises:
         json.JSONDecodeError: The text is not valid JSON.
     """
-    lists: dict[str, int] = {}
+    lists: dict[str | None, int] = {}
     cursor = _Cursor(text, 0)
-    if cursor.peek() != "{":
+    if cursor.peek() == "[":
+        lists[None] = cursor.at
+        for _ in cursor.elements():
+            pass
+    elif cursor.peek() != "{":
         cursor.value()
     else:
         for name in cursor.names():

@@ -264,7 +264,8 @@ def select_images(
             f"{target}: the folder for the selected images is not empty",
             "Give a new folder (--cal_image_dir): all of its images are used for calibration.",
         )
-    images = [image for image in load_coco(Path(annotations), joints) if _labeled_keypoints(image)]
+    annotated = load_coco(Path(annotations), joints, folder)
+    images = [image for image in annotated if _labeled_keypoints(image)]
     available = [image for image in images if is_file(folder / image.file_name)]
     if len(available) < len(images):
         logger.warning("%s: %d images are missing", folder, len(images) - len(available))

@@ -44,6 +44,9 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _ORIENTATION = 256, 257, 274
 
 _EXIF = b"Exif\0\0"
 
+_HEADER_BYTES = (2**12, 2**17)
+"""Number of bytes that contain EXIF data and size in most JPEGs; in JPEGs with a preview."""
+
 _TEXT_HEADERS = (
     re.compile(rb"P[1-6fF]\s+(?:#[^\n]*\n\s*)*(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s"),
     re.compile(
@@ -124,6 +127,51 @@ def orientation(content: bytes) -> Orientation:
     except (IndexError, KeyError):
         return Orientation()
     return Orientation(2 <= value <= 8, 5 <= value <= 8)
+
+
+class FileSizes(NamedTuple):
+    """Size of an image file, from its header.
+
+    Args:
+        stored: Height and width of the pixels as stored.
+        orientation: How they are transformed before the image is displayed.
+    """
+
+    stored: tuple[int, int]
+    orientation: Orientation
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Height and width of the displayed image."""
+        height, width = self.stored
+        return (width, height) if self.orientation.swaps_sides else (height, width)
+
+    @property
+    def possible(self) -> frozenset[tuple[int, int]]:
+        """The sizes that annotations of the image can have: as stored, and as displayed."""
+        return frozenset({self.stored, self.shown})
+
+
+def read_sizes(path: Path) -> FileSizes | None:
+    """Read the size of an image file; of a JPEG, only the first bytes are read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The sizes, or None if the file cannot be read or its format is unknown.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = b""
+            for length in (*_HEADER_BYTES, -1):  # other formats can have EXIF data at the end
+                content += file.read(length)
+                if is_jpeg(content) and image_size(content) is not None:
+                    break
+    except (OSError, ValueError):  # ValueError for "a\0b.jpg", for example
+        return None
+    stored = image_size(content)
+    return None if stored is None else FileSizes(stored, orientation(content))
 
 
 def has_exif(content: bytes) -> bool:

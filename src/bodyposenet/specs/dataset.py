@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from bodyposenet.files import is_file
+from bodyposenet.files import exists
 from bodyposenet.specs.loading import Block, Spec, ignored_key
 from bodyposenet.specs.pose import KeypointCategory
 from bodyposenet.types import Visibility
 
 Mode = Literal["train", "test"]
+
+FormatName = Literal["auto", "coco", "label_studio"]
+"""Annotation formats; "auto": detected by the content."""
 
 VISIBILITY_CLASSES = {visibility.name.lower(): visibility for visibility in Visibility}
 
@@ -25,7 +28,10 @@ class Split(Block):
     mask_root_dir_path: str
     """Folder to which masks are written, and from which they are read."""
     annotation_root_dir_path: str
-    """Annotation file (not a folder, despite the name)."""
+    """Annotation file, or folder with the annotations of one of the other formats."""
+    annotation_format: FormatName = "auto"
+    """Format of the annotations, see [annotation formats](annotation-formats.md) (not in TAO).
+    Default: detected by their content."""
 
 
 class VisibilityFlags(Block):
@@ -94,7 +100,7 @@ class FilteringParams(Block):
 
 
 class DatasetSpec(Spec):
-    """A dataset in COCO's keypoint format (TAO reference, section 2.1)."""
+    """A dataset with annotated keypoints (TAO reference, section 2.1)."""
 
     dataset: str
     """Name of the dataset, saved in each record; key of `dataset_specs` in the train spec."""
@@ -182,17 +188,17 @@ class DatasetSpec(Spec):
         return self.root() / self.split(mode).images_root_dir_path
 
     def has_annotations(self, mode: Mode) -> bool:
-        """Return whether the annotation file of a part exists."""
+        """Return whether the annotations of a part exist."""
         root = self.find_path(self.root_directory_path)
-        return root is not None and is_file(root / self.split(mode).annotation_root_dir_path)
+        return root is not None and exists(root / self.split(mode).annotation_root_dir_path)
 
     def annotations(self, mode: Mode) -> Path:
-        """Return the annotation file of a part.
+        """Return the annotation file or folder of a part.
 
         Raises:
             BodyPoseNetError: It does not exist.
         """
         path = self.root() / self.split(mode).annotation_root_dir_path
-        if not is_file(path):
+        if not exists(path):
             self.fail(f"{mode}_data.annotation_root_dir_path", f"file not found: {path}")
         return path

@@ -31,7 +31,7 @@ from bodyposenet.exporting.photos import (
     shuffled_photos,
     split_photos,
 )
-from bodyposenet.files import exists, is_file, is_folder
+from bodyposenet.files import exists, is_folder
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _check_dataset(source: CalibrationSource, dataset: DatasetImages) -> None:
                 f"--cal_select: {flag} {path} already exists, so no image would be used",
                 f"Give another {flag}, delete the file, or omit --cal_select.",
             )
-    if not is_file(dataset.annotations):
+    if not exists(dataset.annotations):
         raise BodyPoseNetError(f"File not found: --cal_select {dataset.annotations}")
     if not is_folder(dataset.image_dir):
         raise BodyPoseNetError(f"Folder not found: --cal_source_dir {dataset.image_dir}")

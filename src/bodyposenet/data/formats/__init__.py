@@ -1,0 +1,27 @@
+"""Formats of annotation tools and datasets: one module per format.
+
+A format is an `AnnotationFormat`: a function that recognizes its files, and a function that
+converts a file to COCO's structure (`document`). All further checks are in `data.coco`, so every
+command reads every format.
+
+- `reading`: detection of the format, reading, summary of a file.
+- `document`: COCO's structure, and the interface of a format.
+- `grouping`: keypoints and boxes that are stored separately; `image_folder`: images by address.
+- `coco`, `label_studio`: the formats.
+"""
+
+from bodyposenet.data.formats.reading import (
+    AnnotationSummary,
+    CategorySummary,
+    ImageSummary,
+    describe_annotations,
+    read_document,
+)
+
+__all__ = [
+    "AnnotationSummary",
+    "CategorySummary",
+    "ImageSummary",
+    "describe_annotations",
+    "read_document",
+]

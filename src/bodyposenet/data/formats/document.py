@@ -1,0 +1,261 @@
+"""Annotations of any format in COCO's structure: images, annotations and categories.
+
+`AnnotationFile` is what a format reads from, `CocoDocument` what it returns. Formats other than
+COCO's build the document with `DocumentBuilder`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bodyposenet.data.annotations import shorten
+from bodyposenet.data.formats.image_folder import ImageFolder
+from bodyposenet.data.invalid_entries import PLACE, InvalidEntries
+from bodyposenet.data.large_json import LargeJson
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataset import Mode
+
+OCCLUDED, VISIBLE = 1, 2
+"""COCO's visibility flags of labeled keypoints."""
+
+_HEAD_BYTES = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class CocoDocument:
+    """Content of an annotation file in COCO's structure.
+
+    Args:
+        images: Entries of `images`; like the other lists, they can be iterated repeatedly.
+        annotations: Entries of `annotations`.
+        categories: Entries of `categories`.
+        skipped: Counts of skipped entries of the file by reason.
+        names_are_complete: Whether the categories list all keypoints; False if they list only those
+            that occur in the file.
+    """
+
+    images: Iterable[Any]
+    annotations: Iterable[Any]
+    categories: Iterable[Any]
+    skipped: Counter[str] = field(default_factory=Counter)
+    names_are_complete: bool = True
+
+
+class AnnotationFile:
+    """An annotation file or folder, of which the format may be unknown.
+
+    Args:
+        path: The file, or a folder of label files.
+        images_folder: Folder of the images, or None if it is unknown.
+        mode: Part of the dataset that is read, or None for all of it; for formats whose files list
+            the images of each part.
+    """
+
+    def __init__(
+        self, path: Path, images_folder: Path | None = None, mode: Mode | None = None
+    ) -> None:
+        self.path = path
+        self.images = ImageFolder(path, images_folder)
+        self.mode = mode
+
+    @cached_property
+    def json(self) -> LargeJson:
+        """The content of a JSON file.
+
+        Raises:
+            BodyPoseNetError: As `files.read_json`.
+        """
+        return LargeJson(
+            self.path,
+            "Check annotation_root_dir_path of the dataset spec; copy the file again if it is "
+            "truncated.",
+        )
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes of the file; empty for a folder or a file that cannot be read."""
+        try:
+            with open(self.path, "rb") as file:
+                return file.read(_HEAD_BYTES)
+        except (OSError, ValueError):  # ValueError: a null character in the name
+            return b""
+
+    @property
+    def is_xml(self) -> bool:
+        """Whether the file starts like XML."""
+        return self.head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+    @property
+    def is_yaml(self) -> bool:
+        """Whether the file has the extension of YAML."""
+        return self.path.suffix.lower() in (".yaml", ".yml")
+
+    @property
+    def first_element(self) -> Any:
+        """First element of a JSON list; None if the file is no JSON list or the list is empty."""
+        if not self.head or self.is_xml or self.is_yaml:
+            return None
+        return next(iter(self.json.elements()), None)
+
+
+@dataclass(frozen=True)
+class AnnotationFormat:
+    """An annotation format.
+
+    Args:
+        name: Its name in dataset specs (`annotation_format`).
+        title: Name of the tool or dataset, for messages.
+        detect: Function that returns whether a file has the format, by its content.
+        read: Function that reads a file of the format, or raises a `BodyPoseNetError`.
+    """
+
+    name: str
+    title: str
+    detect: Callable[[AnnotationFile], bool]
+    read: Callable[[AnnotationFile], CocoDocument]
+
+
+class Keypoint(NamedTuple):
+    """A labeled keypoint.
+
+    Args:
+        x: Coordinate in pixels.
+        y: Coordinate in pixels.
+        flag: COCO's visibility flag, `OCCLUDED` or `VISIBLE`.
+    """
+
+    x: float
+    y: float
+    flag: int = VISIBLE
+
+
+def parse_number(entry: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """Read a number of an entry.
+
+    Args:
+        entry: The entry.
+        key: Key of the number.
+        default: Value if the key is missing; None if it must exist.
+
+    Returns:
+        The finite number.
+
+    Raises:
+        ValueError: The value is not a finite number.
+    """
+    value = entry.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} must be a number, got {shorten(value)}")
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{key} is too large") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{key} must be finite, got {number}")
+    return number
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height, in pixels."""
+
+
+class DocumentBuilder:
+    """Builds a document from images and people.
+
+    Args:
+        file: The annotation file.
+        names_are_complete: See `CocoDocument`; False: keypoints are added as they occur.
+    """
+
+    def __init__(self, file: AnnotationFile, *, names_are_complete: bool) -> None:
+        self._path = file.path
+        self._names_are_complete = names_are_complete
+        self._images: list[dict[str, Any]] = []
+        self._people: list[tuple[dict[str, Any], str, Mapping[str, Keypoint]]] = []
+        self._keypoints: dict[str, dict[str, None]] = {}  # by category, without repetitions
+        self.invalid = InvalidEntries(file.path)
+        self.skipped: Counter[str] = Counter()
+
+    def add_category(self, name: str, keypoints: Iterable[str] = ()) -> None:
+        """Add a category, or keypoints to it, unless they exist.
+
+        Args:
+            name: Name of the category.
+            keypoints: Names of keypoints.
+        """
+        self._keypoints.setdefault(name, {}).update(dict.fromkeys(keypoints))
+
+    def add_image(self, place: str, file_name: str, height: Any, width: Any) -> int:
+        """Add an image.
+
+        Args:
+            place: Where the image is in the annotation file, for error messages.
+            file_name: Path relative to the image folder.
+            height: Height in pixels.
+            width: Width in pixels.
+
+        Returns:
+            Id of the image.
+        """
+        image_id = len(self._images) + 1
+        entry = {"id": image_id, "file_name": file_name, "height": height, "width": width}
+        self._images.append(entry | {PLACE: place})
+        return image_id
+
+    def add_person(
+        self,
+        place: str,
+        image_id: int,
+        category: str,
+        keypoints: Mapping[str, Keypoint],
+        box: Box | None = None,
+    ) -> None:
+        """Add a person.
+
+        Args:
+            place: Where the person is in the annotation file, for error messages.
+            image_id: Id of the image.
+            category: Name of the category.
+            keypoints: The labeled keypoints by name.
+            box: Box of the person, or None to derive it from the keypoints.
+        """
+        self.add_category(category, () if self._names_are_complete else keypoints)
+        entry: dict[str, Any] = {"id": len(self._people) + 1, "image_id": image_id, PLACE: place}
+        if box is not None:
+            entry["bbox"] = list(box)
+        self._people.append((entry, category, keypoints))
+
+    def build(self) -> CocoDocument:
+        """Return the document.
+
+        Raises:
+            BodyPoseNetError: There are invalid entries, or no image.
+        """
+        self.invalid.raise_if_any()
+        if not self._images:
+            skipped = "; ".join(f"skipped: {count} {kind}" for kind, count in self.skipped.items())
+            raise BodyPoseNetError(
+                f"{self._path}: no annotated images" + (f" ({skipped})" if skipped else ""),
+                "Export the annotations again, or check annotation_root_dir_path of the dataset "
+                "spec.",
+            )
+        categories = [
+            {"id": number, "name": name, "keypoints": list(keypoints)}
+            for number, (name, keypoints) in enumerate(self._keypoints.items(), 1)
+        ]
+        by_name = {category["name"]: category for category in categories}
+        annotations = []
+        for entry, name, keypoints in self._people:
+            category = by_name[name]
+            points = [keypoints.get(joint, (0, 0, 0)) for joint in category["keypoints"]]
+            values = [value for point in points for value in point]
+            annotations.append(entry | {"category_id": category["id"], "keypoints": values})
+        return CocoDocument(
+            self._images, annotations, categories, self.skipped, self._names_are_complete
+        )

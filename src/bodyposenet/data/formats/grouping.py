@@ -1,0 +1,137 @@
+"""Group keypoints and boxes that annotation tools store separately into people."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bodyposenet.data.formats.document import Box, DocumentBuilder, Keypoint
+
+PERSON = "person"
+"""Category of keypoints without a box that has a label."""
+
+_STRAY_POINTS = (
+    "keypoints that lie in several boxes or in none, and are not grouped with a box: group each "
+    "keypoint with the box of its person"
+)
+_CROWDED_IMAGES = (
+    "images with repeated keypoints but without boxes: draw a box around each person, and group "
+    "its keypoints with it"
+)
+
+
+class LabeledPoint(NamedTuple):
+    """A keypoint of an unknown person.
+
+    Args:
+        label: Name of the keypoint.
+        keypoint: Its position and visibility.
+        group: What shapes of the same person have in common, or None.
+    """
+
+    label: str
+    keypoint: Keypoint
+    group: Hashable = None
+
+
+class LabeledBox(NamedTuple):
+    """The box of a person.
+
+    Args:
+        label: Name of the category.
+        box: Left, top, width and height in pixels.
+        group: See `LabeledPoint`.
+    """
+
+    label: str
+    box: Box
+    group: Hashable = None
+
+    def contains(self, keypoint: Keypoint) -> bool:
+        """Return whether a keypoint lies in the box."""
+        left, top, width, height = self.box
+        return left <= keypoint.x <= left + width and top <= keypoint.y <= top + height
+
+
+@dataclass
+class _Person:
+    """A person: a box, keypoints, or both."""
+
+    category: str
+    box: Box | None = None
+    keypoints: dict[str, Keypoint] = field(default_factory=dict)
+
+    def add(self, point: LabeledPoint) -> None:
+        """Add a keypoint.
+
+        Raises:
+            ValueError: The person has this keypoint already.
+        """
+        if point.label in self.keypoints:
+            raise ValueError(f"two keypoints {point.label!r} of the same person")
+        self.keypoints[point.label] = point.keypoint
+
+
+def add_grouped_people(
+    document: DocumentBuilder,
+    place: str,
+    image: tuple[str, int, int],
+    points: Sequence[LabeledPoint],
+    boxes: Sequence[LabeledBox],
+) -> None:
+    """Add an image and its people to a document.
+
+    A person consists of a box and the keypoints of the same group. A keypoint without a group
+    belongs to the only box of the image, or else to the only box in which it lies; otherwise it is
+    skipped. In an image without boxes and groups, all keypoints belong to one person; if a keypoint
+    is repeated, the image is skipped.
+
+    Args:
+        document: The document, which counts what is skipped.
+        place: Where the image is in the annotation file, for error messages.
+        image: File name, height and width.
+        points: Keypoints of the image.
+        boxes: Boxes of the image.
+
+    Raises:
+        ValueError: A person has the same keypoint twice, or a group two boxes.
+    """
+    people = [_Person(box.label, box.box) for box in boxes]
+    groups: dict[Hashable, _Person] = {}
+    for person, box in zip(people, boxes, strict=True):
+        if box.group is not None:
+            if box.group in groups:
+                raise ValueError(f"two boxes {box.label!r} in the same group of shapes")
+            groups[box.group] = person
+    for point in points:
+        if point.group is None:
+            continue
+        if point.group not in groups:
+            people.append(_Person(PERSON))
+            groups[point.group] = people[-1]
+        groups[point.group].add(point)
+    single = [point for point in points if point.group is None]
+    if single and not people:
+        labels = [point.label for point in single]
+        if len(set(labels)) < len(labels):
+            document.skipped[_CROWDED_IMAGES] += 1
+            return
+        people.append(_Person(PERSON))
+    for point in single:
+        owners = people
+        if len(people) > 1:
+            owners = [
+                person
+                for person, box in zip(people, boxes, strict=False)
+                if box.contains(point.keypoint)
+            ]
+        if len(owners) == 1:
+            owners[0].add(point)
+        else:
+            document.skipped[_STRAY_POINTS] += 1
+    image_id = document.add_image(place, *image)
+    for number, person in enumerate(people, 1):
+        document.add_person(
+            f"{place}, person {number}", image_id, person.category, person.keypoints, person.box
+        )

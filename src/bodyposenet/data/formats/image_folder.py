@@ -1,0 +1,106 @@
+"""Find the images of annotations that state them as an address, or state no size."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file, is_folder
+from bodyposenet.media.image_header import read_sizes
+from bodyposenet.media.images import IMAGE_EXTENSIONS
+
+
+class ImageFolder:
+    """Folder of a dataset's images.
+
+    Args:
+        annotations: The annotation file, for error messages.
+        path: The folder, or None if it is unknown.
+    """
+
+    def __init__(self, annotations: Path, path: Path | None) -> None:
+        self._annotations = annotations
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder.
+
+        Raises:
+            BodyPoseNetError: It is unknown or does not exist.
+        """
+        if self._path is None or not is_folder(self._path):
+            raise BodyPoseNetError(
+                f"{self._annotations}: the format requires the image files, but the folder of the "
+                f"images is {'unknown' if self._path is None else f'not found: {self._path}'}",
+                "Check images_root_dir_path of the dataset spec.",
+            )
+        return self._path
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths of all images relative to the folder, with slashes, in alphabetical order."""
+        names = [
+            os.path.relpath(Path(folder) / file, self.path).replace(os.sep, "/")
+            for folder, _, files in os.walk(self.path)
+            for file in files
+            if file.lower().endswith(IMAGE_EXTENSIONS)
+        ]
+        return sorted(names)
+
+    @cached_property
+    def _by_base_name(self) -> dict[str, str | None]:
+        """Path of the image by base name; None if there are several images of this name."""
+        found: dict[str, str | None] = {}
+        for name in self.names:
+            base = name.rpartition("/")[2]
+            found[base] = None if base in found else name
+        return found
+
+    def find(self, reference: str, *alternatives: str) -> str:
+        """Find an image by its path on another machine.
+
+        Args:
+            reference: Path, of which the longest ending that exists in the folder is used; or else
+                the only image in the folder and its subfolders that has the base name.
+            alternatives: Base names to try then.
+
+        Returns:
+            Path relative to the folder; the base name of the reference if nothing is found.
+        """
+        parts = [part for part in re.split(r"[/\\]", reference) if part not in ("", ".", "..")]
+        base = parts[-1] if parts else reference
+        if self._path is None or not is_folder(self._path):
+            return base
+        for start in range(len(parts)):
+            name = "/".join(parts[start:])
+            if is_file(self._path / name):
+                return name
+        for name in (base, *alternatives):
+            found = self._by_base_name.get(name)
+            if found is not None:
+                return found
+        return base
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Read the size of an image from its header.
+
+        Args:
+            name: Path relative to the folder.
+
+        Returns:
+            Height and width in pixels, in the orientation in which viewers show the image.
+
+        Raises:
+            ValueError: The file is missing or is not an image.
+            BodyPoseNetError: The folder is unknown or does not exist.
+        """
+        path = self.path / name
+        sizes = read_sizes(path)
+        if sizes is None:
+            problem = "is not an image" if is_file(path) else "does not exist"
+            raise ValueError(f"{path} {problem}, so the size of the image is unknown")
+        return sizes.shown

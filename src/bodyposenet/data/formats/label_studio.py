@@ -1,0 +1,391 @@
+"""Label Studio: read exports in its formats JSON and JSON-MIN.
+
+A person is a region of `RectangleLabels` with regions of `KeyPointLabels`, see
+https://labelstud.io/guide/task_format. A keypoint belongs to the rectangle that is its parent in
+the list of regions (`parentID`), or that it has a relation with. JSON-MIN contains neither.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from bodyposenet.data.annotations import shorten
+from bodyposenet.data.formats.document import (
+    OCCLUDED,
+    VISIBLE,
+    AnnotationFile,
+    AnnotationFormat,
+    Box,
+    CocoDocument,
+    DocumentBuilder,
+    Keypoint,
+    parse_number,
+)
+from bodyposenet.data.formats.grouping import LabeledBox, LabeledPoint, add_grouped_people
+from bodyposenet.data.formats.image_folder import ImageFolder
+from bodyposenet.media.images import IMAGE_EXTENSIONS
+
+_OCCLUDED_CHOICES = ("occluded", "hidden")
+"""Choices of a region (`<Choices perRegion="true">`) that mark a keypoint as occluded."""
+
+_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
+"""Label Studio prepends this to the names of uploaded files."""
+
+_OLDER_ANNOTATIONS = (
+    "annotations of tasks with several annotations (the ground truth is used, or else the latest)"
+)
+
+_LABEL_KEYS = ("keypointlabels", "rectanglelabels", "labels")
+
+
+def _is_label_studio(file: AnnotationFile) -> bool:
+    """Return whether a file is a list of tasks (JSON), or of objects with regions (JSON-MIN)."""
+    task = file.first_element
+    if not isinstance(task, Mapping):
+        return False
+    if isinstance(task.get("data"), Mapping) or "annotation_id" in task:
+        return True
+    return any(_is_region(value) for values in task.values() for value in _as_list(values))
+
+
+def _read(file: AnnotationFile) -> CocoDocument:
+    """Read the images that are annotated, and their people."""
+    document = DocumentBuilder(file, names_are_complete=False)
+    for place, entry in _latest_entries(file.json.elements(), document):
+        try:
+            task = _select_annotation(entry, document)
+            if task is not None:
+                _add_image(document, file.images, place, task)
+        except ValueError as error:
+            document.invalid.add(place, error)
+    return document.build()
+
+
+def _latest_entries(
+    entries: Iterable[Any], document: DocumentBuilder
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return place and content of each task; JSON-MIN has one entry per annotation of a task."""
+    tasks: dict[str, Mapping[str, Any]] = {}
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping):
+            document.invalid.add(f"entry {number}", f"expected an object, got {shorten(entry)}")
+            continue
+        place = f"task {shorten(entry['id'])}" if "id" in entry else f"entry {number}"
+        other = tasks.get(place)
+        if other is not None:
+            document.skipped[_OLDER_ANNOTATIONS] += 1
+        if other is None or _date(other) <= _date(entry):
+            tasks[place] = entry
+    return list(tasks.items())
+
+
+class _Task(NamedTuple):
+    """An annotated image.
+
+    Args:
+        data: Data of the task, which contains the address of the image.
+        results: Results of one annotation.
+    """
+
+    data: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+
+
+def _select_annotation(entry: Mapping[str, Any], document: DocumentBuilder) -> _Task | None:
+    """Select the annotation of a task; None if nobody has annotated it.
+
+    Raises:
+        ValueError: The entry is invalid.
+    """
+    data = entry.get("data")
+    if not isinstance(data, Mapping):
+        return _Task(entry, _results_of_minimal_entry(entry))
+    annotations = _objects("annotations", entry.get("annotations", entry.get("completions")))
+    finished = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
+    if not finished:
+        document.skipped["tasks without annotations"] += 1
+        return None
+    document.skipped[_OLDER_ANNOTATIONS] += len(finished) - 1
+    chosen = max(finished, key=lambda a: (bool(a.get("ground_truth")), _date(a)))
+    uploaded = {"image": entry["file_upload"]} if entry.get("file_upload") else {}
+    return _Task(uploaded | dict(data), _objects("result", chosen.get("result")))
+
+
+def _date(annotation: Mapping[str, Any]) -> str:
+    """Return the date of the last change as text that can be compared (ISO 8601)."""
+    return str(annotation.get("updated_at") or annotation.get("created_at") or "")
+
+
+def _results_of_minimal_entry(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the regions of a JSON-MIN entry in the structure of the results of JSON."""
+    regions = [
+        value for values in entry.values() for value in _as_list(values) if _is_region(value)
+    ]
+    return [
+        {
+            "type": "rectanglelabels" if "height" in region else "keypointlabels",
+            "value": region,
+            "original_width": region.get("original_width"),
+            "original_height": region.get("original_height"),
+        }
+        for region in regions
+    ]
+
+
+def _is_region(value: Any) -> bool:
+    """Return whether a value is a rectangle or keypoint of JSON-MIN."""
+    return isinstance(value, Mapping) and "x" in value and any(key in value for key in _LABEL_KEYS)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(key: str, values: Any) -> list[Mapping[str, Any]]:
+    """Check that a value is a list of objects; null is an empty list.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise ValueError(f"{key} must be a list of objects, got {shorten(values)}")
+    return values
+
+
+def _add_image(document: DocumentBuilder, images: ImageFolder, place: str, task: _Task) -> None:
+    """Add an image and its people.
+
+    Raises:
+        ValueError: The task is invalid.
+    """
+    name = _find_image(images, task.data)
+    height, width = _stated_size(task.results) or images.size(name)
+    regions = _parse_regions(task.results, document)
+    groups = _Groups(regions, task.results)
+    points, boxes = [], []
+    for region in regions:
+        group = groups.of(region)
+        if region.kind == "point":
+            x, y = (parse_number(region.value, key) for key in ("x", "y"))
+            flag = OCCLUDED if region.is_occluded else VISIBLE
+            keypoint = Keypoint(x * width / 100, y * height / 100, flag)
+            points.append(LabeledPoint(region.label, keypoint, group))
+        else:
+            boxes.append(LabeledBox(region.label, _parse_box(region.value, height, width), group))
+    add_grouped_people(document, place, (name, height, width), points, boxes)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A keypoint or rectangle.
+
+    Args:
+        kind: Its shape.
+        value: Its position, in percent of the image.
+        label: Its label.
+        is_occluded: Whether it is marked as occluded.
+        id: Its id, or None.
+        parent: Id of the region that it belongs to in the list of regions, or None.
+    """
+
+    kind: Literal["point", "box"]
+    value: Mapping[str, Any]
+    label: str
+    is_occluded: bool
+    id: Hashable
+    parent: Hashable
+
+
+_KINDS: Mapping[Any, Literal["point", "box"]] = {
+    "keypointlabels": "point", "keypoint": "point", "rectanglelabels": "box", "rectangle": "box",
+}  # fmt: skip
+_ATTRIBUTES = ("labels", "choices", "textarea", "rating", "number")
+"""Results that describe a region: they have the id of the region."""
+
+
+def _parse_regions(
+    results: Iterable[Mapping[str, Any]], document: DocumentBuilder
+) -> list[_Region]:
+    """Parse the keypoints and rectangles of an annotation, and count what is skipped.
+
+    Raises:
+        ValueError: A region is invalid.
+    """
+    shapes = [result for result in results if result.get("type") in _KINDS]
+    shape_ids = {_id(result, "id") for result in shapes}
+    attributes: dict[Hashable, dict[str, Any]] = {}
+    for result in results:
+        if result.get("type") in _ATTRIBUTES and _id(result, "id") in shape_ids:
+            value = result.get("value")
+            attributes.setdefault(_id(result, "id"), {}).update(
+                value if isinstance(value, Mapping) else {}
+            )
+        elif result.get("type") not in (*_KINDS, "relation"):
+            document.skipped["regions that are neither keypoints nor rectangles"] += 1
+    regions = []
+    for result in shapes:
+        if result.get("image_rotation") not in (None, 0):
+            raise ValueError(
+                f"the image is rotated by {shorten(result['image_rotation'])} degrees in Label "
+                "Studio; reset the rotation there and correct the regions"
+            )
+        value = result.get("value")
+        if not isinstance(value, Mapping):
+            raise ValueError(f"value of a region must be an object, got {shorten(value)}")
+        attribute = attributes.get(_id(result, "id"), {})
+        label = _label({**attribute, **value})
+        if label is None:
+            document.skipped["regions without a label"] += 1
+            continue
+        choices = [str(choice).casefold() for choice in _as_list(attribute.get("choices"))]
+        is_occluded = any(choice in _OCCLUDED_CHOICES for choice in choices)
+        kind = _KINDS[result["type"]]
+        ids = _id(result, "id"), _id(result, "parentID")
+        regions.append(_Region(kind, value, label, is_occluded, *ids))
+    return regions
+
+
+def _id(result: Mapping[str, Any], key: str) -> Hashable:
+    """Return the id of a region, or None."""
+    value = result.get(key)
+    return value if isinstance(value, str | int) else None
+
+
+def _label(value: Mapping[str, Any]) -> str | None:
+    """Return the label of a region, or None if it has none.
+
+    Raises:
+        ValueError: It has several labels, or the label is not text.
+    """
+    labels = next((value[key] for key in _LABEL_KEYS if value.get(key)), None)
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
+        raise ValueError(f"expected one label per region, got {shorten(labels)}")
+    return labels[0]
+
+
+class _Groups:
+    """Which regions belong together.
+
+    Args:
+        regions: Regions of an image.
+        results: Results of the annotation, including relations.
+    """
+
+    def __init__(self, regions: Sequence[_Region], results: Iterable[Mapping[str, Any]]) -> None:
+        self._boxes = {region.id for region in regions if region.kind == "box"} - {None}
+        self._parents = {region.id: region.parent for region in regions if region.id is not None}
+        self._with_children = {region.parent for region in regions} - {None}
+        self._related: dict[Hashable, set[Hashable]] = {}
+        for result in results:
+            if result.get("type") == "relation":
+                ends = _id(result, "from_id"), _id(result, "to_id")
+                for one, other in (ends, ends[::-1]):
+                    self._related.setdefault(one, set()).add(other)
+
+    def of(self, region: _Region) -> Hashable:
+        """Return the group of a region; None for a keypoint without one.
+
+        It is the id of the rectangle above a keypoint in the list of regions, or that it has a
+        relation with, or of the topmost keypoint above it.
+
+        Raises:
+            ValueError: The keypoint has relations with several rectangles.
+        """
+        if region.kind == "box":
+            return region.id
+        current, seen = region.id, set()
+        parent = region.parent
+        while parent is not None and parent not in seen:
+            seen.add(parent)
+            current, parent = parent, None if parent in self._boxes else self._parents.get(parent)
+        if seen or region.id in self._with_children:
+            return current
+        related = self._related.get(region.id, set()) & self._boxes
+        if len(related) > 1:
+            raise ValueError(f"keypoint {region.label!r} has relations with several rectangles")
+        return next(iter(related), None)
+
+
+def _parse_box(value: Mapping[str, Any], height: int, width: int) -> Box:
+    """Convert a rectangle to pixels; of a rotated one, return the box around it.
+
+    Raises:
+        ValueError: A value is not a number.
+    """
+    left, top = parse_number(value, "x") * width / 100, parse_number(value, "y") * height / 100
+    right = parse_number(value, "width") * width / 100
+    down = parse_number(value, "height") * height / 100
+    angle = math.radians(parse_number(value, "rotation", default=0))  # clockwise, about (x, y)
+    sine, cosine = math.sin(angle), math.cos(angle)
+    corners_x = (0, right * cosine, -down * sine, right * cosine - down * sine)
+    corners_y = (0, right * sine, down * cosine, right * sine + down * cosine)
+    return (
+        left + min(corners_x),
+        top + min(corners_y),
+        max(corners_x) - min(corners_x),
+        max(corners_y) - min(corners_y),
+    )
+
+
+def _stated_size(results: Iterable[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Return height and width of the image that the results state, or None.
+
+    Raises:
+        ValueError: They are not positive whole numbers.
+    """
+    for result in results:
+        size = result.get("original_height"), result.get("original_width")
+        if None not in size:
+            height, width = (
+                parse_number({"original size": side}, "original size") for side in size
+            )
+            if min(height, width) < 1 or height % 1 or width % 1:
+                raise ValueError(f"invalid size of the image: {width:g} x {height:g} pixels")
+            return int(height), int(width)
+    return None
+
+
+def _find_image(images: ImageFolder, data: Mapping[str, Any]) -> str:
+    """Return the path of the image of a task.
+
+    Raises:
+        ValueError: The data contain no address of an image, or several.
+    """
+    address = data.get("image")
+    if not isinstance(address, str) or not address:
+        found = [value for value in data.values() if _is_image(value)]
+        if len(found) != 1:
+            raise ValueError(
+                f"expected one image in the data of the task, got {len(found)} addresses of images"
+            )
+        address = found[0]
+    path = _path(address)
+    return images.find(path, _UPLOAD_PREFIX.sub("", PurePosixPath(path).name, count=1))
+
+
+def _is_image(value: Any) -> bool:
+    """Return whether a value is the address of an image."""
+    return isinstance(value, str) and _path(value).lower().endswith(IMAGE_EXTENSIONS)
+
+
+def _path(address: str) -> str:
+    """Return the path in an address such as `/data/local-files/?d=photos/1.jpg`, decoded."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # an invalid host, for example
+        return address
+    local = parse_qs(parts.query).get("d")
+    return local[0] if local else unquote(parts.path)
+
+
+FORMAT = AnnotationFormat("label_studio", "Label Studio", _is_label_studio, _read)

@@ -1,0 +1,200 @@
+"""Detect the format of an annotation file, and read it in COCO's structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bodyposenet.data.annotations import to_integer
+from bodyposenet.data.formats import coco, label_studio
+from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataset import FormatName, Mode
+
+FORMATS: dict[str, AnnotationFormat] = {
+    module.FORMAT.name: module.FORMAT for module in (coco, label_studio)
+}
+"""All formats by name."""
+
+_CHOOSE = (
+    "Set annotation_root_dir_path of the dataset spec to an annotation file, or choose its "
+    "annotation_format: " + ", ".join(FORMATS) + "."
+)
+
+
+def read_document(
+    path: Path,
+    annotation_format: FormatName = "auto",
+    images_folder: Path | None = None,
+    mode: Mode | None = None,
+) -> tuple[AnnotationFormat, CocoDocument]:
+    """Read an annotation file of any format.
+
+    Args:
+        path: The file, or a folder.
+        annotation_format: Name of its format, or "auto" to detect the format by the content.
+        images_folder: Folder of the images, or None if it is unknown; some formats need it.
+        mode: Part of the dataset that is read, or None for all of it.
+
+    Returns:
+        The format, and the content in COCO's structure.
+
+    Raises:
+        BodyPoseNetError: The file is missing or invalid, or has an unknown format.
+    """
+    file = AnnotationFile(path, images_folder, mode)
+    found = _detect(file) if annotation_format == "auto" else FORMATS[annotation_format]
+    return found, found.read(file)
+
+
+def _detect(file: AnnotationFile) -> AnnotationFormat:
+    """Return the format of a file.
+
+    Raises:
+        BodyPoseNetError: The file cannot be read, or no format matches.
+    """
+    for candidate in FORMATS.values():
+        if candidate.detect(file):
+            return candidate
+    raise BodyPoseNetError(f"{file.path}: unknown annotation format", _CHOOSE)
+
+
+@dataclass(frozen=True)
+class CategorySummary:
+    """A category of an annotation file.
+
+    Args:
+        id: Its id.
+        name: Its name.
+        keypoints: Names of its keypoints; empty if the file does not name them.
+        num_keypoints: Number of its keypoints.
+        limbs: Limbs as pairs of indices of keypoints, from 0; empty if the file has none.
+        flip_indices: Index of the mirrored keypoint of each keypoint; empty if unknown.
+        people: Number of its annotations.
+    """
+
+    id: int
+    name: str
+    keypoints: tuple[str, ...]
+    num_keypoints: int
+    limbs: tuple[tuple[int, int], ...]
+    flip_indices: tuple[int, ...]
+    people: int
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """An image of an annotation file.
+
+    Args:
+        name: Path relative to the image folder.
+        height: Height in pixels.
+        width: Width in pixels.
+    """
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class AnnotationSummary:
+    """What an annotation file contains.
+
+    Args:
+        format: Name of its format.
+        title: Name of the tool or dataset, for messages.
+        categories: All categories, those with keypoints first.
+        images: All images whose name and size are valid.
+    """
+
+    format: str
+    title: str
+    categories: tuple[CategorySummary, ...]
+    images: tuple[ImageSummary, ...]
+
+    @property
+    def people(self) -> int:
+        """Number of annotations in categories with keypoints."""
+        return sum(category.people for category in self.categories if category.num_keypoints)
+
+
+def describe_annotations(
+    path: Path, images_folder: Path | None = None, annotation_format: FormatName = "auto"
+) -> AnnotationSummary:
+    """Summarize an annotation file of any format; invalid entries are ignored.
+
+    Args:
+        path: The file, or a folder.
+        images_folder: Folder of the images, or None if it is unknown; some formats need it.
+        annotation_format: Name of the format, or "auto" to detect it by the content.
+
+    Returns:
+        Format, categories and images.
+
+    Raises:
+        BodyPoseNetError: As `read_document`.
+    """
+    found, document = read_document(path, annotation_format, images_folder)
+    people: dict[int, int] = {}
+    num_keypoints: dict[int, int] = {}
+    for entry in document.annotations:
+        category_id = to_integer(entry.get("category_id")) if isinstance(entry, Mapping) else None
+        if category_id is not None:
+            people[category_id] = people.get(category_id, 0) + 1
+            if category_id not in num_keypoints and isinstance(entry.get("keypoints"), list):
+                num_keypoints[category_id] = len(entry["keypoints"]) // 3
+    categories = [
+        _summarize_category(entry, people, num_keypoints)
+        for entry in document.categories
+        if isinstance(entry, Mapping) and to_integer(entry.get("id")) is not None
+    ]
+    categories.sort(key=lambda category: not category.num_keypoints)
+    images = tuple(_summarize_images(document.images))
+    return AnnotationSummary(found.name, found.title, tuple(categories), images)
+
+
+def _summarize_category(
+    entry: Mapping[str, Any], people: Mapping[int, int], num_keypoints: Mapping[int, int]
+) -> CategorySummary:
+    """Summarize a category, given the numbers of annotations and keypoints by category id."""
+    category_id = to_integer(entry["id"])
+    assert category_id is not None
+    names = _list(entry, "keypoints")
+    count = len(names) or num_keypoints.get(category_id, 0)
+    pairs = [_indices(pair, range(1, count + 1)) for pair in _list(entry, "skeleton")]
+    flip_indices = _indices(entry.get("flip_idx"), range(count))
+    return CategorySummary(
+        id=category_id,
+        name=str(entry.get("name", "")),
+        keypoints=tuple(map(str, names)),
+        num_keypoints=count,
+        limbs=tuple((pair[0] - 1, pair[1] - 1) for pair in pairs if len(pair) == 2),
+        flip_indices=flip_indices if len(flip_indices) == count else (),
+        people=people.get(category_id, 0),
+    )
+
+
+def _summarize_images(entries: Iterable[Any]) -> Iterable[ImageSummary]:
+    """Yield the images with a valid name and size."""
+    for entry in entries:
+        if isinstance(entry, Mapping) and isinstance(entry.get("file_name"), str):
+            height, width = (to_integer(entry.get(key)) for key in ("height", "width"))
+            if height is not None and width is not None:
+                yield ImageSummary(entry["file_name"], height, width)
+
+
+def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
+    value = entry.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _indices(values: Any, allowed: range) -> tuple[int, ...]:
+    """Return a list of indices; empty if it is not one."""
+    if isinstance(values, list) and all(
+        type(value) is int and value in allowed for value in values
+    ):
+        return tuple(values)
+    return ()

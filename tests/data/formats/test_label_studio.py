@@ -1,0 +1,275 @@
+"""Label Studio: exports in the formats JSON and JSON-MIN."""
+
+import json
+
+import pytest
+
+from bodyposenet.data.coco import read_coco
+from bodyposenet.data.formats import describe_annotations
+from bodyposenet.errors import BodyPoseNetError
+
+from .people import ANNE, BERT, IMAGES, JOINTS, ImageLabels, assert_equal, write_images
+
+
+def result(kind, region, size, value, **changes):
+    """A result as Label Studio writes it; size is the height and width of the image."""
+    height, width = size
+    return {
+        "id": region,
+        "type": kind,
+        "value": value,
+        "origin": "manual",
+        "to_name": "image",
+        "from_name": "keypoint" if kind == "keypointlabels" else "box",
+        "image_rotation": 0,
+        "original_width": width,
+        "original_height": height,
+    } | changes
+
+
+def box(region, person, size, label="person"):
+    height, width = size
+    left, top, box_width, box_height = person.box
+    value = {
+        "x": 100 * left / width,
+        "y": 100 * top / height,
+        "width": 100 * box_width / width,
+        "height": 100 * box_height / height,
+        "rotation": 0,
+        "rectanglelabels": [label],
+    }
+    return result("rectanglelabels", region, size, value)
+
+
+def points(region, person, size, **changes):
+    height, width = size
+    for name, (x, y, flag) in person.keypoints.items():
+        value = {"x": 100 * x / width, "y": 100 * y / height, "width": 0.5}
+        value["keypointlabels"] = [name]
+        yield result("keypointlabels", f"{region}-{name}", size, value, **changes)
+        if flag == 1:
+            choices = {"type": "choices", "from_name": "visibility"}
+            shown = {"choices": ["Occluded"]}
+            yield result("", f"{region}-{name}", size, value | shown, **choices)
+
+
+def shapes(image, link="parentID"):
+    """The results of an image, with the keypoints linked to the boxes in one of three ways."""
+    size = image.height, image.width
+    for number, person in enumerate(image.people):
+        region = f"box{number}"
+        yield box(region, person, size)
+        parent = {"parentID": region} if link == "parentID" else {}
+        keypoints = list(points(region, person, size, **parent))
+        yield from keypoints
+        if link == "relation":
+            for keypoint in {keypoint["id"] for keypoint in keypoints}:
+                ends = {"from_id": keypoint, "to_id": region}
+                yield {"type": "relation", "direction": "right", **ends}
+
+
+def annotation(results, **changes):
+    return {
+        "id": 7,
+        "completed_by": 1,
+        "result": list(results),
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-01-10T12:00:00.000000Z",
+        "updated_at": "2026-01-10T12:00:00.000000Z",
+        "lead_time": 12.3,
+        "result_count": 0,
+        "task": 1,
+    } | changes
+
+
+def task(number, image, *annotations, address="/data/upload/3/1a2b3c4d-{}"):
+    data = {"image": address.format(image.name)}
+    return {
+        "id": number,
+        "annotations": list(annotations),
+        "file_upload": f"1a2b3c4d-{image.name}",
+        "predictions": [],
+        "data": data,
+        "project": 3,
+    }
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write a file beside the images and read it."""
+    write_images(tmp_path / "images")
+
+    def run(content, **options):
+        path = tmp_path / "export.json"
+        path.write_text(json.dumps(content))
+        return read_coco(path, JOINTS, images_folder=tmp_path / "images", **options)
+
+    return run
+
+
+@pytest.mark.parametrize("link", ["parentID", "relation", "position"])
+def test_people_are_boxes_with_keypoints(read, link):
+    tasks = [task(n, image, annotation(shapes(image, link))) for n, image in enumerate(IMAGES, 1)]
+    assert_equal(read(tasks))
+    assert_equal(read(tasks, annotation_format="label_studio"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/data/local-files/?d=photos/{}", "s3://bucket/photos/{}", "https://a.org:1/b/{}?key=1", "{}"],
+)
+def test_images_are_found_by_the_end_of_their_address(read, address):
+    entries = [annotation(shapes(image)) for image in IMAGES]
+    tasks = [
+        task(number, image, entry, address=address)
+        for number, (image, entry) in enumerate(zip(IMAGES, entries, strict=True))
+    ]
+    assert_equal(read(tasks))
+    quoted = json.loads(json.dumps(tasks).replace("second photo", "second%20photo"))
+    if address != "{}":
+        assert_equal(read(quoted))
+
+
+def minimal_entry(number, image, **changes):
+    regions = [
+        found["value"] | {key: found[key] for key in ("original_width", "original_height")}
+        for found in shapes(image)
+        if found["type"] != "choices"
+    ]
+    return {
+        "image": f"/data/upload/3/1a2b3c4d-{image.name}",
+        "id": number,
+        "box": [region for region in regions if "rectanglelabels" in region],
+        "keypoint": [region for region in regions if "keypointlabels" in region],
+        "annotator": 1,
+        "annotation_id": number,
+        "created_at": "2026-01-10T12:00:00.000000Z",
+        "updated_at": "2026-01-10T12:00:00.000000Z",
+        "lead_time": 3.5,
+    } | changes
+
+
+def test_minimal_json_is_grouped_by_position(read):
+    entries = [minimal_entry(number, image) for number, image in enumerate(IMAGES, 1)]
+    assert_equal(read(entries), flags=False)
+    older = minimal_entry(1, IMAGES[0], updated_at="2026-01-09", box=[], keypoint=[])
+    dataset = read([older, *entries, older])
+    assert_equal(dataset, flags=False)
+    assert dataset.skipped.total() == 2
+
+
+def test_labels_can_be_results_of_their_own(read):
+    """As with the tags KeyPoint, Rectangle and Labels."""
+    results = []
+    for found in shapes(IMAGES[0]):
+        kind = found["type"]
+        if kind in ("keypointlabels", "rectanglelabels"):
+            labels = found["value"].pop(kind)
+            found["type"] = kind.removesuffix("labels")
+            results.append(found | {"type": "labels", "value": {"labels": labels}})
+        results.append(found)
+    assert_equal(read([task(1, IMAGES[0], annotation(results))]), IMAGES[:1])
+
+
+def test_the_annotation_is_the_ground_truth_or_the_latest(read):
+    image = IMAGES[0]
+    good = annotation(shapes(image))
+    empty = annotation([], updated_at="2026-01-11T00:00:00.000000Z")
+    assert not read([task(1, image, good, empty)]).images[0].persons
+    checked = good | {"ground_truth": True}
+    dataset = read([task(1, image, checked, empty)])
+    assert_equal(dataset, [image])
+    assert dataset.skipped.total() == 1
+    cancelled = empty | {"was_cancelled": True}
+    assert_equal(read([task(1, image, good, cancelled)]), [image])
+
+
+def test_tasks_without_annotations_are_skipped_and_counted(read):
+    first, second = IMAGES
+    dataset = read([task(1, first, annotation(shapes(first))), task(2, second)])
+    assert_equal(dataset, [first])
+    assert dataset.skipped.total() == 1
+    with pytest.raises(BodyPoseNetError, match="tasks without annotations"):
+        read([task(2, second)])
+
+
+def test_one_person_needs_no_box(read):
+    image = ImageLabels("first.jpg", 120, 160, (ANNE,))
+    dataset = read([task(1, image, annotation(points("a", ANNE, (120, 160))))])
+    assert_equal(dataset, [image], boxes=False)
+    both = [*points("a", ANNE, (120, 160)), *points("b", BERT, (120, 160))]
+    with pytest.raises(BodyPoseNetError, match="draw a box"):
+        read([task(1, image, annotation(both))])
+
+
+def test_keypoints_in_several_boxes_are_skipped_unless_they_are_grouped(read):
+    image = ImageLabels("first.jpg", 120, 160, (ANNE, ANNE))
+    dataset = read([task(1, image, annotation(shapes(image, "position")))])
+    assert [person.num_keypoints for person in dataset.images[0].persons] == [0, 0]
+    assert any("group" in reason and n == 8 for reason, n in dataset.skipped.items())
+    assert_equal(read([task(1, image, annotation(shapes(image)))]), [image])
+
+
+def test_the_size_is_that_of_the_file_if_it_is_not_stated(read):
+    results = [
+        {k: v for k, v in found.items() if not k.startswith("original")}
+        for found in shapes(IMAGES[0])
+    ]
+    assert_equal(read([task(1, IMAGES[0], annotation(results))]), IMAGES[:1])
+    absent = ImageLabels("absent.jpg", 120, 160, (ANNE,))
+    with pytest.raises(BodyPoseNetError, match=r"task 1: .*absent.jpg does not exist"):
+        read([task(1, absent, annotation(results))])
+
+
+def test_a_rotated_rectangle_is_replaced_by_the_box_around_it(read):
+    value = {"x": 50, "y": 0, "width": 10, "height": 50, "rotation": 90, "labels": ["person"]}
+    turned = result("rectangle", "a", (100, 200), value)
+    (only,) = read([task(1, IMAGES[0], annotation([turned]))]).images
+    assert only.persons[0].box == pytest.approx((50, 0, 50, 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        ({"value": {"x": "1", "y": 2, "keypointlabels": ["head"]}}, ("x", "'1'")),
+        ({"value": {"x": 1, "keypointlabels": ["head"]}}, ("y", "None")),
+        ({"value": {"x": 1, "y": 1, "keypointlabels": ["head", "foot"]}}, ("one label",)),
+        ({"value": [1]}, ("value", "[1]")),
+        ({"image_rotation": 90}, ("90",)),
+        ({"original_width": 0.5}, ("0.5",)),
+    ],
+)
+def test_invalid_regions_are_errors_with_task_and_value(read, change, facts):
+    valid = next(points("a", ANNE, (120, 160)))
+    with pytest.raises(BodyPoseNetError) as caught:
+        read([task(12, IMAGES[0], annotation([valid | change]))])
+    assert all(fact in caught.value.what for fact in ("export.json", "task 12", *facts))
+
+
+def test_a_repeated_keypoint_is_an_error(read):
+    repeated = [*shapes(IMAGES[0]), *points("x", ANNE, (120, 160), parentID="box0")]
+    with pytest.raises(BodyPoseNetError, match="'head'"):
+        read([task(1, IMAGES[0], annotation(repeated))])
+
+
+@pytest.mark.parametrize("entry", [1, {"id": 3, "data": {}}, {"id": 3, "data": {"image": ["a"]}}])
+def test_tasks_without_an_image_are_errors(read, entry):
+    if isinstance(entry, dict):
+        entry["annotations"] = [annotation([])]
+    with pytest.raises(BodyPoseNetError, match="invalid"):
+        read([task(1, IMAGES[0], annotation([])), entry])
+
+
+def test_names_of_labels_are_kept_and_those_of_the_spec_may_be_missing(read, tmp_path, caplog):
+    read([task(1, IMAGES[1], annotation(shapes(IMAGES[1])))])
+    assert "left_hand, foot" in caplog.text
+    found = describe_annotations(tmp_path / "export.json", tmp_path / "images")
+    assert (found.format, found.people) == ("label_studio", 2)
+    (category,) = found.categories
+    assert (category.name, category.keypoints) == ("person", ("head", "right_hand"))
+    assert [(image.name, image.height, image.width) for image in found.images] == [
+        ("second photo.jpg", 110, 90)
+    ]
+    with pytest.raises(BodyPoseNetError, match="heat"):
+        read_coco(tmp_path / "export.json", ("heat", "right_hand"))
