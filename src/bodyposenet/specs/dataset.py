@@ -14,7 +14,7 @@ from bodyposenet.types import Visibility
 
 Mode = Literal["train", "test"]
 
-FormatName = Literal["auto", "coco", "label_studio"]
+FormatName = Literal["auto", "coco", "label_studio", "cvat", "yolo_pose"]
 """Annotation formats; "auto": detected by the content."""
 
 VISIBILITY_CLASSES = {visibility.name.lower(): visibility for visibility in Visibility}

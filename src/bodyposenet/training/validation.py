@@ -6,7 +6,6 @@ import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -248,7 +247,7 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
         reason = "no test_data"
     elif not spec.has_annotations("test"):
         reason = f"file not found: {spec.test_data.annotation_root_dir_path}"
-    elif spec.has_annotations("train") and _is_copy(*map(spec.annotations, ("test", "train"))):
+    elif spec.has_annotations("train") and _is_copy_of_training_data(spec):
         reason = "test_data is a copy of train_data"
     elif not is_folder(spec.images_folder("test")):
         reason = f"folder not found: {spec.test_data.images_root_dir_path}"
@@ -260,6 +259,13 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
     return []
 
 
-def _is_copy(one: Path, other: Path) -> bool:
-    """Return whether two files have the same content."""
-    return filecmp.cmp(one, other, shallow=False)
+def _is_copy_of_training_data(spec: DatasetSpec) -> bool:
+    """Return whether test and train data have the same annotations.
+
+    If both name the same file or folder, the image folders decide: that is usual with YOLO-pose,
+    whose label files are selected by the image folder.
+    """
+    test, train = spec.annotations("test"), spec.annotations("train")
+    if test == train or is_folder(test) or is_folder(train):
+        return test == train and spec.images_folder("test") == spec.images_folder("train")
+    return filecmp.cmp(test, train, shallow=False)

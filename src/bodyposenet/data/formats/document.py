@@ -177,19 +177,23 @@ class DocumentBuilder:
         self._path = file.path
         self._names_are_complete = names_are_complete
         self._images: list[dict[str, Any]] = []
-        self._people: list[tuple[dict[str, Any], str, Mapping[str, Keypoint]]] = []
+        self._people: list[tuple[dict[str, Any], str, Mapping[str, Keypoint] | list[float]]] = []
         self._keypoints: dict[str, dict[str, None]] = {}  # by category, without repetitions
+        self._details: dict[str, Mapping[str, Any]] = {}
         self.invalid = InvalidEntries(file.path)
         self.skipped: Counter[str] = Counter()
 
-    def add_category(self, name: str, keypoints: Iterable[str] = ()) -> None:
+    def add_category(self, name: str, keypoints: Iterable[str] = (), **details: Any) -> None:
         """Add a category, or keypoints to it, unless they exist.
 
         Args:
             name: Name of the category.
             keypoints: Names of keypoints.
+            details: Other values of the category in COCO's structure, such as `skeleton`.
         """
         self._keypoints.setdefault(name, {}).update(dict.fromkeys(keypoints))
+        if details:
+            self._details[name] = details
 
     def add_image(self, place: str, file_name: str, height: Any, width: Any) -> int:
         """Add an image.
@@ -213,7 +217,7 @@ class DocumentBuilder:
         place: str,
         image_id: int,
         category: str,
-        keypoints: Mapping[str, Keypoint],
+        keypoints: Mapping[str, Keypoint] | list[float],
         box: Box | None = None,
     ) -> None:
         """Add a person.
@@ -222,10 +226,12 @@ class DocumentBuilder:
             place: Where the person is in the annotation file, for error messages.
             image_id: Id of the image.
             category: Name of the category.
-            keypoints: The labeled keypoints by name.
+            keypoints: The labeled keypoints by name; or x, y and flag of each keypoint of the
+                category, if its keypoints have no names.
             box: Box of the person, or None to derive it from the keypoints.
         """
-        self.add_category(category, () if self._names_are_complete else keypoints)
+        is_named = isinstance(keypoints, Mapping)
+        self.add_category(category, keypoints if is_named and not self._names_are_complete else ())
         entry: dict[str, Any] = {"id": len(self._people) + 1, "image_id": image_id, PLACE: place}
         if box is not None:
             entry["bbox"] = list(box)
@@ -246,16 +252,22 @@ class DocumentBuilder:
                 "spec.",
             )
         categories = [
-            {"id": number, "name": name, "keypoints": list(keypoints)}
+            {
+                "id": number,
+                "name": name,
+                "keypoints": list(keypoints),
+                **self._details.get(name, {}),
+            }
             for number, (name, keypoints) in enumerate(self._keypoints.items(), 1)
         ]
         by_name = {category["name"]: category for category in categories}
         annotations = []
         for entry, name, keypoints in self._people:
             category = by_name[name]
-            points = [keypoints.get(joint, (0, 0, 0)) for joint in category["keypoints"]]
-            values = [value for point in points for value in point]
-            annotations.append(entry | {"category_id": category["id"], "keypoints": values})
+            if isinstance(keypoints, Mapping):
+                points = [keypoints.get(joint, (0, 0, 0)) for joint in category["keypoints"]]
+                keypoints = [value for point in points for value in point]
+            annotations.append(entry | {"category_id": category["id"], "keypoints": keypoints})
         return CocoDocument(
             self._images, annotations, categories, self.skipped, self._names_are_complete
         )

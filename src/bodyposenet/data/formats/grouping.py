@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -52,6 +53,24 @@ class LabeledBox(NamedTuple):
         """Return whether a keypoint lies in the box."""
         left, top, width, height = self.box
         return left <= keypoint.x <= left + width and top <= keypoint.y <= top + height
+
+
+def box_around_rotated(box: Box, degrees: float, center: tuple[float, float]) -> Box:
+    """Return the box around a rotated box.
+
+    Args:
+        box: Left, top, width and height before the rotation.
+        degrees: Angle, clockwise.
+        center: x and y of the center of the rotation.
+    """
+    left, top, width, height = box
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    corners = [
+        (x - center[0], y - center[1]) for x in (left, left + width) for y in (top, top + height)
+    ]
+    xs = [center[0] + x * cosine - y * sine for x, y in corners]
+    ys = [center[1] + x * sine + y * cosine for x, y in corners]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
 @dataclass

@@ -69,12 +69,16 @@ class ImageFolder:
             alternatives: Base names to try then.
 
         Returns:
-            Path relative to the folder; the base name of the reference if nothing is found.
+            Path relative to the folder. If nothing is found or the folder is unknown: the
+            reference if it is a relative path, or else its base name.
         """
-        parts = [part for part in re.split(r"[/\\]", reference) if part not in ("", ".", "..")]
+        split = re.split(r"[/\\]", reference)
+        parts = [part for part in split if part not in ("", ".", "..")]
         base = parts[-1] if parts else reference
+        is_relative = split[0] != "" and ".." not in split and ":" not in split[0]
+        unknown = "/".join(parts) if is_relative else base
         if self._path is None or not is_folder(self._path):
-            return base
+            return unknown
         for start in range(len(parts)):
             name = "/".join(parts[start:])
             if is_file(self._path / name):
@@ -83,7 +87,7 @@ class ImageFolder:
             found = self._by_base_name.get(name)
             if found is not None:
                 return found
-        return base
+        return unknown
 
     def size(self, name: str) -> tuple[int, int]:
         """Read the size of an image from its header.

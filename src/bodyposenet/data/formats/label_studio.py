@@ -7,7 +7,6 @@ the list of regions (`parentID`), or that it has a relation with. JSON-MIN conta
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,12 @@ from bodyposenet.data.formats.document import (
     Keypoint,
     parse_number,
 )
-from bodyposenet.data.formats.grouping import LabeledBox, LabeledPoint, add_grouped_people
+from bodyposenet.data.formats.grouping import (
+    LabeledBox,
+    LabeledPoint,
+    add_grouped_people,
+    box_around_rotated,
+)
 from bodyposenet.data.formats.image_folder import ImageFolder
 from bodyposenet.media.images import IMAGE_EXTENSIONS
 
@@ -323,18 +327,10 @@ def _parse_box(value: Mapping[str, Any], height: int, width: int) -> Box:
         ValueError: A value is not a number.
     """
     left, top = parse_number(value, "x") * width / 100, parse_number(value, "y") * height / 100
-    right = parse_number(value, "width") * width / 100
-    down = parse_number(value, "height") * height / 100
-    angle = math.radians(parse_number(value, "rotation", default=0))  # clockwise, about (x, y)
-    sine, cosine = math.sin(angle), math.cos(angle)
-    corners_x = (0, right * cosine, -down * sine, right * cosine - down * sine)
-    corners_y = (0, right * sine, down * cosine, right * sine + down * cosine)
-    return (
-        left + min(corners_x),
-        top + min(corners_y),
-        max(corners_x) - min(corners_x),
-        max(corners_y) - min(corners_y),
-    )
+    box_width = parse_number(value, "width") * width / 100
+    box_height = parse_number(value, "height") * height / 100
+    degrees = parse_number(value, "rotation", default=0)  # about the top left corner
+    return box_around_rotated((left, top, box_width, box_height), degrees, (left, top))
 
 
 def _stated_size(results: Iterable[Mapping[str, Any]]) -> tuple[int, int] | None:

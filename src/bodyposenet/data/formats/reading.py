@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bodyposenet.data.annotations import to_integer
-from bodyposenet.data.formats import coco, label_studio
+from bodyposenet.data.formats import coco, cvat, label_studio, yolo_pose
 from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import FormatName, Mode
 
 FORMATS: dict[str, AnnotationFormat] = {
-    module.FORMAT.name: module.FORMAT for module in (coco, label_studio)
+    module.FORMAT.name: module.FORMAT for module in (coco, label_studio, cvat, yolo_pose)
 }
 """All formats by name."""
+
+_EXTENSIONS = (".json", ".xml", ".yaml", ".yml")
+_MAX_LISTED = 10
 
 _CHOOSE = (
     "Set annotation_root_dir_path of the dataset spec to an annotation file, or choose its "
@@ -44,9 +49,36 @@ def read_document(
     Raises:
         BodyPoseNetError: The file is missing or invalid, or has an unknown format.
     """
-    file = AnnotationFile(path, images_folder, mode)
+    file = AnnotationFile(_file_in(path), images_folder, mode)
     found = _detect(file) if annotation_format == "auto" else FORMATS[annotation_format]
     return found, found.read(file)
+
+
+def _file_in(path: Path) -> Path:
+    """Return the annotation file of a folder: the only one in it or its subfolder `annotations`.
+
+    Raises:
+        BodyPoseNetError: There is none, or several; or the path is an archive.
+    """
+    if not is_folder(path):
+        if is_file(path) and zipfile.is_zipfile(path):
+            raise BodyPoseNetError(f"{path}: is an archive", "Unzip it.")
+        return path
+    found = [
+        file
+        for folder in (path, path / "annotations")
+        if is_folder(folder)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _EXTENSIONS and is_file(file)
+    ]
+    if len(found) != 1:
+        listed = ", ".join(file.name for file in found[:_MAX_LISTED])
+        raise BodyPoseNetError(
+            f"{path}: expected one annotation file ({', '.join(_EXTENSIONS)}) in the folder, found "
+            f"{len(found)}" + (f": {listed}" if found else ""),
+            "Set annotation_root_dir_path of the dataset spec to the annotation file.",
+        )
+    return found[0]
 
 
 def _detect(file: AnnotationFile) -> AnnotationFormat:

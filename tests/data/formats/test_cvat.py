@@ -1,0 +1,205 @@
+"""CVAT: exports in the format "CVAT for images 1.1"."""
+
+import pytest
+
+from bodyposenet.data.coco import read_coco
+from bodyposenet.data.formats import describe_annotations
+from bodyposenet.errors import BodyPoseNetError
+
+from .people import ANNE, BERT, IMAGES, JOINTS, ImageLabels, assert_equal, write_images
+
+FILE = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <id>5</id>
+      <name>people</name>
+      <size>2</size>
+      <mode>annotation</mode>
+      <labels>
+{labels}
+      </labels>
+    </task>
+    <dumped>2026-01-10 12:00:00.000000+00:00</dumped>
+  </meta>
+{images}
+</annotations>
+"""
+
+LABEL = """        <label>
+          <name>{name}</name>
+          <color>#c06060</color>
+          <type>{type}</type>
+          <attributes>
+          </attributes>
+{more}
+        </label>"""
+
+
+def label(name, kind, more=""):
+    return LABEL.format(name=name, type=kind, more=more)
+
+
+def skeleton_labels(name="person"):
+    """The labels of a task with a skeleton, whose edges connect the head with the other joints."""
+    circle = '&lt;circle cx="1" data-node-id="{}" data-label-name="{}"&gt;&lt;/circle&gt;'
+    line = '&lt;line x1="1" data-type="edge" data-node-to="{}" data-node-from="1"&gt;&lt;/line&gt;'
+    nodes = "".join(circle.format(number, joint) for number, joint in enumerate(JOINTS, 1))
+    edges = "".join(line.format(number) for number in range(2, len(JOINTS) + 1))
+    parent = f"          <parent>{name}</parent>"
+    drawn = label(name, "skeleton", f"          <svg>{edges}{nodes}</svg>")
+    return "\n".join([drawn, *(label(joint, "points", parent) for joint in JOINTS)])
+
+
+def points(name, x, y, flag, group=""):
+    return (
+        f'<points label="{name}" source="manual" outside="{int(flag == 0)}" '
+        f'occluded="{int(flag == 1)}" points="{x:.2f},{y:.2f}"{group}></points>'
+    )
+
+
+def box(person, name="box", attributes=""):
+    left, top, width, height = person.box
+    return (
+        f'<box label="{name}" source="manual" occluded="0" xtl="{left:.2f}" ytl="{top:.2f}" '
+        f'xbr="{left + width:.2f}" ybr="{top + height:.2f}" z_order="0"{attributes}></box>'
+    )
+
+
+def skeleton(person, group=0):
+    """A skeleton, with all joints, and the box of its group."""
+    grouped = f' group_id="{group}"' if group else ""
+    joints = [points(n, *person.keypoints.get(n, (3.0, 4.0, 0))) for n in JOINTS]
+    lines = [f'<skeleton label="person" source="manual" z_order="0"{grouped}>', *joints]
+    return "\n".join([*lines, "</skeleton>", box(person, attributes=grouped) if group else ""])
+
+
+def image(labels, shapes, number=0):
+    size = f'width="{labels.width}" height="{labels.height}"'
+    start = f'<image id="{number}" name="{labels.name}" {size}>'
+    return "\n".join([start, *shapes, "</image>"])
+
+
+@pytest.fixture
+def read(tmp_path):
+    write_images(tmp_path / "images")
+
+    def run(images, labels=None, joints=JOINTS, **options):
+        path = tmp_path / "annotations.xml"
+        labels = skeleton_labels() if labels is None else labels
+        path.write_text(FILE.format(labels=labels, images="\n".join(images)))
+        return read_coco(path, joints, images_folder=tmp_path / "images", **options)
+
+    return run
+
+
+def test_people_are_skeletons_with_the_box_of_their_group(read, tmp_path):
+    first, second = IMAGES
+    second = ImageLabels(second.name, second.height, second.width, second.people[:1])
+    images = [
+        image(one, [skeleton(person, group) for group, person in enumerate(one.people, 1)])
+        for one in (first, second)
+    ]
+    assert_equal(read(images), [first, second])
+    assert_equal(read(images, annotation_format="cvat"), [first, second])
+    found = describe_annotations(tmp_path / "annotations.xml", tmp_path / "images")
+    person = found.categories[0]
+    assert (found.format, found.people, person.name) == ("cvat", 3, "person")
+    assert (person.keypoints, person.limbs) == (JOINTS, ((0, 1), (0, 2), (0, 3)))
+
+
+def test_a_skeleton_needs_no_box(read):
+    dataset = read([image(IMAGES[0], map(skeleton, (ANNE, BERT)))])
+    assert_equal(dataset, IMAGES[:1], boxes=False)
+    assert dataset.images[0].persons[0].box == pytest.approx((12.7, 25.75, 47.6, 82.65))
+
+
+def test_other_shapes_are_skipped_and_counted(read):
+    other = '<polygon label="dog" points="1,1;2,2;3,1" occluded="0" z_order="0"></polygon>'
+    hidden = '<skeleton label="person"><points label="head" outside="1" points="1,2"/></skeleton>'
+    shapes = [skeleton(ANNE), other, hidden, box(BERT), points("head", 1, 2, 2)]
+    dataset = read([image(IMAGES[0], shapes)])
+    assert_equal(dataset, [ImageLabels("first.jpg", 120, 160, (ANNE,))], boxes=False)
+    assert sorted(dataset.skipped.values()) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("group", [' group_id="{}"', ""])
+def test_points_and_boxes_without_skeletons_are_grouped(read, group):
+    shapes = []
+    for number, person in enumerate(IMAGES[0].people, 1):
+        attributes = group.format(number)
+        shapes.append(box(person, "person", attributes))
+        shapes += [points(name, *xy, attributes) for name, xy in person.keypoints.items()]
+    labels = "\n".join([label("person", "rectangle"), *(label(n, "points") for n in JOINTS)])
+    assert_equal(read([image(IMAGES[0], shapes)], labels), IMAGES[:1])
+
+
+def test_a_rotated_box_is_replaced_by_the_box_around_it(read):
+    rotated = box(BERT, "person", ' rotation="90.00"')
+    dataset = read([image(IMAGES[0], [rotated])])
+    assert dataset.images[0].persons[0].box == pytest.approx((85.25, 30.25, 80, 50.5))
+
+
+def test_the_skeleton_can_have_another_name(read):
+    shapes = [skeleton(ANNE).replace('"person"', '"athlete"')]
+    dataset = read([image(IMAGES[0], shapes)], skeleton_labels("athlete"), category="athlete")
+    assert dataset.images[0].persons[0].num_keypoints == 4
+
+
+def test_a_joint_that_the_skeleton_does_not_have_is_an_error(read):
+    with pytest.raises(BodyPoseNetError, match="tail"):
+        read([image(IMAGES[0], [skeleton(ANNE)])], joints=(*JOINTS, "tail"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "facts"),
+    [
+        ('points="40.12,25.75"', 'points="40.12"', ("'40.12'",)),
+        ('points="40.12,25.75"', 'points="nan,1"', ("'nan,1'",)),
+        ('label="left_hand"', 'label="head"', ("'head'",)),
+        ('label="left_hand"', 'name="head"', ("label",)),
+        ('width="160"', "", ("width", "None")),
+        ('width="160"', 'width="0"', ("width",)),
+        ('xtl="10.50"', 'xtl="a"', ("xtl", "'a'")),
+        ('<image id="0" name="first.jpg"', "<image", ("name",)),
+    ],
+)
+def test_invalid_values_are_errors_with_line_and_value(read, old, new, facts):
+    text = image(IMAGES[0], [skeleton(ANNE, 1)])
+    assert old in text
+    with pytest.raises(BodyPoseNetError) as caught:
+        read([text.replace(old, new)])
+    assert all(fact in caught.value.what for fact in ("annotations.xml:", *facts))
+
+
+def write(tmp_path, text):
+    path = tmp_path / "a.xml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "DOCTYPE"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', "DOCTYPE"),
+        ("<annotations><image></annotations>", "a.xml:1: not valid XML"),
+        ("<annotations>" + "<a>" * 100_000, "nested"),
+        ('<?xml version="1.0" encoding="none"?><annotations/>', "not valid XML"),
+        (b"<annotations>\xff</annotations>", "not valid XML"),
+        ("<annotations><track id='0' label='person'/></annotations>", "CVAT for images"),
+        ("<annotation><object/></annotation>", "image"),
+        ("<annotations/>", "image"),
+    ],
+)
+def test_other_xml_files_are_errors(tmp_path, text, fact):
+    with pytest.raises(BodyPoseNetError) as caught:
+        read_coco(write(tmp_path, text), JOINTS)
+    assert fact in str(caught.value)
+
+
+def test_utf16_cannot_hide_a_document_type(tmp_path):
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
+    with pytest.raises(BodyPoseNetError, match="DOCTYPE"):
+        read_coco(write(tmp_path, text.encode("utf-16")), JOINTS, annotation_format="cvat")
