@@ -98,6 +98,7 @@ FLAGS = {
         "smooth": ("--smooth", False),
         "no_video": ("--no_video", False),
         "show": ("--show", False),
+        "output_format": ("--output_format", ()),
     }
     | ENGINE
     | MANY_IMAGES,

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 import time
@@ -75,6 +76,33 @@ def atomic_write(
             temporary.unlink()
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Create a temporary folder that replaces `path` on success and is removed after an error.
+
+    Args:
+        path: The folder to write; an existing one is removed with all files in it.
+
+    Raises:
+        BodyPoseNetError: The folder cannot be written.
+    """
+    path = Path(path)
+    temporary = temporary_name(path)
+    try:
+        with _name_in_errors(path):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with _name_in_errors(path):
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+    except BodyPoseNetError as error:
+        error.rewrite(lambda text: text.replace(str(temporary), str(path)))
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
     """Return an unpredictable name in the folder of `path`, for a file opened with mode "x".
 
@@ -86,20 +114,20 @@ def temporary_name(path: Path, suffix: str = ".tmp") -> Path:
 
 
 def remove_stale_files(folder: Path) -> int:
-    """Remove the temporary files that killed runs have left in a folder.
+    """Remove the temporary files and folders that killed runs have left in a folder.
 
-    Only files that were not changed for a day are removed: other runs may write to the folder at
+    Only those that were not changed for a day are removed: other runs may write to the folder at
     the same time, also from other machines, whose locks and processes are not visible.
 
     Returns:
-        The number of removed files.
+        The number of removed files and folders.
     """
     removed = 0
     oldest = time.time() - _STALE_SECONDS
     for file in folder.glob(".*"):
         with suppress(OSError):  # removed in the meantime, or of another user
             if _TEMPORARY.fullmatch(file.name) and file.lstat().st_mtime < oldest:
-                file.unlink()
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
                 removed += 1
     return removed
 

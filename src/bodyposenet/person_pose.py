@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bodyposenet.errors import UnknownJointError, closest
 from bodyposenet.other_libraries import missing_result_attribute
 from bodyposenet.skeleton import Skeleton
+
+_BOX_MARGIN = 0.1
+"""Margin of boxes around keypoints, relative to the longer side; as of COCO's people."""
 
 
 class Keypoint(NamedTuple):
@@ -138,3 +141,20 @@ def boxes_around(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
     boxes = np.concatenate([low, high], axis=1)
     boxes[np.isinf(boxes)] = np.nan
     return boxes
+
+
+def boxes_with_margin(keypoints: NDArray[np.float64], size: ArrayLike) -> NDArray[np.float64]:
+    """Return boxes around people, which extend beyond their joints.
+
+    Args:
+        keypoints: (N, K, 2) in image pixels, NaN where missing; at least one per person is not.
+        size: Width and height of the image, to which the boxes are clipped.
+
+    Returns:
+        (N, 4) left, top, right and bottom in image pixels.
+    """
+    if not len(keypoints):
+        return np.empty((0, 4))
+    low, high = np.nanmin(keypoints, axis=1), np.nanmax(keypoints, axis=1)
+    margin = _BOX_MARGIN * (high - low).max(axis=1, keepdims=True)
+    return np.hstack([(low - margin).clip(0, size), (high + margin).clip(0, size)])

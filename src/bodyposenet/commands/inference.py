@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from bodyposenet.commands.model_options import IMAGES, ParallelOptions
 from bodyposenet.commands.options import (
@@ -49,6 +49,16 @@ _DESCRIPTIONS = {
     "video": "a video", "webcam": "a camera or stream",
 }  # fmt: skip
 _VIDEOS = Need(_VIDEO, lambda options: options.is_video, in_help=False)  # it is the heading
+
+
+def _split_names(value: object) -> object:
+    """Split names at commas and remove repetitions; other values are returned unchanged."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, list | tuple):
+        return value
+    words = cast("Sequence[object]", value)
+    return tuple(dict.fromkeys(name for word in words for name in str(word).split(",")))
 
 
 @options_class
@@ -96,6 +106,20 @@ class InferenceOptions(ParallelOptions):
             cli_only=True,
         ),
     ] = None
+    output_format: Annotated[
+        tuple[
+            Literal["coco", "openpose", "csv", "deeplabcut"],
+            ...,
+        ],
+        BeforeValidator(_split_names),
+        Option(
+            help="Also write the poses in these formats of other tools, each to a folder of its "
+            "name in RESULTS_DIR: coco, openpose, csv, deeplabcut. coco is for images only, "
+            "deeplabcut for videos with --track.",
+            metavar="FORMAT",
+            nargs="+",
+        ),
+    ] = ()
     score_threshold: Annotated[
         float | None,
         Field(ge=0, le=1),
@@ -217,6 +241,11 @@ class InferenceOptions(ParallelOptions):
         return self.results_dir is not None or not self.prints_results
 
     @property
+    def results_folder(self) -> Path:
+        """The results folder; the working directory by default."""
+        return Path(self.results_dir or ".")
+
+    @property
     def limits(self) -> dict[str, Any]:
         """The given limits on the reported people, as keyword arguments of the predictor."""
         limits = {"score_threshold": self.score_threshold, "max_people": self.max_people}
@@ -281,6 +310,7 @@ def predict(options: InferenceOptions) -> InferenceResult:
     try:
         with _lock_results(options) as status:
             _reject_ignored(options)
+            _check_output_formats(options)
             result = (_predict_video if options.is_video else _predict_images)(options)
             if status is not None:
                 status.write("RUNNING", result.lines[0], **result.counts)
@@ -317,22 +347,40 @@ def _reject_ignored(options: InferenceOptions) -> None:
             f"{flags}: only works with {need.words}, but the input is {given}",
             "Omit it, or choose another --input_type.",
         )
-    if options.dump_visualizations and not options.writes_files:
-        raise BodyPoseNetError(
-            "--dump_visualizations: no files are written with --output json",
-            "Give a folder for the annotated images with -r.",
-        )
+    if not options.writes_files:
+        for flag, is_given, files in (
+            ("--dump_visualizations", options.dump_visualizations, "annotated images"),
+            ("--output_format", options.output_format, "files"),
+        ):
+            if is_given:
+                raise BodyPoseNetError(
+                    f"{flag}: no files are written with --output json",
+                    f"Give a folder for the {files} with -r.",
+                )
+
+
+def _check_output_formats(options: InferenceOptions) -> None:
+    """Raise an error for output formats that cannot be written."""
+    if options.output_format:
+        from bodyposenet.data.formats.output import check_output_formats
+
+        check_output_formats(
+            options.output_format, options.results_folder,
+            is_video=options.is_video, has_tracks=options.track or options.smooth,
+        )  # fmt: skip
 
 
 # Images
 
 
 def _predict_images(options: InferenceOptions) -> InferenceResult:
+    from bodyposenet.data.formats.output import write_predictions
     from bodyposenet.inference import detections
     from bodyposenet.inference.detections import DetectionJob, clear_pictures, image_items
+    from bodyposenet.inference.predictions import image_predictions
     from bodyposenet.media.inputs import check_image, list_images
 
-    results_dir = Path(options.results_dir or ".")
+    results_dir = options.results_folder
     images = list_images(options.detected_type, str(options.input), options.image_root_path)  # type: ignore[arg-type]
     if options.detected_type == "image" and not images.entries[0].address:
         check_image(images.entries[0].path)
@@ -345,7 +393,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     items = image_items(images.entries, options.image_format, numbered=options.viz_names == "index")
     warm_up = _count_warm_up(executor, items, options)
     entries, end = _process(executor, work, [items[:warm_up], items[warm_up:]], options)
-    files = []
+    files, folders = [], []
     if options.writes_files:
         files = [results_dir / detections.FILE_NAME, *([drawings] if draws else [])]
         former = detections.read_pictures(files[0])
@@ -355,6 +403,11 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         if end is None:
             _check_entries(entries)
             clear_pictures(drawings, entries, former)
+        if options.output_format:
+            predictions = image_predictions(
+                images.entries, entries, executor.skeleton, executor.spec
+            )
+            folders = write_predictions(options.output_format, results_dir, predictions)
     elif end is None:
         _check_entries(entries)
     if end is not None:
@@ -364,12 +417,12 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     times = []
     if options.benchmark and len(entries) > warm_up:
         times = executor.stopwatch.table(len(entries) - warm_up)
-    return _image_result(entries, executor.spec.display_score_threshold, files, times, end)
+    return _image_result(entries, executor.spec.display_score_threshold, files, folders, times, end)
 
 
 def _image_result(
     entries: Sequence[dict[str, Any]], threshold: float, files: Sequence[Path],
-    times: Sequence[str], end: KeyboardInterrupt | BodyPoseNetError | None,
+    folders: Sequence[Path], times: Sequence[str], end: KeyboardInterrupt | BodyPoseNetError | None,
 ) -> InferenceResult:  # fmt: skip
     """Create the result of a run on images."""
     skipped = tuple(entry["error"] for entry in entries if "error" in entry)
@@ -386,13 +439,20 @@ def _image_result(
         summary += f"; poses in {files[0]}"
     if files[1:]:
         summary += f", people with that score drawn in {files[1]}"
+    summary += _describe_folders(folders)
     lines = [summary, *times]
     if skipped:
         lines.append(f"images that could not be processed and were skipped: {len(skipped)}")
         lines += [f"  {reason}" for reason in skipped]
     return InferenceResult(
-        len(entries), len(scores), tuple(entries), skipped, tuple(files), tuple(lines), counts, end
-    )
+        len(entries), len(scores), tuple(entries), skipped, (*files, *folders), tuple(lines),
+        counts, end,
+    )  # fmt: skip
+
+
+def _describe_folders(folders: Sequence[Path]) -> str:
+    """Return the end of the summary's first line, which names the folders of output formats."""
+    return f"; in other formats in {', '.join(map(str, folders))}" if folders else ""
 
 
 def _should_draw(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
@@ -490,11 +550,13 @@ def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _predict_video(options: InferenceOptions) -> InferenceResult:
+    from bodyposenet.data.formats.output import write_predictions
     from bodyposenet.inference.detections import FILE_NAME, write_detections
+    from bodyposenet.inference.predictions import video_predictions
     from bodyposenet.inference.recording import FrameCounts, describe_frame, record
     from bodyposenet.inference.video import VideoPredictor
 
-    results_dir = Path(options.results_dir or ".")
+    results_dir = options.results_folder
     predictor = options.open_predictor()
     video = _open_video(options, results_dir)
     counts = FrameCounts(video.total)
@@ -532,6 +594,12 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
             {"video": description},
         )  # fmt: skip
+    folders = []
+    if options.output_format:
+        predictions = video_predictions(
+            files[0], _video_name(options), predictor.engine.skeleton, predictor.spec
+        )
+        folders = write_predictions(options.output_format, results_dir, predictions)
     if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
         end = None  # a camera has no other end
     elif end is not None:
@@ -540,7 +608,8 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
     line = ", ".join(f"{name}: {number}" for name, number in figures.items())
     if files:
         line += f"; poses in {files[0]}" + "".join(f", drawn in {movie}" for movie in files[1:])
-        files.append(results_dir / FILE_NAME)
+        line += _describe_folders(folders)
+        files += [results_dir / FILE_NAME, *folders]
     return InferenceResult(
         counts.frames, counts.people, (), (), tuple(files), (line,), {"video": figures}, end
     )
@@ -551,6 +620,11 @@ def _input_name(options: InferenceOptions) -> str:
     if options.detected_type == "webcam":
         return str(options.input)
     return Path(str(options.input)).as_posix()
+
+
+def _video_name(options: InferenceOptions) -> str:
+    """Return the name of the video in the files of output formats."""
+    return Path(str(options.input)).stem if options.detected_type == "video" else "stream"
 
 
 def _open_video(options: InferenceOptions, results_dir: Path) -> Video:

@@ -105,7 +105,7 @@ class OptionParser(argparse.ArgumentParser):
             if option.empty is not None:
                 settings |= {"nargs": "?", "const": option.empty}
             elif option.nargs is not None:
-                settings["nargs"] = option.nargs
+                settings |= {"nargs": option.nargs, "action": "extend"}
         target.add_argument(*field.flags, **settings)
         if option.deprecated:
             target.add_argument(*option.deprecated, **settings | {"help": argparse.SUPPRESS})

@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.detections import ImageDetections
 from bodyposenet.data.segmentation import Region, rasterize_regions
+from bodyposenet.person_pose import boxes_with_margin
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.types import Person
 
 _MIN_KEYPOINTS = 2
 """Fewer keypoints do not define a box."""
-
-_BOX_MARGIN = 0.1
-"""Margin of boxes around keypoints, relative to the longer side; as of COCO's people."""
 
 _MIN_BOX_IOU = 0.5
 """Boxes that overlap by at least this IoU belong to the same person."""
@@ -179,16 +177,8 @@ def _candidates(
     skipped["detections with fewer than two keypoints in the image"] += incomplete
     chosen = np.flatnonzero(has_score & has_keypoints)
     chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
-    return _Candidates(points[chosen], _boxes(points[chosen], size), detections.scores[chosen])
-
-
-def _boxes(points: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return boxes around keypoints with a margin, clipped to the image."""
-    if not len(points):
-        return np.empty((0, 4))
-    low, high = np.nanmin(points, axis=1), np.nanmax(points, axis=1)
-    margin = _BOX_MARGIN * (high - low).max(axis=1, keepdims=True)
-    return np.hstack([(low - margin).clip(0, size), (high + margin).clip(0, size)])
+    boxes = boxes_with_margin(points[chosen], size)
+    return _Candidates(points[chosen], boxes, detections.scores[chosen])
 
 
 def _add_candidates(

@@ -2,11 +2,11 @@
 
 `detections.json` has TAO's schema with a few more keys. The top level has the pose configuration
 (`pose_config_type`, `categories`), `keypoint_names`, `inference_spec`, the input JSON's own keys,
-and `images`. Each image has `full_image_path`, its own fields from the input, `keypoints` (a list
-of [x, y] per person, [0, 0] for missing joints), `scores` (one per person) and `keypoint_scores` (a
-list per person, 0 for missing joints). If poses were drawn, it has `viz_id` (its index in the
-input) and `viz_name` (file name of the annotated picture). An image that could not be read has
-`error` instead.
+and `images`. Each image has `full_image_path`, its own fields from the input, `width` and `height`
+in pixels, `keypoints` (a list of [x, y] per person, [0, 0] for missing joints), `scores` (one per
+person) and `keypoint_scores` (a list per person, 0 for missing joints). If poses were drawn, it has
+`viz_id` (its index in the input) and `viz_name` (file name of the annotated picture). An image that
+could not be read has `error` instead.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class DetectionsEntry(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     full_image_path: str
+    width: int = 0
+    height: int = 0
     keypoints: list[list[list[float]]] = []
     scores: list[float] = []
     keypoint_scores: list[list[float]] = []
@@ -60,7 +62,10 @@ class DetectionsEntry(BaseModel):
 
 
 def describe_image(
-    path: Path | str, result: Poses | str, fields: Mapping[str, Any]
+    path: Path | str,
+    result: Poses | str,
+    fields: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Create an entry of `images`.
 
@@ -68,10 +73,13 @@ def describe_image(
         path: Path or URL of the image.
         result: Poses in the image, or the reason why it could not be read.
         fields: The image's own fields in the input JSON.
+        size: Height and width of the image in pixels, in which the poses are given.
     """
     kept = {key: value for key, value in fields.items() if key not in _RESULT_KEYS}
-    values = result.to_dict() if isinstance(result, Poses) else {"error": result}
-    return kept | {"full_image_path": path if isinstance(path, str) else path.as_posix()} | values
+    entry = kept | {"full_image_path": path if isinstance(path, str) else path.as_posix()}
+    if size is not None:
+        entry |= {"width": size[1], "height": size[0]}
+    return entry | (result.to_dict() if isinstance(result, Poses) else {"error": result})
 
 
 def write_detections(
@@ -173,11 +181,18 @@ def image_items(
     """
     if numbered:
         return [ImageItem(k, image, f"{k}.{image_format}") for k, image in enumerate(images)]
+    return [
+        ImageItem(number, image, f"{stem}.{image_format}")
+        for number, (image, stem) in enumerate(zip(images, unique_stems(images), strict=True))
+    ]
+
+
+def unique_stems(images: Sequence[ImageEntry]) -> list[str]:
+    """Return the file names of images without extensions, made unique as in `image_items`."""
     taken = {image.path.stem.casefold() for image in images}
     counts: dict[str, int] = {}
-    items = []
-    for number, image in enumerate(images):
-        stem = image.path.stem
+    stems = []
+    for stem in (image.path.stem for image in images):
         count = counts.get(stem.casefold(), 0) + 1
         name = stem
         while count > 1:
@@ -187,8 +202,8 @@ def image_items(
             count += 1
         counts[stem.casefold()] = count
         taken.add(name.casefold())
-        items.append(ImageItem(number, image, f"{name}.{image_format}"))
-    return items
+        stems.append(name)
+    return stems
 
 
 class _StoredEntry(StoredResult):
@@ -216,7 +231,7 @@ class DetectionJob:
 
         def finish(item: ImageItem, pixels: NDArray[np.uint8], poses: Poses) -> dict[str, Any]:
             """Draw the poses and create the entry."""
-            entry = describe_image(item.image.name, poses, item.image.fields)
+            entry = describe_image(item.image.name, poses, item.image.fields, pixels.shape[:2])
             if self.drawings is None:
                 return entry
             picture = draw(pixels, poses, score_threshold=threshold)
@@ -245,10 +260,15 @@ class DetectionJob:
         return stored["entry"]
 
     def is_done(self, stored: dict[str, Any]) -> bool:
-        """Return whether the image could be read and its picture is unchanged."""
+        """Return whether the entry is complete and its picture is unchanged.
+
+        It is not if the image could not be read, or if an earlier version stored it, without size.
+        """
         _StoredEntry.check(stored)
         entry = stored["entry"]
-        return "error" not in entry and stored["picture"] == self._picture_fingerprint(entry)
+        if "error" in entry or not {"width", "height"} <= entry.keys():
+            return False
+        return stored["picture"] == self._picture_fingerprint(entry)
 
     def _picture_fingerprint(self, entry: dict[str, Any]) -> list[int] | None:
         """Return the fingerprint of an entry's picture, or None if there is none."""

@@ -8,6 +8,13 @@ command reads every format.
 - `document`: COCO's structure, and the interface of a format.
 - `grouping`: keypoints and boxes that are stored separately; `image_folder`: images by address.
 - `coco`, `label_studio`: the formats.
+
+Predictions of a model are written in the formats of other tools (`bpnet inference
+--output_format`), in the same modules or those of tools that only read poses:
+
+- `predictions`: poses in images or in a video, and the interface of an output format.
+- `output`: the list of output formats, and their folders.
+- `openpose`, `csv_table`, `deeplabcut`: formats that are only written.
 """
 
 from bodyposenet.data.formats.reading import (

@@ -1,9 +1,28 @@
-"""COCO's keypoint format, including the exports of CVAT in it, and CrowdPose's annotations."""
+"""COCO's keypoint format, including the exports of CVAT in it, and CrowdPose's annotations.
+
+Predictions are written as results for an evaluation and as annotations.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
+from bodyposenet.data.formats.predictions import (
+    MISSING,
+    ImagePredictions,
+    OutputFormat,
+    PredictedImage,
+)
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import write_json
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+
+_RESULTS, _ANNOTATIONS = "results.json", "annotations.json"
+
+_CATEGORY_ID = 1
 
 
 def _is_coco(file: AnnotationFile) -> bool:
@@ -25,3 +44,91 @@ def _read(file: AnnotationFile) -> CocoDocument:
 
 
 FORMAT = AnnotationFormat("coco", "COCO", _is_coco, _read)
+
+
+def _write_images(folder: Path, predictions: ImagePredictions) -> None:
+    """Write results.json, the list that COCO's evaluation reads, and annotations.json.
+
+    Both have COCO's 17 joints if the skeleton has all of them, else all joints of the skeleton. The
+    annotations are a dataset with the same people, for tools that import one; see `PoseLabels`.
+
+    Args:
+        folder: Existing folder of the files.
+        predictions: The predictions.
+
+    Raises:
+        BodyPoseNetError: A file cannot be written.
+    """
+    joints = joint_order(predictions.skeleton)
+    names = [predictions.skeleton.joints[joint] for joint in joints]
+    results: list[Mapping[str, Any]] = []
+    annotations: list[Mapping[str, Any]] = []
+    for image in predictions.images:
+        results += image.poses.to_coco(image.image_id, names)
+        annotations += _annotations(image, joints, len(annotations) + 1)
+    write_json(folder / _RESULTS, results, indent=None)
+    document = {
+        "info": {"description": f"Predictions of {predictions.model}"},
+        "images": [_describe(image) for image in predictions.images],
+        "annotations": annotations,
+        "categories": [_category(predictions.skeleton, joints)],
+    }
+    write_json(folder / _ANNOTATIONS, document, indent=None)
+
+
+def joint_order(skeleton: Skeleton) -> list[int]:
+    """Return the indices of COCO's joints in its order, or of all joints if one is missing."""
+    indices = [index for index in skeleton.match(COCO_JOINTS) if index is not None]
+    return indices if len(indices) == len(COCO_JOINTS) else list(range(len(skeleton.joints)))
+
+
+def _describe(image: PredictedImage) -> dict[str, Any]:
+    values = {
+        "id": image.image_id, "file_name": image.name, "width": image.width, "height": image.height,
+    }  # fmt: skip
+    return values | {"coco_url": image.address} if image.address else values
+
+
+def _annotations(image: PredictedImage, joints: list[int], first_id: int) -> list[dict[str, Any]]:
+    """Return the annotations of the people in an image, with ids from `first_id`."""
+    labels = image.labels(joints)
+    points, flags = labels.keypoints.round(3).tolist(), labels.visibility.tolist()
+    boxes = labels.boxes.round(2)
+    sizes = (boxes[:, 2:] - boxes[:, :2]).round(2)
+    return [
+        {
+            "id": first_id + person,
+            "image_id": image.image_id,
+            "category_id": _CATEGORY_ID,
+            "keypoints": [
+                number
+                for point, flag in zip(points[person], flags[person], strict=True)
+                for number in (*point, flag)
+            ],
+            "num_keypoints": sum(flag != MISSING for flag in flags[person]),
+            "bbox": [*boxes[person, :2].tolist(), *sizes[person].tolist()],
+            "area": round(float(sizes[person].prod()), 2),
+            "iscrowd": 0,
+            "score": round(float(labels.scores[person]), 5),
+        }
+        for person in range(len(labels))
+    ]
+
+
+def _category(skeleton: Skeleton, joints: list[int]) -> dict[str, Any]:
+    """Return the category of people, with limbs between the given joints counted from 1."""
+    number = {joint: place for place, joint in enumerate(joints, start=1)}
+    return {
+        "id": _CATEGORY_ID,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": [skeleton.joints[joint] for joint in joints],
+        "skeleton": [
+            [number[start], number[end]]
+            for start, end in skeleton.limbs
+            if start in number and end in number
+        ],
+    }
+
+
+OUTPUT_FORMAT = OutputFormat("coco", (_RESULTS, _ANNOTATIONS), _write_images)

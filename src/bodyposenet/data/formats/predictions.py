@@ -1,0 +1,169 @@
+"""Predictions of a model in images or in a video, the input of the writers of all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodyposenet.data.formats.document import OCCLUDED, VISIBLE
+from bodyposenet.person_pose import boxes_with_margin
+from bodyposenet.poses import Poses
+from bodyposenet.skeleton import Skeleton
+
+MISSING = 0
+"""COCO's visibility flag of missing joints."""
+
+_MIN_JOINTS = 2
+"""Fewer joints do not define a box."""
+
+
+@dataclass(frozen=True, eq=False)
+class PoseLabels:
+    """Poses as annotations of people, with the joints and people that are inside the image.
+
+    Args:
+        keypoints: (N, K, 2) float64, x and y in image pixels; 0 where a joint is missing.
+        visibility: (N, K) int64, COCO's flags: `VISIBLE` if a joint was detected, `OCCLUDED` if it was
+            inferred (`complete_pose`), or `MISSING`.
+        keypoint_scores: (N, K) float32.
+        boxes: (N, 4) float64, left, top, right and bottom in image pixels.
+        scores: (N,) float32, one per person.
+    """
+
+    keypoints: NDArray[np.float64]
+    visibility: NDArray[np.int64]
+    keypoint_scores: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedImage:
+    """Poses in an image.
+
+    Args:
+        name: Path relative to the common folder of all images, with `/`.
+        stem: File name without extension, unique among all images.
+        image_id: Unique id of the image.
+        width: Width in pixels.
+        height: Height in pixels.
+        poses: The poses in pixels of the image.
+        address: Address of an image on a web server, of which `name` is the file name; else empty.
+    """
+
+    name: str
+    stem: str
+    image_id: int
+    width: int
+    height: int
+    poses: Poses
+    address: str = ""
+
+    def labels(self, joints: Sequence[int] | None = None) -> PoseLabels:
+        """Return the poses as annotations.
+
+        Joints outside of the image become missing, and people with fewer than two joints are
+        omitted. Boxes have a margin around the joints.
+
+        Args:
+            joints: Indices of the joints in the order of the result. Default: all.
+        """
+        poses = self.poses
+        chosen = np.arange(poses.keypoint_scores.shape[1]) if joints is None else np.array(joints)
+        points = poses.keypoints[:, chosen].astype(np.float64)
+        # The center of pixel i is at i, so the image extends half a pixel beyond its outer pixels.
+        limits = np.array([self.width, self.height]) - 0.5
+        inside = np.all((points >= -0.5) & (points <= limits), axis=2)
+        points = np.where(inside[..., None], points, np.nan).clip(0)
+        visibility = np.where(inside, VISIBLE, MISSING)
+        if poses.inferred is not None:
+            visibility[inside & poses.inferred[:, chosen]] = OCCLUDED
+        kept = np.flatnonzero(inside.sum(axis=1) >= _MIN_JOINTS)
+        return PoseLabels(
+            np.nan_to_num(points[kept]),
+            visibility[kept],
+            np.where(inside, poses.keypoint_scores[:, chosen], 0)[kept],
+            boxes_with_margin(points[kept], (self.width, self.height)),
+            poses.scores[kept],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedFrame:
+    """Poses in a frame of a video.
+
+    Args:
+        stem: Name for a file of this frame, unique among all frames.
+        index: Index of the frame, from 0.
+        time: Seconds since the first frame.
+        poses: The poses in pixels of the frame; with tracking, they have `track_ids`.
+    """
+
+    stem: str
+    index: int
+    time: float
+    poses: Poses
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePredictions:
+    """Predictions in images.
+
+    Args:
+        images: The images.
+        skeleton: Skeleton of all poses.
+        model: Name of the model.
+        folder: Absolute path of the common folder of the images, or None if there is none, as for
+            images on a web server.
+    """
+
+    images: Sequence[PredictedImage]
+    skeleton: Skeleton
+    model: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VideoPredictions:
+    """Predictions in a video.
+
+    Args:
+        frames: The frames. Every iteration starts at the first one, so that a long video need not
+            be in memory.
+        skeleton: Skeleton of all poses.
+        model: Name of the model.
+        name: Name of the video.
+    """
+
+    frames: Iterable[PredictedFrame]
+    skeleton: Skeleton
+    model: str
+    name: str
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A format in which predictions can be written.
+
+    Args:
+        name: Its name in the option `output_format`.
+        files: Patterns of its files, relative to its folder.
+        write_images: Function that writes predictions in images to an empty folder, or None if
+            the format is for videos only. It raises a `BodyPoseNetError` if a file cannot be
+            written.
+        write_video: The same for predictions in a video, or None if the format is for images only.
+        needs_tracks: Whether the predictions must have track ids.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    write_images: Callable[[Path, ImagePredictions], None] | None = None
+    write_video: Callable[[Path, VideoPredictions], None] | None = None
+    needs_tracks: bool = False
