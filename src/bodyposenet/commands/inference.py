@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -25,6 +25,13 @@ from bodyposenet.commands.options import (
     command,
     ignored_options,
     options_class,
+)
+from bodyposenet.commands.output_formats import (
+    check_output_formats,
+    describe_folders,
+    split_names,
+    write_images_in_formats,
+    write_video_in_formats,
 )
 from bodyposenet.console import logger, print_line, progress
 from bodyposenet.directory_lock import directory_lock
@@ -49,16 +56,6 @@ _DESCRIPTIONS = {
     "video": "a video", "webcam": "a camera or stream",
 }  # fmt: skip
 _VIDEOS = Need(_VIDEO, lambda options: options.is_video, in_help=False)  # it is the heading
-
-
-def _split_names(value: object) -> object:
-    """Split names at commas and remove repetitions; other values are returned unchanged."""
-    if isinstance(value, str):
-        value = (value,)
-    if not isinstance(value, list | tuple):
-        return value
-    words = cast("Sequence[object]", value)
-    return tuple(dict.fromkeys(name for word in words for name in str(word).split(",")))
 
 
 @options_class
@@ -111,7 +108,7 @@ class InferenceOptions(ParallelOptions):
             Literal["coco", "openpose", "csv", "deeplabcut"],
             ...,
         ],
-        BeforeValidator(_split_names),
+        BeforeValidator(split_names),
         Option(
             help="Also write the poses in these formats of other tools, each to a folder of its "
             "name in RESULTS_DIR: coco, openpose, csv, deeplabcut. coco is for images only, "
@@ -310,7 +307,7 @@ def predict(options: InferenceOptions) -> InferenceResult:
     try:
         with _lock_results(options) as status:
             _reject_ignored(options)
-            _check_output_formats(options)
+            check_output_formats(options)
             result = (_predict_video if options.is_video else _predict_images)(options)
             if status is not None:
                 status.write("RUNNING", result.lines[0], **result.counts)
@@ -359,25 +356,12 @@ def _reject_ignored(options: InferenceOptions) -> None:
                 )
 
 
-def _check_output_formats(options: InferenceOptions) -> None:
-    """Raise an error for output formats that cannot be written."""
-    if options.output_format:
-        from bodyposenet.data.formats.output import check_output_formats
-
-        check_output_formats(
-            options.output_format, options.results_folder,
-            is_video=options.is_video, has_tracks=options.track or options.smooth,
-        )  # fmt: skip
-
-
 # Images
 
 
 def _predict_images(options: InferenceOptions) -> InferenceResult:
-    from bodyposenet.data.formats.output import write_predictions
     from bodyposenet.inference import detections
     from bodyposenet.inference.detections import DetectionJob, clear_pictures, image_items
-    from bodyposenet.inference.predictions import image_predictions
     from bodyposenet.media.inputs import check_image, list_images
 
     results_dir = options.results_folder
@@ -403,11 +387,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         if end is None:
             _check_entries(entries)
             clear_pictures(drawings, entries, former)
-        if options.output_format:
-            predictions = image_predictions(
-                images.entries, entries, executor.skeleton, executor.spec
-            )
-            folders = write_predictions(options.output_format, results_dir, predictions)
+        folders = write_images_in_formats(options, images, entries, executor)
     elif end is None:
         _check_entries(entries)
     if end is not None:
@@ -439,7 +419,7 @@ def _image_result(
         summary += f"; poses in {files[0]}"
     if files[1:]:
         summary += f", people with that score drawn in {files[1]}"
-    summary += _describe_folders(folders)
+    summary += describe_folders(folders)
     lines = [summary, *times]
     if skipped:
         lines.append(f"images that could not be processed and were skipped: {len(skipped)}")
@@ -448,11 +428,6 @@ def _image_result(
         len(entries), len(scores), tuple(entries), skipped, (*files, *folders), tuple(lines),
         counts, end,
     )  # fmt: skip
-
-
-def _describe_folders(folders: Sequence[Path]) -> str:
-    """Return the end of the summary's first line, which names the folders of output formats."""
-    return f"; in other formats in {', '.join(map(str, folders))}" if folders else ""
 
 
 def _should_draw(options: InferenceOptions, images: ImageList, drawings: Path) -> bool:
@@ -550,9 +525,7 @@ def _check_entries(entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _predict_video(options: InferenceOptions) -> InferenceResult:
-    from bodyposenet.data.formats.output import write_predictions
     from bodyposenet.inference.detections import FILE_NAME, write_detections
-    from bodyposenet.inference.predictions import video_predictions
     from bodyposenet.inference.recording import FrameCounts, describe_frame, record
     from bodyposenet.inference.video import VideoPredictor
 
@@ -594,12 +567,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
             {"video": description},
         )  # fmt: skip
-    folders = []
-    if options.output_format:
-        predictions = video_predictions(
-            files[0], _video_name(options), predictor.engine.skeleton, predictor.spec
-        )
-        folders = write_predictions(options.output_format, results_dir, predictions)
+    folders = write_video_in_formats(options, results_dir / POSES_FILE, predictor)
     if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
         end = None  # a camera has no other end
     elif end is not None:
@@ -608,7 +576,7 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
     line = ", ".join(f"{name}: {number}" for name, number in figures.items())
     if files:
         line += f"; poses in {files[0]}" + "".join(f", drawn in {movie}" for movie in files[1:])
-        line += _describe_folders(folders)
+        line += describe_folders(folders)
         files += [results_dir / FILE_NAME, *folders]
     return InferenceResult(
         counts.frames, counts.people, (), (), tuple(files), (line,), {"video": figures}, end
@@ -620,11 +588,6 @@ def _input_name(options: InferenceOptions) -> str:
     if options.detected_type == "webcam":
         return str(options.input)
     return Path(str(options.input)).as_posix()
-
-
-def _video_name(options: InferenceOptions) -> str:
-    """Return the name of the video in the files of output formats."""
-    return Path(str(options.input)).stem if options.detected_type == "video" else "stream"
 
 
 def _open_video(options: InferenceOptions, results_dir: Path) -> Video:

@@ -63,6 +63,8 @@ def test_only_csv_if_the_table_does_not_fit_into_memory(tmp_path, monkeypatch, c
 
 def test_a_video_without_people(tmp_path):
     frames = [frame for frame in video().frames if frame.index == 2]
-    deeplabcut.OUTPUT_FORMAT.write_video(tmp_path, VideoPredictions(frames, SKELETON, MODEL, "dance"))
+    deeplabcut.OUTPUT_FORMAT.write_video(
+        tmp_path, VideoPredictions(frames, SKELETON, MODEL, "dance")
+    )
     lines = (tmp_path / f"dance_{MODEL}.csv").read_text().splitlines()
     assert lines == [*LEVELS, "2"]

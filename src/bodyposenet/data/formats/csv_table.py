@@ -80,6 +80,4 @@ def _rows(poses: Poses) -> Iterator[tuple[Any, ...]]:
             )  # fmt: skip
 
 
-OUTPUT_FORMAT = OutputFormat(
-    "csv", (_FILE,), _write_images, _write_video
-)
+OUTPUT_FORMAT = OutputFormat("csv", (_FILE,), _write_images, _write_video)

@@ -92,6 +92,4 @@ def _people(poses: Poses, order: list[int]) -> list[dict[str, Any]]:
     return people
 
 
-OUTPUT_FORMAT = OutputFormat(
-    "openpose", ("*_keypoints.json",), _write_images, _write_video
-)
+OUTPUT_FORMAT = OutputFormat("openpose", ("*_keypoints.json",), _write_images, _write_video)

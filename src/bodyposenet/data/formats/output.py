@@ -17,7 +17,6 @@ from bodyposenet.data.formats.predictions import (
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_folder, exists, is_folder
 
-
 OUTPUT_FORMATS = {
     module.OUTPUT_FORMAT.name: module.OUTPUT_FORMAT
     for module in (coco, openpose, csv_table, deeplabcut)

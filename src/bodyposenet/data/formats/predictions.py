@@ -27,8 +27,8 @@ class PoseLabels:
 
     Args:
         keypoints: (N, K, 2) float64, x and y in image pixels; 0 where a joint is missing.
-        visibility: (N, K) int64, COCO's flags: `VISIBLE` if a joint was detected, `OCCLUDED` if it was
-            inferred (`complete_pose`), or `MISSING`.
+        visibility: (N, K) int64, COCO's flags: `VISIBLE` for detected, `OCCLUDED` for inferred
+            (`complete_pose`) and `MISSING` for missing joints.
         keypoint_scores: (N, K) float32.
         boxes: (N, 4) float64, left, top, right and bottom in image pixels.
         scores: (N,) float32, one per person.
