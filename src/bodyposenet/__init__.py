@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bodyposenet.commands.evaluate import evaluate
     from bodyposenet.commands.export import export
     from bodyposenet.commands.inference import predict
+    from bodyposenet.commands.init import init_project
     from bodyposenet.commands.prune import prune
     from bodyposenet.commands.train import train
     from bodyposenet.commands.web import write_web_page
@@ -53,6 +54,7 @@ __all__ = [
     "draw",
     "evaluate",
     "export",
+    "init_project",
     "load",
     "predict",
     "prune",
@@ -65,7 +67,8 @@ _MODULES = {
     "Maps": "types", "OneEuroFilter": "media.smoothing", "PoseEstimator": "inference.estimator",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "convert_dataset": "commands.dataset_convert", "decode": "decoding", "draw": "media.draw",
-    "evaluate": "commands.evaluate", "export": "commands.export", "load": "inference.estimator",
+    "evaluate": "commands.evaluate", "export": "commands.export", "init_project": "commands.init",
+    "load": "inference.estimator",
     "predict": "commands.inference", "prune": "commands.prune", "train": "commands.train",
     "write_web_page": "commands.web",
 }  # fmt: skip

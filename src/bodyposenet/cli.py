@@ -38,6 +38,7 @@ class SubTask(NamedTuple):
 
 
 TASKS = {
+    "init": SubTask("init_project", "write the specs of a project for your own data"),
     "dataset_convert": SubTask(
         "convert_dataset", "convert a dataset in COCO's keypoint format to TFRecords and masks"
     ),

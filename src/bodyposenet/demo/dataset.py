@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import cv2
 import numpy as np
 
 from bodyposenet.console import progress
+from bodyposenet.data.coco_file import annotation_entry
 from bodyposenet.demo.scene import draw_scene
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, write_json
 from bodyposenet.skeleton import COCO_JOINTS
-from bodyposenet.types import Person
 
 DATASET_NAME = "drawn"
 _JPEG_QUALITY = 92
@@ -69,7 +70,8 @@ def _draw_split(
         _write_jpeg(folder / name, pixels)
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for person in people:
-            annotations.append(_annotation(person, index + 1, len(annotations) + 1))
+            numbered = replace(person, annotation_id=len(annotations) + 1)
+            annotations.append(annotation_entry(numbered, index + 1, category_id=1))
     return {"images": images, "annotations": annotations, "categories": [_category(joints)]}
 
 
@@ -82,21 +84,6 @@ def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
         raise BodyPoseNetError(f"{path}: JPEG encoding failed")
     with atomic_write(path) as file:
         file.write(content.tobytes())
-
-
-def _annotation(person: Person, image_id: int, annotation_id: int) -> dict[str, Any]:
-    """Return a person as an annotation in COCO's format."""
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": 1,
-        "iscrowd": int(person.is_crowd),
-        "num_keypoints": person.num_keypoints,
-        "keypoints": person.keypoints.round(2).reshape(-1).tolist(),
-        "bbox": list(person.box),
-        "area": person.area,
-        "segmentation": person.segmentation,
-    }
 
 
 def _category(joints: tuple[str, ...]) -> dict[str, Any]:

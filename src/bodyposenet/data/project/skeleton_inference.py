@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.skeleton import Skeleton, oks_sigmas, other_side, part_of, side_of, words_of
+from bodyposenet.skeleton import Skeleton, oks_sigmas, part_of, side_of, words_of
 from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
 
 _NECK = "neck"
@@ -137,6 +137,7 @@ def infer_skeleton(
     joints: Sequence[str],
     limbs: Iterable[tuple[str, str]] = (),
     positions: JointPositions | None = None,
+    mirrored: Iterable[tuple[str, str]] = (),
 ) -> InferredSkeleton:
     """Infer a skeleton.
 
@@ -146,6 +147,7 @@ def infer_skeleton(
         limbs: Limbs of the annotation file as pairs of names, possibly none.
         positions: Annotated people, whose distances between joints are used for joints with
             unknown names; or None.
+        mirrored: Pairs of joints that the annotation file declares as mirrored, possibly none.
 
     Returns:
         The skeleton, with the joints of the dataset in their order.
@@ -169,7 +171,7 @@ def infer_skeleton(
     builder.connect_by_order()
     sigmas, sigma_inference = _sigmas(builder.joints)
     skeleton = Skeleton(name, builder.joints, tuple(builder.limbs), sigmas, derived)
-    sides, is_mirrorable = _sides(skeleton)
+    sides, is_mirrorable = _sides(skeleton, mirrored)
     known = sum(index is not None for index in default.match(joints))
     text = f"{len(joints)}, of which the default model has {known}"
     if derived:
@@ -329,21 +331,32 @@ def _distance_spreads(positions: JointPositions) -> dict[tuple[int, int], float]
     return spreads
 
 
-def _sides(skeleton: Skeleton) -> tuple[Inference, bool]:
-    """Return the inference about left/right pairs, and whether images can be mirrored."""
-    pairs = sum(other > joint for joint, other in enumerate(skeleton.mirrored))
-    if skeleton.unpaired:
-        text = f"no counterpart on the other side: {', '.join(skeleton.unpaired)}; images are not "
-        text += "mirrored in training"
-        return Inference("sides", text, Certainty.UNSURE), False
-    if pairs:
-        example = next(joint for joint in skeleton.joints if side_of(joint))
-        text = f"{pairs} left/right pairs by name, such as {example} and {other_side(example)}"
+def _sides(skeleton: Skeleton, declared: Iterable[tuple[str, str]]) -> tuple[Inference, bool]:
+    """Return the inference about left/right pairs, and whether images can be mirrored.
+
+    Args:
+        skeleton: The skeleton, which pairs joints by their names.
+        declared: Pairs of joints in the annotation file, possibly none.
+    """
+    joints, mirrored = skeleton.joints, skeleton.mirrored
+    pairs = [pair for pair in enumerate(mirrored) if pair[0] < pair[1]]
+    different = [
+        " and ".join(pair)
+        for pair in declared
+        if {*pair} <= {*joints} and mirrored[joints.index(pair[0])] != joints.index(pair[1])
+    ]
+    if different:
+        problem = f"mirrored in the annotation file, but not by name: {', '.join(different)}"
+    elif skeleton.unpaired:
+        problem = f"no counterpart on the other side: {', '.join(skeleton.unpaired)}"
+    elif not pairs:
+        problem = "no joint name contains left or right (or l, r)"
+    else:
+        left, right = pairs[0]
+        text = f"{len(pairs)} left/right pairs by name, such as {joints[left]} and {joints[right]}"
         return Inference("sides", text), True
-    text = (
-        "no joint name contains left or right (or l, r); images are not mirrored in training. "
-        "Rename joints like left_hip and right_hip if there are pairs"
-    )
+    remedy = "Rename joints like left_hip and right_hip"
+    text = f"{problem}; so images are not mirrored in training. {remedy} to change this"
     return Inference("sides", text, Certainty.UNSURE), False
 
 
