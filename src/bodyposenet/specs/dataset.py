@@ -14,7 +14,9 @@ from bodyposenet.types import Visibility
 
 Mode = Literal["train", "test"]
 
-FormatName = Literal["auto", "coco", "label_studio", "cvat", "yolo_pose"]
+FormatName = Literal[
+    "auto", "coco", "coco_wholebody", "label_studio", "cvat", "yolo_pose", "sloth", "mpii"
+]
 """Annotation formats; "auto": detected by the content."""
 
 VISIBILITY_CLASSES = {visibility.name.lower(): visibility for visibility in Visibility}

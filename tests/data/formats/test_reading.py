@@ -29,7 +29,7 @@ def test_files_of_no_format_are_errors(tmp_path, text, name):
 
 def test_summary_of_a_coco_file(tmp_path):
     file = content([image(7), image(3)], [person(1, 3), person(2, 7), person(3, 7)])
-    file["categories"][0]["skeleton"] = [[1, 2], [2, 3], [9, 1], "x"]
+    file["categories"][0]["skeleton"] = [[1, 2], [2, 3]]
     file["categories"].insert(0, {"id": 5, "name": "dog"})
     file["images"].append({"id": 8, "file_name": "a.jpg"})
     path = tmp_path / "a.json"
@@ -58,3 +58,13 @@ def test_the_format_and_counts_are_logged(tmp_path, caplog):
     caplog.set_level("INFO")
     read_coco(write_annotations(tmp_path / "a.json", [image()], [person()]), JOINTS)
     assert "format COCO, 1 images, 1 people, 3 joints" in caplog.text
+
+
+@pytest.mark.parametrize("limb", [[9, 1], [1], "x", None])
+def test_limbs_of_other_keypoints_are_ignored(tmp_path, limb):
+    """As in CrowdPose, which contains the limbs of COCO."""
+    file = content([image()], [person()])
+    file["categories"][0]["skeleton"] = [[1, 2], limb]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(file))
+    assert describe_annotations(path).categories[0].limbs == ()

@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from bodyposenet.data.annotations import to_integer
-from bodyposenet.data.formats import coco, cvat, label_studio, yolo_pose
+from bodyposenet.data.formats import (
+    coco,
+    coco_wholebody,
+    cvat,
+    label_studio,
+    mpii,
+    sloth,
+    yolo_pose,
+)
 from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import FormatName, Mode
 
 FORMATS: dict[str, AnnotationFormat] = {
-    module.FORMAT.name: module.FORMAT for module in (coco, label_studio, cvat, yolo_pose)
+    module.FORMAT.name: module.FORMAT
+    for module in (coco_wholebody, coco, label_studio, cvat, yolo_pose, sloth, mpii)
 }
-"""All formats by name."""
+"""All formats by name; the first one that matches a file is detected."""
 
 _EXTENSIONS = (".json", ".xml", ".yaml", ".yml")
 _MAX_LISTED = 10
@@ -197,13 +206,15 @@ def _summarize_category(
     names = _list(entry, "keypoints")
     count = len(names) or num_keypoints.get(category_id, 0)
     pairs = [_indices(pair, range(1, count + 1)) for pair in _list(entry, "skeleton")]
+    if not all(len(pair) == 2 for pair in pairs):
+        pairs = []  # of other keypoints, as in CrowdPose, which contains the limbs of COCO
     flip_indices = _indices(entry.get("flip_idx"), range(count))
     return CategorySummary(
         id=category_id,
         name=str(entry.get("name", "")),
         keypoints=tuple(map(str, names)),
         num_keypoints=count,
-        limbs=tuple((pair[0] - 1, pair[1] - 1) for pair in pairs if len(pair) == 2),
+        limbs=tuple((start - 1, end - 1) for start, end in pairs),
         flip_indices=flip_indices if len(flip_indices) == count else (),
         people=people.get(category_id, 0),
     )
