@@ -6,8 +6,9 @@ command reads every format.
 
 - `reading`: detection of the format, reading, summary of a file.
 - `document`: COCO's structure, and the interface of a format.
-- `grouping`: keypoints and boxes that are stored separately; `image_folder`: images by address.
-- `coco`, `label_studio`: the formats.
+- `grouping`: keypoints and boxes that are stored separately; `image_folder`: images by address;
+  `safe_xml`: XML of unknown origin.
+- `coco`, `coco_wholebody`, `label_studio`, `cvat`, `yolo_pose`, `sloth`, `mpii`: the formats.
 
 Predictions of a model are written in the formats of other tools (`bpnet inference
 --output_format`), in the same modules or those of tools that only read poses:
