@@ -5,12 +5,15 @@ Only the module of the given command is imported, so that `bpnet --help` is fast
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,9 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def tao() -> int:
     """Run `tao model bpnet <sub_task> ...`, the command line of TAO.
 
+    If NVIDIA's launcher is installed too, a line on standard error names the difference.
+
     Returns:
         Exit code, see `exit_code_of`.
     """
+    if launcher := _nvidia_launcher():
+        print_result(
+            f"warning: this `tao` is bodyposenet's; NVIDIA's is installed, too ({launcher}). "
+            "`bpnet <sub_task>` always runs bodyposenet.",
+            error=True,
+        )
     argv = sys.argv[1:]
     if argv[:1] == ["model"]:
         argv = argv[1:]
@@ -102,6 +113,22 @@ def tao() -> int:
         )
         return 2
     return main(argv[1:])
+
+
+def _nvidia_launcher() -> str:
+    """Return package or path of another program called `tao`; empty if there is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    package = "nvidia-tao"
+    with suppress(PackageNotFoundError):
+        return f"{package} {version(package)}"
+    for folder in os.get_exec_path():
+        path = shutil.which("tao", path=folder)
+        with suppress(OSError):
+            # The script of another installation of this package contains its name.
+            if path and b"bodyposenet" not in Path(path).read_bytes():
+                return path
+    return ""
 
 
 def _overview() -> str:
