@@ -501,15 +501,25 @@ def test_closed_output_pipe_is_no_error(tmp_path):
     assert log.read_text() == "line\nline\nline\nExecution status: PASS\n"
 
 
-def test_a_missing_package_names_its_extra(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("train -e spec.yaml", "torch", "train"),
+        ("evaluate -d spec.json", "matplotlib", "eval"),
+        ("export -m model.tlt -o model.onnx", "torch", "export"),
+        ("export -m model.tlt -o model.onnx", "openvino", "openvino"),
+    ],
+)
+def test_a_missing_package_names_its_extra(monkeypatch, capsys, command, package, extra):
     def run(_: object) -> None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
-    replace_run(monkeypatch, "train", run)
-    assert cli.main(["train", "-e", "spec.yaml"]) == 2
+    name, *flags = command.split()
+    replace_run(monkeypatch, name, run)
+    assert cli.main([name, *flags]) == 2
     error = capsys.readouterr().err
-    assert "train" in error and "torch" in error
-    assert "pip install 'bodyposenet[train]'" in error
+    assert f"{package} is not installed" in error
+    assert f"pip install 'bodyposenet[{extra}]'" in error
 
 
 def test_keyboard_interrupt_exits_with_130(monkeypatch, capsys):
@@ -526,6 +536,29 @@ def test_tao_command_line_is_accepted(ran, monkeypatch, prefix):
     monkeypatch.setattr(sys, "argv", ["tao", *prefix, "train", "-e", "s.yaml", "--gpus", "1"])
     assert cli.tao() == 0
     assert ran[0].experiment_spec_file == "s.yaml"
+
+
+@pytest.mark.parametrize(
+    ("script", "warns"), [("from nvidia_tao_cli import main", True), ("from bodyposenet", False)]
+)
+def test_tao_warns_about_the_launcher_of_nvidia(ran, monkeypatch, tmp_path, capsys, script, warns):
+    other = tmp_path / ("tao.bat" if sys.platform == "win32" else "tao")
+    other.write_text(script)
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["tao", "model", "bpnet", "train", "-e", "s.yaml"])
+    assert cli.tao() == 0
+    assert [str(other) in line for line in capsys.readouterr().err.splitlines()] == [True] * warns
+
+
+def test_tao_warns_about_the_package_of_nvidia(ran, monkeypatch, tmp_path, capsys):
+    package = tmp_path / "nvidia_tao-5.5.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: nvidia-tao\nVersion: 5.5.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tao", "model", "bpnet", "train", "-e", "s.yaml"])
+    assert cli.tao() == 0
+    assert "nvidia-tao 5.5.0" in capsys.readouterr().err
 
 
 def test_other_tao_networks_are_rejected(monkeypatch, capsys):

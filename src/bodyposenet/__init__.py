@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # and a queue of events to the user's cache folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Affine",
     "BodyPoseNetError",

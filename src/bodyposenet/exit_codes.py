@@ -12,11 +12,19 @@ _EXTRAS = {
     "torch": "train", "torch_pruning": "train", "safetensors": "train", "simplejpeg": "train",
     "google_crc32c": "train", "google": "train",
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
-    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "export",
+    "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "web",
     "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
     "ray": "ray", "pyarrow": "ray", "pandas": "ray",
 }  # fmt: skip
 """Package -> the extra that installs it."""
+
+_EXTRAS_OF_COMMANDS = {
+    "dataset_convert": "train", "convert_dataset": "train", "train": "train", "prune": "train",
+    "export": "export", "web": "web", "write_web_page": "web",
+}  # fmt: skip
+"""Command or function -> the extra that installs everything that it needs, engines aside."""
+_ENGINES = ("openvino", "tensorrt", "ray")
+"""Extras that commands need for some options only."""
 
 
 def exit_code_of(name: str, work: Callable[[], object]) -> int:
@@ -75,7 +83,9 @@ def translate_errors(name: str) -> Iterator[None]:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRAS:
             raise
+        extra = _EXTRAS[package]
+        if extra not in _ENGINES:
+            extra = _EXTRAS_OF_COMMANDS.get(name, extra)
         raise BodyPoseNetError(
-            f"{package} is not installed",
-            f"pip install 'bodyposenet[{_EXTRAS[package]}]'",
+            f"{package} is not installed", f"pip install 'bodyposenet[{extra}]'"
         ) from error

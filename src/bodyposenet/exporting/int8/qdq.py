@@ -14,13 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnxruntime.quantization import (
-    CalibrationMethod,
-    QDQQuantizer,
-    QuantType,
-    TensorData,
-    TensorsData,
-)
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
 from bodyposenet.exporting.int8.ranges import INT8_MAX, Range
 

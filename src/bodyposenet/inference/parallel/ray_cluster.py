@@ -4,6 +4,9 @@ Results are stored as they arrive, so that an interrupted run can be resumed. Al
 cluster must have the model and the images under the same paths.
 """
 
+# Ray is not installed where types are checked.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import json
