@@ -1,4 +1,4 @@
-"""Keypoint AP equals that of pycocotools to nine digits."""
+"""Keypoint AP, and that of CrowdPose, equals that of pycocotools to nine digits."""
 
 import contextlib
 import copy
@@ -11,7 +11,9 @@ from pycocotools import coco, cocoeval
 
 from bodyposenet.data.coco import load_coco
 from bodyposenet.evaluation import evaluate_poses
-from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.evaluation.crowdpose import BOX_AREA_SHARE, crowdpose_scores
+from bodyposenet.evaluation.image_poses import arrange_images
+from bodyposenet.skeleton import COCO_JOINTS, oks_sigmas
 from bodyposenet.specs.pose import load_skeleton
 
 from ..evaluation.scenes import COCO, random_scene, read
@@ -52,6 +54,27 @@ def test_metrics_of_a_subset_are_the_same():
     outcome = evaluate_poses(results, read(annotations)[:18], COCO_JOINTS, COCO)
     expected = reference_evaluation(annotations, results, chosen).stats
     np.testing.assert_allclose(outcome.values, expected, rtol=0, atol=1e-9)
+
+
+def test_metrics_of_crowdpose_are_those_of_the_images_of_each_level():
+    annotations, results = random_scene(np.random.default_rng(3), 40)
+    images = read(annotations)
+    arranged = [
+        image.with_box_areas(BOX_AREA_SHARE).best_poses(20)
+        for image in arrange_images(images, results, 17, [1, 2])
+    ]
+    crowding = np.random.default_rng(0).random(len(images))
+    sigmas = np.array(oks_sigmas(COCO_JOINTS))
+    metrics = list(crowdpose_scores(arranged, sigmas, crowding).metrics().values())
+    for one in annotations["annotations"]:
+        one["area"] = BOX_AREA_SHARE * one["bbox"][2] * one["bbox"][3]
+    everyone = reference_evaluation(annotations, results).stats
+    np.testing.assert_allclose(metrics[:6], everyone[[0, 1, 2, 5, 6, 7]], rtol=0, atol=1e-9)
+    levels = np.digitize(crowding, [0.2, 0.8])
+    for level, ap in enumerate(metrics[6:]):
+        ids = [image.image_id for image, own in zip(images, levels, strict=True) if own == level]
+        expected = reference_evaluation(annotations, results, ids).stats[0]
+        assert ap == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.shared_data

@@ -27,12 +27,13 @@ _PERSON_CATEGORY = 1
 
 
 class Metric(NamedTuple):
-    """One of COCO's ten keypoint metrics.
+    """An average precision or average recall of COCO's evaluation.
 
     Args:
         kind: Average precision or average recall.
         oks: Threshold, or range of thresholds, of the object keypoint similarity (OKS).
-        area: Size of the people that count: all, medium (32^2 to 96^2 pixels) or large.
+        area: People that count: all, or those of a size (medium: 32^2 to 96^2 pixels, large), or
+            those in images of a level of crowding (see `evaluation.crowdpose`).
     """
 
     kind: Literal["AP", "AR"]
@@ -45,6 +46,20 @@ class Metric(NamedTuple):
         if ":" in self.oks:
             return f"{self.kind}_{self.oks}_{self.area}"
         return f"{self.kind}_{float(self.oks):g}"
+
+    def line(self, value: float, remark: str = "") -> str:
+        """Return a line of a summary in COCO's format.
+
+        Args:
+            value: The metric, or -1 without ground truth.
+            remark: Remark if there is no ground truth.
+        """
+        title = "Average Precision" if self.kind == "AP" else "Average Recall"
+        suffix = f"  {remark}" if value < 0 and remark else ""
+        return (
+            f" {title:<18} ({self.kind}) @[ IoU={self.oks:<9} | area={self.area:>6} | "
+            f"maxDets={MAX_DETECTIONS:>3} ] = {value:0.3f}{suffix}"
+        )
 
 
 METRICS: tuple[Metric, ...] = tuple(
@@ -94,18 +109,18 @@ class KeypointAP:
 
     def table(self) -> list[str]:
         """Return the lines of a summary in COCO's format, with remarks about missing values."""
-        lines = []
-        for (kind, oks, area), value in zip(METRICS, self.values, strict=True):
-            title = "Average Precision" if kind == "AP" else "Average Recall"
-            remark = "  no ground truth of that size" if value < 0 and self.people else ""
-            lines.append(
-                f" {title:<18} ({kind}) @[ IoU={oks:<9} | area={area:>6} | "
-                f"maxDets={MAX_DETECTIONS:>3} ] = {value:0.3f}{remark}"
-            )
-        lines.append(
+        lines = [
+            metric.line(value, remark="no ground truth of that size" if self.people else "")
+            for metric, value in zip(METRICS, self.values, strict=True)
+        ]
+        return lines + self.remarks()
+
+    def remarks(self) -> list[str]:
+        """Return the lines of a summary that apply to all metrics: counts, and what is missing."""
+        lines = [
             f" {self.images:,} images, {self.people:,} people with labeled keypoints, "
             f"{self.poses:,} predicted poses"
-        )
+        ]
         if not self.people:
             lines.append(" -1: no ground truth, as no person in these images has labeled keypoints")
         if self.not_evaluated:
