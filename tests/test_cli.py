@@ -73,6 +73,9 @@ FLAGS = {
         "model_filename": ("-m", "--model_filename"),
         "dataset": ("--dataset", "coco"),
         "dataset_spec": ("-d", "--dataset_spec"),
+        "protocol": ("--protocol", "coco"),
+        "pck_reference": ("--pck_reference", "box"),
+        "compare_with": ("--compare_with", ()),
         **KEY,
     }
     | ENGINE
@@ -185,7 +188,12 @@ ENGINE_CHOICES = {
 CHOICES = {
     "dataset_convert": {"mode": ("train", "test")},
     "train": {},
-    "evaluate": {"dataset": ("coco",)} | ENGINE_CHOICES,
+    "evaluate": {
+        "dataset": ("coco",),
+        "protocol": ("coco", "crowdpose", "pck"),
+        "pck_reference": ("box", "torso", "head"),
+    }
+    | ENGINE_CHOICES,
     "inference": {
         "input_type": ("image", "dir", "json", "video", "webcam", "auto"),
         "output": ("json",),

@@ -251,13 +251,58 @@ def test_the_command_writes_all_files(run_bpnet, write_dataset, tmp_path, fake_p
     assert {"detections.json", "detections_coco_format.json", "results.csv", "results.json"} <= {
         file.name for file in results.iterdir()
     }
-    assert len(list(results.glob("*.png"))) == 2
+    assert len(list(results.glob("*.png"))) == 3
     coco = json.loads((results / "detections_coco_format.json").read_text())
     assert {type(value) for value in coco[0]["keypoints"]} == {float}
     lines = [json.loads(line) for line in (results / "status.json").read_text().splitlines()]
     kpi = next(line["kpi"] for line in lines if "kpi" in line)
     assert kpi["AP_0.50:0.95_all"] == pytest.approx(2 / 3, abs=0.02)
     assert lines[-1]["status"] == "SUCCESS"
+
+
+def run_evaluation(run_bpnet, path, results, *flags):
+    return run_bpnet("evaluate", "-d", path, "-m", "model.tlt", "-r", results, *flags)
+
+
+def test_protocols_and_comparisons(run_bpnet, write_dataset, tmp_path, fake_predictor):
+    path = write_dataset(SIZES)
+    for protocol, metric in (("crowdpose", "AP_0.50:0.95_crowd_easy"), ("pck", "PCK_0.2")):
+        results = tmp_path / protocol
+        done = run_evaluation(run_bpnet, path, results, "--protocol", protocol)
+        assert done.code == 0
+        content = json.loads((results / "results.json").read_text())
+        assert content["protocol"] == protocol
+        assert content["kpi"][metric] == pytest.approx(1)
+    done = run_evaluation(
+        run_bpnet, path, tmp_path / "coco",
+        "--compare_with", tmp_path / "crowdpose", tmp_path / "pck",
+    )  # fmt: skip
+    assert done.code == 0
+    assert "crowdpose" in done.out and "+0.000" in done.out
+    content = json.loads((tmp_path / "coco" / "results.json").read_text())
+    assert len(content["comparisons"]) == 2
+
+
+def test_comparison_with_other_images_is_an_error_before_the_prediction(
+    run_bpnet, write_dataset, tmp_path, fake_predictor, monkeypatch
+):
+    run_evaluation(run_bpnet, write_dataset({"a.png": SIZES["a.png"]}), tmp_path / "earlier")
+    monkeypatch.delattr(FakePredictor, "infer")
+    done = run_evaluation(
+        run_bpnet, write_dataset(SIZES), tmp_path / "results",
+        "--compare_with", tmp_path / "earlier",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "b.png" in done.err
+
+
+def test_a_reference_length_that_the_dataset_lacks_is_an_error(
+    run_bpnet, write_dataset, tmp_path, fake_predictor
+):
+    flags = ("--protocol", "pck", "--pck_reference", "torso")
+    done = run_evaluation(run_bpnet, write_dataset(SIZES), tmp_path / "results", *flags)
+    assert done.code == 2
+    assert "left_shoulder" in done.err
 
 
 def test_sigterm_is_recorded_in_the_status(

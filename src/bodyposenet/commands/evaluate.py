@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from bodyposenet.commands.model_options import ParallelOptions
-from bodyposenet.commands.options import Option, StrPath, command, options_class
+from bodyposenet.commands.options import Need, Option, StrPath, command, options_class
 from bodyposenet.files import make_directory, write_json
 from bodyposenet.results_folder import results_folder
 
 if TYPE_CHECKING:
+    from bodyposenet.evaluation.details import DetailedResult
     from bodyposenet.evaluation.evaluator import DatasetResult
     from bodyposenet.specs.dataset import DatasetSpec
 
@@ -36,6 +37,33 @@ class EvaluateOptions(ParallelOptions):
         StrPath,
         Option("-r", help="Folder of the results. Default: the working directory.", metavar="DIR"),
     ] = "."
+    protocol: Annotated[
+        Literal["coco", "crowdpose", "pck"],
+        Option(
+            help="Metrics. coco: AP and AR of COCO. crowdpose: those of CrowdPose, with the AP of "
+            "images with few, some and many overlapping people. pck: percentage of correct "
+            "keypoints, for datasets without areas."
+        ),
+    ] = "coco"
+    pck_reference: Annotated[
+        Literal["box", "torso", "head"],
+        Option(
+            help="Length of which the PCK threshold is a fraction. box: longer side of the box. "
+            "torso: from a shoulder to the other hip. head: from the top of the head to the neck "
+            "(PCKh).",
+            needs=Need("--protocol pck", lambda options: options.protocol == "pck"),
+        ),
+    ] = "box"
+    compare_with: Annotated[
+        tuple[StrPath, ...],
+        Option(
+            help="Results folders of earlier evaluations of the same test data. The report shows "
+            "the differences of the metrics, with confidence intervals, and the images that "
+            "changed most.",
+            metavar="DIR",
+            nargs="+",
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -43,14 +71,25 @@ class EvaluationResult:
     """Accuracy of a model on a dataset.
 
     Args:
-        ap: Average precision over OKS thresholds .50 to .95, in 0..1; -1 without annotated people.
-        metrics: All metrics, named as in results.json, such as `AP_0.50:0.95_all`.
+        ap: COCO's average precision over OKS thresholds .50 to .95, in 0..1; -1 without annotated
+            people.
+        metrics: Metrics of the protocol, named as in results.json, such as `AP_0.50:0.95_all`; -1
+            without annotated people.
+        error_types: Share of each type of joints of matched poses: good, jitter, inversion, swap,
+            miss and undetected; NaN without matched poses.
+        corrected_ap: AP without the errors of each type.
+        joint_ap: AP of each keypoint; -1 without labels.
+        changes: Changes of the metrics, by folder of `compare_with`.
         files: The files that were written, the HTML page last.
         lines: Table of the metrics, and images that could not be evaluated as annotated.
     """
 
     ap: float
     metrics: dict[str, float]
+    error_types: dict[str, float]
+    corrected_ap: dict[str, float]
+    joint_ap: dict[str, float]
+    changes: dict[str, dict[str, float]]
     files: tuple[Path, ...]
     lines: tuple[str, ...]
 
@@ -68,13 +107,17 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         >>> result.ap
 
     Raises:
-        BodyPoseNetError: A spec, the model or the data are invalid, or no image can be read.
+        BodyPoseNetError: A spec, the model or the data are invalid, no image can be read, or an
+            evaluation to compare with is of other images.
     """
+    from bodyposenet.evaluation.comparison import read_run
+    from bodyposenet.evaluation.details import evaluate_in_detail
     from bodyposenet.evaluation.evaluator import (
         load_test_images,
         predict_test_images,
         score_results,
     )
+    from bodyposenet.evaluation.protocols import EvaluationProtocol
     from bodyposenet.inference.detections import FILE_NAME, write_detections
     from bodyposenet.inference.models import find_model
     from bodyposenet.reporting.evaluation_report import write_evaluation_report
@@ -87,24 +130,35 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         executor = options.open_executor(results_dir)
         skeleton, spec = executor.skeleton, executor.spec
         images = load_test_images(dataset_spec)
+        protocol = EvaluationProtocol(options.protocol, dataset_spec, images, options.pck_reference)
+        protocol.check()
+        joints = dataset_spec.person.keypoints
+        earlier = [read_run(Path(folder), images, joints) for folder in options.compare_with]
         results = predict_test_images(executor, dataset_spec, images)
         result = score_results(results, skeleton, dataset_spec, images)
         _check_images(result, dataset_spec)
+        details = evaluate_in_detail(protocol, result, skeleton, earlier)
         detections, coco = results_dir / FILE_NAME, results_dir / "detections_coco_format.json"
         write_detections(detections, skeleton, spec, result.images)
         write_json(coco, result.results, indent=None)
-        files = write_result_files(results_dir, result.accuracy)
+        files = write_result_files(results_dir, details)
         page = write_evaluation_report(
-            results_dir, result, dataset=dataset_spec.dataset, skeleton=skeleton,
-            model=find_model(spec, None).name, spec=spec,
-        )  # fmt: skip
-        metrics = result.accuracy.kpis()
-        status.write("RUNNING", "evaluation", kpi=metrics)
+            results_dir, details, skeleton=skeleton, model=find_model(spec, None).name, spec=spec
+        )
+        status.write("RUNNING", "evaluation", kpi=details.metrics)
+    errors = details.analysis.errors
     return EvaluationResult(
-        metrics["AP_0.50:0.95_all"],
-        metrics,
-        (detections, coco, *files, page),
-        tuple(_lines(result)),
+        ap=result.accuracy.ap,
+        metrics=details.metrics,
+        error_types=errors.shares(),
+        corrected_ap=dict(errors.corrected_ap),
+        joint_ap=dict(details.analysis.joint_ap),
+        changes={
+            str(one.folder): {each.metric: each.value - each.earlier for each in one.differences}
+            for one in details.comparisons
+        },
+        files=(detections, coco, *files, page),
+        lines=tuple(_lines(details)),
     )
 
 
@@ -120,9 +174,12 @@ def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:
         )
 
 
-def _lines(result: DatasetResult) -> list[str]:
-    """Return the table of metrics, and the images with problems."""
-    lines = [*result.accuracy.table()]
+def _lines(details: DetailedResult) -> list[str]:
+    """Return the table of metrics, the comparisons, and the images with problems."""
+    result = details.result
+    lines = [*details.table()]
+    for comparison in details.comparisons:
+        lines += comparison.table()
     for problems, meaning in (
         (result.unreadable, "could not be read, and count as images without detections"),
         (

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NewType
+from typing import Literal, NewType
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bodyposenet.evaluation.keypoint_ap import METRICS
+from bodyposenet.evaluation.keypoint_ap import METRICS, Metric
 from bodyposenet.files import atomic_write
 from bodyposenet.reporting.plots import DARK_BLUE, GRID_COLOR, TEXT_COLOR
 
@@ -32,6 +32,8 @@ Markup = NewType("Markup", str)
 """HTML whose text is escaped."""
 
 _JPEG_QUALITY = 85
+_TILES = {"small": "tile", "large": "tile large", "wide": "tile half"}
+"""CSS classes of thumbnails by size."""
 _CSS_COLORS = {
     TEXT_COLOR: "var(--ink)", GRID_COLOR: "var(--line)", DARK_BLUE: "var(--strong)",
 }  # fmt: skip
@@ -130,12 +132,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     )
 
 
-def accuracy_table(datasets: Mapping[str, Mapping[str, float | None]]) -> Markup:
-    """Return a table of COCO's ten metrics with a column per dataset.
+def accuracy_table(
+    datasets: Mapping[str, Mapping[str, float | None]], metrics: Iterable[Metric] = METRICS
+) -> Markup:
+    """Return a table of average precisions and recalls with a column per dataset.
 
     Args:
         datasets: Values of the metrics by `Metric.name`, by dataset. Values that are below 0, None
             or missing were not measured.
+        metrics: The metrics. Default: COCO's ten metrics.
     """
     titles = {"AP": "average precision", "AR": "average recall"}
     rows = [
@@ -143,7 +148,7 @@ def accuracy_table(datasets: Mapping[str, Mapping[str, float | None]]) -> Markup
             f"{titles[metric.kind]} ({metric.kind})", metric.oks, metric.area,
             *(_format_metric(values.get(metric.name)) for values in datasets.values()),
         )
-        for metric in METRICS
+        for metric in metrics
     ]  # fmt: skip
     return table(["metric", "OKS", "people", *datasets], rows)
 
@@ -158,15 +163,18 @@ def plot(figure: Figure) -> Markup:
     return Markup(f"<figure>{_svg(figure)}</figure>")
 
 
-def thumbnail(image: NDArray[np.uint8], caption: str) -> Markup:
-    """Return a small picture with its caption below.
+def thumbnail(
+    image: NDArray[np.uint8], caption: str, *, size: Literal["small", "large", "wide"] = "small"
+) -> Markup:
+    """Return a picture with its caption below.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         caption: Caption.
+        size: Width of the picture: a quarter of the page, a third, or a half.
     """
     below = f"<figcaption>{_escape(caption)}</figcaption>"
-    return Markup(f'<figure class="tile">{_image(image, caption)}{below}</figure>')
+    return Markup(f'<figure class="{_TILES[size]}">{_image(image, caption)}{below}</figure>')
 
 
 def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:

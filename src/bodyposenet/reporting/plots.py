@@ -11,7 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from bodyposenet.evaluation.analysis import OKS_BINS, Analysis
+from bodyposenet.evaluation.error_types import ErrorSummary, ErrorType
 from bodyposenet.evaluation.keypoint_ap import KeypointAP
+from bodyposenet.evaluation.pck import THRESHOLDS, PckScores
 from bodyposenet.reporting.training_history import TrainingHistory
 from bodyposenet.skeleton import side_of
 
@@ -21,8 +24,13 @@ Curve = Mapping[int, float]
 TEXT_COLOR, GRID_COLOR = "#33384a", "#e3e6ee"
 DARK_BLUE, BLUE, LIGHT_BLUE = "#1f4e9c", "#3b8ed8", "#8cc4f2"
 ORANGE, GREEN = "#f2884b", "#5fae6b"
+YELLOW, RED, PURPLE, GRAY = "#f0c04b", "#d8504d", "#9163c4", "#9aa1b3"
 
 _SIDE_COLORS = {"left": BLUE, "right": ORANGE, "": GREEN}
+_ERROR_COLORS = {
+    ErrorType.GOOD: GREEN, ErrorType.JITTER: YELLOW, ErrorType.INVERSION: BLUE,
+    ErrorType.SWAP: PURPLE, ErrorType.MISS: RED, ErrorType.UNDETECTED: GRAY,
+}  # fmt: skip
 _CURVE_COLORS = (BLUE, ORANGE, GREEN, LIGHT_BLUE)
 _MAX_MARKERS = 30
 """Curves of up to this many points have markers, as a single point would be invisible."""
@@ -91,6 +99,77 @@ def plot_keypoint_errors(accuracy: KeypointAP) -> Figure:
         _style_axes(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def plot_error_types(errors: ErrorSummary) -> Figure:
+    """Plot the shares of the types of joints, for each joint with labels.
+
+    Args:
+        errors: Errors of an evaluation.
+    """
+    totals = errors.counts.sum(axis=1)
+    rows = [row for row, total in enumerate(totals) if total]
+    figure = Figure(figsize=(9.2, 2.1 + 0.27 * max(len(rows), 4)), layout="constrained")
+    axes = figure.subplots()
+    shares = errors.counts[rows] / totals[rows, None]
+    starts = np.cumsum(shares, axis=1) - shares
+    places = np.arange(len(rows))
+    for kind, color in _ERROR_COLORS.items():
+        axes.barh(places, shares[:, kind], 0.7, left=starts[:, kind], color=color, label=kind.label)
+    names = [errors.joints[row].replace("_", " ") for row in rows]
+    axes.set_yticks(places, names, parse_math=False)  # Names may contain $.
+    axes.set(xlim=(0, 1), ylim=(max(len(rows), 1) - 0.4, -0.6))
+    axes.set(xlabel="share of the labeled joints of matched poses")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    _set_title(axes, "Error types by keypoint", f"{totals.sum():,} joints")
+    _style_axes(axes)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(ErrorType),
+        frameon=False, labelcolor=TEXT_COLOR,
+    )  # fmt: skip
+    return figure
+
+
+def plot_oks_histogram(analysis: Analysis) -> Figure:
+    """Plot a histogram of the OKS of all people, and the number of those without a pose.
+
+    Args:
+        analysis: Analysis of an evaluation.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    counts, without_pose = analysis.oks_histogram()
+    width = 1 / OKS_BINS
+    axes.bar(np.arange(OKS_BINS) * width, counts, 0.9 * width, align="edge", color=BLUE)
+    axes.bar(-0.12, without_pose, 0.1, color=RED)
+    axes.set_xticks([-0.12, 0, 0.25, 0.5, 0.75, 1], ["no pose", "0", "0.25", "0.5", "0.75", "1"])
+    axes.set(xlim=(-0.19, 1), xlabel="OKS of the person and the matched pose", ylabel="people")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _set_title(axes, "Similarity of poses and people", f"{len(analysis.person_oks):,} people")
+    _style_axes(axes)
+    axes.grid(visible=False, axis="x")
+    return figure
+
+
+def plot_pck(scores: PckScores) -> Figure:
+    """Plot the PCK over the distance that counts as correct.
+
+    Args:
+        scores: Scores of the protocol `pck`.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    limit = THRESHOLDS[scores.reference][-1]
+    distances = np.linspace(0, limit, 51)
+    axes.plot(distances, [max(scores.pck(one), 0) for one in distances], color=BLUE, linewidth=2)
+    axes.set(xlim=(0, limit), ylim=(0, 1), ylabel="correct keypoints")
+    axes.set(xlabel=f"distance, share of the reference length ({scores.reference})")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _set_title(axes, "Percentage of correct keypoints", f"{len(scores.distances):,} keypoints")
+    _style_axes(axes)
     return figure
 
 
