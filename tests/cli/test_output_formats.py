@@ -57,10 +57,12 @@ def test_images_in_all_formats(run_bpnet, spec, photos, tmp_path):
     results = tmp_path / "results"
     done = run_bpnet(
         "inference", "-i", spec, "--input", photos, "-r", results,
-        "--output_format", "coco,openpose", "--output_format", "csv",
+        "--output_format", "coco,openpose", "csv", "--output_format", "label_studio", "cvat",
+        "yolo_pose",
     )  # fmt: skip
     assert done.code == 0
-    assert all(str(results / name) in done.out for name in ("coco", "openpose", "csv"))
+    names = ("coco", "openpose", "csv", "label_studio", "cvat", "yolo_pose")
+    assert all(str(results / name) in done.out for name in names)
     entries = [entry for entry in read(results / "detections.json")["images"] if "scores" in entry]
     assert [(entry["width"], entry["height"]) for entry in entries] == [(320, 256)] * 2
     people = len(entries[0]["scores"])
@@ -78,6 +80,10 @@ def test_images_in_all_formats(run_bpnet, spec, photos, tmp_path):
     with open(results / "csv" / "poses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * people * 18
+    tasks = read(results / "label_studio" / "tasks.json")
+    assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/000007.png"
+    assert (results / "cvat" / "annotations.xml").read_text().count("<skeleton ") == 2 * people
+    assert len((results / "yolo_pose/labels/000012.txt").read_text().splitlines()) == people
     inferred = np.concatenate([np.ravel(entry["inferred"]) for entry in entries])
     assert [row["inferred"] for row in rows] == [str(int(value)) for value in inferred]
 

@@ -105,14 +105,22 @@ class InferenceOptions(ParallelOptions):
     ] = None
     output_format: Annotated[
         tuple[
-            Literal["coco", "openpose", "csv", "deeplabcut"],
+            Literal[
+                "coco",
+                "label_studio",
+                "cvat",
+                "yolo_pose",
+                "openpose",
+                "csv",
+                "deeplabcut",
+            ],
             ...,
         ],
         BeforeValidator(split_names),
         Option(
             help="Also write the poses in these formats of other tools, each to a folder of its "
-            "name in RESULTS_DIR: coco, openpose, csv, deeplabcut. coco is for images only, "
-            "deeplabcut for videos with --track.",
+            "name in RESULTS_DIR. Images: coco, label_studio, cvat, yolo_pose, openpose, csv; "
+            "videos: openpose, csv, deeplabcut (with --track).",
             metavar="FORMAT",
             nargs="+",
         ),

@@ -112,9 +112,10 @@ def _common_folder(images: Sequence[ImageEntry]) -> Path | None:
 
 
 def _name(image: ImageEntry, folder: Path | None) -> str:
-    """Return the path of an image relative to the common folder, or its path if there is none."""
-    path = image.path if folder is None else _absolute(image.path).relative_to(folder)
-    return path.as_posix()
+    """Return the path of an image relative to the common folder, or its name if there is none."""
+    if folder is None:
+        return image.path.name
+    return _absolute(image.path).relative_to(folder).as_posix()
 
 
 def _absolute(path: Path) -> Path:

@@ -1,9 +1,12 @@
 """Predictions as annotations: joints in the image, visibility flags, boxes."""
 
 import numpy as np
+import pytest
 
 from bodyposenet.data.formats.document import OCCLUDED, VISIBLE
-from bodyposenet.data.formats.predictions import MISSING, PredictedImage
+from bodyposenet.data.formats.predictions import MISSING, PredictedImage, annotation_skeleton
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.types import Poses
 
 from ...media.walkers import SKELETON, as_poses, walker
 from .predicted import HEIGHT, WIDTH, images, poses
@@ -43,11 +46,23 @@ def test_people_with_one_joint_are_omitted():
     points[1, 5] = 30
     image = PredictedImage("a.jpg", "a", 1, WIDTH, HEIGHT, as_poses(points))
     assert len(image.labels()) == 1
-    assert len(image.labels([5, 6])) == 0
 
 
-def test_a_choice_of_joints_in_another_order():
-    image = images().images[0]
-    labels, all_labels = image.labels([9, 5, 6]), image.labels()
-    np.testing.assert_array_equal(labels.keypoints, all_labels.keypoints[:, [9, 5, 6]])
-    np.testing.assert_array_equal(labels.visibility, all_labels.visibility[:, [9, 5, 6]])
+@pytest.mark.parametrize(
+    ("joints", "is_coco"),
+    [
+        (COCO_JOINTS, True),
+        (("neck", *reversed(COCO_JOINTS)), True),
+        ((*COCO_JOINTS, "left_foot"), False),
+        (COCO_JOINTS[:-1], False),
+    ],
+)
+def test_annotations_have_cocos_joints_if_the_others_are_derived(joints, is_coco):
+    skeleton = Skeleton("test", joints, ((0, 1),))
+    chosen = annotation_skeleton(skeleton)
+    assert chosen.joints == (COCO_JOINTS if is_coco else joints)
+    points = np.arange(2.0 * len(joints)).reshape(1, -1, 2)
+    people = Poses(points, np.ones((1, len(joints))), np.ones(1), skeleton)
+    labels = PredictedImage("a.jpg", "a", 1, 99, 99, people).labels()
+    expected = [points[0, joints.index(joint)] for joint in chosen.joints]
+    np.testing.assert_array_equal(labels.keypoints[0], expected)

@@ -12,13 +12,15 @@ from typing import Any
 from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
 from bodyposenet.data.formats.predictions import (
     MISSING,
+    PERSON,
     ImagePredictions,
     OutputFormat,
     PredictedImage,
+    annotation_skeleton,
 )
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import write_json
-from bodyposenet.skeleton import COCO_JOINTS, Skeleton
+from bodyposenet.skeleton import Skeleton
 
 _RESULTS, _ANNOTATIONS = "results.json", "annotations.json"
 
@@ -49,8 +51,8 @@ FORMAT = AnnotationFormat("coco", "COCO", _is_coco, _read)
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     """Write results.json, the list that COCO's evaluation reads, and annotations.json.
 
-    Both have COCO's 17 joints if the skeleton has all of them, else all joints of the skeleton. The
-    annotations are a dataset with the same people, for tools that import one; see `PoseLabels`.
+    Both have the joints of the `annotation_skeleton`. The annotations are a dataset of the same
+    people, for tools that import one.
 
     Args:
         folder: Existing folder of the files.
@@ -59,27 +61,20 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     Raises:
         BodyPoseNetError: A file cannot be written.
     """
-    joints = joint_order(predictions.skeleton)
-    names = [predictions.skeleton.joints[joint] for joint in joints]
+    skeleton = annotation_skeleton(predictions.skeleton)
     results: list[Mapping[str, Any]] = []
     annotations: list[Mapping[str, Any]] = []
     for image in predictions.images:
-        results += image.poses.to_coco(image.image_id, names)
-        annotations += _annotations(image, joints, len(annotations) + 1)
+        results += image.poses.to_coco(image.image_id, skeleton.joints)
+        annotations += _annotations(image, len(annotations) + 1)
     write_json(folder / _RESULTS, results, indent=None)
     document = {
         "info": {"description": f"Predictions of {predictions.model}"},
         "images": [_describe(image) for image in predictions.images],
         "annotations": annotations,
-        "categories": [_category(predictions.skeleton, joints)],
+        "categories": [_category(skeleton)],
     }
     write_json(folder / _ANNOTATIONS, document, indent=None)
-
-
-def joint_order(skeleton: Skeleton) -> list[int]:
-    """Return the indices of COCO's joints in its order, or of all joints if one is missing."""
-    indices = [index for index in skeleton.match(COCO_JOINTS) if index is not None]
-    return indices if len(indices) == len(COCO_JOINTS) else list(range(len(skeleton.joints)))
 
 
 def _describe(image: PredictedImage) -> dict[str, Any]:
@@ -89,9 +84,9 @@ def _describe(image: PredictedImage) -> dict[str, Any]:
     return values | {"coco_url": image.address} if image.address else values
 
 
-def _annotations(image: PredictedImage, joints: list[int], first_id: int) -> list[dict[str, Any]]:
+def _annotations(image: PredictedImage, first_id: int) -> list[dict[str, Any]]:
     """Return the annotations of the people in an image, with ids from `first_id`."""
-    labels = image.labels(joints)
+    labels = image.labels()
     points, flags = labels.keypoints.round(3).tolist(), labels.visibility.tolist()
     boxes = labels.boxes.round(2)
     sizes = (boxes[:, 2:] - boxes[:, :2]).round(2)
@@ -115,19 +110,14 @@ def _annotations(image: PredictedImage, joints: list[int], first_id: int) -> lis
     ]
 
 
-def _category(skeleton: Skeleton, joints: list[int]) -> dict[str, Any]:
-    """Return the category of people, with limbs between the given joints counted from 1."""
-    number = {joint: place for place, joint in enumerate(joints, start=1)}
+def _category(skeleton: Skeleton) -> dict[str, Any]:
+    """Return the category of people, with limbs counted from 1."""
     return {
         "id": _CATEGORY_ID,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": [skeleton.joints[joint] for joint in joints],
-        "skeleton": [
-            [number[start], number[end]]
-            for start, end in skeleton.limbs
-            if start in number and end in number
-        ],
+        "name": PERSON,
+        "supercategory": PERSON,
+        "keypoints": list(skeleton.joints),
+        "skeleton": [[start + 1, end + 1] for start, end in skeleton.limbs],
     }
 
 

@@ -1,4 +1,4 @@
-"""CVAT: read exports in its format "CVAT for images 1.1".
+"""CVAT: read exports in its format "CVAT for images 1.1", and write pre-annotations.
 
 People are skeletons, see https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/. Boxes
 and single points are grouped by CVAT's groups, or else by position.
@@ -9,6 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
@@ -27,10 +33,30 @@ from bodyposenet.data.formats.grouping import (
     add_grouped_people,
     box_around_rotated,
 )
+from bodyposenet.data.formats.predictions import (
+    MISSING,
+    PERSON,
+    ImagePredictions,
+    OutputFormat,
+    PredictedImage,
+    annotation_skeleton,
+    side_color,
+)
 from bodyposenet.data.formats.safe_xml import XmlElement, read_elements
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import atomic_write, write_json
+from bodyposenet.skeleton import Skeleton
 
 _EXPORT = 'Export the task as "CVAT for images 1.1".'
+
+_ANNOTATIONS, _LABELS = "annotations.xml", "labels.json"
+"""Files of pre-annotations."""
+
+_DRAWING_MARGIN = 5
+"""Distance of a skeleton's drawing from the edge of its square of 100 units."""
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML does not allow."""
 
 _SVG_TAG = re.compile(r"<(?:line|circle)\b[^>]*>")
 _SVG_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
@@ -254,3 +280,131 @@ def _integer(shape: XmlElement, key: str) -> int:
 
 
 FORMAT = AnnotationFormat("cvat", "CVAT", _is_cvat, _read)
+
+
+def _write_images(folder: Path, predictions: ImagePredictions) -> None:
+    """Write annotations.xml, and labels.json, the definition of the skeleton for a new task.
+
+    Args:
+        folder: Existing folder of the files.
+        predictions: The predictions.
+
+    Raises:
+        BodyPoseNetError: A file cannot be written.
+    """
+    skeleton = annotation_skeleton(predictions.skeleton)
+    drawing = _drawing(skeleton, predictions.images)
+    write_json(folder / _LABELS, [_label_definition(skeleton, drawing)])
+    with atomic_write(folder / _ANNOTATIONS, durable=True) as file:
+        file.write(_meta(skeleton, drawing).encode())
+        for number, image in enumerate(predictions.images):
+            file.write(_image(number, image, skeleton).encode())
+        file.write(b"</annotations>\n")
+
+
+def _label_definition(skeleton: Skeleton, drawing: str) -> dict[str, Any]:
+    """Return the label of people for the raw editor of a task's labels."""
+    return {
+        "name": PERSON,
+        "type": "skeleton",
+        "color": side_color(PERSON),
+        "attributes": [],
+        "sublabels": [
+            {"name": joint, "type": "points", "color": side_color(joint), "attributes": []}
+            for joint in skeleton.joints
+        ],
+        "svg": drawing,
+    }
+
+
+def _drawing(skeleton: Skeleton, images: Iterable[PredictedImage]) -> str:
+    """Return the drawing of a skeleton that CVAT uses for new people (elements of SVG)."""
+    places = _mean_places(skeleton, images).round(1).tolist()
+    lines = [
+        '<line x1="{}" y1="{}" x2="{}" y2="{}" stroke="black" stroke-width="0.5" data-type="edge" '
+        'data-node-from="{}" data-node-to="{}"></line>'.format(
+            *places[start], *places[end], start + 1, end + 1
+        )
+        for start, end in skeleton.limbs
+    ]
+    circles = [
+        f'<circle r="1" cx="{x}" cy="{y}" fill="{side_color(joint)}" stroke="black" '
+        f'stroke-width="0.1" data-type="element node" data-element-id="{number}" '
+        f'data-node-id="{number}" data-label-name={_attribute(joint)}></circle>'
+        for number, (joint, (x, y)) in enumerate(zip(skeleton.joints, places, strict=True), 1)
+    ]
+    return "".join(lines + circles)
+
+
+def _mean_places(skeleton: Skeleton, images: Iterable[PredictedImage]) -> NDArray[np.float64]:
+    """Return (K, 2) mean places of the joints in the boxes of people, in a square of 100 units.
+
+    Joints that nobody has are on a circle.
+    """
+    angles = np.linspace(0, 2 * np.pi, len(skeleton.joints), endpoint=False)
+    circle = 0.5 + 0.5 * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+    total, counts = np.zeros_like(circle), np.zeros((len(circle), 1))
+    for image in images:
+        labels = image.labels()
+        corners, ends = labels.boxes[:, None, :2], labels.boxes[:, None, 2:]
+        is_labeled = labels.visibility[..., None] != MISSING
+        total += np.sum((labels.keypoints - corners) / (ends - corners), 0, where=is_labeled)
+        counts += is_labeled.sum(axis=0)
+    places = np.where(counts, total / np.maximum(counts, 1), circle)
+    return _DRAWING_MARGIN + (100 - 2 * _DRAWING_MARGIN) * places
+
+
+def _meta(skeleton: Skeleton, drawing: str) -> str:
+    """Return the beginning of the XML file, with the definition of the labels."""
+    joints = "".join(
+        f"<label><name>{_text(joint)}</name><type>points</type><attributes></attributes>"
+        f"<parent>{PERSON}</parent></label>\n"
+        for joint in skeleton.joints
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+        f"<meta><task><labels>\n<label><name>{PERSON}</name><type>skeleton</type>"
+        f"<attributes></attributes><svg>{_text(drawing)}</svg></label>\n{joints}"
+        "</labels></task></meta>\n"
+    )
+
+
+def _image(number: int, image: PredictedImage, skeleton: Skeleton) -> str:
+    """Return the element of an image. Missing joints are `outside`, inferred ones `occluded`.
+
+    Missing joints, too, need a place, which CVAT shows if they are moved into the image.
+    """
+    labels = image.labels()
+    people = []
+    for points, flags in zip(labels.keypoints, labels.visibility, strict=True):
+        center = points[flags != MISSING].mean(axis=0)
+        joints = (
+            f'<points label={_attribute(joint)} source="auto" outside="{int(flag == MISSING)}" '
+            f'occluded="{int(flag == OCCLUDED)}" points="{x:.3f},{y:.3f}"></points>\n'
+            for joint, flag, (x, y) in zip(
+                skeleton.joints,
+                flags,
+                np.where(flags[:, None] == MISSING, center, points),
+                strict=True,
+            )
+        )
+        people.append(
+            f'<skeleton label="{PERSON}" source="auto" z_order="0">\n{"".join(joints)}</skeleton>\n'
+        )
+    return (
+        f'<image id="{number}" name={_attribute(image.name)} width="{image.width}" '
+        f'height="{image.height}">\n{"".join(people)}</image>\n'
+    )
+
+
+def _text(value: str) -> str:
+    """Return a text for XML, in which characters that XML does not allow are replaced."""
+    return escape(_NOT_XML.sub("\ufffd", value))
+
+
+def _attribute(value: str) -> str:
+    """Return a quoted attribute for XML, see `_text`."""
+    return quoteattr(_NOT_XML.sub("\ufffd", value))
+
+
+OUTPUT_FORMAT = OutputFormat("cvat", (_ANNOTATIONS, _LABELS), _write_images)

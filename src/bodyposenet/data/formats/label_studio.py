@@ -1,4 +1,4 @@
-"""Label Studio: read exports in its formats JSON and JSON-MIN.
+"""Label Studio: read exports in its formats JSON and JSON-MIN, and write pre-annotations.
 
 A person is a region of `RectangleLabels` with regions of `KeyPointLabels`, see
 https://labelstud.io/guide/task_format. A keypoint belongs to the rectangle that is its parent in
@@ -8,12 +8,16 @@ the list of regions (`parentID`), or that it has a relation with. JSON-MIN conta
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
 
+import numpy as np
+
+from bodyposenet.console import logger
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
     OCCLUDED,
@@ -33,7 +37,19 @@ from bodyposenet.data.formats.grouping import (
     box_around_rotated,
 )
 from bodyposenet.data.formats.image_folder import ImageFolder
+from bodyposenet.data.formats.predictions import (
+    MISSING,
+    PERSON,
+    ImagePredictions,
+    OutputFormat,
+    PoseLabels,
+    PredictedImage,
+    annotation_skeleton,
+    side_color,
+)
+from bodyposenet.files import atomic_write, write_json
 from bodyposenet.media.images import IMAGE_EXTENSIONS
+from bodyposenet.skeleton import Skeleton
 
 _OCCLUDED_CHOICES = ("occluded", "hidden")
 """Choices of a region (`<Choices perRegion="true">`) that mark a keypoint as occluded."""
@@ -44,6 +60,20 @@ _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 _OLDER_ANNOTATIONS = (
     "annotations of tasks with several annotations (the ground truth is used, or else the latest)"
 )
+
+_TASKS, _CONFIG = "tasks.json", "config.xml"
+"""Files of pre-annotations."""
+
+_DATA_KEY = "image"
+"""Key of the image in the data of a task, and name of the image in the labeling interface."""
+
+_CONTROLS = {
+    "rectanglelabels": "people", "keypointlabels": "keypoints", "choices": "visibility",
+}  # fmt: skip
+"""Type of a region -> name of its control in the labeling interface."""
+
+_POINT_WIDTH = 0.5
+"""Width of a keypoint in percent of the image, for display only."""
 
 _LABEL_KEYS = ("keypointlabels", "rectanglelabels", "labels")
 
@@ -385,3 +415,109 @@ def _path(address: str) -> str:
 
 
 FORMAT = AnnotationFormat("label_studio", "Label Studio", _is_label_studio, _read)
+
+
+def _write_images(folder: Path, predictions: ImagePredictions) -> None:
+    """Write tasks.json with a prediction per image, and config.xml, the labeling interface for it.
+
+    Args:
+        folder: Existing folder of the files.
+        predictions: The predictions.
+
+    Raises:
+        BodyPoseNetError: A file cannot be written.
+    """
+    tasks = [_task(image, predictions) for image in predictions.images]
+    write_json(folder / _TASKS, tasks, indent=None)
+    with atomic_write(folder / _CONFIG, durable=True) as file:
+        file.write(_config(annotation_skeleton(predictions.skeleton)).encode())
+    if predictions.folder is not None:
+        logger.info(
+            "label_studio: serve the images with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=%s, and add the local storage %s",
+            predictions.folder.parent, predictions.folder,
+        )  # fmt: skip
+
+
+def _task(image: PredictedImage, predictions: ImagePredictions) -> dict[str, Any]:
+    """Return a task with a prediction."""
+    labels, joints = image.labels(), annotation_skeleton(predictions.skeleton).joints
+    results = [
+        region for person in range(len(labels)) for region in _person(image, labels, person, joints)
+    ]
+    score = round(float(labels.scores.mean()), 5) if len(labels) else 0.0
+    prediction = {"model_version": predictions.model, "score": score, "result": results}
+    return {"data": {_DATA_KEY: _address(image, predictions.folder)}, "predictions": [prediction]}
+
+
+def _person(
+    image: PredictedImage, labels: PoseLabels, person: int, joints: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the regions of a person: the box, and the keypoints, whose parent it is."""
+    percent = 100 / np.array([image.width, image.height])
+    corner, end = labels.boxes[person, :2] * percent, labels.boxes[person, 2:] * percent
+    (left, top), (width, height) = corner.round(6).tolist(), (end - corner).round(6).tolist()
+    box = {
+        "x": left, "y": top, "width": width, "height": height, "rotation": 0,
+        "rectanglelabels": [PERSON],
+    }  # fmt: skip
+    box_id, score = f"person{person}", float(labels.scores[person])
+    yield _region(image, box_id, "rectanglelabels", box) | {"score": round(score, 5)}
+    points = (labels.keypoints[person] * percent).round(6).tolist()
+    for k in np.flatnonzero(labels.visibility[person] != MISSING):
+        place = {"x": points[k][0], "y": points[k][1], "width": _POINT_WIDTH}
+        point = place | {"keypointlabels": [joints[k]]}
+        region, score = f"{box_id}-{k}", float(labels.keypoint_scores[person, k])
+        yield (
+            _region(image, region, "keypointlabels", point)
+            | {"parentID": box_id, "score": round(score, 5)}
+        )  # fmt: skip
+        if labels.visibility[person, k] == OCCLUDED:
+            choice = place | {"choices": [_OCCLUDED_CHOICES[0]]}
+            yield _region(image, region, "choices", choice)
+
+
+def _region(image: PredictedImage, name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return a region with positions in percent of the image."""
+    return {
+        "id": name, "type": kind, "from_name": _CONTROLS[kind], "to_name": _DATA_KEY,
+        "original_width": image.width, "original_height": image.height, "image_rotation": 0,
+        "value": value,
+    }  # fmt: skip
+
+
+def _address(image: PredictedImage, folder: Path | None) -> str:
+    """Return the address of an image; files are served from the parent of their folder."""
+    if image.address:
+        return image.address
+    path = image.name if folder is None else f"{folder.name}/{image.name}"
+    return f"/data/local-files/?d={quote(path)}"
+
+
+def _config(skeleton: Skeleton) -> str:
+    """Return the labeling interface for the tasks."""
+    keypoints = "\n".join(
+        f"    <Label value={quoteattr(joint)} background={quoteattr(side_color(joint))}/>"
+        for joint in skeleton.joints
+    )
+    controls = {
+        kind: f"name={quoteattr(name)} toName={quoteattr(_DATA_KEY)}"
+        for kind, name in _CONTROLS.items()
+    }
+    return f"""\
+<View>
+  <Image name="{_DATA_KEY}" value="${_DATA_KEY}" zoom="true" zoomControl="true"/>
+  <RectangleLabels {controls["rectanglelabels"]}>
+    <Label value="{PERSON}" background="{side_color(PERSON)}"/>
+  </RectangleLabels>
+  <KeyPointLabels {controls["keypointlabels"]} strokeWidth="3">
+{keypoints}
+  </KeyPointLabels>
+  <Choices {controls["choices"]} perRegion="true" whenTagName="{_CONTROLS["keypointlabels"]}">
+    <Choice value="{_OCCLUDED_CHOICES[0]}"/>
+  </Choices>
+</View>
+"""
+
+
+OUTPUT_FORMAT = OutputFormat("label_studio", (_TASKS, _CONFIG), _write_images)

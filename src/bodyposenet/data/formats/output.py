@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bodyposenet.data.formats import coco, csv_table, deeplabcut, openpose
+from bodyposenet.data.formats import (
+    coco,
+    csv_table,
+    cvat,
+    deeplabcut,
+    label_studio,
+    openpose,
+    yolo_pose,
+)
 from bodyposenet.data.formats.predictions import (
     ImagePredictions,
     OutputFormat,
@@ -19,7 +27,7 @@ from bodyposenet.files import atomic_folder, exists, is_folder
 
 OUTPUT_FORMATS = {
     module.OUTPUT_FORMAT.name: module.OUTPUT_FORMAT
-    for module in (coco, openpose, csv_table, deeplabcut)
+    for module in (coco, label_studio, cvat, yolo_pose, openpose, csv_table, deeplabcut)
 }
 """All output formats by name, which is also the name of their folder."""
 

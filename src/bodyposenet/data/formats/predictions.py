@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 from bodyposenet.data.formats.document import OCCLUDED, VISIBLE
 from bodyposenet.person_pose import boxes_with_margin
 from bodyposenet.poses import Poses
-from bodyposenet.skeleton import Skeleton
+from bodyposenet.skeleton import Skeleton, side_of
+from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
 
 MISSING = 0
 """COCO's visibility flag of missing joints."""
 
-_MIN_JOINTS = 2
-"""Fewer joints do not define a box."""
+PERSON = "person"
+"""Name of the category of people."""
+
+_COLORS = {"left": "#3399ff", "right": "#ff9933", "": "#33cc66"}
+"""Color of joints by side; as in drawings, cold on the left and warm on the right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +54,14 @@ class PredictedImage:
     """Poses in an image.
 
     Args:
-        name: Path relative to the common folder of all images, with `/`.
+        name: Path relative to the common folder of all images, with `/`; only the file name if
+            there is none.
         stem: File name without extension, unique among all images.
         image_id: Unique id of the image.
         width: Width in pixels.
         height: Height in pixels.
         poses: The poses in pixels of the image.
-        address: Address of an image on a web server, of which `name` is the file name; else empty.
+        address: Address of an image on a web server, else empty.
     """
 
     name: str
@@ -66,17 +72,15 @@ class PredictedImage:
     poses: Poses
     address: str = ""
 
-    def labels(self, joints: Sequence[int] | None = None) -> PoseLabels:
-        """Return the poses as annotations.
+    def labels(self) -> PoseLabels:
+        """Return the poses as annotations, with the joints of the `annotation_skeleton`.
 
-        Joints outside of the image become missing, and people with fewer than two joints are
-        omitted. Boxes have a margin around the joints.
-
-        Args:
-            joints: Indices of the joints in the order of the result. Default: all.
+        Joints outside of the image become missing, and people with fewer than two joints, which do
+        not define a box, are omitted. Boxes have a margin around the joints.
         """
         poses = self.poses
-        chosen = np.arange(poses.keypoint_scores.shape[1]) if joints is None else np.array(joints)
+        joints = annotation_skeleton(poses.skeleton).joints
+        chosen = np.array([poses.skeleton.joints.index(joint) for joint in joints])
         points = poses.keypoints[:, chosen].astype(np.float64)
         # The center of pixel i is at i, so the image extends half a pixel beyond its outer pixels.
         limits = np.array([self.width, self.height]) - 0.5
@@ -85,12 +89,15 @@ class PredictedImage:
         visibility = np.where(inside, VISIBLE, MISSING)
         if poses.inferred is not None:
             visibility[inside & poses.inferred[:, chosen]] = OCCLUDED
-        kept = np.flatnonzero(inside.sum(axis=1) >= _MIN_JOINTS)
+        kept = np.flatnonzero(inside.any(axis=1))
+        boxes = boxes_with_margin(points[kept], (self.width, self.height))
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        kept, boxes = kept[has_area], boxes[has_area]
         return PoseLabels(
             np.nan_to_num(points[kept]),
             visibility[kept],
             np.where(inside, poses.keypoint_scores[:, chosen], 0)[kept],
-            boxes_with_margin(points[kept], (self.width, self.height)),
+            boxes,
             poses.scores[kept],
         )
 
@@ -167,3 +174,21 @@ class OutputFormat:
     write_images: Callable[[Path, ImagePredictions], None] | None = None
     write_video: Callable[[Path, VideoPredictions], None] | None = None
     needs_tracks: bool = False
+
+
+@cache
+def annotation_skeleton(skeleton: Skeleton) -> Skeleton:
+    """Return the skeleton of annotations of people: that of COCO, or the same one.
+
+    It is COCO's if the skeleton has COCO's joints and no others but derived ones, such as the neck
+    of the default model, which training computes from the shoulders.
+    """
+    coco = load_skeleton(str(bundled_pose_configuration("coco_17joints.json")))
+    joints = set(skeleton.joints)
+    has_others = any(joint not in skeleton.derived for joint in joints - set(coco.joints))
+    return skeleton if has_others or not joints >= set(coco.joints) else coco
+
+
+def side_color(joint: str) -> str:
+    """Return the color of a joint in annotation tools as `#rrggbb`: it tells left from right."""
+    return _COLORS[side_of(joint)]

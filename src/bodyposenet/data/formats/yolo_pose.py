@@ -1,4 +1,4 @@
-"""Ultralytics YOLO: read datasets for pose estimation.
+"""Ultralytics YOLO: read datasets for pose estimation, and write predictions as one.
 
 `data.yaml` describes the classes and keypoints, and every image has a text file of labels, see
 https://docs.ultralytics.com/datasets/pose/.
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import yaml
+
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
     VISIBLE,
@@ -21,12 +24,22 @@ from bodyposenet.data.formats.document import (
     CocoDocument,
     DocumentBuilder,
 )
+from bodyposenet.data.formats.predictions import (
+    PERSON,
+    ImagePredictions,
+    OutputFormat,
+    PredictedImage,
+    annotation_skeleton,
+)
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import is_file
+from bodyposenet.files import atomic_write, is_file
+from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.spec_file import SpecFile
 
 _MAX_KEYPOINTS = 512
 """As of a dataset spec."""
+
+_DATA_FILE, _IMAGES, _LABELS = "data.yaml", "images", "labels"
 
 _BOX_VALUES = 5
 """Class, x and y of the center, width and height."""
@@ -277,3 +290,68 @@ def _is_labeled(x: float, y: float) -> bool:
 
 
 FORMAT = AnnotationFormat("yolo_pose", "YOLO-pose", _is_yolo_pose, _read)
+
+
+def _write_images(folder: Path, predictions: ImagePredictions) -> None:
+    """Write data.yaml and a file of labels per image, for images in the folder `images`.
+
+    Args:
+        folder: Existing folder of the files.
+        predictions: The predictions.
+
+    Raises:
+        BodyPoseNetError: A file cannot be written, or two images would have the same label file.
+    """
+    _check_names(predictions)
+    with atomic_write(folder / _DATA_FILE, durable=True) as file:
+        layout = _layout(annotation_skeleton(predictions.skeleton))
+        text = yaml.safe_dump(layout, sort_keys=False, default_flow_style=None, width=100)
+        file.write(f"# Predictions of {predictions.model}\n{text}".encode())
+    for image in predictions.images:
+        path = folder / _LABELS / Path(image.name).with_suffix(".txt")
+        with atomic_write(path) as file:
+            file.write(_rows(image).encode())
+
+
+def _check_names(predictions: ImagePredictions) -> None:
+    """Raise an error if two images would have the same label file."""
+    names: dict[str, str] = {}
+    for image in predictions.images:
+        stem = str(Path(image.name).with_suffix(""))
+        other = names.get(stem)
+        names[stem] = image.name
+        if other is not None:
+            raise BodyPoseNetError(
+                f"--output_format yolo_pose: {other} and {image.name} would have the same labels",
+                "Rename one of the images; YOLO finds labels by the name without extension.",
+            )
+
+
+def _layout(skeleton: Skeleton) -> dict[str, Any]:
+    """Return the content of data.yaml, in which the same images serve for validation."""
+    return {
+        "train": _IMAGES,
+        "val": _IMAGES,
+        "names": {0: PERSON},
+        "kpt_shape": [len(skeleton.joints), 3],
+        "flip_idx": list(skeleton.mirrored),
+        "kpt_names": {0: list(skeleton.joints)},
+    }
+
+
+def _rows(image: PredictedImage) -> str:
+    """Return the label file of an image, with a line per person."""
+    labels = image.labels()
+    size = np.array([image.width, image.height])
+    low, high = labels.boxes[:, :2] / size, labels.boxes[:, 2:] / size
+    boxes = np.hstack([(low + high) / 2, high - low])
+    lines = []
+    for box, points, flags in zip(boxes, labels.keypoints / size, labels.visibility, strict=True):
+        triples = (f"{x:.7f} {y:.7f} {flag}" for (x, y), flag in zip(points, flags, strict=True))
+        lines.append(f"0 {' '.join(f'{value:.7f}' for value in box)} {' '.join(triples)}\n")
+    return "".join(lines)
+
+
+OUTPUT_FORMAT = OutputFormat(
+    "yolo_pose", (_DATA_FILE, f"{_LABELS}/**/*.txt", f"{_LABELS}.cache"), _write_images
+)
