@@ -464,7 +464,7 @@ def _person(
     box_id, score = f"person{person}", float(labels.scores[person])
     yield _region(image, box_id, "rectanglelabels", box) | {"score": round(score, 5)}
     points = (labels.keypoints[person] * percent).round(6).tolist()
-    for k in np.flatnonzero(labels.visibility[person] != MISSING):
+    for k in np.flatnonzero(labels.visibility[person] != MISSING).tolist():
         place = {"x": points[k][0], "y": points[k][1], "width": _POINT_WIDTH}
         point = place | {"keypointlabels": [joints[k]]}
         region, score = f"{box_id}-{k}", float(labels.keypoint_scores[person, k])
