@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bodyposenet.commands.check import check_specs
     from bodyposenet.commands.dataset_convert import convert_dataset
     from bodyposenet.commands.evaluate import evaluate
     from bodyposenet.commands.export import export
@@ -49,6 +50,7 @@ __all__ = [
     "Skeleton",
     "Tracker",
     "__version__",
+    "check_specs",
     "convert_dataset",
     "decode",
     "draw",
@@ -66,9 +68,9 @@ _MODULES = {
     "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "inference.estimator",
     "Maps": "types", "OneEuroFilter": "media.smoothing", "PoseEstimator": "inference.estimator",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
-    "convert_dataset": "commands.dataset_convert", "decode": "decoding", "draw": "media.draw",
-    "evaluate": "commands.evaluate", "export": "commands.export", "init_project": "commands.init",
-    "load": "inference.estimator",
+    "check_specs": "commands.check", "convert_dataset": "commands.dataset_convert",
+    "decode": "decoding", "draw": "media.draw", "evaluate": "commands.evaluate",
+    "export": "commands.export", "init_project": "commands.init", "load": "inference.estimator",
     "predict": "commands.inference", "prune": "commands.prune", "train": "commands.train",
     "write_web_page": "commands.web",
 }  # fmt: skip

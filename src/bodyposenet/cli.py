@@ -42,6 +42,7 @@ class SubTask(NamedTuple):
 
 TASKS = {
     "init": SubTask("init_project", "write the specs of a project for your own data"),
+    "check": SubTask("check_specs", "check specs, files and labels before a training"),
     "dataset_convert": SubTask(
         "convert_dataset", "convert a dataset in COCO's keypoint format to TFRecords and masks"
     ),
@@ -242,7 +243,8 @@ class _Run:
             result = command.run(options)
         if summary := result.summary():
             self.report(summary)
-        if error := getattr(result, "error", None):
+        # With `failure`, the Python function returns the result, and only the command line fails.
+        if error := getattr(result, "error", None) or getattr(result, "failure", None):
             raise error
 
     def report(self, text: str) -> None:

@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +48,57 @@ def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
     Returns:
         The dataset with corrected sizes, which `repairs` counts.
     """
+    compared = compare_image_sizes(dataset, folder)
+    if compared.mismatched:
+        logger.warning(
+            "%d images %s, first: %s; train skips them, evaluate scales the poses, "
+            "dataset_convert --check_files skips them",
+            len(compared.mismatched), _SIZE_MISMATCH, compared.mismatched[0],
+        )  # fmt: skip
+    if compared.ambiguous:
+        logger.warning(
+            "%d images have an EXIF orientation, but their size does not show whether they were "
+            "annotated with it, first: %s; assuming that they were, as viewers show images with "
+            "their orientation applied",
+            len(compared.ambiguous), compared.ambiguous[0],
+        )  # fmt: skip
+    return compared.dataset
+
+
+@dataclass(frozen=True, eq=False)
+class SizeComparison:
+    """Annotated image sizes compared with the image files.
+
+    Args:
+        dataset: The dataset; where height and width were swapped, the annotated size is corrected.
+        mismatched: Files of another size.
+        ambiguous: Files with an EXIF orientation that their size cannot confirm.
+        unreadable: Files that are missing or have no known image format.
+    """
+
+    dataset: CocoDataset
+    mismatched: list[Path]
+    ambiguous: list[Path]
+    unreadable: list[Path]
+
+
+def compare_image_sizes(dataset: CocoDataset, folder: Path) -> SizeComparison:
+    """Compare annotated image sizes with the headers of the files; see `correct_image_sizes`.
+
+    Args:
+        dataset: The annotated images.
+        folder: Folder of the images.
+    """
     images, repairs = [], Counter(dataset.repairs)
     mismatched: list[Path] = []
     ambiguous: list[Path] = []
+    unreadable: list[Path] = []
     for image in progress(dataset.images, "comparing sizes"):
         path = folder / image.file_name
         annotated, sizes = (image.height, image.width), read_sizes(path)
-        if sizes is not None and annotated not in sizes.possible:
+        if sizes is None:
+            unreadable.append(path)
+        elif annotated not in sizes.possible:
             if annotated[::-1] in sizes.possible and _is_swapped(image):
                 image = replace(image, height=image.width, width=image.height)
                 repairs["image sizes with swapped height and width"] += 1
@@ -63,20 +107,8 @@ def correct_image_sizes(dataset: CocoDataset, folder: Path) -> CocoDataset:
         if sizes is not None and sizes.orientation.is_turned and len(sizes.possible) == 1:
             ambiguous.append(path)
         images.append(image)
-    if mismatched:
-        logger.warning(
-            "%d images %s, first: %s; train skips them, evaluate scales the poses, "
-            "dataset_convert --check_files skips them",
-            len(mismatched), _SIZE_MISMATCH, mismatched[0],
-        )  # fmt: skip
-    if ambiguous:
-        logger.warning(
-            "%d images have an EXIF orientation, but their size does not show whether they were "
-            "annotated with it, first: %s; assuming that they were, as viewers show images with "
-            "their orientation applied",
-            len(ambiguous), ambiguous[0],
-        )  # fmt: skip
-    return CocoDataset(images, dataset.skipped, repairs)
+    corrected = CocoDataset(images, dataset.skipped, repairs)
+    return SizeComparison(corrected, mismatched, ambiguous, unreadable)
 
 
 def _is_swapped(image: CocoImage) -> bool:

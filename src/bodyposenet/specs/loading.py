@@ -151,9 +151,14 @@ class Spec(Block):
         raise self._file.error(parts, message, remedy)
 
     @property
+    def path(self) -> Path:
+        """Path of the spec file."""
+        return self._file.path
+
+    @property
     def folder(self) -> Path:
         """Folder of the spec file."""
-        return self._file.path.parent
+        return self.path.parent
 
     def find_path(self, path: str) -> Path | None:
         """Resolve a path as `existing_path` does; None if it does not exist."""

@@ -1,0 +1,239 @@
+"""Check a dataset before it is converted: annotations, image files, labels, anchor persons.
+
+`data.label_checks` finds the suspicious labels. What `dataset_convert` or `train` would refuse is
+an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bodyposenet.data.coco import CocoDataset, CocoImage, read_dataset
+from bodyposenet.data.conversion import find_anchors
+from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes
+from bodyposenet.data.label_checks import (
+    Finding,
+    Severity,
+    check_images,
+    check_labels,
+    group_findings,
+    sort_findings,
+)
+from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import is_file, is_folder
+from bodyposenet.specs.dataset import DatasetSpec, Mode
+from bodyposenet.specs.pose import dataset_skeleton
+
+_LISTED = 3
+"""Number of images that are listed per problem."""
+
+_MANY_FILTERED = 0.5
+"""Share of labeled people without a record above which filters are worth a look."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem, or a fact worth knowing.
+
+    Args:
+        severity: How certain and harmful it is.
+        place: What was checked, such as a file or the train data of a dataset.
+        text: What is wrong.
+        remedy: What to do.
+    """
+
+    severity: Severity
+    place: str
+    text: str
+    remedy: str
+
+    @classmethod
+    def from_error(cls, error: BodyPoseNetError, place: str) -> Problem:
+        """Return the problem that an error describes."""
+        return cls(Severity.ERROR, place, error.what, error.remedy)
+
+
+class DatasetCheck(NamedTuple):
+    """Result of the check of a dataset.
+
+    Args:
+        problems: The problems.
+        counts: Description of each part that was read, such as "coco, train: 60 images, ...".
+    """
+
+    problems: list[Problem]
+    counts: list[str]
+
+
+def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> DatasetCheck:
+    """Check the annotations, images and labels of a dataset.
+
+    Args:
+        spec: Dataset spec.
+        max_unreadable_share: Share of unreadable training images above which training ends.
+
+    Returns:
+        Problems and counts.
+    """
+    problems: list[Problem] = []
+    counts: list[str] = []
+    images: dict[Mode, list[CocoImage]] = {}
+    try:
+        spec.root()
+    except BodyPoseNetError as error:
+        return DatasetCheck([Problem.from_error(error, spec.dataset)], [])
+    for mode in ("train", "test"):
+        place = f"{spec.dataset}, {mode} data"
+        if mode == "test" and spec.test_data is None:
+            text = "the dataset spec has no test data, so the accuracy is not measured"
+            problems.append(Problem(Severity.NOTE, place, text, "Add test_data."))
+            continue
+        try:
+            compared = compare_image_sizes(read_dataset(spec, mode), spec.images_folder(mode))
+        except BodyPoseNetError as error:
+            problems.append(Problem.from_error(error, place))
+            continue
+        images[mode] = compared.dataset.images
+        share = max_unreadable_share if mode == "train" else 1.0
+        problems += _check_part(spec, mode, place, compared, share)
+        people = sum(p.is_labeled for image in images[mode] for p in image.persons)
+        counts.append(f"{place}: {len(images[mode]):,} images, {people:,} people with keypoints")
+    problems += _check_copies(spec, images)
+    return DatasetCheck(problems, counts)
+
+
+def _check_part(
+    spec: DatasetSpec, mode: Mode, place: str, compared: SizeComparison, max_unreadable: float
+) -> Iterator[Problem]:
+    """Yield the problems of the train or the test data."""
+    dataset = compared.dataset
+    yield from _check_files(spec.images_folder(mode), place, compared, max_unreadable)
+    skeleton = dataset_skeleton(spec.person, spec.dataset)
+    findings = check_labels(dataset, skeleton, spec.visibility_flags.classes())
+    yield from _label_problems(place, findings)
+    if mode == "train":
+        yield from _check_anchors(spec, place, dataset)
+        yield from _check_masks(spec, place, dataset)
+
+
+def _check_files(
+    folder: Path, place: str, compared: SizeComparison, max_unreadable: float
+) -> Iterator[Problem]:
+    """Yield problems of the image files."""
+    total = len(compared.dataset.images)
+    missing = [path for path in compared.unreadable if not is_file(path)]
+    damaged = [path for path in compared.unreadable if path not in set(missing)]
+    kinds = (
+        (missing, "images not found", "Check images_root_dir_path, or copy the images again."),
+        (damaged, "files are not images", "Copy them again, or remove them from the annotations."),
+        (
+            compared.mismatched,
+            "images have another size than the annotations state",
+            "Annotate the files that are used for training, or resize keypoints and boxes, too; "
+            "training skips these images.",
+        ),
+    )
+    for paths, text, remedy in kinds:
+        if paths:
+            is_error = len(paths) > max_unreadable * total or len(paths) == total
+            severity = Severity.ERROR if is_error else Severity.WARNING
+            text = f"{_share(paths, total)} {text}: {_listed_paths(paths)}"
+            yield Problem(severity, place, text, remedy)
+    if compared.ambiguous:
+        paths = compared.ambiguous
+        yield Problem(
+            Severity.NOTE,
+            place,
+            f"{_share(paths, total)} images have an EXIF orientation, and their size does not show "
+            f"whether they were annotated with it: {_listed_paths(paths)}",
+            "Check with bpnet browse that the labels lie on the people; viewers apply the "
+            "orientation, and so does bpnet.",
+        )
+    if not total:
+        text = "the annotations contain no images"
+        yield Problem(Severity.ERROR, place, text, f"Annotate images of {folder}.")
+
+
+def _label_problems(place: str, findings: Sequence[Finding]) -> Iterator[Problem]:
+    """Yield a problem per kind of suspicious labels; those of single people are counted."""
+    for group in group_findings(findings).values():
+        first = group[0]
+        if first.file_name is None:
+            text = "; ".join(finding.message.rstrip(".") for finding in group)
+            yield Problem(first.severity, place, f"{first.title}: {text}", first.remedy)
+            continue
+        listed = _listed([_describe(finding) for finding in group])
+        text = f"{first.title} ({len(group):,}): {listed}"
+        yield Problem(first.severity, place, text, first.remedy)
+
+
+def _describe(finding: Finding) -> str:
+    """Return the image and the annotation of a finding about a person."""
+    ids = " and ".join(map(str, finding.annotation_ids))
+    return f"{finding.file_name} (annotation {ids})" if ids else f"{finding.file_name}"
+
+
+def _check_anchors(spec: DatasetSpec, place: str, dataset: CocoDataset) -> Iterator[Problem]:
+    """Check that the filters leave records, and not only a few."""
+    anchors, skipped = find_anchors(dataset.annotated_images(), spec)
+    people = sum(p.is_labeled for image in dataset.images for p in image.persons)
+    if not people:
+        return  # `check_labels` reports it
+    reasons = ", ".join(
+        f"{count} {reason.rpartition(': ')[2]}"
+        for reason, count in skipped.most_common()
+        if count and ": " in reason
+    )
+    remedy = "Lower data_filtering_params of the dataset spec if these people are to be learned."
+    if not anchors:
+        text = f"no training records: no person passes the filters ({reasons})"
+        yield Problem(Severity.ERROR, place, text, remedy)
+    elif len(anchors) < (1 - _MANY_FILTERED) * people:
+        text = f"training is centered on {len(anchors):,} of {people:,} people only ({reasons})"
+        yield Problem(Severity.NOTE, place, text, remedy)
+
+
+def _check_masks(spec: DatasetSpec, place: str, dataset: CocoDataset) -> Iterator[Problem]:
+    """Check that there are masks if there are people without labels."""
+    unlabeled = sum(not p.is_labeled for image in dataset.images for p in image.persons)
+    folder = spec.root() / spec.split("train").mask_root_dir_path
+    if unlabeled and not is_folder(folder):
+        yield Problem(
+            Severity.NOTE,
+            place,
+            f"{unlabeled:,} people have no keypoints, and there are no masks yet ({folder})",
+            "Draw them with dataset_convert --generate_masks; otherwise these people are learned "
+            "as background.",
+        )
+
+
+def _check_copies(spec: DatasetSpec, images: dict[Mode, list[CocoImage]]) -> Iterator[Problem]:
+    """Yield problems of images with identical files."""
+    if "train" not in images:
+        return
+    folder, tested = spec.images_folder("train"), images.get("test", [])
+    test_folder = spec.images_folder("test") if "test" in images else folder
+    test_paths = {test_folder / image.file_name for image in tested}
+    in_both = [image for image in images["train"] if folder / image.file_name in test_paths]
+    findings = [Finding("shared_images", image.file_name, image.file_name) for image in in_both]
+    findings += check_images(images["train"], folder, tested, test_folder)
+    for group in group_findings(sort_findings(findings)).values():
+        first = group[0]
+        text = f"{first.title} ({len(group):,}): {_listed([f'{f.file_name}' for f in group])}"
+        yield Problem(first.severity, spec.dataset, text, first.remedy)
+
+
+def _share(paths: Sequence[Path], total: int) -> str:
+    return f"{len(paths):,} of {total:,}"
+
+
+def _listed_paths(paths: Sequence[Path]) -> str:
+    return _listed([str(path) for path in paths])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """List the first texts."""
+    return ", ".join(texts[:_LISTED]) + (", ..." if len(texts) > _LISTED else "")
