@@ -67,7 +67,7 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(
         pixels=0.1,
-        remedy="Update torch and onnxscript (pip install -U 'bodyposenet[train,export]').",
+        remedy="Update torch and onnxscript (pip install -U 'bodyposenet[export]').",
         error=1e-4,
         matched=0.98,
         added=0.02,
