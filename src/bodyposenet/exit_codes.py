@@ -14,7 +14,7 @@ _EXTRAS = {
     "tensorboard": "train", "faster_coco_eval": "eval", "matplotlib": "eval",
     "h5py": "export", "onnx": "export", "onnxscript": "export", "onnx_ir": "web",
     "openvino": "openvino", "tensorrt": "tensorrt", "cuda": "tensorrt",
-    "ray": "ray", "pyarrow": "ray", "pandas": "ray",
+    "ray": "ray", "pyarrow": "ray", "pandas": "hdf5", "tables": "hdf5",
 }  # fmt: skip
 """Package -> the extra that installs it."""
 
