@@ -1,4 +1,4 @@
-"""Facts that several files of the project state agree, and the metadata of the package is complete."""
+"""The files of the project agree with each other, and the metadata of the package is complete."""
 
 import ast
 import re
@@ -65,9 +65,9 @@ def test_every_import_is_a_dependency_or_names_an_extra():
 
 
 def test_what_the_makefile_installs_is_pinned():
-    groups = {name: group for name, group in EXTRAS.items() if name not in NOT_PINNED}
-    requirements = {*PROJECT["dependencies"], *(each for group in groups.values() for each in group)}
-    assert not {package_of(each) for each in requirements} - {"bodyposenet", *pins()}
+    groups = [PROJECT["dependencies"], *(EXTRAS[name] for name in EXTRAS if name not in NOT_PINNED)]
+    packages = {package_of(requirement) for group in groups for requirement in group}
+    assert not packages - {"bodyposenet", *pins()}
 
 
 def test_pre_commit_runs_the_pinned_tools():
