@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bodyposenet.commands.browse import browse_dataset
     from bodyposenet.commands.check import check_specs
     from bodyposenet.commands.dataset_convert import convert_dataset
     from bodyposenet.commands.evaluate import evaluate
@@ -50,6 +51,7 @@ __all__ = [
     "Skeleton",
     "Tracker",
     "__version__",
+    "browse_dataset",
     "check_specs",
     "convert_dataset",
     "decode",
@@ -68,6 +70,7 @@ _MODULES = {
     "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "inference.estimator",
     "Maps": "types", "OneEuroFilter": "media.smoothing", "PoseEstimator": "inference.estimator",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
+    "browse_dataset": "commands.browse",
     "check_specs": "commands.check", "convert_dataset": "commands.dataset_convert",
     "decode": "decoding", "draw": "media.draw", "evaluate": "commands.evaluate",
     "export": "commands.export", "init_project": "commands.init", "load": "inference.estimator",

@@ -46,6 +46,9 @@ TASKS = {
     "dataset_convert": SubTask(
         "convert_dataset", "convert a dataset in COCO's keypoint format to TFRecords and masks"
     ),
+    "browse": SubTask(
+        "browse_dataset", "write a gallery of a dataset: suspicious labels, statistics, photos"
+    ),
     "train": SubTask("train", "train a network", uses_gpu=True),
     "evaluate": SubTask(
         "evaluate", "measure a model's keypoint AP on the test data of a dataset", uses_gpu=True

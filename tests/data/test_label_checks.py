@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bodyposenet.data.coco import read_coco
+from bodyposenet.data.dataset_skeleton import dataset_skeleton
 from bodyposenet.data.label_checks import (
     KINDS,
     Finding,
@@ -21,7 +22,7 @@ from bodyposenet.data.label_checks import (
 )
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import COCO_FLAGS, VisibilityFlags
-from bodyposenet.specs.pose import KeypointCategory, dataset_skeleton
+from bodyposenet.specs.pose import KeypointCategory
 from tests.data.standing_people import (
     HEIGHT,
     WIDTH,
@@ -41,7 +42,8 @@ def index(joint: str) -> int:
 def find(folder, document, joints=COCO_JOINTS, flags=COCO_FLAGS) -> list[Finding]:
     dataset = read_coco(write_document(folder, document), joints)
     category = KeypointCategory(num_joints=len(joints), keypoints=joints)
-    return check_labels(dataset, dataset_skeleton(category, "test"), flags.classes())
+    skeleton = dataset_skeleton("test", category, dataset.images, flags.labeled())
+    return check_labels(dataset, skeleton, flags.classes())
 
 
 def every_person(change: Callable[[np.ndarray], Any]) -> Callable[[dict[str, Any]], None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-_VOID_TAGS = {"meta", "img"}
+_VOID_TAGS = {"meta", "img", "input"}
 
 
 class HtmlPage(HTMLParser):
@@ -20,6 +21,7 @@ class HtmlPage(HTMLParser):
         self.text = ""
         self.pictures: list[np.ndarray] = []
         self.plots: list[str] = []
+        self.shapes: Counter[str] = Counter()  # over pictures, by CSS class
         self._open: list[str] = []
         self._ids: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
@@ -44,8 +46,10 @@ class HtmlPage(HTMLParser):
             assert kind == "data:image/jpeg;base64"
             content = np.frombuffer(base64.b64decode(data), np.uint8)
             self.pictures.append(cv2.imdecode(content, cv2.IMREAD_COLOR))
-        if tag == "svg":
+        if tag == "svg" and values.get("role") == "img":
             self.plots.append(values["aria-label"])
+        if tag == "path" and "class" in values:
+            self.shapes[values["class"]] += 1
 
     def handle_endtag(self, tag):
         assert self._open.pop() == tag

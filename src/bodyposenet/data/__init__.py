@@ -8,6 +8,7 @@ Read annotations:
   `invalid_entries` (errors).
 - `image_checks`: image files compared with the annotated sizes, and identical files.
 - `label_statistics`, `label_checks`: statistics of the annotations, and suspicious labels.
+- `dataset_skeleton`: limbs between the joints of a dataset, to draw and check them.
 - `segmentation`: polygons, RLE and boxes.
 
 Convert annotations to training records (`bpnet dataset_convert`):

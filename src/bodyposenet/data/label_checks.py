@@ -23,7 +23,7 @@ from bodyposenet.skeleton import Skeleton, part_of, side_of
 from bodyposenet.types import Visibility
 
 # Thresholds for single people. They flag 114 of 13,835 people of COCO, real mistakes and some
-# turned heads, and 113 of 3,873 people of Leeds Sports Pose Extended, whose crowd-sourced labels
+# turned heads, and 144 of 3,873 people of Leeds Sports Pose Extended, whose crowd-sourced labels
 # have many mistakes.
 
 _OUTSIDE_IMAGE = 0.05
@@ -222,7 +222,7 @@ def check_labels(
 
     Args:
         dataset: The annotations.
-        skeleton: Joints of the dataset, in its order, and limbs; see `specs.pose.dataset_skeleton`.
+        skeleton: Joints of the dataset, in its order, and limbs; see `data.dataset_skeleton`.
         visibility: Meaning of the visibility flags, `VisibilityFlags.classes()`.
 
     Returns:
@@ -242,37 +242,38 @@ def check_labels(
 
 
 def check_images(
-    train: Sequence[CocoImage],
-    train_folder: Path,
-    test: Sequence[CocoImage] = (),
-    test_folder: Path | None = None,
+    images: Sequence[CocoImage],
+    folder: Path,
+    others: Sequence[CocoImage] = (),
+    others_folder: Path | None = None,
 ) -> list[Finding]:
-    """Find image files with identical content within the train data, and in train and test data.
+    """Find image files with identical content: within some data, and in some and other data.
 
     Images that were encoded again are not recognized.
 
     Args:
-        train: Images of the train data.
-        train_folder: Their folder.
-        test: Images of the test data.
-        test_folder: Their folder.
+        images: Images of the train (or test) data.
+        folder: Their folder.
+        others: Images of the test (or train) data.
+        others_folder: Their folder.
 
     Returns:
-        A finding per group of identical files.
+        A finding per group of identical files, about the first one of `images`.
     """
-    names = {train_folder / image.file_name: image.file_name for image in train}
-    test_names = (
-        {} if test_folder is None else {test_folder / i.file_name: i.file_name for i in test}
-    )
+    names = {folder / image.file_name: image.file_name for image in images}
+    other_names = {}
+    if others_folder is not None:
+        other_names = {others_folder / image.file_name: image.file_name for image in others}
     findings = []
-    for group in identical_files([*names, *test_names]):
-        in_train = [names[path] for path in group if path in names]
-        in_test = [test_names[path] for path in group if path in test_names]
-        if in_train and in_test:
-            kind, message = "shared_images", f"train: {in_train[0]}, test: {in_test[0]}"
-        else:
-            kind, message = "repeated_images", ", ".join(in_train or in_test)
-        findings.append(Finding(kind, message, (in_train or in_test)[0]))
+    for group in identical_files([*names, *other_names]):
+        own = [names[path] for path in group if path in names]
+        other = [other_names[path] for path in group if path in other_names]
+        if own and other:
+            message = f"same file as {_listed(other)} of the other data"
+            findings.append(Finding("shared_images", message, own[0], score=len(group)))
+        if len(own) > 1:
+            message = f"same file as {_listed(own[1:])}"
+            findings.append(Finding("repeated_images", message, own[0], score=len(own)))
     return sort_findings(findings)
 
 

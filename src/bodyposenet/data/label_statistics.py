@@ -135,7 +135,7 @@ def label_statistics(
 
     Args:
         images: Annotated images.
-        skeleton: Joints of the dataset, in its order, and limbs; see `specs.pose.dataset_skeleton`.
+        skeleton: Joints of the dataset, in its order, and limbs; see `data.dataset_skeleton`.
         labeled_flags: Visibility flags that mean "labeled".
 
     Returns:

@@ -5,7 +5,7 @@ Images:
     image_header: size, orientation and completeness of image files, without decoding.
     download: download of images from web servers.
     inputs: input types of commands; the images in a folder or a JSON file.
-    draw: drawing of skeletons.
+    draw: drawing of skeletons, with draw_maps (heatmaps and PAFs).
 
 Videos:
     video: frames of video files, cameras and streams.

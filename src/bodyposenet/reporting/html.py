@@ -54,7 +54,11 @@ class Section:
 
 
 def write_page(
-    path: Path, title: str, facts: Mapping[str, str], sections: Iterable[Section]
+    path: Path,
+    title: str,
+    facts: Mapping[str, str],
+    sections: Iterable[Section],
+    header: Iterable[Markup] = (),
 ) -> Path:
     """Write a page.
 
@@ -63,6 +67,7 @@ def write_page(
         title: Heading of the page.
         facts: Names and values of the key facts, shown at the top.
         sections: The sections. Those without parts are omitted.
+        header: Parts between the key facts and the sections.
 
     Returns:
         The path.
@@ -74,8 +79,10 @@ def write_page(
         f"<div><dt>{_escape(name)}</dt><dd>{_escape(value)}</dd></div>"
         for name, value in facts.items()
     )
+    top = "".join(header)
     body = "\n".join(
-        f"<section>\n<h2>{_escape(section.title)}</h2>\n{''.join(section.parts)}\n</section>"
+        f'<section id="{_slug(section.title)}">\n<h2>{_escape(section.title)}</h2>\n'
+        f"{''.join(section.parts)}\n</section>"
         for section in sections
         if section.parts
     )
@@ -84,7 +91,7 @@ def write_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{_escape(title)}</title>\n<style>\n{_stylesheet()}</style>\n</head>\n<body>\n"
-        f"<h1>{_escape(title)}</h1>\n<dl>{key_facts}</dl>\n{body}\n</body>\n</html>\n"
+        f"<h1>{_escape(title)}</h1>\n<dl>{key_facts}</dl>\n{top}{body}\n</body>\n</html>\n"
     )
     with atomic_write(path, durable=True) as file:
         file.write(page.encode(errors="backslashreplace"))
@@ -158,6 +165,17 @@ def row(parts: Iterable[Markup]) -> Markup:
     return Markup('<div class="row">\n' + "\n".join(parts) + "</div>")
 
 
+def gallery(pictures: Iterable[Markup], *, columns: int | None = None) -> Markup:
+    """Return pictures in columns of equal width.
+
+    Args:
+        pictures: The pictures.
+        columns: Number of columns. Default: as many as fit.
+    """
+    style = "" if columns is None else f' style="grid-template-columns: repeat({columns}, 1fr)"'
+    return Markup(f'<div class="gallery"{style}>\n{"".join(pictures)}</div>\n')
+
+
 def plot(figure: Figure) -> Markup:
     """Return a plot as inline SVG. Plots on the same page must have different titles."""
     return Markup(f"<figure>{_svg(figure)}</figure>")
@@ -177,6 +195,87 @@ def thumbnail(
     return Markup(f'<figure class="{_TILES[size]}">{_image(image, caption)}{below}</figure>')
 
 
+def subheading(text: str) -> Markup:
+    """Return a heading within a section."""
+    return Markup(f"<h3>{_escape(text)}</h3>")
+
+
+def notice(level: str, title: str, text: str) -> Markup:
+    """Return a highlighted paragraph with a bold title.
+
+    Args:
+        level: CSS class: `error`, `warning` or `note`.
+        title: Title.
+        text: Text after the title.
+    """
+    return Markup(
+        f'<p class="notice {_escape(level)}"><strong>{_escape(title)}</strong> {_escape(text)}</p>'
+    )
+
+
+def contents(titles: Iterable[str]) -> Markup:
+    """Return links to sections of the page."""
+    links = "".join(f'<a href="#{_slug(title)}">{_escape(title)}</a>' for title in titles)
+    return Markup(f"<nav>{links}</nav>\n")
+
+
+def layer_switches(layers: Mapping[str, str]) -> Markup:
+    """Return check boxes that show and hide the layers of all `layered_image`s of the page.
+
+    Args:
+        layers: Title of each check box by CSS class of the shapes that it hides.
+    """
+    rules = "".join(
+        f"body:has(#show-{layer}:not(:checked)) .{layer}{{display:none}}\n" for layer in layers
+    )
+    boxes = "".join(
+        f'<label><input type="checkbox" id="show-{layer}" checked> {_escape(title)}</label>'
+        for layer, title in layers.items()
+    )
+    return Markup(f'<style>\n{rules}</style><div class="layers">Show: {boxes}</div>\n')
+
+
+def shape(path: str, css_class: str, *, color: str | None = None, tooltip: str = "") -> Markup:
+    """Return an SVG path over a picture.
+
+    Args:
+        path: Path data in pixels of the picture, such as `M10 20L30 40`.
+        css_class: CSS class, which determines the style.
+        color: Color of the stroke, such as `#ff8000`. Default: that of the class.
+        tooltip: Text that is shown while the mouse is over the shape.
+    """
+    stroke = "" if color is None else f' stroke="{_escape(color)}"'
+    title = f"<title>{_escape(tooltip)}</title>" if tooltip else ""
+    return Markup(f'<path class="{_escape(css_class)}" d="{_escape(path)}"{stroke}>{title}</path>')
+
+
+def shape_group(css_class: str, shapes: Iterable[Markup]) -> Markup:
+    """Return SVG shapes with a common CSS class."""
+    return Markup(f'<g class="{_escape(css_class)}">{"".join(shapes)}</g>')
+
+
+def layered_image(
+    image: NDArray[np.uint8], shapes: Iterable[Markup], caption: str, details: str = ""
+) -> Markup:
+    """Return a picture with shapes over it, which is enlarged when it is clicked.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        shapes: Results of `shape` and `shape_group`; the center of pixel (x, y) is at x, y.
+        caption: Caption.
+        details: A second, smaller line of the caption.
+    """
+    height, width = image.shape[:2]
+    below = f"<figcaption>{_escape(caption)}"
+    below += f"<small>{_escape(details)}</small></figcaption>" if details else "</figcaption>"
+    return Markup(
+        f'<figure class="layered"><label><input type="checkbox" '
+        f'aria-label="Enlarge {_escape(caption)}">{_image(image, caption)}'
+        f'<svg viewBox="-.5 -.5 {width} {height}" aria-hidden="true">{"".join(shapes)}</svg>'
+        f"</label>{below}</figure>\n"
+    )
+
+
 def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:
     """Return a picture as wide as the page, with its caption above.
 
@@ -190,6 +289,11 @@ def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:
 
 def _escape(text: str) -> str:
     return html.escape(text)
+
+
+def _slug(title: str) -> str:
+    """Return the id of a section."""
+    return re.sub(r"\W+", "-", title.lower())
 
 
 def _format_metric(value: float | None) -> str:

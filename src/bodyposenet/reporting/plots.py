@@ -1,16 +1,24 @@
-"""Plots of the reports: precision-recall curves and keypoint errors, and curves of a training."""
+"""Plots of the reports: evaluation results, curves of a training, and statistics of labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    ScalarFormatter,
+)
+from numpy.typing import NDArray
 
+from bodyposenet.data.label_statistics import LabelStatistics
 from bodyposenet.evaluation.analysis import OKS_BINS, Analysis
 from bodyposenet.evaluation.error_types import ErrorSummary, ErrorType
 from bodyposenet.evaluation.keypoint_ap import KeypointAP
@@ -34,6 +42,10 @@ _ERROR_COLORS = {
 _CURVE_COLORS = (BLUE, ORANGE, GREEN, LIGHT_BLUE)
 _MAX_MARKERS = 30
 """Curves of up to this many points have markers, as a single point would be invisible."""
+_MAX_PEOPLE_SHOWN = 20
+_SIZE_BINS = 30
+_LOG_SIZE_RATIO = 8
+"""Ratio of the largest to the smallest size from which the axis is logarithmic."""
 _MIN_PERCENT_RANGE = 0.05
 """Smallest upper limit of a percent axis, so that small shares look small."""
 _LOG_SCALE_RATIO = 20
@@ -194,6 +206,140 @@ def plot_training_curves(history: TrainingHistory) -> list[Figure]:
         _plot_curves("Waiting for data", "share of each epoch's time", {"": wait}, percent=True),
     )
     return [figure for figure in figures if figure is not None]
+
+
+def plot_label_statistics(statistics: LabelStatistics) -> list[Figure]:
+    """Plot people per image, their sizes, labeled joints, limb lengths and image sizes.
+
+    Args:
+        statistics: Statistics of a dataset.
+
+    Returns:
+        The plots for which there is data.
+    """
+    figures = []
+    if statistics.images:
+        per_image = statistics.people_per_image
+        figures.append(
+            _plot_counts("People per image", "without crowds", per_image, _MAX_PEOPLE_SHOWN)
+        )
+    if statistics.labeled_people:
+        figures += [
+            _plot_counts(
+                "Labeled joints per person", "of people with labeled joints",
+                statistics.joints_per_person, len(statistics.skeleton.joints),
+            ),
+            _plot_sizes(
+                "Size of people", "longer side of the box in pixels", statistics.person_sizes
+            ),
+            _plot_shares(
+                "Size of people in the image", "longer side of the box / of the image",
+                statistics.relative_sizes,
+            ),
+            _plot_joint_counts(statistics),
+        ]  # fmt: skip
+    if not np.isnan(statistics.median_limb_lengths).all():
+        figures.append(_plot_limb_lengths(statistics))
+    if statistics.images:
+        figures.append(
+            _plot_sizes("Image size", "longer side in pixels", statistics.image_sizes.max(axis=1))
+        )
+    return figures
+
+
+def _plot_counts(title: str, subtitle: str, counts: NDArray[np.int64], largest: int) -> Figure:
+    """Plot how often each number occurs; numbers above the largest one are counted with it."""
+    figure, axes = _small_plot()
+    values = np.bincount(np.minimum(counts, largest), minlength=2)
+    axes.bar(np.arange(len(values)), values, 0.8, color=BLUE)
+    if counts.max(initial=0) > largest:
+        axes.set_xticks([0, largest // 2, largest], ["0", str(largest // 2), f"{largest}+"])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finish_histogram(figure, axes, title, subtitle)
+
+
+def _plot_sizes(title: str, subtitle: str, sizes: NDArray[np.floating | np.integer]) -> Figure:
+    """Plot a histogram of sizes in pixels, with a logarithmic axis if they differ much."""
+    figure, axes = _small_plot()
+    low, high = max(float(sizes.min()), 1.0), max(float(sizes.max()), 1.0)
+    if high < _LOG_SIZE_RATIO * low:
+        axes.hist(sizes, np.linspace(0, 1.05 * high, _SIZE_BINS).tolist(), color=BLUE)
+    else:
+        axes.hist(sizes, np.geomspace(0.95 * low, 1.05 * high, _SIZE_BINS).tolist(), color=BLUE)
+        axes.set_xscale("log")
+        axes.xaxis.set(
+            major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=ScalarFormatter(),
+            minor_formatter=NullFormatter(),
+        )  # fmt: skip
+    return _finish_histogram(figure, axes, title, subtitle)
+
+
+def _plot_shares(title: str, subtitle: str, shares: NDArray[np.float64]) -> Figure:
+    """Plot a histogram of shares; those above 1 are counted as 1."""
+    figure, axes = _small_plot()
+    axes.hist(np.minimum(shares, 1), np.linspace(0, 1, 21).tolist(), color=BLUE)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finish_histogram(figure, axes, title, subtitle)
+
+
+def _small_plot() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.3, 3.2), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _finish_histogram(figure: Figure, axes: Axes, title: str, subtitle: str) -> Figure:
+    """Set title and style of a histogram."""
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _set_title(axes, title, subtitle)
+    _style_axes(axes)
+    axes.grid(visible=False, axis="x")
+    return figure
+
+
+def _plot_joint_counts(statistics: LabelStatistics) -> Figure:
+    """Plot the share of the labeled people in whom each joint is labeled."""
+    joints = statistics.skeleton.joints
+    shares = statistics.joint_counts / max(statistics.labeled_people, 1)
+    figure, axes = _bar_plot(joints)
+    axes.barh(np.arange(len(joints)), shares, 0.7, color=[_SIDE_COLORS[side_of(j)] for j in joints])
+    axes.set(xlim=(0, 1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    subtitle = f"share of {statistics.labeled_people:,} labeled people; left blue, right orange"
+    _set_title(axes, "Labeled joints", subtitle)
+    return figure
+
+
+def _plot_limb_lengths(statistics: LabelStatistics) -> Figure:
+    """Plot median, quartiles, and 1st to 99th percentile of the length of each limb."""
+    skeleton, lengths = statistics.skeleton, statistics.limb_lengths
+    limbs = [k for k in range(len(skeleton.limbs)) if not np.isnan(lengths[:, k]).all()]
+    ends = [[skeleton.joints[joint] for joint in skeleton.limbs[k]] for k in limbs]
+    figure, axes = _bar_plot([" to ".join(names) for names in ends])
+    for row, (limb, names) in enumerate(zip(limbs, ends, strict=True)):
+        low, first, median, third, high = np.nanpercentile(lengths[:, limb], (1, 25, 50, 75, 99))
+        sides = {side_of(name) for name in names} - {""}
+        color = _SIDE_COLORS[sides.pop() if len(sides) == 1 else ""]
+        axes.plot([low, high], [row, row], color=color, linewidth=1.5)
+        axes.barh(row, third - first, 0.6, left=first, color=color)
+        axes.plot(median, row, "|", color=TEXT_COLOR, markersize=9)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _set_title(axes, "Limb lengths", "share of the person's size")
+    return figure
+
+
+def _bar_plot(names: Sequence[str]) -> tuple[Figure, Axes]:
+    """Create a plot with a row for each name."""
+    figure = Figure(figsize=(5.3, 1.4 + 0.25 * max(len(names), 3)), layout="constrained")
+    axes = figure.subplots()
+    labels = [name.replace("_", " ") for name in names]
+    axes.set_yticks(np.arange(len(names)), labels, parse_math=False)  # Names may contain $.
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    _style_axes(axes)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
 
 
 def _plot_curves(

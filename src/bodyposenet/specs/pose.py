@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,8 +58,6 @@ class KeypointCategory(Block):
 
 
 DEFAULT_POSE_CONFIGURATION = "bpnet_18joints.json"
-_POSE_CONFIGURATIONS = ("coco_17joints.json", DEFAULT_POSE_CONFIGURATION)
-"""Included pose configurations whose limbs are tried for datasets, see `dataset_skeleton`."""
 
 _OLD_AUXILIARY_LIMBS = "completing_limbs"
 """Older name of `auxiliary_limbs`, in files of earlier versions."""
@@ -153,38 +150,3 @@ def load_skeleton(path: str | Path) -> Skeleton:
         path = bundled_pose_configuration(path.name) or path
     configuration = PoseConfiguration.load(path)
     return Skeleton.from_pose_configuration(configuration.model_dump())
-
-
-def dataset_skeleton(category: KeypointCategory, name: str) -> Skeleton:
-    """Return the joints of a dataset, in its order, with limbs to draw and check its labels.
-
-    The limbs are those of the category; or else, of the included pose configurations, those whose
-    joints the dataset has under similar names; or none.
-
-    Args:
-        category: Category of people of a dataset spec.
-        name: Name of the skeleton.
-    """
-    edges = [(start - 1, end - 1) for start, end in category.skeleton]
-    joints = category.keypoints
-    for start, end in category.skeleton_edge_names:
-        if start in joints and end in joints:
-            edges.append((joints.index(start), joints.index(end)))
-    known = [load_skeleton(configuration) for configuration in _POSE_CONFIGURATIONS]
-    limbs = _limbs_of(joints, edges) or max((_known_limbs(joints, each) for each in known), key=len)
-    return Skeleton(name, joints, limbs)
-
-
-def _known_limbs(joints: tuple[str, ...], known: Skeleton) -> tuple[tuple[int, int], ...]:
-    """Return the limbs of a skeleton between joints that match by name."""
-    index = {match: k for k, match in enumerate(known.match(joints)) if match is not None}
-    edges = [(index.get(start, -1), index.get(end, -1)) for start, end in known.limbs]
-    return _limbs_of(joints, edges)
-
-
-def _limbs_of(
-    joints: tuple[str, ...], edges: Iterable[tuple[int, int]]
-) -> tuple[tuple[int, int], ...]:
-    """Return the edges between two different joints, each once."""
-    valid = (edge for edge in edges if min(edge) >= 0 and max(edge) < len(joints))
-    return tuple(dict.fromkeys(edge for edge in valid if edge[0] != edge[1]))

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from bodyposenet.inference.engines.pytorch import PyTorchEngine
 from bodyposenet.inference.parallel.executor import LocalExecutor
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.media.draw import draw
+from bodyposenet.media.draw_maps import draw_heatmaps, draw_pafs
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
 from bodyposenet.specs.dataset import DatasetSpec
@@ -185,10 +185,10 @@ def draw_predictions(
         poses = decode(predicted, network.skeleton, DecodingOptions())
         panels = [
             draw(image, poses, score_threshold=0),
-            _overlay(image, _joint_intensity(_to_numpy(targets.heatmaps[row]))),
-            _overlay(image, _joint_intensity(predicted.heatmaps)),
-            _overlay(image, _limb_intensity(_to_numpy(targets.pafs[row]))),
-            _overlay(image, _limb_intensity(predicted.pafs)),
+            draw_heatmaps(image, _to_numpy(targets.heatmaps[row])),
+            draw_heatmaps(image, predicted.heatmaps),
+            draw_pafs(image, _to_numpy(targets.pafs[row])),
+            draw_pafs(image, predicted.pafs),
         ]
         rows.append(np.concatenate(panels, axis=1))
     return np.concatenate(rows, axis=0)
@@ -196,24 +196,6 @@ def draw_predictions(
 
 def _to_numpy(maps: Tensor) -> NDArray[np.float32]:
     return maps.float().cpu().numpy()
-
-
-def _joint_intensity(heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the maximum over the heatmaps without the background."""
-    return heatmaps[:-1].max(axis=0)
-
-
-def _limb_intensity(pafs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the maximum over the lengths of the PAF vectors."""
-    return np.hypot(pafs[0::2], pafs[1::2]).max(axis=0)
-
-
-def _overlay(image: NDArray[np.uint8], intensity: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blend a color-mapped intensity of 0..1 over the darkened image."""
-    height, width = image.shape[:2]
-    gray = cv2.resize((intensity.clip(0, 1) * 255).astype(np.uint8), (width, height))
-    color = cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return cv2.addWeighted(image, 0.4, color, 0.8, 0)  # type: ignore[return-value]
 
 
 @contextmanager
