@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bodyposenet.data.coco import CocoDataset, CocoImage, read_dataset
 from bodyposenet.data.conversion import find_anchors
+from bodyposenet.data.dataset_skeleton import dataset_skeleton
 from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes
 from bodyposenet.data.label_checks import (
     Finding,
@@ -25,7 +26,6 @@ from bodyposenet.data.label_checks import (
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, Mode
-from bodyposenet.specs.pose import dataset_skeleton
 
 _LISTED = 3
 """Number of images that are listed per problem."""
@@ -111,8 +111,9 @@ def _check_part(
     """Yield the problems of the train or the test data."""
     dataset = compared.dataset
     yield from _check_files(spec.images_folder(mode), place, compared, max_unreadable)
-    skeleton = dataset_skeleton(spec.person, spec.dataset)
-    findings = check_labels(dataset, skeleton, spec.visibility_flags.classes())
+    flags = spec.visibility_flags
+    skeleton = dataset_skeleton(spec.dataset, spec.person, dataset.images, flags.labeled())
+    findings = check_labels(dataset, skeleton, flags.classes())
     yield from _label_problems(place, findings)
     if mode == "train":
         yield from _check_anchors(spec, place, dataset)
