@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from bodyposenet.errors import BodyPoseNetError
     from bodyposenet.geometry import Affine
     from bodyposenet.inference.estimator import ImageError, PoseEstimator, load
+    from bodyposenet.inference.video import VideoPredictor
     from bodyposenet.media.draw import draw
     from bodyposenet.media.smoothing import OneEuroFilter
     from bodyposenet.media.tracking import Tracker
+    from bodyposenet.media.video import Frame
+    from bodyposenet.person_pose import PersonPose
     from bodyposenet.poses import Poses
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.types import Maps
@@ -43,13 +46,16 @@ __version__ = "0.2.0"
 __all__ = [
     "Affine",
     "BodyPoseNetError",
+    "Frame",
     "ImageError",
     "Maps",
     "OneEuroFilter",
+    "PersonPose",
     "PoseEstimator",
     "Poses",
     "Skeleton",
     "Tracker",
+    "VideoPredictor",
     "__version__",
     "browse_dataset",
     "check_specs",
@@ -67,7 +73,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Affine": "geometry", "BodyPoseNetError": "errors", "ImageError": "inference.estimator",
+    "Affine": "geometry", "BodyPoseNetError": "errors", "Frame": "media.video",
+    "ImageError": "inference.estimator", "PersonPose": "person_pose",
+    "VideoPredictor": "inference.video",
     "Maps": "types", "OneEuroFilter": "media.smoothing", "PoseEstimator": "inference.estimator",
     "Poses": "poses", "Skeleton": "skeleton", "Tracker": "media.tracking",
     "browse_dataset": "commands.browse",

@@ -80,6 +80,7 @@ class Pose:
         arms: Arms by side, "left" and "right".
         legs: Legs by side.
         seated: Whether the person is sitting.
+        roll: Clockwise rotation of the whole body in the image; 90 for a person who is lying.
     """
 
     turn: float
@@ -89,6 +90,7 @@ class Pose:
     arms: dict[str, Arm]
     legs: dict[str, Leg]
     seated: bool = False
+    roll: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ def posed_body(pose: Pose, camera_tilt: float) -> Body:
     Returns:
         The posed body.
     """
-    base = _about_x(camera_tilt) @ _about_y(pose.turn)
+    base = _about_z(-pose.roll) @ _about_x(camera_tilt) @ _about_y(pose.turn)
     torso = base @ _about_z(pose.tilt) @ _about_x(pose.lean)
     turn, nod, tilt = pose.head
     head = torso @ _about_y(turn) @ _about_x(nod) @ _about_z(tilt)
