@@ -16,6 +16,7 @@ from collections.abc import Callable, MutableSequence
 from contextlib import suppress
 from random import Random
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 from google_crc32c import value as crc32c
@@ -68,6 +69,36 @@ def mutate_yaml(content: bytes, random: Random) -> bytes:
         extra = random.choice([f" {tag}", " &a [*a]", " *nobody", " &a", " >", " |", " {", " [["])
         return (text[: place + 1] + extra + text[place + 1 :]).encode()
     return _mutate_text(content, random, yaml.safe_load, _dump_yaml)
+
+
+def mutate_xml(content: bytes, random: Random) -> bytes:
+    """Change attributes, texts or elements of an XML file, add a document type, or change bytes."""
+    chance = random.random()
+    if chance < 0.15:
+        return mutate_bytes(content, random)
+    if chance < 0.2:
+        return b"<!DOCTYPE a [<!ENTITY b 'c'>]>" + content
+    root = ElementTree.fromstring(content)
+    for _ in range(random.choice(_CHANGE_COUNTS)):
+        element = random.choice(list(root.iter()))
+        unusual = random.choice([*_UNUSUAL_TEXTS, *map(str, _UNUSUAL_NUMBERS)])
+        match random.randrange(5):
+            case 0 if len(element):
+                element.remove(random.choice(list(element)))
+            case 1 if len(element):
+                element.extend([random.choice(list(element))] * random.choice([1, 2, 1000]))
+            case 2:
+                element.tag = random.choice([other.tag for other in root.iter()])
+            case 3:
+                element.text = unusual
+            case _ if element.attrib:
+                key = random.choice(list(element.attrib))
+                element.attrib.pop(key)
+                if random.random() < 0.8:
+                    element.set(key, unusual)
+            case _:
+                element.text = unusual
+    return ElementTree.tostring(root, "unicode").encode(errors="surrogatepass")
 
 
 def mutate_lines(content: bytes, random: Random) -> bytes:

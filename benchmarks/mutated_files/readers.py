@@ -46,6 +46,13 @@ from bodyposenet.training.distributed import DistributedContext
 from bodyposenet.training.samples import dataset_sources
 
 from . import mutations
+from .annotation_files import (
+    ANNOTATION_FILES,
+    read_annotations,
+    read_yolo_description,
+    read_yolo_labels,
+    write_annotation_files,
+)
 from .mutations import Mutation
 
 _SIZE = 64
@@ -80,6 +87,7 @@ def write_seeds(folder: Path) -> None:
     skeleton = load_skeleton("bpnet_18joints.json")
     (folder / "pose.json").write_text(json.dumps(skeleton.to_pose_configuration()))
     (folder / "train.yaml").write_text(yaml.safe_dump(_train_spec(folder)))
+    write_annotation_files(folder)
     _write_pictures(folder)
     _write_poses(folder / "poses.json")
     _write_models(folder)
@@ -117,6 +125,21 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "annotations, evaluated": Reader(
             "annotations/test.json", mutations.mutate_json, partial(_evaluate, folder)
+        ),
+        **{
+            f"annotations, {name}": Reader(
+                f"formats/{file}",
+                mutations.mutate_xml if file.endswith(".xml") else mutations.mutate_json,
+                partial(read_annotations, folder, joints),
+            )
+            for name, (file, joints) in ANNOTATION_FILES.items()
+        },
+        "annotations, YOLO-pose": Reader(
+            "formats/yolo/data.yaml", mutations.mutate_yaml, partial(read_yolo_description, folder)
+        ),
+        "labels, YOLO-pose": Reader(
+            "formats/yolo/labels/000000.txt", mutations.mutate_lines,
+            partial(read_yolo_labels, folder),
         ),
         "TFRecord": Reader(
             "records/train-fold-000-of-001", mutations.mutate_tfrecord,

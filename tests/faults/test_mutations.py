@@ -12,7 +12,10 @@ from bodyposenet.errors import BodyPoseNetError
 
 READERS = (
     "dataset spec", "train spec", "inference spec", "pose configuration",
-    "annotations, converted", "annotations, evaluated", "TFRecord", "PNG", "JPEG", "mask", "video",
+    "annotations, converted", "annotations, evaluated", "annotations, Label Studio",
+    "annotations, Label Studio, JSON-MIN", "annotations, Sloth", "annotations, MPII",
+    "annotations, COCO-WholeBody", "annotations, CVAT", "annotations, YOLO-pose",
+    "labels, YOLO-pose", "TFRecord", "PNG", "JPEG", "mask", "video",
     ".tlt", ".onnx", ".onnx, OpenVINO", ".etlt", ".engine", "state", "calibration cache",
     "tensorfile", "detections", "saved poses", "stored entries", "stored detections",
 )  # fmt: skip

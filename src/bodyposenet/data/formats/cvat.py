@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -92,13 +92,20 @@ def _read(file: AnnotationFile) -> CocoDocument:
 def _start_document(file: AnnotationFile, meta: XmlElement) -> DocumentBuilder:
     """Return a document with the skeletons that the task defines."""
     labels = list(meta.find_all("label"))
-    skeletons = [label for label in labels if label.child_text("type") == "skeleton"]
-    document = DocumentBuilder(file, names_are_complete=bool(skeletons))
-    for skeleton in skeletons:
-        name = skeleton.child_text("name")
-        points = [p.child_text("name") for p in labels if p.child_text("parent") == name]
-        limbs = _limbs(skeleton.child_text("svg"), points)
-        document.add_category(name, points, **({"skeleton": limbs} if limbs else {}))
+    drawings = {
+        label.child_text("name"): label.child_text("svg")
+        for label in labels
+        if label.child_text("type") == "skeleton"
+    }
+    points: dict[str, list[str]] = {name: [] for name in drawings}
+    for label in labels:
+        parent = label.child_text("parent")
+        if parent in points:
+            points[parent].append(label.child_text("name"))
+    document = DocumentBuilder(file, names_are_complete=bool(drawings))
+    for name, svg in drawings.items():
+        limbs = _limbs(svg, points[name])
+        document.add_category(name, points[name], **({"skeleton": limbs} if limbs else {}))
     return document
 
 
@@ -150,15 +157,15 @@ def _add_skeletons(
     place: str,
     image: tuple[str, int, int],
     skeletons: Iterable[XmlElement],
-    boxes: Iterable[LabeledBox],
+    boxes: Sequence[LabeledBox],
 ) -> None:
     """Add an image and its skeletons, with the boxes of their groups.
 
     Raises:
         ValueError: A skeleton is invalid.
     """
-    by_group: Mapping[object, Box] = {box.group: box.box for box in boxes}
-    unused = list(boxes)
+    by_group = {box.group: box.box for box in boxes if box.group is not None}
+    used: set[str | None] = set()
     image_id = document.add_image(place, *image)
     for number, skeleton in enumerate(skeletons, 1):
         keypoints = {}
@@ -169,16 +176,16 @@ def _add_skeletons(
                     raise ValueError(f"two keypoints {label!r} in the same skeleton")
                 (keypoints[label],) = _parse_points(points)
         group = _group(skeleton)
-        box = by_group.get(group) if group is not None else None
-        unused = [other for other in unused if box is None or other.group != group]
+        box = by_group.get(group)
+        used.add(group)
         if not keypoints and box is None:
             document.skipped["skeletons without a visible point"] += 1
             continue
         document.add_person(
             f"{place}, skeleton {number}", image_id, _label(skeleton), keypoints, box
         )
-    document.skipped["boxes in images with skeletons that are not grouped with a skeleton"] += len(
-        unused
+    document.skipped["boxes in images with skeletons that are not grouped with a skeleton"] += sum(
+        box.group is None or box.group not in used for box in boxes
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from bodyposenet.data.formats.document import Box, DocumentBuilder, Keypoint
 
 PERSON = "person"
@@ -48,11 +50,6 @@ class LabeledBox(NamedTuple):
     label: str
     box: Box
     group: Hashable = None
-
-    def contains(self, keypoint: Keypoint) -> bool:
-        """Return whether a keypoint lies in the box."""
-        left, top, width, height = self.box
-        return left <= keypoint.x <= left + width and top <= keypoint.y <= top + height
 
 
 def box_around_rotated(box: Box, degrees: float, center: tuple[float, float]) -> Box:
@@ -137,16 +134,16 @@ def add_grouped_people(
             document.skipped[_CROWDED_IMAGES] += 1
             return
         people.append(_Person(PERSON))
+    edges = np.array([box.box for box in boxes]).reshape(-1, 4)
+    edges[:, 2:] += edges[:, :2]
     for point in single:
-        owners = people
+        owners: Sequence[int] = [0]
         if len(people) > 1:
-            owners = [
-                person
-                for person, box in zip(people, boxes, strict=False)
-                if box.contains(point.keypoint)
-            ]
+            xy = point.keypoint[:2]
+            is_inside = (edges[:, :2] <= xy).all(axis=1) & (edges[:, 2:] >= xy).all(axis=1)
+            owners = np.flatnonzero(is_inside).tolist()
         if len(owners) == 1:
-            owners[0].add(point)
+            people[owners[0]].add(point)
         else:
             document.skipped[_STRAY_POINTS] += 1
     image_id = document.add_image(place, *image)

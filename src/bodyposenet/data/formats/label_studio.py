@@ -238,7 +238,7 @@ class _Region:
     parent: Hashable
 
 
-_KINDS: Mapping[Any, Literal["point", "box"]] = {
+_KINDS: Mapping[str, Literal["point", "box"]] = {
     "keypointlabels": "point", "keypoint": "point", "rectanglelabels": "box", "rectangle": "box",
 }  # fmt: skip
 _ATTRIBUTES = ("labels", "choices", "textarea", "rating", "number")
@@ -253,16 +253,16 @@ def _parse_regions(
     Raises:
         ValueError: A region is invalid.
     """
-    shapes = [result for result in results if result.get("type") in _KINDS]
+    shapes = [result for result in results if _type(result) in _KINDS]
     shape_ids = {_id(result, "id") for result in shapes}
     attributes: dict[Hashable, dict[str, Any]] = {}
     for result in results:
-        if result.get("type") in _ATTRIBUTES and _id(result, "id") in shape_ids:
+        if _type(result) in _ATTRIBUTES and _id(result, "id") in shape_ids:
             value = result.get("value")
             attributes.setdefault(_id(result, "id"), {}).update(
                 value if isinstance(value, Mapping) else {}
             )
-        elif result.get("type") not in (*_KINDS, "relation"):
+        elif _type(result) not in (*_KINDS, "relation"):
             document.skipped["regions that are neither keypoints nor rectangles"] += 1
     regions = []
     for result in shapes:
@@ -281,10 +281,15 @@ def _parse_regions(
             continue
         choices = [str(choice).casefold() for choice in _as_list(attribute.get("choices"))]
         is_occluded = any(choice in _OCCLUDED_CHOICES for choice in choices)
-        kind = _KINDS[result["type"]]
         ids = _id(result, "id"), _id(result, "parentID")
-        regions.append(_Region(kind, value, label, is_occluded, *ids))
+        regions.append(_Region(_KINDS[_type(result)], value, label, is_occluded, *ids))
     return regions
+
+
+def _type(result: Mapping[str, Any]) -> str:
+    """Return the type of a result; an empty text if it has none."""
+    value = result.get("type")
+    return value if isinstance(value, str) else ""
 
 
 def _id(result: Mapping[str, Any], key: str) -> Hashable:
@@ -321,7 +326,7 @@ class _Groups:
         self._with_children = {region.parent for region in regions} - {None}
         self._related: dict[Hashable, set[Hashable]] = {}
         for result in results:
-            if result.get("type") == "relation":
+            if _type(result) == "relation":
                 ends = _id(result, "from_id"), _id(result, "to_id")
                 for one, other in (ends, ends[::-1]):
                     self._related.setdefault(one, set()).add(other)
