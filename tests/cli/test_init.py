@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -173,9 +174,10 @@ def test_joint_names_are_sufficient(run_bpnet, workplace):
     assert len(skeleton.limbs) >= 3
     dataset = DatasetSpec.load(PROJECT / "dataset.json")
     assert dataset.train_data.annotation_root_dir_path in result.out
-    assert [words[0] for words in printed_commands(result)] == [
-        "dataset_convert", "train", "evaluate",
-    ]  # fmt: skip
+    names = [words[0] for words in printed_commands(result)]
+    assert names == ["init", "dataset_convert", "train", "evaluate"]
+    labels = ElementTree.parse(PROJECT / "label_studio.xml").iterfind(".//KeyPointLabels/Label")
+    assert [label.get("value") for label in labels] == list(skeleton.joints)
 
 
 def test_files_are_only_replaced_with_overwrite(run_bpnet, workplace):

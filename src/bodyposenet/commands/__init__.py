@@ -1,8 +1,8 @@
 """The commands of `bpnet`.
 
 Each command has a module of its name, with its options class, its result class and its Python
-function: `dataset_convert`, `browse`, `train`, `evaluate`, `inference`, `prune`, `export`, `web`,
-`doctor`, `demo`.
+function: `init`, `check`, `browse`, `dataset_convert`, `train`, `evaluate`, `inference`, `prune`,
+`export`, `web`, `doctor`, `demo`.
 
 Shared modules:
     options: the framework: options classes, the decorator `command`, validation.

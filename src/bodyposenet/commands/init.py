@@ -251,7 +251,12 @@ def _sources(options: InitOptions) -> AnnotationSources:
 
 def _init_from_joints(options: InitOptions, folder: ProjectFolder) -> InitResult:
     """Write the files of a project whose photos are not annotated yet."""
-    from bodyposenet.data.project.project_files import Category, Part, write_specs
+    from bodyposenet.data.project.project_files import (
+        Category,
+        Part,
+        write_labeling_configuration,
+        write_specs,
+    )
     from bodyposenet.data.project.skeleton_inference import infer_skeleton
     from bodyposenet.data.project.training_settings import choose_settings
 
@@ -262,14 +267,19 @@ def _init_from_joints(options: InitOptions, folder: ProjectFolder) -> InitResult
     settings = choose_settings((), len(category.joints), _device(options.device), options.epochs)
     commands = _commands(folder)
     files = write_specs(folder, category, parts, inferred, settings, commands)
+    files.append(write_labeling_configuration(folder, category))
     annotations = " and ".join(part.annotations.as_posix() for part in parts.values())
+    adapt = InitOptions(
+        annotations="export.json", images=images, results_dir=folder.path, overwrite=True
+    )
     lines = [
         *_lines((*inferred.inferences, *settings.inferences)),
         "",
-        f"Annotate photos in {images.as_posix()} with these joints, and save the annotations in "
-        f"COCO's format as {annotations}; or, once they are annotated in any format, replace these "
-        f"files by those for your data: bpnet init -a ANNOTATIONS -i {images.as_posix()} -o "
-        f"{folder.path.as_posix()} --overwrite",
+        f"Annotate the photos in {images.as_posix()} with these joints, for example in Label",
+        f"Studio with the labeling configuration {folder.labeling_configuration.as_posix()}. Then",
+        "adapt the specs to the data:",
+        f"  {command_line('init', adapt)}",
+        f"or save the annotations in COCO's format as {annotations}.",
     ]
     return InitResult(tuple(files), tuple(commands.values()), tuple(lines))
 

@@ -10,6 +10,12 @@ Read annotations:
 - `label_statistics`, `label_checks`: statistics of the annotations, and suspicious labels.
 - `dataset_skeleton`: limbs between the joints of a dataset, to draw and check them.
 - `segmentation`: polygons, RLE and boxes.
+- `dataset_check`: all checks of a dataset, for `bpnet check`.
+
+Prepare a training on your own data (`bpnet init`):
+
+- `project`: specs that are inferred from annotations, or from joint names.
+- `coco_file`: annotation files in COCO's format, written.
 
 Convert annotations to training records (`bpnet dataset_convert`):
 

@@ -124,6 +124,11 @@ def test_without_known_names_and_people_the_order_is_used():
     assert not inferred.is_mirrorable
 
 
+def test_both_sides_are_connected_alike():
+    skeleton = infer_skeleton("own", ("nose", "left_hip", "right_hip")).skeleton
+    assert skeleton.limbs == ((0, 1), (0, 2))
+
+
 @pytest.mark.parametrize(
     ("joints", "sigmas"),
     [

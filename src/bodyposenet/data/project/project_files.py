@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from bodyposenet.data.project.skeleton_inference import InferredSkeleton
 from bodyposenet.data.project.training_settings import TrainingSettings
@@ -54,6 +55,11 @@ class ProjectFolder:
         return [
             self.dataset_spec, self.pose_configuration, self.train_spec, self.inference_spec,
         ]  # fmt: skip
+
+    @property
+    def labeling_configuration(self) -> Path:
+        """The labeling configuration for Label Studio, of projects without annotations."""
+        return self.path / "label_studio.xml"
 
     @property
     def records(self) -> Path:
@@ -170,6 +176,36 @@ def write_specs(
     values = {"command": commands["evaluate"], "height": settings.inference_input}
     _write_from_template(folder.inference_spec, values)
     return folder.specs
+
+
+def write_labeling_configuration(folder: ProjectFolder, category: Category) -> Path:
+    """Write a labeling configuration for Label Studio: boxes around people, and their keypoints.
+
+    Args:
+        folder: Folder of the project.
+        category: The category of people.
+
+    Returns:
+        The file.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+    """
+    labels = [f"    <Label value={quoteattr(joint)}/>" for joint in category.joints]
+    lines = [
+        "<View>",
+        '  <Image name="image" value="$image"/>',
+        '  <RectangleLabels name="box" toName="image">',
+        f"    <Label value={quoteattr(category.name)}/>",
+        "  </RectangleLabels>",
+        '  <KeyPointLabels name="keypoints" toName="image">',
+        *labels,
+        "  </KeyPointLabels>",
+        "</View>",
+    ]
+    with atomic_write(folder.labeling_configuration) as file:
+        file.write("\n".join([*lines, ""]).encode())
+    return folder.labeling_configuration
 
 
 def _dataset_spec(
