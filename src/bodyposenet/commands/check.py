@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from bodyposenet.commands.browse import BrowseOptions
 from bodyposenet.commands.dataset_convert import ConvertOptions
 from bodyposenet.commands.options import (
     CommandOptions,
@@ -63,10 +64,12 @@ class CheckResult:
     Args:
         problems: The problems, the most severe first.
         counts: What was read: images and people of each dataset.
+        commands: Command lines that show the labels of each dataset.
     """
 
     problems: tuple[Problem, ...]
     counts: tuple[str, ...]
+    commands: tuple[str, ...]
 
     def summary(self) -> str:
         """Return the problems with what to do, and their numbers."""
@@ -75,7 +78,8 @@ class CheckResult:
             lines.append(f"{problem.severity.name:<8} {problem.place}: {problem.text}")
             lines += [f"         -> {problem.remedy}"] if problem.remedy else []
         numbers = ", ".join(self._count(severity) for severity in Severity)
-        return "\n".join([*lines, *self.counts, f"found: {numbers}"])
+        lines += [*self.counts, *(f"to look at the labels: {each}" for each in self.commands)]
+        return "\n".join([*lines, f"found: {numbers}"])
 
     @property
     def failure(self) -> BodyPoseNetError | None:
@@ -117,7 +121,7 @@ def check_specs(options: CheckOptions) -> CheckResult:
         report = [asdict(problem) | {"severity": problem.severity.name} for problem in problems]
         write_json(path, report)
         logger.info("written: %s", path)
-    return CheckResult(problems, tuple(checker.counts))
+    return CheckResult(problems, tuple(checker.counts), tuple(checker.commands))
 
 
 class _Checker:
@@ -126,6 +130,7 @@ class _Checker:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.counts: list[str] = []
+        self.commands: list[str] = []
         self._checked: set[Path] = set()
 
     def check_train_spec(self, path: Path) -> None:
@@ -177,6 +182,7 @@ class _Checker:
         checked = check_dataset(spec, max_unreadable_share)
         self.problems += checked.problems
         self.counts += checked.counts
+        self.commands.append(command_line("browse", BrowseOptions(dataset_spec=spec.path)))
 
 
 def _check_weights(spec: TrainSpec, place: str) -> Iterator[Problem]:
