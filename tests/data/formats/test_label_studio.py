@@ -9,7 +9,16 @@ from bodyposenet.data.formats import describe_annotations
 from bodyposenet.errors import BodyPoseNetError
 
 from .label_studio_export import annotation, points, result, shapes, task
-from .people import ANNE, BERT, IMAGES, JOINTS, ImageLabels, assert_equal, write_images
+from .people import (
+    ANNE,
+    BERT,
+    IMAGES,
+    JOINTS,
+    ImageLabels,
+    PersonLabels,
+    assert_equal,
+    write_images,
+)
 
 
 @pytest.fixture
@@ -126,6 +135,17 @@ def test_keypoints_in_several_boxes_are_skipped_unless_they_are_grouped(read):
     assert [person.num_keypoints for person in dataset.images[0].persons] == [0, 0]
     assert any("group" in reason and n == 8 for reason, n in dataset.skipped.items())
     assert_equal(read([task(1, image, annotation(shapes(image)))]), [image])
+
+
+def test_a_keypoint_in_two_boxes_belongs_to_the_one_that_lacks_it(read):
+    keypoints = {"head": (55.5, 20.5, 2), "left_hand": (100.0, 60.0, 2), "foot": (90.0, 95.0, 2)}
+    near = PersonLabels((50.0, 15.0, 60.0, 90.0), keypoints)
+    image = ImageLabels("first.jpg", 120, 160, (ANNE, near))  # one head and one hand in both boxes
+    assert_equal(read([task(1, image, annotation(shapes(image, "position")))]), [image])
+    twice = [*shapes(image, "position"), *points("x", near, (120, 160))]
+    dataset = read([task(1, image, annotation(twice))])
+    assert [person.num_keypoints for person in dataset.images[0].persons] == [3, 0]
+    assert any("group" in reason and n == 7 for reason, n in dataset.skipped.items())
 
 
 def test_the_size_is_that_of_the_file_if_it_is_not_stated(read):

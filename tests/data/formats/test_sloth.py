@@ -77,7 +77,7 @@ def test_other_labels_are_skipped_and_counted(read):
         ({"annotations": [1]}, ("annotations",)),
         ({"annotations": [{"class": "head", "x": "a", "y": 1}]}, ("x", "'a'")),
         ({"annotations": [box(ANNE, width=None)]}, ("width", "None")),
-        ({"annotations": points(ANNE) + points(ANNE) + [box(ANNE)]}, ("'head'",)),
+        ({"annotations": 2 * points(ANNE, id=1) + [box(ANNE, id=1)]}, ("'head'",)),
         ({"filename": "gone.jpg"}, ("gone.jpg", "does not exist")),
         ({"frames": []}, ("video",)),
     ],

@@ -234,7 +234,7 @@ class DocumentBuilder:
         self.add_category(category, keypoints if is_named and not self._names_are_complete else ())
         entry: dict[str, Any] = {"id": len(self._people) + 1, "image_id": image_id, PLACE: place}
         if box is not None:
-            entry["bbox"] = list(box)
+            entry |= {"bbox": list(box), "area": box[2] * box[3]}
         self._people.append((entry, category, keypoints))
 
     def build(self) -> CocoDocument:
