@@ -147,15 +147,16 @@ def find_errors(
         ],
         ErrorType.SWAP,
     )  # fmt: skip
-    is_missed = np.isin(types, CORRECTIONS["miss"])
+    is_missed = _is_any_of(types, CORRECTIONS["miss"])
     targets = np.select([types == ErrorType.JITTER, is_missed], [JITTER_LIMIT, MISS_LIMIT], best)
     scales = 2 * image.areas[people, None] * (2 * sigmas) ** 2
     corrected = image.truth[people]
     corrected[..., 0] += np.sqrt(-np.log(targets.clip(MISS_LIMIT, 1)) * scales)
+    is_unmatched = ~image.ignored
+    is_unmatched[people] = False
     return PoseErrors(
         poses, people, oks[poses, people], types, corrected,
-        false_positives=matches < 0,
-        false_negatives=~image.ignored & ~np.isin(np.arange(len(image.areas)), people),
+        false_positives=matches < 0, false_negatives=is_unmatched,
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def _corrected_variants(
     count = 1 + len(CORRECTIONS) + 2
     poses = np.repeat(image.poses[None], count, axis=0)
     for variant, types in enumerate(CORRECTIONS.values(), start=1):
-        is_corrected = np.isin(errors.types, types)[..., None]
+        is_corrected = _is_any_of(errors.types, types)[..., None]
         poses[variant, errors.poses] = np.where(
             is_corrected, errors.corrected, poses[variant, errors.poses]
         )
@@ -209,6 +210,11 @@ def _corrected_variants(
     return Variants(
         image.mean_similarity(points, image.box_similarities(sigmas)), ignored, excluded
     )
+
+
+def _is_any_of(types: NDArray[np.intp], kinds: Sequence[ErrorType]) -> NDArray[np.bool_]:
+    """Return which types are one of some kinds."""
+    return (types[..., None] == np.array(kinds)).any(axis=-1)
 
 
 def _label_similarities(
