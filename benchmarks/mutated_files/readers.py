@@ -24,7 +24,15 @@ from bodyposenet.data.masks import read_mask
 from bodyposenet.data.records import RecordSet, read_records
 from bodyposenet.decoding import DecodingOptions
 from bodyposenet.demo import write_drawn_dataset
-from bodyposenet.evaluation.evaluator import EvaluationJob, load_test_images, score_results
+from bodyposenet.evaluation.comparison import read_run
+from bodyposenet.evaluation.details import evaluate_in_detail
+from bodyposenet.evaluation.evaluator import (
+    EvaluationJob,
+    ImageResult,
+    load_test_images,
+    score_results,
+)
+from bodyposenet.evaluation.protocols import EvaluationProtocol
 from bodyposenet.exporting.engine import EngineOptions, build_engine_file
 from bodyposenet.exporting.int8.calibration_cache import read_cache, write_cache
 from bodyposenet.exporting.int8.ranges import Range
@@ -98,6 +106,7 @@ def write_seeds(folder: Path) -> None:
     found = folder / "found"
     _bpnet("inference", "-m", folder / "m.onnx", "--input", folder / "train", "-r", found)
     entry = json.loads((found / "detections.json").read_text())["images"][0]
+    (found / "results.json").write_text(json.dumps({"keypoints_not_evaluated": ["nose"]}))
     stored = {"entry": entry, "picture": None}
     (folder / "part-00000.jsonl").write_text(json.dumps({"key": "a", "result": stored}) + "\n")
     evaluated = {"entry": entry, "results": [], "unreadable": "", "resized": ""}
@@ -166,6 +175,9 @@ def readers(folder: Path) -> dict[str, Reader]:
         "tensorfile": Reader("cal.h5", mutations.mutate_hdf5, _read_tensorfile),
         "detections": Reader(
             "found/detections.json", mutations.mutate_json, partial(_use_detections, folder)
+        ),
+        "results of an evaluation": Reader(
+            "found/results.json", mutations.mutate_json, partial(_read_run, folder)
         ),
         "saved poses": Reader("poses.json", mutations.mutate_json, _use_poses),
         "stored entries": Reader(
@@ -307,10 +319,15 @@ def _convert_annotations(folder: Path, path: Path) -> None:
 
 
 def _evaluate(folder: Path, path: Path) -> None:
-    """Evaluate an empty list of poses against an annotation file."""
+    """Evaluate a pose in every image against an annotation file."""
     spec = DatasetSpec.load(_dataset_spec(folder, path))
     images = load_test_images(spec)
-    score_results([], load_skeleton("bpnet_18joints.json"), spec, images)
+    skeleton = load_skeleton("bpnet_18joints.json")
+    poses = Poses.load(folder / "poses.json")
+    results = [ImageResult({}, poses.to_coco(image.image_id)) for image in images]
+    result = score_results(results, skeleton, spec, images)
+    for name in ("coco", "crowdpose", "pck") if images else ():
+        evaluate_in_detail(EvaluationProtocol(name, spec, images), result, skeleton)
 
 
 def _dataset_spec(folder: Path, annotations: Path) -> Path:
@@ -369,6 +386,12 @@ def _use_detections(folder: Path, path: Path) -> None:
     read_detections(
         path, load_coco(folder / "annotations" / "train.json", COCO_JOINTS), COCO_JOINTS
     )
+
+
+def _read_run(folder: Path, path: Path) -> None:
+    shutil.copy(folder / "found" / "detections.json", path.parent)
+    images = load_coco(folder / "annotations" / "train.json", COCO_JOINTS)
+    read_run(path.parent, images, COCO_JOINTS)
 
 
 def _use_poses(path: Path) -> None:

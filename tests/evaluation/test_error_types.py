@@ -24,6 +24,7 @@ def image_of(people, poses, *, detected=None, scores=None) -> ImagePoses:
     truth, poses = np.array(people, float), np.array(poses, float).reshape(-1, 5, 2)
     low, high = truth.min(axis=1), truth.max(axis=1)
     return ImagePoses(
+        image_id=1,
         truth=truth,
         labeled=np.ones(truth.shape[:2], bool),
         areas=np.full(len(truth), AREA),

@@ -16,6 +16,7 @@ BOX = (0.0, 0.0, 80.0, 200.0)
 def image_of(people, poses) -> ImagePoses:
     people, poses = (np.array(one, float).reshape(-1, 5, 2) for one in (people, poses))
     return ImagePoses(
+        image_id=1,
         truth=people,
         labeled=np.ones(people.shape[:2], bool),
         areas=np.full(len(people), 16e3),

@@ -24,6 +24,7 @@ class ImagePoses:
     """Annotated people and predicted poses of one image, in image pixels.
 
     Args:
+        image_id: COCO's image id.
         truth: (G, D, 2) labeled keypoints of the people, 0 where they are not labeled.
         labeled: (G, D) whether a keypoint is labeled and evaluated.
         areas: (G,) areas of the people in square pixels.
@@ -35,6 +36,7 @@ class ImagePoses:
         scores: (P,) scores of the poses, descending.
     """
 
+    image_id: int
     truth: NDArray[np.float64]
     labeled: NDArray[np.bool_]
     areas: NDArray[np.float64]
@@ -179,6 +181,7 @@ def _arrange_image(
     keypoints = [result["keypoints"] for result in ranked]
     poses = np.array(keypoints, float).reshape(len(ranked), joints, 3)
     return ImagePoses(
+        image_id=image.image_id,
         truth=np.where(labeled[..., None], truth[..., :2], 0),
         labeled=labeled,
         areas=np.array([person.area for person in people], float),

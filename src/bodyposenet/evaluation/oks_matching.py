@@ -159,15 +159,19 @@ def evaluate_variants(
     """
     matched = [_match_image(*pair) for pair in zip(images, variants, strict=True)]
     scores = np.concatenate([image.scores for image in images])
-    counts = [len(image.scores) for image in images]
-    order = np.argsort(-scores, kind="stable")
-    indices = np.repeat(np.arange(len(images)), counts)[order]
-    true, false, people = zip(*matched, strict=True)
+    indices = np.repeat(np.arange(len(images)), [len(image.scores) for image in images])
+    ids = np.array([image.image_id for image in images])[indices]
+    order = np.lexsort((ids, -scores))  # COCO evaluates images in order of their ids.
     stacked = zip(
-        np.concatenate(true, axis=2), np.concatenate(false, axis=2), np.stack(people, axis=1),
+        np.concatenate([one.true_positives for one in matched], axis=2),
+        np.concatenate([one.false_positives for one in matched], axis=2),
+        np.stack([one.people for one in matched], axis=1),
         strict=True,
-    )  # fmt: skip
-    return [MatchedPoses(indices, t[:, order], f[:, order], count) for t, f, count in stacked]
+    )
+    return [
+        MatchedPoses(indices[order], true_positives[:, order], false_positives[:, order], people)
+        for true_positives, false_positives, people in stacked
+    ]
 
 
 class _MatchedImage(NamedTuple):
