@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -118,6 +117,11 @@ def normalize(keypoints: np.ndarray) -> None:
     keypoints[:, :2] /= (WIDTH, HEIGHT)
 
 
+def move_knee(keypoints: np.ndarray) -> None:
+    """Move a knee to the head, so that the shin is long."""
+    keypoints[index("left_knee"), :2] = keypoints[0, :2]
+
+
 PLANTED = {
     "no_labels": every_person(set_flags(0)),
     "corner_boxes": to_corners,
@@ -132,7 +136,7 @@ PLANTED = {
     "outside_box": one_person(put("left_wrist", 600, 100)),
     "one_point": one_person(lambda keypoints: keypoints[:4, :2].fill(100)),
     "duplicate_people": repeat_person,
-    "long_limb": one_person(put("left_wrist", 600, 100)),
+    "long_limb": one_person(lambda keypoints: move_knee(keypoints)),
     "tiny_person": shrink,
 }
 
@@ -222,9 +226,17 @@ def test_identical_images_are_found_by_content(tmp_path):
     for path, content in contents.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    findings = check_images(dataset.images, train, deepcopy(dataset.images), test)
+    findings = check_images(dataset.images, train, dataset.images, test)
     assert {(finding.kind, finding.file_name) for finding in findings} == {
         ("shared_images", "1.jpg"),
         ("repeated_images", "2.jpg"),
     }
     assert check_images(dataset.images, tmp_path / "none") == []
+    same = check_images(dataset.images[:1], test, dataset.images[:1], test)
+    assert [(finding.kind, finding.file_name) for finding in same] == [("shared_images", "1.jpg")]
+
+
+def test_one_misplaced_joint_is_reported_once(tmp_path):
+    document = standing_people()
+    one_person(put("left_wrist", WIDTH + 200, 100))(document)
+    assert [finding.kind for finding in find(tmp_path, document)] == ["outside_image"]

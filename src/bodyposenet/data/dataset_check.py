@@ -21,7 +21,6 @@ from bodyposenet.data.label_checks import (
     check_images,
     check_labels,
     group_findings,
-    sort_findings,
 )
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
@@ -217,11 +216,8 @@ def _check_copies(spec: DatasetSpec, images: dict[Mode, list[CocoImage]]) -> Ite
         return
     folder, tested = spec.images_folder("train"), images.get("test", [])
     test_folder = spec.images_folder("test") if "test" in images else folder
-    test_paths = {test_folder / image.file_name for image in tested}
-    in_both = [image for image in images["train"] if folder / image.file_name in test_paths]
-    findings = [Finding("shared_images", image.file_name, image.file_name) for image in in_both]
-    findings += check_images(images["train"], folder, tested, test_folder)
-    for group in group_findings(sort_findings(findings)).values():
+    findings = check_images(images["train"], folder, tested, test_folder)
+    for group in group_findings(findings).values():
         first = group[0]
         text = f"{first.title} ({len(group):,}): {_listed([f'{f.file_name}' for f in group])}"
         yield Problem(first.severity, spec.dataset, text, first.remedy)

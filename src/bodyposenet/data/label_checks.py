@@ -65,6 +65,10 @@ _FACING_CAMERA = 0.4
 """Smallest usual share of people whose left side is on the right of the image."""
 
 
+_CONSEQUENCES = ("outside_box", "long_limb")
+"""Kinds of findings that another mistake of the same joint can cause."""
+
+
 class Severity(IntEnum):
     """How certain and how harmful a finding is; the most severe first."""
 
@@ -145,7 +149,7 @@ KINDS: Mapping[str, FindingKind] = {
     ),
     "repaired": FindingKind(
         "repaired values", Severity.NOTE,
-        "Nothing, if the repair is right; otherwise correct the file.",
+        "Correct the file if a repair is wrong.",
     ),
     "swapped_sides": FindingKind(
         "left and right may be exchanged", Severity.WARNING,
@@ -237,7 +241,7 @@ def check_labels(
     elif any(image.persons for image in dataset.images):
         whole.append(Finding("no_labels", "No person has a labeled keypoint."))
     kinds = {finding.kind for finding in whole}
-    single = list(_check_people(people, skeleton, kinds))
+    single = _without_consequences(_check_people(people, skeleton, kinds))
     return sort_findings([*whole, *single])
 
 
@@ -264,7 +268,11 @@ def check_images(
     other_names = {}
     if others_folder is not None:
         other_names = {others_folder / image.file_name: image.file_name for image in others}
-    findings = []
+    findings = [
+        Finding("shared_images", "the same file is in the other data", names[path])
+        for path in names
+        if path in other_names
+    ]
     for group in identical_files([*names, *other_names]):
         own = [names[path] for path in group if path in names]
         other = [other_names[path] for path in group if path in other_names]
@@ -292,7 +300,7 @@ def _check_reading(dataset: CocoDataset) -> Iterator[Finding]:
     """Yield what was skipped and repaired when the file was read."""
     for kind, counts in (("skipped", dataset.skipped), ("repaired", dataset.repairs)):
         for reason, count in counts.items():
-            yield Finding(kind, f"{count:,} {reason}", score=count)
+            yield Finding(kind, f"{count:,} {reason}.", score=count)
 
 
 def _check_flags(people: LabeledPeople, visibility: Mapping[int, Visibility]) -> Iterator[Finding]:
@@ -382,14 +390,24 @@ def _check_people(
     """Yield findings about single people, except for those that one about the dataset explains."""
     if {"corner_boxes", "normalized_coordinates", "misaligned"} & set(whole):
         return  # All distances are wrong.
+    yield from _find_outside_image(people, skeleton)
+    yield from _find_outside_box(people, skeleton)
     if "swapped_dataset" not in whole:
         yield from _find_swapped(people, skeleton)
-    yield from _find_outside_box(people, skeleton)
-    yield from _find_outside_image(people, skeleton)
     yield from _find_tiny(people)
     yield from _find_one_point(people, skeleton)
     yield from _find_duplicates(people)
     yield from _find_long_limbs(people, skeleton)
+
+
+def _without_consequences(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Skip joints far outside of a box, and long limbs, whose joint is in an earlier finding."""
+    reported: dict[tuple[int, ...], set[str]] = {}
+    for finding in findings:
+        joints = reported.setdefault(finding.annotation_ids, set())
+        if finding.kind not in _CONSEQUENCES or not joints & set(finding.joints):
+            joints.update(finding.joints)
+            yield finding
 
 
 def _finding(

@@ -11,7 +11,7 @@ import numpy as np
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.label_checks import KINDS, Finding, group_findings
+from bodyposenet.data.label_checks import KINDS, Finding, Severity, group_findings
 from bodyposenet.data.label_statistics import LabelStatistics
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.reporting.html import (
@@ -96,12 +96,13 @@ def write_browse_page(path: Path, page: BrowsePage, painter: LabelPainter, max_i
         Section("Training samples", _samples(page)),
         Section("Photos", _photos(page, painter, max_images - len(shown))),
     )
+    suspicious = [each for each in page.findings if each.severity is not Severity.NOTE]
     facts = {
         "images": f"{statistics.images:,}",
         "people": f"{statistics.people:,}",
         "people with labeled joints": f"{statistics.labeled_people:,}",
         "joints": f"{len(statistics.skeleton.joints)}",
-        "suspicious labels": f"{len(single):,}",
+        "suspicious labels": f"{len(suspicious):,}",
     }
     title = f"{page.dataset}, {page.mode} data"
     header = [
@@ -131,7 +132,11 @@ def select_findings(findings: Sequence[Finding], count: int) -> list[Finding]:
 def _findings_of_dataset(findings: Sequence[Finding]) -> list[Markup]:
     """Return the findings about the whole dataset."""
     notices = [
-        notice(each.severity.name.lower(), f"{each.title}:", f"{each.message} {each.remedy}")
+        notice(
+            each.severity.name.lower(),
+            f"{each.title.capitalize()}:",
+            f"{each.message} {each.remedy}",
+        )
         for each in findings
         if each.file_name is None
     ]
@@ -146,7 +151,7 @@ def _suspicious(
     images = {image.file_name: image for image in page.images}
     pictures = {id(finding): finding for finding in shown}
     for kind, group in group_findings(single).items():
-        yield subheading(f"{KINDS[kind].title}: {len(group):,}")
+        yield subheading(f"{KINDS[kind].title.capitalize()}: {len(group):,}")
         yield paragraph(KINDS[kind].remedy)
         drawn = [
             _picture(painter, images[finding.file_name or ""], finding)
@@ -215,7 +220,8 @@ def _photos(page: BrowsePage, painter: LabelPainter, count: int) -> list[Markup]
     """Return pictures of images that are evenly spaced in the dataset."""
     count = min(count, len(page.images))
     indices = np.linspace(0, len(page.images) - 1, count).round().astype(int).tolist()
-    pictures = []
+    pictures: list[Markup] = []
+    problems: list[str] = []
     for index in progress(indices, "drawing"):
         image = page.images[index]
         people = sum(not person.is_crowd for person in image.persons)
@@ -224,5 +230,9 @@ def _photos(page: BrowsePage, painter: LabelPainter, count: int) -> list[Markup]
             pictures.append(painter.whole(image, details))
         except BodyPoseNetError as error:
             logger.warning("Not shown: %s", error)
+            problems.append(error.what)
     about = f"{len(pictures):,} of {len(page.images):,} images, evenly spaced."
-    return [paragraph(about), gallery(pictures)]
+    parts = [paragraph(about), gallery(pictures)]
+    if problems:
+        parts.append(collapsible_list(f"{len(problems):,} could not be shown", problems))
+    return parts
