@@ -506,3 +506,25 @@ def test_a_broken_image_is_named(train, converted, tmp_path):
     assert result.code == 2
     assert re.search(r"train/\d+\.jpg: ", result.err)
     assert "Traceback" not in result.err
+
+
+def test_a_spec_of_twelve_lines_trains(run_bpnet, converted, tmp_path):
+    spec = tmp_path / "train.yaml"
+    spec.write_text(
+        "num_epoch: 1\n"
+        "pretrained_weights: default\n"
+        "load_graph: true\n"
+        "dataloader:\n"
+        "  batch_size: 8\n"
+        "  image_config:\n"
+        "    image_dims: {height: 64, width: 64}\n"
+        "  pose_config:\n"
+        "    pose_config_path: bpnet_18joints.json\n"
+        "  dataset_config:\n"
+        f"    train_records_path: ['{(converted / 'records').as_posix()}/train-fold-*']\n"
+        f"    dataset_specs: {{drawn: '{(converted / 'dataset.json').as_posix()}'}}\n"
+    )
+    assert spec.read_text().count("\n") == 12
+    result = run_bpnet("train", "-e", spec, "-r", tmp_path / "results")
+    assert result.code == 0, result.err
+    assert (tmp_path / "results" / "bpnet_model.tlt").is_file()

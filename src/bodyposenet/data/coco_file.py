@@ -46,20 +46,22 @@ def write_coco(path: Path, images: Iterable[CocoImage], category: Mapping[str, A
 
 
 def annotation_entry(person: Person, image_id: int, category_id: int) -> dict[str, Any]:
-    """Return a person as an entry of `annotations`; keypoints are rounded to 0.01 pixels.
+    """Return a person as an entry of `annotations`; coordinates are rounded to 0.01 pixels.
 
     Args:
         person: The person.
         image_id: Id of the image.
         category_id: Id of the category.
     """
+    keypoints = person.keypoints.copy()
+    keypoints[:, :2] = keypoints[:, :2].round(2)
     return {
         "id": person.annotation_id,
         "image_id": image_id,
         "category_id": category_id,
         "iscrowd": int(person.is_crowd),
         "num_keypoints": person.num_keypoints,
-        "keypoints": person.keypoints.round(2).reshape(-1).tolist(),
+        "keypoints": keypoints.reshape(-1).tolist(),
         "bbox": list(person.box),
         "area": person.area,
         "segmentation": _plain_segmentation(person.segmentation),
