@@ -44,7 +44,7 @@ TASKS = {
     "init": SubTask("init_project", "write the specs of a project for your own data"),
     "check": SubTask("check_specs", "check specs, files and labels before a training"),
     "dataset_convert": SubTask(
-        "convert_dataset", "convert a dataset in COCO's keypoint format to TFRecords and masks"
+        "convert_dataset", "convert annotated images to TFRecords and masks"
     ),
     "browse": SubTask(
         "browse_dataset", "write a gallery of a dataset: suspicious labels, statistics, photos"

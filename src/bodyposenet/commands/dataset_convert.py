@@ -1,6 +1,8 @@
-"""Convert a dataset in COCO's keypoint format to TFRecords, and draw masks of unlabeled people.
+"""Convert annotated images to TFRecords, and draw masks of unlabeled people.
 
 Example: bpnet dataset_convert -d SPEC -o PREFIX -m train --generate_masks
+
+The annotations can have the format of COCO, Label Studio, CVAT, YOLO-pose and others.
 
 Detections of people who are not annotated can be added as pseudo-labels or, if their score is low,
 as masked regions: --pseudo_labels detections.json
@@ -161,7 +163,7 @@ class ConvertResult:
 
 @command(ConvertOptions)
 def convert_dataset(options: ConvertOptions) -> ConvertResult:
-    """Convert a dataset in COCO's keypoint format to TFRecords, and draw masks.
+    """Convert annotated images to TFRecords, and draw masks.
 
     Example:
         >>> bodyposenet.convert_dataset(

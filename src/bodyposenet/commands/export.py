@@ -287,8 +287,8 @@ class ExportOptions(KeyOptions):
     cal_select: Annotated[
         StrPath | None,
         _Int8Option(
-            help="COCO annotations; representative images are selected and copied to "
-            "--cal_image_dir.",
+            help="Annotations (COCO or another format); representative images are selected and "
+            "copied to --cal_image_dir.",
             metavar="FILE",
         ),
     ] = None

@@ -153,7 +153,7 @@ def keypoint_order(
             path, ", ".join(extra),
         )  # fmt: skip
     order = tuple(found.index(name) if name in found else -1 for name in expected)
-    if not missing and not extra and order != tuple(range(len(joints))):
+    if is_complete and not missing and not extra and order != tuple(range(len(joints))):
         logger.info("%s: keypoints are reordered to match the dataset spec", path)
     return None if order == tuple(range(len(names))) else order
 

@@ -242,7 +242,7 @@ def select_images(
     The images are sampled by stratum: the number of people, and the share of labeled keypoints.
 
     Args:
-        annotations: Annotations in COCO's keypoint format.
+        annotations: Annotations in any format of `data.formats`.
         image_dir: Folder that the file names of the annotations are relative to.
         output_dir: Folder for the copies, created if missing. It must be empty.
         count: Number of images.

@@ -1,5 +1,7 @@
 """CVAT: exports in the format "CVAT for images 1.1"."""
 
+import json
+
 import pytest
 
 from bodyposenet.data.coco import read_coco
@@ -132,3 +134,32 @@ def test_utf16_cannot_hide_a_document_type(tmp_path):
     text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
     with pytest.raises(BodyPoseNetError, match="DOCTYPE"):
         read_coco(write(tmp_path, text.encode("utf-16")), JOINTS, annotation_format="cvat")
+
+
+def test_the_export_as_coco_keypoints_lists_points_as_categories(tmp_path):
+    """The structure of CVAT's "COCO Keypoints 1.0", which is written by Datumaro."""
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    category = {"id": 1, "name": "person", "supercategory": "", "keypoints": JOINTS}
+    points_of = [
+        {"id": number, "name": joint, "supercategory": "person", "keypoints": [], "skeleton": []}
+        for number, joint in enumerate(JOINTS, 2)
+    ]
+    size = {"height": 120, "width": 160, "license": 0, "date_captured": 0}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [], "iscrowd": 0}
+    values = [value for joint in JOINTS for value in ANNE.keypoints[joint]]
+    attributes = {"occluded": False, "keyframe": False}
+    box = {"area": 5430.0, "bbox": ANNE.box, "attributes": attributes}
+    content = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": {"contributor": "", "version": ""},
+        "categories": [category | {"skeleton": [[1, 2], [1, 3]]}, *points_of],
+        "images": [{"id": 1, "file_name": "first.jpg", "flickr_url": "", "coco_url": ""} | size],
+        "annotations": [entry | box | {"keypoints": values, "num_keypoints": 4}],
+    }
+    (folder / "person_keypoints_default.json").write_text(json.dumps(content))
+    dataset = read_coco(tmp_path, JOINTS)  # the folder of the unzipped export
+    assert_equal(dataset, [ImageLabels("first.jpg", 120, 160, (ANNE,))])
+    assert not dataset.repairs
+    person, *others = describe_annotations(tmp_path).categories
+    assert (person.name, person.limbs, len(others)) == ("person", ((0, 1), (0, 2)), 4)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -9,6 +10,7 @@ from bodyposenet.data.coco import read_coco
 from bodyposenet.data.formats import describe_annotations
 from bodyposenet.errors import BodyPoseNetError
 
+from ...media.jpegs import encode, exif_segment
 from .people import IMAGES, JOINTS, ImageLabels, assert_equal, write_images
 from .yolo_pose_dataset import DATA, row
 
@@ -61,6 +63,16 @@ def test_without_flags_keypoints_that_are_not_zero_are_labeled(write, read):
 def test_label_files_are_in_labels_or_beside_the_images(write, read, folder, labels):
     write(folder=folder, labels=labels)
     assert_equal(read(folder=folder))
+
+
+def test_sizes_are_those_of_the_displayed_images(write, read, tmp_path):
+    """Ultralytics applies the EXIF orientation as well."""
+    write()
+    for image in IMAGES:
+        pixels = np.zeros((image.width, image.height, 3), np.uint8)  # rotated by 90 degrees
+        content = encode(pixels, exif_segment(6))
+        (tmp_path / "images" / "train" / image.name).write_bytes(content)
+    assert_equal(read())
 
 
 def test_an_image_without_a_label_file_has_no_people(write, read, tmp_path):

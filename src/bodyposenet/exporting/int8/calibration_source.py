@@ -58,7 +58,7 @@ class DatasetImages:
     """A dataset that calibration images are selected from.
 
     Args:
-        annotations: Annotations in COCO's keypoint format.
+        annotations: Annotations in any format of `data.formats`.
         image_dir: Folder of its images.
     """
 
