@@ -60,7 +60,8 @@ class Person:
         if not self.is_lying and self._share <= 0.2:
             self.since = time
         changed = self._share <= 0.2 if self.is_lying else self._share >= 0.8
-        self.is_lying ^= changed
+        if changed:
+            self.is_lying = not self.is_lying
         return changed
 
 
@@ -145,26 +146,34 @@ def event(kind: str, track_id: int, person: Person, frame: Frame) -> dict[str, A
     return {"event": kind, "person": track_id, "since": since, "time": time}
 
 
+def positive_number(text: str) -> float:
+    """Parse a number greater than 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, got {text}")
+    return value
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the events of a video."""
     parser = argparse.ArgumentParser(description="Report people who lie on the floor.")
     parser.add_argument("source", help="video file, number of a camera, or URL of a stream")
     parser.add_argument("-m", "--model", help="model file; default: the default model")
     parser.add_argument(
-        "--min_seconds", type=float, default=3.0, metavar="S",
+        "--min_seconds", type=positive_number, default=3.0, metavar="S",
         help="seconds that a person must be lying, or upright again; default: 3",
     )  # fmt: skip
     parser.add_argument(
-        "--angle", type=float, default=60.0, metavar="DEG",
+        "--angle", type=positive_number, default=60.0, metavar="DEG",
         help="smallest angle between the torso of a lying person and the vertical; default: 60",
     )  # fmt: skip
     parser.add_argument(
         "-r", "--pictures", type=Path, metavar="DIR", help="write a picture of every event"
     )
     options = parser.parse_args(arguments)
-    if options.pictures:
-        options.pictures.mkdir(parents=True, exist_ok=True)
     try:
+        if options.pictures:
+            options.pictures.mkdir(parents=True, exist_ok=True)
         model = bodyposenet.load(
             options.model, rotation_test=True, complete_pose=False, color="bgr",
             display_score_threshold=MIN_SCORE,
@@ -174,9 +183,13 @@ def main(arguments: list[str] | None = None) -> int:
                 print(json.dumps(line), flush=True)
                 if options.pictures:
                     name = f"{frame.index:06d}-{line['event']}-{line['person']}.jpg"
-                    cv2.imwrite(str(options.pictures / name), poses.draw(frame, color="bgr"))
+                    content = cv2.imencode(".jpg", poses.draw(frame, color="bgr"))[1]
+                    (options.pictures / name).write_bytes(content.tobytes())
     except BodyPoseNetError as error:
         print(f"error: {error.what}\n       {error.remedy}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the pictures
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # the usual end for a camera
         pass

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_a_person_who_disappears_while_lying_is_reported_once():
     assert events[1] == {"event": "lost", "person": 7, "since": 0.1, "time": 7.0}
 
 
-def test_errors_end_with_exit_code_2(tmp_path, capsys):
-    assert fall_detection.main([str(tmp_path / "missing.mp4")]) == 2
-    assert "missing.mp4" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["missing.mp4"], "missing.mp4"),
+        (["missing.mp4", "--min_seconds", "0"], "greater than 0"),
+        (["missing.mp4", "-r", "file"], "file"),
+    ],
+)
+def test_errors_end_with_exit_code_2(arguments, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    try:
+        code = fall_detection.main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert expected in capsys.readouterr().err
