@@ -166,7 +166,9 @@ def _choose_category(path: Path, summary: AnnotationSummary, name: str | None) -
     listed = ", ".join(f"{c.name} ({c.people} annotations)" for c in found) or "none"
     raise BodyPoseNetError(
         f"{path}: cannot choose the category of people; categories with keypoints: {listed}",
-        "Name one with --category." if found else "Annotate keypoints.",
+        "Name one with --category."
+        if found
+        else "Annotate keypoints; in COCO's format, the list `categories` must name them.",
     )
 
 

@@ -78,7 +78,7 @@ _LEGS = {
 """Pair of legs, or of arms and legs -> words that show that a joint belongs to it."""
 _MIN_PEOPLE = 5
 """Smallest number of people with both joints labeled whose distances are compared."""
-_MAX_PEOPLE = 5000
+_MAX_PEOPLE = 2000
 """Largest number of people whose distances are compared."""
 
 
@@ -233,7 +233,8 @@ class _LimbBuilder:
 
     def connect_by_distance(self, positions: JointPositions) -> None:
         """Connect groups by the pairs of joints whose distance varies least between people."""
-        spreads = _distance_spreads(positions)
+        pairs = combinations(range(positions.points.shape[1]), 2)
+        spreads = _distance_spreads(positions, (p for p in pairs if not self._connected(*p)))
         for start, end in sorted(spreads, key=lambda pair: (spreads[pair], pair)):
             if not self._connected(start, end):
                 self._add(start, end, "by the distances in the annotations", Certainty.LIKELY)
@@ -318,7 +319,9 @@ def _legs(joint: str) -> str:
     return ""
 
 
-def _distance_spreads(positions: JointPositions) -> dict[tuple[int, int], float]:
+def _distance_spreads(
+    positions: JointPositions, pairs: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], float]:
     """Return a measure of how little connected each pair of joints is.
 
     It is the product of mean and standard deviation of the distance, relative to the person's
@@ -328,7 +331,7 @@ def _distance_spreads(positions: JointPositions) -> dict[tuple[int, int], float]
     """
     points = positions.points[:_MAX_PEOPLE] / positions.sizes[:_MAX_PEOPLE, None, None]
     spreads = {}
-    for start, end in combinations(range(points.shape[1]), 2):
+    for start, end in pairs:
         distances = np.linalg.norm(points[:, start] - points[:, end], axis=1)
         distances = distances[~np.isnan(distances)]
         if len(distances) >= _MIN_PEOPLE:

@@ -93,31 +93,36 @@ def choose_settings(
     if people:
         batch_size = max(1, min(batch_size, people // _MIN_STEPS))
     least, most = _EPOCHS[device]
-    chosen_epochs = epochs or min(max(_SAMPLES[device] // max(people, 1), least), most)
-    defaults = FilteringParams()
-    side = defaults.min_acceptable_height
-    if images:
-        side = float(min(side, max(round(_FILTERED_SHARE * image_height), 1)))
-    filters = FilteringParams(
-        min_acceptable_height=side,
-        min_acceptable_width=side,
-        min_acceptable_kpts=min(
-            defaults.min_acceptable_kpts, max(1, round(_KEYPOINT_SHARE * joints))
-        ),
+    number = epochs or min(max(_SAMPLES[device] // max(people, 1), least), most)
+    text = (
+        f"epochs: {number}, batch size: {batch_size}, input: {training_input} x {training_input}, "
+        f"zoom: {zoom[0]:g} to {zoom[1]:g}; for {people or 'an unknown number of'} people on a "
+        f"{device.upper()}"
     )
     inferences = (
         _input_inference(heights, image_height, inference_input),
-        Inference(
-            "training",
-            f"{chosen_epochs} epochs, batches of {batch_size}, input {training_input} x "
-            f"{training_input}, zoom {zoom[0]:g} to {zoom[1]:g}; for "
-            + (f"{people} people " if people else "an unknown number of people ")
-            + f"on a {device.upper()}",
-            Certainty.SURE if people else Certainty.UNSURE,
-        ),
+        Inference("training", text, Certainty.SURE if people else Certainty.UNSURE),
     )
+    filters = _filters(joints, image_height)
     return TrainingSettings(
-        training_input, inference_input, zoom, batch_size, chosen_epochs, filters, inferences
+        training_input, inference_input, zoom, batch_size, number, filters, inferences
+    )
+
+
+def _filters(joints: int, image_height: float) -> FilteringParams:
+    """Return the filters of anchor persons.
+
+    Args:
+        joints: Number of joints of the dataset.
+        image_height: Median height of the images in pixels; 0 if it is unknown.
+    """
+    defaults = FilteringParams()
+    side = defaults.min_acceptable_height
+    if image_height:
+        side = float(min(side, max(round(_FILTERED_SHARE * image_height), 1)))
+    keypoints = min(defaults.min_acceptable_kpts, max(1, round(_KEYPOINT_SHARE * joints)))
+    return FilteringParams(
+        min_acceptable_height=side, min_acceptable_width=side, min_acceptable_kpts=keypoints
     )
 
 
