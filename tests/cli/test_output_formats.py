@@ -69,7 +69,7 @@ def test_images_in_all_formats(run_bpnet, spec, photos, tmp_path):
     assert people
     found = read(results / "coco" / "results.json")
     assert [result["image_id"] for result in found] == [7] * people + [12] * people
-    document = read(results / "coco" / "annotations.json")
+    document = read(results / "coco" / "predictions.json")
     assert [(image["id"], image["file_name"]) for image in document["images"]] == [
         (7, "000007.png"), (12, "000012.png"),
     ]  # fmt: skip
@@ -80,9 +80,9 @@ def test_images_in_all_formats(run_bpnet, spec, photos, tmp_path):
     with open(results / "csv" / "poses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * people * 18
-    tasks = read(results / "label_studio" / "tasks.json")
+    tasks = read(results / "label_studio" / "predictions.json")
     assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/000007.png"
-    assert (results / "cvat" / "annotations.xml").read_text().count("<skeleton ") == 2 * people
+    assert (results / "cvat" / "predictions.xml").read_text().count("<skeleton ") == 2 * people
     assert len((results / "yolo_pose/labels/000012.txt").read_text().splitlines()) == people
     inferred = np.concatenate([np.ravel(entry["inferred"]) for entry in entries])
     assert [row["inferred"] for row in rows] == [str(int(value)) for value in inferred]
@@ -119,7 +119,7 @@ def test_ids_of_the_input_json(spec, photos, tmp_path):
         input=tmp_path / "list.json", inference_spec=spec, results_dir=tmp_path / "results",
         output_format="coco",
     )  # fmt: skip
-    document = read(tmp_path / "results" / "coco" / "annotations.json")
+    document = read(tmp_path / "results" / "coco" / "predictions.json")
     assert [image["id"] for image in document["images"]] == [5, 3]
 
 

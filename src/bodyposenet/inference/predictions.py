@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bodyposenet.data.formats.predictions import (
+    MODEL_PREFIX,
     ImagePredictions,
     PredictedFrame,
     PredictedImage,
@@ -125,4 +126,4 @@ def _absolute(path: Path) -> Path:
 
 def _model_name(spec: InferenceSpec) -> str:
     """Return a name of the model for other tools."""
-    return f"bodyposenet_{Path(spec.model_path or 'model').stem}"
+    return f"{MODEL_PREFIX}_{Path(spec.model_path or 'model').stem}"

@@ -25,13 +25,13 @@ def test_pycocotools_reads_both_files(tmp_path):
     from pycocotools.coco import COCO
 
     coco.OUTPUT_FORMAT.write_images(tmp_path, images())
-    dataset = COCO(str(tmp_path / "annotations.json"))
+    dataset = COCO(str(tmp_path / "predictions.json"))
     assert len(dataset.loadRes(str(tmp_path / "results.json")).anns) == 3
 
 
 def test_annotations_describe_images_and_people(tmp_path):
     coco.OUTPUT_FORMAT.write_images(tmp_path, images())
-    document = json.loads((tmp_path / "annotations.json").read_text())
+    document = json.loads((tmp_path / "predictions.json").read_text())
     assert [image["file_name"] for image in document["images"]] == [
         "a.jpg", "more/b.jpg", "empty.jpg",
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_annotations_describe_images_and_people(tmp_path):
 def test_addresses_of_images(tmp_path):
     image = PredictedImage("a.jpg", "a", 1, 320, 240, poses(), address="http://host/a.jpg")
     coco.OUTPUT_FORMAT.write_images(tmp_path, ImagePredictions([image], SKELETON, "test"))
-    document = json.loads((tmp_path / "annotations.json").read_text())
+    document = json.loads((tmp_path / "predictions.json").read_text())
     assert document["images"][0]["coco_url"] == "http://host/a.jpg"
 
 
@@ -55,5 +55,5 @@ def test_other_skeletons_keep_their_joints(tmp_path):
     people = Poses(np.ones((1, 2, 2)) * [[[5], [9]]], np.ones((1, 2)), np.ones(1), skeleton)
     image = PredictedImage("a.jpg", "a", 1, 100, 100, people)
     coco.OUTPUT_FORMAT.write_images(tmp_path, ImagePredictions([image], skeleton, "test"))
-    category = json.loads((tmp_path / "annotations.json").read_text())["categories"][0]
+    category = json.loads((tmp_path / "predictions.json").read_text())["categories"][0]
     assert (category["keypoints"], category["skeleton"]) == (["wrist", "thumb"], [[1, 2]])

@@ -47,14 +47,15 @@ def test_hdf5(tmp_path, pandas):
     check(pandas.read_hdf(tmp_path / f"dance_{MODEL}.h5", "df_with_missing"))
 
 
-def test_only_csv_without_the_packages_of_hdf5(tmp_path, monkeypatch):
+def test_only_csv_without_the_packages_of_hdf5(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(deeplabcut, "find_spec", lambda _: None)
     deeplabcut.OUTPUT_FORMAT.write_video(tmp_path, video())
     assert [file.name for file in tmp_path.iterdir()] == [f"dance_{MODEL}.csv"]
+    assert "pip install" in caplog.text
 
 
 def test_only_csv_if_the_table_does_not_fit_into_memory(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(deeplabcut, "missing_packages", list)
+    monkeypatch.setattr(deeplabcut, "_missing_packages", list)
     monkeypatch.setattr(deeplabcut, "_MAX_HDF5_VALUES", 100)
     deeplabcut.OUTPUT_FORMAT.write_video(tmp_path, video())
     assert [file.name for file in tmp_path.iterdir()] == [f"dance_{MODEL}.csv"]

@@ -21,9 +21,9 @@ from bodyposenet.types import Poses
 from .predicted import HEIGHT, MODEL, WIDTH, images, poses
 
 FILES = {
-    "coco": "annotations.json",
-    "label_studio": "tasks.json",
-    "cvat": "annotations.xml",
+    "coco": "predictions.json",
+    "label_studio": "predictions.json",
+    "cvat": "predictions.xml",
     "yolo_pose": "data.yaml",
 }
 
@@ -98,7 +98,7 @@ def test_label_studio_tasks(tmp_path, caplog):
     caplog.set_level("INFO")
     predictions = replace(images(), folder=tmp_path / "photos")
     write_predictions(["label_studio"], tmp_path, predictions)
-    tasks = json.loads((tmp_path / "label_studio" / "tasks.json").read_text())
+    tasks = json.loads((tmp_path / "label_studio" / "predictions.json").read_text())
     addresses = [task["data"]["image"] for task in tasks]
     assert addresses[:2] == [
         "/data/local-files/?d=photos/a.jpg", "/data/local-files/?d=photos/more/b.jpg",
@@ -137,7 +137,7 @@ def test_cvat_labels_match_the_annotations(tmp_path):
     centers = np.array([[float(circle.get(key)) for key in ("cx", "cy")] for circle in circles])
     assert ((centers >= 0) & (centers <= 100)).all()
     assert centers[0, 1] < centers[16, 1]  # the nose is above the ankles
-    root = ET.parse(tmp_path / "cvat" / "annotations.xml").getroot()
+    root = ET.parse(tmp_path / "cvat" / "predictions.xml").getroot()
     first = root.find("image")
     assert (first.get("id"), first.get("name")) == ("0", "a.jpg")
     for points in first.iter("points"):

@@ -22,7 +22,7 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import write_json
 from bodyposenet.skeleton import Skeleton
 
-_RESULTS, _ANNOTATIONS = "results.json", "annotations.json"
+_RESULTS, _DATASET = "results.json", "predictions.json"
 
 _CATEGORY_ID = 1
 
@@ -49,9 +49,9 @@ FORMAT = AnnotationFormat("coco", "COCO", _is_coco, _read)
 
 
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:
-    """Write results.json, the list that COCO's evaluation reads, and annotations.json.
+    """Write results.json, the list that COCO's evaluation reads, and predictions.json.
 
-    Both have the joints of the `annotation_skeleton`. The annotations are a dataset of the same
+    Both have the joints of the `annotation_skeleton`. The second is a dataset of the same
     people, for tools that import one.
 
     Args:
@@ -74,7 +74,7 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
         "annotations": annotations,
         "categories": [_category(skeleton)],
     }
-    write_json(folder / _ANNOTATIONS, document, indent=None)
+    write_json(folder / _DATASET, document, indent=None)
 
 
 def _describe(image: PredictedImage) -> dict[str, Any]:
@@ -121,4 +121,4 @@ def _category(skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-OUTPUT_FORMAT = OutputFormat("coco", (_RESULTS, _ANNOTATIONS), _write_images)
+OUTPUT_FORMAT = OutputFormat("coco", (_RESULTS, _DATASET), _write_images)

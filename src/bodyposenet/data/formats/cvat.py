@@ -49,7 +49,7 @@ from bodyposenet.skeleton import Skeleton
 
 _EXPORT = 'Export the task as "CVAT for images 1.1".'
 
-_ANNOTATIONS, _LABELS = "annotations.xml", "labels.json"
+_PREDICTIONS, _LABELS = "predictions.xml", "labels.json"
 """Files of pre-annotations."""
 
 _DRAWING_MARGIN = 5
@@ -290,7 +290,7 @@ FORMAT = AnnotationFormat("cvat", "CVAT", _is_cvat, _read)
 
 
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:
-    """Write annotations.xml, and labels.json, the definition of the skeleton for a new task.
+    """Write predictions.xml, and labels.json, the definition of the skeleton for a new task.
 
     Args:
         folder: Existing folder of the files.
@@ -302,7 +302,7 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     skeleton = annotation_skeleton(predictions.skeleton)
     drawing = _drawing(skeleton, predictions.images)
     write_json(folder / _LABELS, [_label_definition(skeleton, drawing)])
-    with atomic_write(folder / _ANNOTATIONS, durable=True) as file:
+    with atomic_write(folder / _PREDICTIONS, durable=True) as file:
         file.write(_meta(skeleton, drawing).encode())
         for number, image in enumerate(predictions.images):
             file.write(_image(number, image, skeleton).encode())
@@ -414,4 +414,4 @@ def _attribute(value: str) -> str:
     return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
-OUTPUT_FORMAT = OutputFormat("cvat", (_ANNOTATIONS, _LABELS), _write_images)
+OUTPUT_FORMAT = OutputFormat("cvat", (_PREDICTIONS, _LABELS), _write_images)

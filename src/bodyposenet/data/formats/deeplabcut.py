@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from bodyposenet.console import logger
 from bodyposenet.data.formats.csv_table import open_csv
-from bodyposenet.data.formats.predictions import OutputFormat, PredictedFrame, VideoPredictions
+from bodyposenet.data.formats.predictions import (
+    MODEL_PREFIX,
+    OutputFormat,
+    PredictedFrame,
+    VideoPredictions,
+)
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.poses import NO_ID
 
@@ -51,7 +56,11 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
         for frame in predictions.frames:
             row = _row(frame, tracks).round(5)
             writer.writerow((frame.index, *("" if np.isnan(v) else float(v) for v in row)))
-    if missing_packages():
+    if missing := _missing_packages():
+        logger.warning(
+            "deeplabcut: no HDF5 file, as %s is not installed; install it with pip install "
+            "'bodyposenet[hdf5]'", " and ".join(missing),
+        )  # fmt: skip
         return
     if frames * len(columns) > _MAX_HDF5_VALUES:
         logger.warning(
@@ -62,7 +71,7 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
     _write_hdf5(path.with_suffix(".h5"), predictions, columns, tracks, frames)
 
 
-def missing_packages() -> list[str]:
+def _missing_packages() -> list[str]:
     """Return the packages that the HDF5 file needs and that are not installed."""
     return [name for name in _HDF5_PACKAGES if find_spec(name) is None]
 
@@ -129,5 +138,8 @@ def _write_hdf5(
 
 
 OUTPUT_FORMAT = OutputFormat(
-    "deeplabcut", ("*.csv", "*.h5"), write_video=_write_video, needs_tracks=True
+    "deeplabcut",
+    (f"*_{MODEL_PREFIX}_*.csv", f"*_{MODEL_PREFIX}_*.h5"),
+    write_video=_write_video,
+    needs_tracks=True,
 )

@@ -61,7 +61,7 @@ _OLDER_ANNOTATIONS = (
     "annotations of tasks with several annotations (the ground truth is used, or else the latest)"
 )
 
-_TASKS, _CONFIG = "tasks.json", "config.xml"
+_PREDICTIONS, _CONFIG = "predictions.json", "config.xml"
 """Files of pre-annotations."""
 
 _DATA_KEY = "image"
@@ -423,7 +423,7 @@ FORMAT = AnnotationFormat("label_studio", "Label Studio", _is_label_studio, _rea
 
 
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:
-    """Write tasks.json with a prediction per image, and config.xml, the labeling interface for it.
+    """Write predictions.json, a task per image, and config.xml, the labeling interface.
 
     Args:
         folder: Existing folder of the files.
@@ -433,7 +433,7 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
         BodyPoseNetError: A file cannot be written.
     """
     tasks = [_task(image, predictions) for image in predictions.images]
-    write_json(folder / _TASKS, tasks, indent=None)
+    write_json(folder / _PREDICTIONS, tasks, indent=None)
     with atomic_write(folder / _CONFIG, durable=True) as file:
         file.write(_config(annotation_skeleton(predictions.skeleton)).encode())
     if predictions.folder is not None:
@@ -525,4 +525,4 @@ def _config(skeleton: Skeleton) -> str:
 """
 
 
-OUTPUT_FORMAT = OutputFormat("label_studio", (_TASKS, _CONFIG), _write_images)
+OUTPUT_FORMAT = OutputFormat("label_studio", (_PREDICTIONS, _CONFIG), _write_images)

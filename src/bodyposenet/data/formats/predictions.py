@@ -19,6 +19,9 @@ from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
 MISSING = 0
 """COCO's visibility flag of missing joints."""
 
+MODEL_PREFIX = "bodyposenet"
+"""Beginning of the names of models in files for other tools."""
+
 PERSON = "person"
 """Name of the category of people."""
 
