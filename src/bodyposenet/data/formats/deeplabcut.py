@@ -6,6 +6,7 @@ DeepLabCut's projects with several animals; rows are frames.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ _HDF5_KEY = "df_with_missing"
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
 _COORDS = ("x", "y", "likelihood")
 
-_MAX_HDF5_VALUES = 2**27
-"""Maximum number of values of an HDF5 file, which are in memory at once (1 GiB)."""
+_MAX_HDF5_VALUES = 2**26
+"""Maximum number of values of an HDF5 file, which are in memory at once (512 MiB, and copies)."""
 
 
 def _write_video(folder: Path, predictions: VideoPredictions) -> None:
@@ -54,8 +55,10 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
         for number, level in enumerate(_LEVELS):
             writer.writerow((level, *(names[number] for names in columns)))
         for frame in predictions.frames:
-            row = _row(frame, tracks).round(5)
-            writer.writerow((frame.index, *("" if np.isnan(v) else float(v) for v in row)))
+            row: list[Any] = [""] * len(columns)
+            for place, values in _people(frame, tracks):
+                row[place] = ["" if value != value else value for value in values.tolist()]
+            writer.writerow((frame.index, *row))
     if missing := _missing_packages():
         logger.warning(
             "deeplabcut: no HDF5 file, as %s is not installed; install it with pip install "
@@ -102,16 +105,20 @@ def _columns(
     ]
 
 
-def _row(frame: PredictedFrame, tracks: dict[int, int]) -> NDArray[np.float64]:
-    """Return the values of all columns in a frame, NaN where missing."""
+def _people(
+    frame: PredictedFrame, tracks: dict[int, int]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield the columns and values of each person with a track; NaN where a joint is missing."""
     poses = frame.poses
-    row = np.full((len(tracks), len(poses.skeleton.joints), len(_COORDS)), np.nan)
-    if poses.track_ids is not None:
-        has_track = poses.track_ids != NO_ID
-        places = [tracks[track] for track in poses.track_ids[has_track].tolist()]
-        scores = np.where(poses.visible, poses.keypoint_scores, np.nan)
-        row[places] = np.concatenate([poses.keypoints, scores[..., None]], axis=2)[has_track]
-    return row.ravel()
+    if poses.track_ids is None:
+        return
+    scores = np.where(poses.visible, poses.keypoint_scores, np.nan)
+    values = np.concatenate([poses.keypoints, scores[..., None]], axis=2, dtype=np.float64)
+    rows = values.round(5).reshape(len(poses), -1)
+    for track, row in zip(poses.track_ids.tolist(), rows, strict=True):
+        if track != NO_ID:
+            start = tracks[track] * len(row)
+            yield slice(start, start + len(row)), row
 
 
 def _write_hdf5(
@@ -125,12 +132,14 @@ def _write_hdf5(
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
     indices = np.empty(frames, np.int64)
-    values = np.empty((frames, len(columns)))
-    for place, frame in enumerate(predictions.frames):
-        indices[place], values[place] = frame.index, _row(frame, tracks)
+    table = np.full((frames, len(columns)), np.nan)
+    for number, frame in enumerate(predictions.frames):
+        indices[number] = frame.index
+        for place, values in _people(frame, tracks):
+            table[number, place] = values
     names: Any = pd.MultiIndex.from_tuples(columns, names=_LEVELS)
     try:
-        pd.DataFrame(values, index=indices, columns=names).to_hdf(path, key=_HDF5_KEY, mode="w")
+        pd.DataFrame(table, index=indices, columns=names).to_hdf(path, key=_HDF5_KEY, mode="w")
     except OSError as error:
         raise BodyPoseNetError(
             f"{path}: cannot be written: {error}", "Free some space, or choose a writable folder."
