@@ -49,7 +49,6 @@ from bodyposenet.data.formats.predictions import (
 )
 from bodyposenet.files import atomic_write, write_json
 from bodyposenet.media.images import IMAGE_EXTENSIONS
-from bodyposenet.skeleton import Skeleton
 
 _OCCLUDED_CHOICES = ("occluded", "hidden")
 """Choices of a region (`<Choices perRegion="true">`) that mark a keypoint as occluded."""
@@ -65,12 +64,12 @@ _PREDICTIONS, _CONFIG = "predictions.json", "config.xml"
 """Files of pre-annotations."""
 
 _DATA_KEY = "image"
-"""Key of the image in the data of a task, and name of the image in the labeling interface."""
+"""Key of the image in the data of a task, and name of the image in the labeling configuration."""
 
 _CONTROLS = {
     "rectanglelabels": "people", "keypointlabels": "keypoints", "choices": "visibility",
 }  # fmt: skip
-"""Type of a region -> name of its control in the labeling interface."""
+"""Type of a region -> name of its control in the labeling configuration."""
 
 _POINT_WIDTH = 0.5
 """Width of a keypoint in percent of the image, for display only."""
@@ -423,7 +422,7 @@ FORMAT = AnnotationFormat("label_studio", "Label Studio", _is_label_studio, _rea
 
 
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:
-    """Write predictions.json, a task per image, and config.xml, the labeling interface.
+    """Write predictions.json, a task per image, and config.xml, its labeling configuration.
 
     Args:
         folder: Existing folder of the files.
@@ -435,7 +434,8 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     tasks = [_task(image, predictions) for image in predictions.images]
     write_json(folder / _PREDICTIONS, tasks, indent=None)
     with atomic_write(folder / _CONFIG, durable=True) as file:
-        file.write(_config(annotation_skeleton(predictions.skeleton)).encode())
+        joints = annotation_skeleton(predictions.skeleton).joints
+        file.write(labeling_configuration(joints).encode())
     if predictions.folder is not None:
         logger.info(
             "label_studio: serve the images with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
@@ -499,26 +499,36 @@ def _address(image: PredictedImage, folder: Path | None) -> str:
     return f"/data/local-files/?d={quote(path)}"
 
 
-def _config(skeleton: Skeleton) -> str:
-    """Return the labeling interface for the tasks."""
-    keypoints = "\n".join(
-        f"    <Label value={quoteattr(joint)} background={quoteattr(side_color(joint))}/>"
-        for joint in skeleton.joints
+def labeling_configuration(joints: Iterable[str], category: str = PERSON) -> str:
+    """Return a labeling configuration: boxes around people, and their keypoints.
+
+    Left and right joints have different colors, and keypoints can be marked as occluded.
+
+    Args:
+        joints: Names of the joints.
+        category: Label of the boxes.
+
+    Returns:
+        The configuration, XML.
+    """
+    box, points, choices = (
+        f'name="{_CONTROLS[kind]}" toName="{_DATA_KEY}"'
+        for kind in ("rectanglelabels", "keypointlabels", "choices")
     )
-    controls = {
-        kind: f"name={quoteattr(name)} toName={quoteattr(_DATA_KEY)}"
-        for kind, name in _CONTROLS.items()
-    }
+    keypoints = "\n".join(
+        f'    <Label value={quoteattr(joint)} background="{side_color(joint)}"/>'
+        for joint in joints
+    )
     return f"""\
 <View>
   <Image name="{_DATA_KEY}" value="${_DATA_KEY}" zoom="true" zoomControl="true"/>
-  <RectangleLabels {controls["rectanglelabels"]}>
-    <Label value="{PERSON}" background="{side_color(PERSON)}"/>
+  <RectangleLabels {box}>
+    <Label value={quoteattr(category)} background="{side_color(category)}"/>
   </RectangleLabels>
-  <KeyPointLabels {controls["keypointlabels"]} strokeWidth="3">
+  <KeyPointLabels {points} strokeWidth="3">
 {keypoints}
   </KeyPointLabels>
-  <Choices {controls["choices"]} perRegion="true" whenTagName="{_CONTROLS["keypointlabels"]}">
+  <Choices {choices} perRegion="true" whenTagName="{_CONTROLS["keypointlabels"]}">
     <Choice value="{_OCCLUDED_CHOICES[0]}"/>
   </Choices>
 </View>

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
+from bodyposenet.data.formats.label_studio import labeling_configuration
 from bodyposenet.data.project.skeleton_inference import InferredSkeleton
 from bodyposenet.data.project.training_settings import TrainingSettings
 from bodyposenet.files import atomic_write, refuse_existing, write_json
@@ -191,20 +191,8 @@ def write_labeling_configuration(folder: ProjectFolder, category: Category) -> P
     Raises:
         BodyPoseNetError: The file cannot be written.
     """
-    labels = [f"    <Label value={quoteattr(joint)}/>" for joint in category.joints]
-    lines = [
-        "<View>",
-        '  <Image name="image" value="$image"/>',
-        '  <RectangleLabels name="box" toName="image">',
-        f"    <Label value={quoteattr(category.name)}/>",
-        "  </RectangleLabels>",
-        '  <KeyPointLabels name="keypoints" toName="image">',
-        *labels,
-        "  </KeyPointLabels>",
-        "</View>",
-    ]
     with atomic_write(folder.labeling_configuration) as file:
-        file.write("\n".join([*lines, ""]).encode())
+        file.write(labeling_configuration(category.joints, category.name).encode())
     return folder.labeling_configuration
 
 
