@@ -26,6 +26,7 @@ def image_of(people, poses, *, detected=None, scores=None) -> ImagePoses:
     return ImagePoses(
         image_id=1,
         truth=truth,
+        annotated=np.ones(truth.shape[:2], bool),
         labeled=np.ones(truth.shape[:2], bool),
         areas=np.full(len(truth), AREA),
         boxes=np.hstack([low, high - low]),

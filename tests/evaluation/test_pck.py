@@ -18,6 +18,7 @@ def image_of(people, poses) -> ImagePoses:
     return ImagePoses(
         image_id=1,
         truth=people,
+        annotated=np.ones(people.shape[:2], bool),
         labeled=np.ones(people.shape[:2], bool),
         areas=np.full(len(people), 16e3),
         boxes=np.array([(*person[0] - [50, 0], *BOX[2:]) for person in people]).reshape(-1, 4),
@@ -66,10 +67,17 @@ def test_undetected_keypoints_are_wrong_and_unlabeled_ones_do_not_count():
 
 def test_people_without_the_reference_length_do_not_count():
     image = image_of([PERSON, PERSON + 500], [PERSON])
-    image.labeled[1, 1] = False
+    image.annotated[1, 1] = image.labeled[1, 1] = False
     scores = pck_scores([image], JOINTS, "head")
     assert scores.skipped_people == 1
     assert scores.metrics()["PCKh_0.5"] == 1
+
+
+def test_the_model_need_not_have_the_joints_of_the_reference_length():
+    image = image_of([PERSON], [PERSON]).with_joints(np.array([False, True, True, True, True]))
+    scores = pck_scores([image], JOINTS, "head")
+    assert scores.metrics()["PCKh_0.5"] == 1
+    assert "head_top" not in scores.joint_pck(0.5)
 
 
 def test_weights_of_images():

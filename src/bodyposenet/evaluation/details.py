@@ -52,6 +52,11 @@ class DetailedResult:
                     scores.thresholds.values(), self.metrics.values(), strict=True
                 )
             ]
+            if scores.skipped_people:
+                lines.append(
+                    " People without the reference length, who do not count: "
+                    f"{scores.skipped_people:,}"
+                )
         else:
             values = zip(scores.definitions, self.metrics.values(), strict=True)
             lines = [

@@ -26,7 +26,8 @@ class ImagePoses:
     Args:
         image_id: COCO's image id.
         truth: (G, D, 2) labeled keypoints of the people, 0 where they are not labeled.
-        labeled: (G, D) whether a keypoint is labeled and evaluated.
+        annotated: (G, D) whether a keypoint is labeled.
+        labeled: (G, D) whether it is labeled and evaluated.
         areas: (G,) areas of the people in square pixels.
         boxes: (G, 4) boxes of the people: x, y, width, height.
         crowds: (G,) whether an annotation is a crowd.
@@ -38,6 +39,7 @@ class ImagePoses:
 
     image_id: int
     truth: NDArray[np.float64]
+    annotated: NDArray[np.bool_]
     labeled: NDArray[np.bool_]
     areas: NDArray[np.float64]
     boxes: NDArray[np.float64]
@@ -76,12 +78,12 @@ class ImagePoses:
         )
 
     def with_joints(self, evaluated: NDArray[np.bool_]) -> ImagePoses:
-        """Return the same image without the labels of other joints.
+        """Return the same image, in which the labels of other joints are not evaluated.
 
         Args:
             evaluated: (D,) whether each joint is evaluated.
         """
-        return replace(self, labeled=self.labeled & evaluated)
+        return replace(self, labeled=self.annotated & evaluated)
 
     def with_box_areas(self, share: float) -> ImagePoses:
         """Return the same image with areas that are a share of the boxes' areas."""
@@ -183,6 +185,7 @@ def _arrange_image(
     return ImagePoses(
         image_id=image.image_id,
         truth=np.where(labeled[..., None], truth[..., :2], 0),
+        annotated=labeled,
         labeled=labeled,
         areas=np.array([person.area for person in people], float),
         boxes=np.array([person.box for person in people], float).reshape(-1, 4),

@@ -161,12 +161,15 @@ def find_reference_joints(reference: Reference, joints: Sequence[str]) -> list[t
 
 
 def _reference_lengths(image: ImagePoses, ends: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
-    """Return the (G,) reference lengths of people: of the first pair that is labeled; else 0."""
+    """Return the (G,) reference lengths of people: of the first pair that is labeled; else 0.
+
+    The joints of the reference length need not be evaluated.
+    """
     if not ends:
         return image.boxes[:, 2:].max(axis=1)
-    lengths = np.zeros(len(image.labeled))
+    lengths = np.zeros(len(image.annotated))
     for start, end in reversed(ends):
-        both = image.labeled[:, start] & image.labeled[:, end]
+        both = image.annotated[:, start] & image.annotated[:, end]
         distances = np.linalg.norm(image.truth[:, start] - image.truth[:, end], axis=1)
         lengths = np.where(both, distances, lengths)
     return lengths
