@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import combinations, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -453,36 +453,36 @@ def _find_tiny(people: LabeledPeople) -> Iterator[Finding]:
 def _find_one_point(people: LabeledPeople, skeleton: Skeleton) -> Iterator[Finding]:
     """Yield people with three or more joints at one point, or whose joints are all close."""
     low, high = _extents(people)
-    extents, counts = (high - low).max(axis=1) / people.sizes, people.labeled.sum(axis=1)
-    for index, (points, labeled) in enumerate(zip(people.points, people.labeled, strict=True)):
-        if counts[index] < _MIN_COMMON:
-            continue
-        joints = np.flatnonzero(labeled)
-        _, group, sizes = np.unique(points[joints], axis=0, return_inverse=True, return_counts=True)
-        repeated = joints[sizes[group.ravel()] >= _MIN_COMMON]
-        if extents[index] < _ONE_POINT:
-            repeated = joints
-        if len(repeated):
-            names = [skeleton.joints[k] for k in repeated]
-            yield _finding("one_point", people, index, _listed(names), names, len(names))
+    counts = people.labeled.sum(axis=1)
+    is_small = (high - low).max(axis=1) < _ONE_POINT * people.sizes
+    ordered = np.sort(people.points[..., 0] + 1j * people.points[..., 1], axis=1)
+    has_repeated = (ordered[:, _MIN_COMMON - 1 :] == ordered[:, : 1 - _MIN_COMMON]).any(axis=1)
+    for index in np.flatnonzero((counts >= _MIN_COMMON) & (is_small | has_repeated)).tolist():
+        joints = np.flatnonzero(people.labeled[index])
+        if not is_small[index]:
+            points = people.points[index, joints]
+            _, group, sizes = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+            joints = joints[sizes[group.ravel()] >= _MIN_COMMON]
+        names = [skeleton.joints[k] for k in joints]
+        yield _finding("one_point", people, index, _listed(names), names, len(names))
 
 
 def _find_duplicates(people: LabeledPeople) -> Iterator[Finding]:
     """Yield pairs of people in the same image with nearly the same joints."""
-    for _, members in groupby(range(len(people)), key=lambda k: people.images[k].image_id):
-        for first, second in combinations(members, 2):
-            distances = np.linalg.norm(people.points[first] - people.points[second], axis=1)
-            distances = distances[~np.isnan(distances)]
-            if len(distances) < _MIN_COMMON:
-                continue
-            size = min(people.sizes[first], people.sizes[second])
-            distance = distances.mean() / size
-            if distance < _SAME_PERSON:
-                ids = tuple(people.persons[k].annotation_id for k in (first, second))
-                message = f"{len(distances)} joints, {distances.mean():.1f} pixels apart on average"
+    for _, group in groupby(range(len(people)), key=lambda k: people.images[k].image_id):
+        members = list(group)
+        for place, first in enumerate(members[:-1]):
+            others = members[place + 1 :]
+            distances = _norms(people.points[others] - people.points[first])
+            common = np.count_nonzero(~np.isnan(distances), axis=1)
+            means = np.nansum(distances, axis=1) / np.maximum(common, 1)
+            relative = means / np.minimum(people.sizes[others], people.sizes[first])
+            same = (common >= _MIN_COMMON) & (relative < _SAME_PERSON)
+            for k in np.flatnonzero(same).tolist():
+                ids = tuple(people.persons[p].annotation_id for p in (first, others[k]))
+                message = f"{common[k]} joints, {means[k]:.1f} pixels apart on average"
                 name = people.images[first].file_name
-                score = -float(distance)
-                yield Finding("duplicate_people", message, name, ids, (), score)
+                yield Finding("duplicate_people", message, name, ids, (), -float(relative[k]))
 
 
 def _find_long_limbs(people: LabeledPeople, skeleton: Skeleton) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +63,12 @@ class LabeledPeople:
     def __len__(self) -> int:
         return len(self.persons)
 
-    @property
+    @cached_property
     def labeled(self) -> NDArray[np.bool_]:
         """(P, D) whether each joint is labeled."""
         return ~np.isnan(self.points[..., 0])
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[np.float64]:
         """(P,) longer side of each person's box in pixels, at least 1."""
         return np.maximum(self.boxes[:, 2:].max(axis=1, initial=0), 1.0)
@@ -160,5 +161,10 @@ def label_statistics(
 
 def column_medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the median of each column of (N, M) values without NaN; NaN for empty columns."""
-    columns = (column[~np.isnan(column)] for column in values.T)
-    return np.array([np.median(column) if len(column) else np.nan for column in columns])
+    counts = np.count_nonzero(~np.isnan(values), axis=0)
+    ordered = np.sort(values, axis=0)  # NaN last
+    ranks = np.stack([np.maximum(counts - 1, 0) // 2, counts // 2])
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    middle = np.take_along_axis(ordered, np.minimum(ranks, len(values) - 1), axis=0)
+    return np.where(counts > 0, middle.mean(axis=0), np.nan)
