@@ -57,6 +57,16 @@ def test_images_are_found_by_the_end_of_their_address(read, address):
         assert_equal(read(quoted))
 
 
+@pytest.mark.parametrize(
+    "address", ["/data/upload/3/1a2b3c4d-{}", "/data/local-files/?d={}", "C:\\photos\\{}"]
+)
+def test_names_of_images_can_be_unusual_and_repeated(read, tmp_path, address):
+    labels = ImageLabels("a#1 (2)+b.jpg", 120, 160, (ANNE,))
+    copy = ImageLabels("sub/a#1 (2)+b.jpg", 120, 160)
+    write_images(tmp_path / "images", [labels, copy])
+    assert_equal(read([task(1, labels, annotation(shapes(labels)), address=address)]), [labels])
+
+
 def minimal_entry(number, image, **changes):
     regions = [
         found["value"] | {key: found[key] for key in ("original_width", "original_height")}

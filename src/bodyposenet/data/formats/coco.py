@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
+from bodyposenet.data.formats.document import (
+    PERSON,
+    AnnotationFile,
+    AnnotationFormat,
+    CocoDocument,
+)
 from bodyposenet.data.formats.predictions import (
     MISSING,
-    PERSON,
     ImagePredictions,
     OutputFormat,
     PredictedImage,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
     OCCLUDED,
+    PERSON,
     VISIBLE,
     AnnotationFile,
     AnnotationFormat,
@@ -35,7 +36,6 @@ from bodyposenet.data.formats.grouping import (
 )
 from bodyposenet.data.formats.predictions import (
     MISSING,
-    PERSON,
     ImagePredictions,
     OutputFormat,
     PredictedImage,

@@ -24,6 +24,9 @@ from bodyposenet.specs.dataset import Mode
 OCCLUDED, VISIBLE = 1, 2
 """COCO's visibility flags of labeled keypoints."""
 
+PERSON = "person"
+"""Category of people whose label does not name another one."""
+
 _HEAD_BYTES = 1024
 
 

@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bodyposenet.data.formats.document import Box, DocumentBuilder, Keypoint
-
-PERSON = "person"
-"""Category of keypoints without a box that has a label."""
+from bodyposenet.data.formats.document import PERSON, Box, DocumentBuilder, Keypoint
 
 _STRAY_POINTS = (
     "keypoints whose person is unclear, as they lie in several boxes or in none: group each "
@@ -177,7 +174,8 @@ def _assign(
             possible = candidates[index]
             possible -= {person for person in possible if point.label in people[person].keypoints}
             if len(possible) == 1:
-                claims.setdefault((*possible, point.label), []).append(index)
+                (person,) = possible
+                claims.setdefault((person, point.label), []).append(index)
         chosen = {indices[0]: key[0] for key, indices in claims.items() if len(indices) == 1}
         if not chosen:
             return len(pending)

@@ -83,11 +83,11 @@ class ImageFolder:
             name = "/".join(parts[start:])
             if is_file(self._path / name):
                 return name
-        for name in (base, *alternatives):
-            found = self._by_base_name.get(name)
-            if found is not None:
-                return found
-        return unknown
+        for name in alternatives:
+            if is_file(self._path / name):
+                return name
+        found = (self._by_base_name.get(name) for name in (base, *alternatives))
+        return next((name for name in found if name is not None), unknown)
 
     def size(self, name: str) -> tuple[int, int]:
         """Read the size of an image from its header.

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -21,6 +21,7 @@ from bodyposenet.console import logger
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
     OCCLUDED,
+    PERSON,
     VISIBLE,
     AnnotationFile,
     AnnotationFormat,
@@ -39,7 +40,6 @@ from bodyposenet.data.formats.grouping import (
 from bodyposenet.data.formats.image_folder import ImageFolder
 from bodyposenet.data.formats.predictions import (
     MISSING,
-    PERSON,
     ImagePredictions,
     OutputFormat,
     PoseLabels,
@@ -55,6 +55,10 @@ _OCCLUDED_CHOICES = ("occluded", "hidden")
 
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 """Label Studio prepends this to the names of uploaded files."""
+
+_LOCAL_FILE = re.compile(r"[?&]d=([^&]*)")
+_REMOTE_FILE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/?#]*([^?#]*)")
+"""Address of a file in Label Studio's local storage, and of one on a server or in a bucket."""
 
 _OLDER_ANNOTATIONS = (
     "annotations of tasks with several annotations (the ground truth is used, or else the latest)"
@@ -410,12 +414,9 @@ def _is_image(value: Any) -> bool:
 
 def _path(address: str) -> str:
     """Return the path in an address such as `/data/local-files/?d=photos/1.jpg`, decoded."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # an invalid host, for example
-        return address
-    local = parse_qs(parts.query).get("d")
-    return local[0] if local else unquote(parts.path)
+    local = _LOCAL_FILE.search(address)
+    remote = _REMOTE_FILE.match(address)
+    return unquote(local[1] if local else remote[1] if remote else address)
 
 
 FORMAT = AnnotationFormat("label_studio", "Label Studio", _is_label_studio, _read)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
+    PERSON,
     AnnotationFile,
     AnnotationFormat,
     Box,
@@ -19,7 +20,6 @@ from bodyposenet.data.formats.document import (
     Keypoint,
     parse_number,
 )
-from bodyposenet.data.formats.grouping import PERSON
 
 JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis",

@@ -22,9 +22,6 @@ MISSING = 0
 MODEL_PREFIX = "bodyposenet"
 """Beginning of the names of models in files for other tools."""
 
-PERSON = "person"
-"""Name of the category of people."""
-
 _COLORS = {"left": "#3399ff", "right": "#ff9933", "": "#33cc66"}
 """Color of joints by side; as in drawings, cold on the left and warm on the right."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
+    PERSON,
     AnnotationFile,
     AnnotationFormat,
     CocoDocument,
@@ -21,7 +22,6 @@ from bodyposenet.data.formats.document import (
     parse_number,
 )
 from bodyposenet.data.formats.grouping import (
-    PERSON,
     LabeledBox,
     LabeledPoint,
     add_grouped_people,

@@ -17,6 +17,7 @@ import yaml
 
 from bodyposenet.data.annotations import shorten
 from bodyposenet.data.formats.document import (
+    PERSON,
     VISIBLE,
     AnnotationFile,
     AnnotationFormat,
@@ -25,7 +26,6 @@ from bodyposenet.data.formats.document import (
     DocumentBuilder,
 )
 from bodyposenet.data.formats.predictions import (
-    PERSON,
     ImagePredictions,
     OutputFormat,
     PredictedImage,
