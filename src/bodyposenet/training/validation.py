@@ -6,6 +6,7 @@ import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bodyposenet.console import logger
-from bodyposenet.data.coco import CocoImage
+from bodyposenet.data.coco import CocoImage, read_dataset
 from bodyposenet.data.dataset import DatasetSource, SampleSet
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.evaluation import KeypointAP
@@ -31,7 +32,7 @@ from bodyposenet.media.draw import draw
 from bodyposenet.media.draw_maps import draw_heatmaps, draw_pafs
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
-from bodyposenet.specs.dataset import DatasetSpec
+from bodyposenet.specs.dataset import DatasetSpec, Mode
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, BatchLoader
@@ -229,7 +230,7 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
         reason = "no test_data"
     elif not spec.has_annotations("test"):
         reason = f"file not found: {spec.test_data.annotation_root_dir_path}"
-    elif spec.has_annotations("train") and _is_copy_of_training_data(spec):
+    elif spec.has_annotations("train") and is_copy_of_training_data(spec):
         reason = "test_data is a copy of train_data"
     elif not is_folder(spec.images_folder("test")):
         reason = f"folder not found: {spec.test_data.images_root_dir_path}"
@@ -241,13 +242,26 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
     return []
 
 
-def _is_copy_of_training_data(spec: DatasetSpec) -> bool:
-    """Return whether test and train data have the same annotations.
+def is_copy_of_training_data(spec: DatasetSpec) -> bool:
+    """Return whether the test data of a dataset have the same annotations as the train data.
 
-    If both name the same file or folder, the image folders decide: that is usual with YOLO-pose,
-    whose label files are selected by the image folder.
+    Both can name the same file and still differ: `data.yaml` of YOLO-pose describes all parts of a
+    dataset, which have other image folders or lists of images.
+
+    Args:
+        spec: Dataset spec with train and test data whose annotations exist.
+
+    Raises:
+        BodyPoseNetError: The annotations cannot be read.
     """
     test, train = spec.annotations("test"), spec.annotations("train")
-    if test == train or is_folder(test) or is_folder(train):
-        return test == train and spec.images_folder("test") == spec.images_folder("train")
+    if test == train:
+        return _image_files(spec, "test") == _image_files(spec, "train")
+    if is_folder(test) or is_folder(train):
+        return False
     return filecmp.cmp(test, train, shallow=False)
+
+
+def _image_files(spec: DatasetSpec, mode: Mode) -> set[Path]:
+    """Return the paths of the images of a part."""
+    return {spec.images_folder(mode) / image.file_name for image in read_dataset(spec, mode).images}
