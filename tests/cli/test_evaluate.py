@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import bodyposenet
 from bodyposenet.evaluation.evaluator import EvaluationJob, evaluate_dataset, load_test_images
 from bodyposenet.geometry import Affine
 from bodyposenet.inference.predictor import NetworkInput
@@ -281,6 +282,19 @@ def test_protocols_and_comparisons(run_bpnet, write_dataset, tmp_path, fake_pred
     assert "crowdpose" in done.out and "+0.000" in done.out
     content = json.loads((tmp_path / "coco" / "results.json").read_text())
     assert len(content["comparisons"]) == 2
+
+
+def test_the_result_in_python_has_errors_and_changes(write_dataset, tmp_path, fake_predictor):
+    path = write_dataset(SIZES, empty=("b.png",))
+    options = {"dataset_spec": path, "model_filename": "model.tlt"}
+    bodyposenet.evaluate(**options, results_dir=tmp_path / "a")
+    result = bodyposenet.evaluate(
+        **options, results_dir=tmp_path / "b", compare_with=(tmp_path / "a",)
+    )
+    assert result.error_types["good"] == pytest.approx(1)
+    assert list(result.corrected_ap.values()) == pytest.approx([1] * 6)
+    assert result.joint_ap == pytest.approx(dict.fromkeys(CROSS.joints, 1))
+    assert result.changes[str(tmp_path / "a")]["AP_0.50:0.95_all"] == pytest.approx(0)
 
 
 def test_comparison_with_other_images_is_an_error_before_the_prediction(

@@ -1,4 +1,7 @@
-"""Measure a model's keypoint AP on the test data of a dataset; TFRecords are not needed.
+"""Measure a model's keypoint AP on the test data of a dataset, and report its errors.
+
+TFRecords are not needed. The report, report.html, shows the types of errors and the worst images,
+and with --compare_with the differences from another model.
 
 Example: bpnet evaluate -m model.tlt -d dataset.json -r results
 """
@@ -100,7 +103,7 @@ class EvaluationResult:
 
 @command(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> EvaluationResult:
-    """Measure a model's keypoint AP on the test data of a dataset.
+    """Measure a model's keypoint AP on the test data of a dataset, and report its errors.
 
     Example:
         >>> result = bodyposenet.evaluate(model_filename="model.tlt", dataset_spec="coco.json")
