@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bodyposenet.commands.check import check_specs
-from bodyposenet.data.label_checks import Severity
+from bodyposenet.data.findings import Severity
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ import pytest
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.dataset_skeleton import dataset_skeleton
-from bodyposenet.data.label_checks import (
+from bodyposenet.data.findings import (
     KINDS,
     Finding,
     Severity,
-    check_images,
-    check_labels,
     group_findings,
     sort_findings,
 )
+from bodyposenet.data.label_checks import check_images, check_labels
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import COCO_FLAGS, VisibilityFlags
 from bodyposenet.specs.pose import KeypointCategory

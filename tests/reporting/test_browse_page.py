@@ -10,7 +10,8 @@ import pytest
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.dataset_skeleton import dataset_skeleton
-from bodyposenet.data.label_checks import Finding, check_labels
+from bodyposenet.data.findings import Finding
+from bodyposenet.data.label_checks import check_labels
 from bodyposenet.data.label_statistics import label_statistics
 from bodyposenet.reporting.browse_page import BrowsePage, select_findings, write_browse_page
 from bodyposenet.reporting.label_pictures import LabelPainter, SamplePicture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bodyposenet.data.coco import CocoImage
-    from bodyposenet.data.label_checks import Finding
+    from bodyposenet.data.findings import Finding
     from bodyposenet.reporting.label_pictures import SamplePicture
     from bodyposenet.skeleton import Skeleton
     from bodyposenet.specs.dataset import DatasetSpec, Mode
@@ -87,7 +87,7 @@ class BrowseResult:
 
     def summary(self) -> str:
         """Return the number of findings of each kind, and the file."""
-        from bodyposenet.data.label_checks import group_findings
+        from bodyposenet.data.findings import group_findings
 
         groups = group_findings(self.findings)
         lines = [f"{len(group):>9,} {group[0].title}" for group in groups.values()]
@@ -111,8 +111,9 @@ def browse_dataset(options: BrowseOptions) -> BrowseResult:
     from bodyposenet.data.coco import read_dataset
     from bodyposenet.data.conversion import check_images_exist
     from bodyposenet.data.dataset_skeleton import dataset_skeleton
+    from bodyposenet.data.findings import sort_findings
     from bodyposenet.data.image_checks import correct_image_sizes
-    from bodyposenet.data.label_checks import check_labels, sort_findings
+    from bodyposenet.data.label_checks import check_labels
     from bodyposenet.data.label_statistics import label_statistics
     from bodyposenet.reporting.browse_page import BrowsePage, write_browse_page
     from bodyposenet.reporting.label_pictures import LabelPainter

@@ -24,7 +24,7 @@ from bodyposenet.commands.options import (
 )
 from bodyposenet.console import logger
 from bodyposenet.data.dataset_check import Problem, check_dataset
-from bodyposenet.data.label_checks import Severity
+from bodyposenet.data.findings import Severity
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, write_json
 from bodyposenet.specs.dataset import DatasetSpec

@@ -7,7 +7,8 @@ Read annotations:
   (category of people, order of keypoints), `large_json` (parser that saves memory),
   `invalid_entries` (errors).
 - `image_checks`: image files compared with the annotated sizes, and identical files.
-- `label_statistics`, `label_checks`: statistics of the annotations, and suspicious labels.
+- `label_statistics`: statistics of the annotations.
+- `label_checks`: suspicious labels (`findings`), with `side_checks` (left and right exchanged).
 - `dataset_skeleton`: limbs between the joints of a dataset, to draw and check them.
 - `segmentation`: polygons, RLE and boxes.
 - `dataset_check`: all checks of a dataset, for `bpnet check`.

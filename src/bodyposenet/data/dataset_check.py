@@ -14,14 +14,9 @@ from typing import NamedTuple
 from bodyposenet.data.coco import CocoDataset, CocoImage, read_dataset
 from bodyposenet.data.conversion import find_anchors
 from bodyposenet.data.dataset_skeleton import dataset_skeleton
+from bodyposenet.data.findings import Finding, Severity, group_findings
 from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes
-from bodyposenet.data.label_checks import (
-    Finding,
-    Severity,
-    check_images,
-    check_labels,
-    group_findings,
-)
+from bodyposenet.data.label_checks import check_images, check_labels
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, Mode

@@ -11,7 +11,7 @@ import numpy as np
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.label_checks import KINDS, Finding, Severity, group_findings
+from bodyposenet.data.findings import KINDS, Finding, Severity, group_findings
 from bodyposenet.data.label_statistics import LabelStatistics
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.reporting.html import (
