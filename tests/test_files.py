@@ -12,6 +12,7 @@ import pytest
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import (
+    atomic_folder,
     atomic_write,
     exists,
     is_file,
@@ -19,6 +20,7 @@ from bodyposenet.files import (
     make_directory,
     read_json,
     refuse_existing,
+    remove_stale_files,
     write_json,
 )
 
@@ -179,6 +181,36 @@ def test_file_in_place_of_a_folder_is_an_error(tmp_path):
         write_json(tmp_path / "taken" / "file.json", {})
     with pytest.raises(BodyPoseNetError, match=r"taken: "):
         make_directory(tmp_path / "taken")
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "new" / "folder"
+    for name in ("a.txt", "b.txt"):
+        with atomic_folder(target) as folder:
+            (folder / name).touch()
+        assert names_in(target) == [name]
+    assert names_in(target.parent) == ["folder"]
+
+
+def test_the_old_folder_is_kept_after_an_error(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a.txt").touch()
+    with pytest.raises(BodyPoseNetError) as raised, atomic_folder(target) as folder:
+        raise BodyPoseNetError(f"{folder / 'b.txt'}: cannot be written")
+    assert str(target / "b.txt") in raised.value.what
+    assert names_in(tmp_path) == ["folder"]
+    assert names_in(target) == ["a.txt"]
+
+
+def test_temporary_folders_of_killed_runs_are_removed(tmp_path):
+    killed = atomic_folder(tmp_path / "folder")
+    folder = killed.__enter__()
+    (folder / "a.txt").touch()
+    assert remove_stale_files(tmp_path) == 0
+    os.utime(folder, (0, 0))
+    assert remove_stale_files(tmp_path) == 1
+    assert names_in(tmp_path) == []
 
 
 def test_json_is_readable_text(tmp_path):

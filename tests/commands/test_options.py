@@ -142,6 +142,7 @@ def test_flags_without_values():
     assert parse("-o", "a", "-k", "x").secret == "x"
     assert not parse("-o", "a", "--no-lids").lids
     assert parse("-o", "a", "-l", "x", "y").labels == ("x", "y")
+    assert parse("-o", "a", "-l", "x", "-l", "y").labels == ("x", "y")
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)

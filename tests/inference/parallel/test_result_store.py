@@ -75,7 +75,10 @@ def test_a_file_that_is_not_a_part_is_named_in_the_error(tmp_path):
         ResultStore(tmp_path, MANIFEST)
 
 
-ENTRY = {"full_image_path": "a.jpg", "keypoints": [[[1, 2.5]]], "scores": [0.5], "camera": 3}
+ENTRY = {
+    "full_image_path": "a.jpg", "width": 20, "height": 10, "keypoints": [[[1, 2.5]]],
+    "scores": [0.5], "camera": 3,
+}  # fmt: skip
 POSE = {"image_id": 1, "category_id": 1, "keypoints": [1.0, 2.0, 1], "score": 0.5}
 IMAGES = DetectionJob(), {"entry": ENTRY, "picture": None}
 TEST_IMAGES = (
@@ -88,6 +91,11 @@ TEST_IMAGES = (
 def test_a_valid_result_is_reused(job, stored):
     assert job.is_done(stored)
     assert job.store(job.restore(stored)) == stored
+
+
+def test_results_of_earlier_versions_without_sizes_are_not_reused():
+    entry = {key: value for key, value in ENTRY.items() if key != "width"}
+    assert not IMAGES[0].is_done(IMAGES[1] | {"entry": entry})
 
 
 @pytest.mark.parametrize(
