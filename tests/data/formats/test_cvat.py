@@ -90,6 +90,8 @@ def test_a_joint_that_the_skeleton_does_not_have_is_an_error(read):
         ('points="40.12,25.75"', 'points="nan,1"', ("'nan,1'",)),
         ('label="left_hand"', 'label="head"', ("'head'",)),
         ('label="left_hand"', 'name="head"', ("label",)),
+        ('label="left_hand"', 'label="tail"', ("'person'", "'tail'")),
+        ('label="person"', 'label="dog"', ("'dog'", "'head'")),
         ('width="160"', "", ("width", "None")),
         ('width="160"', 'width="0"', ("width",)),
         ('xtl="10.50"', 'xtl="a"', ("xtl", "'a'")),

@@ -198,7 +198,7 @@ class DocumentBuilder:
         if details:
             self._details[name] = details
 
-    def add_image(self, place: str, file_name: str, height: Any, width: Any) -> int:
+    def add_image(self, place: str, file_name: str, height: int, width: int) -> int:
         """Add an image.
 
         Args:
@@ -232,9 +232,16 @@ class DocumentBuilder:
             keypoints: The labeled keypoints by name; or x, y and flag of each keypoint of the
                 category, if its keypoints have no names.
             box: Box of the person, or None to derive it from the keypoints.
+
+        Raises:
+            ValueError: The names of the category are complete, and do not include a keypoint.
         """
-        is_named = isinstance(keypoints, Mapping)
-        self.add_category(category, keypoints if is_named and not self._names_are_complete else ())
+        names = keypoints.keys() if isinstance(keypoints, Mapping) else ()
+        if self._names_are_complete:
+            unknown = [name for name in names if name not in self._keypoints.get(category, ())]
+            if unknown:
+                raise ValueError(f"{category!r} has no keypoint {shorten(unknown[0])}")
+        self.add_category(category, names)
         entry: dict[str, Any] = {"id": len(self._people) + 1, "image_id": image_id, PLACE: place}
         if box is not None:
             entry |= {"bbox": list(box), "area": box[2] * box[3]}
@@ -248,7 +255,9 @@ class DocumentBuilder:
         """
         self.invalid.raise_if_any()
         if not self._images:
-            skipped = "; ".join(f"skipped: {count} {kind}" for kind, count in self.skipped.items())
+            skipped = "; ".join(
+                f"skipped: {count} {kind}" for kind, count in self.skipped.items() if count
+            )
             raise BodyPoseNetError(
                 f"{self._path}: no annotated images" + (f" ({skipped})" if skipped else ""),
                 "Export the annotations again, or check annotation_root_dir_path of the dataset "
