@@ -26,7 +26,7 @@ from bodyposenet import BodyPoseNetError, Frame, PersonPose, Poses, VideoPredict
 
 LOST_SECONDS = 5.0
 """Seconds without a detection after which a person is lost."""
-MIN_SCORE = 0.8
+MIN_SCORE = 0.9
 """Score of a person from which a track starts; the scores of most false people are lower."""
 MAX_OVERLAP = 0.15
 """Share of the joints of a lying person that may be within the box of an upright one."""
