@@ -2,7 +2,8 @@
 
 Read annotations:
 
-- `formats`: formats of annotation tools, which are converted to COCO's structure.
+- `formats`: formats of annotation tools, which are converted to COCO's structure; also the formats
+  of other tools in which predictions are written.
 - `coco`: annotation files of all formats, with `annotations` (single annotations), `categories`
   (category of people, order of keypoints), `large_json` (parser that saves memory),
   `invalid_entries` (errors).

@@ -496,8 +496,8 @@ def _address(image: PredictedImage, folder: Path | None) -> str:
     """Return the address of an image; files are served from the parent of their folder."""
     if image.address:
         return image.address
-    path = image.name if folder is None else f"{folder.name}/{image.name}"
-    return f"/data/local-files/?d={quote(path)}"
+    path = PurePosixPath(folder.name if folder is not None else "", image.name)
+    return f"/data/local-files/?d={quote(path.as_posix())}"
 
 
 def labeling_configuration(joints: Iterable[str], category: str = PERSON) -> str:
