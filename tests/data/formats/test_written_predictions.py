@@ -94,6 +94,13 @@ def test_joint_names_with_special_characters(name, tmp_path):
     np.testing.assert_allclose(read.persons[0].keypoints[:, :2], points[0], atol=0.01)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_file_names_that_are_not_valid_text(name, tmp_path):
+    image = replace(images().images[0], name="a\udcff\x01.jpg")
+    write_predictions([name], tmp_path, replace(images(), images=[image]))
+    assert (tmp_path / name / FILES[name]).stat().st_size
+
+
 def test_label_studio_tasks(tmp_path, caplog):
     caplog.set_level("INFO")
     predictions = replace(images(), folder=tmp_path / "photos")

@@ -497,7 +497,8 @@ def _address(image: PredictedImage, folder: Path | None) -> str:
     if image.address:
         return image.address
     path = PurePosixPath(folder.name if folder is not None else "", image.name)
-    return f"/data/local-files/?d={quote(path.as_posix())}"
+    # File names that are not valid text are encoded as the original bytes.
+    return f"/data/local-files/?d={quote(path.as_posix(), errors='surrogateescape')}"
 
 
 def labeling_configuration(joints: Iterable[str], category: str = PERSON) -> str:
