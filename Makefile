@@ -92,11 +92,11 @@ clean:
 	rm -rf .venv .venv-* .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo dist site
 
 # The stamp is older than what it depends on after a change of the requirements: install again.
-.venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/pyvenv.cfg
 	@echo "pip install -e '.[$*]' in .venv"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[$*]'
 	@touch $@
 
-$(BIN)/python:
+.venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later; name one: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
