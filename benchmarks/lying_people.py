@@ -23,8 +23,6 @@ from examples.fall_detection.fall_detection import MIN_SCORE, is_lying, postures
 
 from . import harness
 
-_MIN_ANGLE = 60.0
-"""Default of the example."""
 _QUICK_IMAGES = 20
 
 
@@ -53,7 +51,7 @@ def _count(model: PoseEstimator, dataset: DatasetSpec, limit: int | None) -> dic
     images, folder = load_test_images(dataset, limit), dataset.images_folder("test")
     skeleton, joints = model.skeleton, dataset.person.keypoints
     truth = [
-        is_lying(person, _MIN_ANGLE)
+        is_lying(person)
         for image in images
         for annotated in image.persons
         for person in Poses.from_coco(
@@ -71,7 +69,7 @@ def _count(model: PoseEstimator, dataset: DatasetSpec, limit: int | None) -> dic
     }
     matches = {
         expected: [
-            is_lying(Poses.from_coco([person], skeleton, joints)[0], _MIN_ANGLE)
+            is_lying(Poses.from_coco([person], skeleton, joints)[0])
             for person, _ in evaluate_poses(results[expected], images, joints, skeleton).matches
         ]
         for expected in (True, False)
@@ -88,7 +86,7 @@ def _count(model: PoseEstimator, dataset: DatasetSpec, limit: int | None) -> dic
 
 def _select(poses: Poses, expected: bool) -> Poses:
     """Return the people who lie according to the example, or those who do not."""
-    return poses[np.array([lies is expected for lies in postures(poses, _MIN_ANGLE)], bool)]
+    return poses[np.array([lies is expected for lies in postures(poses)], bool)]
 
 
 def _flags() -> argparse.ArgumentParser:
