@@ -82,19 +82,25 @@ def run_bpnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult
 
 @pytest.fixture(autouse=True)
 def quiet_process() -> Iterator[None]:
-    """Use one thread of torch, and restore the logger after each test.
+    """Use one thread of torch, and restore the logger before and after each test.
 
-    Log handlers of a command keep the standard error of its test.
+    Log handlers of a command keep the standard error of its test. Commands in fixtures of a session
+    change the logger, too.
     """
-    logger = logging.getLogger("bodyposenet")
-    before = logger.level, logger.propagate
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    _restore_logger()
     yield
+    _restore_logger()
+
+
+def _restore_logger() -> None:
+    logger = logging.getLogger("bodyposenet")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.level, logger.propagate = before
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

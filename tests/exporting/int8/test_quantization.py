@@ -102,8 +102,9 @@ def run(content, images, *, plain=False):
 
 
 def signal_to_noise(expected, found):
+    """Return the signal-to-noise ratio in dB; large if both are equal."""
     return min(
-        10 * np.log10(np.square(a).sum() / np.square(a - b).sum())
+        10 * np.log10(np.square(a).sum() / max(np.square(a - b).sum(), 1e-9))
         for a, b in zip(expected, found, strict=True)
     )
 
