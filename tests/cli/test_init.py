@@ -192,6 +192,20 @@ def test_files_are_only_replaced_with_overwrite(run_bpnet, workplace):
     assert (PROJECT / "train.yaml").read_text() == before
 
 
+def test_annotations_are_never_replaced_by_a_part_of_them(run_bpnet, workplace, annotations):
+    file, images = annotations
+    train = PROJECT / "annotations" / "train.json"
+    train.parent.mkdir(parents=True)
+    train.write_bytes(file.read_bytes())
+    result = run_bpnet("init", "-a", file, "-i", images)
+    assert result.code == 2 and str(train) in result.err and "--overwrite" in result.err
+    for source in (train, train.parent, PROJECT):
+        result = run_bpnet("init", "-a", source, "-i", images, "--overwrite")
+        assert result.code == 2 and str(source) in result.err and "-o" in result.err
+    assert train.read_bytes() == file.read_bytes()
+    assert [path for path in PROJECT.rglob("*") if path.is_file()] == [train]
+
+
 def test_templates_are_listed_and_copied(run_bpnet, workplace):
     listed = run_bpnet("init", "--template", "list")
     assert listed.code == 0

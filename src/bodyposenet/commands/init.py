@@ -33,6 +33,7 @@ from bodyposenet.commands.options import (
 )
 from bodyposenet.commands.train import TrainOptions
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import refuse_existing
 
 if TYPE_CHECKING:
     from bodyposenet.data.project.annotated_data import AnnotationSources
@@ -216,7 +217,9 @@ def _init_from_annotations(options: InitOptions, folder: ProjectFolder) -> InitR
     from bodyposenet.data.project.skeleton_inference import infer_skeleton
     from bodyposenet.data.project.training_settings import choose_settings
 
-    data = read_annotated_data(_sources(options), folder)
+    sources = _sources(options)
+    data = read_annotated_data(sources, folder)
+    data.refuse_replacing(sources.train.annotations, overwrite=options.overwrite)
     category = data.category
     inferred = infer_skeleton(
         category.name, category.joints, data.limbs, data.positions, data.mirrored_joints
@@ -225,8 +228,8 @@ def _init_from_annotations(options: InitOptions, folder: ProjectFolder) -> InitR
         data.images["train"], len(category.joints), _device(options.device), options.epochs
     )
     commands = _commands(folder)
-    specs = write_specs(folder, category, data.parts, inferred, settings, commands)
-    files = [*data.write_split(), *specs]
+    files = data.write_split()
+    files += write_specs(folder, category, data.parts, inferred, settings, commands)
     inferences = (*data.inferences, *inferred.inferences, *settings.inferences)
     return InitResult(tuple(files), tuple(commands.values()), tuple(_lines(inferences)))
 
@@ -260,6 +263,7 @@ def _init_from_joints(options: InitOptions, folder: ProjectFolder) -> InitResult
     from bodyposenet.data.project.skeleton_inference import infer_skeleton
     from bodyposenet.data.project.training_settings import choose_settings
 
+    refuse_existing(folder.labeling_configuration, overwrite=options.overwrite)
     category = Category("person", 1, options.joints)
     images = Path(options.images or _PHOTOS)
     parts = {name: Part(images, folder.annotations(name)) for name in ("train", "val")}

@@ -13,6 +13,9 @@ from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.loading import Block, Spec, log_once
 from bodyposenet.specs.spec_file import SpecFile
 
+MAX_KEYPOINTS = 512
+"""Largest number of keypoints of a person."""
+
 Sigma = Annotated[float, Field(ge=1e-4, le=10)]
 
 
@@ -29,7 +32,7 @@ class KeypointCategory(Block):
     category matches by name, or by id and keypoints, the only category with keypoints is used."""
     num_joints: int
     """Number of keypoints."""
-    keypoints: tuple[str, ...] = Field(max_length=512)
+    keypoints: tuple[str, ...] = Field(max_length=MAX_KEYPOINTS)
     """Names of the keypoints; of a network, in the order of its heatmaps. Keypoints of annotation
     files are matched by name, or by order if the file has no names. Left and right keypoints are
     paired by `left` and `right`, or `l` and `r`, in the name: `left_hip`, `RightHip`, `hip-l`."""

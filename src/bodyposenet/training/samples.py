@@ -142,7 +142,7 @@ def record_files(spec: TrainSpec, kind: Literal["train", "val"]) -> list[tuple[s
     matches = []
     for pattern in getattr(config, f"{kind}_records_path"):
         path = Path(folder) / pattern
-        if not is_folder(path.parent):
+        if not is_folder(path.parent) and is_folder((spec.folder / path).parent):
             path = spec.folder / path
         try:
             files = [path] if is_file(path) else sorted(path.parent.glob(path.name))

@@ -147,8 +147,10 @@ def test_joints_of_one_side_only_are_not_mirrored():
     assert not inferred.is_mirrorable
 
 
-@pytest.mark.parametrize("joints", [(), ("nose",), ("nose", "nose")])
-def test_fewer_than_two_joints_are_an_error(joints):
+@pytest.mark.parametrize(
+    "joints", [(), ("nose",), ("nose", "nose"), ("nose", ""), tuple(map(str, range(513)))]
+)
+def test_joints_that_no_skeleton_can_have_are_an_error(joints):
     with pytest.raises(BodyPoseNetError):
         infer_skeleton("own", joints)
 

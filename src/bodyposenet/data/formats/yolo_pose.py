@@ -34,10 +34,8 @@ from bodyposenet.data.formats.predictions import (
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, is_file
 from bodyposenet.skeleton import Skeleton
+from bodyposenet.specs.pose import MAX_KEYPOINTS
 from bodyposenet.specs.spec_file import SpecFile
-
-_MAX_KEYPOINTS = 512
-"""As of a dataset spec."""
 
 _DATA_FILE, _IMAGES, _LABELS = "data.yaml", "images", "labels"
 
@@ -120,8 +118,8 @@ class _Layout:
                 "Use a dataset for pose estimation, such as one with kpt_shape: [17, 3].",
             )
         count, dimensions = shape
-        if not 1 <= count <= _MAX_KEYPOINTS:
-            raise file.error(("kpt_shape",), f"{count} keypoints, not 1 to {_MAX_KEYPOINTS}")
+        if not 1 <= count <= MAX_KEYPOINTS:
+            raise file.error(("kpt_shape",), f"{count} keypoints, not 1 to {MAX_KEYPOINTS}")
         classes = tuple(str(name) for name in _by_class(file, content, "names"))
         listed = _by_class(file, content, "kpt_names") or [[]] * len(classes)
         if listed and isinstance(listed[0], str):  # the same names for all classes

@@ -18,7 +18,7 @@ from bodyposenet.data.project.project_files import Category, Part, ProjectFolder
 from bodyposenet.data.project.skeleton_inference import Certainty, Inference, JointPositions
 from bodyposenet.data.project.split import split_images
 from bodyposenet.errors import BodyPoseNetError
-from bodyposenet.files import is_file, is_folder
+from bodyposenet.files import is_file, is_folder, refuse_existing
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import COCO_FLAGS, Mode
 
@@ -78,6 +78,27 @@ class AnnotatedData:
         joints = len(self.category.joints)
         people = LabeledPeople.collect(self.images["train"], joints, COCO_FLAGS.labeled())
         return JointPositions(people.points, people.sizes)
+
+    def refuse_replacing(self, source: Path, *, overwrite: bool) -> None:
+        """Raise an error if `write_split` would replace files.
+
+        Args:
+            source: The annotations that were read, which are never replaced by a part of them.
+            overwrite: Whether other files may be replaced.
+
+        Raises:
+            BodyPoseNetError: A file exists and may not be replaced.
+        """
+        for part in self.parts.values() if self.is_split else ():
+            places = (part.annotations, *part.annotations.parents[:2])  # a file, or its folders
+            if is_file(part.annotations) and any(place.samefile(source) for place in places):
+                raise BodyPoseNetError(
+                    f"{source}: would be replaced by a part of itself, as it is in the folder of "
+                    "the project",
+                    "Choose another folder with -o, or give validation data with "
+                    "--val_annotations, so that the annotations are not split.",
+                )
+            refuse_existing(part.annotations, overwrite=overwrite)
 
     def write_split(self) -> list[Path]:
         """Write the annotation files of both parts, if the annotations were split.

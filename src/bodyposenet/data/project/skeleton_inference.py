@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton, oks_sigmas, part_of, side_of, words_of
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, MAX_KEYPOINTS, load_skeleton
 
 _NECK = "neck"
 _NECK_PARTS = frozenset({"neck", "thorax", "chest", "withers", "throat", "sternum"})
@@ -153,13 +153,10 @@ def infer_skeleton(
         The skeleton, with the joints of the dataset in their order.
 
     Raises:
-        BodyPoseNetError: There are fewer than two joints, or a name occurs twice.
+        BodyPoseNetError: There are fewer than two joints or too many, or a name is empty or occurs
+            twice.
     """
-    if len(joints) < 2:
-        raise BodyPoseNetError(
-            f"expected at least two joints, got {len(joints)}: {', '.join(joints)}",
-            "People are assembled along the limbs between joints; annotate at least two joints.",
-        )
+    _check_joints(joints)
     derived = _derived_neck(joints)
     builder = _LimbBuilder((*joints, *derived))
     default = load_skeleton(DEFAULT_POSE_CONFIGURATION)
@@ -178,6 +175,27 @@ def infer_skeleton(
         text += "; and a neck between the shoulders, where the default model starts its limbs"
     inferences = (Inference("joints", text), builder.inference(), sides, sigma_inference)
     return InferredSkeleton(skeleton, inferences, is_mirrorable)
+
+
+def _check_joints(joints: Sequence[str]) -> None:
+    """Raise an error if a skeleton cannot have these joints."""
+    if len(joints) < 2:
+        raise BodyPoseNetError(
+            f"expected at least two joints, got {len(joints)}: {', '.join(joints)}",
+            "People are assembled along the limbs between joints; annotate at least two joints.",
+        )
+    if len(joints) > MAX_KEYPOINTS:
+        raise BodyPoseNetError(
+            f"expected at most {MAX_KEYPOINTS} joints, got {len(joints)}", "Choose some of them."
+        )
+    if not all(joint.strip() for joint in joints):
+        number = next(k for k, joint in enumerate(joints, 1) if not joint.strip())
+        raise BodyPoseNetError(f"the name of joint {number} is empty", "Name the joint.")
+    twice = sorted({joint for joint in joints if joints.count(joint) > 1})
+    if twice:
+        raise BodyPoseNetError(
+            f"joint names occur twice: {', '.join(twice)}", "Give every joint a name of its own."
+        )
 
 
 def _derived_neck(joints: Sequence[str]) -> dict[str, tuple[str, str]]:

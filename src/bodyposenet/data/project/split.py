@@ -45,5 +45,8 @@ def split_images(
 
 def _first_by_hash(images: Sequence[CocoImage], count: int) -> list[str]:
     """Return the file names with the smallest hashes."""
-    names = [image.file_name for image in images]
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
+
+    def _hash(name: str) -> bytes:
+        return hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+
+    return sorted((image.file_name for image in images), key=_hash)[:count]
