@@ -27,6 +27,15 @@ def test_inference_packages_import_no_torch(module):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("module", ["diagnostics", "inference"])
+def test_an_installation_without_extras_suffices(module):
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('faster_coco_eval', 'matplotlib', 'onnx'));"
+        f"import bodyposenet.commands.{module}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_the_package_imports_no_large_library():
     code = (
         "import sys, bodyposenet;"

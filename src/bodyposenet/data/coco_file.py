@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bodyposenet.data.coco import CocoImage
 from bodyposenet.files import write_json
 from bodyposenet.types import Person
+
+if TYPE_CHECKING:
+    # Imports a package of the extra `eval`, which `doctor` does not need.
+    from bodyposenet.data.coco import CocoImage
 
 
 def write_coco(path: Path, images: Iterable[CocoImage], category: Mapping[str, Any]) -> None:
