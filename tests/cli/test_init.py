@@ -183,13 +183,17 @@ def test_joint_names_are_sufficient(run_bpnet, workplace):
 def test_files_are_only_replaced_with_overwrite(run_bpnet, workplace):
     flags = ("--joints", "nose,neck", "--device", "cpu")
     assert run_bpnet("init", *flags).code == 0
-    before = (PROJECT / "train.yaml").read_text()
-    (PROJECT / "train.yaml").write_text("mine")
-    result = run_bpnet("init", *flags)
-    assert result.code == 2 and "--overwrite" in result.err
-    assert (PROJECT / "train.yaml").read_text() == "mine"
-    assert run_bpnet("init", *flags, "--overwrite").code == 0
-    assert (PROJECT / "train.yaml").read_text() == before
+    for name in ("train.yaml", "label_studio.xml"):
+        file, others = PROJECT / name, [path for path in PROJECT.iterdir() if path.name != name]
+        before = file.read_text()
+        file.write_text("mine")
+        for path in others:
+            path.unlink()
+        result = run_bpnet("init", *flags)
+        assert result.code == 2 and name in result.err and "--overwrite" in result.err
+        assert file.read_text() == "mine"
+        assert run_bpnet("init", *flags, "--overwrite").code == 0
+        assert file.read_text() == before
 
 
 def test_annotations_are_never_replaced_by_a_part_of_them(run_bpnet, workplace, annotations):
