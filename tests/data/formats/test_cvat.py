@@ -66,6 +66,14 @@ def test_points_and_boxes_without_skeletons_are_grouped(read, group):
     assert_equal(read([image(IMAGES[0], shapes)], labels), IMAGES[:1])
 
 
+def test_single_points_in_tasks_with_skeletons_are_skipped(read):
+    ball = points("ball", 5, 6, 2)
+    images = [image(IMAGES[0], [ball]), image(IMAGES[1], [skeleton(ANNE), ball])]
+    dataset = read(images, skeleton_labels() + label("ball", "points"))
+    assert [len(each.persons) for each in dataset.images] == [0, 1]
+    assert sum(dataset.skipped.values()) == 2
+
+
 def test_a_rotated_box_is_replaced_by_the_box_around_it(read):
     rotated = box(BERT, "person", ' rotation="90.00"')
     dataset = read([image(IMAGES[0], [rotated])])

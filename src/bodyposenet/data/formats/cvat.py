@@ -141,13 +141,14 @@ def _add_image(
     boxes = [_parse_box(shape) for shape in shapes if shape.tag == "box"]
     others = sum(shape.tag not in ("skeleton", "box", "points", "tag") for shape in shapes)
     document.skipped["shapes that are neither skeletons, points nor boxes"] += others
+    single = [shape for shape in shapes if shape.tag == "points"]
+    if document.names_are_complete:
+        document.skipped["single points in tasks with skeletons"] += len(single)
+        single = []
     if skeletons:
         _add_skeletons(document, place, image, skeletons, boxes)
-        document.skipped["single points in images with skeletons"] += sum(
-            shape.tag == "points" for shape in shapes
-        )
+        document.skipped["single points in images with skeletons"] += len(single)
     else:
-        single = [shape for shape in shapes if shape.tag == "points"]
         points = _parse_single_points(document, single)
         add_grouped_people(document, place, image, points, boxes)
 

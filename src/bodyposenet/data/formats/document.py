@@ -178,7 +178,7 @@ class DocumentBuilder:
 
     def __init__(self, file: AnnotationFile, *, names_are_complete: bool) -> None:
         self._path = file.path
-        self._names_are_complete = names_are_complete
+        self.names_are_complete = names_are_complete
         self._images: list[dict[str, Any]] = []
         self._people: list[tuple[dict[str, Any], str, Mapping[str, Keypoint] | list[float]]] = []
         self._keypoints: dict[str, dict[str, None]] = {}  # by category, without repetitions
@@ -237,7 +237,7 @@ class DocumentBuilder:
             ValueError: The names of the category are complete, and do not include a keypoint.
         """
         names = keypoints.keys() if isinstance(keypoints, Mapping) else ()
-        if self._names_are_complete:
+        if self.names_are_complete:
             unknown = [name for name in names if name not in self._keypoints.get(category, ())]
             if unknown:
                 raise ValueError(f"{category!r} has no keypoint {shorten(unknown[0])}")
@@ -281,5 +281,5 @@ class DocumentBuilder:
                 keypoints = [value for point in points for value in point]
             annotations.append(entry | {"category_id": category["id"], "keypoints": keypoints})
         return CocoDocument(
-            self._images, annotations, categories, self.skipped, self._names_are_complete
+            self._images, annotations, categories, self.skipped, self.names_are_complete
         )

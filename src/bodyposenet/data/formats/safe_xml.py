@@ -59,6 +59,7 @@ def read_elements(path: Path) -> Iterator[XmlElement]:
             nested too deeply.
     """
     stack: list[XmlElement] = []
+    texts: list[list[str]] = []  # of the elements in the stack
     complete: list[XmlElement] = []
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -69,17 +70,19 @@ def read_elements(path: Path) -> Iterator[XmlElement]:
                 f"{path}:{parser.CurrentLineNumber}: the elements are nested too deeply", _REMEDY
             )
         stack.append(XmlElement(tag, attributes, parser.CurrentLineNumber))
+        texts.append([])
 
     def _end(_: str) -> None:
         element = stack.pop()
+        element.text = "".join(texts.pop())
         if len(stack) == 1:
             complete.append(element)
         elif stack:
             stack[-1].children.append(element)
 
     def _text(text: str) -> None:
-        if stack:
-            stack[-1].text += text
+        if len(stack) > 1:  # that of the root is only white space between the elements
+            texts[-1].append(text)
 
     def _refuse(*_: object) -> None:
         raise BodyPoseNetError(

@@ -218,7 +218,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
         ValueError: The file cannot be read, or is not text.
     """
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
