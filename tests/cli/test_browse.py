@@ -56,7 +56,7 @@ def test_mistakes_are_summarized(run_bpnet, drawn_dataset, tmp_path):
     assert run.code == 0, run.err
     assert "boxes as x1, y1, x2, y2" in run.out
     assert "same image several times" in run.out
-    assert "same image in train and test data" not in run.out  # both are the same file
+    assert "1 same image in train and test data" in run.out  # one finding for all images
 
 
 @pytest.mark.parametrize("flags", [("-m", "test"), ("-e", "missing.yaml"), ("--max_images", "0")])

@@ -1,11 +1,11 @@
-"""Comparison of annotated image sizes with those of the files."""
+"""Comparison of image files with annotated sizes, and with each other."""
 
 import cv2
 import numpy as np
 import pytest
 
 from bodyposenet.data.coco import read_coco
-from bodyposenet.data.image_checks import correct_image_sizes
+from bodyposenet.data.image_checks import correct_image_sizes, find_copies
 
 from ..media.jpegs import encode, exif_segment, segment
 from .coco_files import JOINTS, image, person, unlabeled, write_annotations
@@ -89,3 +89,34 @@ def test_files_that_cannot_be_read_are_ignored(tmp_path, content, caplog):
     path = write_annotations(tmp_path / "a.json", [image()], [person()])
     assert size_of(correct_image_sizes(read_coco(path, JOINTS), tmp_path)) == (120, 160)
     assert "0001.jpg" not in caplog.text
+
+
+def test_copies_are_found_by_content(tmp_path):
+    names = [f"{number}.jpg" for number in range(1, 5)]
+    listed = [image(number, name) for number, name in enumerate(names)]
+    images = read_coco(write_annotations(tmp_path / "a.json", listed, []), JOINTS).images
+    train, test = tmp_path / "train", tmp_path / "test"
+    contents = {
+        train / "1.jpg": b"one", train / "2.jpg": b"two", train / "3.jpg": b"two",
+        test / "1.jpg": b"six", test / "2.jpg": b"one", test / "4.jpg": b"four",
+    }  # fmt: skip
+    for path, content in contents.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    findings = find_copies(images, train, images, test)
+    assert {(finding.kind, finding.file_name) for finding in findings} == {
+        ("shared_images", "1.jpg"),
+        ("repeated_images", "2.jpg"),
+    }
+    assert find_copies(images, tmp_path / "none") == []
+    same = find_copies(images[:1], test, images[:1], test)
+    assert [(finding.kind, finding.file_name) for finding in same] == [("shared_images", "1.jpg")]
+
+
+def test_data_that_is_contained_in_the_other_data_is_one_finding(tmp_path):
+    names = ["1.jpg", "2.jpg"]
+    listed = [image(number, name) for number, name in enumerate(names)]
+    images = read_coco(write_annotations(tmp_path / "a.json", listed, []), JOINTS).images
+    (finding,) = find_copies(images, tmp_path, images, tmp_path)
+    assert (finding.kind, finding.file_name) == ("shared_images", None)
+    assert "2 images" in finding.message

@@ -17,7 +17,7 @@ from bodyposenet.data.findings import (
     group_findings,
     sort_findings,
 )
-from bodyposenet.data.label_checks import check_images, check_labels
+from bodyposenet.data.label_checks import check_labels
 from bodyposenet.skeleton import COCO_JOINTS
 from bodyposenet.specs.dataset import COCO_FLAGS, VisibilityFlags
 from bodyposenet.specs.pose import KeypointCategory
@@ -212,27 +212,6 @@ def test_findings_are_sorted_by_severity_then_score():
     ]  # fmt: skip
     assert sort_findings(findings) == [findings[3], findings[2], findings[1], findings[0]]
     assert all(KINDS[finding.kind].remedy == finding.remedy for finding in findings)
-
-
-def test_identical_images_are_found_by_content(tmp_path):
-    document = standing_people(count=8)
-    dataset = read_coco(write_document(tmp_path, document), COCO_JOINTS)
-    train, test = tmp_path / "train", tmp_path / "test"
-    contents = {
-        train / "1.jpg": b"one", train / "2.jpg": b"two", train / "3.jpg": b"two",
-        test / "1.jpg": b"six", test / "2.jpg": b"one", test / "4.jpg": b"four",
-    }  # fmt: skip
-    for path, content in contents.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    findings = check_images(dataset.images, train, dataset.images, test)
-    assert {(finding.kind, finding.file_name) for finding in findings} == {
-        ("shared_images", "1.jpg"),
-        ("repeated_images", "2.jpg"),
-    }
-    assert check_images(dataset.images, tmp_path / "none") == []
-    same = check_images(dataset.images[:1], test, dataset.images[:1], test)
-    assert [(finding.kind, finding.file_name) for finding in same] == [("shared_images", "1.jpg")]
 
 
 def test_one_misplaced_joint_is_reported_once(tmp_path):

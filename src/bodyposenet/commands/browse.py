@@ -132,7 +132,7 @@ def browse_dataset(options: BrowseOptions) -> BrowseResult:
     skeleton = dataset_skeleton(spec.dataset, spec.person, dataset.images, labeled)
     findings = [
         *check_labels(dataset, skeleton, visibility),
-        *_check_images(spec, mode, dataset.images),
+        *_copies(spec, mode, dataset.images),
     ]
     page = BrowsePage(
         spec.dataset, mode, dataset.images,
@@ -155,16 +155,13 @@ def _samples(options: BrowseOptions) -> tuple[Sequence[SamplePicture], Skeleton 
     return preview_samples(spec, _SAMPLES), spec.skeleton
 
 
-def _check_images(spec: DatasetSpec, mode: Mode, images: Sequence[CocoImage]) -> list[Finding]:
-    """Find identical image files in the data and in the other part of the dataset, if it exists."""
+def _copies(spec: DatasetSpec, mode: Mode, images: Sequence[CocoImage]) -> list[Finding]:
+    """Find images that occur again in the data, or in the other part of the dataset."""
     from bodyposenet.data.coco import read_dataset
-    from bodyposenet.data.label_checks import check_images
+    from bodyposenet.data.dataset_check import check_copies
 
     other: Mode = "test" if mode == "train" else "train"
-    folder = spec.images_folder(mode)
-    if spec.test_data is None or not spec.has_annotations(other):
-        return check_images(images, folder)
-    if spec.annotations(mode) == spec.annotations(other):
-        return check_images(images, folder)
-    others = read_dataset(spec, other).images
-    return check_images(images, folder, others, spec.images_folder(other))
+    parts: dict[Mode, Sequence[CocoImage]] = {mode: images}
+    if spec.test_data is not None and spec.has_annotations(other):
+        parts[other] = read_dataset(spec, other).images
+    return check_copies(spec, mode, parts)

@@ -7,7 +7,7 @@ Read annotations:
 - `coco`: annotation files of all formats, with `annotations` (single annotations), `categories`
   (category of people, order of keypoints), `large_json` (parser that saves memory),
   `invalid_entries` (errors).
-- `image_checks`: image files compared with the annotated sizes, and identical files.
+- `image_checks`: image files compared with the annotated sizes, and with each other (copies).
 - `label_statistics`: statistics of the annotations.
 - `label_checks`: suspicious labels (`findings`), with `side_checks` (left and right exchanged).
 - `dataset_skeleton`: limbs between the joints of a dataset, to draw and check them.

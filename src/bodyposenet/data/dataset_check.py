@@ -6,7 +6,7 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from bodyposenet.data.coco import CocoDataset, CocoImage, read_dataset
 from bodyposenet.data.conversion import find_anchors
 from bodyposenet.data.dataset_skeleton import dataset_skeleton
-from bodyposenet.data.findings import Finding, Severity, group_findings
-from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes
-from bodyposenet.data.label_checks import check_images, check_labels
+from bodyposenet.data.findings import Finding, Severity, group_findings, listed
+from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes, find_copies
+from bodyposenet.data.label_checks import check_labels
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, Mode
@@ -95,7 +95,8 @@ def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> Data
         problems += _check_part(spec, mode, place, compared, share)
         people = sum(p.is_labeled for image in images[mode] for p in image.persons)
         counts.append(f"{place}: {len(images[mode]):,} images, {people:,} people with keypoints")
-    problems += _check_copies(spec, images)
+    copies = check_copies(spec, "train", images) if "train" in images else []
+    problems += _problems_of(spec.dataset, copies)
     return DatasetCheck(problems, counts)
 
 
@@ -108,7 +109,7 @@ def _check_part(
     flags = spec.visibility_flags
     skeleton = dataset_skeleton(spec.dataset, spec.person, dataset.images, flags.labeled())
     findings = check_labels(dataset, skeleton, flags.classes())
-    yield from _label_problems(place, findings)
+    yield from _problems_of(place, findings)
     if mode == "train":
         yield from _check_anchors(spec, place, dataset)
         yield from _check_masks(spec, place, dataset)
@@ -152,16 +153,16 @@ def _check_files(
         yield Problem(Severity.ERROR, place, text, f"Annotate images of {folder}.")
 
 
-def _label_problems(place: str, findings: Sequence[Finding]) -> Iterator[Problem]:
-    """Yield a problem per kind of suspicious labels; those of single people are counted."""
+def _problems_of(place: str, findings: Sequence[Finding]) -> Iterator[Problem]:
+    """Yield a problem per kind of findings; those about single people and images are counted."""
     for group in group_findings(findings).values():
         first = group[0]
         if first.file_name is None:
             text = "; ".join(finding.message.rstrip(".") for finding in group)
             yield Problem(first.severity, place, f"{first.title}: {text}", first.remedy)
             continue
-        listed = _listed([_describe(finding) for finding in group])
-        text = f"{first.title} ({len(group):,}): {listed}"
+        places = listed([_describe(finding) for finding in group], _LISTED)
+        text = f"{first.title} ({len(group):,}): {places}"
         yield Problem(first.severity, place, text, first.remedy)
 
 
@@ -205,17 +206,21 @@ def _check_masks(spec: DatasetSpec, place: str, dataset: CocoDataset) -> Iterato
         )
 
 
-def _check_copies(spec: DatasetSpec, images: dict[Mode, list[CocoImage]]) -> Iterator[Problem]:
-    """Yield problems of images with identical files."""
-    if "train" not in images:
-        return
-    folder, tested = spec.images_folder("train"), images.get("test", [])
-    test_folder = spec.images_folder("test") if "test" in images else folder
-    findings = check_images(images["train"], folder, tested, test_folder)
-    for group in group_findings(findings).values():
-        first = group[0]
-        text = f"{first.title} ({len(group):,}): {_listed([f'{f.file_name}' for f in group])}"
-        yield Problem(first.severity, spec.dataset, text, first.remedy)
+def check_copies(
+    spec: DatasetSpec, mode: Mode, parts: Mapping[Mode, Sequence[CocoImage]]
+) -> list[Finding]:
+    """Find images of a part of a dataset whose file occurs again, in this part or in the other.
+
+    Args:
+        spec: Dataset spec.
+        mode: The part.
+        parts: Images of the part, and possibly of the other one.
+    """
+    other: Mode = "test" if mode == "train" else "train"
+    folder = spec.images_folder(mode)
+    if other not in parts:
+        return find_copies(parts[mode], folder)
+    return find_copies(parts[mode], folder, parts[other], spec.images_folder(other))
 
 
 def _share(paths: Sequence[Path], total: int) -> str:
@@ -223,9 +228,4 @@ def _share(paths: Sequence[Path], total: int) -> str:
 
 
 def _listed_paths(paths: Sequence[Path]) -> str:
-    return _listed([str(path) for path in paths])
-
-
-def _listed(texts: Sequence[str]) -> str:
-    """List the first texts."""
-    return ", ".join(texts[:_LISTED]) + (", ..." if len(texts) > _LISTED else "")
+    return listed([str(path) for path in paths], _LISTED)

@@ -187,3 +187,9 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 def group_findings(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Group sorted findings by kind."""
     return {kind: list(group) for kind, group in groupby(findings, key=lambda each: each.kind)}
+
+
+def listed(texts: Sequence[str], most: int = 4) -> str:
+    """List the first texts, and the number of the others."""
+    more = [f"{len(texts) - most:,} more"] if len(texts) > most else []
+    return ", ".join([*texts[:most], *more])

@@ -2,7 +2,7 @@
 
 `correct_image_sizes` reads file headers only; it runs whenever a dataset is converted or evaluated.
 `filter_usable_images` reads whole files (`dataset_convert --check_files`), but decodes only a few.
-`identical_files` finds images that a dataset contains twice.
+`find_copies` finds images that a dataset contains twice.
 In which orientation a file is decoded is decided by `media.images.read_image`.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoDataset, CocoImage
+from bodyposenet.data.findings import Finding, listed, sort_findings
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file
 from bodyposenet.media.image_header import check_size, has_end_marker, image_size, read_sizes
@@ -189,7 +190,55 @@ def image_problem(path: Path, height: int, width: int) -> str:
     return "" if size == (height, width) else _SIZE_MISMATCH
 
 
-def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
+def find_copies(
+    images: Sequence[CocoImage],
+    folder: Path,
+    others: Sequence[CocoImage] = (),
+    others_folder: Path | None = None,
+) -> list[Finding]:
+    """Find image files with identical content: within some data, and in some and other data.
+
+    Images that were encoded again are not recognized.
+
+    Args:
+        images: Images of the train (or test) data.
+        folder: Their folder.
+        others: Images of the test (or train) data.
+        others_folder: Their folder.
+
+    Returns:
+        A finding per image that is in the other data, or only one if all are; and a finding per
+        group of identical files in `images`, about the first one.
+    """
+    names = {folder / image.file_name: image.file_name for image in images}
+    other_names = {}
+    if others_folder is not None:
+        other_names = {others_folder / image.file_name: image.file_name for image in others}
+    shared = {
+        path: Finding("shared_images", "the same file is in the other data", names[path])
+        for path in names
+        if path in other_names
+    }
+    repeated = []
+    for group in _identical_files([*names, *other_names]):
+        own = [path for path in group if path in names]
+        other = [other_names[path] for path in group if path in other_names]
+        for path in own if other else ():
+            message = f"same file as {listed(other)} of the other data"
+            shared.setdefault(path, Finding("shared_images", message, names[path]))
+        if len(own) > 1:
+            copies = [names[path] for path in own]
+            message = f"same file as {listed(copies[1:])}"
+            repeated.append(Finding("repeated_images", message, copies[0], score=len(copies)))
+    if 1 < len(names) == len(shared):
+        return [
+            Finding("shared_images", f"All {len(names):,} images are in the other data."),
+            *sort_findings(repeated),
+        ]
+    return sort_findings([*shared.values(), *repeated])
+
+
+def _identical_files(paths: Iterable[Path]) -> list[list[Path]]:
     """Find files with identical content; only files of the same size are read.
 
     Args:

@@ -6,16 +6,14 @@ findings about the whole dataset are usually mistakes of an export or a conversi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bodyposenet.data.coco import CocoDataset, CocoImage
-from bodyposenet.data.findings import Finding, sort_findings
-from bodyposenet.data.image_checks import identical_files
+from bodyposenet.data.coco import CocoDataset
+from bodyposenet.data.findings import Finding, listed, sort_findings
 from bodyposenet.data.label_statistics import LabeledPeople, column_medians
 from bodyposenet.data.side_checks import check_sides, find_exchanged_sides
 from bodyposenet.skeleton import Skeleton
@@ -79,46 +77,6 @@ def check_labels(
     kinds = {finding.kind for finding in whole}
     single = _without_consequences(_check_people(people, skeleton, kinds))
     return sort_findings([*whole, *single])
-
-
-def check_images(
-    images: Sequence[CocoImage],
-    folder: Path,
-    others: Sequence[CocoImage] = (),
-    others_folder: Path | None = None,
-) -> list[Finding]:
-    """Find image files with identical content: within some data, and in some and other data.
-
-    Images that were encoded again are not recognized.
-
-    Args:
-        images: Images of the train (or test) data.
-        folder: Their folder.
-        others: Images of the test (or train) data.
-        others_folder: Their folder.
-
-    Returns:
-        A finding per group of identical files, about the first one of `images`.
-    """
-    names = {folder / image.file_name: image.file_name for image in images}
-    other_names = {}
-    if others_folder is not None:
-        other_names = {others_folder / image.file_name: image.file_name for image in others}
-    findings = [
-        Finding("shared_images", "the same file is in the other data", names[path])
-        for path in names
-        if path in other_names
-    ]
-    for group in identical_files([*names, *other_names]):
-        own = [names[path] for path in group if path in names]
-        other = [other_names[path] for path in group if path in other_names]
-        if own and other:
-            message = f"same file as {_listed(other)} of the other data"
-            findings.append(Finding("shared_images", message, own[0], score=len(group)))
-        if len(own) > 1:
-            message = f"same file as {_listed(own[1:])}"
-            findings.append(Finding("repeated_images", message, own[0], score=len(own)))
-    return sort_findings(findings)
 
 
 def _check_reading(dataset: CocoDataset) -> Iterator[Finding]:
@@ -225,7 +183,7 @@ def _find_far(
         far = np.flatnonzero(relative[index] > threshold)
         names = [skeleton.joints[k] for k in far]
         pixels = np.nanmax(beyond[index])
-        message = f"{_listed(names)}: up to {pixels:.0f} pixels outside of {place}"
+        message = f"{listed(names)}: up to {pixels:.0f} pixels outside of {place}"
         yield Finding.of_person(kind, people, index, message, names, float(relative[index].max()))
 
 
@@ -252,7 +210,7 @@ def _find_one_point(people: LabeledPeople, skeleton: Skeleton) -> Iterator[Findi
             _, group, sizes = np.unique(points, axis=0, return_inverse=True, return_counts=True)
             joints = joints[sizes[group.ravel()] >= _MIN_COMMON]
         names = [skeleton.joints[k] for k in joints]
-        yield Finding.of_person("one_point", people, index, _listed(names), names, len(names))
+        yield Finding.of_person("one_point", people, index, listed(names), names, len(names))
 
 
 def _find_duplicates(people: LabeledPeople) -> Iterator[Finding]:
@@ -315,9 +273,3 @@ def _overlap(
     area = np.clip(high - low, 0, None).prod(axis=1)
     other_area = np.clip(other_high - other_low, 0, None).prod(axis=1)
     return common / np.maximum(area + other_area - common, 1e-9)
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    """List the first names, and the number of the others."""
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
