@@ -67,6 +67,14 @@ def test_missing_parts_are_unlabeled(read):
     assert person.num_keypoints == 133 - 6
 
 
+def test_fractions_as_visibility_mean_labeled(read):
+    face = [value for n in range(68) for value in (n, n, (0.0, 0.3, 1.0, 2.0)[n % 4])]
+    (person,) = read([annotation(face_kpts=face)]).images[0].persons
+    first = JOINTS.index("face-0")
+    assert person.keypoints[first : first + 4, 2].tolist() == [0, 2, 1, 2]
+    assert person.num_keypoints == 133 - 17
+
+
 def test_a_part_of_another_size_is_an_error(read):
     with pytest.raises(BodyPoseNetError, match="annotation 1: keypoints: expected 399"):
         read([annotation(face_kpts=[1, 2, 3])])

@@ -134,6 +134,14 @@ def test_lists_of_images_select_the_part(write, read, tmp_path):
         read(mode="test")
 
 
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored(write, read, tmp_path):
+    write()
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        text = path.read_text().replace("\n", "\r\n")
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert_equal(read())
+
+
 @pytest.mark.parametrize(
     ("text", "facts"),
     [

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bodyposenet.data.formats import coco
-from bodyposenet.data.formats.document import AnnotationFile, AnnotationFormat, CocoDocument
+from bodyposenet.data.formats.document import (
+    VISIBLE,
+    AnnotationFile,
+    AnnotationFormat,
+    CocoDocument,
+)
 from bodyposenet.skeleton import COCO_JOINTS
 
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
@@ -53,9 +58,20 @@ class _Joined:
                 joined = list(entry["keypoints"])
                 for key, names in _PARTS.items():
                     values = entry.get(key) or [0] * 3 * len(names)
-                    joined += values if isinstance(values, list) else [values]
+                    joined += _with_flags(values) if isinstance(values, list) else [values]
                 entry = {**entry, "keypoints": joined, "num_keypoints": None}  # of the body only
             yield entry
+
+
+def _with_flags(triples: list[Any]) -> list[Any]:
+    """Return keypoints whose visibilities are COCO's flags.
+
+    Those of feet, face and hands can be fractions; all above 0 are reliable (data_format.md).
+    """
+    return [
+        VISIBLE if index % 3 == 2 and type(value) is float and value > 0 and value % 1 else value
+        for index, value in enumerate(triples)
+    ]
 
 
 def _is_wholebody(file: AnnotationFile) -> bool:

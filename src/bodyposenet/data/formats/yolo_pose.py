@@ -7,6 +7,7 @@ https://docs.ultralytics.com/datasets/pose/.
 from __future__ import annotations
 
 import math
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
         ValueError: The file cannot be read, or is not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_bytes().removeprefix(BOM_UTF8).decode("ascii").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
