@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.formats import describe_annotations
 from bodyposenet.errors import BodyPoseNetError
 
+from ...media.jpegs import encode, exif_segment
 from .people import ANNE, BERT, IMAGES, JOINTS, ImageLabels, assert_equal, write_images
 from .sloth_file import box, entry, points
 
@@ -30,6 +32,14 @@ def test_people_are_boxes_with_the_points_in_them(read, tmp_path):
     found = describe_annotations(tmp_path / "labels.json", tmp_path / "images")
     assert (found.format, found.people) == ("sloth", 2)
     assert found.categories[0].keypoints == JOINTS
+
+
+def test_sizes_are_those_of_the_stored_images(read, tmp_path):
+    """Sloth ignores the EXIF orientation."""
+    for image in IMAGES:
+        pixels = np.zeros((image.height, image.width, 3), np.uint8)
+        (tmp_path / "images" / image.name).write_bytes(encode(pixels, exif_segment(6)))
+    assert_equal(read([entry(image) for image in IMAGES]), flags=False)
 
 
 def test_shapes_with_the_same_id_are_one_person(read):

@@ -89,14 +89,16 @@ class ImageFolder:
         found = (self._by_base_name.get(name) for name in (base, *alternatives))
         return next((name for name in found if name is not None), unknown)
 
-    def size(self, name: str) -> tuple[int, int]:
+    def size(self, name: str, *, as_stored: bool = False) -> tuple[int, int]:
         """Read the size of an image from its header.
 
         Args:
             name: Path relative to the folder.
+            as_stored: Whether to ignore the EXIF orientation.
 
         Returns:
-            Height and width in pixels, in the orientation in which viewers show the image.
+            Height and width in pixels, in the orientation in which viewers show the image, or as
+            stored.
 
         Raises:
             ValueError: The file is missing or is not an image.
@@ -107,4 +109,4 @@ class ImageFolder:
         if sizes is None:
             problem = "is not an image" if is_file(path) else "does not exist"
             raise ValueError(f"{path} {problem}, so the size of the image is unknown")
-        return sizes.shown
+        return sizes.stored if as_stored else sizes.shown

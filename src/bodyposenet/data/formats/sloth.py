@@ -69,7 +69,7 @@ def _add_image(
     if not isinstance(labels, list) or not all(isinstance(label, Mapping) for label in labels):
         raise ValueError(f"annotations must be a list of objects, got {shorten(labels)}")
     name = file.images.find(entry["filename"])
-    height, width = file.images.size(name)
+    height, width = file.images.size(name, as_stored=True)  # Sloth ignores the orientation
     shared = _shared_ids(labels)
     points: list[LabeledPoint] = []
     boxes: list[LabeledBox] = []
