@@ -13,7 +13,12 @@ from bodyposenet.model.network import BodyPoseNetwork
 from bodyposenet.specs.dataloader import ColorAugParams, SpatialAugParams
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.specs.pose import PoseConfiguration, load_skeleton
+from bodyposenet.specs.pose import (
+    DEFAULT_POSE_CONFIGURATION,
+    PoseConfiguration,
+    bundled_skeleton,
+    load_skeleton,
+)
 from bodyposenet.specs.training import FinetuningConfig, TrainSpec
 
 EXAMPLES = Path(str(files("bodyposenet") / "resources" / "specs"))
@@ -772,3 +777,13 @@ def write_infer(folder: Path) -> Path:
     path = folder / "infer.yaml"
     path.write_text("model_path: m.hdf5\n")
     return path
+
+
+def test_a_changed_copy_does_not_replace_a_bundled_pose_configuration(tmp_path, monkeypatch):
+    """`bpnet init --template` writes copies to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_POSE_CONFIGURATION).write_text("changed")
+    with pytest.raises(BodyPoseNetError):
+        load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    bundled_skeleton.cache_clear()
+    assert len(bundled_skeleton(DEFAULT_POSE_CONFIGURATION).joints) == 18

@@ -41,7 +41,7 @@ from bodyposenet.inference.predictor import Predictor
 from bodyposenet.oks import compare_poses, pose_areas
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.specs.inference import InferenceSpec
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, bundled_skeleton
 from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps, Poses
 
@@ -286,7 +286,7 @@ def compile_kernels() -> tuple[float, int]:
 
 def check_decoder(mode: Literal["accurate", "tao"]) -> DecoderCheck:
     """Decode synthetic maps of people and compare with their true positions."""
-    skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    skeleton = bundled_skeleton(DEFAULT_POSE_CONFIGURATION)
     people = _posed_people(skeleton)
     maps = _ideal_maps(people, skeleton)
     options = DecodingOptions.from_spec(InferenceSpec(mode=mode))

@@ -11,10 +11,11 @@ from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.label_statistics import LabeledPeople
 from bodyposenet.data.project.skeleton_inference import JointPositions, infer_skeleton
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.specs.pose import KeypointCategory, load_skeleton
-
-_BODY = "coco_17joints.json"
-"""Pose configuration with the limbs of the body."""
+from bodyposenet.specs.pose import (
+    COCO_POSE_CONFIGURATION,
+    KeypointCategory,
+    bundled_skeleton,
+)
 
 _Limbs = tuple[tuple[int, int], ...]
 
@@ -44,7 +45,7 @@ def dataset_skeleton(
     if not limbs:
         limbs = _named(joints, category.skeleton_edge_names)
     if not limbs:
-        body = load_skeleton(_BODY)
+        body = bundled_skeleton(COCO_POSE_CONFIGURATION)
         names = dict(zip(body.match(joints), joints, strict=True))
         limbs = _named(joints, [(names.get(a, ""), names.get(b, "")) for a, b in body.limbs])
         limbs += _inferred_limbs(joints, limbs, images, labeled_flags)

@@ -21,7 +21,7 @@ from bodyposenet.encryption import HDF5_MAGIC, MAGIC
 from bodyposenet.errors import BodyPoseNetError, first_problem
 from bodyposenet.model.network import Normalization
 from bodyposenet.specs.network import STRIDE, ModelConfig
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, bundled_skeleton
 
 _SUFFIXES = (".hdf5", ".h5")
 
@@ -114,7 +114,7 @@ def read_keras_file(path: Path) -> dict[str, Tensor]:
 
 def is_tao_model(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether tensors are those of a complete vgg BodyPoseNet with TAO's skeleton."""
-    skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    skeleton = bundled_skeleton(DEFAULT_POSE_CONFIGURATION)
     maps = {"heat": skeleton.heatmap_channels, "paf": skeleton.paf_channels}
     outputs = [f"stage1/{kind}_branch/out" for kind in maps]
     weights = [tensors.get(f"{name}.weight") for name in (*outputs, _FIRST_LAYER, _LAST_LAYER)]
@@ -158,7 +158,7 @@ def describe_tao_model(
         ) from error
     pixels = Normalization()
     described = {
-        "skeleton": load_skeleton(DEFAULT_POSE_CONFIGURATION).to_pose_configuration(),
+        "skeleton": bundled_skeleton(DEFAULT_POSE_CONFIGURATION).to_pose_configuration(),
         "network": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
         "widths": {
             name.removesuffix(".weight"): len(tensor)

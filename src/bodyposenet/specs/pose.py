@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +62,7 @@ class KeypointCategory(Block):
 
 
 DEFAULT_POSE_CONFIGURATION = "bpnet_18joints.json"
+COCO_POSE_CONFIGURATION = "coco_17joints.json"
 
 _OLD_AUXILIARY_LIMBS = "completing_limbs"
 """Older name of `auxiliary_limbs`, in files of earlier versions."""
@@ -153,3 +155,16 @@ def load_skeleton(path: str | Path) -> Skeleton:
         path = bundled_pose_configuration(path.name) or path
     configuration = PoseConfiguration.load(path)
     return Skeleton.from_pose_configuration(configuration.model_dump())
+
+
+@cache
+def bundled_skeleton(name: str) -> Skeleton:
+    """Load the skeleton of a pose configuration that is included in the package.
+
+    In contrast to `load_skeleton`, a file of the same name in the working directory, such as a copy
+    that was changed, has no effect.
+
+    Args:
+        name: File name of the pose configuration.
+    """
+    return load_skeleton(str(bundled_pose_configuration(name)))

@@ -14,7 +14,7 @@ from bodyposenet.data.formats.document import OCCLUDED, VISIBLE
 from bodyposenet.person_pose import boxes_with_margin
 from bodyposenet.poses import Poses
 from bodyposenet.skeleton import Skeleton, side_of
-from bodyposenet.specs.pose import bundled_pose_configuration, load_skeleton
+from bodyposenet.specs.pose import COCO_POSE_CONFIGURATION, bundled_skeleton
 
 MISSING = 0
 """COCO's visibility flag of missing joints."""
@@ -183,7 +183,7 @@ def annotation_skeleton(skeleton: Skeleton) -> Skeleton:
     It is COCO's if the skeleton has COCO's joints and no others but derived ones, such as the neck
     of the default model, which training computes from the shoulders.
     """
-    coco = load_skeleton(str(bundled_pose_configuration("coco_17joints.json")))
+    coco = bundled_skeleton(COCO_POSE_CONFIGURATION)
     joints = set(skeleton.joints)
     has_others = any(joint not in skeleton.derived for joint in joints - set(coco.joints))
     return skeleton if has_others or not joints >= set(coco.joints) else coco

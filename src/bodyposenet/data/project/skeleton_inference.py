@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import Skeleton, oks_sigmas, part_of, side_of, words_of
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, MAX_KEYPOINTS, load_skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, MAX_KEYPOINTS, bundled_skeleton
 
 _NECK = "neck"
 _NECK_PARTS = frozenset({"neck", "thorax", "chest", "withers", "throat", "sternum"})
@@ -159,7 +159,7 @@ def infer_skeleton(
     _check_joints(joints)
     derived = _derived_neck(joints)
     builder = _LimbBuilder((*joints, *derived))
-    default = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    default = bundled_skeleton(DEFAULT_POSE_CONFIGURATION)
     builder.add_default_limbs(default)
     builder.add_file_limbs(limbs)
     builder.connect_by_anatomy()
@@ -202,7 +202,7 @@ def _derived_neck(joints: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return the neck and its two joints, if there are two shoulders and no joint between them."""
     if _NECK_PARTS & {_part(joint) for joint in joints}:
         return {}
-    default = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    default = bundled_skeleton(DEFAULT_POSE_CONFIGURATION)
     names = dict(zip(default.match(joints), joints, strict=True))
     parents = [names.get(default.joints.index(f"{side}_shoulder")) for side in ("left", "right")]
     left, right = parents

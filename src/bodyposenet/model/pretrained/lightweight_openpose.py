@@ -26,7 +26,7 @@ from bodyposenet.model.architectures.lightweight_openpose import (
 from bodyposenet.model.network import Normalization
 from bodyposenet.model.pretrained.weights import PretrainedWeights
 from bodyposenet.specs.network import BackboneAttributes, ModelConfig
-from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, load_skeleton
+from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, bundled_skeleton
 
 _FIRST = "block_1a_conv_1"
 _NORMALIZATION = Normalization((256.0, 256.0, 256.0), (0.5, 0.5, 0.5))
@@ -135,7 +135,7 @@ def convert(
         mtype="open_model_zoo" if "context_reduce_conv.weight" in converted else "default",
         batch_norm=has_norms and keep_norms,
     )
-    skeleton = load_skeleton(DEFAULT_POSE_CONFIGURATION)
+    skeleton = bundled_skeleton(DEFAULT_POSE_CONFIGURATION)
     out_channels = {
         name.removesuffix(".weight"): len(tensor)
         for name, tensor in converted.items()
