@@ -45,7 +45,7 @@ from bodyposenet.specs.pose import DEFAULT_POSE_CONFIGURATION, bundled_skeleton
 from bodyposenet.telemetry import without_telemetry
 from bodyposenet.types import Maps, Poses
 
-_EXTRAS = ("", "eval", "train", "web", "export", "openvino", "tensorrt", "gpu", "ray")
+_EXTRAS = ("", "eval", "train", "web", "export", "hdf5", "openvino", "tensorrt", "gpu", "ray")
 """Extras with packages of their own; `""` for the packages of every installation."""
 
 _GPU_BUILD = "onnxruntime-gpu"

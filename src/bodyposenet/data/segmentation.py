@@ -1,4 +1,8 @@
-"""Rasterize and measure segmentations (polygons, RLE) and boxes by COCO's rules."""
+"""Rasterize and measure segmentations (polygons, RLE) and boxes by COCO's rules.
+
+COCO's implementation is imported where it is used: only the extra `eval` installs it, but every
+command that reads annotations or writes them in the format of a tool imports this module.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from bodyposenet.errors import BodyPoseNetError
@@ -70,6 +73,8 @@ class Region:
         Raises:
             BodyPoseNetError: As `rasterize_regions`.
         """
+        from faster_coco_eval.core import mask as coco_mask
+
         encoded = _encode_region(self, height, width)
         x, y, columns, rows = coco_mask.toBbox(encoded).tolist()
         return float(coco_mask.area(encoded)), (x, y, columns, rows)
@@ -89,6 +94,8 @@ def rasterize_regions(regions: Sequence[Region], height: int, width: int) -> NDA
     Raises:
         BodyPoseNetError: A segmentation is invalid, or a box is far outside of the image.
     """
+    from faster_coco_eval.core import mask as coco_mask
+
     if not regions:
         return np.zeros((height, width), bool, order="F")
     encoded = [_encode_region(region, height, width) for region in regions]
@@ -97,6 +104,8 @@ def rasterize_regions(regions: Sequence[Region], height: int, width: int) -> NDA
 
 def _encode_region(region: Region, height: int, width: int) -> dict[str, Any]:
     """Encode a region as COCO's RLE."""
+    from faster_coco_eval.core import mask as coco_mask
+
     try:
         if isinstance(region.outline, list):
             polygons = [_polygon(points, height, width) for points in region.outline]

@@ -61,8 +61,8 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
             writer.writerow((frame.index, *row))
     if missing := _missing_packages():
         logger.warning(
-            "deeplabcut: no HDF5 file, as %s is not installed; install it with pip install "
-            "'bodyposenet[hdf5]'", " and ".join(missing),
+            "deeplabcut: no HDF5 file; missing packages: %s; install them with pip install "
+            "'bodyposenet[hdf5]'", ", ".join(missing),
         )  # fmt: skip
         return
     if frames * len(columns) > _MAX_HDF5_VALUES:
