@@ -137,3 +137,20 @@ def test_errors_come_before_the_model_is_opened(photos, tmp_path, monkeypatch, n
     monkeypatch.setattr("bodyposenet.inference.models.open_predictor", None)
     with pytest.raises(BodyPoseNetError, match=facts):
         bodyposenet.predict(input=photos, results_dir=tmp_path, output_format=name)
+
+
+def test_images_with_the_same_labels_are_an_error_before_the_model_is_opened(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("bodyposenet.inference.models.open_predictor", None)
+    (photos / "000012.jpg").write_bytes((photos / "000012.png").read_bytes())
+    with pytest.raises(BodyPoseNetError, match=r"000012\.jpg and 000012\.png"):
+        bodyposenet.predict(input=photos, results_dir=tmp_path, output_format="yolo_pose")
+
+
+def test_a_link_is_not_replaced(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("bodyposenet.inference.models.open_predictor", None)
+    (tmp_path / "coco").symlink_to(photos)
+    with pytest.raises(BodyPoseNetError, match="link"):
+        bodyposenet.predict(input=photos, results_dir=tmp_path, output_format="coco")
+    assert (photos / "000012.png").is_file()

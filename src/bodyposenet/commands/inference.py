@@ -27,6 +27,7 @@ from bodyposenet.commands.options import (
     options_class,
 )
 from bodyposenet.commands.output_formats import (
+    check_image_names,
     check_output_formats,
     describe_folders,
     split_names,
@@ -376,6 +377,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     images = list_images(options.detected_type, str(options.input), options.image_root_path)  # type: ignore[arg-type]
     if options.detected_type == "image" and not images.entries[0].address:
         check_image(images.entries[0].path)
+    check_image_names(options, images)
     executor = options.open_executor(results_dir)
     drawings = results_dir / DRAWINGS
     draws = _should_draw(options, images, drawings)

@@ -39,6 +39,24 @@ def check_output_formats(options: InferenceOptions) -> None:
     )  # fmt: skip
 
 
+def check_image_names(options: InferenceOptions, images: ImageList) -> None:
+    """Check that the images can be written in the output formats.
+
+    Args:
+        options: Options of the command.
+        images: The images of the input.
+
+    Raises:
+        BodyPoseNetError: The names of images do not fit a format.
+    """
+    if not options.output_format:
+        return
+    from bodyposenet.data.formats import output
+    from bodyposenet.inference.predictions import image_names
+
+    output.check_image_names(options.output_format, image_names(images.entries))
+
+
 def write_images_in_formats(
     options: InferenceOptions,
     images: ImageList,

@@ -44,17 +44,32 @@ def image_predictions(
         skeleton: Skeleton of the poses.
         spec: Inference spec of the poses.
     """
-    folder = _common_folder(images)
-    ids, stems = _image_ids(images), unique_stems(images)
+    described = zip(
+        images, entries, image_names(images), unique_stems(images), _image_ids(images), strict=False
+    )
     predicted = [
         PredictedImage(
-            _name(image, folder), stem, image_id, entry["width"], entry["height"],
+            name, stem, image_id, entry["width"], entry["height"],
             Poses.from_dict(entry, skeleton), image.name if image.address else "",
         )
-        for image, entry, stem, image_id in zip(images, entries, stems, ids, strict=False)
+        for image, entry, name, stem, image_id in described
         if "error" not in entry
     ]  # fmt: skip
-    return ImagePredictions(predicted, skeleton, _model_name(spec), folder)
+    return ImagePredictions(predicted, skeleton, _model_name(spec), _common_folder(images))
+
+
+def image_names(images: Sequence[ImageEntry]) -> list[str]:
+    """Return the name of each image: its path relative to the common folder of all images.
+
+    It is only the file name if there is no common folder.
+
+    Args:
+        images: The images of the input.
+    """
+    folder = _common_folder(images)
+    if folder is None:
+        return [image.path.name for image in images]
+    return [_absolute(image.path).relative_to(folder).as_posix() for image in images]
 
 
 def video_predictions(
@@ -110,13 +125,6 @@ def _common_folder(images: Sequence[ImageEntry]) -> Path | None:
         return Path(os.path.commonpath({_absolute(image.path).parent for image in images}))
     except ValueError:  # on several drives of Windows
         return None
-
-
-def _name(image: ImageEntry, folder: Path | None) -> str:
-    """Return the path of an image relative to the common folder, or its name if there is none."""
-    if folder is None:
-        return image.path.name
-    return _absolute(image.path).relative_to(folder).as_posix()
 
 
 def _absolute(path: Path) -> Path:

@@ -5,7 +5,7 @@ Each format has a folder of its own in the results folder, which a later run rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bodyposenet.data.formats import (
@@ -66,6 +66,22 @@ def check_output_formats(
         _check_folder(results_dir / name, output)
 
 
+def check_image_names(names: Iterable[str], image_names: Sequence[str]) -> None:
+    """Check that images can be written in formats, before their predictions are made.
+
+    Args:
+        names: Names of the formats.
+        image_names: Names of the images, see `PredictedImage`.
+
+    Raises:
+        BodyPoseNetError: The names of images do not fit a format.
+    """
+    for name in names:
+        check_names = OUTPUT_FORMATS[name].check_names
+        if check_names is not None:
+            check_names(image_names)
+
+
 def write_predictions(
     names: Iterable[str], results_dir: Path, predictions: ImagePredictions | VideoPredictions
 ) -> list[Path]:
@@ -101,9 +117,13 @@ def _formats_for_images() -> list[str]:
 
 
 def _check_folder(folder: Path, output: OutputFormat) -> None:
-    """Raise an error if a folder has files that are not of an earlier run, or is a file."""
-    if exists(folder) and not is_folder(folder):
-        raise BodyPoseNetError(f"{folder}: not a folder", "Choose another results folder (-r).")
+    """Raise an error if a folder has files that are not of an earlier run, or is a file or link."""
+    if folder.is_symlink() or (exists(folder) and not is_folder(folder)):
+        raise BodyPoseNetError(
+            f"{folder}: {'a symbolic link' if folder.is_symlink() else 'not a folder'}, which "
+            "cannot be replaced by a folder",
+            "Move it, or choose another results folder (-r).",
+        )
     earlier = {file for pattern in output.files for file in folder.glob(pattern)}
     others = (file for file in folder.rglob("*") if file not in earlier and not file.is_dir())
     if other := next(others, None):

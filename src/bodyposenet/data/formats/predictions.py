@@ -167,6 +167,8 @@ class OutputFormat:
             written.
         write_video: The same for predictions in a video, or None if the format is for images only.
         needs_tracks: Whether the predictions must have track ids.
+        check_names: Function that raises a `BodyPoseNetError` if images of these names cannot be
+            written, or None if all can.
     """
 
     name: str
@@ -174,6 +176,7 @@ class OutputFormat:
     write_images: Callable[[Path, ImagePredictions], None] | None = None
     write_video: Callable[[Path, VideoPredictions], None] | None = None
     needs_tracks: bool = False
+    check_names: Callable[[Iterable[str]], None] | None = None
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,7 +301,7 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     Raises:
         BodyPoseNetError: A file cannot be written, or two images would have the same label file.
     """
-    _check_names(predictions)
+    _check_names(image.name for image in predictions.images)
     with atomic_write(folder / _DATA_FILE, durable=True) as file:
         layout = _layout(annotation_skeleton(predictions.skeleton))
         text = yaml.safe_dump(layout, sort_keys=False, default_flow_style=None, width=100)
@@ -312,16 +312,16 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
             file.write(_rows(image).encode())
 
 
-def _check_names(predictions: ImagePredictions) -> None:
+def _check_names(names: Iterable[str]) -> None:
     """Raise an error if two images would have the same label file."""
-    names: dict[str, str] = {}
-    for image in predictions.images:
-        stem = str(Path(image.name).with_suffix(""))
-        other = names.get(stem)
-        names[stem] = image.name
+    others: dict[str, str] = {}
+    for name in names:
+        stem = str(Path(name).with_suffix(""))
+        other = others.get(stem)
+        others[stem] = name
         if other is not None:
             raise BodyPoseNetError(
-                f"--output_format yolo_pose: {other} and {image.name} would have the same labels",
+                f"--output_format yolo_pose: {other} and {name} would have the same labels",
                 "Rename one of the images; YOLO finds labels by the name without extension.",
             )
 
@@ -352,5 +352,8 @@ def _rows(image: PredictedImage) -> str:
 
 
 OUTPUT_FORMAT = OutputFormat(
-    "yolo_pose", (_DATA_FILE, f"{_LABELS}/**/*.txt", f"{_LABELS}.cache"), _write_images
+    "yolo_pose",
+    (_DATA_FILE, f"{_LABELS}/**/*.txt", f"{_LABELS}.cache"),
+    _write_images,
+    check_names=_check_names,
 )
