@@ -176,7 +176,7 @@ def _assign(
             if len(possible) == 1:
                 (person,) = possible
                 claims.setdefault((person, point.label), []).append(index)
-        chosen = {indices[0]: key[0] for key, indices in claims.items() if len(indices) == 1}
+        chosen = {first: person for (person, _), (first, *more) in claims.items() if not more}
         if not chosen:
             return len(pending)
         for index, person in chosen.items():
