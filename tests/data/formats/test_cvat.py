@@ -36,7 +36,7 @@ def test_people_are_skeletons_with_the_box_of_their_group(read, tmp_path):
     assert_equal(read(images, annotation_format="cvat"), [first, second])
     found = describe_annotations(tmp_path / "annotations.xml", tmp_path / "images")
     person = found.categories[0]
-    assert (found.format, found.people, person.name) == ("cvat", 3, "person")
+    assert (found.format, person.people, person.name) == ("cvat", 3, "person")
     assert (person.keypoints, person.limbs) == (JOINTS, ((0, 1), (0, 2), (0, 3)))
 
 

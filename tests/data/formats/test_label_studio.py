@@ -1,11 +1,13 @@
 """Label Studio: exports in the formats JSON and JSON-MIN."""
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
 from bodyposenet.data.coco import read_coco
 from bodyposenet.data.formats import describe_annotations
+from bodyposenet.data.formats.label_studio import labeling_configuration
 from bodyposenet.errors import BodyPoseNetError
 
 from .label_studio_export import annotation, points, result, shapes, task
@@ -212,11 +214,16 @@ def test_names_of_labels_are_kept_and_those_of_the_spec_may_be_missing(read, tmp
     read([task(1, IMAGES[1], annotation(shapes(IMAGES[1])))])
     assert "left_hand, foot" in caplog.text
     found = describe_annotations(tmp_path / "export.json", tmp_path / "images")
-    assert (found.format, found.people) == ("label_studio", 2)
+    assert (found.format, found.categories[0].people) == ("label_studio", 2)
     (category,) = found.categories
     assert (category.name, category.keypoints) == ("person", ("head", "right_hand"))
-    assert [(image.name, image.height, image.width) for image in found.images] == [
-        ("second photo.jpg", 110, 90)
-    ]
     with pytest.raises(BodyPoseNetError, match="heat"):
         read_coco(tmp_path / "export.json", ("heat", "right_hand"))
+
+
+def test_the_labeling_configuration_is_xml_for_any_names():
+    names = ['a & b "c" <d>', "tab\tkept", "control\x01"]
+    root = ElementTree.fromstring(labeling_configuration(names, "person's"))
+    labels = root.iterfind(".//KeyPointLabels/Label")
+    assert [label.get("value") for label in labels] == [*names[:2], "control\ufffd"]
+    assert root.find(".//RectangleLabels/Label").get("value") == "person's"

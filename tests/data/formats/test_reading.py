@@ -35,12 +35,10 @@ def test_summary_of_a_coco_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(file))
     summary = describe_annotations(path)
-    assert (summary.format, summary.people) == ("coco", 3)
-    assert [(i.name, i.height, i.width) for i in summary.images] == [
-        ("0007.jpg", 120, 160), ("0003.jpg", 120, 160),
-    ]  # fmt: skip
+    assert summary.format == "coco"
     people, dogs = summary.categories
     assert (people.id, people.name, people.keypoints) == (1, "person", JOINTS)
+    assert people.people == 3
     assert people.limbs == ((0, 1), (1, 2))
     assert (dogs.id, dogs.keypoints, dogs.num_keypoints, dogs.people) == (5, (), 0, 0)
 

@@ -30,7 +30,7 @@ def test_people_are_boxes_with_the_points_in_them(read, tmp_path):
     assert_equal(read([entry(image) for image in IMAGES]), flags=False)
     assert_equal(read([entry(IMAGES[0])], annotation_format="sloth"), IMAGES[:1], flags=False)
     found = describe_annotations(tmp_path / "labels.json", tmp_path / "images")
-    assert (found.format, found.people) == ("sloth", 2)
+    assert (found.format, found.categories[0].people) == ("sloth", 2)
     assert found.categories[0].keypoints == JOINTS
 
 

@@ -47,7 +47,7 @@ def test_people_are_the_rows_of_label_files(write, read, tmp_path):
     assert_equal(read(tmp_path))  # the folder of data.yaml
     found = describe_annotations(path, tmp_path / "images/train")
     (category,) = found.categories
-    assert (found.format, found.people, category.name) == ("yolo_pose", 4, "person")
+    assert (found.format, category.people, category.name) == ("yolo_pose", 4, "person")
     assert (category.keypoints, category.flip_indices) == (JOINTS, (0, 2, 1, 3))
 
 

@@ -7,7 +7,7 @@ command reads every format.
 - `reading`: detection of the format, reading, summary of a file.
 - `document`: COCO's structure, and the interface of a format.
 - `grouping`: keypoints and boxes that are stored separately; `image_folder`: images by address;
-  `safe_xml`: XML of unknown origin.
+  `safe_xml`: XML of unknown origin, and any text in XML.
 - `coco`, `coco_wholebody`, `label_studio`, `cvat`, `yolo_pose`, `sloth`, `mpii`: the formats.
 
 Predictions of a model are written in the formats of other tools (`bpnet inference
@@ -21,7 +21,6 @@ Predictions of a model are written in the formats of other tools (`bpnet inferen
 from bodyposenet.data.formats.reading import (
     AnnotationSummary,
     CategorySummary,
-    ImageSummary,
     describe_annotations,
     read_document,
 )
@@ -29,7 +28,6 @@ from bodyposenet.data.formats.reading import (
 __all__ = [
     "AnnotationSummary",
     "CategorySummary",
-    "ImageSummary",
     "describe_annotations",
     "read_document",
 ]

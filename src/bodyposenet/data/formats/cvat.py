@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +41,12 @@ from bodyposenet.data.formats.predictions import (
     annotation_skeleton,
     side_color,
 )
-from bodyposenet.data.formats.safe_xml import XmlElement, read_elements
+from bodyposenet.data.formats.safe_xml import (
+    XmlElement,
+    read_elements,
+    xml_attribute,
+    xml_text,
+)
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import atomic_write, write_json
 from bodyposenet.skeleton import Skeleton
@@ -54,9 +58,6 @@ _PREDICTIONS, _LABELS = "predictions.xml", "labels.json"
 
 _DRAWING_MARGIN = 5
 """Distance of a skeleton's drawing from the edge of its square of 100 units."""
-
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML does not allow."""
 
 _SVG_TAG = re.compile(r"<(?:line|circle)\b[^>]*>")
 _SVG_ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
@@ -338,7 +339,7 @@ def _drawing(skeleton: Skeleton, images: Iterable[PredictedImage]) -> str:
     circles = [
         f'<circle r="1" cx="{x}" cy="{y}" fill="{side_color(joint)}" stroke="black" '
         f'stroke-width="0.1" data-type="element node" data-element-id="{number}" '
-        f'data-node-id="{number}" data-label-name={_attribute(joint)}></circle>'
+        f'data-node-id="{number}" data-label-name={xml_attribute(joint)}></circle>'
         for number, (joint, (x, y)) in enumerate(zip(skeleton.joints, places, strict=True), 1)
     ]
     return "".join(lines + circles)
@@ -365,14 +366,14 @@ def _mean_places(skeleton: Skeleton, images: Iterable[PredictedImage]) -> NDArra
 def _meta(skeleton: Skeleton, drawing: str) -> str:
     """Return the beginning of the XML file, with the definition of the labels."""
     joints = "".join(
-        f"<label><name>{_text(joint)}</name><type>points</type><attributes></attributes>"
+        f"<label><name>{xml_text(joint)}</name><type>points</type><attributes></attributes>"
         f"<parent>{PERSON}</parent></label>\n"
         for joint in skeleton.joints
     )
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
         f"<meta><task><labels>\n<label><name>{PERSON}</name><type>skeleton</type>"
-        f"<attributes></attributes><svg>{_text(drawing)}</svg></label>\n{joints}"
+        f"<attributes></attributes><svg>{xml_text(drawing)}</svg></label>\n{joints}"
         "</labels></task></meta>\n"
     )
 
@@ -387,7 +388,7 @@ def _image(number: int, image: PredictedImage, skeleton: Skeleton) -> str:
     for points, flags in zip(labels.keypoints, labels.visibility, strict=True):
         center = points[flags != MISSING].mean(axis=0)
         joints = (
-            f'<points label={_attribute(joint)} source="auto" outside="{int(flag == MISSING)}" '
+            f'<points label={xml_attribute(joint)} source="auto" outside="{int(flag == MISSING)}" '
             f'occluded="{int(flag == OCCLUDED)}" points="{x:.3f},{y:.3f}"></points>\n'
             for joint, flag, (x, y) in zip(
                 skeleton.joints,
@@ -400,19 +401,9 @@ def _image(number: int, image: PredictedImage, skeleton: Skeleton) -> str:
             f'<skeleton label="{PERSON}" source="auto" z_order="0">\n{"".join(joints)}</skeleton>\n'
         )
     return (
-        f'<image id="{number}" name={_attribute(image.name)} width="{image.width}" '
+        f'<image id="{number}" name={xml_attribute(image.name)} width="{image.width}" '
         f'height="{image.height}">\n{"".join(people)}</image>\n'
     )
-
-
-def _text(value: str) -> str:
-    """Return a text for XML, in which characters that XML does not allow are replaced."""
-    return escape(_NOT_XML.sub("\ufffd", value))
-
-
-def _attribute(value: str) -> str:
-    """Return a quoted attribute for XML, see `_text`."""
-    return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
 OUTPUT_FORMAT = OutputFormat("cvat", (_PREDICTIONS, _LABELS), _write_images)

@@ -138,30 +138,34 @@ class Keypoint(NamedTuple):
     flag: int = VISIBLE
 
 
-def parse_number(entry: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    """Read a number of an entry.
+def parse_number(value: Any, name: str) -> float:
+    """Check that a value is a finite number.
 
     Args:
-        entry: The entry.
-        key: Key of the number.
-        default: Value if the key is missing; None if it must exist.
-
-    Returns:
-        The finite number.
+        value: The value.
+        name: Its name, for error messages.
 
     Raises:
-        ValueError: The value is not a finite number.
+        ValueError: It is not.
     """
-    value = entry.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key} must be a number, got {shorten(value)}")
+        raise ValueError(f"{name} must be a number, got {shorten(value)}")
     try:
         number = float(value)
     except OverflowError as error:
-        raise ValueError(f"{key} is too large") from error
+        raise ValueError(f"{name} is too large") from error
     if not math.isfinite(number):
-        raise ValueError(f"{key} must be finite, got {number}")
+        raise ValueError(f"{name} must be finite, got {number}")
     return number
+
+
+def parse_numbers(entry: Mapping[str, Any], *keys: str) -> list[float]:
+    """Return the numbers of an entry with the given keys.
+
+    Raises:
+        ValueError: A value is missing or not a finite number.
+    """
+    return [parse_number(entry.get(key), key) for key in keys]
 
 
 Box = tuple[float, float, float, float]

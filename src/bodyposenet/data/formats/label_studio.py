@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from bodyposenet.data.formats.document import (
     DocumentBuilder,
     Keypoint,
     parse_number,
+    parse_numbers,
 )
 from bodyposenet.data.formats.grouping import (
     LabeledBox,
@@ -47,6 +47,7 @@ from bodyposenet.data.formats.predictions import (
     annotation_skeleton,
     side_color,
 )
+from bodyposenet.data.formats.safe_xml import xml_attribute
 from bodyposenet.files import atomic_write, write_json
 from bodyposenet.media.images import IMAGE_EXTENSIONS
 
@@ -211,7 +212,7 @@ def _add_image(document: DocumentBuilder, images: ImageFolder, place: str, task:
     for region in regions:
         group = groups.of(region)
         if region.kind == "point":
-            x, y = (parse_number(region.value, key) for key in ("x", "y"))
+            x, y = parse_numbers(region.value, "x", "y")
             flag = OCCLUDED if region.is_occluded else VISIBLE
             keypoint = Keypoint(x * width / 100, y * height / 100, flag)
             points.append(LabeledPoint(region.label, keypoint, group))
@@ -364,11 +365,11 @@ def _parse_box(value: Mapping[str, Any], height: int, width: int) -> Box:
     Raises:
         ValueError: A value is not a number.
     """
-    left, top = parse_number(value, "x") * width / 100, parse_number(value, "y") * height / 100
-    box_width = parse_number(value, "width") * width / 100
-    box_height = parse_number(value, "height") * height / 100
-    degrees = parse_number(value, "rotation", default=0)  # about the top left corner
-    return box_around_rotated((left, top, box_width, box_height), degrees, (left, top))
+    x, y, box_width, box_height = parse_numbers(value, "x", "y", "width", "height")
+    degrees = parse_number(value.get("rotation", 0), "rotation")  # about the top left corner
+    left, top = x * width / 100, y * height / 100
+    box = (left, top, box_width * width / 100, box_height * height / 100)
+    return box_around_rotated(box, degrees, (left, top))
 
 
 def _stated_size(results: Iterable[Mapping[str, Any]]) -> tuple[int, int] | None:
@@ -380,9 +381,7 @@ def _stated_size(results: Iterable[Mapping[str, Any]]) -> tuple[int, int] | None
     for result in results:
         size = result.get("original_height"), result.get("original_width")
         if None not in size:
-            height, width = (
-                parse_number({"original size": side}, "original size") for side in size
-            )
+            height, width = (parse_number(side, "original size") for side in size)
             if min(height, width) < 1 or height % 1 or width % 1:
                 raise ValueError(f"invalid size of the image: {width:g} x {height:g} pixels")
             return int(height), int(width)
@@ -518,14 +517,14 @@ def labeling_configuration(joints: Iterable[str], category: str = PERSON) -> str
         for kind in ("rectanglelabels", "keypointlabels", "choices")
     )
     keypoints = "\n".join(
-        f'    <Label value={quoteattr(joint)} background="{side_color(joint)}"/>'
+        f'    <Label value={xml_attribute(joint)} background="{side_color(joint)}"/>'
         for joint in joints
     )
     return f"""\
 <View>
   <Image name="{_DATA_KEY}" value="${_DATA_KEY}" zoom="true" zoomControl="true"/>
   <RectangleLabels {box}>
-    <Label value={quoteattr(category)} background="{side_color(category)}"/>
+    <Label value={xml_attribute(category)} background="{side_color(category)}"/>
   </RectangleLabels>
   <KeyPointLabels {points} strokeWidth="3">
 {keypoints}

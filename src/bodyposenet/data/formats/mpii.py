@@ -85,10 +85,7 @@ def _parse_joints(entry: Mapping[str, Any]) -> dict[str, Keypoint]:
             continue
         if not isinstance(point, list) or len(point) < 2:
             raise ValueError(f"joints: expected x and y of {name}, got {shorten(point)}")
-        x, y = (
-            parse_number({f"joints: {name}": value}, f"joints: {name}") - _FIRST_PIXEL
-            for value in point[:2]
-        )
+        x, y = (parse_number(value, f"joints: {name}") - _FIRST_PIXEL for value in point[:2])
         keypoints[name] = Keypoint(x, y)
     return keypoints
 
@@ -115,8 +112,8 @@ def _parse_square(entry: Mapping[str, Any]) -> Box:
     center = entry.get("center")
     if not isinstance(center, list) or len(center) != 2:
         raise ValueError(f"center: expected x and y, got {shorten(center)}")
-    x, y = (parse_number({"center": value}, "center") - _FIRST_PIXEL for value in center)
-    side = parse_number(entry, "scale") * _SCALE_PIXELS
+    x, y = (parse_number(value, "center") - _FIRST_PIXEL for value in center)
+    side = parse_number(entry.get("scale"), "scale") * _SCALE_PIXELS
     return x - side / 2, y - side / 2, side, side
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,59 +126,34 @@ class CategorySummary:
 
 
 @dataclass(frozen=True)
-class ImageSummary:
-    """An image of an annotation file.
-
-    Args:
-        name: Path relative to the image folder.
-        height: Height in pixels.
-        width: Width in pixels.
-    """
-
-    name: str
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class AnnotationSummary:
-    """What an annotation file contains.
+    """Format and categories of an annotation file.
 
     Args:
         format: Name of its format.
         title: Name of the tool or dataset, for messages.
         categories: All categories, those with keypoints first.
-        images: All images whose name and size are valid.
     """
 
     format: str
     title: str
     categories: tuple[CategorySummary, ...]
-    images: tuple[ImageSummary, ...]
-
-    @property
-    def people(self) -> int:
-        """Number of annotations in categories with keypoints."""
-        return sum(category.people for category in self.categories if category.num_keypoints)
 
 
-def describe_annotations(
-    path: Path, images_folder: Path | None = None, annotation_format: FormatName = "auto"
-) -> AnnotationSummary:
+def describe_annotations(path: Path, images_folder: Path | None = None) -> AnnotationSummary:
     """Summarize an annotation file of any format; invalid entries are ignored.
 
     Args:
         path: The file, or a folder.
         images_folder: Folder of the images, or None if it is unknown; some formats need it.
-        annotation_format: Name of the format, or "auto" to detect it by the content.
 
     Returns:
-        Format, categories and images.
+        Format and categories.
 
     Raises:
         BodyPoseNetError: As `read_document`.
     """
-    found, document = read_document(path, annotation_format, images_folder)
+    found, document = read_document(path, images_folder=images_folder)
     people: dict[int, int] = {}
     num_keypoints: dict[int, int] = {}
     for entry in document.annotations:
@@ -193,8 +168,7 @@ def describe_annotations(
         if isinstance(entry, Mapping) and to_integer(entry.get("id")) is not None
     ]
     categories.sort(key=lambda category: not category.num_keypoints)
-    images = tuple(_summarize_images(document.images))
-    return AnnotationSummary(found.name, found.title, tuple(categories), images)
+    return AnnotationSummary(found.name, found.title, tuple(categories))
 
 
 def _summarize_category(
@@ -218,15 +192,6 @@ def _summarize_category(
         flip_indices=flip_indices if len(flip_indices) == count else (),
         people=people.get(category_id, 0),
     )
-
-
-def _summarize_images(entries: Iterable[Any]) -> Iterable[ImageSummary]:
-    """Yield the images with a valid name and size."""
-    for entry in entries:
-        if isinstance(entry, Mapping) and isinstance(entry.get("file_name"), str):
-            height, width = (to_integer(entry.get(key)) for key in ("height", "width"))
-            if height is not None and width is not None:
-                yield ImageSummary(entry["file_name"], height, width)
 
 
 def _list(entry: Mapping[str, Any], key: str) -> list[Any]:

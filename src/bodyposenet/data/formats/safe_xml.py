@@ -1,4 +1,4 @@
-"""Read XML files of unknown origin, element by element.
+"""Read XML files of unknown origin, element by element, and write any text as XML.
 
 Document types are refused, because the entities that they define can expand a small file to
 gigabytes, or include other files.
@@ -6,16 +6,21 @@ gigabytes, or include other files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
 
 from bodyposenet.errors import BodyPoseNetError
 
 _REMEDY = "Export the annotations again."
 _MAX_DEPTH = 50
 _CHUNK_BYTES = 2**16
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML does not allow."""
 
 
 @dataclass
@@ -108,3 +113,13 @@ def read_elements(path: Path) -> Iterator[XmlElement]:
     except (expat.ExpatError, LookupError, ValueError) as error:  # encodings without a codec
         line = getattr(error, "lineno", parser.CurrentLineNumber)
         raise BodyPoseNetError(f"{path}:{line}: not valid XML: {error}", _REMEDY) from error
+
+
+def xml_text(text: str) -> str:
+    """Return a text for XML, in which characters that XML does not allow are replaced."""
+    return escape(_NOT_XML.sub("\ufffd", text))
+
+
+def xml_attribute(text: str) -> str:
+    """Return a quoted attribute for XML, see `xml_text`."""
+    return quoteattr(_NOT_XML.sub("\ufffd", text))

@@ -19,7 +19,7 @@ from bodyposenet.data.formats.document import (
     CocoDocument,
     DocumentBuilder,
     Keypoint,
-    parse_number,
+    parse_numbers,
 )
 from bodyposenet.data.formats.grouping import (
     LabeledBox,
@@ -77,9 +77,7 @@ def _add_image(
         group = label.get("id")
         group = group if isinstance(group, str | int) and group in shared else None
         if "width" in label and "height" in label:
-            x, y, box_width, box_height = (
-                parse_number(label, key) for key in ("x", "y", "width", "height")
-            )
+            x, y, box_width, box_height = parse_numbers(label, "x", "y", "width", "height")
             box = (x, y, box_width, box_height)
             boxes.append(LabeledBox(_label_name(label) or PERSON, box, group))
         elif "x" in label and "y" in label:
@@ -87,7 +85,7 @@ def _add_image(
             if point_name is None:
                 document.skipped["points without a name"] += 1
             else:
-                keypoint = Keypoint(parse_number(label, "x"), parse_number(label, "y"))
+                keypoint = Keypoint(*parse_numbers(label, "x", "y"))
                 points.append(LabeledPoint(point_name, keypoint, group))
         else:
             document.skipped["labels that are neither points nor rectangles"] += 1
