@@ -17,7 +17,8 @@ READERS = (
     "annotations, COCO-WholeBody", "annotations, CVAT", "annotations, YOLO-pose",
     "labels, YOLO-pose", "TFRecord", "PNG", "JPEG", "mask", "video",
     ".tlt", ".onnx", ".onnx, OpenVINO", ".etlt", ".engine", "state", "calibration cache",
-    "tensorfile", "detections", "saved poses", "stored entries", "stored detections",
+    "tensorfile", "detections", "results of an evaluation", "saved poses", "stored entries",
+    "stored detections",
 )  # fmt: skip
 
 
