@@ -35,7 +35,12 @@ class EvaluateOptions(ParallelOptions):
             metavar="FILE",
         ),
     ]
-    dataset: Annotated[Literal["coco"], Option(help="Annotation format.")] = "coco"
+    dataset: Annotated[
+        Literal["coco"],
+        Option(
+            help="As in TAO; has no effect. The dataset spec names the format of its annotations."
+        ),
+    ] = "coco"
     results_dir: Annotated[
         StrPath,
         Option("-r", help="Folder of the results. Default: the working directory.", metavar="DIR"),
