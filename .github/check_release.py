@@ -21,7 +21,8 @@ def main(tag: str, repository: str) -> str:
         repository: The repository on GitHub, as `owner/name`.
 
     Returns:
-        The section of the changelog, without its heading.
+        The section of the changelog, without its heading. Its links, which are relative in the
+        repository, lead to the files of the tag: GitHub does not resolve them in release notes.
 
     Raises:
         SystemExit: Something does not agree.
@@ -41,7 +42,8 @@ def main(tag: str, repository: str) -> str:
             f"pyproject.toml states {address}, but the release is built in {repository}: replace "
             "the address in all files that contain it (CONTRIBUTING.md, Release)."
         )
-    return dict(sections)[version].strip()
+    files = f"{address}/blob/{tag}"
+    return re.sub(r"\]\((?![a-z]+:|#)", f"]({files}/", dict(sections)[version].strip())
 
 
 if __name__ == "__main__":

@@ -132,3 +132,6 @@ def test_the_version_is_that_of_citation_and_changelog():
     run = check_release(f"v{bodyposenet.__version__}", repository)
     assert run.returncode == 0, run.stderr
     assert "### Added" in run.stdout
+    assert f"](https://github.com/{repository}/blob/v{bodyposenet.__version__}/docs/" in run.stdout
+    links = re.findall(r"\]\(([^)]+)\)", run.stdout)
+    assert all(link.startswith("https://") for link in links)  # also on the page of the release
