@@ -41,7 +41,7 @@ def main() -> None:
     flags.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     arguments = flags.parse_args()
     coco = {split: _read_split(arguments.coco, split) for split in ("train2017", "val2017")}
-    for name, content in yaml.safe_load(SETS.read_text()).items():
+    for name, content in yaml.safe_load(SETS.read_text("utf-8")).items():
         for file_name, splits in content["annotations"].items():
             photos = [(split, image_id) for split, ids in splits.items() for image_id in ids]
             out = arguments.output / name

@@ -230,7 +230,7 @@ def _unpack(folder: Path, work: Path) -> str:
     work.mkdir(parents=True, exist_ok=True)
     manifest_file, known = work / _MANIFEST, {"id": "", "parts": 0, "spec": "", "unpacked": []}
     if manifest_file.exists():
-        known = json.loads(manifest_file.read_text())
+        known = json.loads(manifest_file.read_text("utf-8"))
     for path in sorted(folder.glob("training-*.tar")):
         with tarfile.open(path) as tar:
             manifest = json.load(tar.extractfile(_MANIFEST) or BytesIO())

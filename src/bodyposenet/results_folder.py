@@ -51,7 +51,7 @@ class StatusFile:
     def lines(self) -> list[dict[str, Any]]:
         """Return all lines, including those of earlier runs; invalid lines are skipped."""
         lines: list[dict[str, Any]] = []
-        text = self._path.read_text(errors="replace") if self._path.exists() else ""
+        text = self._path.read_text("utf-8", errors="replace") if self._path.exists() else ""
         for line in text.splitlines():
             with suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
@@ -81,7 +81,7 @@ class StatusFile:
         if message:
             line["message"] = message
         try:
-            with open(self._path, "a") as file:
+            with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line | data) + "\n")
         except OSError as error:
             raise BodyPoseNetError(

@@ -166,10 +166,10 @@ def _write_specs(folder: Path, options: DemoOptions) -> None:
     values = {name: json.dumps(str(path)) for name, path in paths.items()}
     values |= {name: str(getattr(options, name)) for name in ("seed", "images", "epochs")}
     for name in _SPECS:
-        template = Template((files("bodyposenet") / "resources" / "demo" / name).read_text())
+        template = Template((files("bodyposenet") / "resources" / "demo" / name).read_text("utf-8"))
         text = template.substitute(values, folder=folder)
         path = folder / name
-        if path.exists() and path.read_text() != text:
+        if path.exists() and path.read_text("utf-8") != text:
             raise BodyPoseNetError(
                 f"{path}: was written by a demo with other options",
                 "Remove the folder, or choose another with -r.",
