@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.masks import MaskRegions, draw_mask
 from bodyposenet.geometry import Affine
-from bodyposenet.media.images import read_image
 from bodyposenet.reporting.html import Markup, layered_image, shape, shape_group
+from bodyposenet.reporting.image_regions import Region, read_region
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import MASK_VALID, PAD_VALUE, Person, Visibility
+from bodyposenet.types import MASK_VALID, Person, Visibility
 
 LAYERS = {"pose": "joints and limbs", "box": "boxes", "mask": "masks"}
 """CSS class of each layer of the pictures -> its title."""
 
-_MAX_SIDE = 480
-"""Longest side of a picture in pixels."""
 _MAX_ENLARGEMENT = 6.0
 _MARGIN = 0.3
 """Margin around a person, relative to the person's size."""
@@ -106,7 +104,7 @@ class LabelPainter:
         Raises:
             BodyPoseNetError: The image cannot be read.
         """
-        region = 0.0, 0.0, float(image.width), float(image.height)
+        region = Region(0, 0, image.width, image.height)
         return self._render(image, region, image.file_name, details)
 
     def suspects(
@@ -130,17 +128,13 @@ class LabelPainter:
         return self._render(image, region, caption, details, ids, joints)
 
     def _render(
-        self, image: CocoImage, region: tuple[float, float, float, float], caption: str,
-        details: str, ids: Collection[int] = (), joints: Collection[str] = (),
+        self, image: CocoImage, region: Region, caption: str, details: str,
+        ids: Collection[int] = (), joints: Collection[str] = (),
     ) -> Markup:  # fmt: skip
-        """Render a region (x, y, width, height in image pixels, also outside of the image)."""
-        x, y, width, height = region
-        scale = min(_MAX_SIDE / max(width, height), _MAX_ENLARGEMENT)
-        size = max(round(height * scale), 1), max(round(width * scale), 1)
-        to_picture = Affine.translation(-x, -y).then(Affine.resize(scale))
-        pixels = read_image(self.folder / image.file_name, (image.height, image.width))
-        to_annotated = Affine.resize(image.width / pixels.shape[1], image.height / pixels.shape[0])
-        picture = to_annotated.then(to_picture).warp(pixels, *size, outside=PAD_VALUE)
+        """Render a region."""
+        path, image_size = self.folder / image.file_name, (image.height, image.width)
+        picture, to_picture = read_region(path, image_size, region, _MAX_ENLARGEMENT)
+        size = picture.shape[:2]
         mask = draw_mask(MaskRegions.from_image(image))
         shapes = list(_mask_shapes(to_picture.warp(mask, *size, outside=MASK_VALID)))
         for person in image.persons:
@@ -188,13 +182,13 @@ def count_people(count: int) -> str:
 
 def _region_of(
     image: CocoImage, points: Sequence[NDArray[np.float64]], people: Sequence[Person]
-) -> tuple[float, float, float, float]:
-    """Return a square region (x, y, width, height) around people, or the image if it is similar.
+) -> Region:
+    """Return a square region around people, or the image if it is similar.
 
     The region can extend beyond the image by half of the image's size, to show joints outside of
     it.
     """
-    whole = 0.0, 0.0, float(image.width), float(image.height)
+    whole = Region(0, 0, image.width, image.height)
     if not people:
         return whole
     boxes = np.array([person.box for person in people])
@@ -212,8 +206,7 @@ def _region_of(
     is_inside = (first == 0).all() and (last == size).all()
     if is_inside and (high - low).prod() > _WHOLE_IMAGE * size.prod():
         return whole
-    (x, y), (width, height) = low.tolist(), (high - low).tolist()
-    return x, y, width, height
+    return Region(*low.tolist(), *(high - low).tolist())
 
 
 def _pose_shapes(

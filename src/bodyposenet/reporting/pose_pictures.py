@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.evaluation.image_poses import ImagePoses
-from bodyposenet.geometry import Affine
 from bodyposenet.media.draw import draw
-from bodyposenet.media.images import read_image
+from bodyposenet.reporting.image_regions import Region, RegionPicture, read_region
 from bodyposenet.skeleton import Skeleton
-from bodyposenet.types import PAD_VALUE, Poses
-
-_MAX_SIDE = 480
-"""Longest side of a picture, in pixels."""
+from bodyposenet.types import Poses
 
 _MARGIN = 0.25
 """Margin around people, as a fraction of the longer side of the box around them."""
@@ -46,8 +42,8 @@ def draw_entry(entry: Mapping[str, Any], skeleton: Skeleton) -> NDArray[np.uint8
     Raises:
         BodyPoseNetError: The image cannot be read.
     """
-    pixels, scale = _read_small(entry)
-    return draw(pixels, Poses.from_dict(entry, skeleton).transform(scale), score_threshold=0)
+    pixels, to_picture = _read(entry, _whole_image(entry))
+    return draw(pixels, Poses.from_dict(entry, skeleton).transform(to_picture), score_threshold=0)
 
 
 def draw_with_truth(
@@ -73,39 +69,31 @@ def draw_with_truth(
     Raises:
         BodyPoseNetError: The image cannot be read.
     """
-    pixels, scale = _read_small(entry, _people_region(entry, versions))
+    pixels, to_picture = _read(entry, _people_region(entry, versions))
     to_skeleton = skeleton.joints_from(joints)
     separator = np.full((len(pixels), _SEPARATOR, 3), 255, np.uint8)
     pictures: list[NDArray[np.uint8]] = []
     for image in versions:
         points, is_visible = to_skeleton.keypoints(image.poses, image.detected)
-        keypoints = np.where(is_visible[..., None], scale.apply(points), np.nan).astype(np.float32)
+        points = np.where(is_visible[..., None], to_picture.apply(points), np.nan)
         poses = Poses(
-            keypoints, is_visible.astype(np.float32), image.scores.astype(np.float32), skeleton
-        )
+            points.astype(np.float32), is_visible.astype(np.float32),
+            image.scores.astype(np.float32), skeleton,
+        )  # fmt: skip
         picture = draw(pixels, poses, score_threshold=0)
         truth, is_labeled = to_skeleton.keypoints(image.truth, image.labeled)
         for person in np.flatnonzero(~image.crowds):
-            _draw_person(picture, scale.apply(truth[person]), is_labeled[person], skeleton)
+            _draw_person(picture, to_picture.apply(truth[person]), is_labeled[person], skeleton)
         pictures += [separator, picture]
     return np.hstack(pictures[1:])
 
 
-class _Region(NamedTuple):
-    """Part of an image, in pixels of the annotated size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-def _whole_image(entry: Mapping[str, Any]) -> _Region:
+def _whole_image(entry: Mapping[str, Any]) -> Region:
     """Return the region of the whole image."""
-    return _Region(0, 0, entry["image_meta"]["width"], entry["image_meta"]["height"])
+    return Region(0, 0, entry["image_meta"]["width"], entry["image_meta"]["height"])
 
 
-def _people_region(entry: Mapping[str, Any], versions: Sequence[ImagePoses]) -> _Region:
+def _people_region(entry: Mapping[str, Any], versions: Sequence[ImagePoses]) -> Region:
     """Return the part of an image with all annotated people and poses, if it is small."""
     whole = _whole_image(entry)
     size = np.array([whole.width, whole.height])
@@ -126,31 +114,16 @@ def _people_region(entry: Mapping[str, Any], versions: Sequence[ImagePoses]) -> 
     if (extent > largest).any():
         return whole
     corner = np.clip((points.min(axis=0) + points.max(axis=0) - extent) / 2, 0, size - extent)
-    return _Region(*corner.tolist(), *extent.tolist())
+    return Region(*corner.tolist(), *extent.tolist())
 
 
-def _read_small(
-    entry: Mapping[str, Any], region: _Region | None = None
-) -> tuple[NDArray[np.uint8], Affine]:
-    """Read a region of an image, scaled to the size of a picture.
-
-    Args:
-        entry: The image's entry in detections.json.
-        region: The region, which is enlarged if necessary. Default: the whole image, which is not.
-
-    Returns:
-        The pixels, and the map from the annotated image to them.
-    """
-    whole, meta = _whole_image(entry), entry["image_meta"]
-    image = read_image(entry["full_image_path"], (meta["height"], meta["width"]))
-    scale = _MAX_SIDE / max((region or whole)[2:])
-    if region is None or region == whole:
-        region, scale = whole, min(scale, 1)
-    rows, columns = max(round(region.height * scale), 1), max(round(region.width * scale), 1)
-    to_annotated = Affine.resize(whole.width / image.shape[1], whole.height / image.shape[0])
-    resize = Affine.resize(columns / region.width, rows / region.height)
-    to_picture = Affine.translation(-region.x, -region.y).then(resize)
-    return to_annotated.then(to_picture).warp(image, rows, columns, outside=PAD_VALUE), to_picture
+def _read(entry: Mapping[str, Any], region: Region) -> RegionPicture:
+    """Read a region of an image, which is enlarged if necessary; the whole image is not."""
+    meta = entry["image_meta"]
+    max_scale = 1 if region == _whole_image(entry) else np.inf
+    return read_region(
+        entry["full_image_path"], (meta["height"], meta["width"]), region, max_scale
+    )
 
 
 def _draw_person(
