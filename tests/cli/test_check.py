@@ -224,3 +224,14 @@ def test_other_specs_are_checked_alone(project, run_bpnet):
     result = run_bpnet("check", "-i", project / "infer.yaml")
     assert result.code == 2 and "did you mean input_shape?" in result.out
     assert run_bpnet("check").code == 2
+
+
+def test_labels_of_data_for_training_and_test_are_listed_once(project):
+    def use_train_data(spec):
+        spec["test_data"] = spec["train_data"]
+
+    change_json(project / "dataset.json", use_train_data)
+    people(set_keypoint(9, 400, 60, 2), 1)(project)
+    found = problems(project)
+    assert [p.place for p in found if "outside of the image" in p.text] == ["drawn, train data"]
+    assert any(p.severity is Severity.WARNING and "test data" in p.place for p in found)

@@ -91,13 +91,27 @@ def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> Data
             problems.append(Problem.from_error(error, place))
             continue
         images[mode] = compared.dataset.images
-        share = max_unreadable_share if mode == "train" else 1.0
-        problems += _check_part(spec, mode, place, compared, share)
+        is_repeated = mode == "test" and _tests_train_data(spec, images)
+        if is_repeated:
+            text = "same images and annotations as the train data"
+            remedy = "Use other images: the accuracy on images of the training is too high."
+            problems.append(Problem(Severity.WARNING, place, text, remedy))
+        else:
+            share = max_unreadable_share if mode == "train" else 1.0
+            problems += _check_part(spec, mode, place, compared, share)
         people = sum(p.is_labeled for image in images[mode] for p in image.persons)
         counts.append(f"{place}: {len(images[mode]):,} images, {people:,} people with keypoints")
     copies = check_copies(spec, "train", images) if "train" in images else []
     problems += _problems_of(spec.dataset, copies)
     return DatasetCheck(problems, counts)
+
+
+def _tests_train_data(spec: DatasetSpec, images: dict[Mode, list[CocoImage]]) -> bool:
+    """Return whether the test data consist of the files of the train data."""
+    if "train" not in images or spec.annotations("train") != spec.annotations("test"):
+        return False
+    train, test = ([image.file_name for image in images[mode]] for mode in ("train", "test"))
+    return train == test and spec.images_folder("train") == spec.images_folder("test")
 
 
 def _check_part(
@@ -123,7 +137,12 @@ def _check_files(
     missing = [path for path in compared.unreadable if not is_file(path)]
     damaged = [path for path in compared.unreadable if path not in set(missing)]
     kinds = (
-        (missing, "images not found", "Check images_root_dir_path, or copy the images again."),
+        (
+            missing,
+            "images not found",
+            "Check images_root_dir_path, run the command in the folder where this path starts, or "
+            "copy the images again.",
+        ),
         (damaged, "files are not images", "Copy them again, or remove them from the annotations."),
         (
             compared.mismatched,

@@ -164,7 +164,7 @@ def _match_joints(path: Path, names: list[str], joints: tuple[str, ...]) -> NDAr
             "Rename the keypoints in `categories` of the dataset spec as in the model.",
         )
     if missing:
-        logger.warning("%s: no %s; these joints stay unlabeled", path, ", ".join(missing))
+        logger.warning("%s: the model does not have these joints: %s", path, ", ".join(missing))
     return columns
 
 

@@ -202,5 +202,10 @@ class DatasetSpec(Spec):
         """
         path = self.root() / self.split(mode).annotation_root_dir_path
         if not exists(path):
-            self.fail(f"{mode}_data.annotation_root_dir_path", f"file not found: {path}")
+            self.fail(
+                f"{mode}_data.annotation_root_dir_path",
+                f"file not found: {path}",
+                "Correct the path, or run the command in the folder where it starts. It is "
+                f"relative to root_directory_path ({self.root().resolve()}).",
+            )
         return path

@@ -184,7 +184,8 @@ class Spec(Block):
         self.fail(
             location,
             f"file or folder not found: {path}",
-            "Paths are relative to the working directory or to the folder of the spec.",
+            "Correct the path, or run the command in the folder where it starts. Paths are "
+            f"relative to the working directory ({Path.cwd()}) or to the folder of the spec.",
         )
 
     def find_model(self, path: str) -> Path | None:

@@ -227,3 +227,13 @@ def test_the_labeling_configuration_is_xml_for_any_names():
     labels = root.iterfind(".//KeyPointLabels/Label")
     assert [label.get("value") for label in labels] == [*names[:2], "control\ufffd"]
     assert root.find(".//RectangleLabels/Label").get("value") == "person's"
+
+
+def test_joints_are_in_the_order_of_coco_whichever_is_labeled_first(tmp_path):
+    names = ("helmet", "LShoulder", "tool", "nose")
+    person = PersonLabels((0, 0, 50, 50), {name: (10, 20, 2) for name in names})
+    image = ImageLabels("a.jpg", 120, 160, (person,))
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([task(1, image, annotation(shapes(image)))]))
+    (category,) = describe_annotations(path, tmp_path).categories
+    assert category.keypoints == ("nose", "LShoulder", "helmet", "tool")

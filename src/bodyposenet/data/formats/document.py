@@ -19,6 +19,7 @@ from bodyposenet.data.formats.image_folder import ImageFolder
 from bodyposenet.data.invalid_entries import PLACE, InvalidEntries
 from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.dataset import Mode
 
 OCCLUDED, VISIBLE = 1, 2
@@ -271,7 +272,7 @@ class DocumentBuilder:
             {
                 "id": number,
                 "name": name,
-                "keypoints": list(keypoints),
+                "keypoints": self._ordered(keypoints),
                 **self._details.get(name, {}),
             }
             for number, (name, keypoints) in enumerate(self._keypoints.items(), 1)
@@ -287,3 +288,14 @@ class DocumentBuilder:
         return CocoDocument(
             self._images, annotations, categories, self.skipped, self.names_are_complete
         )
+
+    def _ordered(self, keypoints: Iterable[str]) -> list[str]:
+        """Return keypoints in their order; if they were added as they occur: COCO's first."""
+        names = tuple(keypoints)
+        if self._names_are_complete:
+            return list(names)
+        coco = Skeleton("", COCO_JOINTS, ()).match(names)
+        indices = {
+            name: index for name, index in zip(names, coco, strict=True) if index is not None
+        }
+        return sorted(names, key=lambda name: indices.get(name, len(COCO_JOINTS)))

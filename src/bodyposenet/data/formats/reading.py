@@ -85,7 +85,8 @@ def _file_in(path: Path) -> Path:
         raise BodyPoseNetError(
             f"{path}: expected one annotation file ({', '.join(_EXTENSIONS)}) in the folder, found "
             f"{len(found)}" + (f": {listed}" if found else ""),
-            "Set annotation_root_dir_path of the dataset spec to the annotation file.",
+            "Give the annotation file itself: as annotation_root_dir_path of the dataset spec, or "
+            "with -a of init.",
         )
     return found[0]
 
