@@ -292,7 +292,7 @@ class DocumentBuilder:
     def _ordered(self, keypoints: Iterable[str]) -> list[str]:
         """Return keypoints in their order; if they were added as they occur: COCO's first."""
         names = tuple(keypoints)
-        if self._names_are_complete:
+        if self.names_are_complete:
             return list(names)
         coco = Skeleton("", COCO_JOINTS, ()).match(names)
         indices = {
