@@ -121,9 +121,7 @@ def _read(entry: Mapping[str, Any], region: Region) -> RegionPicture:
     """Read a region of an image, which is enlarged if necessary; the whole image is not."""
     meta = entry["image_meta"]
     max_scale = 1 if region == _whole_image(entry) else np.inf
-    return read_region(
-        entry["full_image_path"], (meta["height"], meta["width"]), region, max_scale
-    )
+    return read_region(entry["full_image_path"], (meta["height"], meta["width"]), region, max_scale)
 
 
 def _draw_person(
