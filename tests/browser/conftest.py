@@ -21,3 +21,29 @@ def browser():
         launched = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def open_report(browser):
+    """`open_report(file, width, scheme)` -> page, which must be self-contained and without errors.
+
+    The width is that of the window in pixels, the scheme "light" or "dark".
+    """
+    contexts, problems, requests = [], [], []
+
+    def run(file, width, scheme):
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        return page
+
+    yield run
+    assert problems == []
+    assert all(each.startswith(("file:", "data:")) for each in requests)
+    for context in contexts:
+        context.close()

@@ -22,21 +22,10 @@ def report(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
-def test_the_report_is_shown_without_problems(browser, report, width, scheme):
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page = context.new_page()
-    problems, requests = [], []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.as_uri())
-    assert problems == []
-    assert all(each.startswith(("file:", "data:")) for each in requests)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    pictures = page.locator("img")
+def test_the_report_is_shown_without_problems(open_report, report, width, scheme):
+    pictures = open_report(report, width, scheme).locator("img")
     assert pictures.count() >= 6
     assert all(
         pictures.nth(index).evaluate("image => image.naturalWidth > 0")
         for index in range(pictures.count())
     )
-    context.close()
