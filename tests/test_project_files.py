@@ -93,6 +93,15 @@ def test_readme_of_the_package_index_has_absolute_links():
     assert "](https://raw.githubusercontent.com/" in text  # The picture.
 
 
+def test_the_image_of_the_server_contains_the_licenses():
+    """A license file that is missing when the package is built is left out without an error."""
+    server = ROOT / "examples" / "server"
+    copied = re.search(r"(?m)^COPY (pyproject.*) \./$", (server / "Dockerfile").read_text())[1]
+    included = (server / "Dockerfile.dockerignore").read_text().splitlines()
+    assert set(PROJECT["license-files"]) <= set(copied.split())
+    assert {f"!{name}" for name in copied.split()} <= set(included)
+
+
 def test_addresses_of_the_repository_agree():
     """So that one search and replace changes all of them."""
     address = PROJECT["urls"]["Repository"]
