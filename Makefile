@@ -80,13 +80,13 @@ test-wheel: dist
 
 # Old releases emit deprecation warnings with newer releases of what they depend on.
 test-lowest: RESOLUTION := lowest-direct
-test-lowest: PYTEST_FLAGS += -W ignore::DeprecationWarning
+test-lowest: FILTERS := -W ignore::DeprecationWarning
 test-newest: RESOLUTION := highest
 test-lowest test-newest:
 	uv venv --quiet --clear --python '$(PYTHON)' .venv-$@
 	uv pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) -e '.[test]'
 	uv pip list --quiet --python .venv-$@
-	OMP_NUM_THREADS=1 .venv-$@/$(FOLDER)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 .venv-$@/$(FOLDER)/python -m pytest $(FILTERS) $(PYTEST_FLAGS)
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo dist site

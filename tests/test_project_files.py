@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -80,6 +81,14 @@ def test_pre_commit_runs_the_pinned_tools():
     }
     assert {"ruff", "pyright", "import-linter"} == {package_of(tool) for tool in tools}
     assert all(tool == f"{package_of(tool)}=={pins()[package_of(tool)]}" for tool in tools)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_warnings_are_filtered_with_the_flags_of_the_workflow_too():
+    """Variables on make's command line, as in the workflow, override those of the Makefile."""
+    command = ["make", "--dry-run", "test-lowest", "PYTHON=python", "PYTEST_FLAGS=-n auto"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "-W ignore::DeprecationWarning -n auto" in run.stdout
 
 
 def test_readme_of_the_package_index_has_absolute_links():
