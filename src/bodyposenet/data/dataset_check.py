@@ -6,6 +6,7 @@ an error.
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,8 @@ def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> Data
             problems.append(Problem.from_error(error, place))
             continue
         images[mode] = compared.dataset.images
-        is_repeated = mode == "test" and _tests_train_data(spec, images)
-        if is_repeated:
+        is_copy = mode == "test" and "train" in images and is_copy_of_training_data(spec, images)
+        if is_copy:
             text = "same images and annotations as the train data"
             remedy = "Use other images: the accuracy on images of the training is too high."
             problems.append(Problem(Severity.WARNING, place, text, remedy))
@@ -101,17 +102,41 @@ def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> Data
             problems += _check_part(spec, mode, place, compared, share)
         people = sum(p.is_labeled for image in images[mode] for p in image.persons)
         counts.append(f"{place}: {len(images[mode]):,} images, {people:,} people with keypoints")
-    copies = check_copies(spec, "train", images) if "train" in images else []
-    problems += _problems_of(spec.dataset, copies)
+        if is_copy:  # reported above
+            del images[mode]
+    if "train" in images:
+        problems += _problems_of(spec.dataset, check_copies(spec, "train", images))
     return DatasetCheck(problems, counts)
 
 
-def _tests_train_data(spec: DatasetSpec, images: dict[Mode, list[CocoImage]]) -> bool:
-    """Return whether the test data consist of the files of the train data."""
-    if "train" not in images or spec.annotations("train") != spec.annotations("test"):
+def is_copy_of_training_data(
+    spec: DatasetSpec, images: Mapping[Mode, Sequence[CocoImage]] | None = None
+) -> bool:
+    """Return whether the test data of a dataset have the same annotations as the train data.
+
+    Both can name the same file and still differ: `data.yaml` of YOLO-pose describes all parts of a
+    dataset, which have other image folders or lists of images.
+
+    Args:
+        spec: Dataset spec with train and test data whose annotations exist.
+        images: Images of both parts, or None to read them if necessary.
+
+    Raises:
+        BodyPoseNetError: The annotations cannot be read.
+    """
+    train, test = spec.annotations("train"), spec.annotations("test")
+    if train == test:
+        train_files, test_files = (
+            {
+                spec.images_folder(mode) / image.file_name
+                for image in (images[mode] if images else read_dataset(spec, mode).images)
+            }
+            for mode in ("train", "test")
+        )
+        return train_files == test_files
+    if is_folder(train) or is_folder(test):
         return False
-    train, test = ([image.file_name for image in images[mode]] for mode in ("train", "test"))
-    return train == test and spec.images_folder("train") == spec.images_folder("test")
+    return filecmp.cmp(train, test, shallow=False)
 
 
 def _check_part(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bodyposenet.console import logger
-from bodyposenet.data.coco import CocoImage, read_dataset
+from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.dataset import DatasetSource, SampleSet
+from bodyposenet.data.dataset_check import is_copy_of_training_data
 from bodyposenet.decoding import DecodingOptions, decode
 from bodyposenet.evaluation import KeypointAP
 from bodyposenet.evaluation.evaluator import (
@@ -32,7 +31,7 @@ from bodyposenet.media.draw import draw
 from bodyposenet.media.draw_maps import draw_heatmaps, draw_pafs
 from bodyposenet.model.loss import Targets, stage_losses
 from bodyposenet.model.network import BodyPoseNetwork, StageMaps
-from bodyposenet.specs.dataset import DatasetSpec, Mode
+from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import TrainSpec
 from bodyposenet.training.batches import Batch, BatchLoader
@@ -240,28 +239,3 @@ def _test_images(spec: DatasetSpec, limit: int | None) -> list[CocoImage]:
         reason = f"{spec.test_data.annotation_root_dir_path} lists no images"
     logger.info("Validation AP on %s is off: %s", spec.dataset, reason)
     return []
-
-
-def is_copy_of_training_data(spec: DatasetSpec) -> bool:
-    """Return whether the test data of a dataset have the same annotations as the train data.
-
-    Both can name the same file and still differ: `data.yaml` of YOLO-pose describes all parts of a
-    dataset, which have other image folders or lists of images.
-
-    Args:
-        spec: Dataset spec with train and test data whose annotations exist.
-
-    Raises:
-        BodyPoseNetError: The annotations cannot be read.
-    """
-    test, train = spec.annotations("test"), spec.annotations("train")
-    if test == train:
-        return _image_files(spec, "test") == _image_files(spec, "train")
-    if is_folder(test) or is_folder(train):
-        return False
-    return filecmp.cmp(test, train, shallow=False)
-
-
-def _image_files(spec: DatasetSpec, mode: Mode) -> set[Path]:
-    """Return the paths of the images of a part."""
-    return {spec.images_folder(mode) / image.file_name for image in read_dataset(spec, mode).images}

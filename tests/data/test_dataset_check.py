@@ -1,4 +1,4 @@
-"""Validation during training: whether the test data are a copy of the training data."""
+"""Whether the test data of a dataset are a copy of the training data."""
 
 import json
 import shutil
@@ -6,11 +6,11 @@ import shutil
 import pytest
 import yaml
 
+from bodyposenet.data.dataset_check import is_copy_of_training_data
 from bodyposenet.specs.dataset import DatasetSpec
-from bodyposenet.training.validation import is_copy_of_training_data
 
-from ..data.formats.people import IMAGES, write_images
-from ..data.formats.yolo_pose_dataset import DATA, row
+from .formats.people import IMAGES, write_images
+from .formats.yolo_pose_dataset import DATA, row
 
 
 @pytest.fixture
