@@ -85,8 +85,8 @@ def _add_image(
             if point_name is None:
                 document.skipped["points without a name"] += 1
             else:
-                keypoint = Keypoint(*parse_numbers(label, "x", "y"))
-                points.append(LabeledPoint(point_name, keypoint, group))
+                x, y = parse_numbers(label, "x", "y")
+                points.append(LabeledPoint(point_name, Keypoint(x, y), group))
         else:
             document.skipped["labels that are neither points nor rectangles"] += 1
     add_grouped_people(document, place, (name, height, width), points, boxes)
