@@ -24,12 +24,13 @@ from bodyposenet.reporting.html import (
     notice,
     paragraph,
     plot,
+    quantity,
     row,
     subheading,
     table,
     write_page,
 )
-from bodyposenet.reporting.label_pictures import LAYERS, LabelPainter, SamplePicture, count_people
+from bodyposenet.reporting.label_pictures import LAYERS, LabelPainter, SamplePicture
 from bodyposenet.reporting.plots import plot_label_statistics
 from bodyposenet.skeleton import Skeleton
 
@@ -225,7 +226,7 @@ def _photos(page: BrowsePage, painter: LabelPainter, count: int) -> list[Markup]
     for index in progress(indices, "drawing"):
         image = page.images[index]
         people = sum(not person.is_crowd for person in image.persons)
-        details = f"{image.width} x {image.height}, {count_people(people)}"
+        details = f"{image.width} x {image.height}, {quantity(people, 'person', 'people')}"
         try:
             pictures.append(painter.whole(image, details))
         except BodyPoseNetError as error:

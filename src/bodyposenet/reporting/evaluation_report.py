@@ -36,6 +36,7 @@ from bodyposenet.reporting.html import (
     paragraph,
     plot,
     preformatted,
+    quantity,
     row,
     table,
     thumbnail,
@@ -212,8 +213,8 @@ def _errors(errors: ErrorSummary) -> list[Markup]:
             name: _format_number(100 * sum(shares[kind.label] for kind in kinds), 1, " % of joints")
             for name, kinds in CORRECTIONS.items()
         },
-        FALSE_POSITIVES: _count(errors.false_positives, "pose", "poses"),
-        FALSE_NEGATIVES: _count(errors.false_negatives, "person", "people"),
+        FALSE_POSITIVES: quantity(errors.false_positives, "pose", "poses"),
+        FALSE_NEGATIVES: quantity(errors.false_negatives, "person", "people"),
     }
     rows = [
         (
@@ -343,8 +344,8 @@ class _Pictures:
         for index in indices:
             image, quality = analysis.images[index], analysis.image_qualities[index]
             caption = (
-                f"quality {quality:.2f}, {_count(image.num_people, 'person', 'people')}, "
-                f"{_count(len(image.scores), 'pose', 'poses')}"
+                f"quality {quality:.2f}, {quantity(image.num_people, 'person', 'people')}, "
+                f"{quantity(len(image.scores), 'pose', 'poses')}"
             )
             yield from self._show(index, [image], caption, "large")
 
@@ -388,7 +389,7 @@ def _samples(images: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Iterato
         except BodyPoseNetError as error:  # The file has changed since the evaluation.
             logger.warning("Not shown in %s: %s", REPORT_FILE, error)
             continue
-        people = _count(len(entry["scores"]), "person", "people")
+        people = quantity(len(entry["scores"]), "person", "people")
         yield thumbnail(picture, f"{entry['image_meta']['file_name']}: {people}")
 
 
@@ -412,8 +413,3 @@ def _format_number(value: float, digits: int, unit: str = "") -> str:
 def _format_change(value: float) -> str:
     """Format a difference with its sign."""
     return f"{value:+.3f}"
-
-
-def _count(number: int, singular: str, plural: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {singular if number == 1 else plural}"

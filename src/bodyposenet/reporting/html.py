@@ -287,6 +287,11 @@ def full_width_image(image: NDArray[np.uint8], caption: str) -> Markup:
     return Markup(f"<figure>{above}{_image(image, caption)}</figure>")
 
 
+def quantity(number: int, singular: str, plural: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {singular if number == 1 else plural}"
+
+
 def _escape(text: str) -> str:
     return html.escape(text)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.data.masks import MaskRegions, draw_mask
 from bodyposenet.geometry import Affine
-from bodyposenet.reporting.html import Markup, layered_image, shape, shape_group
+from bodyposenet.reporting.html import Markup, layered_image, quantity, shape, shape_group
 from bodyposenet.reporting.image_regions import Region, read_region
 from bodyposenet.skeleton import Skeleton
 from bodyposenet.types import MASK_VALID, Person, Visibility
@@ -73,8 +73,9 @@ class SamplePicture:
         height, width = self.image.shape[:2]
         inside = (self.keypoints >= 0) & (self.keypoints < (width, height))
         people = int((self.labeled & inside.all(axis=2)).any(axis=1).sum())
+        labeled_people = quantity(people, "person", "people")
         return [
-            layered_image(self.image, shapes, self.name, f"{count_people(people)} with labels"),
+            layered_image(self.image, shapes, self.name, f"{labeled_people} with labels"),
             layered_image(self.heatmaps, [], "heatmaps"),
             layered_image(self.pafs, [], "PAFs"),
         ]
@@ -173,11 +174,6 @@ class LabelPainter:
         """Return (D,) whether each joint is labeled but not visible."""
         flags = [f for f, m in self.visibility.items() if m is not Visibility.VISIBLE]
         return np.isin(person.keypoints[:, 2], flags)
-
-
-def count_people(count: int) -> str:
-    """Return a number of people with its noun."""
-    return "1 person" if count == 1 else f"{count:,} people"
 
 
 def _region_of(
