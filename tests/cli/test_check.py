@@ -199,6 +199,17 @@ def test_errors_end_with_exit_code_2_and_say_what_to_do(project, run_bpnet):
     assert result.out.index("ERROR") < result.out.index("found:")
 
 
+def test_joints_without_labels_in_the_test_data_are_a_note(project):
+    def unlabel(content):
+        for person in content["annotations"]:
+            person["keypoints"][27:30] = [0, 0, 0]
+
+    change_json(project / "annotations" / "test.json", unlabel)
+    assert not problems(project)
+    (note,) = [each for each in problems(project, Severity.NOTE) if "left_wrist" in each.text]
+    assert "test data" in note.place and "dataset spec" not in note.remedy
+
+
 def test_missing_records_are_a_note_with_the_command(project, run_bpnet):
     shutil.rmtree(project / "records")
     result = run_bpnet("check", "-e", project / "train.yaml")

@@ -171,6 +171,13 @@ def test_exchanged_sides_of_one_person_are_found(tmp_path, parts):
     assert {joint.split("_")[0] for joint in finding.joints} == {"left", "right"}
 
 
+def test_little_more_than_half_of_the_people_are_not_a_mistake_of_the_dataset(tmp_path):
+    document = standing_people()
+    people = document["annotations"]
+    every_person(exchange(*PAIRS))(document | {"annotations": people[: len(people) * 3 // 5]})
+    assert {finding.kind for finding in find(tmp_path, document)} == {"swapped_sides"}
+
+
 def test_turned_away_people_without_faces_are_a_suspicion(tmp_path):
     correct = standing_people(joints=BODY)
     assert find(tmp_path, correct, BODY) == []

@@ -148,7 +148,12 @@ def _check_part(
     flags = spec.visibility_flags
     skeleton = dataset_skeleton(spec.dataset, spec.person, dataset.images, flags.labeled())
     findings = check_labels(dataset, skeleton, flags.classes())
-    yield from _problems_of(place, findings)
+    unmeasured = [f for f in findings if f.kind == "never_labeled" and mode == "test"]
+    yield from _problems_of(place, [f for f in findings if f not in unmeasured])
+    for finding in unmeasured:
+        text = f"{finding.title}: {', '.join(finding.joints)}"
+        remedy = "Label more people if the accuracy of these joints is to be measured."
+        yield Problem(Severity.NOTE, place, text, remedy)
     if mode == "train":
         yield from _check_anchors(spec, place, dataset)
         yield from _check_masks(spec, place, dataset)

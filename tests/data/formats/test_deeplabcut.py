@@ -1,10 +1,12 @@
 """DeepLabCut's tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bodyposenet.data.formats import deeplabcut
-from bodyposenet.data.formats.predictions import VideoPredictions
+from bodyposenet.data.formats.predictions import PredictedFrame, VideoPredictions
 
 from ...media.walkers import SKELETON
 from .predicted import MODEL, poses, video
@@ -60,6 +62,17 @@ def test_only_csv_if_the_table_does_not_fit_into_memory(tmp_path, monkeypatch, c
     deeplabcut.OUTPUT_FORMAT.write_video(tmp_path, video())
     assert [file.name for file in tmp_path.iterdir()] == [f"dance_{MODEL}.csv"]
     assert "no HDF5 file" in caplog.text
+
+
+def test_frames_without_people_are_empty_rows(tmp_path, pandas):
+    predictions = video()
+    nobody = replace(poses()[[]], track_ids=np.array([], int))
+    frames = [*predictions.frames, PredictedFrame("dance_000000000003", 3, 0.3, nobody)]
+    deeplabcut.OUTPUT_FORMAT.write_video(tmp_path, replace(predictions, frames=frames))
+    path = tmp_path / f"dance_{MODEL}.csv"
+    table = pandas.read_csv(path, header=[0, 1, 2, 3], index_col=0)
+    assert list(table.index) == [0, 1, 2, 3]
+    assert table.loc[3].isna().all()
 
 
 def test_a_video_without_people(tmp_path):

@@ -114,7 +114,7 @@ def _people(
         return
     scores = np.where(poses.visible, poses.keypoint_scores, np.nan)
     values = np.concatenate([poses.keypoints, scores[..., None]], axis=2, dtype=np.float64)
-    rows = values.round(5).reshape(len(poses), -1)
+    rows = values.round(5).reshape(len(poses), poses.keypoints.shape[1] * len(_COORDS))
     for track, row in zip(poses.track_ids.tolist(), rows, strict=True):
         if track != NO_ID:
             start = tracks[track] * len(row)
