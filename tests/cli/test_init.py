@@ -154,6 +154,18 @@ def test_joints_to_use_can_be_chosen(run_bpnet, workplace, annotations):
     assert run_bpnet(*printed_commands(result)[0]).code == 0
 
 
+def test_joints_to_use_are_found_in_the_notation_of_the_file(run_bpnet, workplace, annotations):
+    file, images = annotations
+    export = workplace / "export.json"
+    export.write_text(json.dumps(label_studio_export(file)))
+    flags = ("init", "-a", export, "-i", images, "--device", "cpu", "--joints")
+    result = run_bpnet(*flags, "nose,left_wrist,tail")
+    assert result.code == 2
+    assert "tail" in result.err and "Left Wrist" in result.err
+    assert run_bpnet(*flags, "nose,left_wrist").code == 0
+    assert DatasetSpec.load(PROJECT / "dataset.json").person.keypoints == ("Nose", "Left Wrist")
+
+
 def test_keypoints_without_names_are_named(run_bpnet, workplace, annotations):
     file, images = annotations
     content = json.loads(file.read_text())

@@ -19,7 +19,7 @@ from bodyposenet.data.project.skeleton_inference import Certainty, Inference, Jo
 from bodyposenet.data.project.split import split_images
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder, refuse_existing
-from bodyposenet.skeleton import COCO_JOINTS
+from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.dataset import COCO_FLAGS, Mode
 
 _FORMAT_WITH_PARTS = "yolo_pose"
@@ -27,6 +27,9 @@ _FORMAT_WITH_PARTS = "yolo_pose"
 
 _IMAGE_FOLDERS = (("images/train", "images/val"), ("train/images", "valid/images"))
 """Usual folders of training and validation images beside `data.yaml`."""
+
+_FEW_IMAGES = 20
+"""Number of validation images below which the accuracy is hardly more than chance."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def read_annotated_data(sources: AnnotationSources, folder: ProjectFolder) -> An
     summary = describe_annotations(train.annotations, train.images)
     chosen = _choose_category(train.annotations, summary, sources.category)
     names, name_inferences = _joint_names(chosen, sources.joints)
-    category = Category(chosen.name or "person", chosen.id, sources.joints or names)
+    joints = _chosen_joints(train.annotations, names, sources.joints) if sources.joints else names
+    category = Category(chosen.name or "person", chosen.id, joints)
     images, parts, is_split, split_inference = _read_parts(sources, summary, category, folder)
     people = sum(p.is_labeled for part in images.values() for image in part for p in image.persons)
     text = (
@@ -220,6 +224,31 @@ def _joint_names(
     return names, [Inference("names", text, Certainty.UNSURE)]
 
 
+def _chosen_joints(path: Path, names: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the joints to use in the notation of the file, such as `LHip` for `left_hip`.
+
+    Joints that the file does not have keep their names, unless it has others instead.
+
+    Args:
+        path: The annotation file, for the error message.
+        names: Names of the file's keypoints.
+        chosen: The joints to use.
+
+    Raises:
+        BodyPoseNetError: The file has no keypoint of this name, but others that are not used.
+    """
+    indices = Skeleton("", names, ()).match(chosen)
+    missing = [name for name, index in zip(chosen, indices, strict=True) if index is None]
+    if missing and set(names) - {names[index] for index in indices if index is not None}:
+        raise BodyPoseNetError(
+            f"--joints: {path} has no keypoint {', '.join(missing)}",
+            f"Its keypoints are: {', '.join(names)}.",
+        )
+    return tuple(
+        name if index is None else names[index] for name, index in zip(chosen, indices, strict=True)
+    )
+
+
 def _numbered_names(flip_indices: tuple[int, ...], count: int) -> tuple[str, ...]:
     """Return numbered names; mirrored keypoints are called left and right."""
     names = [f"joint_{number}" for number in range(1, count + 1)]
@@ -257,7 +286,10 @@ def _read_parts(
     images = {"train": train_images, "val": val_images}
     parts = {name: Part(train.images, folder.annotations(name)) for name in images}
     text = f"{_counts(images)}, by a hash of the file name"
-    return images, parts, True, Inference("split", text)
+    if len(val_images) >= _FEW_IMAGES:
+        return images, parts, True, Inference("split", text)
+    text += "; the accuracy on so few is a rough estimate; more with --val_share"
+    return images, parts, True, Inference("split", text, Certainty.UNSURE)
 
 
 def _counts(images: Mapping[str, Sequence[CocoImage]]) -> str:
