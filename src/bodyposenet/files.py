@@ -1,10 +1,11 @@
-"""Files: atomic writing, checks of paths, and reading and writing of JSON.
+"""Files: atomic writing, checks of paths, reading and writing of JSON, and writing of CSV.
 
 After a run is killed, each file has either its old or its new content, never a part of it.
 """
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -74,6 +75,23 @@ def atomic_write(
             file.close()
         with suppress(OSError):  # after success, it was renamed
             temporary.unlink()
+
+
+@contextmanager
+def open_csv(path: Path, *, make_folder: bool = True) -> Iterator[Any]:
+    """Open a writer of the `csv` module for a file, in UTF-8 with the line ends of Unix.
+
+    Args:
+        path: The file, which is written atomically.
+        make_folder: Whether to create its folder if it is missing.
+
+    Raises:
+        BodyPoseNetError: The file cannot be written.
+    """
+    with atomic_write(path, durable=True, make_folder=make_folder) as file:
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        yield csv.writer(text, lineterminator="\n")
+        text.detach()  # writes the rest, and leaves the file open
 
 
 @contextmanager

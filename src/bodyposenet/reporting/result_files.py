@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from bodyposenet.evaluation.details import DetailedResult
 from bodyposenet.evaluation.error_types import ErrorType
 from bodyposenet.evaluation.keypoint_ap import MAX_DETECTIONS
 from bodyposenet.evaluation.pck import PckScores
-from bodyposenet.files import atomic_write, write_json
+from bodyposenet.files import atomic_write, open_csv, write_json
 
 
 def write_result_files(folder: str | Path, details: DetailedResult) -> list[Path]:
@@ -49,20 +47,13 @@ def write_result_files(folder: str | Path, details: DetailedResult) -> list[Path
         "error_types.png": plot_error_types(details.analysis.errors),
     }
     for name, rows in tables.items():
-        with atomic_write(folder / name, durable=True) as file:
-            file.write(_csv(rows).encode(errors="backslashreplace"))
+        with open_csv(folder / name) as writer:
+            writer.writerows(rows)
     write_json(values, _json(details))
     for name, figure in plots.items():
         with atomic_write(folder / name) as file:
             figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
     return [*(folder / name for name in tables), values, *(folder / name for name in plots)]
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows in CSV format."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _metrics_table(details: DetailedResult) -> list[Sequence[Any]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bodyposenet.data.formats.predictions import ImagePredictions, OutputFormat, VideoPredictions
-from bodyposenet.files import atomic_write
+from bodyposenet.files import open_csv
 from bodyposenet.poses import NO_ID, Poses
 
 _FILE = "poses.csv"
@@ -28,7 +25,7 @@ def _write_images(folder: Path, predictions: ImagePredictions) -> None:
     Raises:
         BodyPoseNetError: The file cannot be written.
     """
-    with open_csv(folder / _FILE) as writer:
+    with open_csv(folder / _FILE, make_folder=False) as writer:
         writer.writerow(("image", *_PERSON_COLUMNS))
         for image in predictions.images:
             writer.writerows((image.name, *row) for row in _rows(image.poses))
@@ -44,26 +41,10 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
     Raises:
         BodyPoseNetError: The file cannot be written.
     """
-    with open_csv(folder / _FILE) as writer:
+    with open_csv(folder / _FILE, make_folder=False) as writer:
         writer.writerow(("frame", "time", *_PERSON_COLUMNS))
         for frame in predictions.frames:
             writer.writerows((frame.index, frame.time, *row) for row in _rows(frame.poses))
-
-
-@contextmanager
-def open_csv(path: Path) -> Iterator[Any]:
-    """Open a writer of the `csv` module for a new file, in UTF-8 with the line ends of Unix.
-
-    Args:
-        path: The file, in an existing folder.
-
-    Raises:
-        BodyPoseNetError: The file cannot be written.
-    """
-    with atomic_write(path, durable=True, make_folder=False) as file:
-        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
-        yield csv.writer(text, lineterminator="\n")
-        text.detach()  # writes the rest, and leaves the file open
 
 
 def _rows(poses: Poses) -> Iterator[tuple[Any, ...]]:

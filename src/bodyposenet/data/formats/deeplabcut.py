@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodyposenet.console import logger
-from bodyposenet.data.formats.csv_table import open_csv
 from bodyposenet.data.formats.predictions import (
     MODEL_PREFIX,
     OutputFormat,
@@ -23,6 +22,7 @@ from bodyposenet.data.formats.predictions import (
     VideoPredictions,
 )
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.files import open_csv
 from bodyposenet.poses import NO_ID
 
 _HDF5_PACKAGES = ("pandas", "tables")
@@ -51,7 +51,7 @@ def _write_video(folder: Path, predictions: VideoPredictions) -> None:
     tracks, frames = _count(predictions)
     columns = _columns(predictions, tracks)
     path = folder / f"{predictions.name}_{predictions.model}.csv"
-    with open_csv(path) as writer:
+    with open_csv(path, make_folder=False) as writer:
         for number, level in enumerate(_LEVELS):
             writer.writerow((level, *(names[number] for names in columns)))
         for frame in predictions.frames:
