@@ -264,7 +264,7 @@ def open_capture(*source: str | int) -> cv2.VideoCapture:
 
 def _set_log_level(level: int) -> int:
     """Set the log level of OpenCV, and return the earlier one."""
-    module: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4; OpenCV 5
+    module: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4.12; later
     return module.setLogLevel(level)
 
 
