@@ -29,8 +29,8 @@ _OFTEN_CROSSED = ("wrist", "hand", "ankle", "foot")
 # on the right of the image in 97%; of all people, of Leeds Sports Pose Extended too, in 65% to 72%.
 
 _EXCHANGED = 0.3
-"""Share of people with a visible face below which the sides of the dataset are exchanged. About half
-are a sign of another mistake, such as y before x."""
+"""Share of people with a visible face below which the sides of the dataset are exchanged. About
+half are a sign of another mistake, such as y before x."""
 _MIN_FACES = 5
 """Number of people with a visible face from which a share of them is meaningful."""
 _MIN_PEOPLE_WITHOUT_FACE = 50
