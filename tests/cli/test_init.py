@@ -132,6 +132,20 @@ def test_split_is_the_same_every_time_and_keeps_all_annotations(run_bpnet, workp
         assert entry["bbox"] == original[entry["id"]]["bbox"]
 
 
+def test_the_split_keeps_the_crowd_index_of_images(run_bpnet, workplace, annotations):
+    file, images = annotations
+    content = json.loads(file.read_text())
+    content["images"][0]["crowdIndex"] = 0.4
+    (workplace / "crowd.json").write_text(json.dumps(content))
+    assert run_bpnet("init", "-a", "crowd.json", "-i", images, "--device", "cpu").code == 0
+    written = [
+        image
+        for part in ("train", "val")
+        for image in json.loads((PROJECT / "annotations" / f"{part}.json").read_text())["images"]
+    ]
+    assert [image.get("crowdIndex") for image in written].count(0.4) == 1
+
+
 def test_separate_validation_annotations_are_used_as_they_are(
     run_bpnet, workplace, annotations, drawn_dataset
 ):

@@ -29,15 +29,7 @@ def write_coco(path: Path, images: Iterable[CocoImage], category: Mapping[str, A
     """
     images = list(images)
     content = {
-        "images": [
-            {
-                "id": image.image_id,
-                "file_name": image.file_name,
-                "height": image.height,
-                "width": image.width,
-            }
-            for image in images
-        ],
+        "images": [_image_entry(image) for image in images],
         "annotations": [
             annotation_entry(person, image.image_id, category["id"])
             for image in images
@@ -46,6 +38,17 @@ def write_coco(path: Path, images: Iterable[CocoImage], category: Mapping[str, A
         "categories": [dict(category)],
     }
     write_json(path, content, indent=None)
+
+
+def _image_entry(image: CocoImage) -> dict[str, Any]:
+    """Return an image as an entry of `images`."""
+    entry: dict[str, Any] = {
+        "id": image.image_id,
+        "file_name": image.file_name,
+        "height": image.height,
+        "width": image.width,
+    }
+    return entry if image.crowd_index is None else entry | {"crowdIndex": image.crowd_index}
 
 
 def annotation_entry(person: Person, image_id: int, category_id: int) -> dict[str, Any]:
