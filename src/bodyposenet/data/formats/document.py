@@ -117,12 +117,14 @@ class AnnotationFormat:
         title: Name of the tool or dataset, for messages.
         detect: Function that returns whether a file has the format, by its content.
         read: Function that reads a file of the format, or raises a `BodyPoseNetError`.
+        has_parts: Whether a file can list the images of the train and the test data.
     """
 
     name: str
     title: str
     detect: Callable[[AnnotationFile], bool]
     read: Callable[[AnnotationFile], CocoDocument]
+    has_parts: bool = False
 
 
 class Keypoint(NamedTuple):

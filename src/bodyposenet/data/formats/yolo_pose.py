@@ -288,7 +288,7 @@ def _is_labeled(x: float, y: float) -> bool:
     return min(x, y) >= 0 and max(x, y) > 0
 
 
-FORMAT = AnnotationFormat("yolo_pose", "YOLO-pose", _is_yolo_pose, _read)
+FORMAT = AnnotationFormat("yolo_pose", "YOLO-pose", _is_yolo_pose, _read, has_parts=True)
 
 
 def _write_images(folder: Path, predictions: ImagePredictions) -> None:

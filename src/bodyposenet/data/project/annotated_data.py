@@ -9,6 +9,7 @@ from pathlib import Path
 from bodyposenet.data.coco import CocoImage, read_coco
 from bodyposenet.data.coco_file import write_coco
 from bodyposenet.data.formats.reading import (
+    FORMATS,
     AnnotationSummary,
     CategorySummary,
     describe_annotations,
@@ -21,9 +22,6 @@ from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder, refuse_existing
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.dataset import COCO_FLAGS, Mode
-
-_FORMAT_WITH_PARTS = "yolo_pose"
-"""Format whose files can list the images of each part."""
 
 _IMAGE_FOLDERS = (("images/train", "images/val"), ("train/images", "valid/images"))
 """Usual folders of training and validation images beside `data.yaml`."""
@@ -276,7 +274,7 @@ def _read_parts(
         text = f"{_counts(images)}, from separate annotations"
         return images, parts, False, Inference("split", text)
     whole = _read(train, category)
-    if summary.format == _FORMAT_WITH_PARTS:
+    if FORMATS[summary.format].has_parts:
         val_images = _read(train, category, "test")
         if 0 < len(val_images) < len(whole):
             images = {"train": _read(train, category, "train"), "val": val_images}
