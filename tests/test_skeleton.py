@@ -308,6 +308,7 @@ def test_known_joints():
         "nose",
         "left_ear",
     ]
+    assert TAO.joints_from(("LShoulder", "shoulder right")).known[1]
     one_shoulder = tuple(j for j in COCO_JOINTS if j != "left_shoulder")
     assert not TAO.joints_from(one_shoulder).known[1]
 

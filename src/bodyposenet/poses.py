@@ -390,11 +390,7 @@ class Poses:
         triples, scores = np.zeros((len(people), len(joints), 3)), np.zeros(len(people), np.float32)
         for person, result in enumerate(people):
             triples[person], scores[person] = _parse_result(result, len(joints))
-        names = list(joints)
-        for column, k in enumerate(skeleton.match(joints)):
-            if k is not None:
-                names[column] = skeleton.joints[k]
-        joint_map = skeleton.joints_from(names)
+        joint_map = skeleton.joints_from(joints)
         points, visible = joint_map.keypoints(triples[..., :2], triples[..., 2] > 0)
         confidences, _ = joint_map.keypoints(triples[..., [2, 2]], triples[..., 2] > 0)
         return cls(

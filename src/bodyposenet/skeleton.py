@@ -210,12 +210,14 @@ class Skeleton:
         return self.auxiliary
 
     def joints_from(self, dataset_joints: Sequence[str]) -> JointMap:
-        """Return the map from a dataset's joints to this skeleton's, by exact name.
+        """Return the map from a dataset's joints to this skeleton's.
 
         Args:
-            dataset_joints: Joint names of the dataset.
+            dataset_joints: Joint names of the dataset, matched by `match`.
         """
-        return JointMap(self, tuple(dataset_joints))
+        indices = self.match(dataset_joints)
+        names = zip(dataset_joints, indices, strict=True)
+        return JointMap(self, tuple(j if k is None else self.joints[k] for j, k in names))
 
     def match(self, joints: Sequence[str]) -> tuple[int | None, ...]:
         """Find joints by names in another notation, such as `LShoulder` for `left_shoulder`.

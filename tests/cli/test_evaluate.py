@@ -297,6 +297,26 @@ def test_the_result_in_python_has_errors_and_changes(write_dataset, tmp_path, fa
     assert result.changes[str(tmp_path / "a")]["AP_0.50:0.95_all"] == pytest.approx(0)
 
 
+def test_joints_are_matched_in_another_notation(write_dataset, tmp_path, fake_predictor):
+    path = write_dataset(SIZES, keypoints=("Head", "LHand", "R Hand", "tail"))
+    options = {"dataset_spec": path, "model_filename": "model.tlt"}
+    bodyposenet.evaluate(**options, results_dir=tmp_path / "a")
+    result = bodyposenet.evaluate(
+        **options, results_dir=tmp_path / "b", compare_with=(tmp_path / "a",)
+    )
+    assert result.joint_ap == pytest.approx({"Head": 1, "LHand": 1, "R Hand": 1, "tail": -1})
+    assert result.changes[str(tmp_path / "a")]["AP_0.50:0.95_all"] == pytest.approx(0)
+
+
+def test_a_dataset_without_joints_of_the_model_is_an_error(
+    run_bpnet, write_dataset, tmp_path, fake_predictor
+):
+    path = write_dataset(SIZES, keypoints=("leaf", "stem", "root", "tip"))
+    done = run_evaluation(run_bpnet, path, tmp_path / "results")
+    assert done.code == 2
+    assert "leaf" in done.err and "left_hand" in done.err
+
+
 def test_comparison_with_other_images_is_an_error_before_the_prediction(
     run_bpnet, write_dataset, tmp_path, fake_predictor, monkeypatch
 ):

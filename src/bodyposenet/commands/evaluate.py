@@ -8,18 +8,21 @@ Example: bpnet evaluate -m model.tlt -d dataset.json -r results
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from bodyposenet.commands.model_options import ParallelOptions
 from bodyposenet.commands.options import Need, Option, StrPath, command, options_class
+from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import make_directory, write_json
 from bodyposenet.results_folder import results_folder
 
 if TYPE_CHECKING:
     from bodyposenet.evaluation.details import DetailedResult
     from bodyposenet.evaluation.evaluator import DatasetResult
+    from bodyposenet.skeleton import Skeleton
     from bodyposenet.specs.dataset import DatasetSpec
 
 
@@ -141,6 +144,7 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         protocol = EvaluationProtocol(options.protocol, dataset_spec, images, options.pck_reference)
         protocol.check()
         joints = dataset_spec.person.keypoints
+        _check_joints(joints, skeleton, dataset_spec)
         earlier = [read_run(Path(folder), images, joints) for folder in options.compare_with]
         results = predict_test_images(executor, dataset_spec, images)
         result = score_results(results, skeleton, dataset_spec, images)
@@ -168,6 +172,16 @@ def evaluate(options: EvaluateOptions) -> EvaluationResult:
         files=(detections, coco, *files, page),
         lines=tuple(_lines(details)),
     )
+
+
+def _check_joints(joints: Sequence[str], skeleton: Skeleton, spec: DatasetSpec) -> None:
+    """Raise an error if the model has no joint of the dataset."""
+    if all(index is None for index in skeleton.match(joints)):
+        raise BodyPoseNetError(
+            f"{spec.path}: the model has none of the joints of the dataset ({', '.join(joints)}); "
+            f"it has {', '.join(skeleton.joints)}",
+            "Evaluate a model that was trained for these joints.",
+        )
 
 
 def _check_images(result: DatasetResult, spec: DatasetSpec) -> None:

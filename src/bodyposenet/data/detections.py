@@ -20,6 +20,7 @@ from bodyposenet.console import logger
 from bodyposenet.data.coco import CocoImage
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import read_json
+from bodyposenet.skeleton import Skeleton
 
 _FORMATS = "Use a detections.json of bpnet inference or evaluate, or results in COCO's format."
 
@@ -155,7 +156,8 @@ def _joint_names(path: Path, content: Mapping[str, Any]) -> list[str]:
 
 def _match_joints(path: Path, names: list[str], joints: tuple[str, ...]) -> NDArray[np.int64]:
     """Return (D,) int64, the index of each joint of the dataset in the file, or -1."""
-    columns = np.array([names.index(joint) if joint in names else -1 for joint in joints])
+    found = Skeleton("", tuple(map(str, names)), ()).match(joints)
+    columns = np.array([-1 if index is None else index for index in found])
     missing = [joint for joint, column in zip(joints, columns, strict=True) if column < 0]
     if len(missing) == len(joints):
         raise BodyPoseNetError(

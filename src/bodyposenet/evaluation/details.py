@@ -83,7 +83,8 @@ def evaluate_in_detail(
         BodyPoseNetError: The dataset lacks joints that the protocol needs, or the models have no
             joints in common.
     """
-    joints = [joint for joint in protocol.joints if joint in skeleton.joints]
+    found = zip(protocol.joints, skeleton.match(protocol.joints), strict=True)
+    joints = [joint for joint, index in found if index is not None]
     arranged = protocol.arrange(result.results, joints)
     return DetailedResult(
         protocol, result, protocol.score(arranged), protocol.analyze(arranged),

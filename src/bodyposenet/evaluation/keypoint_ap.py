@@ -154,7 +154,8 @@ def evaluate_poses(
     """
     image_ids = sorted(image.image_id for image in images)
     _check_image_ids(results, image_ids)
-    in_skeleton = np.array([joint in skeleton.joints for joint in joints])
+    found = skeleton.match(joints)
+    in_skeleton = np.array([index is not None for index in found])
     truth = _coco_ground_truth(images, in_skeleton, labeled_flags)
     predictions = _coco_predictions(results, image_ids)
     evaluator = _coco_eval(truth, predictions, sigmas or oks_sigmas(joints))
@@ -166,7 +167,9 @@ def evaluate_poses(
         precision=evaluator.eval["precision"][:, :, 0, 0, 0] if images else -np.ones((10, 101)),
         joint_errors=compute_joint_errors(matches, joints),
         matches=matches,
-        not_evaluated=tuple(joint for joint in joints if joint not in skeleton.joints),
+        not_evaluated=tuple(
+            joint for joint, index in zip(joints, found, strict=True) if index is None
+        ),
         images=len(images),
         people=sum(_is_evaluated(person) for person in truth["annotations"]),
         poses=len(results),
