@@ -43,6 +43,32 @@ def test_people_are_boxes_with_keypoints(read, link):
     assert_equal(read(tasks, annotation_format="label_studio"))
 
 
+@pytest.mark.parametrize("box", ["inside", "none"])
+def test_parents_can_be_nested(read, box):
+    """Each keypoint is the child of the previous one, the first one is a child of the box."""
+    size = (120, 160)
+    joints = [shape for shape in points("joint", ANNE, size) if shape["type"] == "keypointlabels"]
+    parents = ["box0", *(joint["id"] for joint in joints)]
+    if box == "none":
+        parents[0] = joints[-1]["id"]  # a cycle
+    chain = [joint | {"parentID": parent} for joint, parent in zip(joints, parents, strict=False)]
+    boxes = [shape for shape in shapes(IMAGES[0]) if shape["id"] == "box0"]
+    results = chain[::-1] + (boxes if box == "inside" else [])
+    dataset = read([task(1, IMAGES[0], annotation(results))])
+    assert [person.num_keypoints for person in dataset.images[0].persons] == [4]
+
+
+def test_labels_of_more_joints_than_people_have_are_an_error(read):
+    size = (120, 160)
+    value = {"x": 10, "y": 10, "width": 1}
+    results = [
+        result("keypointlabels", str(n), size, value | {"keypointlabels": [str(n)]})
+        for n in range(600)
+    ]
+    with pytest.raises(BodyPoseNetError, match="600"):
+        read([task(1, IMAGES[0], annotation(results))])
+
+
 @pytest.mark.parametrize(
     "address",
     ["/data/local-files/?d=photos/{}", "s3://bucket/photos/{}", "https://a.org:1/b/{}?key=1", "{}"],

@@ -21,6 +21,7 @@ from bodyposenet.data.large_json import LargeJson
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.skeleton import COCO_JOINTS, Skeleton
 from bodyposenet.specs.dataset import Mode
+from bodyposenet.specs.pose import MAX_KEYPOINTS
 
 OCCLUDED, VISIBLE = 1, 2
 """COCO's visibility flags of labeled keypoints."""
@@ -258,7 +259,7 @@ class DocumentBuilder:
         """Return the document.
 
         Raises:
-            BodyPoseNetError: There are invalid entries, or no image.
+            BodyPoseNetError: There are invalid entries, no image, or too many keypoints.
         """
         self.invalid.raise_if_any()
         if not self._images:
@@ -270,6 +271,13 @@ class DocumentBuilder:
                 "Export the annotations again, or check annotation_root_dir_path of the dataset "
                 "spec.",
             )
+        for name, keypoints in self._keypoints.items():
+            if len(keypoints) > MAX_KEYPOINTS:
+                raise BodyPoseNetError(
+                    f"{self._path}: {len(keypoints)} keypoints with different names in the "
+                    f"category {shorten(name)}, the limit is {MAX_KEYPOINTS}",
+                    "Use the same label for the same joint of all people.",
+                )
         categories = [
             {
                 "id": number,

@@ -328,12 +328,27 @@ class _Groups:
         self._boxes = {region.id for region in regions if region.kind == "box"} - {None}
         self._parents = {region.id: region.parent for region in regions if region.id is not None}
         self._with_children = {region.parent for region in regions} - {None}
+        self._tops: dict[Hashable, Hashable] = {}
         self._related: dict[Hashable, set[Hashable]] = {}
         for result in results:
             if _type(result) == "relation":
                 ends = _id(result, "from_id"), _id(result, "to_id")
                 for one, other in (ends, ends[::-1]):
                     self._related.setdefault(one, set()).add(other)
+
+    def _top(self, region: Hashable) -> Hashable:
+        """Return the first rectangle, or else the topmost region, from a region upward."""
+        path = []
+        while region not in self._tops:
+            path.append(region)
+            self._tops[region] = region  # ends cycles
+            parent = None if region in self._boxes else self._parents.get(region)
+            if parent is None:
+                break
+            region = parent
+        top = self._tops[region]
+        self._tops.update(dict.fromkeys(path, top))
+        return top
 
     def of(self, region: _Region) -> Hashable:
         """Return the group of a region; None for a keypoint without one.
@@ -346,13 +361,10 @@ class _Groups:
         """
         if region.kind == "box":
             return region.id
-        current, seen = region.id, set()
-        parent = region.parent
-        while parent is not None and parent not in seen:
-            seen.add(parent)
-            current, parent = parent, None if parent in self._boxes else self._parents.get(parent)
-        if seen or region.id in self._with_children:
-            return current
+        if region.parent is not None:
+            return self._top(region.parent)
+        if region.id in self._with_children:
+            return region.id
         related = self._related.get(region.id, set()) & self._boxes
         if len(related) > 1:
             raise ValueError(f"keypoint {region.label!r} has relations with several rectangles")
