@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, RLock, Thread
-from typing import Any
 
 import cv2
 import numpy as np
@@ -50,9 +49,6 @@ _MAX_PAUSE = 60.0
 
 _JOIN_TIMEOUT = 1.0
 """Seconds to wait for the end of a camera's thread; a blocked thread is not waited for."""
-
-_SILENT = 0
-"""OpenCV's `LOG_LEVEL_SILENT`."""
 
 _REMEDY = "Give a video that OpenCV reads: MP4, AVI, MKV, MOV, WebM and others."
 _ADDRESS_REMEDY = "Check the address; or download the video and give its path."
@@ -255,17 +251,11 @@ def open_capture(*source: str | int) -> cv2.VideoCapture:
         The capture; `isOpened` is False if OpenCV cannot read the video.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; it is read only once
-    level = _set_log_level(_SILENT)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         return cv2.VideoCapture(*source)
     finally:
-        _set_log_level(level)
-
-
-def _set_log_level(level: int) -> int:
-    """Set the log level of OpenCV, and return the earlier one."""
-    module: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4.12; later
-    return module.setLogLevel(level)
+        cv2.utils.logging.setLogLevel(level)
 
 
 def open_video(path: str | Path) -> Video:
