@@ -26,14 +26,7 @@ from bodyposenet.commands.options import (
     ignored_options,
     options_class,
 )
-from bodyposenet.commands.output_formats import (
-    check_image_names,
-    check_output_formats,
-    describe_folders,
-    split_names,
-    write_images_in_formats,
-    write_video_in_formats,
-)
+from bodyposenet.commands.output_formats import OutputFormats, describe_folders, split_names
 from bodyposenet.console import logger, print_line, progress
 from bodyposenet.directory_lock import directory_lock
 from bodyposenet.errors import BodyPoseNetError, mask_passwords
@@ -252,6 +245,11 @@ class InferenceOptions(ParallelOptions):
         return Path(self.results_dir or ".")
 
     @property
+    def output_formats(self) -> OutputFormats:
+        """The formats of other tools in which poses are written."""
+        return OutputFormats(self.output_format, self.results_folder)
+
+    @property
     def limits(self) -> dict[str, Any]:
         """The given limits on the reported people, as keyword arguments of the predictor."""
         limits = {"score_threshold": self.score_threshold, "max_people": self.max_people}
@@ -316,7 +314,9 @@ def predict(options: InferenceOptions) -> InferenceResult:
     try:
         with _lock_results(options) as status:
             _reject_ignored(options)
-            check_output_formats(options)
+            options.output_formats.check(
+                is_video=options.is_video, has_tracks=options.track or options.smooth
+            )
             result = (_predict_video if options.is_video else _predict_images)(options)
             if status is not None:
                 status.write("RUNNING", result.lines[0], **result.counts)
@@ -377,7 +377,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
     images = list_images(options.detected_type, str(options.input), options.image_root_path)  # type: ignore[arg-type]
     if options.detected_type == "image" and not images.entries[0].address:
         check_image(images.entries[0].path)
-    check_image_names(options, images)
+    options.output_formats.check_images(images)
     executor = options.open_executor(results_dir)
     drawings = results_dir / DRAWINGS
     draws = _should_draw(options, images, drawings)
@@ -397,7 +397,7 @@ def _predict_images(options: InferenceOptions) -> InferenceResult:
         if end is None:
             _check_entries(entries)
             clear_pictures(drawings, entries, former)
-        folders = write_images_in_formats(options, images, entries, executor)
+        folders = options.output_formats.write_images(images, entries, executor)
     elif end is None:
         _check_entries(entries)
     if end is not None:
@@ -577,7 +577,8 @@ def _predict_video(options: InferenceOptions) -> InferenceResult:
             results_dir / FILE_NAME, predictor.engine.skeleton, predictor.spec, [],
             {"video": description},
         )  # fmt: skip
-    folders = write_video_in_formats(options, results_dir / POSES_FILE, predictor)
+    name = Path(str(options.input)).stem if options.detected_type == "video" else "stream"
+    folders = options.output_formats.write_video(name, results_dir / POSES_FILE, predictor)
     if end is not None and video.is_live and isinstance(end, KeyboardInterrupt):
         end = None  # a camera has no other end
     elif end is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from bodyposenet.commands.inference import InferenceOptions
     from bodyposenet.inference.parallel.executor import Executor
     from bodyposenet.inference.predictor import Predictor
     from bodyposenet.media.inputs import ImageList
@@ -23,94 +23,92 @@ def split_names(value: object) -> object:
     return tuple(dict.fromkeys(name for word in words for name in str(word).split(",")))
 
 
-def check_output_formats(options: InferenceOptions) -> None:
-    """Check that the output formats can be written.
-
-    Raises:
-        BodyPoseNetError: A format does not fit the input, or its folder has other files.
-    """
-    if not options.output_format:
-        return
-    from bodyposenet.data.formats import output
-
-    output.check_output_formats(
-        options.output_format, options.results_folder,
-        is_video=options.is_video, has_tracks=options.track or options.smooth,
-    )  # fmt: skip
-
-
-def check_image_names(options: InferenceOptions, images: ImageList) -> None:
-    """Check that the images can be written in the output formats.
+@dataclass(frozen=True)
+class OutputFormats:
+    """The chosen formats, possibly none; their modules are imported only if there are any.
 
     Args:
-        options: Options of the command.
-        images: The images of the input.
-
-    Raises:
-        BodyPoseNetError: The names of images do not fit a format.
+        names: Names of the formats.
+        results_dir: Folder that will contain the folders of the formats.
     """
-    if not options.output_format:
-        return
-    from bodyposenet.data.formats import output
-    from bodyposenet.inference.predictions import image_names
 
-    output.check_image_names(options.output_format, image_names(images.entries))
+    names: tuple[str, ...]
+    results_dir: Path
 
+    def check(self, *, is_video: bool, has_tracks: bool) -> None:
+        """Check that the formats can be written.
 
-def write_images_in_formats(
-    options: InferenceOptions,
-    images: ImageList,
-    entries: Sequence[Mapping[str, Any]],
-    executor: Executor,
-) -> list[Path]:
-    """Write the poses in images in the output formats.
+        Args:
+            is_video: Whether the input is a video.
+            has_tracks: Whether people have track ids.
 
-    Args:
-        options: Options of the command.
-        images: The images of the input.
-        entries: Their entries in detections.json; fewer if the run ended early.
-        executor: Executor of the model.
+        Raises:
+            BodyPoseNetError: A format does not fit the input, or its folder has other files.
+        """
+        if self.names:
+            from bodyposenet.data.formats.output import check_output_formats
 
-    Returns:
-        The folders of the formats.
+            check_output_formats(
+                self.names, self.results_dir, is_video=is_video, has_tracks=has_tracks
+            )
 
-    Raises:
-        BodyPoseNetError: A file cannot be written.
-    """
-    if not options.output_format:
-        return []
-    from bodyposenet.data.formats.output import write_predictions
-    from bodyposenet.inference.predictions import image_predictions
+    def check_images(self, images: ImageList) -> None:
+        """Check that the images of the input can be written in the formats.
 
-    predictions = image_predictions(images.entries, entries, executor.skeleton, executor.spec)
-    return write_predictions(options.output_format, options.results_folder, predictions)
+        Raises:
+            BodyPoseNetError: The names of images do not fit a format.
+        """
+        if self.names:
+            from bodyposenet.data.formats.output import check_image_names
+            from bodyposenet.inference.predictions import image_names
 
+            check_image_names(self.names, image_names(images.entries))
 
-def write_video_in_formats(
-    options: InferenceOptions, lines: Path, predictor: Predictor
-) -> list[Path]:
-    """Write the poses in a video in the output formats.
+    def write_images(
+        self, images: ImageList, entries: Sequence[Mapping[str, Any]], executor: Executor
+    ) -> list[Path]:
+        """Write the poses in images.
 
-    Args:
-        options: Options of the command.
-        lines: The detections.jsonl.
-        predictor: Predictor of the model.
+        Args:
+            images: The images of the input.
+            entries: Their entries in detections.json; fewer if the run ended early.
+            executor: Executor of the model.
 
-    Returns:
-        The folders of the formats.
+        Returns:
+            The folders of the formats.
 
-    Raises:
-        BodyPoseNetError: A file cannot be written.
-    """
-    if not options.output_format:
-        return []
-    from bodyposenet.data.formats.output import write_predictions
-    from bodyposenet.inference.predictions import video_predictions
+        Raises:
+            BodyPoseNetError: A file cannot be written.
+        """
+        if not self.names:
+            return []
+        from bodyposenet.data.formats.output import write_predictions
+        from bodyposenet.inference.predictions import image_predictions
 
-    is_file = options.detected_type == "video"
-    name = Path(str(options.input)).stem if is_file else "stream"
-    predictions = video_predictions(lines, name, predictor.engine.skeleton, predictor.spec)
-    return write_predictions(options.output_format, options.results_folder, predictions)
+        predictions = image_predictions(images.entries, entries, executor.skeleton, executor.spec)
+        return write_predictions(self.names, self.results_dir, predictions)
+
+    def write_video(self, name: str, lines: Path, predictor: Predictor) -> list[Path]:
+        """Write the poses in a video.
+
+        Args:
+            name: Name of the video, for the names of files.
+            lines: The detections.jsonl.
+            predictor: Predictor of the model.
+
+        Returns:
+            The folders of the formats.
+
+        Raises:
+            BodyPoseNetError: A file cannot be written.
+        """
+        if not self.names:
+            return []
+        from bodyposenet.data.formats.output import write_predictions
+        from bodyposenet.inference.predictions import video_predictions
+
+        predictions = video_predictions(lines, name, predictor.engine.skeleton, predictor.spec)
+        return write_predictions(self.names, self.results_dir, predictions)
 
 
 def describe_folders(folders: Sequence[Path]) -> str:
