@@ -20,7 +20,6 @@ import numpy as np
 
 from bodyposenet.console import logger, progress
 from bodyposenet.data.coco import CocoImage
-from bodyposenet.data.records import write_records
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
 from bodyposenet.specs.dataset import DatasetSpec, FilteringParams, Split
@@ -234,6 +233,8 @@ def write_shards(
     Raises:
         BodyPoseNetError: A file cannot be written.
     """
+    from bodyposenet.data.records import write_records  # needs packages of the extra `train`
+
     files = 0
     for partition, pieces in enumerate(distribute(anchors, partitions, shards)):
         for shard, piece in enumerate(pieces):
