@@ -31,6 +31,7 @@ from prometheus_client import (
     generate_latest,
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
@@ -233,7 +234,8 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     """Read the image of a request: its body, or the first file of a form.
 
     Raises:
-        HTTPException: 413 if the body has more than `max_bytes`, regardless of its header.
+        HTTPException: 413 if the body has more than `max_bytes`, regardless of its header; 400 if
+            the form is invalid.
         BodyPoseNetError: The request has no image.
     """
     stated = request.headers.get("content-length", "0")
@@ -241,9 +243,13 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
         raise HTTPException(413, f"The body has {int(stated):,} bytes; at most {max_bytes:,}")
     limited = Request(request.scope, _limit(request.receive, max_bytes))
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with limited.form(max_files=1) as form:
-            file = next((field for field in form.values() if isinstance(field, UploadFile)), None)
-            content = await file.read() if file is not None else b""
+        try:
+            async with limited.form(max_files=1) as form:
+                files = (field for field in form.values() if isinstance(field, UploadFile))
+                file = next(files, None)
+                content = await file.read() if file is not None else b""
+        except FormParserError as error:
+            raise HTTPException(400, f"Invalid form: {error}") from error
     else:
         content = await limited.body()
     if not content:

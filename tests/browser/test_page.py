@@ -115,6 +115,7 @@ def scenes(tmp_path_factory) -> list[Path]:
     return paths
 
 
+@pytest.mark.skipif(cv2.__version__ < "5", reason="OpenCV 4 interpolates at 1/32 of a pixel")
 def test_poses_equal_those_of_python(visit, site, scenes):
     model = bodyposenet.load(
         input_shape=(256, 256), keep_aspect_ratio_mode="adjust_network_input", complete_pose=False
