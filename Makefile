@@ -13,7 +13,7 @@ PYTEST_FLAGS ?= -n 2
 help:
 	@echo "make demo   install the package and PyTorch in .venv; find the person in a photo; draw a"
 	@echo "            small dataset, train on it, evaluate (5 minutes on two cores)"
-	@echo "make test   install everything that tests need in .venv; run them (8 minutes on two cores)"
+	@echo "make test   install everything that tests need in .venv; run them (10 minutes on two cores)"
 	@echo "make lint   make style and make types"
 	@echo "make style  formatting, lint and the direction of imports"
 	@echo "make types  types, with pyright; it needs Node"
@@ -35,7 +35,7 @@ demo: .venv/.installed-demo
 
 # One thread per process: the tests run in two processes.
 test: .venv/.installed-test
-	@echo "pytest: takes about 7 minutes on two cores"
+	@echo "pytest: takes about 10 minutes on two cores"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-browser: .venv/.installed-test

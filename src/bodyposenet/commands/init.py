@@ -186,7 +186,6 @@ def init_project(options: InitOptions) -> InitResult:
     folder.refuse_existing(overwrite=options.overwrite)
     if options.annotations is None:
         _reject_ignored(options)
-        refuse_existing(folder.labeling_configuration, overwrite=options.overwrite)
         return _init_from_joints(options, folder)
     return _init_from_annotations(options, folder)
 

@@ -12,6 +12,7 @@ from bodyposenet.commands.options import command_line
 from bodyposenet.data.dataset_check import Problem, check_dataset
 from bodyposenet.data.findings import Severity
 from bodyposenet.errors import BodyPoseNetError
+from bodyposenet.specs.dataloader import MAX_UNREADABLE_SHARE
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 from bodyposenet.specs.training import DEFAULT_WEIGHTS, TrainSpec
@@ -76,7 +77,9 @@ class SpecChecker:
         except BodyPoseNetError as error:
             self.problems.append(Problem.from_error(error, str(path)))
 
-    def _check_dataset(self, spec: DatasetSpec, max_unreadable_share: float = 0.01) -> None:
+    def _check_dataset(
+        self, spec: DatasetSpec, max_unreadable_share: float = MAX_UNREADABLE_SHARE
+    ) -> None:
         """Check a dataset, unless it was checked before."""
         if spec.path.resolve() in self._checked:
             return

@@ -20,6 +20,7 @@ from bodyposenet.data.image_checks import SizeComparison, compare_image_sizes, f
 from bodyposenet.data.label_checks import check_labels
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.files import is_file, is_folder
+from bodyposenet.specs.dataloader import MAX_UNREADABLE_SHARE
 from bodyposenet.specs.dataset import DatasetSpec, Mode
 
 _LISTED = 3
@@ -63,7 +64,9 @@ class DatasetCheck(NamedTuple):
     counts: list[str]
 
 
-def check_dataset(spec: DatasetSpec, max_unreadable_share: float = 0.01) -> DatasetCheck:
+def check_dataset(
+    spec: DatasetSpec, max_unreadable_share: float = MAX_UNREADABLE_SHARE
+) -> DatasetCheck:
     """Check the annotations, images and labels of a dataset.
 
     Args:

@@ -30,6 +30,10 @@ Share = Annotated[float, Field(ge=-100, le=100)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 
 
+MAX_UNREADABLE_SHARE = 0.01
+"""Default of `max_unreadable_share`."""
+
+
 class ImageDims(Block):
     """Size of the network input in training; padded with gray to multiples of 8."""
 
@@ -257,6 +261,6 @@ class Dataloader(Block):
     """Folder of a cache of decoded images for later epochs and runs (not in TAO); null: no cache.
     It needs 3 bytes per pixel (640 x 480: 0.9 MB), or 1/4, 1/16 or 1/64 of that for images that
     samples reduce to 1/2, 1/4 or 1/8 of their size."""
-    max_unreadable_share: Probability = 0.01
+    max_unreadable_share: Probability = MAX_UNREADABLE_SHARE
     """Largest fraction of an epoch's samples that can be replaced because their image, mask or
     record cannot be read; above it, training ends with an error (not in TAO)."""
