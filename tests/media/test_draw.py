@@ -101,6 +101,17 @@ def test_inferred_joints_are_rings_with_thin_limbs():
     ).mean() > 0.9  # a joint that is not inferred
 
 
+def test_inferred_joints_with_low_scores_are_omitted():
+    image = canvas(200, 200)
+    found = poses([[20, 100], [100, 100], [180, 100]], 0.09)
+    inferred = np.array([[False, False, True]])
+    drawn = changed(image, draw(image, replace(found, inferred=inferred)))
+    assert drawn[100, 20:101].all() and not drawn[:, 120:].any()
+    found.keypoint_scores[0, 2] = 0.1
+    assert changed(image, draw(image, replace(found, inferred=inferred)))[100, 140:160].all()
+    assert not np.isnan(found.keypoints).any()
+
+
 def test_score_threshold():
     image = canvas()
     both = poses([[[10, 10], [40, 10], [40, 40]], [[60, 60], [90, 60], [90, 90]]])
