@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,7 @@ def test_a_resume_within_an_epoch_writes_no_step_twice(open_progress, tmp_path, 
         progress.log_epoch(1)
         progress.log_validation(1, validation)
         log_steps(progress, range(STEPS + 1, STEPS + 4))
+    time.sleep(1)  # event files are read in the order of their names, which begin with the second
     with open_progress(STEPS + 1, summary_every_n_steps=1) as progress:  # two steps are repeated
         log_steps(progress, range(STEPS + 2, 2 * STEPS + 1))
         progress.log_epoch(2)
