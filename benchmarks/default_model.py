@@ -5,22 +5,31 @@ python -m benchmarks.default_model --dataset_spec FILE [--model FILE] [--rotate 
 
 Both files of the package are measured on ONNX Runtime, the INT8 file also on OpenVINO, with images
 padded to three sizes and at 368 with `adjust_network_input`. --model adds the model from which they
-were exported, on PyTorch. Options of the inference spec and --rotate are measured with INT8 on ONNX
-Runtime, at 368 adjusted. --rotate rotates images and annotations counterclockwise, and evaluates
+were exported, on PyTorch. Presets, options of the inference spec and --rotate are measured with
+INT8 on ONNX Runtime, options and --rotate at 368 adjusted; the time of a preset is that of a whole
+photo, decoding included. --rotate rotates images and annotations counterclockwise, and evaluates
 with and without `rotation_test`. Without a dataset spec nothing is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bodyposenet.evaluation.evaluator import evaluate_dataset, load_test_images
 from bodyposenet.inference.engines.base import Engine
-from bodyposenet.inference.models import DEFAULT_MODEL_FOLDER, FLOAT16_FILE, INT8_FILE, open_engine
+from bodyposenet.inference.models import (
+    DEFAULT_MODEL_FOLDER,
+    FLOAT16_FILE,
+    INT8_FILE,
+    PRESETS,
+    open_engine,
+)
 from bodyposenet.inference.predictor import Predictor
+from bodyposenet.media.images import read_image
 from bodyposenet.specs.dataset import DatasetSpec
 from bodyposenet.specs.inference import InferenceSpec
 
@@ -75,6 +84,18 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
             found = evaluate_dataset(Predictor(engine, spec), dataset, images)
             figures[f"{name}_{kind}_ap"] = found.accuracy.ap
         figures |= _milliseconds(name, engines, _TIMED_SHAPES.get(name, spec.input_shape))
+    presets = {
+        name: Predictor(engines["int8"], InferenceSpec.load(path)) for name, path in PRESETS.items()
+    }
+    for name, predictor in presets.items():
+        figures[f"{name}_preset_ap"] = evaluate_dataset(predictor, dataset, images).accuracy.ap
+    pixels = read_image(dataset.images_folder("test") / images[0].file_name)
+    figures |= {
+        f"{name}_preset_ms": 1e3 * seconds
+        for name, seconds in harness.time_alternately(
+            {name: partial(predictor, pixels) for name, predictor in presets.items()}, 9
+        ).items()
+    }
     for figure, option in _OPTIONS.items():
         predictor = Predictor(engines["int8"], _ADJUSTED.model_copy(update={option: True}))
         figures[figure] = evaluate_dataset(predictor, dataset, images).accuracy.ap

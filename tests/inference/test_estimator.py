@@ -25,7 +25,7 @@ from bodyposenet.demo import write_drawn_dataset
 from bodyposenet.inference import engines, estimator
 from bodyposenet.inference.engines.base import ENGINES, PRECISIONS
 from bodyposenet.inference.estimator import ImageError
-from bodyposenet.inference.models import default_model
+from bodyposenet.inference.models import PRESETS, default_model
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.inference.video import VideoPredictor
 from bodyposenet.media.images import read_image
@@ -534,7 +534,7 @@ def test_option_types_match_load_and_the_inference_spec():
 def test_an_input_shape_without_scales_means_one_scale(monkeypatch, tmp_path, options, scales):
     default = tmp_path / "infer_spec.yaml"
     default.write_text("input_shape: [96, 96]\nmulti_scale_inference: true\nscales: [0.5, 1.0]\n")
-    monkeypatch.setattr(estimator, "DEFAULT_INFERENCE_SPEC", default)
+    monkeypatch.setitem(PRESETS, "default", default)
     predictor = bodyposenet.load(**options)._open()
     assert len(predictor.prepare(row_of_dots())) == scales
 

@@ -1,8 +1,12 @@
 """Tests of the choice of the model file, the default model and the engine that runs it."""
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import bodyposenet
 from bodyposenet.errors import BodyPoseNetError
 from bodyposenet.inference import models
 from bodyposenet.inference.engines.exported import ExportedEngine
@@ -138,7 +142,10 @@ def test_both_files_of_the_default_model_run(name, data_type):
 def test_the_default_model_is_small_and_has_a_model_card():
     files = {file.name: file.stat().st_size for file in models.DEFAULT_MODEL_FOLDER.iterdir()}
     weights = {models.INT8_FILE, models.FLOAT16_FILE}
-    assert set(files) == weights | {"MODEL_CARD.md", models.DEFAULT_INFERENCE_SPEC.name}
+    assert set(files) == weights | {
+        "MODEL_CARD.md",
+        *(spec.name for spec in models.PRESETS.values()),
+    }
     assert sum(files.values()) < MAX_BYTES
 
 
@@ -156,6 +163,35 @@ def test_the_default_spec_applies_without_model_and_spec(tmp_path):
 def settings(spec):
     """Return the options of a spec without the path of its model."""
     return spec.model_dump(exclude={"model_path"})
+
+
+@pytest.mark.parametrize("name", models.PRESETS)
+def test_a_preset_is_the_default_model_with_its_own_options(name):
+    predictor = open_predictor(None, name, "")
+    assert Path(predictor.spec.model_path) == default_model()
+    assert settings(predictor.spec) == settings(InferenceSpec.load(models.PRESETS[name]))
+    estimator = bodyposenet.load(name, complete_pose=False, engine="openvino")
+    again = pickle.loads(pickle.dumps(estimator))._open()
+    assert settings(again.spec) == settings(predictor.spec) | {"complete_pose": False}
+
+
+def test_presets_differ_in_cost():
+    """In units of the default's input area: the sum of the squared scales, twice with a flip."""
+    fast, default, accurate = (
+        InferenceSpec.load(models.PRESETS[name]) for name in ("fast", "default", "accurate")
+    )
+    assert max(fast.input_shape) < max(default.input_shape) == max(accurate.input_shape)
+    assert accurate.flip_test and accurate.multi_scale_inference
+    assert not (fast.flip_test or default.flip_test or default.multi_scale_inference)
+
+
+def test_a_preset_with_an_inference_spec_is_an_error(tmp_path):
+    spec = tmp_path / "infer.yaml"
+    spec.write_text("input_shape: [64, 64]\n")
+    with pytest.raises(BodyPoseNetError, match=r"^accurate: .*infer\.yaml") as error:
+        open_predictor(str(spec), "accurate", "")
+    assert "infer_spec_accurate.yaml" in error.value.remedy
+    assert open_predictor(str(spec), "default", "").spec.input_shape == (64, 64)
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "tensorrt"])

@@ -121,7 +121,8 @@ class ModelOptions(KeyOptions):
         Option(
             "-m",
             help="Model file. Overrides model_path of the inference spec; without both, the "
-            "default model of the package is used.",
+            "default model of the package is used. fast and accurate are the default model with "
+            "other options.",
             metavar="FILE",
         ),
     ] = None

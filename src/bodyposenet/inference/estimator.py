@@ -25,7 +25,7 @@ from typing import (
 from bodyposenet.encryption import SealedKey
 from bodyposenet.errors import BodyPoseNetError, check_count
 from bodyposenet.files import is_folder
-from bodyposenet.inference.models import DEFAULT_INFERENCE_SPEC, build_predictor, find_model
+from bodyposenet.inference.models import PRESETS, build_predictor, find_model, preset_spec
 from bodyposenet.inference.pipeline import Pipeline
 from bodyposenet.inference.predictor import Predictor
 from bodyposenet.inference.video import VideoPredictor, open_source
@@ -172,8 +172,9 @@ def load(
 
     Args:
         model: Path of a model file: `.tlt` or TAO 5's `.hdf5` (both require torch), `.onnx`,
-            `.etlt`, or an `.engine` file built on this machine. None for the default model, which
-            is part of the package.
+            `.etlt`, or an `.engine` file built on this machine. None or `"default"` for the default
+            model, which is part of the package; `"fast"` for the same model with a smaller network
+            input, `"accurate"` with several scales and the flip test.
         key: Key of an encrypted model file.
         engine: Runtime of the model: `pytorch`, `onnx`, `openvino` or `tensorrt`. `auto` or None
             for the default runtime of the file.
@@ -195,7 +196,7 @@ def load(
         read_ahead: Number of images that are read ahead from an iterator in addition to a batch.
         require_sealed: Raise an error if the model file is not encrypted with the key.
         **options: Keys of the inference spec, see `SpecOptions`. Their defaults are those of the
-            inference spec or, without `model`, of the default model.
+            inference spec or, without a model file, of the preset.
 
     Returns:
         The opened model, which is called with images.
@@ -222,7 +223,7 @@ def load(
         raise unknown_keywords("load", unknown, OPTIONS, {"model.video": VIDEO_OPTIONS})
     if not isinstance(cast(object, model), str | os.PathLike | None):
         raise BodyPoseNetError(
-            f"model: expected the path of a model file, got {type(model).__name__}",
+            f"model: expected the path of a model file or a preset, got {type(model).__name__}",
             "Use a str or a Path, or omit it for the default model.",
         )
     check_count("batch_size", batch_size, 1)
@@ -234,9 +235,10 @@ def load(
         if not key:
             raise BodyPoseNetError("require_sealed: no key is given", "Give the key of the model.")
         key = SealedKey(key)
-    spec = _inference_spec(options, is_default=model is None)
+    name = None if model is None else os.fspath(model)
+    spec = _inference_spec(options, preset_spec(name))
     engine = engine or "auto"
-    path = find_model(spec, None if model is None else os.fspath(model), engine, device)
+    path = find_model(spec, name, engine, device)
     try:
         predictor = build_predictor(
             spec, path, key or "", engine, threads, precision,
@@ -249,7 +251,7 @@ def load(
             "`bpnet doctor` shows how to install it; .onnx files need no further packages.",
         ) from error
     reopen = partial(
-        load, None if model is None else path.absolute(), key, engine,
+        load, name if name is None or name in PRESETS else path.absolute(), key, engine,
         device=device, batch_size=batch_size, score_threshold=score_threshold,
         max_people=max_people, color=color, threads=threads, precision=precision,
         concurrency=concurrency, read_ahead=read_ahead, require_sealed=require_sealed, **options,
@@ -589,18 +591,18 @@ class PoseEstimator:
             raise ImageError(f"images[{index}]: {error.what}", error.remedy, index) from error
 
 
-def _inference_spec(options: Mapping[str, Any], *, is_default: bool) -> InferenceSpec:
+def _inference_spec(options: Mapping[str, Any], preset: Path | None) -> InferenceSpec:
     """Create an inference spec from options.
 
     Args:
         options: Keys of the inference spec.
-        is_default: Use the defaults of the default model.
+        preset: Inference spec of the other keys, or None for their defaults.
     """
     given = dict(options)
     if "scales" in given or "input_shape" in given:
         given.setdefault("multi_scale_inference", "scales" in given)
-    if is_default:
-        given = InferenceSpec.load(DEFAULT_INFERENCE_SPEC).model_dump(exclude_unset=True) | given
+    if preset is not None:
+        given = InferenceSpec.load(preset).model_dump(exclude_unset=True) | given
     return InferenceSpec.from_file(_KeywordArguments(given))
 
 

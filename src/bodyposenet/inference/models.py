@@ -46,6 +46,14 @@ DEFAULT_MODEL_WEIGHTS = DEFAULT_MODEL_FOLDER / FLOAT16_FILE
 DEFAULT_INFERENCE_SPEC = DEFAULT_MODEL_FOLDER / "infer_spec.yaml"
 """Inference spec that is used if neither a model nor an inference spec is given."""
 
+PRESETS = {
+    "default": DEFAULT_INFERENCE_SPEC,
+    "fast": DEFAULT_MODEL_FOLDER / "infer_spec_fast.yaml",
+    "accurate": DEFAULT_MODEL_FOLDER / "infer_spec_accurate.yaml",
+}
+"""Names of the default model that are accepted instead of a model file, and the inference spec of
+each."""
+
 
 _REMEDIES = {
     ".tlt": "Export the model first: bpnet export -m MODEL.tlt -o MODEL.onnx",
@@ -69,7 +77,9 @@ _SUPPORTED_FILES = (
     "Use a .tlt file of `bpnet train`, an .hdf5 file of TAO 5, or a file of `bpnet export` (.onnx, "
     ".etlt, .engine); models of other libraries are not supported."
 )
-_DEFAULT_MODEL_HINT = "Without a path, the default model is used."
+_DEFAULT_MODEL_HINT = (
+    f"Without a path, the default model is used; its presets: {', '.join(PRESETS)}."
+)
 _NAME_THE_FILE = "Give the path of the model file in it."
 
 
@@ -84,6 +94,11 @@ def default_model(engine: str = "auto", device: Device = AUTO) -> Path:
 
     on_gpu = engine in ("auto", "onnx") and has_cuda(device)
     return DEFAULT_MODEL_FOLDER / (FLOAT16_FILE if on_gpu else INT8_FILE)
+
+
+def preset_spec(model: str | None) -> Path | None:
+    """Return the inference spec of a preset, of which None is the default, or None for a file."""
+    return PRESETS.get("default" if model is None else model)
 
 
 def open_predictor(
@@ -102,7 +117,8 @@ def open_predictor(
 
     Args:
         inference_spec: Path of an inference spec, or None for the default options.
-        model: Path of a model file, or None for the spec's `model_path` or the default model.
+        model: Path of a model file, one of `PRESETS`, or None for the spec's `model_path` or the
+            default model.
         key: Key of an encrypted file.
         engine: See `open_engine`.
         threads: See `open_engine`.
@@ -112,9 +128,16 @@ def open_predictor(
         max_people: See `Predictor`.
 
     Raises:
-        BodyPoseNetError: The spec or the model is missing or wrong.
+        BodyPoseNetError: The spec or the model is missing or wrong, or a preset other than
+            `default` is combined with a spec.
     """
-    chosen = inference_spec or (DEFAULT_INFERENCE_SPEC if model is None else None)
+    chosen = inference_spec or preset_spec(model)
+    if inference_spec and model in PRESETS and model != "default":
+        raise BodyPoseNetError(
+            f"{model}: a preset has its own inference spec, so {inference_spec} would have no "
+            "effect",
+            f"Omit the inference spec, or begin with a copy of the preset's: {PRESETS[model]}",
+        )
     spec = InferenceSpec.load(chosen) if chosen else InferenceSpec()
     path = find_model(spec, model, engine, device)
     return build_predictor(
@@ -228,13 +251,15 @@ def find_model(
 
     Args:
         spec: Inference spec, which may have a `model_path`.
-        model: Path of a model file, or None.
+        model: Path of a model file, one of `PRESETS`, or None.
         engine: Engine that runs the model, which determines the file of the default model.
         device: Device that runs the model, which determines the file of the default model.
 
     Raises:
         BodyPoseNetError: The file does not exist.
     """
+    if model in PRESETS:
+        return default_model(engine, Device.parse(device))
     if model is not None:
         path = model_file(Path(model))
         found = exists(path) if model else False
