@@ -62,7 +62,7 @@ _LENGTHS = (0.15, 0.25, 0.5)
 _MIN_SCORES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Minimum scores of people."""
 _JOINT_SCORES = (0.0, 0.011, 0.02, 0.05, 0.1, 0.2, 0.5, 1.01)
-"""Borders of the ranges of joint scores; below the first one joints have no peak at all."""
+"""Borders of the ranges of joint scores; .01 is that of a joint without support in the heatmap."""
 _MATCH = 0.5
 """OKS of a correct person or joint."""
 _CROWD = 5
@@ -135,7 +135,10 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     size = (arguments.input_size, arguments.input_size)
     predictor = Predictor(engine, InferenceSpec(input_shape=size))
     folder = dataset.images_folder("test")
-    pixels = {image.image_id: read_image(folder / image.file_name) for image in images}
+    pixels = {
+        image.image_id: read_image(folder / image.file_name, (image.height, image.width))
+        for image in images
+    }
     photos = [_Photo(image, *predictor.maps(pixels[image.image_id])) for image in images]
     test = _Test(dataset, engine.skeleton, photos)
     painted = [
@@ -226,7 +229,7 @@ def _people(test: _Test, painted: _Test) -> dict[str, float]:
             continue
         scores, correct, counted = (
             np.concatenate(values)
-            for values in zip(*(_match(image, test.sigmas) for image in chosen), strict=True)
+            for values in zip(*(_judge(image, test.sigmas) for image in chosen), strict=True)
         )
         people = sum(image.num_people for image in chosen)
         for minimum in _MIN_SCORES:
@@ -240,13 +243,18 @@ def _people(test: _Test, painted: _Test) -> dict[str, float]:
     return figures
 
 
-def _match(
+def _match(image: ImagePoses, sigmas: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the index of the person who is matched with each pose of an image, or -1."""
+    return match_people(
+        image.oks(sigmas)[None], image.ignored[None], image.crowds, np.array([_MATCH])
+    )[0, 0]
+
+
+def _judge(
     image: ImagePoses, sigmas: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the scores of the poses of an image, which are correct, and which count."""
-    matched = match_people(
-        image.oks(sigmas)[None], image.ignored[None], image.crowds, np.array([_MATCH])
-    )[0, 0]
+    matched = _match(image, sigmas)
     counts = ~np.append(image.ignored, False)[matched]  # -1 is the appended one
     return image.scores, matched >= 0, counts
 
@@ -264,9 +272,7 @@ def _inferred_joints(test: _Test) -> dict[str, float]:
         )
         if not len(poses) or not image.num_people:
             continue
-        matched = match_people(
-            image.oks(test.sigmas)[None], image.ignored[None], image.crowds, np.array([_MATCH])
-        )[0, 0]
+        matched = _match(image, test.sigmas)
         similarities = keypoint_similarities(image.poses, image.truth, image.areas, test.sigmas)
         order = [test.skeleton.joints.index(joint) for joint in joints]
         for pose in np.flatnonzero(matched >= 0):
@@ -302,19 +308,12 @@ def _paint_over(pixels: NDArray[np.uint8], image: CocoImage) -> NDArray[np.uint8
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("decoding_options", __doc__)
-    flags.add_argument(
-        "--dataset_spec", type=Path, metavar="FILE",
-        help="evaluate on the test images of this dataset",
-    )  # fmt: skip
+    harness.add_dataset_flags(flags)
     flags.add_argument(
         "--model", type=Path, default=DEFAULT_MODEL_FOLDER / INT8_FILE, metavar="FILE",
         help="an exported model; default: the default model in INT8",
     )  # fmt: skip
     flags.add_argument("--input_size", type=int, default=368, metavar="N", help="default: 368")
-    flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
-    flags.add_argument(
-        "--threads", type=int, metavar="N", help="threads of the network; default: all cores"
-    )
     return flags
 
 

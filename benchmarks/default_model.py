@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -89,7 +88,9 @@ def measure(arguments: argparse.Namespace) -> harness.Figures:
     }
     for name, predictor in presets.items():
         figures[f"{name}_preset_ap"] = evaluate_dataset(predictor, dataset, images).accuracy.ap
-    pixels = read_image(dataset.images_folder("test") / images[0].file_name)
+    first = images[0]
+    path = dataset.images_folder("test") / first.file_name
+    pixels = read_image(path, (first.height, first.width))
     figures |= {
         f"{name}_preset_ms": 1e3 * seconds
         for name, seconds in harness.time_alternately(
@@ -118,12 +119,7 @@ def _milliseconds(name: str, engines: dict[str, Engine], size: tuple[int, int]) 
 
 def _flags() -> argparse.ArgumentParser:
     flags = harness.parser("default_model", __doc__)
-    flags.add_argument(
-        "--dataset_spec",
-        type=Path,
-        metavar="FILE",
-        help="evaluate on the test images of this dataset",
-    )
+    harness.add_dataset_flags(flags)
     flags.add_argument(
         "--model", metavar="FILE", help="the .tlt from which both files were exported"
     )
@@ -131,10 +127,6 @@ def _flags() -> argparse.ArgumentParser:
         "--rotate", type=int, nargs="+", choices=ANGLES, default=[], metavar="DEG",
         help="also evaluate on images rotated by 90, 180 or 270 degrees counterclockwise",
     )  # fmt: skip
-    flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
-    flags.add_argument(
-        "--threads", type=int, metavar="N", help="threads of the network; default: all cores"
-    )
     return flags
 
 

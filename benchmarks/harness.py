@@ -44,6 +44,20 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return flags
 
 
+def add_dataset_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags of benchmarks that run a network on the test images of a dataset."""
+    flags.add_argument(
+        "--dataset_spec",
+        type=Path,
+        metavar="FILE",
+        help="evaluate on the test images of this dataset",
+    )
+    flags.add_argument("--limit", type=int, metavar="N", help="only the first N test images")
+    flags.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the network; default: all cores"
+    )
+
+
 def run(
     name: str,
     flags: argparse.ArgumentParser,

@@ -95,3 +95,10 @@ def test_other_files_are_errors(run_bpnet, tmp_path, name, package):
     assert run.code == 2
     assert name in run.err
     assert not site.exists()
+
+
+def test_presets_are_errors(run_bpnet, tmp_path, package):
+    run = run_bpnet("web", "-m", "fast", "-o", tmp_path / "site", "--runtime", package)
+    assert run.code == 2
+    assert "fast: a preset" in run.err
+    assert not (tmp_path / "site").exists()

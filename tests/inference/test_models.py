@@ -176,7 +176,6 @@ def test_a_preset_is_the_default_model_with_its_own_options(name):
 
 
 def test_presets_differ_in_cost():
-    """In units of the default's input area: the sum of the squared scales, twice with a flip."""
     fast, default, accurate = (
         InferenceSpec.load(models.PRESETS[name]) for name in ("fast", "default", "accurate")
     )

@@ -141,7 +141,7 @@ def _read_models(options: WebOptions) -> dict[Backend, WebModel]:
     kernels for INT8.
     """
     from bodyposenet.exporting.web.model import WebModel
-    from bodyposenet.inference.models import FLOAT16_FILE, INT8_FILE
+    from bodyposenet.inference.models import FLOAT16_FILE, INT8_FILE, PRESETS
 
     models: dict[Backend, WebModel] = {}
     if options.model == _DEFAULT_MODEL:
@@ -149,6 +149,11 @@ def _read_models(options: WebOptions) -> dict[Backend, WebModel]:
         if options.webgpu:
             models["webgpu"] = _read_default_model(FLOAT16_FILE)
         return models
+    if str(options.model) in PRESETS:
+        raise BodyPoseNetError(
+            f"-m {options.model}: a preset is a set of options, and the page has its own",
+            "Omit -m for the default model.",
+        )
     path = Path(options.model)
     models["wasm"] = WebModel.read(path, _read_model_file(path, options.read_key()))
     if options.webgpu and models["wasm"].description.data_type.startswith("int8"):

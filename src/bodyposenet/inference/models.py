@@ -51,8 +51,8 @@ PRESETS = {
     "fast": DEFAULT_MODEL_FOLDER / "infer_spec_fast.yaml",
     "accurate": DEFAULT_MODEL_FOLDER / "infer_spec_accurate.yaml",
 }
-"""Names of the default model that are accepted instead of a model file, and the inference spec of
-each."""
+"""Presets of the default model: a name that is accepted instead of a model file, and its inference
+spec."""
 
 
 _REMEDIES = {
