@@ -22,20 +22,17 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bodyposenet.demo import draw_scene
-from bodyposenet.exporting.int8.ranges import ActivationCollector
-from bodyposenet.inference.engines.exported import normalize
-
-_PARAMETERS = {"weight": 1, "bias": 2}
-"""Parameter of a convolution -> index of the node's input."""
+from bodyposenet.exporting.int8.activations import drawn_activations
+from bodyposenet.exporting.int8.convolutions import (
+    PARAMETERS,
+    group_count,
+    is_depthwise,
+    read_parameter,
+    set_parameter,
+)
 
 _SCALE_EQUIVARIANT = ("Add", "MaxPool", "Relu")
 """Operators that commute with positive factors of the channels."""
-
-_SCENES = 8
-_SHAPE = 256, 256
-"""Number and size of the images of drawn people on which the channels are measured. The result is
-as good as with photos, and the same in every run."""
 
 _MIN_SHARE = 2.0**-5
 """Minimum size of a channel as a share of the largest, because it may be larger on photos."""
@@ -74,13 +71,13 @@ def equalize_channels(content: bytes) -> bytes:
     parts = {
         (layer, part): numbers
         for layer in dict.fromkeys(layers)
-        for part in _PARAMETERS
-        if (numbers := _read_parameter(layer, part)) is not None
+        for part in PARAMETERS
+        if (numbers := read_parameter(layer, part)) is not None
     }
     for group in groups:
         factors = _factors(group, sizes)
         for layer in group.producers:
-            for part in _PARAMETERS:
+            for part in PARAMETERS:
                 if (layer, part) in parts:
                     parts[layer, part] = (parts[layer, part].T / factors).T
         for layer in group.consumers:
@@ -88,7 +85,7 @@ def equalize_channels(content: bytes) -> bytes:
             axis = 0 if is_depthwise(layer) else 1
             parts[layer, "weight"] = np.moveaxis(np.moveaxis(weight, axis, -1) * factors, -1, axis)
     for (layer, part), numbers in parts.items():
-        _set_parameter(model.graph, layer, part, numbers)
+        set_parameter(model.graph, layer, part, numbers)
     return ir.to_proto(model).SerializeToString()
 
 
@@ -120,32 +117,20 @@ def _collect(start: ir.Value, group: _ScalingGroup) -> bool:
                 can_be_scaled = False
             elif node.op_type in _SCALE_EQUIVARIANT:
                 pending += [each for each in (*node.inputs, *node.outputs) if each is not None]
-            elif node.op_type == "Conv" and (is_depthwise(node) or _groups(node) == 1):
+            elif node.op_type == "Conv" and (is_depthwise(node) or group_count(node) == 1):
                 (group.producers if node is nodes[0] else group.consumers).append(node)
             else:
                 can_be_scaled = False
     return can_be_scaled
 
 
-def _groups(node: ir.Node) -> int:
-    """Return the number of groups of a convolution."""
-    return node.attributes.get_int("group", 1)
-
-
-def is_depthwise(node: ir.Node) -> bool:
-    """Return whether a node is a depthwise convolution."""
-    weight = _read_parameter(node, "weight") if node.op_type == "Conv" else None
-    return weight is not None and weight.shape[:2] == (_groups(node), 1) and len(weight) > 1
-
-
 def _channel_sizes(content: bytes) -> dict[str, NDArray[np.float32]]:
-    """Return the largest absolute value of every channel of every tensor, on drawn people."""
-    model = ActivationCollector(content)
-    height, width = model.fixed_shape or _SHAPE
+    """Return the largest absolute value of every channel of every tensor, on drawn people.
+
+    The result is as good as with photos.
+    """
     sizes: dict[str, NDArray[np.float32]] = {}
-    for seed in range(_SCENES):
-        scene = draw_scene(np.random.default_rng(seed), height, width)[0]
-        (tensors,) = model.run(normalize(scene[None], model.description))
+    for tensors in drawn_activations(content):
         for name, values in tensors.items():
             largest = np.abs(values).max(axis=(0, 2, 3))
             sizes[name] = np.maximum(sizes.get(name, 0), largest)
@@ -161,33 +146,3 @@ def _factors(group: _ScalingGroup, sizes: Mapping[str, NDArray[np.float32]]) -> 
     largest = np.max([sizes[name] for name in group.names], axis=0)
     shares = largest / (largest.max() or 1.0)
     return np.exp2(np.ceil(np.log2(np.maximum(shares, _MIN_SHARE)))).astype(np.float32)
-
-
-def _read_parameter(layer: ir.Node, part: str) -> NDArray[np.float32] | None:
-    """Return the weight or the bias of a convolution, or None if it has none."""
-    index = _PARAMETERS[part]
-    value = layer.inputs[index] if index < len(layer.inputs) else None
-    if value is None:
-        return None
-    assert value.const_value is not None
-    return value.const_value.numpy()
-
-
-def _set_parameter(
-    graph: ir.Graph, layer: ir.Node, part: str, numbers: NDArray[np.float32]
-) -> None:
-    """Set the weight or bias of a convolution; other convolutions that share it keep theirs."""
-    value = layer.inputs[_PARAMETERS[part]]
-    assert value is not None
-    if len(value.uses()) == 1:
-        value.const_value = ir.tensor(numbers, name=value.name)
-        return
-    tensor = ir.tensor(numbers, name=f"{layer.name}.{part}/own")
-    own = ir.Value(
-        name=tensor.name,
-        type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape(numbers.shape),
-        const_value=tensor,
-    )
-    graph.register_initializer(own)
-    layer.replace_input_with(_PARAMETERS[part], own)

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
+from bodyposenet.exporting.int8.convolutions import read_parameter
 from bodyposenet.exporting.int8.ranges import INT8_MAX, Range
 
 Int8Target = Literal["cpu", "tensorrt"]
@@ -52,7 +54,11 @@ tiny.
 
 
 def insert_qdq(
-    model: ir.Model, layers: Sequence[ir.Node], ranges: Mapping[str, Range], target: Int8Target
+    model: ir.Model,
+    layers: Sequence[ir.Node],
+    ranges: Mapping[str, Range],
+    limits: Mapping[ir.Node, NDArray[np.float32]],
+    target: Int8Target,
 ) -> onnx.ModelProto:
     """Quantize activations and weights of the layers; weights have a scale per output channel.
 
@@ -60,28 +66,34 @@ def insert_qdq(
         model: Float32 model; it is modified.
         layers: Layers that compute in INT8.
         ranges: Ranges of the `quantized_values`, by name.
+        limits: Limits of the weights from `weight_limits`.
         target: Placement and type of the integers.
 
     Returns:
         The quantized model.
     """
-    nodes, limits = [str(layer.name) for layer in layers], dict(ranges)
+    nodes, value_ranges = [str(layer.name) for layer in layers], dict(ranges)
     if target == "cpu":
         _keep_others_in_float(model.graph, layers)
         for layer in layers:
             if (relu := _fused_relu(layer)) is not None:  # it is removed: the range clips as well
                 nodes.append(str(relu.name))
-                limits[str(layer.outputs[0].name)] = limits[str(relu.outputs[0].name)]
+                value_ranges[str(layer.outputs[0].name)] = value_ranges[str(relu.outputs[0].name)]
     proto = ir.to_proto(model)
     if not nodes:  # an empty list would select all
         return proto
     tensors: dict[str, Any] = {
         name: TensorData(lowest=np.float32(each.low), highest=np.float32(each.high))
-        for name, each in limits.items()
+        for name, each in value_ranges.items()
     }
     options = dict(_PLACEMENT[target])
-    if target == "cpu":
-        options["TensorQuantOverrides"] = _weight_limits(layers, limits)
+    options["TensorQuantOverrides"] = {
+        str(layer.inputs[1].name): [
+            {"axis": 0, "rmin": -limit, "rmax": limit} for limit in channel_limits
+        ]
+        for layer, channel_limits in limits.items()
+        if layer.inputs[1] is not None
+    }
     quantizer = QDQQuantizer(
         proto,
         per_channel=True,
@@ -129,6 +141,36 @@ def is_never_negative(value: ir.Value) -> bool:
     return False
 
 
+def weight_limits(
+    layers: Sequence[ir.Node], ranges: Mapping[str, Range], target: Int8Target
+) -> dict[ir.Node, NDArray[np.float32]]:
+    """Return the weights of each output channel that become 127 in INT8.
+
+    These are the largest ones. For `cpu`, whose biases are integers as well, they are larger where
+    a bias would exceed `_MAX_BIAS`.
+
+    Args:
+        layers: Layers that compute in INT8.
+        ranges: Ranges of their inputs, by name.
+        target: Placement and type of the integers.
+
+    Returns:
+        Convolution -> (O,) limits.
+    """
+    limits: dict[ir.Node, NDArray[np.float32]] = {}
+    for layer in layers:
+        if layer.op_type != "Conv" or (weight := read_parameter(layer, "weight")) is None:
+            continue
+        limits[layer] = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        bias = read_parameter(layer, "bias")
+        if target == "cpu" and bias is not None:
+            inputs = ranges[str(_activations(layer)[0].name)]
+            input_scale = (inputs.high - inputs.low) / 255 or 1.0
+            needed = np.abs(bias) * INT8_MAX / (_MAX_BIAS * input_scale)
+            limits[layer] = np.maximum(limits[layer], needed).astype(np.float32)
+    return limits
+
+
 def _fused_relu(layer: ir.Node) -> ir.Node | None:
     """Return the ReLU or ReLU6 after a layer if this is the only consumer."""
     (output,) = layer.outputs
@@ -152,35 +194,6 @@ def _activations(layer: ir.Node) -> list[ir.Value]:
     """Return the inputs of a layer that are neither weights nor other constants."""
     inputs = layer.inputs[:1] if layer.op_type == "Conv" else layer.inputs
     return [value for value in inputs if value is not None and not value.is_initializer()]
-
-
-def _weight_limits(
-    layers: Sequence[ir.Node], ranges: Mapping[str, Range]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the limits of the weights of each channel, where a bias would exceed `_MAX_BIAS`.
-
-    Args:
-        layers: Layers that compute in INT8.
-        ranges: Ranges of their inputs, by name.
-
-    Returns:
-        Name of the weights -> limits of each channel, as an override of `QDQQuantizer`.
-    """
-    limits: dict[str, list[dict[str, Any]]] = {}
-    for layer in layers:
-        values = [None if each is None else each.const_value for each in layer.inputs[1:]]
-        if layer.op_type != "Conv" or len(values) < 2 or values[0] is None or values[1] is None:
-            continue
-        weights, bias = values[0].numpy(), values[1].numpy()
-        inputs = ranges[str(_activations(layer)[0].name)]
-        input_scale = (inputs.high - inputs.low) / 255 or 1.0
-        sizes = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-        needed = np.abs(bias) * INT8_MAX / (_MAX_BIAS * input_scale)
-        if (needed > sizes).any():
-            limits[str(values[0].name)] = [
-                {"axis": 0, "rmin": -limit, "rmax": limit} for limit in np.maximum(sizes, needed)
-            ]
-    return limits
 
 
 def _keep_others_in_float(graph: ir.Graph, layers: Sequence[ir.Node]) -> None:

@@ -17,23 +17,26 @@ from bodyposenet.errors import BodyPoseNetError, closest
 from bodyposenet.exporting.int8.calibration import find_ranges
 from bodyposenet.exporting.int8.calibration_cache import fingerprint
 from bodyposenet.exporting.int8.calibration_source import CalibrationSource
-from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels, is_depthwise
+from bodyposenet.exporting.int8.convolutions import is_depthwise
+from bodyposenet.exporting.int8.cross_layer_equalization import equalize_channels
 from bodyposenet.exporting.int8.qdq import (
     INT8_OPERATORS,
     Int8Target,
     insert_qdq,
     is_never_negative,
     quantized_values,
+    weight_limits,
 )
 from bodyposenet.exporting.int8.ranges import CalibrationMethod, Range
+from bodyposenet.exporting.int8.weight_rounding import round_weights
 from bodyposenet.exporting.onnx import write_data_type
 
 _LAYOUT_OPERATORS = {"Concat", "Resize", "Transpose"}
 """Operators that move values without computing any."""
 
-_STEM = 5
-"""Number of convolutions in the stem of networks with depthwise convolutions: the first one, and
-two separable layers. Their channels differ most in size, and all later layers depend on them."""
+_STEM = 2
+"""Number of convolutions in the stem of networks with depthwise convolutions. All later layers
+depend on them."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,10 @@ def to_int8(
         str(value.name): _without_impossible_values(ranges[str(value.name)], value)
         for value in quantized_values(layers, quantization.target)
     }
+    limits = weight_limits(layers, value_ranges, quantization.target)
+    round_weights(model, content, limits)
     write_data_type(model, f"int8-{quantization.target}")
-    return insert_qdq(model, layers, value_ranges, quantization.target).SerializeToString()
+    return insert_qdq(model, layers, value_ranges, limits, quantization.target).SerializeToString()
 
 
 def _without_impossible_values(value_range: Range, value: ir.Value) -> Range:
@@ -172,11 +177,9 @@ def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
     """Return the stem and the first layers of stages, if the network has depthwise convolutions.
 
     The first layer of a stage reads maps that are a tenth as large as the features that share their
-    scale. With these layers in float, 95 % of the poses of lightweight OpenPose are within 2 pixels
-    instead of 89 % (ONNX Runtime), in 1.13 times the time; AP differs by less than .004. For
-    TensorRT, whose activations have one bit less, 87 % of the default model's keypoints are found
-    instead of 81 % (288 x 384), and `export` refuses less than 85 %; the time on a GPU is not
-    measured. In vgg, these layers are too expensive.
+    scale. With these layers in float, AP of the default model's weights at 368 is .003 larger, at
+    1.00 to 1.01 times the time; with five layers in the stem, time is 1.06 times as long and AP the
+    same (benchmarks/RESULTS.md, "INT8 quantization"). In vgg, these layers are too expensive.
     """
     if not any(is_depthwise(node) for node in convolutions):
         return set()
