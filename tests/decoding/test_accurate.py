@@ -106,7 +106,13 @@ def test_the_best_connection_of_all_limbs_comes_first():
     # Peaks 0 to 3 are joints 0 to 3. Peak 4 is another joint 2 with a lower connection score.
     connections = np.array([[0, 0, 1], [1, 1, 4], [1, 1, 2], [2, 2, 3]])
     parts, totals = assemble(
-        connections, np.array([0.5, 0.3, 0.9, 0.4]), CHAIN, NONE_AUXILIARY, np.full(5, 0.5), 4
+        connections,
+        np.array([0.5, 0.3, 0.9, 0.4]),
+        CHAIN,
+        NONE_AUXILIARY,
+        np.zeros((5, 2)),
+        np.full(5, 0.5),
+        4,
     )
     assert parts.tolist() == [[0, 1, 2, 3]]
     np.testing.assert_allclose(totals, [4 * 0.5 + 0.9 + 0.5 + 0.4])
@@ -118,7 +124,13 @@ def test_people_with_a_common_joint_are_not_merged():
     # of joint 0.
     connections = np.array([[0, 0, 1], [1, 1, 2], [3, 4, 5], [2, 2, 4]])
     parts, _ = assemble(
-        connections, np.array([0.9, 0.8, 0.7, 0.6]), ring, np.zeros(4, bool), np.full(6, 0.5), 4
+        connections,
+        np.array([0.9, 0.8, 0.7, 0.6]),
+        ring,
+        np.zeros(4, bool),
+        np.zeros((6, 2)),
+        np.full(6, 0.5),
+        4,
     )
     assert parts.tolist() == [[0, 1, 2, -1], [5, -1, -1, 4]]
 
@@ -126,13 +138,36 @@ def test_people_with_a_common_joint_are_not_merged():
 def test_an_auxiliary_limb_comes_last_and_starts_no_person():
     connections = np.array([[0, 0, 1], [1, 1, 2], [2, 3, 4]])
     connection_scores, scores = np.array([0.9, 0.2, 0.5]), np.full(5, 0.5)
+    points = np.zeros((5, 2))
     first_is_auxiliary = np.array([True, False, False])
-    parts, _ = assemble(connections, connection_scores, CHAIN, first_is_auxiliary, scores, 4)
+    parts, _ = assemble(
+        connections, connection_scores, CHAIN, first_is_auxiliary, points, scores, 4
+    )
     assert parts.tolist() == [[-1, -1, 3, 4], [0, 1, 2, -1]]
     parts, _ = assemble(
-        connections[:1], connection_scores[:1], CHAIN, first_is_auxiliary, scores, 4
+        connections[:1], connection_scores[:1], CHAIN, first_is_auxiliary, points, scores, 4
     )
     assert len(parts) == 0
+
+
+def test_a_connection_that_is_much_longer_than_the_person_is_rejected():
+    """Joint 5 of another person is free for a shorter connection of that person."""
+    limbs = np.array([[k, k + 1] for k in range(5)])
+    # Peaks 0 to 4 are joints 0 to 4 of a person, peaks 5 to 9 those of another; 10 is joint 5.
+    rows = [[k, k, k + 1] for k in range(4)] + [[k, k + 5, k + 6] for k in range(4)]
+    connections = np.array([*rows, [4, 4, 10], [4, 9, 10]])
+    connection_scores = np.array([0.9] * 8 + [0.8, 0.7])
+    points = np.array([(0, y) for y in range(5)] + [(20, y) for y in range(5)] + [(20, 5)], float)
+    none = np.zeros(5, bool)
+    parts, _ = assemble(connections, connection_scores, limbs, none, points, np.full(11, 0.5), 6)
+    assert parts.tolist() == [[0, 1, 2, 3, 4, -1], [5, 6, 7, 8, 9, 10]]
+    points[5:, 0] = 15
+    parts, _ = assemble(connections, connection_scores, limbs, none, points, np.full(11, 0.5), 6)
+    assert parts.tolist() == [[0, 1, 2, 3, 4, 10], [5, 6, 7, 8, 9, -1]]
+    # The size of fewer than five peaks does not count.
+    connections, connection_scores = connections[3:], connection_scores[3:]
+    parts, _ = assemble(connections, connection_scores, limbs, none, points, np.full(11, 0.5), 6)
+    assert parts.tolist()[0] == [-1, -1, -1, 3, 4, 10]
 
 
 def test_three_parts_make_a_person_and_missing_joints_are_nan():

@@ -234,6 +234,30 @@ def test_people_in_photos_are_those_of_decode(client, shared):
     assert sum(people) > 200
 
 
+@pytest.mark.parametrize(("distance", "is_connected"), [(39, True), (41, False)])
+def test_a_connection_is_at_most_four_times_as_long_as_the_person(client, distance, is_connected):
+    """The size of a person counts from five peaks on; here it is 10 pixels."""
+    places = {
+        "neck": (100, 100), "nose": (100, 95), "right_shoulder": (95, 100),
+        "left_shoulder": (105, 100), "right_elbow": (95, 105), "right_hip": (100, 100 + distance),
+    }  # fmt: skip
+    joints = SKELETON.joints
+    image = Image(np.zeros((18, 128, 3), np.float32), np.zeros((19, 128, 128), np.float32))
+    for joint, place in places.items():
+        image.peaks[joints.index(joint), 0] = *place, 0.8
+    for limb, (start, end) in enumerate(SKELETON.limbs):
+        if joints[start] in places and joints[end] in places:
+            image.paf_scores[limb, 0, 0] = 0.2 if "right_hip" in (joints[start], joints[end]) else 1
+    _, skeleton = run_graph([], SKELETON)
+    (people,) = client([image], skeleton)
+    (person,) = people.keypoints
+    expected = np.zeros((18, 3))
+    for joint, place in places.items():
+        if is_connected or joint != "right_hip":
+            expected[joints.index(joint)] = *place, 0.8
+    np.testing.assert_allclose(person, expected, atol=1e-6)
+
+
 def test_only_the_best_people_are_returned(client):
     images, skeleton = run_graph(drawn_maps(), SKELETON, replace(OPTIONS, max_people=2))
     found = client(images, skeleton)

@@ -91,6 +91,6 @@ def _find_people(
         pafs, limbs, points, scores, first, paf_threshold
     )
     parts, totals = assemble(
-        connections, connection_scores, limbs, auxiliary, scores, len(skeleton.joints)
+        connections, connection_scores, limbs, auxiliary, points, scores, len(skeleton.joints)
     )
     return People(*keypoints_of(parts, points, scores, np.float64), totals)

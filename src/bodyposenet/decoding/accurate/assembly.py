@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,12 @@ from numpy.typing import NDArray
 
 from bodyposenet.decoding.common import MISSING
 from bodyposenet.decoding.jit import jit, kernel
+
+_MAX_LENGTH = 4.0
+"""Maximum length of a connection, in sizes of the larger one of the people that it belongs to."""
+
+_MIN_PEAKS = 5
+"""Minimum number of peaks of a person whose size limits the connections."""
 
 
 class People(NamedTuple):
@@ -36,13 +43,16 @@ def assemble(
     connection_scores: NDArray[np.float64],
     limbs: NDArray[np.int64],
     auxiliary: NDArray[np.bool_],
+    points: NDArray[np.float64],
     scores: NDArray[np.float64],
     joints: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Assemble people from candidate connections, greedily from the highest score.
 
     Each peak has at most one connection per limb. A connection starts a new person, adds a peak to
-    a person, or merges two people. It is rejected if a person would get two peaks of one joint.
+    a person, or merges two people. It is rejected if a person would get two peaks of one joint, or
+    if it is much longer than the person: in rows of people, fields of one direction can form a line
+    from one end to the other.
 
     Args:
         connections: (C, 3) limb, start and end peak.
@@ -50,6 +60,7 @@ def assemble(
         limbs: (L, 2) joints of each limb.
         auxiliary: (L,) True for auxiliary limbs, which are connected after all others and never
             start a person.
+        points: (P, 2) x and y of the peaks.
         scores: (P,) scores of the peaks.
         joints: Number of joints of the skeleton (K).
 
@@ -65,11 +76,13 @@ def assemble(
         np.argsort(-connection_scores, kind="stable"),
         limbs,
         auxiliary,
+        points,
         scores,
         np.zeros((len(limbs), len(scores)), np.bool_),
         np.full(len(scores), MISSING),
         parts,
         totals,
+        np.zeros(len(scores)),
     )
     kept = totals[:count] > 0
     return parts[:count][kept], totals[:count][kept]
@@ -82,11 +95,13 @@ def _assemble(
     order: NDArray[np.int64],
     limbs: NDArray[np.int64],
     auxiliary: NDArray[np.bool_],
+    points: NDArray[np.float64],
     scores: NDArray[np.float64],
     taken: NDArray[np.bool_],
     person_of: NDArray[np.int64],
     parts: NDArray[np.int64],
     totals: NDArray[np.float64],
+    sizes: NDArray[np.float64],
 ) -> int:
     """Run the loop of `assemble`.
 
@@ -96,12 +111,14 @@ def _assemble(
         order: (C,) indices of the connections, best first.
         limbs: (L, 2) joints of each limb.
         auxiliary: (L,) True for auxiliary limbs.
+        points: (P, 2) x and y of the peaks.
         scores: (P,) scores of the peaks.
         taken: (L, P) True for peaks that already have a connection of the limb. Initially False.
         person_of: (P,) person of each peak. Initially -1.
         parts: (P, K) peaks of each person. Initially -1; the result.
         totals: (P,) sum of the scores of each person, 0 for a person merged into another one.
             Initially 0; the result.
+        sizes: (P,) size of each person, see `_size`. Initially 0.
 
     Returns:
         The number of people started, including the merged ones.
@@ -114,9 +131,18 @@ def _assemble(
             limb, start, end = connections[k, 0], connections[k, 1], connections[k, 2]
             if auxiliary[limb] != is_auxiliary or taken[limb, start] or taken[limb, end]:
                 continue
-            taken[limb, start] = taken[limb, end] = True
             first: int = person_of[start]  # type: ignore[assignment]
             second: int = person_of[end]  # type: ignore[assignment]
+            size = 0.0
+            for each in (first, second):
+                if each != MISSING:
+                    size = max(size, sizes[each])
+            length = math.hypot(
+                points[start, 0] - points[end, 0], points[start, 1] - points[end, 1]
+            )
+            if length > _MAX_LENGTH * size > 0:
+                continue
+            taken[limb, start] = taken[limb, end] = True
             if first == MISSING and second == MISSING:
                 if is_auxiliary:
                     continue
@@ -133,7 +159,22 @@ def _assemble(
                 fits = first == second or _merge(parts, totals, person_of, first, second)
             if fits:
                 totals[person] += connection_scores[k]
+                sizes[person] = _size(parts[person], points)
     return people
+
+
+@jit
+def _size(peaks: NDArray[np.int64], points: NDArray[np.float64]) -> float:
+    """Return the longer side of the box around peaks; 0 for fewer than `_MIN_PEAKS`."""
+    count = 0
+    left, top, right, bottom = math.inf, math.inf, -math.inf, -math.inf
+    for peak in peaks:
+        if peak != MISSING:
+            count += 1
+            x, y = points[peak, 0], points[peak, 1]
+            left, right = min(left, x), max(right, x)
+            top, bottom = min(top, y), max(bottom, y)
+    return max(right - left, bottom - top) if count >= _MIN_PEAKS else 0.0
 
 
 @jit

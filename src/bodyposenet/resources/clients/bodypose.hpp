@@ -45,7 +45,8 @@ inline std::vector<Person> assemble(const float* peaks, const float* paf_scores,
   struct Candidate {
     std::vector<int> peaks;  // of each joint, -1 if it is missing
     double total = 0;        // sum of the scores of peaks and connections
-    int size = 0;            // number of peaks, 0 after a merge
+    int count = 0;           // number of peaks, 0 after a merge
+    double size = 0;         // in pixels, from five peaks on
   };
   const int k = skeleton.max_peaks, joints = skeleton.joints;
   const int limbs = static_cast<int>(skeleton.limbs.size());
@@ -81,7 +82,7 @@ inline std::vector<Person> assemble(const float* peaks, const float* paf_scores,
     part = peak;
     person_of[peak] = person;
     people[person].total += score_of(peak);
-    ++people[person].size;
+    ++people[person].count;
     return true;
   };
   const auto merge = [&](int person, int other) {
@@ -94,14 +95,33 @@ inline std::vector<Person> assemble(const float* peaks, const float* paf_scores,
         person_of[peak] = person;
       }
     one.total += two.total;
-    one.size += std::exchange(two.size, 0);
+    one.count += std::exchange(two.count, 0);
     return true;
+  };
+  const auto size_of = [&](const Candidate& person) {
+    double size = 0;
+    for (int axis = 0; axis < 2; ++axis) {
+      double low = std::numeric_limits<double>::infinity(), high = -low;
+      for (int peak : person.peaks)
+        if (peak >= 0) {
+          low = std::min<double>(low, peaks[3 * peak + axis]);
+          high = std::max<double>(high, peaks[3 * peak + axis]);
+        }
+      size = std::max(size, high - low);
+    }
+    return size;
   };
   for (const auto& [limb, start, end, score, is_auxiliary] : connections) {
     const std::size_t row = static_cast<std::size_t>(limb) * person_of.size();
     if (used[row + start] || used[row + end]) continue;
-    used[row + start] = used[row + end] = true;
     int first = person_of[start], second = person_of[end];
+    double size = 0;
+    for (int each : {first, second})
+      if (each >= 0) size = std::max(size, people[each].size);
+    const double length = std::hypot(peaks[3 * start] - peaks[3 * end],
+                                     peaks[3 * start + 1] - peaks[3 * end + 1]);
+    if (size > 0 && length > 4 * size) continue;  // it is much longer than the person
+    used[row + start] = used[row + end] = true;
     if (first < 0 && second < 0) {
       if (is_auxiliary) continue;
       first = static_cast<int>(people.size());
@@ -112,12 +132,15 @@ inline std::vector<Person> assemble(const float* peaks, const float* paf_scores,
     const bool is_added = first < 0    ? add(second, start)
                           : second < 0 ? add(first, end)
                                        : first == second || merge(first, second);
-    if (is_added) people[person].total += score;
+    if (is_added) {
+      people[person].total += score;
+      if (people[person].count >= 5) people[person].size = size_of(people[person]);
+    }
   }
 
   people.erase(std::remove_if(people.begin(), people.end(),
                               [&](const Candidate& each) {
-                                return each.size < std::min(3, joints);
+                                return each.count < std::min(3, joints);
                               }),
                people.end());
   std::stable_sort(people.begin(), people.end(),

@@ -35,7 +35,8 @@ export function assemble(peaks, pafScores, skeleton) {
   // Auxiliary limbs, which do not start a new person, come after all others; sorting is stable.
   connections.sort((a, b) => a.isAuxiliary - b.isAuxiliary || b.score - a.score);
 
-  const people = new Set(); // each {parts: Map(joint -> peak), total: sum of scores}
+  // Each {parts: Map(joint -> peak), total: sum of scores, size: in pixels, from five peaks on}.
+  const people = new Set();
   const personOf = new Map(); // peak -> person
   const used = new Set(); // a peak has one connection per limb
   const add = (person, peak) => {
@@ -43,14 +44,24 @@ export function assemble(peaks, pafScores, skeleton) {
     person.total += scoreOf(peak);
     personOf.set(peak, person);
   };
+  const sizeOf = (parts) =>
+    Math.max(
+      ...[0, 1].map((axis) => {
+        const places = parts.map((peak) => peaks[3 * peak + axis]);
+        return Math.max(...places) - Math.min(...places);
+      }),
+    );
   for (const { limb, start, end, score, isAuxiliary } of connections) {
     const ends = [start, end].map((peak) => limb * joints * k + peak);
     if (ends.some((each) => used.has(each))) continue;
-    ends.forEach((each) => used.add(each));
     let [person, other] = [personOf.get(start), personOf.get(end)];
+    const size = Math.max(person?.size ?? 0, other?.size ?? 0);
+    const [dx, dy] = [0, 1].map((axis) => peaks[3 * start + axis] - peaks[3 * end + axis]);
+    if (size > 0 && Math.hypot(dx, dy) > 4 * size) continue; // it is much longer than the person
+    ends.forEach((each) => used.add(each));
     if (!person && !other) {
       if (isAuxiliary) continue;
-      person = { parts: new Map(), total: 0 };
+      person = { parts: new Map(), total: 0, size: 0 };
       people.add(person);
       add(person, start);
     }
@@ -69,6 +80,7 @@ export function assemble(peaks, pafScores, skeleton) {
       add(person, peak);
     }
     person.total += score;
+    if (person.parts.size >= 5) person.size = sizeOf([...person.parts.values()]);
   }
 
   return [...people]

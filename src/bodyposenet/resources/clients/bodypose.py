@@ -38,7 +38,8 @@ def assemble(
     order = np.lexsort((-score, auxiliary))
     connections = (values[order].tolist() for values in (limb, start, end, score, auxiliary))
 
-    people: list[dict[str, Any]] = []  # `parts` (joint -> peak) and `total`, a sum of scores
+    # `parts` (joint -> peak), `total` (a sum of scores), and `size` in pixels from five peaks on
+    people: list[dict[str, Any]] = []
     person_of: dict[int, int] = {}  # peak -> index in people
     used: set[tuple[int, int]] = set()  # (limb, peak): a peak has one connection per limb
 
@@ -62,15 +63,19 @@ def assemble(
         two["parts"] = {}
         return True
 
+    places = peaks[..., :2].reshape(-1, 2)
     for limb, start, end, score, is_auxiliary in zip(*connections, strict=True):
         if (limb, start) in used or (limb, end) in used:
             continue
-        used |= {(limb, start), (limb, end)}
         first, second = person_of.get(start, -1), person_of.get(end, -1)
+        size = max([people[each]["size"] for each in (first, second) if each >= 0], default=0.0)
+        if np.hypot(*(places[start] - places[end])) > 4 * size > 0:
+            continue  # it is much longer than the person
+        used |= {(limb, start), (limb, end)}
         if first < 0 and second < 0:
             if is_auxiliary:
                 continue
-            people.append({"parts": {}, "total": 0.0})
+            people.append({"parts": {}, "total": 0.0, "size": 0.0})
             first = len(people) - 1
             add(first, start)
         if first < 0:
@@ -80,7 +85,10 @@ def assemble(
         else:
             is_added = first == second or merge(first, second)
         if is_added:
-            people[second if first < 0 else first]["total"] += score
+            person = people[second if first < 0 else first]
+            person["total"] += score
+            if len(person["parts"]) >= 5:
+                person["size"] = np.ptp(places[list(person["parts"].values())], axis=0).max()
 
     found = [person for person in people if len(person["parts"]) >= min(3, joints)]
     found = sorted(found, key=lambda person: -person["total"])
