@@ -55,7 +55,7 @@ GATES = (
     Gate("val_368_ap", "above the start", lambda now, start: now > start),
     Gate("val_368_ap_large", "not below the start", lambda now, start: now >= start),
     Gate("sharp_368_ap", "at most .015 below the start", lambda now, start: now >= start - 0.015),
-    Gate("sharp_dx", "not farther from 0", lambda now, start: abs(now) <= abs(start)),
+    Gate("sharp_dx", "at most .25 px from 0", lambda now, start: abs(now) <= 0.25),
     Gate("sharp_dy", "nearer to 0", lambda now, start: abs(now) < abs(start)),
 )
 
