@@ -18,6 +18,7 @@ import numpy as np
 
 import bodyposenet
 from bodyposenet.demo import draw_scene
+from bodyposenet.types import DEFAULT_SCORE_THRESHOLD
 
 HEIGHT, WIDTH = 432, 1200
 SEED = 136
@@ -40,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     picture = poses.draw(image)
     content = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     options.picture.write_bytes(content.tobytes())
-    print(
-        f"{options.picture}: {len(poses)} of {len(people)} people detected, {len(content):,} bytes"
-    )
+    drawn = int((poses.scores >= DEFAULT_SCORE_THRESHOLD).sum())
+    print(f"{options.picture}: {drawn} of {len(people)} people detected, {len(content):,} bytes")
     return 0
 
 
