@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from bodyposenet import BodyPoseNetError
 from bodyposenet.console import print_result
 from bodyposenet.exit_codes import exit_code_of
 from bodyposenet.model.checkpoint import load_model, named_tensors, save_model
@@ -34,6 +35,11 @@ def main() -> None:
     print_result(f"{arguments.vgg19}: {len(report.loaded)} tensors loaded")
     trained = named_tensors(load_model(arguments.stage1))
     stage1 = {name: t for name, t in named_tensors(network).items() if name.startswith("stage1/")}
+    if any(name not in trained or trained[name].shape != t.shape for name, t in stage1.items()):
+        raise BodyPoseNetError(
+            f"{arguments.stage1}: its stage 1 has other layers than that of the train spec",
+            "Use lightweight OpenPose, not pruned, with the same joints and limbs.",
+        )
     for name, tensor in stage1.items():
         tensor.copy_(trained[name])
     print_result(f"{arguments.stage1}: {len(stage1)} tensors loaded")
