@@ -179,7 +179,7 @@ def _most_sensitive(convolutions: list[ir.Node]) -> set[ir.Node]:
     The first layer of a stage reads maps that are a tenth as large as the features that share their
     scale. With these layers in float, AP of the default model's weights at 368 is .003 larger, at
     .99 to 1.01 times the time; with five layers in the stem, time is 1.01 to 1.06 times as long and
-    AP the same (benchmarks/RESULTS.md, "INT8 quantization"). In vgg, these layers are too expensive.
+    AP the same (benchmarks/RESULTS.md, "INT8 quantization"). In vgg they are too expensive.
     """
     if not any(is_depthwise(node) for node in convolutions):
         return set()
