@@ -1,4 +1,4 @@
-"""Test that compiling a model with OpenVINO keeps the alternate signal stack."""
+"""Tests of what the OpenVINO engine changes: the signal stack, and quantization before ELUs."""
 
 import ctypes
 import sys
@@ -6,9 +6,14 @@ import sys
 import numpy as np
 import openvino
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13
 
-from bodyposenet.inference.engines.openvino import _Stack, preserve_signal_stack
+from bodyposenet.inference.engines.openvino import (
+    _remove_quantization_before_elu,
+    _Stack,
+    preserve_signal_stack,
+)
 
 
 def find_stack():
@@ -27,3 +32,38 @@ def test_compiling_preserves_the_signal_stack():
         assert find_stack() != before  # otherwise the workaround is obsolete
     assert find_stack() == before
     assert (compiled(np.ones((1, 3), np.float32))[0] == 1).all()
+
+
+def quantized(operator: str) -> openvino.Model:
+    """Return a model of an addition, a quantization to steps of .5 and an activation function."""
+    nodes = [
+        helper.make_node("Add", ["x", "bias"], ["sum"]),
+        helper.make_node("QuantizeLinear", ["sum", "scale", "zero"], ["integers"]),
+        helper.make_node("DequantizeLinear", ["integers", "scale", "zero"], ["steps"]),
+        helper.make_node(operator, ["steps"], ["y"]),
+    ]
+    constants = {"bias": np.float32(0.125), "scale": np.float32(0.5), "zero": np.uint8(100)}
+    graph = helper.make_graph(
+        nodes,
+        "quantized",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return openvino.Core().read_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("Elu", [np.expm1(-0.175), 0.225, 1.825]),  # of the sum
+        ("Relu", [0, 0, 2]),  # of the nearest steps
+    ],
+)
+def test_only_elus_read_values_before_quantization(operator, expected):
+    model = quantized(operator)
+    _remove_quantization_before_elu(model)
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(np.array([-0.3, 0.1, 1.7], np.float32))["y"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)

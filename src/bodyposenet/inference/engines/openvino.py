@@ -35,6 +35,9 @@ _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 _IMPORT_PID = os.getpid()
 """Id of the process that imported this module; forked processes inherit it."""
 
+_DEQUANTIZATION = ("Convert", "Subtract", "Multiply")
+"""Operators that OpenVINO converts a DequantizeLinear to."""
+
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
 
 
@@ -159,9 +162,30 @@ def _options(threads: int | None, precision: str) -> dict[str, Any]:
 def _compile(
     path: str | Path, model: openvino.Model, options: dict[str, Any]
 ) -> openvino.CompiledModel:
-    """Compile a model for the CPU."""
+    """Compile a model, which is modified, for the CPU."""
     with _convert_errors(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
+        _remove_quantization_before_elu(model)
         return openvino.Core().compile_model(model, _DEVICE, options)
+
+
+def _remove_quantization_before_elu(model: openvino.Model) -> None:
+    """Let ELUs read the results of the convolutions before them in float.
+
+    ONNX Runtime only runs a convolution in INT8 if a QuantizeLinear follows it, also before an
+    activation that it computes in float. OpenVINO runs the convolution, the ELU and the
+    quantization after it as one kernel, but only without one in between, if the shape is dynamic.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() == "Elu":
+            node.input(0).replace_source_output(_before_quantization(node.input_value(0)))
+
+
+def _before_quantization(value: openvino.Output) -> openvino.Output:
+    """Return the value that is quantized and dequantized to another, or that one if it is not."""
+    node = value.get_node()
+    while node.get_type_name() in _DEQUANTIZATION:
+        node = node.input_value(0).get_node()
+    return node.input_value(0) if node.get_type_name() == "FakeQuantize" else value
 
 
 def _create_engine(
