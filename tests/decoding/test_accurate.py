@@ -34,7 +34,7 @@ def gaussian(height, width, x, y, top=1.0):
 
 
 @given(seed=st.integers(0, 2**32 - 1), joints=st.integers(3, 30), count=st.integers(1, 3))
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=True)
 def test_random_people_are_recovered_within_a_tenth_of_a_pixel(seed, joints, count):
     rng = np.random.default_rng(seed)
     skeleton = random_skeleton(rng, joints)
@@ -49,7 +49,7 @@ def test_random_people_are_recovered_within_a_tenth_of_a_pixel(seed, joints, cou
     ("sigma", "stride"), [(7, 8), (3.5, 8), (14, 8), (28, 8), (7, 4), (7, 16), (14, 4)]
 )
 @given(seed=st.integers(0, 2**32 - 1), margin=st.floats(0, 1))
-@settings(max_examples=10)
+@settings(max_examples=10, derandomize=True)
 def test_sigma_and_stride_of_the_maps_are_used(sigma, stride, seed, margin):
     rng = np.random.default_rng(seed)
     skeleton = random_skeleton(rng, 12)
