@@ -4,15 +4,16 @@ import ctypes
 import sys
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13
 
 from bodyposenet.inference.engines.openvino import (
-    _remove_quantization_before_elu,
     _Stack,
     preserve_signal_stack,
+    remove_quantization_before_elu,
 )
 
 
@@ -34,15 +35,18 @@ def test_compiling_preserves_the_signal_stack():
     assert (compiled(np.ones((1, 3), np.float32))[0] == 1).all()
 
 
-def quantized(operator: str) -> openvino.Model:
-    """Return a model of an addition, a quantization to steps of .5 and an activation function."""
+def quantized(*last_nodes: onnx.NodeProto) -> openvino.Model:
+    """Return a model of an addition, a quantization to steps of .5 and further nodes."""
     nodes = [
         helper.make_node("Add", ["x", "bias"], ["sum"]),
         helper.make_node("QuantizeLinear", ["sum", "scale", "zero"], ["integers"]),
         helper.make_node("DequantizeLinear", ["integers", "scale", "zero"], ["steps"]),
-        helper.make_node(operator, ["steps"], ["y"]),
+        *last_nodes,
     ]
-    constants = {"bias": np.float32(0.125), "scale": np.float32(0.5), "zero": np.uint8(100)}
+    constants = {
+        "bias": np.float32(0.125), "scale": np.float32(0.5), "zero": np.uint8(100),
+        "gain": np.float32(3),
+    }  # fmt: skip
     graph = helper.make_graph(
         nodes,
         "quantized",
@@ -55,15 +59,16 @@ def quantized(operator: str) -> openvino.Model:
 
 
 @pytest.mark.parametrize(
-    ("operator", "expected"),
+    ("nodes", "expected"),
     [
-        ("Elu", [np.expm1(-0.175), 0.225, 1.825]),  # of the sum
-        ("Relu", [0, 0, 2]),  # of the nearest steps
+        ([("Elu", ["steps"], ["y"])], [np.expm1(-0.175), 0.225, 1.825]),  # of the sum
+        ([("Relu", ["steps"], ["y"])], [0, 0, 2]),  # of the nearest steps
+        ([("Mul", ["steps", "gain"], ["product"]), ("Elu", ["product"], ["y"])], [0, 0, 6]),
     ],
 )
-def test_only_elus_read_values_before_quantization(operator, expected):
-    model = quantized(operator)
-    _remove_quantization_before_elu(model)
+def test_only_elus_after_quantization_read_the_values_before_it(nodes, expected):
+    model = quantized(*(helper.make_node(*node) for node in nodes))
+    remove_quantization_before_elu(model)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(np.array([-0.3, 0.1, 1.7], np.float32))["y"]
     np.testing.assert_allclose(found, expected, atol=1e-6)

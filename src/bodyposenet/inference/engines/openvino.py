@@ -35,8 +35,8 @@ _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 _IMPORT_PID = os.getpid()
 """Id of the process that imported this module; forked processes inherit it."""
 
-_DEQUANTIZATION = ("Convert", "Subtract", "Multiply")
-"""Operators that OpenVINO converts a DequantizeLinear to."""
+_DEQUANTIZATION = ("Multiply", "Subtract", "Convert", "Convert")
+"""Operators that OpenVINO converts a DequantizeLinear to, backwards; some may be absent."""
 
 _EXPORT_AGAIN = "Export the model again (bpnet export), or update openvino."
 
@@ -164,11 +164,11 @@ def _compile(
 ) -> openvino.CompiledModel:
     """Compile a model, which is modified, for the CPU."""
     with _convert_errors(path, "compile it", _EXPORT_AGAIN), preserve_signal_stack():
-        _remove_quantization_before_elu(model)
+        remove_quantization_before_elu(model)
         return openvino.Core().compile_model(model, _DEVICE, options)
 
 
-def _remove_quantization_before_elu(model: openvino.Model) -> None:
+def remove_quantization_before_elu(model: openvino.Model) -> None:
     """Let ELUs read the results of the convolutions before them in float.
 
     ONNX Runtime only runs a convolution in INT8 if a QuantizeLinear follows it, also before an
@@ -181,10 +181,11 @@ def _remove_quantization_before_elu(model: openvino.Model) -> None:
 
 
 def _before_quantization(value: openvino.Output) -> openvino.Output:
-    """Return the value that is quantized and dequantized to another, or that one if it is not."""
+    """Return the value that was quantized and dequantized to another, or that one if none was."""
     node = value.get_node()
-    while node.get_type_name() in _DEQUANTIZATION:
-        node = node.input_value(0).get_node()
+    for operator in _DEQUANTIZATION:
+        if node.get_type_name() == operator:
+            node = node.input_value(0).get_node()
     return node.input_value(0) if node.get_type_name() == "FakeQuantize" else value
 
 
