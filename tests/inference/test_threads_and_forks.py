@@ -353,6 +353,30 @@ def test_a_fork_while_other_threads_run_the_network(tmp_path):
     assert run.stdout.strip() == str([3] * 6)
 
 
+FORKED_FOR_OPENCV = """
+import os
+import cv2
+import numpy as np
+import bodyposenet
+
+cv2.setNumThreads(2)
+bodyposenet.load(input_shape=(64, 64), threads=1)(np.zeros((64, 64, 3), np.uint8))
+if not os.fork():
+    print(cv2.getNumThreads(), flush=True)
+    os._exit(0)
+os.wait()
+print(cv2.getNumThreads())
+"""
+
+
+@needs_fork
+def test_opencv_runs_without_its_threads_after_a_fork():
+    """It hung in 7 of 1,000 processes, forked while another thread held its lock."""
+    command = [sys.executable, "-c", FORKED_FOR_OPENCV]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert run.stdout.split() == ["1", "2"]
+
+
 SPAWNED = """
 import multiprocessing
 import numpy as np

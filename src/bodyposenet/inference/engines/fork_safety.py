@@ -1,7 +1,7 @@
-"""Safety of engines in forked processes.
+"""Safety of engines and of OpenCV in forked processes.
 
 A forked process inherits a runtime's memory but not its threads. Running or destroying a session
-there can hang, so both are prevented.
+there can hang, so both are prevented. OpenCV runs there without its threads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+
+import cv2
 
 from bodyposenet.errors import BodyPoseNetError
 
@@ -52,5 +54,14 @@ def _leak_sessions() -> None:
     _sessions.clear()
 
 
+def _disable_opencv_threads() -> None:
+    """Let OpenCV compute without its threads, whose locks may be held forever after a fork.
+
+    With any other number it would lock them or wait for threads that do not exist.
+    """
+    cv2.setNumThreads(0)
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_leak_sessions)
+    os.register_at_fork(after_in_child=_disable_opencv_threads)
