@@ -155,17 +155,23 @@ def _try_to_warm_up(mode: Mode) -> None:
 _warming: dict[Mode, Thread] = {}
 """Threads of `warm_up_in_background`."""
 _warming_lock = Lock()
+"""Held while `_warming` is changed, and during a fork."""
 
 
 def _finish_warming() -> None:
-    """Wait until all threads of `warm_up_in_background` have finished."""
+    """Wait until all threads of `warm_up_in_background` have finished, and start no others."""
+    _warming_lock.acquire()
     for thread in _warming.values():
         thread.join()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     # A forked process inherits numba's locks, but not the thread that would release them.
-    os.register_at_fork(before=_finish_warming)
+    os.register_at_fork(
+        before=_finish_warming,
+        after_in_parent=_warming_lock.release,
+        after_in_child=_warming_lock.release,
+    )
 
 
 def _check_shapes(maps: Maps, skeleton: Skeleton) -> None:
