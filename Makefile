@@ -33,13 +33,12 @@ demo: .venv/.installed-demo
 	@echo "bpnet demo: takes about 4 minutes on two cores"
 	$(BIN)/bpnet demo
 
-# One thread per process: the tests run in two processes.
 test: .venv/.installed-test
 	@echo "pytest: takes about 10 minutes on two cores"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-browser: .venv/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/browser
+	$(BIN)/python -m pytest -rs tests/browser
 
 lint: style types
 
@@ -86,7 +85,7 @@ test-lowest test-newest:
 	uv venv --quiet --clear --python '$(PYTHON)' .venv-$@
 	uv pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) -e '.[test]'
 	uv pip list --quiet --python .venv-$@
-	OMP_NUM_THREADS=1 .venv-$@/$(FOLDER)/python -m pytest $(FILTERS) $(PYTEST_FLAGS)
+	.venv-$@/$(FOLDER)/python -m pytest $(FILTERS) $(PYTEST_FLAGS)
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .hypothesis .ruff_cache .import_linter_cache demo dist site

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -13,6 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import settings
+
+# Tests run on every core at once, each on one thread. Trainings in processes that a test starts are
+# bit-identical to those in its own process only with the same number of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # No time limit per example: it would fail on a busy machine.
 settings.register_profile("bodyposenet", deadline=None)
